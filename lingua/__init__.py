@@ -1,0 +1,20 @@
+"""Lingua makes prompts short: LLMLingua (arXiv 2310.05736) and its successors, as a library."""
+
+from lingua.compressor import Compressor
+from lingua.config import CompressionConfig
+from lingua.errors import ConfigError, LinguaError, ModelError, PromptError
+from lingua.prompt import CompressedPrompt, Outcome, Prompt, Rejected, Span
+
+__all__ = [
+    "CompressedPrompt",
+    "CompressionConfig",
+    "Compressor",
+    "ConfigError",
+    "LinguaError",
+    "ModelError",
+    "Outcome",
+    "Prompt",
+    "PromptError",
+    "Rejected",
+    "Span",
+]

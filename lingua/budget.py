@@ -1,0 +1,76 @@
+"""How many tokens each part of a prompt may keep: formulas 2 and 3 of arXiv 2310.05736, section 4.1.
+
+Taken literally the formulas do not add up: (6) thins demonstrations that the coarse step has thinned already, and (3)
+hands out coarse tokens as if they were final. Here the budget is a promise: what instruction, chosen demonstrations and
+question may keep adds up to the target. What the demonstrations cannot use goes to instruction and question.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lingua.config import ContextBudget
+from lingua.draft import Draft, Part
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """Final target tokens of the three components; `demonstrations` is shared by all chosen ones."""
+
+    instruction: float
+    demonstrations: float
+    question: float
+
+
+def shares(draft: Draft) -> Shares:
+    """Split the target between the components.
+
+    (2) gives the demonstrations what instruction and question leave at their own rates; (3) returns what exceeds the chosen
+    demonstrations to instruction and question, in proportion to their lengths and up to all of each.
+    """
+    config = draft.config
+    instruction = _at_rate(draft.instruction, config.instruction_rate)
+    question = _at_rate(draft.question, config.question_rate)
+    demonstrations = max(0.0, draft.room - instruction - question)
+    unused = demonstrations - sum(draft.context[index].cost for index in draft.chosen)
+    if unused > 0:
+        lengths = max(1, draft.instruction.cost + draft.question.cost)
+        instruction = min(draft.instruction.cost, instruction + unused * draft.instruction.cost / lengths)
+        question = min(draft.question.cost, question + unused * draft.question.cost / lengths)
+        demonstrations -= unused
+    return Shares(instruction, demonstrations, question)
+
+
+def _at_rate(part: Part, rate: float) -> float:
+    return max(rate * part.cost, part.must_cost)
+
+
+def optional_rate(parts: list[Part], budget: float) -> float:
+    """The share of their optional tokens that `parts` may keep, once what must be kept is paid for; in [0, 1]."""
+    must = sum(part.must_cost for part in parts)
+    optional = sum(part.cost for part in parts) - must
+    return min(1.0, max(0.0, (budget - must) / optional)) if optional else 1.0
+
+
+def coarse_choice(costs: list[int], order: list[int], required: set[int], budgets: tuple[float, ContextBudget]) -> list[int]:
+    """Algorithm 1: take strings in `order` until the next would exceed the coarse budget; their indices, ascending.
+
+    costs      target tokens of every string
+    order      indices, best first
+    required   indices taken whatever they cost, before all others
+    budgets    the final budget, and what the coarse step may keep beyond it
+
+    Goes on as long as what is taken could not use up the final budget, so that it can be met.
+    """
+    final, coarse = budgets
+    limit = coarse.apply(final)
+    taken = sorted(required)
+    total = sum(costs[index] for index in taken)
+    for index in order:
+        if index in required:
+            continue
+        if total >= final and total + costs[index] > limit:
+            break
+        taken.append(index)
+        total += costs[index]
+    return sorted(taken)

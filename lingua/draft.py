@@ -1,0 +1,217 @@
+"""A prompt while it is being compressed: its parts, cut into units, with their surprisal and what is kept so far.
+
+Methods fill a `Draft` in; what they leave is a keep mask over units of the original tokens. Text is cut out of the
+original once, at the end. Nothing here knows how a score came about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from lingua.config import CompressionConfig, Unit
+from lingua.prompt import CompressedPrompt, Prompt, Span, Status, join_parts
+from lingua.tokens import Encoding, Ints, SourceTokenizer, TargetTokenizer
+from lingua.units import Bools, Floats, cut, forced_spans, protected_spans, sentence_edges, unit_edges, unit_scores
+
+
+@dataclass(slots=True, eq=False)
+class Part:
+    """One string of a prompt: n tokens in u units.
+
+    starts [u + 1]   token at which each unit begins, closed by n
+    bounds [u + 1]   character at which each unit begins, closed by the length of the text
+    costs [u]        target tokens of each unit
+    must [u]         units that must be kept
+    keep [u]         units that are kept so far
+    surprisal [n]    nats, as far as the method has asked for it
+    whole            the settings forbid cutting this part
+    """
+
+    encoding: Encoding
+    starts: Ints
+    bounds: Ints
+    costs: Ints
+    must: Bools
+    keep: Bools
+    surprisal: Floats
+    whole: bool = False
+
+    @property
+    def text(self) -> str:
+        return self.encoding.text
+
+    @property
+    def ids(self) -> Ints:
+        return self.encoding.ids
+
+    @property
+    def cost(self) -> int:
+        """Target tokens of the units that are still in play."""
+        return int(self.costs[self.keep].sum())
+
+    @property
+    def must_cost(self) -> int:
+        return self.cost if self.whole else int(self.costs[self.must].sum())
+
+    def scores(self, config: CompressionConfig) -> Floats:
+        return unit_scores(self.surprisal, self.starts, config.aggregate)
+
+    def kept_ids(self, first: int, last: int) -> list[int]:
+        """The token ids of the kept units among units [first, last)."""
+        begin, end = self.starts[first], self.starts[last]
+        mask = np.repeat(self.keep[first:last], np.diff(self.starts[first : last + 1]))
+        return self.ids[begin:end][mask].tolist()  # type: ignore[no-any-return]
+
+    def kept_spans(self) -> tuple[Span, ...]:
+        """Kept character ranges, ascending and merged; a cut beginning takes the white space after it along."""
+        return spans_of(self.text, self.bounds, self.keep)
+
+
+def spans_of(text: str, bounds: Ints, keep: Bools) -> tuple[Span, ...]:
+    """The character ranges of the kept units of a text."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], keep, [False]]).astype(np.int8)))
+    spans = [(int(bounds[a]), int(bounds[b])) for a, b in edges.reshape(-1, 2)]
+    if spans and spans[0][0] > 0:
+        start, end = spans[0]
+        spans[0] = (end - len(text[start:end].lstrip()), end)
+    return tuple(span for span in spans if span[0] < span[1])
+
+
+def cut_text(text: str, spans: Sequence[Span]) -> str:
+    return "".join(text[start:end] for start, end in spans)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Drafter:
+    """Makes drafts: owns the tokenizers and the settings."""
+
+    source: SourceTokenizer
+    target: TargetTokenizer
+    config: CompressionConfig
+
+    def draft(self, prompt: Prompt) -> Draft:
+        """Tokenize and cut every part of `prompt`."""
+        texts = [prompt.instruction, *prompt.context, prompt.question]
+        first, *context, last = [self.part(encoding, self.config.unit) for encoding in self.source.encode(texts)]
+        first.whole = self.config.instruction_rate == 1
+        last.whole = self.config.question_rate == 1
+        origin = self.target.count(prompt.text)
+        return Draft(prompt, self, first, context, last, origin, self.config.target(origin))
+
+    def part(self, encoding: Encoding, unit: Unit) -> Part:
+        config, text = self.config, encoding.text
+        edges = unit_edges(text, unit, config.language)
+        if edges is not None and config.use_sentence_level_filter:
+            edges = np.union1d(edges, sentence_edges(text, config.language))
+        atoms, must = cut(encoding, edges, forced_spans(text, config))
+        starts = np.searchsorted(encoding.atom, atoms)
+        bounds = encoding.bounds[atoms]
+        keep = np.ones(len(must), bool)
+        surprisal = np.zeros(len(encoding), np.float32)
+        return Part(encoding, starts, bounds, self._costs(encoding, bounds), must, keep, surprisal)
+
+    def _costs(self, encoding: Encoding, bounds: Ints) -> Ints:
+        """Target tokens that begin in each unit: they add up to those of the whole text."""
+        same = self.target is self.source
+        begins = encoding.token_starts if same else self.target.starts(encoding.text)
+        return np.diff(np.searchsorted(begins, bounds)).astype(np.int64)
+
+    def finer(self, part: Part, unit: Unit) -> Part:
+        """The same part, kept as it is, in smaller units."""
+        fine = self.part(part.encoding, unit)
+        fine.keep = part.keep[np.searchsorted(part.bounds, fine.bounds[:-1], side="right") - 1]
+        fine.surprisal, fine.whole = part.surprisal, part.whole
+        return fine
+
+    def protects(self, text: str) -> bool:
+        return bool(self.config.protect) and bool(protected_spans(text, self.config))
+
+
+@dataclass(slots=True, eq=False)
+class Draft:
+    """A prompt in work. `chosen` are the context strings that the coarse step kept, in the order of the output."""
+
+    prompt: Prompt
+    drafter: Drafter
+    instruction: Part
+    context: list[Part]
+    question: Part
+    origin_tokens: int
+    target_tokens: int
+    chosen: list[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.chosen = list(range(len(self.context)))
+
+    @property
+    def config(self) -> CompressionConfig:
+        return self.drafter.config
+
+    @property
+    def head(self) -> tuple[int, ...]:
+        """What every context of a model begins with: its start token, if it has one."""
+        bos = self.drafter.source.bos
+        return () if bos is None else (bos,)
+
+    @property
+    def parts(self) -> list[Part]:
+        """The parts that the result is made of, in its order."""
+        return [self.instruction, *(self.context[index] for index in self.chosen), self.question]
+
+    @property
+    def room(self) -> int:
+        """Target tokens left for the parts themselves, after the separators between them."""
+        filled = sum(bool(part.text) for part in self.parts)
+        return self.target_tokens - max(0, filled - 1) * self.drafter.target.count(self.prompt.separator)
+
+    @property
+    def flexible(self) -> list[Part]:
+        """The parts that may be cut."""
+        return [part for part in self.parts if not part.whole]
+
+    def finer(self, unit: Unit) -> Draft:
+        """The same draft, kept as it is, in smaller units."""
+        finer = self.drafter.finer
+        context = [finer(part, unit) if index in self.chosen else part for index, part in enumerate(self.context)]
+        new = replace(
+            self, instruction=finer(self.instruction, unit), context=context, question=finer(self.question, unit)
+        )
+        new.chosen = self.chosen
+        return new
+
+    def text(self) -> str:
+        """The prompt with only the kept units."""
+        return join_parts((cut_text(part.text, part.kept_spans()) for part in self.parts), self.prompt.separator)
+
+    def count(self) -> int:
+        return self.drafter.target.count(self.text())
+
+    def finish(self, status: Status = "compressed") -> CompressedPrompt:
+        """The result: text, tokens and spans of what is kept."""
+        kept = {index: self.context[index].kept_spans() for index in self.chosen}
+        kept = {index: spans for index, spans in kept.items() if spans or not self.prompt.context[index]}
+        text = self.text()
+        return CompressedPrompt(
+            text=text,
+            instruction=_kept_text(self.instruction),
+            context=tuple(cut_text(self.prompt.context[index], spans) for index, spans in kept.items()),
+            question=_kept_text(self.question),
+            kept_context=tuple(kept),
+            kept_spans=tuple(kept.get(index, ()) for index in range(len(self.context))),
+            origin_tokens=self.origin_tokens,
+            compressed_tokens=self.drafter.target.count(text),
+            target_tokens=self.target_tokens,
+            status=status,
+        )
+
+    def stream(self) -> Iterator[tuple[Part, bool]]:
+        """The non-empty parts in order, each with whether it is the first."""
+        filled = (part for part in self.parts if len(part.encoding))
+        return ((part, number == 0) for number, part in enumerate(filled))
+
+
+def _kept_text(part: Part) -> str:
+    return cut_text(part.text, part.kept_spans())

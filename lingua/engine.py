@@ -1,0 +1,260 @@
+"""Runs many prompt coroutines at once and packs what they ask into batches by token count: continuous batching.
+
+The one primitive is `Score`: *the surprisal of some tokens after some context*. A method is a generator that yields lists
+of independent `Score`s, is sent their answers and returns its result; it does no compute and knows no batch. The engine
+keeps hundreds of such programs alive, fills each batch with whatever requests are waiting, and resumes every program with
+its answers. It knows no tensor: a `Scorer` (see `models`) answers the rows of a batch.
+
+A context longer than the model's window slides: once its tokens and the request no longer fit, the oldest are forgotten
+and the newest half window stays, after the start token. As contexts hold *kept* text only, a prompt of any length is
+compressed to its end with the window moving over what was kept.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from lingua.errors import LinguaError, ModelError, PromptError
+
+Surprisal = npt.NDArray[np.float32]
+T = TypeVar("T")
+
+
+class OutOfMemory(LinguaError):
+    """The device could not hold a batch; the engine halves its batches and goes on."""
+
+
+@dataclass(slots=True, eq=False)
+class Context:
+    """What a model has read: `head` (the start token, if any) and `ids` from `begin` on.
+
+    `cache` belongs to the scorer: whatever it keeps (keys and values) of the visible tokens.
+    """
+
+    head: tuple[int, ...] = ()
+    ids: list[int] = field(default_factory=list)
+    begin: int = 0
+    cache: Any = None
+
+    def fork(self) -> Context:
+        """A context with the same beginning that goes its own way; cached keys and values are shared."""
+        cache = self.cache.fork() if self.cache is not None else None
+        return Context(self.head, list(self.ids), self.begin, cache)
+
+    def __len__(self) -> int:
+        return len(self.head) + len(self.ids) - self.begin
+
+    def visible(self, start: int) -> list[int]:
+        """The visible ids from position `start` on."""
+        if start >= len(self.head):
+            return self.ids[self.begin + start - len(self.head) :]
+        return [*self.head[start:], *self.ids[self.begin :]]
+
+    def make_room(self, tokens: int, window: int) -> None:
+        """Forget the oldest ids if `tokens` more would not fit into `window`."""
+        if len(self) + tokens <= window:
+            return
+        keep = max(0, min(window // 2, window - tokens) - len(self.head))
+        self.begin = len(self.ids) - keep
+        self.cache = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Score:
+    """Ask for the surprisal (nats) of each `probe` token after `context` and `commit`.
+
+    commit   ids appended to the context for good, before probing
+    probe    ids scored after it and then forgotten
+    """
+
+    context: Context
+    probe: Sequence[int]
+    commit: Sequence[int] = ()
+
+
+Program = Generator[list[Score], list[Surprisal], T]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Row:
+    """One row of a batch: surprisal of `probe` after `context`; with `retain` its keys and values stay cached."""
+
+    context: Context
+    probe: Sequence[int]
+    retain: bool = False
+
+
+class Scorer(Protocol):
+    """Answers batches; `window` is the longest sequence, `cached(context)` how many of its tokens need no work."""
+
+    window: int
+    batch_tokens: int
+    live_tokens: int
+
+    def cached(self, context: Context) -> int: ...
+
+    def score(self, rows: Sequence[Row]) -> list[Surprisal]:
+        """Surprisal of every probe, float32. Raises OutOfMemory."""
+        ...
+
+
+@dataclass(slots=True, eq=False)
+class _Job:
+    """One `Score` on its way: a probe longer than a batch is answered piece by piece."""
+
+    context: Context
+    probe: Sequence[int]
+    answers: list[Surprisal] = field(default_factory=list)
+    done: int = 0
+
+    def row(self, room: int, window: int) -> Row:
+        size = min(len(self.probe) - self.done, max(1, room))
+        piece = self.probe[self.done : self.done + size]
+        last = self.done + size == len(self.probe)
+        if not last and self.done == 0:
+            self.context = self.context.fork()
+        self.context.make_room(size, window)
+        return Row(self.context, piece, retain=not last)
+
+    def accept(self, row: Row, answer: Surprisal) -> bool:
+        """Take the answer to a piece; True when the probe is complete."""
+        self.answers.append(answer)
+        self.done += len(row.probe)
+        if row.retain:
+            self.context.ids.extend(row.probe)
+        return self.done == len(self.probe)
+
+    @property
+    def answer(self) -> Surprisal:
+        return self.answers[0] if len(self.answers) == 1 else np.concatenate(self.answers)
+
+
+@dataclass(slots=True, eq=False)
+class _Running(Generic[T]):
+    """A program that waits for answers."""
+
+    index: int
+    program: Program[T]
+    size: int
+    jobs: list[_Job] = field(default_factory=list)
+    open: int = 0
+
+
+class Engine(Generic[T]):
+    """Drives programs over a scorer.
+
+    At most `max_programs` are alive, and no more than fit `scorer.live_tokens` together, so memory is bounded however many
+    programs there are.
+    """
+
+    def __init__(self, scorer: Scorer, max_programs: int = 256) -> None:
+        self._scorer = scorer
+        self._max_programs = max_programs
+        self._waiting: deque[tuple[_Running[T], _Job]] = deque()
+        self._finished: dict[int, T | PromptError] = {}
+        self._live: dict[int, int] = {}
+
+    def run(self, programs: Iterable[tuple[Program[T], int]]) -> Iterator[T | PromptError]:
+        """Yield the result of each program, in order; a program that raised PromptError yields that error.
+
+        programs   pairs of a program and the number of tokens its context may grow to; pulled as room allows
+        """
+        source = enumerate(programs)
+        pending = next(source, None)
+        emitted = 0
+        while pending is not None or self._live or self._finished:
+            while pending is not None and self._has_room(pending[1][1], pending[0] - emitted):
+                index, (program, size) = pending
+                self._start(_Running(index, program, min(size, self._scorer.window)))
+                pending = next(source, None)
+            if self._waiting:
+                self._step()
+            while emitted in self._finished:
+                yield self._finished.pop(emitted)
+                emitted += 1
+
+    def _has_room(self, size: int, ahead: int) -> bool:
+        if ahead >= self._max_programs:
+            return False
+        return not self._live or sum(self._live.values()) + min(size, self._scorer.window) <= self._scorer.live_tokens
+
+    def _start(self, running: _Running[T]) -> None:
+        self._live[running.index] = running.size
+        self._resume(running, None)
+
+    def _resume(self, running: _Running[T], answers: list[Surprisal] | None) -> None:
+        try:
+            scores = running.program.send(answers) if answers is not None else next(running.program)
+            while not any(len(score.probe) for score in scores):
+                scores = running.program.send([_commit(score) for score in scores])
+        except StopIteration as stop:
+            self._finish(running, stop.value)
+        except PromptError as error:
+            self._finish(running, error)
+        else:
+            self._enqueue(running, scores)
+
+    def _finish(self, running: _Running[T], result: T | PromptError) -> None:
+        self._finished[running.index] = result
+        del self._live[running.index]
+
+    def _enqueue(self, running: _Running[T], scores: list[Score]) -> None:
+        for score in scores:
+            _commit(score)
+        running.jobs = [_Job(score.context, score.probe) for score in scores]
+        asked = [job for job in running.jobs if len(job.probe)]
+        running.open = len(asked)
+        self._waiting.extend((running, job) for job in asked)
+
+    def _step(self) -> None:
+        """Answer one batch and resume every program whose answers are complete."""
+        batch = self._next_batch()
+        try:
+            answers = self._scorer.score([row for _, _, row in batch])
+        except OutOfMemory:
+            self._shrink(batch)
+            return
+        for (running, job, row), answer in zip(batch, answers, strict=True):
+            if not job.accept(row, answer):
+                self._waiting.appendleft((running, job))
+                continue
+            running.open -= 1
+            if running.open == 0:
+                self._resume(running, [one.answer if len(one.probe) else _NOTHING for one in running.jobs])
+
+    def _next_batch(self) -> list[tuple[_Running[T], _Job, Row]]:
+        room = min(self._scorer.batch_tokens, self._scorer.window // 2)
+        budget = self._scorer.batch_tokens
+        batch: list[tuple[_Running[T], _Job, Row]] = []
+        while self._waiting:
+            running, job = self._waiting[0]
+            row = job.row(room, self._scorer.window)
+            cost = len(row.probe) + len(row.context) - self._scorer.cached(row.context)
+            if batch and cost > budget:
+                break
+            self._waiting.popleft()
+            batch.append((running, job, row))
+            budget -= cost
+        return batch
+
+    def _shrink(self, batch: Sequence[tuple[_Running[T], _Job, Row]]) -> None:
+        """Halve the batches for good and ask again."""
+        tokens = sum(len(row.probe) for _, _, row in batch)
+        if tokens <= 1:
+            raise ModelError("out of memory with a single token in the batch: the device is too small for this model")
+        self._scorer.batch_tokens = max(1, min(self._scorer.batch_tokens, tokens) // 2)
+        self._waiting.extendleft((running, job) for running, job, _ in reversed(batch))
+
+
+_NOTHING: Surprisal = np.zeros(0, np.float32)
+
+
+def _commit(score: Score) -> Surprisal:
+    score.context.ids.extend(score.commit)
+    return _NOTHING

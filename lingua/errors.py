@@ -1,0 +1,35 @@
+"""What can go wrong in the engine, classed by consequence.
+
+LinguaError
+├── ConfigError     a setting is wrong: nothing starts
+├── ModelError      a model or tokenizer cannot be found, loaded or used: nothing starts
+└── PromptError     one prompt cannot be compressed: it becomes a `Rejected`, its neighbours go on
+
+Every message names the thing, its value and the remedy.
+"""
+
+from __future__ import annotations
+
+
+class LinguaError(Exception):
+    """Base of everything this package raises on purpose."""
+
+
+class ConfigError(LinguaError):
+    """A setting is wrong; raised before any model is loaded."""
+
+
+class ModelError(LinguaError):
+    """A model or tokenizer cannot be found, loaded or used."""
+
+
+class PromptError(LinguaError):
+    """One prompt cannot be compressed.
+
+    `reason` is a stable, short identifier (``wrong_type``, ``regex_timeout``, …) to count by; the message is for people.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail

@@ -1,0 +1,1 @@
+"""Language models behind the engine's `Scorer`: the only place that knows torch and transformers."""

@@ -1,0 +1,210 @@
+"""Surprisal of tokens after a context, by any causal language model of transformers.
+
+`PlainScorer` recomputes everything, row by row, with the model as it comes: slow and obviously right. `PackedScorer` gives
+the same numbers without waste: rows packed without padding, keys and values of contexts cached, the head applied only where a
+token is probed. `causal_scorer` checks once, on the model at hand, that they agree, and falls back where they do not.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lingua.engine import Context, OutOfMemory, Row, Scorer, Surprisal
+from lingua.models.attention import PACKED, PackedRow, batch_rows
+from lingua.models.cache import KeyValues
+
+log = logging.getLogger(__name__)
+
+_BATCH_TOKENS = {"cuda": 16_384, "cpu": 2_048}
+_HEAD_ELEMENTS = 1 << 24
+"""Float32 logits alive at once: the head runs over as many positions as fit."""
+_CPU_CACHE_BYTES = 4 << 30
+_DEFAULT_WINDOW = 2_048
+
+
+class PlainScorer:
+    """Every row computed from scratch by the untouched model."""
+
+    def __init__(self, model: Any, batch_tokens: int | None = None) -> None:
+        self._model = model
+        self._device = next(model.parameters()).device
+        config = model.config.get_text_config()
+        self.window = int(getattr(config, "max_position_embeddings", None) or _DEFAULT_WINDOW)
+        self.vocabulary = int(model.get_output_embeddings().weight.shape[0])
+        self.batch_tokens = batch_tokens or _BATCH_TOKENS.get(self._device.type, 4_096)
+        self.layers = int(config.num_hidden_layers)
+        self.live_tokens = _live_tokens(config, model.dtype, self._device)
+
+    def cached(self, context: Context) -> int:
+        return 0
+
+    def score(self, rows: Sequence[Row]) -> list[Surprisal]:
+        """Surprisal in nats of every probe, float32."""
+        with torch.inference_mode():
+            return [self._row(row) for row in rows]
+
+    def _row(self, row: Row) -> Surprisal:
+        visible = row.context.visible(0)
+        ids = torch.tensor([[*visible, *row.probe]], device=self._device)
+        logits = self._model(input_ids=ids, use_cache=False).logits[0].float()
+        asked = ids[0, len(visible) :]
+        lead = [math.log(self.vocabulary)] if not visible else []
+        predicting = logits[max(0, len(visible) - 1) : -1]
+        values = torch.logsumexp(predicting, -1) - predicting.gather(1, asked[len(lead) :, None])[:, 0]
+        return np.asarray([*lead, *values.tolist()], np.float32)
+
+
+class PackedScorer(PlainScorer):
+    """Packed rows, cached keys and values, head at probe positions only.
+
+    A cached context keeps all its tokens' keys and values; its last token is computed again with the next request, as its
+    hidden state predicts the first probe token. A token without any predecessor (a model without a start token) gets
+    ln(vocabulary): nothing is known about it.
+    """
+
+    def __init__(self, model: Any, batch_tokens: int | None = None) -> None:
+        super().__init__(model, batch_tokens)
+        self._decoder = model.get_decoder()
+        self._head = model.get_output_embeddings()
+        self._softcap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
+        self._head_rows = max(16, _HEAD_ELEMENTS // self.vocabulary)
+
+    def cached(self, context: Context) -> int:
+        return min(context.cache.length, len(context) - 1) if context.cache is not None else 0
+
+    def score(self, rows: Sequence[Row]) -> list[Surprisal]:
+        try:
+            with torch.inference_mode():
+                for row in rows:
+                    self._catch_up(row.context)
+                return self._score(rows)
+        except torch.OutOfMemoryError as error:
+            if self._device.type == "cuda":
+                torch.cuda.empty_cache()
+            raise OutOfMemory(str(error)) from error
+
+    def _catch_up(self, context: Context) -> None:
+        """Cache a context's backlog in pieces, so that no batch grows beyond its bound."""
+        while len(context) - (start := self.cached(context)) > self.batch_tokens:
+            _cache(context)
+            piece = context.visible(start)[: self.batch_tokens]
+            self._forward(piece, [PackedRow(0, len(piece), start, context.cache)])
+            context.cache.settle(start + len(piece))
+
+    def _score(self, rows: Sequence[Row]) -> list[Surprisal]:
+        ids: list[int] = []
+        packed: list[PackedRow] = []
+        for row in rows:
+            start = self.cached(row.context)
+            new = [*row.context.visible(start), *row.probe]
+            packed.append(PackedRow(len(ids), len(ids) + len(new), start, _cache(row.context) if _worth(row) else None))
+            ids.extend(new)
+        hidden = self._forward(ids, packed)
+        for row, place in zip(rows, packed, strict=True):
+            if place.cache is not None:
+                place.cache.settle(len(row.context) + (len(row.probe) if row.retain else 0))
+        return self._surprisal(hidden, ids, rows, packed)
+
+    def _forward(self, ids: list[int], packed: Sequence[PackedRow]) -> Tensor:
+        """Hidden states [T, hidden] of the packed ids."""
+        positions = np.concatenate([np.arange(row.start, row.start + row.end - row.begin) for row in packed])
+        token = batch_rows.set(packed)
+        try:
+            output = self._decoder(
+                input_ids=torch.tensor([ids], device=self._device),
+                position_ids=torch.from_numpy(positions)[None].to(self._device),
+                use_cache=False,
+            )
+        finally:
+            batch_rows.reset(token)
+        return output.last_hidden_state[0]  # type: ignore[no-any-return]
+
+    def _surprisal(
+        self, hidden: Tensor, ids: list[int], rows: Sequence[Row], packed: Sequence[PackedRow]
+    ) -> list[Surprisal]:
+        """Split the surprisal of all probed positions by row."""
+        probed = np.concatenate([np.arange(p.end - len(r.probe), p.end) for r, p in zip(rows, packed, strict=True)])
+        opening = np.isin(probed, [place.begin for place in packed])
+        targets = torch.tensor(ids, device=self._device)[torch.from_numpy(probed).to(self._device)]
+        before = torch.from_numpy(np.maximum(probed - 1, 0)).to(self._device)
+        pieces = zip(before.split(self._head_rows), targets.split(self._head_rows), strict=True)
+        values = torch.cat([self._surprisal_at(hidden[place], target) for place, target in pieces]).cpu().numpy()
+        values[opening] = math.log(self.vocabulary)
+        return np.split(values, np.cumsum([len(row.probe) for row in rows])[:-1])
+
+    def _surprisal_at(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        logits = self._head(hidden).float()
+        if self._softcap:
+            logits = self._softcap * torch.tanh(logits / self._softcap)
+        return torch.logsumexp(logits, -1) - logits.gather(1, targets[:, None])[:, 0]
+
+
+def _worth(row: Row) -> bool:
+    """Whether anything of the row can be used again: more than a start token, or a probe that stays."""
+    return row.retain or row.context.cache is not None or len(row.context) > len(row.context.head)
+
+
+def _cache(context: Context) -> KeyValues:
+    if context.cache is None:
+        context.cache = KeyValues()
+    return context.cache  # type: ignore[no-any-return]
+
+
+def causal_scorer(model: Any, batch_tokens: int | None = None) -> Scorer:
+    """The fastest scorer that gives this model's own numbers."""
+    plain = PlainScorer(model, batch_tokens)
+    if not _packs(model, plain):
+        log.warning("%s cannot run packed; it runs row by row, which is slow", type(model).__name__)
+        return plain
+    return PackedScorer(model, batch_tokens)
+
+
+def _packs(model: Any, plain: PlainScorer) -> bool:
+    """Whether packed, cached rows give the plain numbers; leaves the model set up for the winner."""
+    ids = np.random.default_rng(0).integers(0, plain.vocabulary, 3 * 16).tolist()
+    implementation = model.config._attn_implementation
+    expected = plain.score([Row(Context(ids=ids[:24]), ids[24:40]), Row(Context(), ids[40:])])
+    try:
+        model.set_attn_implementation(PACKED)
+        got = _packed_twice(PackedScorer(model), ids)
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError, LookupError) as error:
+        log.info("no packed attention for %s: %s", type(model).__name__, error)
+        got = []
+    close = bool(got) and float(np.abs(np.concatenate(got) - np.concatenate(expected)).mean()) < _tolerance(model.dtype)
+    if not close:
+        model.set_attn_implementation(implementation)
+    return close
+
+
+def _packed_twice(scorer: PackedScorer, ids: list[int]) -> list[Surprisal]:
+    """The same two rows, the first after its context was cached by an earlier request; nothing if a layer did not take part."""
+    context = Context(ids=ids[:12])
+    scorer.score([Row(context, ids[40:])])
+    if context.cache.layers != scorer.layers:
+        return []
+    context.ids.extend(ids[12:24])
+    return scorer.score([Row(context, ids[24:40]), Row(Context(), ids[40:])])
+
+
+def _tolerance(dtype: torch.dtype) -> float:
+    return 1e-3 if dtype == torch.float32 else 0.1
+
+
+def _live_tokens(config: Any, dtype: torch.dtype, device: torch.device) -> int:
+    """How many context tokens may have cached keys and values at once: half the free memory, bounded on a CPU."""
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    per_token = 2 * config.num_hidden_layers * heads * size * dtype.itemsize
+    if device.type == "cuda":
+        free = torch.cuda.mem_get_info(device)[0]
+    else:
+        free = min(_CPU_CACHE_BYTES, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4)
+    return max(1, int(free // 2 // per_token))

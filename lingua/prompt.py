@@ -1,0 +1,108 @@
+"""The records that flow through the engine: `Prompt` in, `CompressedPrompt` or `Rejected` out.
+
+A prompt is the paper's x = (instruction, demonstrations, question) (arXiv 2310.05736, section 3); the demonstrations,
+documents or turns are the strings of `context`. All records are frozen, compare by value and know nothing of tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from lingua.errors import PromptError
+
+Status = Literal["compressed", "passthrough", "over_budget"]
+Span = tuple[int, int]
+"""A half-open range of characters [start, end) of one original string."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One prompt to compress.
+
+    `context` may be given as any sequence of strings (one string counts as a single document). `separator` stands
+    between the non-empty parts in the joined text.
+
+    Raises PromptError (``wrong_type``) when a field is not text.
+    """
+
+    instruction: str = ""
+    context: Sequence[str] = ()
+    question: str = ""
+    separator: str = "\n\n"
+
+    def __post_init__(self) -> None:
+        context = (self.context,) if isinstance(self.context, str) else self.context
+        if not isinstance(context, Sequence):
+            raise _wrong_type("context", context, "a list of strings")
+        object.__setattr__(self, "context", tuple(context))
+        for name in ("instruction", "question", "separator"):
+            _require_text(name, getattr(self, name))
+        for position, item in enumerate(self.context):
+            _require_text(f"context[{position}]", item)
+
+    @property
+    def text(self) -> str:
+        """The prompt as a model sees it: the non-empty parts joined by `separator`."""
+        return join_parts((self.instruction, *self.context, self.question), self.separator)
+
+
+@dataclass(frozen=True, slots=True)
+class CompressedPrompt:
+    """What is left of a prompt.
+
+    text               instruction, kept context and question, joined as a model sees them
+    context            the compressed strings, one for each index in `kept_context`, in that order
+    kept_context       indices into the original context, in the order in which they stand in `text`
+    kept_spans         for each string of the *original* context, the kept character ranges (empty: dropped)
+    origin_tokens, compressed_tokens     of the joined texts, counted in the target tokenizer
+    target_tokens      the promise asked for, in the same tokens
+    status             ``compressed``; ``passthrough``: it was within its budget, nothing was touched;
+                       ``over_budget``: what may not be cut exceeds the target, so only that was kept
+    """
+
+    text: str
+    instruction: str
+    context: tuple[str, ...]
+    question: str
+    kept_context: tuple[int, ...]
+    kept_spans: tuple[tuple[Span, ...], ...]
+    origin_tokens: int
+    compressed_tokens: int
+    target_tokens: int
+    status: Status = "compressed"
+
+    @property
+    def rate(self) -> float:
+        """Kept share of the original tokens; 1.0 for an empty prompt."""
+        return self.compressed_tokens / self.origin_tokens if self.origin_tokens else 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A prompt that could not be compressed: a short countable `reason` and a sentence for people."""
+
+    reason: str
+    detail: str
+
+
+Outcome = CompressedPrompt | Rejected
+
+
+def join_parts(parts: Iterable[str], separator: str) -> str:
+    """Join the non-empty parts."""
+    return separator.join(part for part in parts if part)
+
+
+def _require_text(name: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise _wrong_type(name, value, "a string")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise PromptError("invalid_unicode", f"{name} holds a lone surrogate at {error.start}: not valid text") from None
+
+
+def _wrong_type(name: str, value: object, wanted: str) -> PromptError:
+    return PromptError("wrong_type", f"{name} must be {wanted}, not {type(value).__name__}")

@@ -1,0 +1,149 @@
+"""Token ids → selection units: what stands or falls together. One code path for token, word and sentence.
+
+A unit is a run of whole atoms (see `tokens`). A *word* is a run without white space together with the white space before
+it, so that kept words never run together; where a script writes no spaces, or a run is long, it is cut at the word
+boundaries of Unicode (UAX #29: ideographs one by one). A *sentence* is what `sentencex` finds, for some 240 languages.
+What must be kept (`force_tokens`, digits, line breaks, `protect`) is cut out as units of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import regex
+import sentencex
+
+from lingua.config import Aggregate, CompressionConfig, Unit
+from lingua.errors import PromptError
+from lingua.prompt import Span
+from lingua.tokens import Encoding, Ints
+
+Bools = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float32]
+
+LONG_RUN = 24
+"""Characters without white space after which a run counts as several words."""
+_RUN = regex.compile(r"\s*\S+|\s+\Z")
+_UAX29 = regex.compile(r"(?w)\b")
+_IDEOGRAPHIC = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]")
+_LINE_BREAKS = regex.compile(r"[\r\n]+")
+_DIGIT = regex.compile(r"\d")
+_PATTERN_SECONDS = 10.0
+
+
+def word_edges(text: str) -> Ints:
+    """Characters at which words begin, ascending."""
+    edges: list[int] = []
+    for run in _RUN.finditer(text):
+        edges.append(run.start())
+        if run.end() - run.start() > LONG_RUN or not run.group().isascii():
+            edges.extend(_inner_edges(text, run))
+    return np.asarray(edges, np.int64)
+
+
+def _inner_edges(text: str, run: Any) -> Iterable[int]:
+    body = run.group()
+    first = len(body) - len(body.lstrip())
+    if len(body) - first > LONG_RUN or _IDEOGRAPHIC.search(body):
+        return (run.start() + found.start() for found in _UAX29.finditer(body, first + 1) if found.start() < len(body))
+    return ()
+
+
+def sentence_edges(text: str, language: str) -> Ints:
+    """Characters at which sentences begin, ascending; white space between two belongs to the later one."""
+    sizes = [len(sentence) for sentence in sentencex.segment(language, text)]
+    edges = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64) if sizes else np.zeros(1, np.int64)
+    return np.asarray([_before_white_space(text, int(edge)) for edge in edges], np.int64)
+
+
+def _before_white_space(text: str, edge: int) -> int:
+    return len(text[max(0, edge - 200) : edge].rstrip()) + max(0, edge - 200)
+
+
+def forced_spans(text: str, config: CompressionConfig) -> list[Span]:
+    """Character ranges of `text` that must be kept. Raises PromptError when a `protect` pattern takes too long."""
+    spans = [found.span() for pattern in _literals(config) for found in pattern.finditer(text)]
+    spans += protected_spans(text, config)
+    if config.force_reserve_digit and _DIGIT.search(text):
+        edges = [*word_edges(text).tolist(), len(text)]
+        spans += [(a, b) for a, b in zip(edges, edges[1:], strict=False) if _DIGIT.search(text, a, b)]
+    return [span for span in spans if span[0] < span[1]]
+
+
+def protected_spans(text: str, config: CompressionConfig) -> list[Span]:
+    """What the `protect` patterns match in `text`."""
+    try:
+        return [found.span() for p in config.protect for found in _pattern(p).finditer(text, timeout=_PATTERN_SECONDS)]
+    except TimeoutError:
+        raise PromptError("protect_timeout", f"a protect pattern took over {_PATTERN_SECONDS:.0f} s; simplify it") from None
+
+
+def _literals(config: CompressionConfig) -> list[Any]:
+    literals = [_pattern(regex.escape(text)) for text in config.force_tokens]
+    return [*literals, _LINE_BREAKS] if config.keep_split else literals
+
+
+@lru_cache(maxsize=256)
+def _pattern(pattern: str) -> Any:
+    return regex.compile(pattern)
+
+
+def unit_edges(text: str, unit: Unit, language: str) -> Ints | None:
+    """Characters at which units begin; None: at every atom."""
+    if unit == "token":
+        return None
+    return word_edges(text) if unit == "word" else sentence_edges(text, language)
+
+
+def cut(encoding: Encoding, edges: Ints | None, forced: list[Span]) -> tuple[Ints, Bools]:
+    """Cut `encoding` into units at those characters of `edges` and `forced` at which an atom begins.
+
+    Returns the atom at which each unit begins, closed by the number of atoms [u + 1], and which units must be kept [u].
+    """
+    atoms = len(encoding.bounds) - 1
+    if edges is None or atoms == 0:
+        starts = np.arange(atoms + 1)
+    else:
+        wanted = np.concatenate([edges, _atom_edges(encoding.bounds, forced)])
+        starts = np.flatnonzero(np.isin(encoding.bounds, wanted))
+        starts = np.unique(np.concatenate([[0], starts, [atoms]]))
+    return starts.astype(np.int64), _covered(encoding.bounds[starts], forced)
+
+
+def _atom_edges(bounds: Ints, forced: list[Span]) -> Ints:
+    """The edges of the atoms that hold the forced characters: a forced span widens to whole atoms."""
+    if not forced:
+        return np.zeros(0, np.int64)
+    spans = np.asarray(forced, np.int64)
+    left = bounds[np.searchsorted(bounds, spans[:, 0], side="right") - 1]
+    right = bounds[np.searchsorted(bounds, spans[:, 1], side="left")]
+    return np.concatenate([left, right])
+
+
+def _covered(bounds: Ints, forced: list[Span]) -> Bools:
+    """Which of the ranges between consecutive `bounds` overlap a forced span."""
+    depth = np.zeros(len(bounds), np.int64)
+    for start, end in forced:
+        depth[np.searchsorted(bounds, start, side="right") - 1] += 1
+        depth[np.searchsorted(bounds, end, side="left")] -= 1
+    return np.cumsum(depth)[:-1] > 0
+
+
+def unit_scores(surprisal: Floats, starts: Ints, aggregate: Aggregate) -> Floats:
+    """Score of each unit from its tokens' surprisal in nats: `starts` [u + 1] are token positions.
+
+    ``sum``: the information of the unit; ``mean``: per token; ``max``: of its most surprising token; ``first``: of the token
+    that opens it, when all later ones were still unknown.
+    """
+    if len(starts) < 2:
+        return np.zeros(0, np.float32)
+    if aggregate == "first":
+        return surprisal[starts[:-1]]
+    if aggregate == "max":
+        return np.maximum.reduceat(surprisal, starts[:-1])
+    total = np.add.reduceat(surprisal, starts[:-1])
+    return total if aggregate == "sum" else (total / np.diff(starts)).astype(np.float32)
