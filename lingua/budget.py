@@ -25,14 +25,16 @@ class Shares:
 def shares(draft: Draft) -> Shares:
     """Split the target between the components.
 
-    (2) gives the demonstrations what instruction and question leave at their own rates; (3) returns what exceeds the chosen
-    demonstrations to instruction and question, in proportion to their lengths and up to all of each.
+    (2) gives the demonstrations what instruction and question leave at their own rates; (3) returns what exceeds the
+    chosen demonstrations to instruction and question, in proportion to their lengths and up to all of each.
     """
     config = draft.config
-    instruction = _at_rate(draft.instruction, config.instruction_rate)
-    question = _at_rate(draft.question, config.question_rate)
-    demonstrations = max(0.0, draft.room - instruction - question)
-    unused = demonstrations - sum(draft.context[index].cost for index in draft.chosen)
+    instruction = at_rate(draft.instruction, config.instruction_rate)
+    question = at_rate(draft.question, config.question_rate)
+    chosen = [draft.context[index] for index in draft.chosen]
+    own = sum(at_rate(part, part.rate) for part in chosen if part.rate is not None)
+    demonstrations = max(0.0, draft.room - instruction - question - own)
+    unused = demonstrations - sum(part.cost for part in chosen if part.rate is None)
     if unused > 0:
         lengths = max(1, draft.instruction.cost + draft.question.cost)
         instruction = min(draft.instruction.cost, instruction + unused * draft.instruction.cost / lengths)
@@ -41,7 +43,8 @@ def shares(draft: Draft) -> Shares:
     return Shares(instruction, demonstrations, question)
 
 
-def _at_rate(part: Part, rate: float) -> float:
+def at_rate(part: Part, rate: float) -> float:
+    """What a part with a rate of its own keeps, in target tokens: never less than it must."""
     return max(rate * part.cost, part.must_cost)
 
 
@@ -52,7 +55,9 @@ def optional_rate(parts: list[Part], budget: float) -> float:
     return min(1.0, max(0.0, (budget - must) / optional)) if optional else 1.0
 
 
-def coarse_choice(costs: list[int], order: list[int], required: set[int], budgets: tuple[float, ContextBudget]) -> list[int]:
+def coarse_choice(
+    costs: list[int], order: list[int], required: set[int], budgets: tuple[float, ContextBudget]
+) -> list[int]:
     """Algorithm 1: take strings in `order` until the next would exceed the coarse budget; their indices, ascending.
 
     costs      target tokens of every string

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 
 from lingua.config import CompressionConfig
-from lingua.draft import Draft, Drafter
-from lingua.engine import Engine, Program, Scorer
+from lingua.draft import Drafter
+from lingua.engine import Engine, NoScorer, Program, Scorer
 from lingua.errors import PromptError
-from lingua.methods.llmlingua import llmlingua
+from lingua.methods import METHODS
 from lingua.models.source import ModelSource, resolve
 from lingua.prompt import CompressedPrompt, Outcome, Prompt, Rejected
 from lingua.select import fit
 from lingua.tokens import SourceTokenizer, load_target
-
-METHODS: dict[str, Callable[[Draft], Program[None]]] = {"llmlingua": llmlingua}
 
 
 class Compressor:
@@ -42,16 +40,15 @@ class Compressor:
         batch_tokens: int | None = None,
         trust_remote_code: bool = False,
     ) -> None:
-        from lingua.models.causal import causal_scorer
-        from lingua.models.load import choose_device, choose_dtype, load_causal, load_tokenizer
+        from lingua.models.load import Loader
 
         self.config = config or CompressionConfig()
         self.source: ModelSource = resolve(model)
-        place = choose_device(device)
-        tokenizer = SourceTokenizer(load_tokenizer(model, trust_remote_code))
+        loader = Loader(self.source, device, dtype, trust_remote_code)
+        tokenizer = SourceTokenizer(loader.tokenizer())
         self._drafter = Drafter(tokenizer, load_target(self.config.target_tokenizer, tokenizer), self.config)
-        loaded = load_causal(model, place, choose_dtype(dtype, place), trust_remote_code)
-        self._scorer: Scorer = causal_scorer(loaded, batch_tokens)
+        needs = METHODS[self.config.method].needs
+        self._scorer: Scorer = NoScorer() if needs == "nothing" else loader.scorer(needs, batch_tokens)
 
     @cached_property
     def digest(self) -> str:
@@ -73,7 +70,7 @@ class Compressor:
 
     def _program(self, prompt: Prompt) -> tuple[Program[CompressedPrompt], int]:
         if not isinstance(prompt, Prompt):
-            raise TypeError(f"compress() takes Prompt objects, not {type(prompt).__name__}; write Prompt(context=[text])")
+            raise TypeError(f"compress() takes Prompt objects, not {type(prompt).__name__}: Prompt(context=[text])")
         return compress_one(prompt, self._drafter), len(prompt.text)
 
 
@@ -82,5 +79,5 @@ def compress_one(prompt: Prompt, drafter: Drafter) -> Program[CompressedPrompt]:
     draft = drafter.draft(prompt)
     if draft.origin_tokens <= draft.target_tokens:
         return draft.finish("passthrough")
-    yield from METHODS[drafter.config.method](draft)
+    yield from METHODS[drafter.config.method].program(draft)
     return fit(draft)

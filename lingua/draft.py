@@ -27,7 +27,7 @@ class Part:
     must [u]         units that must be kept
     keep [u]         units that are kept so far
     surprisal [n]    nats, as far as the method has asked for it
-    whole            the settings forbid cutting this part
+    rate             the share of this part that the settings ask for by name; None: what the budget leaves
     """
 
     encoding: Encoding
@@ -37,7 +37,7 @@ class Part:
     must: Bools
     keep: Bools
     surprisal: Floats
-    whole: bool = False
+    rate: float | None = None
 
     @property
     def text(self) -> str:
@@ -46,6 +46,11 @@ class Part:
     @property
     def ids(self) -> Ints:
         return self.encoding.ids
+
+    @property
+    def whole(self) -> bool:
+        """Whether the settings forbid cutting this part."""
+        return self.rate == 1
 
     @property
     def cost(self) -> int:
@@ -96,10 +101,19 @@ class Drafter:
         """Tokenize and cut every part of `prompt`."""
         texts = [prompt.instruction, *prompt.context, prompt.question]
         first, *context, last = [self.part(encoding, self.config.unit) for encoding in self.source.encode(texts)]
-        first.whole = self.config.instruction_rate == 1
-        last.whole = self.config.question_rate == 1
+        first.rate, last.rate = self.config.instruction_rate, self.config.question_rate
+        for part, rate in zip(context, prompt.context_rates, strict=False):
+            part.rate = rate
         origin = self.target.count(prompt.text)
-        return Draft(prompt, self, first, context, last, origin, self.config.target(origin))
+        return Draft(prompt, self, first, context, last, origin, self._target(origin, context))
+
+    def _target(self, origin: int, context: list[Part]) -> int:
+        """The prompt's budget; strings with a rate of their own bring their share of it along."""
+        own = [part for part in context if part.rate is not None]
+        if not own or self.config.target_token is not None:
+            return self.config.target(origin)
+        others = origin - sum(part.cost for part in own)
+        return int(sum((part.rate or 0.0) * part.cost for part in own) + (self.config.rate or 1.0) * others + 1e-9)
 
     def part(self, encoding: Encoding, unit: Unit) -> Part:
         config, text = self.config, encoding.text
@@ -123,7 +137,7 @@ class Drafter:
         """The same part, kept as it is, in smaller units."""
         fine = self.part(part.encoding, unit)
         fine.keep = part.keep[np.searchsorted(part.bounds, fine.bounds[:-1], side="right") - 1]
-        fine.surprisal, fine.whole = part.surprisal, part.whole
+        fine.surprisal, fine.rate = part.surprisal, part.rate
         return fine
 
     def protects(self, text: str) -> bool:

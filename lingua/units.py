@@ -1,15 +1,16 @@
 """Token ids → selection units: what stands or falls together. One code path for token, word and sentence.
 
-A unit is a run of whole atoms (see `tokens`). A *word* is a run without white space together with the white space before
-it, so that kept words never run together; where a script writes no spaces, or a run is long, it is cut at the word
-boundaries of Unicode (UAX #29: ideographs one by one). A *sentence* is what `sentencex` finds, for some 240 languages.
-What must be kept (`force_tokens`, digits, line breaks, `protect`) is cut out as units of its own.
+A unit is a run of whole atoms (see `tokens`). A *word* is a run without white space together with the white space
+before it, so that kept words never run together; where a script writes no spaces, or a run is long, it is cut at the
+word boundaries of Unicode (UAX #29: ideographs one by one). A *sentence* is what `sentencex` finds, for some 240
+languages. What must be kept (`force_tokens`, digits, line breaks, `protect`) is cut out as units of its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -70,7 +71,7 @@ def forced_spans(text: str, config: CompressionConfig) -> list[Span]:
     spans += protected_spans(text, config)
     if config.force_reserve_digit and _DIGIT.search(text):
         edges = [*word_edges(text).tolist(), len(text)]
-        spans += [(a, b) for a, b in zip(edges, edges[1:], strict=False) if _DIGIT.search(text, a, b)]
+        spans += [(a, b) for a, b in pairwise(edges) if _DIGIT.search(text, a, b)]
     return [span for span in spans if span[0] < span[1]]
 
 
@@ -79,7 +80,9 @@ def protected_spans(text: str, config: CompressionConfig) -> list[Span]:
     try:
         return [found.span() for p in config.protect for found in _pattern(p).finditer(text, timeout=_PATTERN_SECONDS)]
     except TimeoutError:
-        raise PromptError("protect_timeout", f"a protect pattern took over {_PATTERN_SECONDS:.0f} s; simplify it") from None
+        raise PromptError(
+            "protect_timeout", f"a protect pattern took over {_PATTERN_SECONDS:.0f} s; simplify it"
+        ) from None
 
 
 def _literals(config: CompressionConfig) -> list[Any]:
@@ -136,8 +139,8 @@ def _covered(bounds: Ints, forced: list[Span]) -> Bools:
 def unit_scores(surprisal: Floats, starts: Ints, aggregate: Aggregate) -> Floats:
     """Score of each unit from its tokens' surprisal in nats: `starts` [u + 1] are token positions.
 
-    ``sum``: the information of the unit; ``mean``: per token; ``max``: of its most surprising token; ``first``: of the token
-    that opens it, when all later ones were still unknown.
+    ``sum``: the information of the unit; ``mean``: per token; ``max``: of its most surprising token; ``first``: of the
+    token that opens it, when all later ones were still unknown.
     """
     if len(starts) < 2:
         return np.zeros(0, np.float32)

@@ -2,8 +2,8 @@
 
 Departs from the paper where its formulas do not add up (see `budget`), in the unit of selection (`unit: token` is the
 paper's) and in that each segment keeps the k most surprising units of its budget instead of all above a threshold.
-Segments do not cross from one part of the prompt into the next. The peer's sentence filter may run between the two steps.
-Distribution alignment (4.3) happens before: it trains the model that is used here.
+Segments do not cross from one part of the prompt into the next. The peer's sentence filter may run between the two
+steps. Distribution alignment (4.3) happens before: it trains the model that is used here.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from lingua.budget import coarse_choice, optional_rate, shares
+from lingua.budget import at_rate, coarse_choice, optional_rate, shares
 from lingua.config import CompressionConfig, ContextBudget
 from lingua.draft import Draft, Part
-from lingua.engine import Context, Program, Score
+from lingua.engine import Context, Program, Score, Surprisal
 from lingua.select import choose
 from lingua.units import sentence_edges
 
@@ -31,8 +31,10 @@ def llmlingua(draft: Draft) -> Program[None]:
 def choose_demonstrations(draft: Draft) -> Program[None]:
     """4.1, Algorithm 1: keep the demonstrations of highest perplexity that the coarse budget holds.
 
-    Forced strings, and those with a `protect`ed span, are always kept.
+    Forced strings and those with a `protect`ed span are always kept; so are all that are pieces of a structure.
     """
+    if draft.prompt.context_rates:
+        return
     costs = [part.cost for part in draft.context]
     final = shares(draft).demonstrations
     budget = ContextBudget.parse(draft.config.context_budget)
@@ -72,7 +74,7 @@ class _Sentences:
     A sentence that the settings keep has an infinite score.
     """
 
-    def __init__(self, part: Part, surprisal: np.ndarray, config: CompressionConfig) -> None:  # type: ignore[type-arg]
+    def __init__(self, part: Part, surprisal: Surprisal, config: CompressionConfig) -> None:
         self.part = part
         edges = sentence_edges(part.text, config.language)
         self.sentence = np.searchsorted(edges, part.bounds[:-1], side="right") - 1
@@ -88,7 +90,7 @@ class _Sentences:
 
 
 def compress_iteratively(draft: Draft) -> Program[None]:
-    """4.2, Algorithm 2: score segment after segment given the compressed ones before it, and keep each one's share (5-7)."""
+    """4.2, Algorithm 2: score each segment given the compressed ones before it (5), and keep its share (6, 7)."""
     context, commit = Context(draft.head), list[int]()
     separator = draft.drafter.source.encode([draft.prompt.separator])[0].ids.tolist()
     rates = part_rates(draft)
@@ -110,7 +112,9 @@ def part_rates(draft: Draft) -> dict[int, float]:
     """(6): the share of their optional tokens that a segment of each part may keep, by the part's identity."""
     budget = shares(draft)
     chosen = [draft.context[index] for index in draft.chosen]
-    rates = {id(part): optional_rate(chosen, budget.demonstrations) for part in chosen}
+    shared = [part for part in chosen if part.rate is None]
+    rates = {id(part): optional_rate(shared, budget.demonstrations) for part in shared}
+    rates |= {id(part): optional_rate([part], at_rate(part, part.rate)) for part in chosen if part.rate is not None}
     rates[id(draft.instruction)] = optional_rate([draft.instruction], budget.instruction)
     rates[id(draft.question)] = optional_rate([draft.question], budget.question)
     return rates
@@ -128,7 +132,7 @@ def segments(part: Part, size: int) -> Iterator[tuple[int, int]]:
 def _keep_segment(
     part: Part,
     units: tuple[int, int],
-    surprisal: np.ndarray,  # type: ignore[type-arg]
+    surprisal: Surprisal,
     budget: tuple[float, float],
     config: CompressionConfig,
 ) -> float:

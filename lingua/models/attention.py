@@ -1,7 +1,7 @@
-"""Attention over packed rows: all new tokens of a batch lie in one sequence without padding, each row reads its own past.
+"""Attention over packed rows: a batch's new tokens lie in one sequence without padding, each row reads its own past.
 
-Registered with transformers' attention interface, so that every architecture which uses it runs packed. The batch at hand
-is found through a context variable, since not every model hands unknown arguments down to its attention layers.
+Registered with transformers' attention interface, so that every architecture which uses it runs packed. The batch at
+hand is found through a context variable, since not every model hands unknown arguments down to its attention layers.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PACKED = "lingua_packed"
 
 @dataclass(slots=True, eq=False)
 class PackedRow:
-    """Tokens [begin, end) of the packed sequence; they stand at positions from `start` on, after `cache`'s first `start`."""
+    """Tokens [begin, end) of the packed sequence; they stand at positions from `start` on, after those in `cache`."""
 
     begin: int
     end: int
@@ -55,7 +55,7 @@ batch_rows: ContextVar[Sequence[PackedRow]] = ContextVar("batch_rows")
 def packed_attention(
     module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
 ) -> tuple[Tensor, None]:
-    """Attention function in transformers' form: query [1, heads, T, d], key and value [1, kv heads, T, d] → [1, T, heads, d]."""
+    """In transformers' form: query [1, heads, T, d], key and value [1, kv heads, T, d] → [1, T, heads, d]."""
     parts = [_attend(module, query, key, value, row, options) for row in batch_rows.get()]
     return torch.cat(parts, dim=2).transpose(1, 2), None
 
@@ -75,7 +75,9 @@ def _attend(module: Any, query: Tensor, key: Tensor, value: Tensor, row: PackedR
     )
 
 
-def _softcapped(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scales: tuple[Any, float]) -> Tensor:
+def _softcapped(
+    queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scales: tuple[Any, float]
+) -> Tensor:
     """The same for models that squash attention logits, which no fused kernel of torch does."""
     scale, cap = scales
     groups = queries.shape[1] // keys.shape[0]

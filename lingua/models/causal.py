@@ -1,8 +1,9 @@
 """Surprisal of tokens after a context, by any causal language model of transformers.
 
-`PlainScorer` recomputes everything, row by row, with the model as it comes: slow and obviously right. `PackedScorer` gives
-the same numbers without waste: rows packed without padding, keys and values of contexts cached, the head applied only where a
-token is probed. `causal_scorer` checks once, on the model at hand, that they agree, and falls back where they do not.
+`PlainScorer` recomputes everything, row by row, with the model as it comes: slow and obviously right. `PackedScorer`
+gives the same numbers without waste: rows packed without padding, keys and values of contexts cached, the head applied
+only where a token is probed. `causal_scorer` checks once, on the model at hand, that they agree, and falls back where
+they do not.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lingua.engine import Context, OutOfMemory, Row, Scorer, Surprisal
+from lingua.engine import Context, OutOfMemoryError, Row, Scorer, Surprisal
 from lingua.models.attention import PACKED, PackedRow, batch_rows
 from lingua.models.cache import KeyValues
 
@@ -43,6 +44,11 @@ class PlainScorer:
         self.layers = int(config.num_hidden_layers)
         self.live_tokens = _live_tokens(config, model.dtype, self._device)
 
+    @property
+    def probe_tokens(self) -> int:
+        """Half a window at most, so that every token is scored after at least half a window of text."""
+        return max(1, min(self.batch_tokens, self.window // 2))
+
     def cached(self, context: Context) -> int:
         return 0
 
@@ -65,9 +71,9 @@ class PlainScorer:
 class PackedScorer(PlainScorer):
     """Packed rows, cached keys and values, head at probe positions only.
 
-    A cached context keeps all its tokens' keys and values; its last token is computed again with the next request, as its
-    hidden state predicts the first probe token. A token without any predecessor (a model without a start token) gets
-    ln(vocabulary): nothing is known about it.
+    A cached context keeps all its tokens' keys and values; its last token is computed again with the next request, as
+    its hidden state predicts the first probe token. A token without any predecessor (a model without a start token)
+    gets ln(vocabulary): nothing is known about it.
     """
 
     def __init__(self, model: Any, batch_tokens: int | None = None) -> None:
@@ -89,7 +95,7 @@ class PackedScorer(PlainScorer):
         except torch.OutOfMemoryError as error:
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()
-            raise OutOfMemory(str(error)) from error
+            raise OutOfMemoryError(str(error)) from error
 
     def _catch_up(self, context: Context) -> None:
         """Cache a context's backlog in pieces, so that no batch grows beyond its bound."""
@@ -125,7 +131,8 @@ class PackedScorer(PlainScorer):
             )
         finally:
             batch_rows.reset(token)
-        return output.last_hidden_state[0]  # type: ignore[no-any-return]
+        hidden: Tensor = output.last_hidden_state[0]
+        return hidden
 
     def _surprisal(
         self, hidden: Tensor, ids: list[int], rows: Sequence[Row], packed: Sequence[PackedRow]
@@ -135,7 +142,7 @@ class PackedScorer(PlainScorer):
         opening = np.isin(probed, [place.begin for place in packed])
         targets = torch.tensor(ids, device=self._device)[torch.from_numpy(probed).to(self._device)]
         before = torch.from_numpy(np.maximum(probed - 1, 0)).to(self._device)
-        pieces = zip(before.split(self._head_rows), targets.split(self._head_rows), strict=True)
+        pieces = zip(torch.split(before, self._head_rows), torch.split(targets, self._head_rows), strict=True)
         values = torch.cat([self._surprisal_at(hidden[place], target) for place, target in pieces]).cpu().numpy()
         values[opening] = math.log(self.vocabulary)
         return np.split(values, np.cumsum([len(row.probe) for row in rows])[:-1])
@@ -144,7 +151,8 @@ class PackedScorer(PlainScorer):
         logits = self._head(hidden).float()
         if self._softcap:
             logits = self._softcap * torch.tanh(logits / self._softcap)
-        return torch.logsumexp(logits, -1) - logits.gather(1, targets[:, None])[:, 0]
+        values: Tensor = torch.logsumexp(logits, -1) - logits.gather(1, targets[:, None])[:, 0]
+        return values
 
 
 def _worth(row: Row) -> bool:
@@ -185,7 +193,7 @@ def _packs(model: Any, plain: PlainScorer) -> bool:
 
 
 def _packed_twice(scorer: PackedScorer, ids: list[int]) -> list[Surprisal]:
-    """The same two rows, the first after its context was cached by an earlier request; nothing if a layer did not take part."""
+    """The same two rows, the first after its context was cached; nothing if a layer did not take part."""
     context = Context(ids=ids[:12])
     scorer.score([Row(context, ids[40:])])
     if context.cache.layers != scorer.layers:

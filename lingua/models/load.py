@@ -1,19 +1,48 @@
-"""Model name → model and tokenizer on a device: hub id, local directory, GGUF file or installed package."""
+"""Model name → tokenizer, and scorer on a device: hub id, local directory, GGUF file or installed package."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
+from lingua.engine import Scorer
 from lingua.errors import ModelError
-from lingua.models.source import ModelSource, resolve
+from lingua.models.causal import causal_scorer
+from lingua.models.gguf import converted
+from lingua.models.source import ModelSource
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True, slots=True)
+class Loader:
+    """Loads what a model name stands for. All methods raise ModelError with the cause."""
+
+    source: ModelSource
+    device: str = "auto"
+    dtype: str = "auto"
+    trust_remote_code: bool = False
+
+    def tokenizer(self) -> Any:
+        return self._load(AutoTokenizer)
+
+    def scorer(self, needs: Literal["causal", "encoder"], batch_tokens: int | None = None) -> Scorer:
+        """The model on its device, ready to answer the engine."""
+        device = choose_device(self.device)
+        model = self._load(AutoModelForCausalLM, dtype=choose_dtype(self.dtype, device))
+        return causal_scorer(model.to(device).eval().requires_grad_(False), batch_tokens)
+
+    def _load(self, kind: Any, **arguments: Any) -> Any:
+        with _quietly(), _explained(self.source):
+            source = converted(self.source) if self.source.gguf else self.source
+            arguments |= {"trust_remote_code": self.trust_remote_code, **source.load_arguments}
+            return kind.from_pretrained(source.location, **arguments)
 
 
 def choose_device(device: str) -> torch.device:
@@ -42,25 +71,6 @@ def _cpu_has_bfloat16() -> bool:
     return any(capabilities.get(name, False) for name in ("amx_bf16", "avx512_bf16", "bf16"))
 
 
-def load_tokenizer(name: str, trust_remote_code: bool = False) -> Any:
-    """The tokenizer of the model called `name`."""
-    source = resolve(name)
-    with _quietly(), _explained(source):
-        return AutoTokenizer.from_pretrained(
-            source.location, trust_remote_code=trust_remote_code, **source.load_arguments
-        )
-
-
-def load_causal(name: str, device: torch.device, dtype: torch.dtype, trust_remote_code: bool = False) -> Any:
-    """The causal language model called `name`, in evaluation mode on `device`. Raises ModelError."""
-    source = resolve(name)
-    with _quietly(), _explained(source):
-        model = AutoModelForCausalLM.from_pretrained(
-            source.location, dtype=dtype, trust_remote_code=trust_remote_code, **source.load_arguments
-        )
-        return model.to(device).eval().requires_grad_(False)
-
-
 @contextlib.contextmanager
 def _explained(source: ModelSource) -> Iterator[None]:
     try:
@@ -73,9 +83,9 @@ def _explained(source: ModelSource) -> Iterator[None]:
 def _quietly() -> Iterator[None]:
     """Keep the library's progress bars out of job logs."""
     shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
         if shown:
-            logging.enable_progress_bar()
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
