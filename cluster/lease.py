@@ -1,0 +1,131 @@
+"""`Lease`: who works on an output, so that two drivers do not compute the same shards.
+
+A lease is the file `_lease-<generation>.json`, and the highest generation holds. Taking over a lease that has run out
+means creating the next generation if it is absent, which only one can do; a holder that wakes up later sees a newer
+generation, or another owner in its own, and gives up. Creation is all that is asked of the store. Times are wall clock
+times: clocks that differ by more than the lease's seconds cost computing time, never rows, since parts are created
+only once whoever makes them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import time
+import uuid
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+
+from cluster.errors import LeaseError
+from cluster.storage import Storage
+
+_NAME = re.compile(r"_lease-(\d{6})\.json")
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who holds a lease; times in seconds since 1970. `token` is unique to one acquisition."""
+
+    owner: str
+    host: str
+    pid: int
+    token: str
+    since: float
+    renewed: float
+    seconds: float
+
+    @property
+    def expires(self) -> float:
+        """When the lease runs out, unless renewed."""
+        return self.renewed + self.seconds
+
+    def to_bytes(self) -> bytes:
+        """As JSON, with the moments in words for people."""
+        words = {"since_utc": _utc(self.since), "renewed_utc": _utc(self.renewed)}
+        return json.dumps({**asdict(self), **words}, indent=1).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Holder:
+        """The inverse of `to_bytes`. LeaseError when it is no lease."""
+        try:
+            content = json.loads(data)
+            return cls(**{name: content[name] for name in cls.__slots__})
+        except (ValueError, KeyError, TypeError):
+            raise LeaseError("the lease file is damaged; if nobody works on the output, delete it") from None
+
+
+class Lease:
+    """A held lease. Made by `acquire`; `renew` well before `seconds` are over, `release` at the end."""
+
+    def __init__(self, storage: Storage, folder: str, generation: int, holder: Holder) -> None:
+        self._storage, self._folder = storage, folder
+        self.generation, self.holder = generation, holder
+
+    @classmethod
+    def acquire(cls, storage: Storage, folder: str, owner: str, seconds: float) -> Lease:
+        """Take the lease. LeaseError, telling who holds it and since when, while another's has not run out."""
+        generations = _generations(storage, folder)
+        latest = max(generations, default=0)
+        if latest:
+            _require_expired(storage, folder, latest)
+        now = time.time()
+        holder = Holder(owner, socket.gethostname(), os.getpid(), uuid.uuid4().hex, now, now, seconds)
+        lease = cls(storage, folder, latest + 1, holder)
+        if not storage.create(lease._url(), holder.to_bytes()):
+            raise LeaseError(f"{folder}: another run took the lease at this moment; try again when it has ended")
+        for old in generations:
+            storage.delete(_url(folder, old))
+        return lease
+
+    def renew(self) -> None:
+        """Hold it for `seconds` more. LeaseError when it was taken over."""
+        newer = max(_generations(self._storage, self._folder), default=0)
+        current = _read(self._storage, self._folder, newer) if newer else None
+        if current is None or newer != self.generation or current.token != self.holder.token:
+            by = f" by {_who(current)}" if current is not None else ""
+            raise LeaseError(f"{self._folder}: the lease ran out and was taken over{by}; this run stops")
+        self.holder = Holder(**{**asdict(self.holder), "renewed": time.time()})
+        self._storage.write(self._url(), self.holder.to_bytes())
+
+    def release(self) -> None:
+        """Give it back. A lease that another took over meanwhile stays with the other."""
+        current = _read(self._storage, self._folder, self.generation)
+        if current is not None and current.token == self.holder.token:
+            self._storage.delete(self._url())
+
+    def _url(self) -> str:
+        return _url(self._folder, self.generation)
+
+
+def _require_expired(storage: Storage, folder: str, generation: int) -> None:
+    holder = _read(storage, folder, generation)
+    if holder is not None and time.time() < holder.expires:
+        raise LeaseError(
+            f"{folder}: in use by {_who(holder)} since {_utc(holder.since)}; wait for its end, or if it died, until "
+            f"{_utc(holder.expires)}, when its lease runs out"
+        )
+
+
+def _generations(storage: Storage, folder: str) -> list[int]:
+    return [int(match[1]) for entry in storage.entries(folder) if (match := _NAME.fullmatch(entry.name))]
+
+
+def _read(storage: Storage, folder: str, generation: int) -> Holder | None:
+    try:
+        return Holder.from_bytes(storage.read(_url(folder, generation)))
+    except FileNotFoundError:
+        return None
+
+
+def _url(folder: str, generation: int) -> str:
+    return f"{folder}/_lease-{generation:06d}.json"
+
+
+def _who(holder: Holder) -> str:
+    return f"{holder.owner} (process {holder.pid} on {holder.host})"
+
+
+def _utc(moment: float) -> str:
+    return datetime.fromtimestamp(moment, timezone.utc).isoformat(timespec="seconds")

@@ -1,0 +1,93 @@
+"""Limits that a run must keep: how many rows may be rejected, and how many workers fit on the machines at hand.
+
+Both are plain arithmetic, without I/O and without Ray.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cluster.config import JobConfig
+from cluster.errors import AbortRun
+
+ROWS_BEFORE_A_SHARE_COUNTS = 1000
+THREADS_PER_WORKER = 4
+
+
+@dataclass(frozen=True, slots=True)
+class RejectCeiling:
+    """At most `rows` rejected rows, or at most the `share` of all rows. None: no ceiling.
+
+    A share is compared once 1,000 rows are done, so that a bad first row does not end a run, and again at the end.
+    """
+
+    rows: int | None = None
+    share: float | None = None
+
+    @classmethod
+    def of(cls, setting: int | float | None) -> RejectCeiling:
+        """From the setting `max_rejected`: an int is a number of rows, a float a share of them."""
+        return cls(share=setting) if isinstance(setting, float) else cls(rows=setting)
+
+    def check(self, rejected: int, rows: int, *, final: bool) -> None:
+        """Raises AbortRun when the ceiling is exceeded."""
+        if self.rows is not None and rejected > self.rows:
+            raise AbortRun(f"{rejected:,} rows are rejected, max_rejected allows {self.rows:,}; {_REMEDY}")
+        if self.share is None or not (final or rows >= ROWS_BEFORE_A_SHARE_COUNTS):
+            return
+        if rejected > self.share * rows:
+            found = f"{rejected:,} of {rows:,} rows ({rejected / rows:.2%}) are rejected"
+            raise AbortRun(f"{found}, max_rejected allows {self.share:.2%}; {_REMEDY}")
+
+
+_REMEDY = "look at _rejects/ beside the output, mend the input or raise max_rejected"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerShape:
+    """How many workers, and what each occupies. Without GPUs, `workers` × `threads` = the processors."""
+
+    workers: int
+    gpus: float
+    threads: int
+
+
+def shape_on_cpus(cores: int, shards: int, workers: int | None, threads: int | None) -> WorkerShape:
+    """Workers on processors alone; `workers` and `threads` (of each) are what the user asked for, or None."""
+    if threads is None:
+        threads = max(1, cores // workers) if workers else _threads(cores, shards)
+    return WorkerShape(workers or max(1, min(shards, cores // threads)), 0.0, threads)
+
+
+def shape_on_gpus(gpus: float, share: float, shards: int, workers: int | None) -> WorkerShape:
+    """Workers that occupy `share` of a GPU each (1 = a whole one; 2 = two of them)."""
+    return WorkerShape(workers or max(1, min(shards, int(gpus / share + 1e-9))), share, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the user asked for; None leaves it to the machines at hand. `shards` is how many could be run at once."""
+
+    shards: int
+    workers: int | None = None
+    gpus_per_worker: float | None = None
+    cpus_per_worker: float | None = None
+
+    @classmethod
+    def of(cls, config: JobConfig, shards: int) -> Wish:
+        """What a job's settings ask for."""
+        return cls(shards, config.workers, config.gpus_per_worker, config.cpus_per_worker)
+
+    def shape(self, gpus: float, cpus: float) -> WorkerShape:
+        """The workers that fit on a cluster with so many GPUs and processors."""
+        if self.gpus_per_worker or (self.gpus_per_worker is None and gpus):
+            return shape_on_gpus(gpus, self.gpus_per_worker or 1.0, self.shards, self.workers)
+        threads = int(self.cpus_per_worker) if self.cpus_per_worker else None
+        return shape_on_cpus(max(1, int(cpus)), self.shards, self.workers, threads)
+
+
+def _threads(cores: int, shards: int) -> int:
+    """Small models gain little beyond four threads; a worker needs memory of its own; no processor stays idle."""
+    wanted = max(1, min(THREADS_PER_WORKER, cores // 2))
+    workers = max(1, min(shards, cores // wanted))
+    return max(1, cores // workers)

@@ -1,0 +1,68 @@
+"""Whole files on a disk: complete in a temporary file first, then under their name in one step.
+
+A hard link fails when the name is taken, which makes it the disk's conditional put; `open("xb")` would be exclusive too
+but shows a file that is still being written. Temporary names begin with `TEMPORARY`, so that what a killed process
+left can be found and removed.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cluster.errors import AbortRun, RetryShard
+
+TEMPORARY = "_tmp-"
+_NO_LINKS = frozenset({errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EPERM, errno.EMLINK})
+
+
+def create_whole(path: Path, data: bytes | Path) -> None:
+    """Put a whole file under a free name. FileExistsError when the name is taken, of many racing one wins."""
+    with _complete(path, data) as temporary:
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            raise
+        except FileNotFoundError:
+            raise RetryShard(f"{path}: the temporary file was removed by another run's clean-up") from None
+        except OSError as error:
+            if error.errno in _NO_LINKS:
+                raise AbortRun(_no_links(path, error)) from None
+            raise
+
+
+def replace_whole(path: Path, data: bytes) -> None:
+    """Put a whole file, over an older one if there is one."""
+    with _complete(path, data) as temporary:
+        temporary.replace(path)
+
+
+@contextmanager
+def _complete(path: Path, data: bytes | Path) -> Iterator[Path]:
+    """A temporary file beside `path` with all of `data`, on the disk and not only in its cache."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{uuid.uuid4().hex}")
+    try:
+        with temporary.open("xb") as file:
+            if isinstance(data, Path):
+                with data.open("rb") as content:
+                    shutil.copyfileobj(content, file, 1 << 20)
+            else:
+                file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _no_links(path: Path, error: OSError) -> str:
+    return (
+        f"cannot create {path}: this filesystem has no hard links ({error.strerror}), which commits rest on; "
+        "write to a local disk, or to the object store directly by its URL"
+    )

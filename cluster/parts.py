@@ -1,0 +1,158 @@
+"""`PartWriter`: the rows of one shard with their outcomes → a finished part and its rejects, on the local disk.
+
+Rows come in their order; an accepted one gets the result columns behind its own, a rejected one a line with `source`,
+`row`, `reason`, `detail` and `raw`. Nothing but a buffer of rows is held in memory, whatever the size of the shard.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cluster.columns import RESULTS
+from cluster.encode import JsonlEncoder, ParquetEncoder
+from cluster.plan import Plan
+from cluster.rows import BadRow, Row
+from cluster.scratch import Scratch
+from cluster.shards import Shard
+from lingua.prompt import CompressedPrompt, Outcome, Rejected
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What became of a shard's rows: `rows` = compressed + passthrough + over_budget + rejected."""
+
+    rows: int = 0
+    compressed: int = 0
+    passthrough: int = 0
+    over_budget: int = 0
+    rejected: int = 0
+    rejects: Mapping[str, int] = field(default_factory=dict)
+    origin_tokens: int = 0
+    compressed_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """A finished local file: size in bytes and SHA-256."""
+
+    path: Path
+    size: int
+    sha256: str
+
+    @classmethod
+    def of(cls, path: Path) -> Blob:
+        """Measure a file."""
+        digest = hashlib.sha256()
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+        return cls(path, path.stat().st_size, digest.hexdigest())
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A finished part; `rejects` is None when no row was rejected. The files go when their writer is closed."""
+
+    data: Blob
+    rejects: Blob | None
+    counts: Counts
+
+    @property
+    def token(self) -> str:
+        """Short digest of all its bytes: tells apart what two attempts at one shard wrote."""
+        both = self.data.sha256 + (self.rejects.sha256 if self.rejects else "")
+        return hashlib.sha256(both.encode()).hexdigest()[:12]
+
+
+class PartWriter:
+    """Writes one shard's part and rejects into temporary files. A context manager; `finish` before it is left."""
+
+    def __init__(self, plan: Plan, shard: Shard) -> None:
+        self._plan, self._shard = plan, shard
+        self._scratch = Scratch()
+        folder = self._scratch.path
+        schema = plan.columns.schema
+        results = [plan.columns.result_name(name) for name in RESULTS.names]
+        part = folder / "part"
+        self._encoder: ParquetEncoder | JsonlEncoder = (
+            ParquetEncoder(part, schema, plan.columns.output_schema)
+            if plan.output_format == "parquet" and schema is not None
+            else JsonlEncoder(part, results)
+        )
+        self._results = frozenset(results)
+        self._part, self._rejects = part, folder / "rejects"
+        self._reject_file = self._rejects.open("w", encoding="ascii", newline="\n")
+        self._statuses: Counter[str] = Counter()
+        self._reasons: Counter[str] = Counter()
+        self._tokens = [0, 0]
+
+    def __enter__(self) -> PartWriter:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._encoder.close()
+        self._reject_file.close()
+        self._scratch.close()
+
+    def add(self, item: Row | BadRow, outcome: Outcome) -> None:
+        """Take down what became of the next row: a BadRow is rejected for its own reason, whatever the outcome."""
+        if isinstance(item, BadRow):
+            self._reject(item)
+        elif isinstance(outcome, Rejected):
+            self._reject(item.rejected(outcome.reason, outcome.detail))
+        elif taken := self._results.intersection(item.carried if isinstance(item.carried, dict) else ()):
+            self._reject(item.rejected("name_collision", f"the row has a key {min(taken)!r}, a result column's name"))
+        else:
+            self._accept(item, outcome)
+
+    def finish(self) -> Part:
+        """Close the files and measure them."""
+        self._encoder.close()
+        self._reject_file.close()
+        rejects = Blob.of(self._rejects) if self._reasons else None
+        return Part(Blob.of(self._part), rejects, self._counts())
+
+    def _accept(self, row: Row, outcome: CompressedPrompt) -> None:
+        fingerprint = self._plan.identity.fingerprint(self._plan.columns.prompt(row.values))
+        self._encoder.write(row, results_of(outcome, fingerprint))
+        self._statuses[outcome.status] += 1
+        self._tokens[0] += outcome.origin_tokens
+        self._tokens[1] += outcome.compressed_tokens
+
+    def _reject(self, row: BadRow) -> None:
+        line = {"source": self._shard.source.path, "row": row.number, "reason": row.reason, "detail": row.detail}
+        self._reject_file.write(json.dumps({**line, "raw": row.raw}) + "\n")
+        self._reasons[row.reason] += 1
+
+    def _counts(self) -> Counts:
+        rejected = self._reasons.total()
+        rows = self._statuses.total() + rejected
+        return Counts(
+            rows,
+            self._statuses["compressed"],
+            self._statuses["passthrough"],
+            self._statuses["over_budget"],
+            rejected,
+            dict(sorted(self._reasons.items())),
+            *self._tokens,
+        )
+
+
+def results_of(outcome: CompressedPrompt, fingerprint: str) -> dict[str, Any]:
+    """The result columns of a compressed prompt, by their names without prefix."""
+    return {
+        "compressed_prompt": outcome.text,
+        "compressed_context": list(outcome.context),
+        "kept_context": list(outcome.kept_context),
+        "origin_tokens": outcome.origin_tokens,
+        "compressed_tokens": outcome.compressed_tokens,
+        "rate": outcome.rate,
+        "status": outcome.status,
+        "fingerprint": fingerprint,
+    }

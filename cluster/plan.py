@@ -1,0 +1,141 @@
+"""`Plan`: what an output will hold, fixed before the first row: settings, model, inputs, columns, shards.
+
+It is stored once beside the output (`_plan.json`). A later start finds it and goes on only if settings, model and
+inputs are still the same, and otherwise says what differs; it then needs neither to read the inputs nor to cut them.
+Credentials are never part of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from cluster.columns import PARTS, Columns
+from cluster.errors import PlanConflict
+from cluster.shards import Shard, Source
+from lingua.config import CompressionConfig
+from lingua.prompt import Prompt
+
+if TYPE_CHECKING:
+    from cluster.config import JobConfig
+
+FORMAT = 1
+REMEDY = "use the same settings and inputs, or another output"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What decides the content of an output, beside its inputs: settings by name, and the model by digest."""
+
+    settings: Mapping[str, Any]
+    model: str
+    model_digest: str
+
+    @classmethod
+    def of(cls, config: JobConfig, model_digest: str) -> Identity:
+        """The identity of a job."""
+        return cls(config.identity_settings(), config.model, model_digest)
+
+    def differences(self, now: Identity) -> Iterator[str]:
+        """In words, one for each setting that is not the same in `now`."""
+        for name in sorted({*self.settings, *now.settings}):
+            before, after = self.settings.get(name), now.settings.get(name)
+            if before != after:
+                yield f"{name} was {json.dumps(before)}, now {json.dumps(after)}"
+        if self.model_digest != now.model_digest:
+            yield f"model was {self.model} ({self.model_digest[:12]}), now {now.model} ({now.model_digest[:12]})"
+
+    def fingerprint(self, prompt: Prompt) -> str:
+        """Digest of a prompt's content, of the settings that compress it and of the model; equal on every machine."""
+        content = [self._decisive, self.model_digest, *(getattr(prompt, name) for name in PARTS), prompt.separator]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+
+    @property
+    def _decisive(self) -> dict[str, Any]:
+        names = {*CompressionConfig.model_fields, "dtype"}
+        return {name: value for name, value in self.settings.items() if name in names}
+
+    def digest(self) -> str:
+        """Digest of settings and model."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that a worker or an audit needs to know of a run. `about` is for people only."""
+
+    identity: Identity
+    columns: Columns
+    output_format: str
+    sources: tuple[Source, ...]
+    shards: tuple[Shard, ...]
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    def part_name(self, shard: Shard) -> str:
+        """The file name of a shard's part."""
+        return f"{shard.name}.{self.output_format}"
+
+    def require_same(self, identity: Identity, sources: Sequence[Source], where: str) -> None:
+        """PlanConflict, naming each difference, unless a run with these would go on with this plan."""
+        found = [*self.identity.differences(identity), *_source_differences(self.sources, sources)]
+        if found:
+            shown = "; ".join(found[:10]) + (f"; and {len(found) - 10} more" if len(found) > 10 else "")
+            raise PlanConflict(f"{where} was begun otherwise: {shown}; {REMEDY}")
+
+    def to_bytes(self) -> bytes:
+        """The plan as JSON, with each shard as a list: name, index of its source, and its numbers."""
+        index = {source.path: position for position, source in enumerate(self.sources)}
+        content = {
+            "format": FORMAT,
+            "about": dict(self.about),
+            "settings": dict(self.identity.settings),
+            "model": self.identity.model,
+            "model_digest": self.identity.model_digest,
+            "output_format": self.output_format,
+            "columns": self.columns.to_json(),
+            "sources": [asdict(source) for source in self.sources],
+            "shards": [[s.name, index[s.source.path], s.start, s.end, s.first_row, s.rows] for s in self.shards],
+        }
+        return json.dumps(content, indent=1).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes, where: str) -> Plan:
+        """The inverse of `to_bytes`. PlanConflict when `data` is no plan of this format."""
+        try:
+            content = json.loads(data)
+            if content["format"] != FORMAT:
+                raise PlanConflict(
+                    f"{where} has plan format {content['format']}, this version reads {FORMAT}; {REMEDY}"
+                )
+            return cls._from_json(content)
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            raise PlanConflict(f"{where} is damaged ({type(error).__name__}: {error}); use another output") from None
+
+    @classmethod
+    def _from_json(cls, content: dict[str, Any]) -> Plan:
+        sources = tuple(Source(**source) for source in content["sources"])
+        return cls(
+            Identity(content["settings"], content["model"], content["model_digest"]),
+            Columns.from_json(content["columns"]),
+            content["output_format"],
+            sources,
+            tuple(Shard(name, sources[index], *numbers) for name, index, *numbers in content["shards"]),
+            content["about"],
+        )
+
+
+def _source_differences(before: Sequence[Source], now: Sequence[Source]) -> Iterator[str]:
+    known, found = ({source.path: source for source in sources} for sources in (before, now))
+    for path in {**known, **found}:
+        if path not in found:
+            yield f"input {path} is not among the inputs any more"
+        elif path not in known:
+            yield f"input {path} is new"
+        elif known[path] != found[path]:
+            old, new = known[path], found[path]
+            yield f"input {path} had {old.size} bytes ({old.version}), now {new.size} ({new.version})"
+    if list(known) != list(found) and known.keys() == found.keys():
+        yield "the order of the inputs changed"

@@ -1,0 +1,274 @@
+"""`RayPool`: the driver's workers as Ray actors, and `session`: the Ray they live in. The only file that imports Ray.
+
+One actor holds one model and one assignment. All wanted actors are asked for at once, so that pending ones tell an
+autoscaler what is missing; each is used as soon as it is ready; dead ones are replaced, and when machines join, actors
+are added. Ray itself never restarts or retries anything here (`max_restarts=0`, `max_task_retries=0`): what a death
+means is for the driver to decide, and a lost node is told from a worker that died by itself.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import secrets
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray._private import worker as ray_worker
+from ray.exceptions import ActorUnavailableError, RayActorError, RayError
+
+import cluster
+import lingua
+from cluster.errors import AbortRun
+from cluster.limits import Wish, WorkerShape
+from cluster.messages import Assignment, Beat, Failure, Finished, ShardReport
+from cluster.protocols import MakeRunner, Runner
+from cluster.worker import failure_of
+
+START_ATTEMPTS = 3
+SECONDS_BETWEEN_CENSUSES = 5.0
+SECONDS_BETWEEN_BEATS = 1.0
+
+
+@contextmanager
+def session(address: str | None = None) -> Iterator[None]:
+    """Ray, for as long as one is inside: the cluster at `address` or RAY_ADDRESS (set inside a job), else a local one.
+
+    A local Ray advertises loopback only and demands a token that is drawn for it: Ray's head listens on every interface
+    whatever address it is given. Everything that was started is stopped at the end.
+    """
+    known = address or os.environ.get("RAY_ADDRESS", "")
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    with _hushed():
+        try:
+            if known in ("", "local"):
+                _demand_token()
+                ray.init("local", include_dashboard=False, _node_ip_address="127.0.0.1", **quiet)
+            else:
+                ray.init(address, runtime_env=_code(), **quiet)
+            yield
+        finally:
+            ray.shutdown()
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Ray prints every death of a worker to standard output, with no setting against it; the driver tells them too."""
+    printer: Any = ray_worker
+    loud = printer.print_to_stdstream
+    printer.print_to_stdstream = lambda *_, **__: None
+    try:
+        yield
+    finally:
+        printer.print_to_stdstream = loud
+
+
+def _demand_token() -> None:
+    """Ray asks for a token by itself in a local cluster; without this it would keep one in the home directory."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+
+
+def _code() -> dict[str, Any]:
+    """A submitted job brings its working directory along; whoever attaches from elsewhere ships the two packages."""
+    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
+        return {}
+    return {"py_modules": [str(Path(package.__path__[0])) for package in (cluster, lingua)]}
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    node: str
+    failure: Failure | None
+
+
+class _Actor:
+    """A runner in a process of its own. A runner that cannot be built is reported, not raised: Ray would hide why."""
+
+    def __init__(self, make: MakeRunner) -> None:
+        self._runner: Runner | None = None
+        self._failure: Failure | None = None
+        try:
+            self._runner = make()
+        except Exception as error:
+            self._failure = failure_of(error)
+
+    def ready(self) -> _Ready:
+        return _Ready(ray.get_runtime_context().get_node_id(), self._failure)
+
+    def attempt(self, assignment: Assignment) -> ShardReport | Failure:
+        if self._runner is None:
+            return self._failure or Failure("crashed", "not_built", "the worker was not built")
+        return self._runner.attempt(assignment)
+
+    @ray.method(concurrency_group="beat")
+    def beat(self) -> Beat:
+        return self._runner.beat() if self._runner else Beat()
+
+
+@dataclass(slots=True)
+class _Handle:
+    """One actor. `pending`: what it was asked last; `node`: None until it is ready."""
+
+    actor: Any
+    pending: Any
+    node: str | None = None
+    assignment: Assignment | None = None
+    beat: Beat = field(default_factory=Beat)
+    asked: Any = None
+    asked_at: float = 0.0
+
+
+class RayPool:
+    """A `cluster.driver.Pool` of actors, each with the runner that `make` builds in its own process."""
+
+    def __init__(self, make: MakeRunner, wish: Wish) -> None:
+        self._make = make
+        self._wish = wish
+        self._shape = wish.shape(_resource("GPU"), _resource("CPU"))
+        self._handles: dict[str, _Handle] = {}
+        self._numbers = itertools.count()
+        self._failed_starts = 0
+        self._census = time.monotonic()
+        self._fill()
+
+    def size(self) -> int:
+        return sum(handle.node is not None for handle in self._handles.values())
+
+    def idle(self) -> Sequence[str]:
+        return [name for name, handle in self._handles.items() if handle.node and handle.assignment is None]
+
+    def submit(self, worker: str, assignment: Assignment) -> None:
+        handle = self._handles[worker]
+        handle.assignment, handle.beat, handle.asked = assignment, Beat(), None
+        handle.pending = handle.actor.attempt.remote(assignment)
+
+    def wait(self, timeout: float) -> Sequence[Finished]:
+        self._take_census()
+        waiting = {handle.pending: name for name, handle in self._handles.items() if handle.pending is not None}
+        if not waiting:
+            time.sleep(timeout)
+            return []
+        ready, _ = ray.wait(list(waiting), num_returns=1, timeout=timeout)
+        more, _ = ray.wait(list(waiting), num_returns=len(waiting), timeout=0)
+        ended = [self._answer(waiting[reference]) for reference in {*ready, *more}]
+        return [finished for finished in ended if finished is not None]
+
+    def beats(self) -> Mapping[str, Beat]:
+        busy = {name: handle for name, handle in self._handles.items() if handle.assignment is not None}
+        for handle in busy.values():
+            _listen(handle)
+        return {name: handle.beat for name, handle in busy.items()}
+
+    def end(self, worker: str) -> None:
+        self._bury(worker)
+        self._fill()
+
+    def outlook(self) -> str:
+        each = f"{self._shape.gpus:g} GPU" if self._shape.gpus else f"{self._shape.threads} CPU"
+        has = f"{_resource('GPU'):g} GPUs and {_resource('CPU'):g} CPUs"
+        return f"{len(self._handles)} starting or pending, each needs {each}; the cluster has {has}"
+
+    def close(self) -> None:
+        for worker in list(self._handles):
+            self._bury(worker)
+
+    def _answer(self, worker: str) -> Finished | None:
+        """The end of an assignment, or None when a starting actor answered."""
+        handle = self._handles[worker]
+        assignment, reference = handle.assignment, handle.pending
+        handle.assignment = handle.pending = None
+        try:
+            answer = ray.get(reference)
+        except RayError as error:
+            self._bury(worker)
+            self._fill()
+            failure = _death(error, handle.node)
+            if assignment is None:
+                self._start_failed(failure)
+                return None
+            return Finished(worker, assignment, failure)
+        if assignment is None:
+            self._started(worker, answer)
+            return None
+        return Finished(worker, assignment, answer)
+
+    def _started(self, worker: str, ready: _Ready) -> None:
+        if ready.failure is None:
+            self._failed_starts = 0
+            self._handles[worker].node = ready.node
+            return
+        self._bury(worker)
+        self._start_failed(ready.failure)
+        self._fill()
+
+    def _start_failed(self, failure: Failure) -> None:
+        if failure.kind == "lost":
+            return
+        self._failed_starts += 1
+        if failure.kind == "fatal":
+            raise AbortRun(f"a worker cannot be started: {failure.detail}")
+        if self._failed_starts >= max(START_ATTEMPTS, self._shape.workers):
+            raise AbortRun(f"{self._failed_starts} workers in a row could not be started, the last: {failure.detail}")
+
+    def _take_census(self) -> None:
+        if time.monotonic() - self._census >= SECONDS_BETWEEN_CENSUSES:
+            self._census = time.monotonic()
+            self._fill()
+
+    def _fill(self) -> None:
+        """Ask for every worker that is wanted and not there; more machines mean more workers."""
+        wanted = self._wish.shape(_resource("GPU"), _resource("CPU")).workers
+        for _ in range(wanted - len(self._handles)):
+            actor = _remote(self._shape).remote(self._make)
+            self._handles[f"worker-{next(self._numbers)}"] = _Handle(actor, actor.ready.remote())
+
+    def _bury(self, worker: str) -> None:
+        ray.kill(self._handles.pop(worker).actor, no_restart=True)
+
+
+def _remote(shape: WorkerShape) -> Any:
+    options: dict[str, Any] = {"max_restarts": 0, "max_task_retries": 0, "concurrency_groups": {"beat": 1}}
+    actor: Any = ray.remote(**options)(_Actor)
+    return actor.options(num_gpus=shape.gpus, num_cpus=shape.threads)
+
+
+def _listen(handle: _Handle) -> None:
+    """Take the answer to the last question for a sign of life, if there is one, and ask again; never waits."""
+    now = time.monotonic()
+    if handle.asked is not None and ray.wait([handle.asked], timeout=0)[0]:
+        try:
+            handle.beat, handle.asked = ray.get(handle.asked), None
+        except RayError:
+            return  # its death arrives with the assignment
+    if handle.asked is None and now - handle.asked_at >= SECONDS_BETWEEN_BEATS:
+        handle.asked, handle.asked_at = handle.actor.beat.remote(), now
+
+
+def _death(error: RayError, node: str | None) -> Failure:
+    """A lost node says nothing about the shard; a worker that died on a living node does.
+
+    A living node reports how its worker ended. Where the connection broke without such a report (ActorUnavailable), the
+    node is gone, though it may take Ray a quarter of a minute to say so.
+    """
+    detail = " ".join(str(error).split())
+    preempted = isinstance(error, RayActorError) and error.preempted
+    silent = isinstance(error, ActorUnavailableError)
+    if preempted or silent or "node has died" in detail or (node is not None and not _alive(node)):
+        return Failure("lost", "node_lost", "the machine of its worker went away")
+    how = detail.rpartition("exit detail: ")[2] if "exit detail: " in detail else detail
+    return Failure("died", "worker_died", f"its worker's process ended: {how[:200]}")
+
+
+def _alive(node: str) -> bool:
+    return any(entry["NodeID"] == node and entry["Alive"] for entry in ray.nodes())  # type: ignore[no-untyped-call]
+
+
+def _resource(name: str) -> float:
+    return float(ray.cluster_resources().get(name, 0.0))  # type: ignore[no-untyped-call]

@@ -1,0 +1,112 @@
+"""From settings to a `Plan`: list the inputs, find their common columns, cut them into shards, and store the result.
+
+All files of a run share one schema: every Parquet file has the same columns of the same types (their order may differ);
+for JSON Lines it is inferred from rows all over the corpus. Where JSON Lines come in and go out no schema is needed and
+objects pass as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, timezone
+from typing import Any
+
+import pyarrow as pa
+
+from cluster.columns import Columns, without_foreign_metadata
+from cluster.config import JobConfig
+from cluster.errors import SourceUnusable
+from cluster.inputs import expand_inputs
+from cluster.jsonl import read_objects
+from cluster.ledger import Ledger
+from cluster.parquet import open_parquet
+from cluster.plan import Identity, Plan
+from cluster.planning import plan_shards
+from cluster.schema import infer_schema
+from cluster.shards import Shard, Source
+from cluster.storage import Storage
+from lingua.errors import ConfigError
+
+SAMPLED_SHARDS = 256
+SAMPLED_BYTES = 64 << 20
+
+
+def open_plan(config: JobConfig, model_digest: str, ledger: Ledger) -> Plan:
+    """The output's plan: the stored one if it fits (else PlanConflict), or a new one, stored."""
+    stored = ledger.plan()
+    if stored is None:
+        return ledger.open_or_create(make_plan(config, model_digest))
+    sources = expand_inputs(config.inputs, Storage(config.storage_options))
+    stored.require_same(Identity.of(config, model_digest), sources, ledger.output)
+    return stored
+
+
+def make_plan(config: JobConfig, model_digest: str) -> Plan:
+    """The plan of a job; nothing is written. ConfigError or SourceUnusable when there is none."""
+    storage = Storage(config.storage_options)
+    sources = expand_inputs(config.inputs, storage)
+    shards = plan_shards(sources, config.shard_size, storage)
+    columns = find_columns(config, sources, shards, storage)
+    about = {"created": datetime.now(timezone.utc).isoformat(timespec="seconds"), "run": config.shown_settings()}
+    return Plan(Identity.of(config, model_digest), columns, config.output_format, tuple(sources), tuple(shards), about)
+
+
+def find_columns(config: JobConfig, sources: Sequence[Source], shards: Sequence[Shard], storage: Storage) -> Columns:
+    """The schema that all files share and the mapped columns in it."""
+    schema = _parquet_schema([source for source in sources if source.format == "parquet"], storage)
+    if schema is None:
+        schema = infer_schema(_sample([shard for shard in shards if shard.source.format == "jsonl"], storage))
+        if not schema.names:
+            raise ConfigError(f"no rows in {', '.join(source.path for source in sources[:3])}: nothing to compress")
+    everything_is_json = config.output_format == "jsonl" and all(source.format == "jsonl" for source in sources)
+    mapped = config.mapped.or_defaults(schema.names)
+    columns = Columns(mapped, schema, config.output_prefix)
+    columns.require_usable(schema.names)
+    return Columns(mapped, None, config.output_prefix) if everything_is_json else columns
+
+
+def require_lines(source: Source, storage: Storage) -> None:
+    """SourceUnusable when a .json file holds one JSON array, which cannot be read by lines."""
+    if source.path.lower().endswith(".json") and storage.read_range(source.path, 0, 64).lstrip()[:1] == b"[":
+        raise SourceUnusable(
+            f"{source.path}: holds one JSON array; only JSON Lines (an object a line) are read: convert the file"
+        )
+
+
+def _sample(shards: Sequence[Shard], storage: Storage) -> Iterator[dict[str, Any]]:
+    """Objects from the beginnings of shards that are spread evenly over the corpus; all objects of a small one."""
+    for source in {shard.source.path: shard.source for shard in shards}.values():
+        require_lines(source, storage)
+    step = max(1, -(-len(shards) // SAMPLED_SHARDS))
+    chosen = shards[::step]
+    for shard in chosen:
+        yield from read_objects(shard, storage, SAMPLED_BYTES // len(chosen))
+
+
+def _parquet_schema(sources: Iterable[Source], storage: Storage) -> pa.Schema | None:
+    first: tuple[Source, pa.Schema] | None = None
+    for source in sources:
+        with open_parquet(source, storage) as file:
+            schema = without_foreign_metadata(file.schema_arrow)
+        _require_distinct(source, schema)
+        if first is None:
+            first = source, schema
+        _require_equal(first[0], first[1], source, schema)
+    return None if first is None else pa.schema([field.with_nullable(True) for field in first[1]], first[1].metadata)
+
+
+def _require_distinct(source: Source, schema: pa.Schema) -> None:
+    twice = next((name for name in schema.names if schema.names.count(name) > 1), None)
+    if twice is not None:
+        raise SourceUnusable(f"{source.path}: two columns are called {twice!r}; rename one")
+
+
+def _require_equal(first: Source, wanted: pa.Schema, source: Source, schema: pa.Schema) -> None:
+    types = {field.name: field.type for field in schema}
+    for name in {**dict.fromkeys(wanted.names), **dict.fromkeys(types)}:
+        known = wanted.field(name).type if name in wanted.names else "absent"
+        if types.get(name, "absent") != known:
+            raise SourceUnusable(
+                f"{source.path}: column {name!r} is {types.get(name, 'absent')}, but {known} in {first.path}; all "
+                "files of a run share one schema: run files of another schema as a job of their own"
+            )

@@ -1,0 +1,170 @@
+"""What a run did: `Statistics` over commit records, `RunReport`, its summary for people and `_stats.json`.
+
+Everything is added up from the commit records beside the output, so a resumed run reports the whole corpus and not
+only what it did itself. Seconds of compressing are the workers' own, added over all workers.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from cluster.messages import Failure
+from cluster.parts import Counts
+from cluster.records import Record
+
+
+@dataclass(slots=True)
+class Statistics:
+    """Sums over shards. `rows` = compressed + passthrough + over_budget + rejected."""
+
+    shards: int = 0
+    rows: int = 0
+    compressed: int = 0
+    passthrough: int = 0
+    over_budget: int = 0
+    rejected: int = 0
+    origin_tokens: int = 0
+    compressed_tokens: int = 0
+    seconds: float = 0.0
+    rejects: Counter[str] = field(default_factory=Counter)
+
+    @classmethod
+    def over(cls, records: Iterable[Record]) -> Statistics:
+        """The sums over commit records."""
+        total = cls()
+        for record in records:
+            total.add(record, record.seconds)
+        return total
+
+    def __add__(self, other: Statistics) -> Statistics:
+        sums = {entry.name: getattr(self, entry.name) + getattr(other, entry.name) for entry in fields(self)}
+        return Statistics(**sums)
+
+    def add(self, counts: Counts, seconds: float) -> None:
+        """Add one shard."""
+        self.shards += 1
+        self.rows += counts.rows
+        self.compressed += counts.compressed
+        self.passthrough += counts.passthrough
+        self.over_budget += counts.over_budget
+        self.rejected += counts.rejected
+        self.origin_tokens += counts.origin_tokens
+        self.compressed_tokens += counts.compressed_tokens
+        self.seconds += seconds
+        self.rejects.update(counts.rejects)
+
+    @property
+    def rate(self) -> float:
+        """Kept share of the tokens, 1.0 when there were none."""
+        return self.compressed_tokens / self.origin_tokens if self.origin_tokens else 1.0
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "shards": self.shards,
+            "rows": self.rows,
+            "statuses": {
+                "compressed": self.compressed,
+                "passthrough": self.passthrough,
+                "over_budget": self.over_budget,
+                "rejected": self.rejected,
+            },
+            "rejects": dict(sorted(self.rejects.items())),
+            "origin_tokens": self.origin_tokens,
+            "compressed_tokens": self.compressed_tokens,
+            "rate": round(self.rate, 6),
+            "worker_seconds": round(self.seconds, 3),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """The outcome of one run over an output.
+
+    planned       shards of the whole corpus
+    total         statistics over every committed shard, whoever committed it
+    this_run      statistics over what this run did itself; `seconds` is its time on the clock
+    failures      how often attempts failed, by reason; retried ones included
+    given_up      shards that could not be brought to an end, with the last failure
+    stopped       why the run ended before everything was tried, or None
+    """
+
+    planned: int
+    total: Statistics
+    this_run: Statistics
+    seconds: float
+    failures: Mapping[str, int] = field(default_factory=dict)
+    given_up: Mapping[str, Failure] = field(default_factory=dict)
+    stopped: str | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Every planned shard is committed and nothing objected."""
+        return self.total.shards >= self.planned and not self.given_up and self.stopped is None
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Original tokens this run worked off per second on the clock."""
+        return self.this_run.origin_tokens / self.seconds if self.seconds > 0 else 0.0
+
+    def as_json(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """The content of `_stats.json`; `settings` holds what identifies the run (configuration, model, versions)."""
+        return {
+            "complete": self.complete,
+            "planned_shards": self.planned,
+            **self.total.as_json(),
+            "last_run": {
+                "shards": self.this_run.shards,
+                "rows": self.this_run.rows,
+                "seconds": round(self.seconds, 3),
+                "tokens_per_second": round(self.tokens_per_second, 1),
+                "failures": dict(sorted(self.failures.items())),
+                "given_up": {name: failure.detail for name, failure in sorted(self.given_up.items())},
+                "stopped": self.stopped,
+            },
+            **settings,
+        }
+
+    def summary(self) -> str:
+        """The last words of a run, for people."""
+        return "\n".join([self._headline(), *_figures(self.total), *self._speed(), *self._troubles()])
+
+    def _headline(self) -> str:
+        if self.complete:
+            return f"Complete: all {self.planned} shards are committed."
+        why = f" ({self.stopped})" if self.stopped else ""
+        return f"Not complete: {self.total.shards} of {self.planned} shards are committed{why}."
+
+    def _speed(self) -> list[str]:
+        if not self.this_run.shards:
+            return ["  this run   nothing was left to do"] if self.complete else []
+        return [
+            f"  this run   {self.this_run.shards:,} shards, {self.this_run.rows:,} rows in {self.seconds:,.1f} s "
+            f"({self.tokens_per_second:,.0f} tokens/s)"
+        ]
+
+    def _troubles(self) -> list[str]:
+        lines = [f"  given up   {name}: {failure.detail}" for name, failure in sorted(self.given_up.items())]
+        if self.failures:
+            lines.insert(0, f"  failures   {_counts(self.failures)}")
+        if not self.complete:
+            lines.append("  The same command again goes on with what is missing.")
+        return lines
+
+
+def _figures(total: Statistics) -> list[str]:
+    over = f", {total.over_budget:,} over budget" if total.over_budget else ""
+    lines = [
+        f"  rows       {total.rows:,}: {total.compressed:,} compressed, {total.passthrough:,} passed through{over}, "
+        f"{total.rejected:,} rejected",
+        f"  tokens     {total.origin_tokens:,} → {total.compressed_tokens:,} (rate {total.rate:.3f})",
+    ]
+    if total.rejects:
+        lines.append(f"  rejects    {_counts(total.rejects)}")
+    return lines
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{reason} {count:,}" for reason, count in sorted(counts.items(), key=lambda item: -item[1]))

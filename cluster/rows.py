@@ -1,0 +1,47 @@
+"""`Row` and `BadRow`: what a reader gives for each row of an input file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+RAW_LIMIT = 1 << 20
+"""Characters of a rejected row that are kept; file and row number find the rest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A usable row.
+
+    number   in its file, from 0
+    values   the mapped columns (prompt and id) as Python values
+    carried  all input columns: one Arrow row of the planned schema, or the JSON object itself where none is planned
+    """
+
+    number: int
+    values: Mapping[str, Any]
+    carried: pa.RecordBatch | dict[str, Any]
+
+    def rejected(self, reason: str, detail: str) -> BadRow:
+        """This row as a reject; `raw` shows its mapped columns as JSON."""
+        raw = json.dumps(self.values, ensure_ascii=False, default=str)
+        return BadRow(self.number, reason, detail, shortened(raw))
+
+
+@dataclass(frozen=True, slots=True)
+class BadRow:
+    """A row that is not compressed: `reason` is short and stable, `detail` for people, `raw` what stood in the file."""
+
+    number: int
+    reason: str
+    detail: str
+    raw: str | None = None
+
+
+def shortened(raw: str) -> str:
+    """At most `RAW_LIMIT` characters of a raw value, with a mark where it was cut."""
+    return raw if len(raw) <= RAW_LIMIT else f"{raw[:RAW_LIMIT]}… ({len(raw) - RAW_LIMIT} more characters)"

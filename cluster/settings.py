@@ -1,0 +1,174 @@
+"""Settings from flags, a YAML file and the environment, merged: flags over file over environment over defaults.
+
+Flags are made from the fields of `JobConfig` and `CompressionConfig`, so none can be forgotten and ``--help`` is always
+whole. Values are read as the field's type asks, by pydantic; YAML by its safe loader; nothing is evaluated. In the
+environment and in flags a list or an object may be written as JSON; one string counts as a list of one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+from pydantic.fields import FieldInfo
+
+from cluster.config import JobConfig
+from lingua.config import CompressionConfig
+from lingua.errors import ConfigError
+
+PREFIX = "LINGUA_"
+GROUPS = {
+    "what to read and write": ("input", "output", "output_format", "output_prefix"),
+    "columns": ("text_column", "instruction_column", "context_column", "question_column", "id_column"),
+    "model": ("model", "device", "dtype", "batch_tokens", "trust_remote_code"),
+    "cluster": ("shard_size", "workers", "gpus_per_worker", "cpus_per_worker", "address"),
+    "failures": ("max_attempts", "max_rejected", "shard_timeout", "lease_seconds", "storage_options", "dry_run"),
+}
+EXAMPLES = """\
+examples:
+  # halve the documents in the column 'text' of all Parquet files
+  python -m jobs.compress --input 'corpus/*.parquet' --output compressed --rate 0.5
+
+  # few-shot prompts to at most 1000 GPT-4 tokens each, questions untouched
+  python -m jobs.compress --input prompts.jsonl --output s3://bucket/compressed --target-token 1000 \\
+      --target-tokenizer cl100k_base --context-column demonstrations --question-column question
+
+  # settings from a file, one of them overruled; look at the plan first
+  python -m jobs.compress --config job.yaml --rate 0.3 --dry-run
+
+every flag is also a key of the file (--shard-size: shard_size) and an environment variable (LINGUA_SHARD_SIZE);
+flags count over the file, the file over the environment. The output can be completed by the same command again.
+"""
+
+
+def fields() -> dict[str, FieldInfo]:
+    """All settings by their flat keys."""
+    own = {field.alias or name: field for name, field in JobConfig.model_fields.items() if name != "compression"}
+    return {**own, **CompressionConfig.model_fields}
+
+
+def gather(argv: Sequence[str], environment: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """The merged settings. ConfigError for unknown keys and unreadable files; ``--help`` prints and exits."""
+    flags = vars(build_parser().parse_args(list(argv)))
+    file = flags.pop("config")
+    merged = from_environment(os.environ if environment is None else environment)
+    for layer in (from_file(file) if file else {}, flags):
+        if layer.keys() & {"rate", "target_token"}:  # either one overrules the other of a lower layer
+            merged = {key: value for key, value in merged.items() if key not in ("rate", "target_token")}
+        merged = {**merged, **layer}
+    missing = [key for key in ("input", "output") if key not in merged]
+    if missing:
+        raise ConfigError(f"missing setting: {', '.join(missing)}; give --{missing[0]}, or --help for all settings")
+    return merged
+
+
+def from_file(path: str) -> dict[str, Any]:
+    """Settings from a YAML file."""
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"--config {path}: {' '.join(str(error).split())}") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(f"--config {path}: must hold settings as 'key: value', not a {type(content).__name__}")
+    settings = {str(key): value for key, value in content.items() if value is not None}
+    _require_known(settings, f"--config {path}: unknown setting")
+    return settings
+
+
+def from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    """Settings from variables that begin with `PREFIX`."""
+    found = {key: value for key, value in environment.items() if key.startswith(PREFIX)}
+    settings = {key.removeprefix(PREFIX).lower(): value for key, value in found.items()}
+    _require_known(settings, f"environment: unknown setting {PREFIX}… for")
+    return {key: _from_text(value, fields()[key]) for key, value in settings.items()}
+
+
+def _require_known(settings: Mapping[str, Any], complaint: str) -> None:
+    unknown = sorted(key for key in settings if key not in fields())
+    if unknown:
+        raise ConfigError(f"{complaint} {', '.join(map(repr, unknown))}; --help lists all settings")
+
+
+def _from_text(value: str, field: FieldInfo) -> Any:
+    if not _is_listed(field) and field.annotation != dict[str, Any]:
+        return value
+    try:
+        return json.loads(value) if value.lstrip().startswith(("[", "{")) else value
+    except json.JSONDecodeError:
+        return value
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}; --help lists all settings")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Flags for all settings; those that are not given are absent from the result."""
+    parser = _Parser(
+        prog="python -m jobs.compress",
+        usage="python -m jobs.compress --input PATH --output DIRECTORY [any setting below]",
+        description="Compress the prompts of a corpus with LLMLingua on Ray; restarted, it does what is not done yet.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", metavar="FILE", default=None, help="YAML file with settings")
+    known = fields()
+    grouped = {**GROUPS, "compression": tuple(CompressionConfig.model_fields)}
+    for title, keys in grouped.items():
+        group = parser.add_argument_group(title)
+        for key in keys:
+            group.add_argument(f"--{key.replace('_', '-')}", dest=key, help=_help(key, known[key]), **_kind(known[key]))
+    return parser
+
+
+def _help(key: str, field: FieldInfo) -> str:
+    text = (field.description or key).replace("%", "%%")
+    shown = field.default is not None and "default" not in text and not field.is_required() and field.default != ()
+    if field.default_factory is not None or not shown or field.default == "":
+        return text
+    return f"{text} (default: {str(field.default).replace('%', '%%')})"
+
+
+def _kind(field: FieldInfo) -> dict[str, Any]:
+    if field.annotation is bool:
+        return {"action": argparse.BooleanOptionalAction}
+    if _is_listed(field):
+        return {"action": "append", "metavar": "VALUE"}
+    if field.annotation == dict[str, Any]:
+        return {"metavar": "JSON", "type": _json_object}
+    choices = _choices(field.annotation)
+    return {"choices": choices} if choices else {"metavar": "VALUE"}
+
+
+def _is_listed(field: FieldInfo) -> bool:
+    return typing.get_origin(field.annotation) is tuple
+
+
+def _choices(annotation: Any) -> list[str]:
+    if typing.get_origin(annotation) is typing.Literal:
+        return [str(choice) for choice in typing.get_args(annotation)]
+    if isinstance(annotation, types.UnionType):
+        return [choice for part in typing.get_args(annotation) for choice in _choices(part)]
+    return []
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError:
+        value = None
+    if not isinstance(value, dict):
+        raise ConfigError("--storage-options must be a JSON object (its value is not shown here)")
+    return value

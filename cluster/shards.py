@@ -1,0 +1,76 @@
+"""The unit of commitment: `Source` (one input file as it was when planned) and `Shard` (a range of its rows).
+
+Cutting is deterministic: the same files and the same shard size give the same shards with the same names on every
+machine. Parquet is cut between row groups, and inside a row group only where it alone is far larger than a shard.
+JSON Lines are cut at line starts: a line belongs to the nominal range in which it begins; while the cuts are looked
+for, lines are counted, so that every row has its true number in its file. Compressed JSON Lines cannot be entered in
+the middle and stay one shard. How the cuts are found is in `planning.py`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+Format = Literal["parquet", "jsonl"]
+Compression = Literal["gzip", "zstd"] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One input file as it was when planned: with another `size` (bytes) or `version` (etag, mtime) it is another."""
+
+    path: str
+    size: int
+    version: str
+    format: Format
+    compression: Compression = None
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """A stretch of a source before it has a name: the fields of `Shard`."""
+
+    source: Source
+    start: int
+    end: int
+    first_row: int = 0
+    rows: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A range of one source: rows [start, end) of Parquet, bytes [start, end) of JSON Lines, all of a compressed file.
+
+    name        deterministic; the stem of the part that holds its rows
+    first_row   number in the file (0-based; for JSON Lines the line's) of the first row of the range
+    rows        rows in the range; for JSON Lines lines, blank ones included; None where only reading would tell
+    """
+
+    name: str
+    source: Source
+    start: int
+    end: int
+    first_row: int = 0
+    rows: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The shard as plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> Shard:
+        """The inverse of `to_json`."""
+        return cls(**{**record, "source": Source(**record["source"])})
+
+
+def named(ranges: list[Range]) -> Iterator[Shard]:
+    """Ranges in order, with names made of their position and a digest of what they cover: nothing from a row."""
+    for position, piece in enumerate(ranges):
+        source = piece.source
+        covers = repr((source.path, source.size, source.version, piece.start, piece.end))
+        digest = hashlib.sha256(covers.encode()).hexdigest()[:8]
+        name = f"part-{position:05d}-{digest}"
+        yield Shard(name, source, piece.start, piece.end, piece.first_row, piece.rows)

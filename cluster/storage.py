@@ -1,0 +1,232 @@
+"""`Storage`: the few things that the job asks of a filesystem, the same on a disk and in an object store.
+
+Reading by ranges, fresh listings, whole-file writes and, what everything rests on, creation that exactly one of many
+racing writers wins (`create`). On a disk that is a complete temporary file and a hard link; in an object store a
+conditional put. Nothing is ever streamed to a final name: a writer that dies would leave half a file under it. Calls
+that fail for a transient reason are repeated; what then still fails is a RetryShard or an AbortRun. A missing file is
+FileNotFoundError. Directories above a path are made as needed.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import fsspec
+from fsspec.core import url_to_fs
+
+from cluster.errors import AbortRun, ClusterError, RetryShard, classify, service_code
+from cluster.local import create_whole, replace_whole
+from cluster.ranges import RangeReader
+from cluster.secrets import redact
+from lingua.errors import ConfigError
+
+T = TypeVar("T")
+
+BLOCK = 4 << 20
+LARGE_PUT = 64 << 20
+PAUSES = (0.2, 0.8, 2.0)
+LOCAL = frozenset({"file", "local"})
+CONDITIONAL = LOCAL | {"memory", "s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A file in a folder: its name there and its size in bytes."""
+
+    name: str
+    size: int
+
+
+class Storage:
+    """Filesystems by URL. `options` go to fsspec: flat for every remote filesystem, or by protocol (``{"s3": {…}}``).
+
+    `pauses` are the seconds between repetitions of a call that failed for a transient reason.
+    """
+
+    def __init__(self, options: Mapping[str, Any] | None = None, pauses: tuple[float, ...] = PAUSES) -> None:
+        self.options = dict(options or {})
+        self.pauses = pauses
+
+    def resolve(self, url: str) -> tuple[Any, str]:
+        """The filesystem of a URL and the path in it. ConfigError when there is no such filesystem."""
+        protocol = protocol_of(url)
+        own = self.options.get(protocol)
+        options = own if isinstance(own, Mapping) else {} if protocol in LOCAL | {"memory"} else self.options
+        try:
+            return url_to_fs(url, **options)  # type: ignore[no-any-return]
+        except (ImportError, ValueError, TypeError) as error:
+            raise ConfigError(f"{url}: no filesystem for {protocol}://: {self._words(error)}") from None
+
+    def info(self, url: str) -> dict[str, Any]:
+        """What the store says now about a file (never from a cache)."""
+
+        def ask(fs: Any, path: str) -> dict[str, Any]:
+            fs.invalidate_cache()
+            return dict(fs.info(path))
+
+        return self._patiently("look at", url, ask)
+
+    def exists(self, url: str) -> bool:
+        """Whether there is a file or a folder."""
+        try:
+            self.info(url)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def entries(self, folder: str) -> list[Entry]:
+        """The files directly in a folder, by name, listed afresh; none when there is no such folder."""
+
+        def ask(fs: Any, path: str) -> list[Entry]:
+            fs.invalidate_cache()
+            found = fs.ls(path, detail=True)
+            return sorted((_entry(item) for item in found if item["type"] == "file"), key=lambda entry: entry.name)
+
+        try:
+            return self._patiently("list", folder, ask)
+        except FileNotFoundError:
+            return []
+
+    def read(self, url: str) -> bytes:
+        """A whole small file."""
+        return self._patiently("read", url, lambda fs, path: bytes(fs.cat_file(path)))
+
+    def read_range(self, url: str, start: int, end: int) -> bytes:
+        """Bytes [start, end) of a file; fewer when the file ends before."""
+        if start >= end:
+            return b""
+
+        def ask(fs: Any, path: str) -> bytes:
+            try:
+                return bytes(fs.cat_file(path, start=start, end=end))
+            except OSError as error:
+                if service_code(error) in {"InvalidRange", "416"}:  # the file ends before `start`
+                    return b""
+                raise
+
+        return self._patiently("read", url, ask)
+
+    def blocks(self, url: str, start: int, end: int) -> Iterator[bytes]:
+        """Bytes [start, end) in blocks of at most `BLOCK`; stops early when the file does."""
+        for position in range(start, end, BLOCK):
+            block = self.read_range(url, position, min(position + BLOCK, end))
+            yield block
+            if len(block) < min(BLOCK, end - position):
+                return
+
+    def open(self, url: str, size: int) -> RangeReader:
+        """An unbuffered, seekable reader over the first `size` bytes."""
+        return RangeReader(lambda start, end: self.read_range(url, start, end), size)
+
+    def write(self, url: str, data: bytes) -> None:
+        """Put a whole file, over an older one if there is one."""
+
+        def put(fs: Any, path: str) -> None:
+            if protocol_of(url) in LOCAL:
+                replace_whole(Path(path), data)
+            else:
+                fs.pipe_file(path, data)
+
+        self._patiently("write", url, put)
+
+    def create(self, url: str, data: bytes | Path) -> bool:
+        """Put a whole file if there is none under its name; True when the file there is now ours.
+
+        `data` is the content or a local file that holds it. A put whose first answer was lost finds the name taken by
+        itself: so a taken name is compared, and equal content counts as ours.
+        """
+        try:
+            self._patiently("create", url, lambda fs, path: _create(fs, path, data))
+        except FileExistsError:
+            return self._same(url, data)
+        return True
+
+    def delete(self, url: str) -> None:
+        """Remove a file; none there is no error."""
+        try:
+            self._patiently("delete", url, lambda fs, path: fs.rm_file(path))
+        except FileNotFoundError:
+            return
+
+    def _same(self, url: str, data: bytes | Path) -> bool:
+        mine = io.BytesIO(data) if isinstance(data, bytes) else data.open("rb")
+        with mine:
+            size = mine.seek(0, io.SEEK_END)
+            mine.seek(0)
+            if int(self.info(url)["size"]) != size:
+                return False
+            return all(block == mine.read(len(block)) for block in self.blocks(url, 0, size))
+
+    def _patiently(self, verb: str, url: str, call: Callable[[Any, str], T]) -> T:
+        fs, path = self.resolve(url)
+        for pause in self.pauses:
+            with suppress(RetryShard):
+                return self._once(verb, url, lambda: call(fs, path))
+            time.sleep(pause)
+        return self._once(verb, url, lambda: call(fs, path))
+
+    def _once(self, verb: str, url: str, call: Callable[[], T]) -> T:
+        try:
+            return call()
+        except FileNotFoundError:
+            if verb in ("write", "create"):
+                raise AbortRun(f"cannot {verb} {url}: there is no such bucket or container; make it first") from None
+            raise
+        except (FileExistsError, ClusterError, ConfigError):
+            raise
+        except Exception as error:  # stores raise what they like; each kind is mapped on its consequence
+            if _name_taken(error):
+                raise FileExistsError(url) from None
+            raise self._failure(verb, url, error) from None
+
+    def _failure(self, verb: str, url: str, error: Exception) -> ClusterError:
+        kind = AbortRun if classify(error) is AbortRun else RetryShard
+        return kind(f"cannot {verb} {url}: {self._words(error)}")
+
+    def _words(self, error: BaseException) -> str:
+        return redact(f"{type(error).__name__}: {error}", self.options)
+
+
+def protocol_of(url: str) -> str:
+    """The scheme of a URL; ``file`` for a plain path."""
+    return str(fsspec.core.split_protocol(url)[0] or "file")
+
+
+def absolute(url: str) -> str:
+    """A plain path made absolute, so that it means the same on resumption from another folder; URLs stay."""
+    if protocol_of(url) not in LOCAL:
+        return url.rstrip("/")
+    return os.path.abspath(os.path.expanduser(str(fsspec.core.strip_protocol(url))))
+
+
+def require_conditional(url: str) -> None:
+    """ConfigError unless outputs can be committed there: the store must create a file only if it is absent."""
+    if protocol_of(url) not in CONDITIONAL:
+        raise ConfigError(
+            f"output = {url}: {protocol_of(url)}:// cannot create a file only if it is absent, which commits rest on; "
+            "write to a local path, s3://, gs:// or abfs://"
+        )
+
+
+def _create(fs: Any, path: str, data: bytes | Path) -> None:
+    if protocol_of(fs.unstrip_protocol(path)) in LOCAL:
+        create_whole(Path(path), data)
+    elif isinstance(data, Path) and data.stat().st_size > LARGE_PUT:
+        fs.put_file(str(data), path, mode="create")  # in parts; the condition is checked when they are joined
+    else:
+        fs.pipe_file(path, data.read_bytes() if isinstance(data, Path) else data, mode="create")
+
+
+def _name_taken(error: Exception) -> bool:
+    return service_code(error) == "PreconditionFailed"
+
+
+def _entry(item: dict[str, Any]) -> Entry:
+    return Entry(str(item["name"]).rstrip("/").rpartition("/")[2], int(item["size"]))

@@ -1,0 +1,132 @@
+"""`Worker`: loads the compressor once, then turns one shard after the other into a committed part. It knows no Ray.
+
+Rows are read in a thread while the model works, those of the shard at hand and the beginning of the next one's; they
+are written as they come and committed through the ledger. Only counts leave the worker. Failures leave it as values,
+classed by consequence (`failure_of`), so that a pool never has to carry exceptions between processes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from cluster.config import JobConfig
+from cluster.corpus import read_rows
+from cluster.errors import AbortRun, RetryShard, classify
+from cluster.ledger import Ledger
+from cluster.messages import Assignment, Beat, Failure, ShardReport
+from cluster.parts import Counts, PartWriter
+from cluster.pipeline import Item, Meter, Pipeline, Streams, UnexpectedError
+from cluster.plan import Plan
+from cluster.readahead import ReadAhead
+from cluster.rows import Row
+from cluster.shards import Shard
+from cluster.storage import Storage
+
+MAX_DETAIL = 500
+
+MakeCompressor = Callable[[JobConfig], Streams]
+
+
+def load_compressor(config: JobConfig) -> Streams:
+    """The job's compressor with its model loaded. Raises ModelError, ConfigError."""
+    from lingua.compressor import Compressor  # torch is loaded where models run, not in the driver
+
+    return Compressor(
+        config.model,
+        config.compression,
+        device=config.device,
+        dtype=config.dtype,
+        batch_tokens=config.batch_tokens,
+        trust_remote_code=config.trust_remote_code,
+    )
+
+
+class Worker:
+    """One model, one shard at a time. `plan` may come without its lists of sources and shards."""
+
+    def __init__(self, config: JobConfig, plan: Plan, make_compressor: MakeCompressor = load_compressor) -> None:
+        self._plan = plan
+        self._storage = Storage(config.storage_options)
+        self._ledger = Ledger(config.output, config.storage_options)
+        self._compressor = make_compressor(config)
+        self._ahead: tuple[str, ReadAhead[Item]] | None = None
+        self._meter = Meter()
+
+    def attempt(self, assignment: Assignment) -> ShardReport | Failure:
+        """`run`, with its failure as a value."""
+        try:
+            return self.run(assignment)
+        except Exception as error:
+            return failure_of(error)
+
+    def run(self, assignment: Assignment) -> ShardReport:
+        """Compress a shard and commit its part; a probe only compresses. Raises what went wrong."""
+        started = time.perf_counter()
+        self._meter = Meter()
+        items = self._take(assignment.shard)
+        self._ahead = self._reading(assignment.upcoming) if assignment.upcoming else None
+        try:
+            if assignment.probe is not None:
+                return self._probe(items, assignment)
+            return self._commit(items, assignment, started)
+        finally:
+            items.close()
+
+    def beat(self) -> Beat:
+        """How far the shard at hand is; may be asked from another thread."""
+        return Beat(self._meter.read, self._meter.done)
+
+    def _probe(self, items: Iterable[Item], assignment: Assignment) -> ShardReport:
+        self._pipeline(lambda item, outcome: None).run(items, assignment, self._meter)
+        return ShardReport(assignment.shard.name, "probed", Counts(self._meter.read))
+
+    def _commit(self, items: Iterable[Item], assignment: Assignment, started: float) -> ShardReport:
+        shard = assignment.shard
+        with PartWriter(self._plan, shard) as writer:
+            self._pipeline(writer.add).run(items, assignment, self._meter)
+            part = writer.finish()
+            seconds = time.perf_counter() - started
+            outcome = self._ledger.commit(self._plan, shard, part, seconds)
+        return ShardReport(shard.name, outcome, part.counts, seconds)
+
+    def _pipeline(self, sink: Callable[[Item, Any], None]) -> Pipeline:
+        return Pipeline(self._plan.columns.prompt, self._compressor, sink)
+
+    def _take(self, shard: Shard) -> ReadAhead[Item]:
+        """The rows of a shard: those that are being read already, if the guess was right."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None and ahead[0] == shard.name:
+            return ahead[1]
+        if ahead is not None:
+            ahead[1].close()
+        return self._reading(shard)[1]
+
+    def _reading(self, shard: Shard) -> tuple[str, ReadAhead[Item]]:
+        return shard.name, ReadAhead(read_rows(shard, self._plan.columns, self._storage), weight)
+
+
+def weight(item: Item) -> int:
+    """About how many bytes a row keeps in memory while it waits."""
+    if isinstance(item, Row):
+        return sum(_size(value) for value in item.values.values())
+    return len(item.raw or "")
+
+
+def failure_of(error: BaseException) -> Failure:
+    """What an exception means for the shard at hand, as a value that can travel."""
+    detail = str(error)[:MAX_DETAIL] or type(error).__name__
+    if classify(error) is AbortRun:
+        return Failure("fatal", type(error).__name__, detail)
+    if isinstance(error, (RetryShard, OSError)):
+        return Failure("transient", type(error).__name__, detail)
+    if isinstance(error, UnexpectedError):
+        return Failure("crashed", type(error.__cause__ or error).__name__, detail)
+    return Failure("crashed", type(error).__name__, f"{type(error).__name__}: {detail}")
+
+
+def _size(value: object) -> int:
+    if isinstance(value, str):
+        return len(value)
+    return sum(map(_size, value)) if isinstance(value, (list, tuple)) else 8

@@ -1,0 +1,126 @@
+"""Who is measured: our engine, our engine with one prompt at a time, and the peer. All answer `run(prompts) -> Run`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from jobs.benchmarking.idle import kernel_seconds
+from jobs.benchmarking.memory import forget_peak, peak_bytes
+from jobs.benchmarking.peer import Peer
+from jobs.benchmarking.roofline import synchronize
+from jobs.benchmarking.stages import Batch, Clock, MeasuredScorer, MeasuredTokenizer
+from jobs.benchmarking.subject import Subject
+from lingua.compressor import compress_one
+from lingua.config import CompressionConfig
+from lingua.draft import Drafter
+from lingua.engine import Engine, Scorer
+from lingua.errors import PromptError
+from lingua.prompt import CompressedPrompt, Prompt
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One pass over some prompts.
+
+    kept_share     compressed tokens per original one
+    model_tokens   tokens that went through the model      stages   seconds by stage; ``host`` is all that is not another
+    batches        the work of each batch, where it is known
+    """
+
+    prompts: int
+    seconds: float
+    kept_share: float
+    model_tokens: int
+    stages: dict[str, float]
+    peak_bytes: int
+    batches: tuple[Batch, ...] = ()
+    rejected: int = 0
+
+
+class Contender(Protocol):
+    """Compresses prompts, and says what it took."""
+
+    name: str
+    one_at_a_time: bool
+
+    def run(self, prompts: Sequence[Prompt]) -> Run: ...
+
+
+@dataclass(slots=True)
+class Ours:
+    """Our engine over `scorer`, with at most `programs` prompts alive."""
+
+    name: str
+    subject: Subject
+    scorer: Scorer
+    config: CompressionConfig
+    programs: int = 256
+
+    @property
+    def one_at_a_time(self) -> bool:
+        return self.programs == 1
+
+    def run(self, prompts: Sequence[Prompt]) -> Run:
+        clock = Clock()
+        scorer = MeasuredScorer(self.scorer, clock)
+        forget_peak(self.subject.device)
+        with clock.stage("all"):
+            outcomes = self._compress(prompts, scorer, clock)
+            synchronize(self.subject.device)
+        done = [outcome for outcome in outcomes if isinstance(outcome, CompressedPrompt)]
+        kept = sum(outcome.compressed_tokens for outcome in done) / max(1, sum(one.origin_tokens for one in done))
+        return Run(
+            prompts=len(prompts),
+            seconds=clock.seconds["all"],
+            kept_share=kept,
+            model_tokens=sum(batch.tokens for batch in scorer.batches),
+            stages=_stages(clock.seconds),
+            peak_bytes=peak_bytes(self.subject.device),
+            batches=tuple(scorer.batches),
+            rejected=len(outcomes) - len(done),
+        )
+
+    def _compress(
+        self, prompts: Sequence[Prompt], scorer: Scorer, clock: Clock
+    ) -> list[CompressedPrompt | PromptError]:
+        tokenizer = MeasuredTokenizer(self.subject.tokenizer, clock)
+        drafter = Drafter(tokenizer, tokenizer, self.config)
+        engine: Engine[CompressedPrompt] = Engine(scorer, self.programs)
+        return list(engine.run((compress_one(prompt, drafter), len(prompt.text)) for prompt in prompts))
+
+    def busy_share(self, prompts: Sequence[Prompt], seconds: float) -> float | None:
+        """Share of `seconds`, taken by an earlier run over the same prompts, in which the GPU ran kernels; None on a CPU."""
+        if self.subject.device.type != "cuda":
+            return None
+        return kernel_seconds(lambda: self._compress(prompts, self.scorer, Clock())) / seconds
+
+
+@dataclass(slots=True)
+class Theirs:
+    """The public library in its own process; `options` are those of its `compress_prompt`."""
+
+    peer: Peer
+    options: dict[str, Any]
+    name: str = "llmlingua"
+    one_at_a_time: bool = field(default=True, init=False)
+
+    def run(self, prompts: Sequence[Prompt]) -> Run:
+        answers = [self.peer.compress(prompt, self.options) for prompt in prompts]
+        seconds = sum(answer.seconds for answer in answers)
+        model = sum(answer.model_seconds for answer in answers)
+        origin = sum(answer.origin_tokens for answer in answers)
+        return Run(
+            prompts=len(prompts),
+            seconds=seconds,
+            kept_share=sum(answer.compressed_tokens for answer in answers) / max(1, origin),
+            model_tokens=sum(answer.model_tokens for answer in answers),
+            stages={"model": model, "host": seconds - model},
+            peak_bytes=max(answer.peak_bytes for answer in answers),
+        )
+
+
+def _stages(seconds: dict[str, float]) -> dict[str, float]:
+    known = {name: value for name, value in seconds.items() if name != "all"}
+    return known | {"host": seconds["all"] - sum(known.values())}

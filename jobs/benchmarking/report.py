@@ -1,0 +1,135 @@
+"""The report: every number with its device, model, data and versions, as JSON and as Markdown."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import platform
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from jobs.benchmarking.contenders import Ours
+from jobs.benchmarking.measure import Rounds, hardware_shares
+from jobs.benchmarking.settings import Settings
+from jobs.benchmarking.subject import Subject
+
+PACKAGES = ("lingua-batch", "torch", "transformers", "tokenizers", "numpy")
+NOT_MEASURED = "not measured"
+
+
+def make_report(settings: Settings, ours: Ours, mixes: Sequence[Rounds], peer: dict[str, str]) -> dict[str, Any]:
+    """Everything as one JSON object. `peer`: its versions, or ``{"missing": why}``."""
+    return {
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "command": _command(settings),
+        "device": device(ours.subject),
+        "model": _model(ours),
+        "settings": {"method": settings.method, "rate": settings.rate, "batch_tokens": ours.scorer.batch_tokens},
+        "versions": versions(),
+        "peer": peer,
+        "mixes": [_mix(rounds, ours) for rounds in mixes],
+    }
+
+
+def device(subject: Subject) -> dict[str, Any]:
+    """Name of the device, and what of it is used."""
+    if subject.device.type == "cuda":
+        return {"type": "cuda", "name": torch.cuda.get_device_name(subject.device), "cuda": torch.version.cuda}
+    return {"type": subject.device.type, "name": _processor(), "threads": torch.get_num_threads()}
+
+
+def versions() -> dict[str, str]:
+    """Python and the packages that the numbers depend on."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "checkout"
+    return found
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _command(settings: Settings) -> str:
+    """A command line that measures the same again."""
+    flags = {key: value for key, value in asdict(settings).items() if value is not None}
+    mixes = [f"--mix {mix['name']}{':%d' % mix['tokens'] if mix['tokens'] else ''}" for mix in flags.pop("mixes")]
+    ours = [
+        f"--{key.replace('_', '-')} {value}" for key, value in flags.items() if key not in ("peer_python", "output")
+    ]
+    return " ".join(["python -m jobs.benchmark", *([] if settings.data else mixes), *ours])
+
+
+def _model(ours: Ours) -> dict[str, Any]:
+    model = ours.subject.model
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return {"name": ours.subject.name, "parameters": parameters, "dtype": str(model.dtype).removeprefix("torch.")}
+
+
+def _mix(rounds: Rounds, ours: Ours) -> dict[str, Any]:
+    contenders = {name: _contender(rounds, name) for name in rounds.runs}
+    return {
+        "name": rounds.mix.name,
+        "prompts": len(rounds.mix.prompts),
+        "tokens": sum(rounds.tokens),
+        "tokens_per_prompt": spread(rounds.tokens),
+        "digest": rounds.mix.digest,
+        "contenders": contenders,
+        "failed": rounds.failed,
+        "times_as_fast": {name: spread(_ratios(rounds, ours.name, name)) for name in contenders if name != ours.name},
+        "hardware": _hardware(rounds, ours),
+    }
+
+
+def _contender(rounds: Rounds, name: str) -> dict[str, Any]:
+    runs = rounds.runs[name]
+    seconds = sum(run.seconds for run in runs)
+    stages = {stage: sum(run.stages[stage] for run in runs) / seconds for stage in runs[0].stages}
+    return {
+        "prompts": runs[0].prompts,
+        "rejected": runs[0].rejected,
+        "tokens_per_second": spread(rounds.speeds(name)),
+        "kept_share": runs[0].kept_share,
+        "model_tokens_per_token": runs[0].model_tokens / rounds.origin(runs[0]),
+        "time_share": stages,
+        "peak_gigabytes": max(run.peak_bytes for run in runs) / 1e9,
+    }
+
+
+def _ratios(rounds: Rounds, fast: str, slow: str) -> list[float]:
+    if fast not in rounds.runs:
+        return []
+    return [ours / theirs for ours, theirs in zip(rounds.speeds(fast), rounds.speeds(slow), strict=True)]
+
+
+def _hardware(rounds: Rounds, ours: Ours) -> dict[str, Any]:
+    if ours.name not in rounds.runs:
+        return {}
+    shares = {name: spread(values) for name, values in hardware_shares(rounds, ours).items()}
+    host = [1 - run.stages["model"] / run.seconds for run in rounds.runs[ours.name]]
+    return shares | {
+        "plain_forward_tokens_per_second": spread(rounds.plain),
+        "matrix_product_gflops": spread([roof.operations / 1e9 for roof in rounds.roofs]),
+        "copy_gigabytes_per_second": spread([roof.bytes / 1e9 for roof in rounds.roofs]),
+        "idle_share": spread(host if rounds.busy is None else [1 - rounds.busy]),
+        "idle_means": "time outside the model" if rounds.busy is None else "time without a kernel on the device",
+    }
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Median, least and greatest; empty for nothing."""
+    if not values:
+        return {}
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}

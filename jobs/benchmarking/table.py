@@ -1,0 +1,94 @@
+"""The report's JSON as Markdown for people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_COLUMNS = (
+    "who",
+    "original tokens/s",
+    "we are × as fast",
+    "model tokens per token",
+    "kept",
+    "time: model / tokenize / host",
+    "peak GB",
+    "prompts",
+)
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """The whole report."""
+    lines = ["# Benchmark", "", *_heading(report)]
+    for mix in report["mixes"]:
+        lines += ["", *_mix(mix, report["peer"])]
+    return "\n".join(lines) + "\n"
+
+
+def _heading(report: dict[str, Any]) -> list[str]:
+    device, model, settings = report["device"], report["model"], report["settings"]
+    where = ", ".join(f"{key} {value}" for key, value in device.items() if key not in ("type", "name"))
+    versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
+    missing = report["peer"].get("missing")
+    peer = f"not measured: {missing}" if missing else ", ".join(f"{k} {v}" for k, v in report["peer"].items())
+    return [
+        f"- date: {report['date']}",
+        f"- device: {device['name']} ({where})",
+        f"- model: {model['name']}, {model['parameters'] / 1e6:.1f}M parameters, {model['dtype']}",
+        f"- method: {settings['method']}, rate {settings['rate']}, {settings['batch_tokens']} tokens per batch",
+        f"- versions: {versions}",
+        f"- peer: {peer}",
+        f"- command: `{report['command']}`",
+    ]
+
+
+def _mix(mix: dict[str, Any], peer: dict[str, str]) -> list[str]:
+    size = f"{mix['prompts']} prompts, {mix['tokens']:,} tokens (median {mix['tokens_per_prompt']['median']:,.0f})"
+    lines = [f"## {mix['name']}: {size}, digest {mix['digest']}", "", *_table_head()]
+    lines += [_row(name, found, mix["times_as_fast"].get(name)) for name, found in mix["contenders"].items()]
+    lines += [_line(name, f"failed: {why}") for name, why in mix["failed"].items()]
+    if "missing" in peer:
+        lines.append(_line("llmlingua", "not measured"))
+    return [*lines, "", *_hardware(mix["hardware"])]
+
+
+def _table_head() -> list[str]:
+    return [f"| {' | '.join(_COLUMNS)} |", f"|{'---|' * len(_COLUMNS)}"]
+
+
+def _line(name: str, text: str) -> str:
+    return f"| {name} | {text.replace('|', '/')} |{' |' * (len(_COLUMNS) - 2)}"
+
+
+def _row(name: str, found: dict[str, Any], ratio: dict[str, float] | None) -> str:
+    share = found["time_share"]
+    stages = " / ".join(f"{share[stage]:.0%}" if stage in share else "–" for stage in ("model", "tokenize", "host"))
+    cells = [
+        name,
+        _spread(found["tokens_per_second"], ",.0f"),
+        _spread(ratio, ".2f") if ratio else "1",
+        f"{found['model_tokens_per_token']:.2f}",
+        f"{found['kept_share']:.1%}",
+        stages,
+        f"{found['peak_gigabytes']:.2f}",
+        f"{found['prompts']}" + (f" ({found['rejected']} rejected)" if found["rejected"] else ""),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _hardware(found: dict[str, Any]) -> list[str]:
+    if not found:
+        return ["Our engine failed: nothing to set against the hardware."]
+    return [
+        f"- plain forward of the same model: {_spread(found['plain_forward_tokens_per_second'], ',.0f')} tokens/s; "
+        f"our model tokens reach {_spread(found['of_plain_forward'], '.0%')} of it",
+        f"- hardware: matrix product {_spread(found['matrix_product_gflops'], ',.0f')} GFLOP/s, "
+        f"copy {_spread(found['copy_gigabytes_per_second'], ',.1f')} GB/s; we reach {_spread(found['of_roofline'], '.0%')} "
+        f"of the roofline, {_spread(found['of_matrix_product'], '.0%')} of the matrix product",
+        f"- idle: {_spread(found['idle_share'], '.1%')} ({found['idle_means']})",
+    ]
+
+
+def _spread(values: dict[str, float], form: str) -> str:
+    """``median (min to max)``, or just the number where they are one."""
+    median, least, most = (format(values[key], form) for key in ("median", "min", "max"))
+    return median if least == most else f"{median} ({least} to {most})"

@@ -1,0 +1,84 @@
+"""`make demo`: two small real corpora through the main job on Ray, with the embedded model, and an audit of the result.
+
+A document corpus made on the spot (the long descriptions of the Python packages installed here) and a hand-written bank of
+few-shot prompts. Only this module's sizes are small; job, model and cluster are the ones that large corpora use.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterator, Sequence
+from importlib.metadata import Distribution, distributions
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from jobs import compress, verify
+
+SAMPLES = Path(__file__).parent / "samples"
+_PASSAGE = 1_000
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Build, compress, show and verify; the first exit code that is not 0."""
+    arguments = _arguments(argv)
+    folder: Path = arguments.output
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    documents = write_documents(folder / "documents.jsonl", arguments.documents)
+    print(f"Two corpora: {documents} passages of installed packages' descriptions, and a few-shot bank.\n")
+    bank = ["--input", str(SAMPLES / "fewshot.jsonl"), "--output", str(folder / "fewshot"), "--rate", "0.3"]
+    passages = ["--input", str(folder / "documents.jsonl"), "--output", str(folder / "documents"), "--rate", "0.5"]
+    common = ["--workers", "2", "--shard-size", "16KiB", "--id-column", "id"]
+    for name, settings in (("fewshot", bank), ("documents", passages)):
+        code = compress.main([*settings, *common]) or verify.main([str(folder / name)])
+        if code:
+            return code
+        show(folder / name)
+    return 0
+
+
+def write_documents(path: Path, limit: int) -> int:
+    """Write up to `limit` passages of package descriptions as JSON Lines; how many there were."""
+    installed = sorted(distributions(), key=lambda one: one.name.lower())
+    rows = [row for distribution in installed for row in passages_of(distribution)][:limit]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return len(rows)
+
+
+def passages_of(distribution: Distribution) -> Iterator[dict[str, Any]]:
+    """The first two passages of a package's long description that are prose."""
+    payload = distribution.metadata.get_payload()  # type: ignore[attr-defined]
+    body = distribution.metadata.get("Description") or (payload if isinstance(payload, str) else "")
+    prose = [paragraph for paragraph in body.split("\n\n") if paragraph.count(" ") > 12 and "```" not in paragraph]
+    passages = textwrap.wrap("\n".join(prose), _PASSAGE, replace_whitespace=False)
+    for number, passage in enumerate(passages[:2]):
+        yield {"id": f"{distribution.name}-{number}", "package": distribution.name, "text": passage}
+
+
+def show(output: Path) -> None:
+    """Print one row before and after."""
+    row = pq.read_table(sorted(output.glob("part-*.parquet"))[0]).to_pylist()[0]
+    before = row.get("text") or "\n\n".join([row["instruction"], *row["context"], row["question"]])
+    print(f"\n--- before: {row['origin_tokens']} tokens\n{_excerpt(before)}")
+    print(f"\n--- after: {row['compressed_tokens']} tokens ({row['rate']:.0%})\n{_excerpt(row['compressed_prompt'])}\n")
+
+
+def _excerpt(text: str, size: int = 900) -> str:
+    return text if len(text) <= size else f"{text[:size]} …"
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--output", type=Path, default=Path("demo-output"), help="folder, emptied first")
+    parser.add_argument("--documents", type=int, default=60, help="passages to compress")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,47 @@
+"""`python -m jobs.verify OUTPUT`: does an output hold every row of its inputs exactly once? Exit code 1 if not."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+
+from cluster.errors import ClusterError
+from cluster.verify import verify
+from lingua.errors import LinguaError
+
+SHOWN = 50
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """0: whole. 1: problems, each in a line. 2: it cannot be audited."""
+    parser = argparse.ArgumentParser(prog="python -m jobs.verify", description=__doc__)
+    parser.add_argument("output", help="the directory that jobs.compress wrote")
+    parser.add_argument("--storage-options", metavar="JSON", default="{}", help="for fsspec, as for jobs.compress")
+    arguments = parser.parse_args(argv)
+    try:
+        audit = verify(arguments.output, _options(arguments.storage_options))
+    except (ClusterError, LinguaError) as error:
+        print(f"verify: {error}", file=sys.stderr)
+        return 2
+    for problem in audit.problems[:SHOWN]:
+        print(problem)
+    if len(audit.problems) > SHOWN:
+        print(f"… and {len(audit.problems) - SHOWN} more problems")
+    print(audit.summary())
+    return 1 if audit.problems else 0
+
+
+def _options(text: str) -> dict[str, object]:
+    try:
+        options = json.loads(text)
+    except json.JSONDecodeError:
+        options = None
+    if not isinstance(options, dict):
+        raise LinguaError("--storage-options must be a JSON object")
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,275 @@
+"""Reading: every kind of file and every kind of damage has its one outcome."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import resource
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster.columns import Columns, Mapped
+from cluster.corpus import read_rows
+from cluster.errors import SourceChanged
+from cluster.inputs import expand_inputs
+from cluster.jsonl import FaultError, split_lines
+from cluster.planning import plan_shards
+from cluster.rows import BadRow, Row
+from cluster.storage import Storage
+
+TEXT = pa.schema([("text", pa.string())])
+GOOD = b'{"text": "one"}\n'
+
+
+def read(path: Path, schema: pa.Schema | None = TEXT, shard_size: int = 1 << 20) -> list[Row | BadRow]:
+    storage = Storage()
+    shards = plan_shards(expand_inputs([str(path)], storage), shard_size, storage)
+    columns = Columns(Mapped(text="text"), schema)
+    return [row for shard in shards for row in read_rows(shard, columns, storage)]
+
+
+def outcomes(rows: list[Row | BadRow]) -> list[tuple[int, str]]:
+    """(number, text or reason) of each row."""
+    return [(row.number, row.reason if isinstance(row, BadRow) else row.values.get("text")) for row in rows]
+
+
+def lines(tmp_path: Path, content: bytes) -> list[tuple[int, str]]:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(content)
+    return outcomes(read(path))
+
+
+@pytest.mark.parametrize(
+    ("line", "outcome"),
+    [
+        (b'{"text": "\xff"}', "invalid_utf8"),
+        (b'{"text": ', "invalid_json"),
+        (b"[" * 100_000, "invalid_json"),
+        (b'{"n": ' + b"1" * 5000 + b"}", "invalid_json"),
+        (b'["text"]', "not_an_object"),
+        (b'"text"', "not_an_object"),
+        (b"null", "not_an_object"),
+        (b'{"text": 1}', "schema_mismatch"),
+        (b'{"text": "x", "more": 1}', "unknown_column"),
+        (rb'{"text": "\ud800"}', "invalid_unicode"),
+    ],
+)
+def test_a_bad_line_is_rejected_and_its_neighbours_are_not(tmp_path: Path, line: bytes, outcome: str) -> None:
+    assert lines(tmp_path, GOOD + line + b"\n" + GOOD) == [(0, "one"), (1, outcome), (2, "one")]
+
+
+def test_a_rejected_line_is_shown_as_it_stood(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b'{"text": "a\xffb"\n')
+    (row,) = read(path)
+    assert isinstance(row, BadRow)
+    assert row.raw == '{"text": "a\\xffb"'
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"\xef\xbb\xbf" + GOOD, [(0, "one")]),
+        (b'{"text": "a"}\r\n{"text": "b"}\r\n', [(0, "a"), (1, "b")]),
+        (b'\n \n{"text": "a"}\n\t\n{"text": "b"}', [(2, "a"), (4, "b")]),
+        (b'{"text": "a\\nb\\u2028c"}\n', [(0, "a\nb\u2028c")]),
+        ('{"text": "\u2028 \x85"}\n'.encode(), [(0, "\u2028 \x85")]),
+        (b"", []),
+        (b"\n\n", []),
+        (b'{"text": null}\n{}\n', [(0, None), (1, None)]),
+    ],
+    ids=["BOM", "CRLF", "blank lines, no end", "escaped ends", "line separators", "empty", "only blank", "null"],
+)
+def test_harmless_peculiarities_of_json_lines(
+    tmp_path: Path, content: bytes, expected: list[tuple[int, str | None]]
+) -> None:
+    assert lines(tmp_path, content) == expected
+
+
+def test_nan_and_infinity_pass_through_as_floats(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b'{"text": "a", "x": NaN}\n{"text": "b", "x": -Infinity}\n')
+    rows = read(path, TEXT.append(pa.field("x", pa.float64())))
+    assert [str(row.carried["x"][0]) for row in rows] == ["nan", "-inf"]
+
+
+@given(st.binary(max_size=60), st.integers(1, 7), st.integers(1, 20))
+def test_lines_are_the_same_however_the_bytes_arrive(content: bytes, block: int, limit: int) -> None:
+    blocks = [content[start : start + block] for start in range(0, len(content), block)]
+    expected = content.split(b"\n")
+    expected = expected[:-1] if expected[-1] == b"" else expected
+    found = list(split_lines(blocks, limit))
+    for line, wanted in zip(found, expected, strict=True):
+        if len(wanted) > limit:
+            assert isinstance(line, FaultError)
+            assert line.raw == wanted
+        else:
+            assert line == wanted.removesuffix(b"\r")
+
+
+def compressed(kind: str, content: bytes) -> bytes:
+    return gzip.compress(content) if kind == "gz" else zstandard.ZstdCompressor().compress(content)
+
+
+@pytest.mark.parametrize("kind", ["gz", "zst"])
+def test_compressed_lines_in_several_members_are_read_to_the_end(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"rows.jsonl.{kind}"
+    path.write_bytes(compressed(kind, b'{"text": "a"}\n{"te') + compressed(kind, b'xt": "b"}\n'))
+    assert outcomes(read(path)) == [(0, "a"), (1, "b")]
+
+
+@pytest.mark.parametrize("kind", ["gz", "zst"])
+def test_a_compressed_file_cut_short_gives_the_rows_before_the_cut_and_one_reject(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"rows.jsonl.{kind}"
+    documents = [{"text": f"{number} " + "x" * (number * 7919 % 300)} for number in range(20_000)]
+    whole = compressed(kind, "".join(json.dumps(row) + "\n" for row in documents).encode())
+    path.write_bytes(whole[: len(whole) // 2])
+    rows = read(path)
+    *good, last = rows
+    assert len(good) > 100
+    assert outcomes(good) == [(number, documents[number]["text"]) for number in range(len(good))]
+    assert isinstance(last, BadRow)
+    assert (last.number, last.reason) == (len(good), "truncated_file")
+
+
+@pytest.mark.parametrize("kind", ["gz", "zst"])
+def test_what_is_not_compressed_at_all_is_one_reject(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"rows.jsonl.{kind}"
+    path.write_bytes(GOOD)
+    assert outcomes(read(path)) == [(0, "damaged_file")]
+
+
+def test_a_line_over_the_limit_is_rejected_without_being_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cluster.jsonl.MAX_LINE", 1 << 20)
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(GOOD + b'{"text": "' + b"x" * (20 << 20) + b'"}\n' + GOOD)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    rows = read(path)
+    assert outcomes(rows) == [(0, "one"), (1, "line_too_long"), (2, "one")]
+    assert isinstance(rows[1], BadRow)
+    assert len(rows[1].raw or "") < 2 << 20
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 << 10
+
+
+def parquet(path: Path, table: pa.Table, **options: Any) -> Path:
+    pq.write_table(table, path, **options)
+    return path
+
+
+def test_parquet_rows_carry_their_number_and_their_exact_types(tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "text": pa.array(["a", "b", "c"]),
+            "moment": pa.array([1, 2, 3], pa.timestamp("ns", "UTC")),
+            "kind": pa.array(["x", "y", "x"]).dictionary_encode(),
+            "nested": pa.array([{"a": [1]}, None, {"a": []}]),
+            "raw": pa.array([b"\xff", b"", None]),
+            "score": pa.array([float("nan"), float("inf"), 0.5], pa.float32()),
+        }
+    )
+    path = parquet(tmp_path / "rows.parquet", table, row_group_size=2)
+    rows = read(path, pq.read_schema(path))
+    assert [row.number for row in rows] == [0, 1, 2]
+    again = pa.Table.from_batches([row.carried for row in rows])
+    assert again.schema.types == table.schema.types
+    assert str(again.to_pydict()) == str(table.to_pydict())
+
+
+@pytest.mark.parametrize("shard_size", [1 << 10, 1 << 14, 1 << 30])
+@pytest.mark.parametrize("group", [7, 1000, 10_000])
+def test_every_parquet_row_is_in_exactly_one_shard_in_order(tmp_path: Path, shard_size: int, group: int) -> None:
+    texts = [f"{number} " * (number % 40) for number in range(5000)]
+    path = parquet(tmp_path / "rows.parquet", pa.table({"text": texts}), row_group_size=group)
+    assert outcomes(read(path, shard_size=shard_size)) == list(enumerate(texts))
+
+
+def test_a_damaged_page_rejects_the_rows_that_cannot_be_read(tmp_path: Path) -> None:
+    texts = [f"row {number}" for number in range(3000)]
+    options = {"row_group_size": 1000, "compression": "zstd", "use_dictionary": False}
+    path = parquet(tmp_path / "rows.parquet", pa.table({"text": texts}), **options)
+    content = bytearray(path.read_bytes())
+    start = pq.read_metadata(path).row_group(1).column(0).data_page_offset
+    content[start + 40 : start + 400] = bytes(360)
+    path.write_bytes(content)
+    rows = read(path, shard_size=1 << 10)
+    assert [row.number for row in rows] == list(range(3000))
+    assert {row.reason for row in rows if isinstance(row, BadRow)} == {"unreadable"}
+    assert [row.number for row in rows if isinstance(row, BadRow)] == list(range(1000, 2000))
+
+
+def test_text_that_is_not_utf8_rejects_only_its_row(tmp_path: Path) -> None:
+    text = pa.array([b"good", b"\xff\xfe", b"fine"]).view(pa.string())
+    path = parquet(tmp_path / "rows.parquet", pa.table({"text": text}))
+    assert outcomes(read(path)) == [(0, "good"), (1, "invalid_utf8"), (2, "fine")]
+
+
+def test_a_huge_row_group_is_streamed_in_bounded_memory(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    texts = pa.array([f"{number:07d}" * 1000 for number in range(256)])
+    with pq.ParquetWriter(path, TEXT, compression="none", use_dictionary=False) as writer:
+        writer.write_table(pa.table({"text": pa.concat_arrays([texts] * 128)}), row_group_size=1 << 20)
+    assert path.stat().st_size > 200 << 20
+    storage = Storage()
+    shard = plan_shards(expand_inputs([str(path)], storage), 1 << 40, storage)[0]
+    peak = _peak_of(lambda: sum(1 for _ in read_rows(shard, Columns(Mapped(text="text"), TEXT), storage)))
+    assert peak < 64 << 20
+
+
+def _peak_of(work: Any) -> int:
+    """Bytes by which Arrow's memory grew at most while `work` ran."""
+    before, peak, ended = pa.total_allocated_bytes(), 0, threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        while not ended.wait(0.002):
+            peak = max(peak, pa.total_allocated_bytes() - before)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    work()
+    ended.set()
+    watcher.join()
+    return peak
+
+
+@pytest.fixture(params=["rows.jsonl", "rows.parquet"])
+def opened(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, Iterator[Row | BadRow]]:
+    path = tmp_path / str(request.param)
+    if path.suffix == ".parquet":
+        parquet(path, pa.table({"text": ["a", "b"]}))
+    else:
+        path.write_bytes(GOOD * 2)
+    storage = Storage()
+    shard = plan_shards(expand_inputs([str(path)], storage), 1 << 20, storage)[0]
+    return path, read_rows(shard, Columns(Mapped(text="text"), TEXT), storage)
+
+
+def test_a_file_that_changed_since_planning_is_not_read(opened: tuple[Path, Iterator[Row | BadRow]]) -> None:
+    path, rows = opened
+    path.write_bytes(path.read_bytes() + b"\n")
+    with pytest.raises(SourceChanged, match=r"planned with \d+ bytes \(mtime:.*now \d+ bytes \(mtime:"):
+        next(rows)
+
+
+def test_a_file_that_changes_while_it_is_read_fails_the_shard(opened: tuple[Path, Iterator[Row | BadRow]]) -> None:
+    path, rows = opened
+    next(rows)
+    path.write_bytes(path.read_bytes() + b"\n")
+    with pytest.raises(SourceChanged):
+        list(rows)
+
+
+def test_a_file_that_is_gone_is_named(opened: tuple[Path, Iterator[Row | BadRow]]) -> None:
+    path, rows = opened
+    path.unlink()
+    with pytest.raises(SourceChanged, match="now gone"):
+        next(rows)

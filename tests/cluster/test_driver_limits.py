@@ -1,0 +1,47 @@
+"""Ceilings and shapes: plain arithmetic."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster.errors import AbortRun
+from cluster.limits import RejectCeiling, shape_on_cpus, shape_on_gpus
+
+
+@given(st.integers(1, 512), st.integers(1, 1000))
+def test_workers_times_threads_use_every_core_and_no_more(cores: int, shards: int) -> None:
+    shape = shape_on_cpus(cores, shards, None, None)
+    assert shape.workers <= shards
+    assert cores - shape.workers < shape.workers * shape.threads <= cores
+
+
+def test_what_the_user_asked_for_is_taken() -> None:
+    assert shape_on_cpus(16, 100, workers=3, threads=None).threads == 5
+    assert shape_on_cpus(16, 100, workers=None, threads=8).workers == 2
+    assert shape_on_cpus(2, 100, workers=9, threads=None).workers == 9
+
+
+@pytest.mark.parametrize(("gpus", "share", "workers"), [(8, 1, 8), (1, 0.25, 4), (3, 0.3, 10), (0, 1, 1), (4, 2, 2)])
+def test_gpus_are_shared_by_fractions(gpus: float, share: float, workers: int) -> None:
+    assert shape_on_gpus(gpus, share, 1000, None).workers == workers
+
+
+def test_a_share_is_not_judged_by_the_first_rows() -> None:
+    ceiling = RejectCeiling(share=0.01)
+    ceiling.check(5, 10, final=False)
+    with pytest.raises(AbortRun, match=r"5 of 10 rows \(50\.00%\) are rejected, max_rejected allows 1\.00%"):
+        ceiling.check(5, 10, final=True)
+    with pytest.raises(AbortRun):
+        ceiling.check(11, 1000, final=False)
+
+
+def test_zero_allows_no_reject_at_all() -> None:
+    RejectCeiling(rows=0).check(0, 10, final=True)
+    with pytest.raises(AbortRun, match="1 rows are rejected, max_rejected allows 0"):
+        RejectCeiling(rows=0).check(1, 10, final=False)
+
+
+def test_nothing_done_exceeds_nothing() -> None:
+    RejectCeiling(share=0.0).check(0, 0, final=True)

@@ -1,0 +1,234 @@
+"""Columns and schema of a run, and parts that other libraries read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import datasets
+import duckdb
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster.columns import RESULTS
+from cluster.errors import SourceUnusable
+from cluster.prepare import make_plan
+from cluster.schema import infer_schema, is_json_text, record_of
+from cluster.verify import verify
+from lingua.errors import ConfigError
+from tests.cluster.jobs_for_tests import DIGEST, job, rejects, run, write_lines
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(st.lists(st.dictionaries(st.sampled_from("abc"), VALUES, max_size=3), min_size=1, max_size=5))
+def test_every_sampled_object_fits_the_schema_and_comes_back(documents: list[dict[str, Any]]) -> None:
+    schema = infer_schema(documents)
+    for document in documents:
+        record = record_of(document, schema)
+        for field in schema:
+            value = record.column(field.name)[0].as_py()
+            value = json.loads(value) if is_json_text(field) and value is not None else value
+            assert _without_nulls(value) == _without_nulls(document.get(field.name))
+
+
+def _without_nulls(value: Any) -> Any:
+    """Absent and null keys of objects are one in Arrow."""
+    if isinstance(value, dict):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None} or {}
+    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
+
+
+def test_what_the_sample_did_not_show_is_rejected_and_not_bent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cluster.prepare.SAMPLED_BYTES", 1)
+    rows = [
+        {"text": "a b c", "n": 1, "o": {"k": 1}},
+        {"text": "a", "n": 1.5},
+        {"text": "a", "o": {"j": 1}},
+        {"text": "b"},
+    ]
+    rows += [{"text": "c", "n": True}, {"text": "c", "n": 2**80}, {"text": "c", "new": 1}]
+    run(job(write_lines(tmp_path / "rows.jsonl", rows), tmp_path / "out"))
+    assert [(row["row"], row["reason"]) for row in rejects(tmp_path / "out")] == [
+        (1, "schema_mismatch"),
+        (2, "schema_mismatch"),
+        (4, "schema_mismatch"),
+        (5, "schema_mismatch"),
+        (6, "unknown_column"),
+    ]
+
+
+def test_values_without_a_common_type_become_json_text(tmp_path: Path) -> None:
+    rows = [{"text": "a b c", "facts": ["x", 1]}, {"text": "d e f", "facts": None}, {"text": "g", "facts": {}}]
+    run(job(write_lines(tmp_path / "rows.jsonl", rows), tmp_path / "out"))
+    assert pq.read_table(tmp_path / "out")["facts"].to_pylist() == ['["x", 1]', None, "{}"]
+
+
+def test_json_lines_to_json_lines_keep_every_object_as_it_is(tmp_path: Path) -> None:
+    rows = [
+        {"text": "a b c", "x": [1, "y", {"z": None}]},
+        {"x": 2.5, "text": "d", "n": float("inf")},
+        {"text": "é\ud800"},
+    ]
+    run(job(write_lines(tmp_path / "rows.jsonl", rows), tmp_path / "out", output_format="jsonl"))
+    (part,) = (tmp_path / "out").glob("part-*.jsonl")
+    found = [json.loads(line) for line in part.read_text().splitlines()]
+    assert [{key: row[key] for key in row if key not in RESULTS.names} for row in found] == rows[:2]
+    assert [list(row)[-8:] for row in found] == [RESULTS.names] * 2
+    assert [row["reason"] for row in rejects(tmp_path / "out")] == ["invalid_unicode"]
+
+
+@pytest.mark.parametrize(
+    ("row", "settings", "message"),
+    [
+        ({"body": "x"}, {}, "no column 'text', 'instruction', 'context' or 'question'.*its columns: body"),
+        ({"text": "x", "question": "y"}, {}, "has a column 'text' and 'question'"),
+        ({"text": "x"}, {"text_column": "body"}, "no column 'body'; its columns: text"),
+        ({"text": "x"}, {"id_column": "id"}, "no column 'id'"),
+        ({"text": 1}, {}, "column 'text' holds int64; it must hold strings"),
+        ({"context": [1]}, {}, "must hold strings or lists of strings"),
+        ({"text": "x", "rate": 1}, {}, "rate collide with input columns; give --output-prefix"),
+    ],
+)
+def test_columns_that_cannot_be_are_told_before_the_run(
+    tmp_path: Path, row: dict[str, Any], settings: dict[str, Any], message: str
+) -> None:
+    path = write_lines(tmp_path / "rows.jsonl", [row])
+    with pytest.raises(ConfigError, match=message):
+        make_plan(job(path, tmp_path / "out", **settings), DIGEST)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_prefix_makes_room_for_colliding_columns(tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "rows.jsonl", [{"text": "a b c d", "rate": 7}])
+    run(job(path, tmp_path / "out", output_prefix="llm_"))
+    (row,) = pq.read_table(tmp_path / "out").to_pylist()
+    assert (row["rate"], row["llm_rate"], row["llm_compressed_prompt"]) == (7, 0.5, "a c")
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"id": 1}, "null_text"),
+        ({"id": 1, "instruction": None, "context": None, "question": None}, "null_text"),
+        ({"id": None, "question": "q"}, "missing_id"),
+        ({"question": "q"}, "missing_id"),
+        ({"id": 1, "context": ["a", None]}, "wrong_type"),
+        ({"id": 1, "context": 5}, "wrong_type"),
+        ({"id": 1, "question": ["q"]}, "wrong_type"),
+    ],
+)
+def test_rows_without_a_prompt_are_rejected_with_their_reason(tmp_path: Path, row: dict[str, Any], reason: str) -> None:
+    good = {"id": 1, "instruction": "i", "context": ["a b", "c"], "question": "q"}
+    path = write_lines(tmp_path / "rows.jsonl", [good, row, {"id": 1, "context": "one string", "question": None}])
+    run(job(path, tmp_path / "out", id_column="id", output_format="jsonl"))
+    assert [(found["row"], found["reason"]) for found in rejects(tmp_path / "out")] == [(1, reason)]
+    (part,) = (tmp_path / "out").glob("part-*")
+    assert len(part.read_text().splitlines()) == 2  # equal ids are no error
+
+
+def test_parquet_files_of_one_run_share_one_schema(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    pq.write_table(pa.table({"text": ["a"], "n": [1]}), tmp_path / "in" / "a.parquet")
+    pq.write_table(pa.table({"n": [2], "text": ["b"]}), tmp_path / "in" / "b.parquet")
+    run(job(tmp_path / "in", tmp_path / "out"))
+    assert sorted(pq.read_table(tmp_path / "out")["n"].to_pylist()) == [1, 2]
+    pq.write_table(pa.table({"text": ["a"], "n": ["1"]}), tmp_path / "in" / "c.parquet")
+    with pytest.raises(SourceUnusable, match=r"c\.parquet: column 'n' is string, but int64 in .*a\.parquet"):
+        run(job(tmp_path / "in", tmp_path / "other"))
+
+
+def test_a_json_array_and_an_input_without_rows_are_told(tmp_path: Path) -> None:
+    (tmp_path / "rows.json").write_text(' [{"text": "a"}]')
+    with pytest.raises(SourceUnusable, match="holds one JSON array"):
+        make_plan(job(tmp_path / "rows.json", tmp_path / "out"), DIGEST)
+    (tmp_path / "empty.jsonl").write_bytes(b"\n")
+    with pytest.raises(ConfigError, match="no rows in"):
+        make_plan(job(tmp_path / "empty.jsonl", tmp_path / "out"), DIGEST)
+
+
+RICH = pa.table(
+    {
+        "text": pa.array(["a b c d", "", None, "e f g"]),
+        "moment": pa.array([1, None, 3, 4], pa.timestamp("ns", "UTC")),
+        "kind": pa.array(["x", "y", None, "x"]).dictionary_encode(),
+        "nested": pa.array([{"a": [{"b": 1.5}]}, None, {"a": []}, {"a": None}]),
+        "raw": pa.array([b"\xff", b"", None, b"x"]),
+        "amount": pa.array([1, 2, 3, 4], pa.decimal128(10, 2)),
+        "span": pa.array([1, 2, 3, None], pa.duration("ns")),
+        "score": pa.array([float("nan"), float("inf"), None, 0.5], pa.float32()),
+        "large": pa.array(["p", "q", "r", "s"], pa.large_string()),
+        "pairs": pa.array([[("k", 1)], [], None, [("l", 2)]], pa.map_(pa.string(), pa.int32())),
+    }
+)
+
+
+@pytest.fixture
+def rich(tmp_path: Path) -> Path:
+    table = RICH.replace_schema_metadata({"huggingface": '{"info": {"features": {}}}', "mine": "kept"})
+    pq.write_table(table, tmp_path / "rows.parquet", row_group_size=3)
+    run(job(tmp_path / "rows.parquet", tmp_path / "out"))
+    assert verify(str(tmp_path / "out")).problems == []
+    return tmp_path / "out"
+
+
+def test_columns_of_every_type_pass_through_parquet_unchanged(rich: Path) -> None:
+    (part,) = rich.glob("part-*")
+    found = pq.read_table(part)
+    assert found.schema.names == [*RICH.schema.names, *RESULTS.names]
+    assert found.schema.types == [*RICH.schema.types, *RESULTS.types]
+    assert str(found.select(RICH.schema.names).to_pydict()) == str(RICH.take([0, 1, 3]).to_pydict())
+    assert found["compressed_prompt"].to_pylist() == ["a c", "", "e g"]
+    assert pq.read_metadata(part).row_group(0).column(0).compression == "ZSTD"
+
+
+def test_parts_are_read_by_datasets_pandas_and_duckdb(tmp_path: Path) -> None:
+    rows = [{"id": str(n), "text": f"some words {n} more", "meta": {"n": [n]}} for n in range(300)]
+    run(job(write_lines(tmp_path / "rows.jsonl", rows), tmp_path / "out", shard_size=4096))
+    files = str(tmp_path / "out" / "part-*.parquet")
+    loaded = datasets.load_dataset("parquet", data_files=files, cache_dir=str(tmp_path / "cache"))["train"]
+    assert loaded["id"][:] == [row["id"] for row in rows]
+    assert loaded[299]["compressed_context"] == ["some 299"]
+    frame = pd.read_parquet(tmp_path / "out")
+    assert (len(frame), frame["origin_tokens"].dtype, frame["rate"].dtype) == (300, "int64", "float64")
+    with duckdb.connect() as database:
+        (counted,) = database.execute(
+            "select sum(compressed_tokens), count(distinct id) from read_parquet(?)", [files]
+        ).fetchall()
+    assert counted == (600, 300)
+
+
+def test_parquet_to_json_lines_says_all_that_json_can(tmp_path: Path) -> None:
+    pq.write_table(RICH, tmp_path / "rows.parquet")
+    run(job(tmp_path / "rows.parquet", tmp_path / "out", output_format="jsonl"))
+    (part,) = (tmp_path / "out").glob("part-*")
+    first = json.loads(part.read_text().splitlines()[0])
+    assert (first["raw"], first["amount"], first["kind"], first["nested"]) == ("/w==", "1.00", "x", {"a": [{"b": 1.5}]})
+    assert first["moment"].startswith("1970-01-01 00:00:00.000000001")
+    assert verify(str(tmp_path / "out")).problems == []
+
+
+def test_json_lines_and_parquet_together_follow_the_parquet_schema(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    pq.write_table(pa.table({"text": ["a b c"], "n": [1]}), tmp_path / "in" / "a.parquet")
+    write_lines(tmp_path / "in" / "b.jsonl", [{"text": "d e f", "n": 2}, {"text": "g", "n": "3"}])
+    run(job(tmp_path / "in", tmp_path / "out"))
+    assert pq.read_table(tmp_path / "out").sort_by("n")["n"].to_pylist() == [1, 2]
+    assert [row["reason"] for row in rejects(tmp_path / "out")] == ["schema_mismatch"]
+
+
+def test_real_prompts_go_through_whole(shared_data: Path, tmp_path: Path) -> None:
+    inputs = [shared_data / "squad" / "unified.jsonl", shared_data / "longbench_zh" / "multifieldqa_zh.jsonl"]
+    run(job(inputs, tmp_path / "out", shard_size=1 << 19, id_column="id", output_format="jsonl"))
+    audit = verify(str(tmp_path / "out"))
+    assert (audit.problems, audit.rejected) == ([], 0)
+    assert audit.rows == sum(path.read_bytes().count(b"\n") for path in inputs)

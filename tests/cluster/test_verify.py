@@ -1,0 +1,206 @@
+"""The audit finds every planted fault, and finds none where there is none."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from cluster.ledger import Ledger
+from cluster.parts import Blob
+from cluster.records import Record
+from cluster.verify import verify
+from jobs.verify import main
+from tests.cluster.jobs_for_tests import job, run, write_lines
+from tests.fakes import REJECT
+
+ROWS = [{"id": n, "text": REJECT if n % 17 == 5 else f"row {n} has a few words"} for n in range(120)]
+
+
+@pytest.fixture(params=["parquet", "jsonl"])
+def output(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A finished output of several parts, some rows rejected."""
+    write_lines(tmp_path / "rows.jsonl", ROWS)
+    run(job(tmp_path / "rows.jsonl", tmp_path / "out", shard_size=2048, output_format=request.param))
+    return tmp_path / "out"
+
+
+def parts(output: Path) -> list[Path]:
+    found = sorted(output.glob("part-*"))
+    assert len(found) > 2
+    return found
+
+
+def reforge(part: Path) -> None:
+    """Make the commit record agree with the changed bytes of a part, as a forger would."""
+    ledger = Ledger(str(part.parent))
+    (path,) = part.parent.glob(f"_records/{part.stem}.*.json")
+    blob = Blob.of(part)
+    record = replace(Record.from_bytes(path.read_bytes()), part_sha256=blob.sha256, part_size=blob.size)
+    ledger.storage.write(str(path), record.to_bytes())
+
+
+def rewritten(part: Path, change: Callable[[list[dict[str, object]]], list[dict[str, object]]]) -> None:
+    """Change a part's rows and forge its record."""
+    if part.suffix == ".parquet":
+        table = pq.read_table(part)
+        pq.write_table(pa.Table.from_pylist(change(table.to_pylist()), table.schema), part)
+    else:
+        rows = change([json.loads(line) for line in part.read_text().splitlines()])
+        part.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    reforge(part)
+
+
+def test_a_whole_output_has_no_problem(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(output)]) == 0
+    seen = f"120 input rows in {len(parts(output))} shards, 7 of them rejected"
+    assert capsys.readouterr().out == f"whole: {seen}, each exactly once\n"
+
+
+def missing(output: Path) -> str:
+    parts(output)[1].unlink()
+    return "missing: the shard is not committed"
+
+
+def truncated(output: Path) -> str:
+    part = parts(output)[0]
+    part.write_bytes(part.read_bytes()[:-20])
+    return "differs from its commit record"
+
+
+def truncated_and_forged(output: Path) -> str:
+    part = parts(output)[0]
+    part.write_bytes(part.read_bytes()[:-20])
+    reforge(part)
+    return "cannot be read"
+
+
+def doubled(output: Path) -> str:
+    rewritten(parts(output)[0], lambda rows: [*rows, rows[-1]])
+    return "1 rows more than its input has"
+
+
+def dropped(output: Path) -> str:
+    rewritten(parts(output)[0], lambda rows: rows[:-1])
+    return "is neither in the part nor among the rejects"
+
+
+def reordered(output: Path) -> str:
+    rewritten(parts(output)[0], lambda rows: [rows[1], rows[0], *rows[2:]])
+    return "row 0: its columns differ from the input's"
+
+
+def other_text(output: Path) -> str:
+    rewritten(parts(output)[0], lambda rows: [{**rows[0], "text": "else"}, *rows[1:]])
+    return "row 0: its columns differ from the input's"
+
+
+def other_fingerprint(output: Path) -> str:
+    rewritten(parts(output)[0], lambda rows: [{**rows[0], "fingerprint": "0" * 32}, *rows[1:]])
+    return "row 0: its fingerprint is not that of its prompt"
+
+
+def other_counts(output: Path) -> str:
+    rewritten(parts(output)[0], lambda rows: [{**rows[0], "origin_tokens": 9, "rate": 1 / 3}, *rows[1:]])
+    return "its commit record says origin_tokens"
+
+
+def swapped(output: Path) -> str:
+    first, second = parts(output)[:2]
+    content = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(content)
+    return "differs from its commit record"
+
+
+def swapped_with_records(output: Path) -> str:
+    first, second = parts(output)[:2]
+    swapped(output)
+    reforge(first)
+    reforge(second)
+    return "its columns differ from the input's"
+
+
+def stray(output: Path) -> str:
+    part = parts(output)[0]
+    shutil.copy(part, output / f"part-99999-00000000{part.suffix}")
+    return "a part that is not in the plan"
+
+
+def foreign(output: Path) -> str:
+    (output / "more.parquet").write_bytes(b"x")
+    return "more.parquet: a file that is not in the plan"
+
+
+def no_record(output: Path) -> str:
+    next(output.glob(f"_records/{parts(output)[0].stem}.*")).unlink()
+    return "no commit record"
+
+
+def record_of_another_shard(output: Path) -> str:
+    first, second = (next(output.glob(f"_records/{part.stem}.*")) for part in parts(output)[:2])
+    first.write_bytes(second.read_bytes())
+    return "no commit record"
+
+
+def changed_input(output: Path) -> str:
+    write_lines(output.parent / "rows.jsonl", ROWS[:-1])
+    return "planned with"
+
+
+def lost_rejects(output: Path) -> str:
+    next(output.glob("_rejects/*")).unlink()
+    return "its rejects are missing"
+
+
+FAULTS = [
+    missing,
+    truncated,
+    truncated_and_forged,
+    doubled,
+    dropped,
+    reordered,
+    other_text,
+    other_fingerprint,
+    other_counts,
+    swapped,
+    swapped_with_records,
+    stray,
+    foreign,
+    no_record,
+    record_of_another_shard,
+    changed_input,
+    lost_rejects,
+]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+def test_a_planted_fault_is_found(
+    output: Path, fault: Callable[[Path], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = fault(output)
+    assert main([str(output)]) == 1
+    assert message in capsys.readouterr().out
+
+
+def test_nothing_to_audit_is_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path)]) == 2
+    assert capsys.readouterr().err.startswith(f"verify: {tmp_path} has no _plan.json")
+
+
+def test_damaged_inputs_and_their_rejects_audit_as_whole(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_bytes(
+        b'\xef\xbb\xbf{"text": "a b c"}\r\n\n{"text": \xff}\n[]\n{"text": null}\n{"x": NaN}'
+    )
+    pq.write_table(pa.table({"text": ["a b c", None], "x": [float("nan"), 1.0]}), tmp_path / "rows.parquet")
+    for name in ("rows.jsonl", "rows.parquet"):
+        for form in ("parquet", "jsonl"):
+            output = tmp_path / f"out-{name}-{form}"
+            run(job(tmp_path / name, output, output_format=form))
+            assert verify(str(output)).problems == []
