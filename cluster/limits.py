@@ -82,7 +82,7 @@ class Wish:
         """The workers that fit on a cluster with so many GPUs and processors."""
         if self.gpus_per_worker or (self.gpus_per_worker is None and gpus):
             return shape_on_gpus(gpus, self.gpus_per_worker or 1.0, self.shards, self.workers)
-        threads = int(self.cpus_per_worker) if self.cpus_per_worker else None
+        threads = max(1, int(self.cpus_per_worker)) if self.cpus_per_worker else None
         return shape_on_cpus(max(1, int(cpus)), self.shards, self.workers, threads)
 
 

@@ -1,6 +1,6 @@
-"""`python -m jobs.benchmark`: how fast is our engine, against one prompt at a time, the public llmlingua and the hardware?
+"""`python -m jobs.benchmark`: how fast is our engine against the public llmlingua and the hardware?
 
-All are measured in one run, in turn, on the same texts and weights; what counts are the ratios. Needs no Ray.
+All are measured in one run, in turn, on the same texts and weights: what counts are the ratios. Needs no Ray.
 """
 
 from __future__ import annotations

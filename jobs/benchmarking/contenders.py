@@ -25,7 +25,8 @@ class Run:
     """One pass over some prompts.
 
     kept_share     compressed tokens per original one
-    model_tokens   tokens that went through the model      stages   seconds by stage; ``host`` is all that is not another
+    model_tokens   tokens that went through the model
+    stages         seconds by stage; ``host`` is all that is not another
     batches        the work of each batch, where it is known
     """
 
@@ -42,8 +43,11 @@ class Run:
 class Contender(Protocol):
     """Compresses prompts, and says what it took."""
 
-    name: str
-    one_at_a_time: bool
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def one_at_a_time(self) -> bool: ...
 
     def run(self, prompts: Sequence[Prompt]) -> Run: ...
 
@@ -91,7 +95,7 @@ class Ours:
         return list(engine.run((compress_one(prompt, drafter), len(prompt.text)) for prompt in prompts))
 
     def busy_share(self, prompts: Sequence[Prompt], seconds: float) -> float | None:
-        """Share of `seconds`, taken by an earlier run over the same prompts, in which the GPU ran kernels; None on a CPU."""
+        """Share of `seconds`, an earlier run's over these prompts, in which the GPU ran kernels; None on a CPU."""
         if self.subject.device.type != "cuda":
             return None
         return kernel_seconds(lambda: self._compress(prompts, self.scorer, Clock())) / seconds

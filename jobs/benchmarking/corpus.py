@@ -1,7 +1,7 @@
 """Text to compress that is on every machine: Python's language reference and the installed packages' descriptions.
 
-Worked arithmetic problems stand in for few-shot demonstrations. Everything is drawn with a seed; what is installed differs
-from machine to machine, so the report carries a digest of the prompts.
+Worked arithmetic problems stand in for few-shot demonstrations. Everything is drawn with a seed; what is installed
+differs from machine to machine, so the report carries a digest of the prompts.
 """
 
 from __future__ import annotations

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 
@@ -15,7 +14,7 @@ def kernel_seconds(work: Callable[[], object]) -> float:
     """Seconds in which at least one kernel or copy ran while `work` did."""
     with profile(activities=[ProfilerActivity.CUDA]) as profiler:
         work()
-    events = (event for event in profiler.events() or () if event.device_type == DeviceType.CUDA)
+    events = (event for event in profiler.events() or () if event.device_type.name == "CUDA")
     return covered((event.time_range.start, event.time_range.end) for event in events) / 1e6
 
 

@@ -42,7 +42,7 @@ class PeerSettings:
 
 @dataclass(frozen=True, slots=True)
 class PeerAnswer:
-    """One compressed prompt. Token counts of the text are in the peer's tokens (GPT-3.5's); `model_tokens` are computed ones."""
+    """One compressed prompt: tokens of the texts as GPT-3.5 counts them; `model_tokens` went through the model."""
 
     text: str
     origin_tokens: int
@@ -58,7 +58,7 @@ class Peer:
     """A running peer; use it as a context manager. Raises PeerError."""
 
     def __init__(self, settings: PeerSettings, python: Path, packages: Path | None = None) -> None:
-        self._said = tempfile.TemporaryFile()
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         self._process = self._start(python, packages)
         try:
             self.versions: dict[str, str] = self._ask(asdict(settings), START_SECONDS)["versions"]
@@ -67,7 +67,7 @@ class Peer:
             raise
 
     def _start(self, python: Path, packages: Path | None) -> subprocess.Popen[bytes]:
-        environment = dict(os.environ) | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+        environment = dict(os.environ) | {"HF_HUB_OFFLINE": "1", "PYTHONSAFEPATH": "1"}
         if packages is not None:
             environment["PYTHONPATH"] = str(packages)
         command = [str(python), "-W", "ignore", str(MAIN)]

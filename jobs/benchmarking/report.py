@@ -19,7 +19,8 @@ from jobs.benchmarking.settings import Settings
 from jobs.benchmarking.subject import Subject
 
 PACKAGES = ("lingua-batch", "torch", "transformers", "tokenizers", "numpy")
-NOT_MEASURED = "not measured"
+_PLACES = ("peer_python", "peer_path", "output")
+"""Settings that say where, not what: no part of the command that measures the same again."""
 
 
 def make_report(settings: Settings, ours: Ours, mixes: Sequence[Rounds], peer: dict[str, str]) -> dict[str, Any]:
@@ -65,10 +66,8 @@ def _processor() -> str:
 def _command(settings: Settings) -> str:
     """A command line that measures the same again."""
     flags = {key: value for key, value in asdict(settings).items() if value is not None}
-    mixes = [f"--mix {mix['name']}{':%d' % mix['tokens'] if mix['tokens'] else ''}" for mix in flags.pop("mixes")]
-    ours = [
-        f"--{key.replace('_', '-')} {value}" for key, value in flags.items() if key not in ("peer_python", "output")
-    ]
+    mixes = [f"--mix {mix['name']}" + (f":{mix['tokens']}" if mix["tokens"] else "") for mix in flags.pop("mixes")]
+    ours = [f"--{key.replace('_', '-')} {value}" for key, value in flags.items() if key not in _PLACES]
     return " ".join(["python -m jobs.benchmark", *([] if settings.data else mixes), *ours])
 
 

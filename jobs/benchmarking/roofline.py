@@ -1,7 +1,7 @@
 """What the hardware gives, measured in the same run: a large matrix product, a device copy, the plain forward pass.
 
-`attainable` is the roofline's time for the batches that our engine ran: each takes at least its operations at the matrix
-product's speed, and at least as long as the weights need to pass through the memory once.
+`attainable` is the roofline's time for the batches that our engine ran: each takes at least its operations at the
+matrix product's speed, and at least as long as the weights need to pass through the memory once.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Roofline:
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """What a model costs per token: `body` parameters always, `head` where a token is scored; `width` per attended pair."""
+    """What a token costs: `body` parameters always, `head` where it is scored; `width` channels per attended pair."""
 
     body: int
     head: int
@@ -90,7 +90,7 @@ def synchronize(device: torch.device) -> None:
 
 
 def plain_forward(subject: Subject, tokens: int, length: int, batch_tokens: int) -> float:
-    """Tokens per second of the untouched model over about `tokens` tokens in rows of `length`, `batch_tokens` at a time."""
+    """Tokens per second of the untouched model: about `tokens` in rows of `length`, `batch_tokens` at a time."""
     length = max(1, min(length, subject.window - 2, tokens))
     rows = max(1, min(batch_tokens // length, _LOGITS // (length * subject.model.config.vocab_size), tokens // length))
     ids = torch.randint(5, len(subject.tokenizer), (rows, length), device=subject.device)

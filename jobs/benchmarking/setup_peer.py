@@ -1,7 +1,7 @@
 """`python -m jobs.benchmarking.setup_peer`: create the peer's environment from `requirements-reference.txt`.
 
-With `--target DIR` its packages (all but torch and numpy) go into a folder instead, for a machine on which the peer must share
-an interpreter and a torch built for its device: `jobs.benchmark --peer-python … --peer-path DIR`.
+With `--target DIR` its packages (all but torch and numpy) go into a folder instead, for a machine on which the peer
+must share an interpreter and a torch built for its device: `jobs.benchmark --peer-python … --peer-path DIR`.
 """
 
 from __future__ import annotations

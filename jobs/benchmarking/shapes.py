@@ -1,8 +1,8 @@
 """Published model shapes with random weights: speed does not depend on the weights' values.
 
 Sizes as published by Qwen (Qwen2.5-0.5B), Meta (Llama-3.2-1B, Llama-2-7B), Hugging Face (SmolLM2-135M) and for
-XLM-RoBERTa-large with two labels, as LLMLingua-2 uses it. Tokenizers are trained on our corpus, no larger than the shape's
-vocabulary; the embedding and the head keep the published size.
+XLM-RoBERTa-large with two labels, as LLMLingua-2 uses it. Tokenizers are trained on our corpus, no larger than the
+shape's vocabulary; the embedding and the head keep the published size.
 """
 
 from __future__ import annotations
@@ -101,11 +101,10 @@ def _xlm_roberta_large() -> PreTrainedConfig:
         vocab_size=250_002,
         max_position_embeddings=514,
         type_vocab_size=1,
-        num_labels=2,
         bos_token_id=0,
         pad_token_id=1,
         eos_token_id=2,
-    )
+    )  # two labels, the default: drop and keep
 
 
 SHAPES: dict[str, Callable[[], PreTrainedConfig]] = {
@@ -145,7 +144,8 @@ def _byte_level(size: int) -> PreTrainedTokenizerFast:
         vocab_size=size, special_tokens=["<unk>", "<s>", "</s>"], initial_alphabet=alphabet, show_progress=False
     )
     tokenizer.train_from_iterator(paragraphs(), trainer)
-    return PreTrainedTokenizerFast(
+    wrap: Any = PreTrainedTokenizerFast
+    return wrap(  # type: ignore[no-any-return]
         tokenizer_object=tokenizer, unk_token="<unk>", bos_token="<s>", eos_token="</s>", pad_token="</s>"
     )
 
@@ -163,6 +163,7 @@ def _encoder_tokenizer(size: int) -> PreTrainedTokenizerFast:
         single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
     )
     names = {"bos_token": "<s>", "cls_token": "<s>", "eos_token": "</s>", "sep_token": "</s>"}
-    return PreTrainedTokenizerFast(
+    wrap: Any = PreTrainedTokenizerFast
+    return wrap(  # type: ignore[no-any-return]
         tokenizer_object=tokenizer, pad_token="<pad>", unk_token="<unk>", mask_token="<mask>", **names
     )

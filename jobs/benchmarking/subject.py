@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForTokenClassification, AutoTokenizer
 
 from jobs.benchmarking.peer_files import peer_copy
-from jobs.benchmarking.shapes import PREFIX, SHAPES, is_encoder, random_model, trained_tokenizer
+from jobs.benchmarking.shapes import PREFIX, SHAPES, random_model, trained_tokenizer
 from lingua.engine import Scorer
 from lingua.errors import ConfigError, ModelError
 from lingua.methods import METHODS
@@ -54,10 +55,10 @@ class Subject:
         if not self.is_encoder:
             return causal_scorer(self.model, batch_tokens)
         try:
-            from lingua.models.encoder import encoder_scorer
+            encoders: Any = import_module("lingua.models.encoder")
         except ImportError as error:
             raise ModelError(f"this version has no engine for encoders: {error}") from error
-        return encoder_scorer(self.model, batch_tokens)  # type: ignore[no-any-return]
+        return encoders.encoder_scorer(self.model, batch_tokens)  # type: ignore[no-any-return]
 
     @contextmanager
     def plain(self) -> Iterator[Any]:
@@ -80,7 +81,7 @@ class Subject:
 
 
 def load_subject(name: str, place: tuple[str, str], method: str, seed: int) -> Subject:
-    """The model called `name` on `place` (device, dtype). Raises ModelError, or ConfigError if it does not fit `method`."""
+    """The model called `name` on `place` (device, dtype). Raises ModelError; ConfigError if it cannot do `method`."""
     device = choose_device(place[0])
     dtype = choose_dtype(place[1], device)
     found = _random(name, device, dtype, seed) if name.startswith(PREFIX) else _loaded(name, device, dtype, method)

@@ -78,14 +78,18 @@ def _row(name: str, found: dict[str, Any], ratio: dict[str, float] | None) -> st
 def _hardware(found: dict[str, Any]) -> list[str]:
     if not found:
         return ["Our engine failed: nothing to set against the hardware."]
+    plain, shares = found["plain_forward_tokens_per_second"], _shares(found)
+    product, copy = found["matrix_product_gflops"], found["copy_gigabytes_per_second"]
     return [
-        f"- plain forward of the same model: {_spread(found['plain_forward_tokens_per_second'], ',.0f')} tokens/s; "
-        f"our model tokens reach {_spread(found['of_plain_forward'], '.0%')} of it",
-        f"- hardware: matrix product {_spread(found['matrix_product_gflops'], ',.0f')} GFLOP/s, "
-        f"copy {_spread(found['copy_gigabytes_per_second'], ',.1f')} GB/s; we reach {_spread(found['of_roofline'], '.0%')} "
-        f"of the roofline, {_spread(found['of_matrix_product'], '.0%')} of the matrix product",
+        f"- plain forward: {_spread(plain, ',.0f')} tokens/s; our model tokens reach {shares['of_plain_forward']} of it",
+        f"- hardware: matrix product {_spread(product, ',.0f')} GFLOP/s, copy {_spread(copy, ',.1f')} GB/s; "
+        f"we reach {shares['of_roofline']} of the roofline, {shares['of_matrix_product']} of the matrix product",
         f"- idle: {_spread(found['idle_share'], '.1%')} ({found['idle_means']})",
     ]
+
+
+def _shares(found: dict[str, Any]) -> dict[str, str]:
+    return {name: _spread(found[name], ".0%") for name in ("of_plain_forward", "of_roofline", "of_matrix_product")}
 
 
 def _spread(values: dict[str, float], form: str) -> str:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.errors import AbortRun
-from cluster.limits import RejectCeiling, shape_on_cpus, shape_on_gpus
+from cluster.limits import RejectCeiling, Wish, shape_on_cpus, shape_on_gpus
 
 
 @given(st.integers(1, 512), st.integers(1, 1000))
@@ -26,6 +26,15 @@ def test_what_the_user_asked_for_is_taken() -> None:
 @pytest.mark.parametrize(("gpus", "share", "workers"), [(8, 1, 8), (1, 0.25, 4), (3, 0.3, 10), (0, 1, 1), (4, 2, 2)])
 def test_gpus_are_shared_by_fractions(gpus: float, share: float, workers: int) -> None:
     assert shape_on_gpus(gpus, share, 1000, None).workers == workers
+
+
+def test_a_fraction_of_a_core_is_one_thread() -> None:
+    shape = Wish(shards=100, cpus_per_worker=0.5).shape(gpus=0, cpus=4)
+    assert (shape.workers, shape.threads) == (4, 1)
+
+
+def test_no_gpu_for_workers_means_processors_even_where_there_are_gpus() -> None:
+    assert Wish(shards=100, gpus_per_worker=0).shape(gpus=8, cpus=8).gpus == 0
 
 
 def test_a_share_is_not_judged_by_the_first_rows() -> None:
