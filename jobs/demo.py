@@ -55,10 +55,14 @@ def passages_of(distribution: Distribution) -> Iterator[dict[str, Any]]:
     """The first two passages of a package's long description that are prose."""
     payload = distribution.metadata.get_payload()  # type: ignore[attr-defined]
     body = distribution.metadata.get("Description") or (payload if isinstance(payload, str) else "")
-    prose = [paragraph for paragraph in body.split("\n\n") if paragraph.count(" ") > 12 and "```" not in paragraph]
+    prose = [paragraph for paragraph in body.split("\n\n") if _reads_like_prose(paragraph)]
     passages = textwrap.wrap("\n".join(prose), _PASSAGE, replace_whitespace=False)
     for number, passage in enumerate(passages[:2]):
         yield {"id": f"{distribution.name}-{number}", "package": distribution.name, "text": passage}
+
+
+def _reads_like_prose(paragraph: str) -> bool:
+    return paragraph.count(" ") > 12 and not any(mark in paragraph for mark in ("<", "://", "```", "|", "\n    "))
 
 
 def show(output: Path) -> None:

@@ -1,14 +1,15 @@
-"""Token ids → selection units: what stands or falls together. One code path for token, word and sentence.
+"""Token ids → selection units: what stands or falls together. One code path for token, word, phrase and sentence.
 
 A unit is a run of whole atoms (see `tokens`). A *word* is a run without white space together with the white space
 before it, so that kept words never run together; where a script writes no spaces, or a run is long, it is cut at the
-word boundaries of Unicode (UAX #29: ideographs one by one). A *sentence* is what `sentencex` finds, for some 240
+word boundaries of Unicode (UAX #29: ideographs one by one). A *phrase* is a run of words up to punctuation or a line
+break, of at most eight; where words are spaced, a short lower-case one (*of*, *und*, *que*) opens the next. A *sentence* is what `sentencex` finds, for some 240
 languages. What must be kept (`force_tokens`, digits, line breaks, `protect`) is cut out as units of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any
@@ -26,8 +27,11 @@ from lingua.tokens import Encoding, Ints
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float32]
 
-LONG_RUN = 24
-"""Characters without white space after which a run counts as several words."""
+LONG_RUN = 100
+"""Characters without white space (a URL, a path) up to which a run is one word; minified JSON is longer."""
+PHRASE_WORDS = 8
+_OPENS_PHRASE = regex.compile(r"\s*\p{Ll}{1,3}")
+_ENDS_PHRASE = regex.compile(r"[\p{P}--['’\-\p{Ps}\p{Pi}]]\s?\Z|[\r\n]\Z", regex.V1)
 _RUN = regex.compile(r"\s*\S+|\s+\Z")
 _UAX29 = regex.compile(r"(?w)\b")
 _IDEOGRAPHIC = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]")
@@ -54,6 +58,20 @@ def _inner_edges(text: str, run: Any) -> Iterable[int]:
     return ()
 
 
+def phrase_edges(text: str) -> Ints:
+    """Characters at which phrases begin, ascending. A rule for every language, not a parser for one."""
+    words = word_edges(text).tolist()
+    edges, size, opened = words[:1], 0, True
+    for before, start, end in zip(words, words[1:], [*words[2:], len(text)], strict=True):
+        opens = _OPENS_PHRASE.fullmatch(text, start, end) is not None
+        size += 1
+        if size == PHRASE_WORDS or (opens and not opened) or _ENDS_PHRASE.search(text[before:start] + text[start]):
+            edges.append(start)
+            size = 0
+        opened = opens
+    return np.asarray(edges, np.int64)
+
+
 def sentence_edges(text: str, language: str) -> Ints:
     """Characters at which sentences begin, ascending; white space between two belongs to the later one."""
     sizes = [len(sentence) for sentence in sentencex.segment(language, text)]
@@ -73,6 +91,13 @@ def forced_spans(text: str, config: CompressionConfig) -> list[Span]:
         edges = [*word_edges(text).tolist(), len(text)]
         spans += [(a, b) for a, b in pairwise(edges) if _DIGIT.search(text, a, b)]
     return [span for span in spans if span[0] < span[1]]
+
+
+def literals(text: str, bounds: Ints, known: Sequence[str]) -> Ints:
+    """Which of the `known` strings each unit is, white space around it aside [u]; -1: none of them."""
+    index = {literal: number for number, literal in enumerate(known)}
+    units = (text[start:end] for start, end in pairwise(bounds.tolist()))
+    return np.asarray([index.get(unit, index.get(unit.strip(), -1)) for unit in units], np.int64)
 
 
 def protected_spans(text: str, config: CompressionConfig) -> list[Span]:
@@ -99,6 +124,8 @@ def unit_edges(text: str, unit: Unit, language: str) -> Ints | None:
     """Characters at which units begin; None: at every atom."""
     if unit == "token":
         return None
+    if unit == "phrase":
+        return phrase_edges(text)
     return word_edges(text) if unit == "word" else sentence_edges(text, language)
 
 
