@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from cluster.columns import Mapped
+from cluster.prices import parse_prices
 from cluster.secrets import MASK, require_no_credentials
 from cluster.storage import absolute, require_conditional
 from lingua.config import CompressionConfig, explain
@@ -94,6 +95,20 @@ class JobConfig(BaseModel):
     )
     dry_run: bool = Field(False, description="print the plan and stop")
 
+    report: bool = Field(
+        True, description="write _report.html at the end, and gather what it shows as rows are written"
+    )
+    report_samples: int = Field(
+        2, ge=0, le=20, description="rows per shard kept with their text for the report; 0: none"
+    )
+    price: tuple[str, ...] = Field(
+        (), description="NAME=PRICE of a million prompt tokens at a model, e.g. 'gpt-4o=2.50'"
+    )
+    log_format: Literal["text", "json"] = Field("text", description="'json': progress and logs as JSON Lines")
+    webhook: str | None = Field(
+        None, pattern="^https?://", repr=False, description="URL that is sent _stats.json by POST at the end"
+    )
+
     compression: CompressionConfig = Field(default_factory=CompressionConfig)
 
     def __init__(self, **settings: Any) -> None:
@@ -121,7 +136,7 @@ class JobConfig(BaseModel):
         chosen = base.model_dump(exclude_unset=True) if isinstance(base, CompressionConfig) else dict(base or {})
         return {**own, "compression": CompressionConfig(**{**chosen, **flat})}
 
-    @field_validator("inputs", mode="before")
+    @field_validator("inputs", "price", mode="before")
     @classmethod
     def _one_or_many(cls, value: object) -> object:
         return (value,) if isinstance(value, str) else value
@@ -138,6 +153,12 @@ class JobConfig(BaseModel):
     def _no_credentials(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for url in value:
             require_no_credentials("input", url)
+        return value
+
+    @field_validator("price")
+    @classmethod
+    def _readable_prices(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        parse_prices(value)
         return value
 
     @field_validator("max_rejected")
@@ -174,6 +195,7 @@ class JobConfig(BaseModel):
             **own,
             **self.compression.model_dump(mode="json"),
             "storage_options": options,
+            "webhook": MASK if self.webhook else None,
         }
 
 
@@ -194,7 +216,9 @@ DECISIVE = (
 
 def _explain(error: ValidationError) -> str:
     """`lingua.config.explain`, except that storage options are never repeated."""
-    faults = [fault for fault in error.errors(include_url=False) if "storage_options" in fault["loc"]]
-    if faults:
+    faulty = {name for fault in error.errors(include_url=False) for name in fault["loc"]}
+    if "webhook" in faulty:
+        return "webhook must be a URL that begins with http:// or https:// (its value is not shown here)"
+    if "storage_options" in faulty:
         return "storage_options must be a JSON object of options for fsspec (its value is not shown here)"
     return explain(error).replace("inputs =", "input =")

@@ -44,6 +44,11 @@ def facts(config: JobConfig, plan: Plan) -> dict[str, Any]:
     }
 
 
+def name_of(output: str) -> str:
+    """What people call an output: the last name of its path."""
+    return output.rstrip("/").rpartition("/")[2] or output
+
+
 def _rows(plan: Plan) -> str:
     known = [shard.rows for shard in plan.shards if shard.rows is not None]
     unknown = len(plan.shards) - len(known)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from cluster.config import JobConfig
-from cluster.errors import AbortRun
+from cluster.errors import AbortRun, RetryShard
 from cluster.limits import RejectCeiling
 from cluster.messages import Assignment, Beat, Failure, Finished, ShardReport
 from cluster.progress import Progress, Silent, Snapshot
@@ -71,6 +71,7 @@ class Driver:
         self._flying: dict[str, _Watched] = {}
         self._this_run = Statistics()
         self._noted = clock()
+        self._uncounted = 0
 
     def run(self, shards: Sequence[Shard], progress: Progress | None = None) -> RunReport:
         """Bring every shard to its end. Raises AbortRun when going on is pointless; what is committed stays."""
@@ -119,6 +120,8 @@ class Driver:
         self._done += 1
         if report.outcome == "committed":
             self._this_run.add(report.counts, report.seconds)
+        else:
+            self._uncounted += 1
         rejected, rows = self._earlier.rejected + self._this_run.rejected, self._earlier.rows + self._this_run.rows
         self._terms.ceiling.check(rejected, rows, final=False)
 
@@ -130,11 +133,18 @@ class Driver:
             self._pool.end(worker)  # after an unexpected error (of CUDA, say) a process may fail for ever
         if failure.kind != "transient":
             self._backlog.forget(worker)
-        if failure.kind != "crashed" and assignment.probe is None and shard.name in self._ledger.committed():
+        if failure.kind != "crashed" and assignment.probe is None and self._is_committed(shard):
             self._done += 1  # it had committed, only its report was lost
+            self._uncounted += 1
             return
         self._backlog.failed(assignment, failure, self._clock())
         self._progress.note(f"{shard.name} of {shard.source.path} failed ({failure.reason}): {failure.detail}")
+
+    def _is_committed(self, shard: Shard) -> bool:
+        try:
+            return self._ledger.is_committed(shard.name)
+        except RetryShard:
+            return False  # it is tried again, which does no harm
 
     def _end_stalled(self) -> None:
         now, beats = self._clock(), self._pool.beats()
@@ -176,10 +186,10 @@ class Driver:
             self._progress.note(f"waiting for a worker: {self._pool.outlook()}")
 
     def _report(self, planned: int) -> RunReport:
-        if self._stop.reason:
-            total = self._earlier + self._this_run  # there is no time left to read all records
-        else:
-            total = Statistics.over(self._ledger.records())
+        total = self._earlier + self._this_run
+        if not self._stop.reason:
+            if self._uncounted:  # shards whose counts stand in their records only
+                total = Statistics.over(self._ledger.records())
             self._terms.ceiling.check(total.rejected, total.rows, final=True)
         return RunReport(
             planned=planned,

@@ -2,7 +2,7 @@
 
 A lease is the file `_lease-<generation>.json`, and the highest generation holds. Taking over a lease that has run out
 means creating the next generation if it is absent, which only one can do; a holder that wakes up later sees a newer
-generation, or another owner in its own, and gives up. Creation is all that is asked of the store. Times are wall clock
+generation, or none, or another owner in its own, and gives up. Creation is all that is asked of the store. Times are wall clock
 times: clocks that differ by more than the lease's seconds cost computing time, never rows, since parts are created
 only once whoever makes them.
 """
@@ -15,10 +15,11 @@ import re
 import socket
 import time
 import uuid
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 
-from cluster.errors import LeaseError
+from cluster.errors import LeaseError, RetryShard
 from cluster.storage import Storage
 
 _NAME = re.compile(r"_lease-(\d{6})\.json")
@@ -75,25 +76,27 @@ class Lease:
         lease = cls(storage, folder, latest + 1, holder)
         if not storage.create(lease._url(), holder.to_bytes()):
             raise LeaseError(f"{folder}: another run took the lease at this moment; try again when it has ended")
-        for old in generations:
-            storage.delete(_url(folder, old))
+        with suppress(RetryShard):  # older ones are of no consequence
+            for old in generations:
+                storage.delete(_url(folder, old))
         return lease
 
     def renew(self) -> None:
         """Hold it for `seconds` more. LeaseError when it was taken over."""
-        newer = max(_generations(self._storage, self._folder), default=0)
-        current = _read(self._storage, self._folder, newer) if newer else None
-        if current is None or newer != self.generation or current.token != self.holder.token:
+        heir = _read(self._storage, self._folder, self.generation + 1)
+        current = heir or _read(self._storage, self._folder, self.generation)
+        if current is None or current.token != self.holder.token:
             by = f" by {_who(current)}" if current is not None else ""
             raise LeaseError(f"{self._folder}: the lease ran out and was taken over{by}; this run stops")
         self.holder = Holder(**{**asdict(self.holder), "renewed": time.time()})
         self._storage.write(self._url(), self.holder.to_bytes())
 
     def release(self) -> None:
-        """Give it back. A lease that another took over meanwhile stays with the other."""
-        current = _read(self._storage, self._folder, self.generation)
-        if current is not None and current.token == self.holder.token:
-            self._storage.delete(self._url())
+        """Give it back, unless another took it over. If the storage fails, it runs out by itself."""
+        with suppress(RetryShard):
+            current = _read(self._storage, self._folder, self.generation)
+            if current is not None and current.token == self.holder.token:
+                self._storage.delete(self._url())
 
     def _url(self) -> str:
         return _url(self._folder, self.generation)

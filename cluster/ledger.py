@@ -4,6 +4,7 @@
     _plan.json                 settings, model, inputs, columns, shards
     _records/<shard>.<t>.json  what a commit holds: input, counts, checksums
     _rejects/<shard>.<t>.jsonl rejected rows, if there were any
+    _sketches/<shard>.<t>.json what the report shows of a shard, a few rows among it; only the report reads it
     _lease-<n>.json            who works on it now
     _stats.json                the sums, at the end
 
@@ -18,8 +19,9 @@ import hashlib
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import Any, Literal
 
 from cluster.errors import PlanConflict
@@ -29,10 +31,12 @@ from cluster.parts import Part
 from cluster.plan import REMEDY, Plan
 from cluster.records import Record
 from cluster.shards import Shard
+from cluster.sketch import Sketch
 from cluster.storage import Entry, Storage, absolute, require_conditional
 
 PART = re.compile(r"(part-\d{5,}-[0-9a-f]{8})\.(parquet|jsonl)")
 SIDE_FILE = re.compile(r"(part-\d{5,}-[0-9a-f]{8})\.([0-9a-f]{12})\.jsonl?")
+SIDE_FOLDERS = ("_records", "_rejects", "_sketches")
 AT_ONCE = 16
 
 
@@ -66,23 +70,32 @@ class Ledger:
     # ---- commits
 
     def committed(self) -> set[str]:
-        """Names of the shards whose parts are there: one listing."""
-        return {match[1] for entry in self.storage.entries(self.output) if (match := PART.fullmatch(entry.name))}
+        """Names of the shards whose parts are there with a record: two listings.
 
-    def is_committed(self, plan: Plan, shard: Shard) -> bool:
-        """Whether one shard's part is there."""
-        return self.storage.exists(self.part_url(plan, shard))
+        A part that lost its record counts as missing; its shard is compressed again, which puts the same record back.
+        """
+        records = self.storage.entries(self._url("_records"))
+        recorded = {match[1] for entry in records if (match := SIDE_FILE.fullmatch(entry.name))}
+        parts = {match[1] for entry in self.storage.entries(self.output) if (match := PART.fullmatch(entry.name))}
+        return parts & recorded
+
+    def is_committed(self, shard: str) -> bool:
+        """Whether the part of the shard of that name is there."""
+        return any(self.storage.exists(url) for url in self._part_urls(shard))
 
     def commit(self, plan: Plan, shard: Shard, part: Part, seconds: float) -> Literal["committed", "already"]:
         """Publish a part, all or nothing. ``already``: another attempt's part was there before."""
         record = Record.of(shard, part, plan.identity.digest(), seconds)
         if part.rejects is not None:
             self.storage.write(self.rejects_url(record), part.rejects.path.read_bytes())
+        if part.sketch is not None:
+            self.storage.write(self._sketch_url(record), part.sketch.to_bytes())
         self.storage.write(self._record_url(record), record.to_bytes())
         if self.storage.create(self.part_url(plan, shard), part.data.path):
             return "committed"
         self.storage.delete(self._record_url(record))
         self.storage.delete(self.rejects_url(record))
+        self.storage.delete(self._sketch_url(record))
         return "already"
 
     def records(self) -> list[Record]:
@@ -105,8 +118,12 @@ class Ledger:
         records = list(filter(None, (self._read_record(file) for file in sorted(files))))
         if len(records) < 2:
             return records[0] if records else None
-        checksum = self.checksum(next(url for url in self._part_urls(name) if self.storage.exists(url)))
+        checksum = self._part_checksum(name)
         return next((record for record in records if record.part_sha256 == checksum), None)
+
+    def _part_checksum(self, name: str) -> str | None:
+        there = [url for url in self._part_urls(name) if self.storage.exists(url)]
+        return self.checksum(there[0]) if there else None
 
     def _read_record(self, file: str) -> Record | None:
         try:
@@ -136,15 +153,25 @@ class Ledger:
 
         Only for the holder of the lease. Side files of shards that are not committed stay: an attempt may be at work.
         """
-        for folder in (self.output, self._url("_records"), self._url("_rejects")):
+        for folder in (self.output, *(self._url(name) for name in SIDE_FOLDERS)):
             for entry in self.storage.entries(folder):
                 if entry.name.startswith(TEMPORARY):
                     self.storage.delete(f"{folder}/{entry.name}")
-        tokens = {record.shard.name: record.token for record in self.records()}
+        found: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
         for folder, entry in self._side_files():
-            match = SIDE_FILE.fullmatch(entry.name)
-            if match and match[1] in tokens and match[2] != tokens[match[1]]:
-                self.storage.delete(f"{folder}/{entry.name}")
+            if match := SIDE_FILE.fullmatch(entry.name):
+                found[match[1]][match[2]].append(f"{folder}/{entry.name}")
+        disputed = {name: urls for name, urls in found.items() if len(urls) > 1}
+        for name in disputed.keys() & self.committed():
+            self._clear(name, disputed[name])
+
+    def _clear(self, name: str, urls: Mapping[str, list[str]]) -> None:
+        """Remove the side files (`urls` by token) of a committed shard, except those of the attempt that counts."""
+        record = self._record(name, [f"{name}.{token}.json" for token in urls])
+        if record is None or record.part_sha256 != self._part_checksum(name):
+            return
+        for url in (url for token, some in urls.items() if token != record.token for url in some):
+            self.storage.delete(url)
 
     def part_url(self, plan: Plan, shard: Shard) -> str:
         """Where a shard's part is published."""
@@ -155,9 +182,40 @@ class Ledger:
         return self._url("_rejects", f"{record.shard.name}.{record.token}.jsonl")
 
     def _side_files(self) -> Iterator[tuple[str, Entry]]:
-        for folder in (self._url("_records"), self._url("_rejects")):
+        for folder in map(self._url, SIDE_FOLDERS):
             for entry in self.storage.entries(folder):
                 yield folder, entry
+
+    def write_report(self, page: str) -> str:
+        """Put `_report.html`; where it is."""
+        self.storage.write(self._url("_report.html"), page.encode(errors="replace"))
+        return self._url("_report.html")
+
+    def statistics(self) -> dict[str, Any]:
+        """The content of `_stats.json`; empty while the first run goes on."""
+        try:
+            return dict(json.loads(self.storage.read(self._url("_stats.json"))))
+        except (FileNotFoundError, ValueError):
+            return {}
+
+    def sketches(self, records: Iterable[Record]) -> Iterator[tuple[Record, Sketch]]:
+        """What the report shows of these commits, of each that it was gathered for; a few in memory at a time."""
+        there = {entry.name for entry in self.storage.entries(self._url("_sketches"))}
+        sketched = iter([record for record in records if self._sketch_url(record).rpartition("/")[2] in there])
+        with ThreadPoolExecutor(AT_ONCE) as threads:
+            while some := list(islice(sketched, 8 * AT_ONCE)):
+                for record, sketch in zip(some, threads.map(self._sketch, some), strict=True):
+                    if sketch is not None:
+                        yield record, sketch
+
+    def _sketch(self, record: Record) -> Sketch | None:
+        try:
+            return Sketch.from_bytes(self.storage.read(self._sketch_url(record)))
+        except (FileNotFoundError, ValueError):
+            return None
+
+    def _sketch_url(self, record: Record) -> str:
+        return self._url("_sketches", f"{record.shard.name}.{record.token}.json")
 
     def _record_url(self, record: Record) -> str:
         return self._url("_records", f"{record.shard.name}.{record.token}.json")

@@ -29,7 +29,7 @@ def create_whole(path: Path, data: bytes | Path) -> None:
         except FileExistsError:
             raise
         except FileNotFoundError:
-            raise RetryShard(f"{path}: the temporary file was removed by another run's clean-up") from None
+            raise _swept(path) from None
         except OSError as error:
             if error.errno in _NO_LINKS:
                 raise AbortRun(_no_links(path, error)) from None
@@ -39,13 +39,16 @@ def create_whole(path: Path, data: bytes | Path) -> None:
 def replace_whole(path: Path, data: bytes) -> None:
     """Put a whole file, over an older one if there is one."""
     with _complete(path, data) as temporary:
-        temporary.replace(path)
+        try:
+            temporary.replace(path)
+        except FileNotFoundError:
+            raise _swept(path) from None
 
 
 @contextmanager
 def _complete(path: Path, data: bytes | Path) -> Iterator[Path]:
     """A temporary file beside `path` with all of `data`, on the disk and not only in its cache."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(path.parent)
     temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{uuid.uuid4().hex}")
     try:
         with temporary.open("xb") as file:
@@ -59,6 +62,17 @@ def _complete(path: Path, data: bytes | Path) -> Iterator[Path]:
         yield temporary
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:  # not to be taken for a name that another writer took
+        raise AbortRun(f"{error.filename}: is a file, where a directory is needed; choose another output") from None
+
+
+def _swept(path: Path) -> RetryShard:
+    return RetryShard(f"{path}: the temporary file was removed by another run's clean-up")
 
 
 def _no_links(path: Path, error: OSError) -> str:

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from cluster.plan import Plan
 from cluster.rows import BadRow, Row
 from cluster.scratch import Scratch
 from cluster.shards import Shard
+from cluster.sketch import Sketch, Sketcher
 from lingua.prompt import CompressedPrompt, Outcome, Rejected
 
 
@@ -57,11 +59,15 @@ class Blob:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A finished part; `rejects` is None when no row was rejected. The files go when their writer is closed."""
+    """A finished part; `rejects` is None when no row was rejected, `sketch` when none was asked for.
+
+    The files go when their writer is closed.
+    """
 
     data: Blob
     rejects: Blob | None
     counts: Counts
+    sketch: Sketch | None = None
 
     @property
     def token(self) -> str:
@@ -73,21 +79,18 @@ class Part:
 class PartWriter:
     """Writes one shard's part and rejects into temporary files. A context manager; `finish` before it is left."""
 
-    def __init__(self, plan: Plan, shard: Shard) -> None:
-        self._plan, self._shard = plan, shard
-        self._scratch = Scratch()
-        folder = self._scratch.path
-        schema = plan.columns.schema
-        results = [plan.columns.result_name(name) for name in RESULTS.names]
-        part = folder / "part"
-        self._encoder: ParquetEncoder | JsonlEncoder = (
-            ParquetEncoder(part, schema, plan.columns.output_schema)
-            if plan.output_format == "parquet" and schema is not None
-            else JsonlEncoder(part, results)
-        )
-        self._results = frozenset(results)
-        self._part, self._rejects = part, folder / "rejects"
-        self._reject_file = self._rejects.open("w", encoding="ascii", newline="\n")
+    def __init__(self, plan: Plan, shard: Shard, sketcher: Sketcher | None = None) -> None:
+        self._plan, self._shard, self._sketcher = plan, shard, sketcher
+        with ExitStack() as opened:  # what is open already is closed when the next cannot be opened
+            scratch = Scratch()
+            opened.callback(scratch.close)
+            self._part, self._rejects = scratch.path / "part", scratch.path / "rejects"
+            self._encoder = self._make_encoder()
+            opened.callback(self._encoder.close)
+            self._reject_file = self._rejects.open("w", encoding="ascii", newline="\n")
+            opened.callback(self._reject_file.close)
+            self._opened = opened.pop_all()
+        self._results = frozenset(map(plan.columns.result_name, RESULTS.names))
         self._statuses: Counter[str] = Counter()
         self._reasons: Counter[str] = Counter()
         self._tokens = [0, 0]
@@ -96,9 +99,7 @@ class PartWriter:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._encoder.close()
-        self._reject_file.close()
-        self._scratch.close()
+        self._opened.close()
 
     def add(self, item: Row | BadRow, outcome: Outcome) -> None:
         """Take down what became of the next row: a BadRow is rejected for its own reason, whatever the outcome."""
@@ -116,11 +117,21 @@ class PartWriter:
         self._encoder.close()
         self._reject_file.close()
         rejects = Blob.of(self._rejects) if self._reasons else None
-        return Part(Blob.of(self._part), rejects, self._counts())
+        sketch = self._sketcher.sketch() if self._sketcher else None
+        return Part(Blob.of(self._part), rejects, self._counts(), sketch)
+
+    def _make_encoder(self) -> ParquetEncoder | JsonlEncoder:
+        columns = self._plan.columns
+        if self._plan.output_format == "parquet" and columns.schema is not None:
+            return ParquetEncoder(self._part, columns.schema, columns.output_schema)
+        return JsonlEncoder(self._part, [columns.result_name(name) for name in RESULTS.names])
 
     def _accept(self, row: Row, outcome: CompressedPrompt) -> None:
-        fingerprint = self._plan.identity.fingerprint(self._plan.columns.prompt(row.values))
+        prompt = self._plan.columns.prompt(row.values)
+        fingerprint = self._plan.identity.fingerprint(prompt)
         self._encoder.write(row, results_of(outcome, fingerprint))
+        if self._sketcher:
+            self._sketcher.add(row, prompt, outcome, fingerprint)
         self._statuses[outcome.status] += 1
         self._tokens[0] += outcome.origin_tokens
         self._tokens[1] += outcome.compressed_tokens
@@ -129,6 +140,8 @@ class PartWriter:
         line = {"source": self._shard.source.path, "row": row.number, "reason": row.reason, "detail": row.detail}
         self._reject_file.write(json.dumps({**line, "raw": row.raw}) + "\n")
         self._reasons[row.reason] += 1
+        if self._sketcher:
+            self._sketcher.skip()
 
     def _counts(self) -> Counts:
         rejected = self._reasons.total()

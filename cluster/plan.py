@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from cluster.columns import PARTS, Columns
 from cluster.errors import PlanConflict
-from cluster.shards import Shard, Source
+from cluster.shards import NAME, Shard, Source
 from lingua.config import CompressionConfig
 from lingua.prompt import Prompt
 
@@ -99,7 +99,7 @@ class Plan:
             "sources": [asdict(source) for source in self.sources],
             "shards": [[s.name, index[s.source.path], s.start, s.end, s.first_row, s.rows] for s in self.shards],
         }
-        return json.dumps(content, indent=1).encode()
+        return json.dumps({**content, "digest": _digest(content)}, indent=1).encode()
 
     @classmethod
     def from_bytes(cls, data: bytes, where: str) -> Plan:
@@ -110,6 +110,8 @@ class Plan:
                 raise PlanConflict(
                     f"{where} has plan format {content['format']}, this version reads {FORMAT}; {REMEDY}"
                 )
+            if content.pop("digest") != _digest(content):
+                raise ValueError("it is not what was written")
             return cls._from_json(content)
         except (ValueError, KeyError, TypeError, IndexError) as error:
             raise PlanConflict(f"{where} is damaged ({type(error).__name__}: {error}); use another output") from None
@@ -117,14 +119,30 @@ class Plan:
     @classmethod
     def _from_json(cls, content: dict[str, Any]) -> Plan:
         sources = tuple(Source(**source) for source in content["sources"])
+        shards = tuple(Shard(name, sources[index], *numbers) for name, index, *numbers in content["shards"])
+        _require_own_names([shard.name for shard in shards], content["output_format"])
         return cls(
             Identity(content["settings"], content["model"], content["model_digest"]),
             Columns.from_json(content["columns"]),
             content["output_format"],
             sources,
-            tuple(Shard(name, sources[index], *numbers) for name, index, *numbers in content["shards"]),
+            shards,
             content["about"],
         )
+
+
+def _require_own_names(names: Sequence[str], ending: str) -> None:
+    """ValueError unless every part would get a name of its own inside the output."""
+    if ending not in ("parquet", "jsonl"):
+        raise ValueError(f"there is no format {ending!r}")
+    if foreign := [name for name in names if not NAME.fullmatch(name)]:
+        raise ValueError(f"{foreign[0]!r} is no name of a shard")
+    if len(set(names)) < len(names):
+        raise ValueError("two shards have one name")
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _source_differences(before: Sequence[Source], now: Sequence[Source]) -> Iterator[str]:

@@ -93,8 +93,11 @@ def cut_lines(source: Source, shard_size: int, storage: Storage) -> Iterator[Ran
     Line ends are LF; a CR before it belongs to the line's end. The last line needs none.
     """
     nominal = [(start, min(start + shard_size, source.size)) for start in range(0, source.size, shard_size)]
-    with ThreadPoolExecutor(AT_ONCE) as threads:
-        counts = list(threads.map(lambda edges: _count(source, edges, storage), nominal))
+    if len(nominal) == 1:  # of many small files none is worth threads of its own
+        counts = [_count(source, nominal[0], storage)]
+    else:
+        with ThreadPoolExecutor(AT_ONCE) as threads:
+            counts = list(threads.map(lambda edges: _count(source, edges, storage), nominal))
     yield from _aligned(source, nominal, counts)
 
 

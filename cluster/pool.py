@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import platform
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,12 +23,14 @@ from typing import Any
 import ray
 from ray._private import worker as ray_worker
 from ray.exceptions import ActorUnavailableError, RayActorError, RayError
+from ray.util import metrics as ray_metrics
 
 import cluster
 import lingua
 from cluster.errors import AbortRun
 from cluster.limits import Wish, WorkerShape
 from cluster.messages import Assignment, Beat, Failure, Finished, ShardReport
+from cluster.metrics import Metric
 from cluster.protocols import MakeRunner, Runner
 from cluster.worker import failure_of
 
@@ -80,6 +83,29 @@ def _code() -> dict[str, Any]:
     if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
         return {}
     return {"py_modules": [str(Path(package.__path__[0])) for package in (cluster, lingua)]}
+
+
+class RayMetrics:
+    """`cluster.metrics.Metrics` that Ray exports for Prometheus. `run` is a label; may be sent to other processes."""
+
+    def __init__(self, run: str) -> None:
+        self._run = run
+        self._known: dict[Metric, Any] = {}
+
+    def __reduce__(self) -> tuple[type[RayMetrics], tuple[str]]:
+        return RayMetrics, (self._run,)
+
+    def record(self, metric: Metric, value: float, **labels: str) -> None:
+        instrument = self._known.get(metric) or self._known.setdefault(metric, self._instrument(metric))
+        if metric.kind == "gauge":
+            instrument.set(value, tags=labels)
+        elif value > 0:
+            instrument.inc(value, tags=labels)
+
+    def _instrument(self, metric: Metric) -> Any:
+        kind = ray_metrics.Counter if metric.kind == "counter" else ray_metrics.Gauge
+        instrument = kind(metric.name, metric.description, ("run", "worker", *metric.labels))
+        return instrument.set_default_tags({"run": self._run, "worker": f"{platform.node()}:{os.getpid()}"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
+from cluster.errors import AbortRun
 from cluster.messages import Assignment, Beat, Failure, Finished, ShardReport
 from cluster.records import Record
 
@@ -67,7 +68,7 @@ class NoPool:
         raise LookupError(f"there is no worker {worker}")
 
     def wait(self, timeout: float) -> Sequence[Finished]:
-        return []
+        raise AbortRun("a part that was there a moment ago is not listed any more; start the same command again")
 
     def beats(self) -> Mapping[str, Beat]:
         return {}
@@ -86,5 +87,7 @@ class Commits(Protocol):
     """What the driver needs of the ledger."""
 
     def committed(self) -> Collection[str]: ...
+
+    def is_committed(self, shard: str) -> bool: ...
 
     def records(self) -> Sequence[Record]: ...

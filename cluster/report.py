@@ -105,6 +105,11 @@ class RunReport:
         return self.total.shards >= self.planned and not self.given_up and self.stopped is None
 
     @property
+    def _unrecorded(self) -> int:
+        """Shards that are neither given up nor stopped and yet not counted: their commit record is gone or damaged."""
+        return 0 if self.stopped else max(0, self.planned - self.total.shards - len(self.given_up))
+
+    @property
     def tokens_per_second(self) -> float:
         """Original tokens this run worked off per second on the clock."""
         return self.this_run.origin_tokens / self.seconds if self.seconds > 0 else 0.0
@@ -149,6 +154,8 @@ class RunReport:
         lines = [f"  given up   {name}: {failure.detail}" for name, failure in sorted(self.given_up.items())]
         if self.failures:
             lines.insert(0, f"  failures   {_counts(self.failures)}")
+        if self._unrecorded:
+            lines.append(f"  no record  {self._unrecorded} parts: delete those that python -m jobs.verify names")
         if not self.complete:
             lines.append("  The same command again goes on with what is missing.")
         return lines

@@ -24,11 +24,14 @@ from lingua.config import CompressionConfig
 from lingua.errors import ConfigError
 
 PREFIX = "LINGUA_"
+NO_SETTINGS = {"LINGUA_CACHE"}
+"""Variables of ours that are read elsewhere: where converted models are kept."""
 GROUPS = {
     "what to read and write": ("input", "output", "output_format", "output_prefix"),
     "columns": ("text_column", "instruction_column", "context_column", "question_column", "id_column"),
     "model": ("model", "device", "dtype", "batch_tokens", "trust_remote_code"),
     "cluster": ("shard_size", "workers", "gpus_per_worker", "cpus_per_worker", "address"),
+    "watching": ("report", "report_samples", "price", "log_format", "webhook"),
     "failures": ("max_attempts", "max_rejected", "shard_timeout", "lease_seconds", "storage_options", "dry_run"),
 }
 EXAMPLES = """\
@@ -86,7 +89,7 @@ def from_file(path: str) -> dict[str, Any]:
 
 def from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     """Settings from variables that begin with `PREFIX`."""
-    found = {key: value for key, value in environment.items() if key.startswith(PREFIX)}
+    found = {key: value for key, value in environment.items() if key.startswith(PREFIX) and key not in NO_SETTINGS}
     settings = {key.removeprefix(PREFIX).lower(): value for key, value in found.items()}
     _require_known(settings, f"environment: unknown setting {PREFIX}… for")
     return {key: _from_text(value, fields()[key]) for key, value in settings.items()}
@@ -147,7 +150,7 @@ def _kind(field: FieldInfo) -> dict[str, Any]:
     if _is_listed(field):
         return {"action": "append", "metavar": "VALUE"}
     if field.annotation == dict[str, Any]:
-        return {"metavar": "JSON", "type": _json_object}
+        return {"metavar": "JSON", "type": json_object}
     choices = _choices(field.annotation)
     return {"choices": choices} if choices else {"metavar": "VALUE"}
 
@@ -164,7 +167,8 @@ def _choices(annotation: Any) -> list[str]:
     return []
 
 
-def _json_object(text: str) -> dict[str, Any]:
+def json_object(text: str) -> dict[str, Any]:
+    """Storage options from a flag. ConfigError, which does not repeat them, when they are no JSON object."""
     try:
         value = json.loads(text)
     except json.JSONDecodeError:

@@ -10,12 +10,15 @@ the middle and stay one shard. How the cuts are found is in `planning.py`.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 Format = Literal["parquet", "jsonl"]
 Compression = Literal["gzip", "zstd"] | None
+NAME = re.compile(r"part-\d{5,}-[0-9a-f]{8}")
+"""Every shard's name: a number and a digest, so that no input decides where something is written."""
 
 
 @dataclass(frozen=True, slots=True)

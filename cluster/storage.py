@@ -113,17 +113,21 @@ class Storage:
 
         return self._patiently("read", url, ask)
 
+    def read_exactly(self, url: str, start: int, end: int) -> bytes:
+        """Bytes [start, end) of a file that has them; RetryShard when fewer come: the answer was cut, or the file."""
+        data = self.read_range(url, start, end)
+        if len(data) != max(0, end - start):
+            raise RetryShard(f"cannot read {url}: {len(data)} bytes came from byte {start} on, not {end - start}")
+        return data
+
     def blocks(self, url: str, start: int, end: int) -> Iterator[bytes]:
-        """Bytes [start, end) in blocks of at most `BLOCK`; stops early when the file does."""
+        """Bytes [start, end), all of them, in blocks of at most `BLOCK`."""
         for position in range(start, end, BLOCK):
-            block = self.read_range(url, position, min(position + BLOCK, end))
-            yield block
-            if len(block) < min(BLOCK, end - position):
-                return
+            yield self.read_exactly(url, position, min(position + BLOCK, end))
 
     def open(self, url: str, size: int) -> RangeReader:
-        """An unbuffered, seekable reader over the first `size` bytes."""
-        return RangeReader(lambda start, end: self.read_range(url, start, end), size)
+        """An unbuffered, seekable reader over the first `size` bytes, which must be there."""
+        return RangeReader(lambda start, end: self.read_exactly(url, start, end), size)
 
     def write(self, url: str, data: bytes) -> None:
         """Put a whole file, over an older one if there is one."""

@@ -90,7 +90,7 @@ class _Shard:
 
     def problems(self, audit: Audit, input_changed: bool) -> list[str]:
         """All that is wrong with the part, its rejects and its record."""
-        if not self.ledger.is_committed(self.plan, self.shard):
+        if not self.ledger.is_committed(self.shard.name):
             return ["missing: the shard is not committed; run the job again"]
         if self.record is None:
             return ["no commit record has its checksum: it was not committed by this job, or changed since"]

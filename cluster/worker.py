@@ -11,18 +11,23 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from cluster import logs
 from cluster.config import JobConfig
 from cluster.corpus import read_rows
 from cluster.errors import AbortRun, RetryShard, classify
 from cluster.ledger import Ledger
 from cluster.messages import Assignment, Beat, Failure, ShardReport
+from cluster.metrics import Metrics
 from cluster.parts import Counts, PartWriter
 from cluster.pipeline import Item, Meter, Pipeline, Streams, UnexpectedError
 from cluster.plan import Plan
 from cluster.readahead import ReadAhead
 from cluster.rows import Row
 from cluster.shards import Shard
+from cluster.sketch import Sketcher
 from cluster.storage import Storage
+from cluster.watch import Watch
+from lingua.prompt import Outcome
 
 MAX_DETAIL = 500
 
@@ -43,19 +48,38 @@ def load_compressor(config: JobConfig) -> Streams:
     )
 
 
+def start_worker(config: JobConfig, plan: Plan, make_compressor: MakeCompressor, metrics: Metrics) -> Worker:
+    """A worker in a process of its own, whose logs go to its standard error."""
+    logs.set_up(config.log_format)
+    return Worker(config, plan, make_compressor, metrics)
+
+
 class Worker:
     """One model, one shard at a time. `plan` may come without its lists of sources and shards."""
 
-    def __init__(self, config: JobConfig, plan: Plan, make_compressor: MakeCompressor = load_compressor) -> None:
-        self._plan = plan
+    def __init__(
+        self,
+        config: JobConfig,
+        plan: Plan,
+        make_compressor: MakeCompressor = load_compressor,
+        metrics: Metrics | None = None,
+    ) -> None:
+        self._config, self._plan = config, plan
         self._storage = Storage(config.storage_options)
         self._ledger = Ledger(config.output, config.storage_options)
         self._compressor = make_compressor(config)
         self._ahead: tuple[str, ReadAhead[Item]] | None = None
         self._meter = Meter()
+        self._watch = Watch(metrics, lambda: getattr(self._compressor, "computed_seconds", 0.0))
 
     def attempt(self, assignment: Assignment) -> ShardReport | Failure:
         """`run`, with its failure as a value."""
+        self._watch.begin(assignment.shard)
+        result = self._attempt(assignment)
+        self._watch.end(result)
+        return result
+
+    def _attempt(self, assignment: Assignment) -> ShardReport | Failure:
         try:
             return self.run(assignment)
         except Exception as error:
@@ -84,12 +108,21 @@ class Worker:
 
     def _commit(self, items: Iterable[Item], assignment: Assignment, started: float) -> ShardReport:
         shard = assignment.shard
-        with PartWriter(self._plan, shard) as writer:
-            self._pipeline(writer.add).run(items, assignment, self._meter)
+        with PartWriter(self._plan, shard, self._sketcher()) as writer:
+
+            def settle(item: Item, outcome: Outcome) -> None:
+                writer.add(item, outcome)
+                self._watch.row(item, outcome)
+
+            self._pipeline(settle).run(items, assignment, self._meter)
             part = writer.finish()
             seconds = time.perf_counter() - started
             outcome = self._ledger.commit(self._plan, shard, part, seconds)
         return ShardReport(shard.name, outcome, part.counts, seconds)
+
+    def _sketcher(self) -> Sketcher | None:
+        config = self._config
+        return Sketcher(config.report_samples, self._plan.columns.mapped.id) if config.report else None
 
     def _pipeline(self, sink: Callable[[Item, Any], None]) -> Pipeline:
         return Pipeline(self._plan.columns.prompt, self._compressor, sink)

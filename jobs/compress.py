@@ -8,22 +8,24 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 
+from cluster.conclude import conclude
 from cluster.config import JobConfig
-from cluster.describe import describe, facts
+from cluster.describe import describe, name_of
 from cluster.driver import Driver, Terms
 from cluster.errors import ClusterError
 from cluster.ledger import Ledger
 from cluster.limits import Wish
 from cluster.plan import Plan
 from cluster.prepare import make_plan, open_plan
-from cluster.progress import progress_on
-from cluster.protocols import NoPool, Pool
+from cluster.protocols import NoPool
 from cluster.report import RunReport
 from cluster.stopping import EXIT_ABORTED, Heartbeat, StopRequest, grace_seconds, on_signals
-from cluster.worker import MakeCompressor, Worker, load_compressor
+from cluster.watch import watched_progress
+from cluster.worker import MakeCompressor, load_compressor, start_worker
 from lingua.errors import LinguaError
 from lingua.models.source import resolve
 
@@ -59,7 +61,10 @@ def compress(config: JobConfig, make: MakeCompressor) -> int:
             with Heartbeat(lease.renew, config.lease_seconds, stop):
                 ledger.clean()
                 report = _run(config, ledger, plan, stop, make)
-                ledger.write_stats(report.as_json(facts(config, plan)))
+                lease.renew()  # who lost it must not write over the figures of the next
+                conclude(config, ledger, plan, report)
+                if report.complete:
+                    ledger.clean()
         finally:
             lease.release()
     print(report.summary())
@@ -68,26 +73,17 @@ def compress(config: JobConfig, make: MakeCompressor) -> int:
 
 def _run(config: JobConfig, ledger: Ledger, plan: Plan, stop: StopRequest, make: MakeCompressor) -> RunReport:
     missing = len({shard.name for shard in plan.shards} - ledger.committed())
-    drive = partial(_drive, Terms.of(config, grace_seconds()), ledger, plan, stop)
+    driver = partial(Driver, ledger, terms=Terms.of(config, grace_seconds()), stop=stop)
     if not missing or stop.reason:
-        return drive(NoPool())
-    from cluster.pool import RayPool, session  # Ray takes a second, for nothing where all is done
+        return driver(NoPool()).run(plan.shards)
+    from cluster.pool import RayMetrics, RayPool, session  # Ray takes a second, for nothing where all is done
 
-    light = replace(plan, shards=(), sources=())
+    light, metrics = replace(plan, shards=(), sources=()), RayMetrics(name_of(config.output))
     with session(config.address), on_signals(stop):  # Ray brings signal handlers of its own
-        pool = RayPool(partial(Worker, config, light, make), Wish.of(config, missing))
-        try:
-            return drive(pool)
-        finally:
-            pool.close()
-
-
-def _drive(terms: Terms, ledger: Ledger, plan: Plan, stop: StopRequest, pool: Pool) -> RunReport:
-    progress = progress_on()
-    try:
-        return Driver(ledger, pool, terms, stop=stop).run(plan.shards, progress)
-    finally:
-        progress.close()
+        start = partial(start_worker, config, light, make, metrics)
+        pool, progress = RayPool(start, Wish.of(config, missing)), watched_progress(config.log_format, metrics)
+        with closing(pool), closing(progress):
+            return driver(pool).run(plan.shards, progress)
 
 
 def _complain(error: Exception, code: int) -> int:

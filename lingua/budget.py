@@ -45,7 +45,7 @@ def shares(draft: Draft) -> Shares:
 
 def at_rate(part: Part, rate: float) -> float:
     """What a part with a rate of its own keeps, in target tokens: never less than it must."""
-    return max(rate * part.cost, part.must_cost)
+    return part.at_rate(rate)
 
 
 def optional_rate(parts: list[Part], budget: float) -> float:

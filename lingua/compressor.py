@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 
+from lingua.clocked import Clocked
 from lingua.config import CompressionConfig
 from lingua.draft import Drafter
 from lingua.engine import Engine, NoScorer, Program, Scorer
 from lingua.errors import PromptError
-from lingua.methods import METHODS
+from lingua.labels import Labels, label_words
+from lingua.memory import Memory
+from lingua.methods import METHODS, Needs
 from lingua.models.source import ModelSource, resolve
 from lingua.prompt import CompressedPrompt, Outcome, Prompt, Rejected
-from lingua.select import fit
+from lingua.ranking import load_ranker
+from lingua.select import settle
+from lingua.structure.face import StructuredFace
 from lingua.tokens import SourceTokenizer, load_target
 
 
-class Compressor:
+class Compressor(StructuredFace):
     """Compresses prompts with one model and one configuration; both are loaded once.
 
     model        hub id, model directory, GGUF file, or an alias such as ``smollm2-135m``
@@ -42,13 +48,40 @@ class Compressor:
     ) -> None:
         from lingua.models.load import Loader
 
-        self.config = config or CompressionConfig()
         self.source: ModelSource = resolve(model)
-        loader = Loader(self.source, device, dtype, trust_remote_code)
-        tokenizer = SourceTokenizer(loader.tokenizer())
-        self._drafter = Drafter(tokenizer, load_target(self.config.target_tokenizer, tokenizer), self.config)
-        needs = METHODS[self.config.method].needs
-        self._scorer: Scorer = NoScorer() if needs == "nothing" else loader.scorer(needs, batch_tokens)
+        self._loader = Loader(self.source, device, dtype, trust_remote_code)
+        self._tokenizer = SourceTokenizer(self._loader.tokenizer())
+        self._batch_tokens = batch_tokens
+        self._scorers: dict[str, tuple[Clocked, Memory]] = {}
+        self._configure(config or CompressionConfig())
+
+    def _configure(self, config: CompressionConfig) -> None:
+        self.config = config
+        target = load_target(config.target_tokenizer, self._tokenizer)
+        self._scorer, self._memory = self._scoring(METHODS[config.method].needs)
+        loader = self._loader
+        ranks = config.method == "longllmlingua"
+        ranker = load_ranker(config, loader.device, loader.trust_remote_code) if ranks else None
+        self._drafter = Drafter(self._tokenizer, target, config, self._scorer.probe_tokens, ranker)
+
+    def _scoring(self, needs: Needs) -> tuple[Scorer, Memory]:
+        """What answers the scores, loaded once for all settings, and what it remembers."""
+        if needs not in self._scorers:
+            scorer = NoScorer() if needs == "nothing" else self._loader.scorer(needs, self._batch_tokens)
+            self._scorers[needs] = Clocked(scorer), Memory()
+        return self._scorers[needs]
+
+    def using(self, config: CompressionConfig) -> Compressor:
+        """A compressor with the same model, loaded once, and other settings."""
+        other = copy.copy(self)
+        other.__dict__.pop("digest", None)
+        other._configure(config)
+        return other
+
+    @property
+    def computed_seconds(self) -> float:
+        """How long the model has computed since it was loaded, whatever the settings."""
+        return sum(scorer.seconds for scorer, _ in self._scorers.values())
 
     @cached_property
     def digest(self) -> str:
@@ -64,9 +97,20 @@ class Compressor:
 
     def stream(self, prompts: Iterable[Prompt]) -> Iterator[Outcome]:
         """The same, lazily: prompts are pulled as the engine has room, outcomes come in order as they are done."""
-        engine: Engine[CompressedPrompt] = Engine(self._scorer)
+        engine: Engine[CompressedPrompt] = Engine(self._scorer, memory=self._memory)
         for result in engine.run(map(self._program, prompts)):
             yield Rejected(result.reason, result.detail) if isinstance(result, PromptError) else result
+
+    def count(self, text: str) -> int:
+        """Tokens of a text, as budgets count them."""
+        return self._drafter.target.count(text)
+
+    def word_labels(self, prompts: Iterable[Prompt]) -> list[Labels | Rejected]:
+        """For each prompt and each of its context strings: every word, its score, and whether it is kept."""
+        engine: Engine[Labels] = Engine(self._scorer, memory=self._memory)
+        programs = ((label_words(prompt, self._drafter), len(prompt.text)) for prompt in prompts)
+        results = engine.run(programs)
+        return [Rejected(one.reason, one.detail) if isinstance(one, PromptError) else one for one in results]
 
     def _program(self, prompt: Prompt) -> tuple[Program[CompressedPrompt], int]:
         if not isinstance(prompt, Prompt):
@@ -77,7 +121,7 @@ class Compressor:
 def compress_one(prompt: Prompt, drafter: Drafter) -> Program[CompressedPrompt]:
     """The program of one prompt: its method, then the exact budget. A prompt within its budget passes through."""
     draft = drafter.draft(prompt)
-    if draft.origin_tokens <= draft.target_tokens:
+    if draft.fits:
         return draft.finish("passthrough")
     yield from METHODS[drafter.config.method].program(draft)
-    return fit(draft)
+    return settle(draft)

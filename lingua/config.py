@@ -15,12 +15,31 @@ import regex
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from lingua.errors import ConfigError
+from lingua.structure.paths import Rules
+from lingua.structure.pieces import require_actions
 
-Unit = Literal["token", "word", "sentence"]
+Unit = Literal["token", "word", "phrase", "sentence"]
 Aggregate = Literal["sum", "mean", "max", "first"]
-Method = Literal["llmlingua"]
+Method = Literal["llmlingua", "longllmlingua", "selective", "random", "truncate", "lead", "rarity", "llmlingua2"]
+Condition = Literal["none", "before", "after"]
+Order = Literal["original", "sort", "two_stage"]
+RankMethod = Literal["longllmlingua", "llmlingua", "bm25", "embedding", "reranker"]
+
+WordScore = Literal["mean", "first", "max"]
+Preset = Literal["paper", "security"]
 
 DEFAULT_RATE = 0.5
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {
+        "unit": "token",
+        "aggregate": "sum",
+        "context_budget": "*2",
+        "instruction_rate": 0.85,
+        "question_rate": 0.9,
+    },
+    "security": {"method": "llmlingua2", "keep_threshold": 0.5},
+}
+"""Settings that go together: as in the LLMLingua paper; as in SecurityLingua (what an instruction really asks for)."""
 _BUDGET = re.compile(r"\s*([*+])\s*(\d+(?:\.\d+)?)\s*")
 
 
@@ -50,6 +69,7 @@ class CompressionConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    preset: Preset | None = Field(None, description="settings that go together; any given besides it prevails")
     method: Method = Field("llmlingua", description="published method to compress with")
     rate: float | None = Field(None, gt=0, le=1, description="share of the tokens to keep, e.g. 0.5 (default)")
     target_token: int | None = Field(None, ge=1, description="tokens to keep per prompt, instead of a rate")
@@ -64,10 +84,32 @@ class CompressionConfig(BaseModel):
     question_rate: float = Field(1.0, ge=0, le=1, description="share of the question to keep (paper: 0.9)")
     context_budget: str = Field("*2", description="coarse budget: '*2' (a factor, the paper's k) or '+100' (tokens)")
     force_context_ids: tuple[int, ...] = Field((), description="indices of context strings that are always kept")
-    iterative_size: int = Field(100, ge=1, description="tokens per segment of the iterative compression")
+    iterative_size: int | None = Field(
+        None, ge=1, description="tokens per segment of the iterative compression (default: 100; longllmlingua: 200)"
+    )
 
-    unit: Unit = Field("word", description="what stands or falls together: token (the paper), word or sentence")
+    unit: Unit = Field("word", description="what stands or falls together: token (the paper), word, phrase or sentence")
     aggregate: Aggregate = Field("sum", description="a unit's score from its tokens' surprisal")
+
+    rank_method: RankMethod = Field("longllmlingua", description="longllmlingua: what ranks the context strings")
+    rank_model: str | None = Field(
+        None,
+        min_length=1,
+        description="model of rank_method embedding (default: 'all-minilm-l6-v2', if installed) or reranker",
+    )
+    condition_in_question: Condition = Field(
+        "after",
+        description="longllmlingua: what ranks a string: the question after it, it after the question, or alone",
+    )
+    condition_compare: bool = Field(
+        True, description="longllmlingua: keep what the question makes likelier, instead of what is surprising"
+    )
+    dynamic_context_compression_ratio: float = Field(
+        0.3, ge=0, le=1, description="longllmlingua: how much more the best string keeps than the average one"
+    )
+    reorder_context: Order = Field(
+        "sort", description="longllmlingua: context strings as they were, best first, or best first and last"
+    )
 
     use_sentence_level_filter: bool = Field(False, description="drop whole sentences before the fine step")
     sentence_budget: str = Field("*1.5", description="what the sentence filter leaves: '*1.5' or '+100'")
@@ -76,10 +118,33 @@ class CompressionConfig(BaseModel):
     keep_sentence_number: int = Field(0, ge=0, description="best sentences of each context string always kept")
     language: str = Field("en", min_length=2, description="language code for splitting sentences")
 
+    token_to_word: WordScore = Field("mean", description="a unit's keep probability from its tokens' (llmlingua2)")
+    window_tokens: int = Field(510, ge=1, description="tokens of text that an encoder reads at once, as far as it can")
+    keep_threshold: float | None = Field(
+        None, ge=0, le=1, description="instead of a budget: keep every unit of higher keep probability (llmlingua2)"
+    )
+    use_context_level_filter: bool = Field(
+        False, description="drop whole context strings of low mean keep probability before the words (llmlingua2)"
+    )
+
     force_tokens: tuple[str, ...] = Field((), description="strings kept wherever they occur")
     force_reserve_digit: bool = Field(False, description="keep every word that holds a digit")
+    drop_consecutive: bool = Field(False, description="keep a forced string once where nothing kept parts its repeats")
     keep_split: bool = Field(False, description="keep line breaks")
     protect: tuple[str, ...] = Field((), description="regular expressions; what they match is kept")
+
+    keep_code_blocks: bool = Field(False, description="keep fenced code blocks of Markdown, and texts that hold one")
+    keep_structure: bool = Field(False, description="keep Markdown's headings and the marks of lists and quotations")
+    json_rules: dict[str, Any] = Field(
+        {"**": "compress"},
+        description="JSON: key paths like 'items[].text' to a rate, 'keep', 'compress' or 'drop'; others are kept",
+    )
+    message_rates: dict[str, Any] = Field(
+        {"user": "compress", "assistant": "compress", "tool": "compress", "function": "compress"},
+        description="chat: roles to a rate, 'keep' or 'compress'; others are kept",
+    )
+    keep_newest_user: bool = Field(True, description="chat: keep the newest user message as it is")
+    older_turns: float = Field(1.0, gt=0, le=1, description="chat: share of its rate that each older turn keeps")
 
     def __init__(self, **settings: Any) -> None:
         try:
@@ -105,6 +170,17 @@ class CompressionConfig(BaseModel):
             raise ValueError("an empty string occurs everywhere; remove it")
         return value
 
+    @field_validator("json_rules")
+    @classmethod
+    def _rules_can_be_read(cls, value: dict[str, Any]) -> dict[str, Any]:
+        Rules.of(value)
+        return value
+
+    @field_validator("message_rates")
+    @classmethod
+    def _rates_of_roles(cls, value: dict[str, Any]) -> dict[str, Any]:
+        return dict(require_actions(value, ("keep", "compress")))
+
     @field_validator("protect")
     @classmethod
     def _compiles(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -118,21 +194,56 @@ class CompressionConfig(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _one_target(cls, settings: dict[str, Any]) -> dict[str, Any]:
-        if settings.get("rate") is None and settings.get("target_token") is None:
-            return {**settings, "rate": DEFAULT_RATE}
-        if settings.get("rate") is not None and settings.get("target_token") is not None:
-            raise ValueError("rate and target_token exclude each other; give one of them")
-        return settings
+        settings = {**PRESETS.get(str(settings.get("preset")), {}), **settings}
+        given = [name for name in ("rate", "target_token", "keep_threshold") if settings.get(name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} exclude each other; give one of them")
+        return settings if given else {**settings, "rate": DEFAULT_RATE}
+
+    @model_validator(mode="after")
+    def _threshold_fits(self) -> CompressionConfig:
+        if self.open_ended and self.method != "llmlingua2":
+            raise ValueError(f"keep_threshold is for method llmlingua2, not {self.method}; give a rate or target_token")
+        if self.open_ended and self.use_context_level_filter:
+            raise ValueError("use_context_level_filter needs a budget: give a rate or target_token, no keep_threshold")
+        return self
+
+    @property
+    def open_ended(self) -> bool:
+        """Whether no length is asked for: a threshold decides what is kept."""
+        return self.keep_threshold is not None
+
+    @property
+    def unit_score(self) -> Aggregate:
+        """How the scores of its tokens make a unit's: surprisal adds up, probabilities and places do not."""
+        if self.method == "llmlingua2":
+            return self.token_to_word
+        return "first" if self.method in ("random", "truncate", "lead") else self.aggregate
+
+    @model_validator(mode="after")
+    def _reranker_has_a_model(self) -> CompressionConfig:
+        if self.rank_method == "reranker" and self.rank_model is None:
+            raise ValueError("rank_method 'reranker' needs rank_model: the name or directory of a cross-encoder")
+        return self
+
+    @property
+    def segment_tokens(self) -> int:
+        """Tokens per segment of the iterative compression, by the method's paper unless set."""
+        return self.iterative_size or (200 if self.method == "longllmlingua" else 100)
 
     def target(self, origin_tokens: int) -> int:
         """Tokens that a prompt of `origin_tokens` may keep: rounded down, at least 1."""
         if self.target_token is not None:
-            return min(self.target_token, origin_tokens)
+            return self.ceiling(origin_tokens)
         return max(min(1, origin_tokens), int((self.rate or 1.0) * origin_tokens + 1e-9))
+
+    def ceiling(self, tokens: int) -> int:
+        """`tokens`, or fewer if `target_token` asks for it."""
+        return tokens if self.target_token is None else min(self.target_token, tokens)
 
     def digest(self) -> str:
         """Hexadecimal digest of all settings, equal for equal settings on every machine."""
-        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        canonical = json.dumps(self.model_dump(mode="json", exclude={"preset"}), sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 

@@ -13,8 +13,19 @@ import numpy as np
 
 from lingua.config import CompressionConfig, Unit
 from lingua.prompt import CompressedPrompt, Prompt, Span, Status, join_parts
+from lingua.ranking.protocol import Ranker
 from lingua.tokens import Encoding, Ints, SourceTokenizer, TargetTokenizer
-from lingua.units import Bools, Floats, cut, forced_spans, protected_spans, sentence_edges, unit_edges, unit_scores
+from lingua.units import (
+    Bools,
+    Floats,
+    cut,
+    forced_spans,
+    literals,
+    protected_spans,
+    sentence_edges,
+    unit_edges,
+    unit_scores,
+)
 
 
 @dataclass(slots=True, eq=False)
@@ -28,6 +39,7 @@ class Part:
     keep [u]         units that are kept so far
     surprisal [n]    nats, as far as the method has asked for it
     rate             the share of this part that the settings ask for by name; None: what the budget leaves
+    literal [u]      with `drop_consecutive`: which of `force_tokens` each unit is, -1 for none
     """
 
     encoding: Encoding
@@ -38,6 +50,7 @@ class Part:
     keep: Bools
     surprisal: Floats
     rate: float | None = None
+    literal: Ints | None = None
 
     @property
     def text(self) -> str:
@@ -62,7 +75,7 @@ class Part:
         return self.cost if self.whole else int(self.costs[self.must].sum())
 
     def scores(self, config: CompressionConfig) -> Floats:
-        return unit_scores(self.surprisal, self.starts, config.aggregate)
+        return unit_scores(self.surprisal, self.starts, config.unit_score)
 
     def kept_ids(self, first: int, last: int) -> list[int]:
         """The token ids of the kept units among units [first, last)."""
@@ -70,9 +83,22 @@ class Part:
         mask = np.repeat(self.keep[first:last], np.diff(self.starts[first : last + 1]))
         return self.ids[begin:end][mask].tolist()  # type: ignore[no-any-return]
 
+    def at_rate(self, rate: float) -> float:
+        """What this part keeps at a rate, in target tokens: never less than it must."""
+        return max(rate * self.cost, self.must_cost)
+
     def kept_spans(self) -> tuple[Span, ...]:
         """Kept character ranges, ascending and merged; a cut beginning takes the white space after it along."""
-        return spans_of(self.text, self.bounds, self.keep)
+        return spans_of(self.text, self.bounds, self._shown())
+
+    def _shown(self) -> Bools:
+        """The kept units but for repeats of a forced string; a part that is kept whole stays as it is."""
+        if self.literal is None or self.keep.all():
+            return self.keep
+        kept = np.flatnonzero(self.keep)
+        literal, shown = self.literal[kept], self.keep.copy()
+        shown[kept[1:][(literal[1:] >= 0) & (literal[1:] == literal[:-1])]] = False
+        return shown
 
 
 def spans_of(text: str, bounds: Ints, keep: Bools) -> tuple[Span, ...]:
@@ -91,11 +117,17 @@ def cut_text(text: str, spans: Sequence[Span]) -> str:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Drafter:
-    """Makes drafts: owns the tokenizers and the settings."""
+    """Makes drafts: owns the tokenizers and the settings.
+
+    window   the longest probe that the model takes
+    ranker   what ranks context strings, where the method ranks them; None: made from the settings
+    """
 
     source: SourceTokenizer
     target: TargetTokenizer
     config: CompressionConfig
+    window: int = 1 << 20
+    ranker: Ranker | None = None
 
     def draft(self, prompt: Prompt) -> Draft:
         """Tokenize and cut every part of `prompt`."""
@@ -105,15 +137,16 @@ class Drafter:
         for part, rate in zip(context, prompt.context_rates, strict=False):
             part.rate = rate
         origin = self.target.count(prompt.text)
-        return Draft(prompt, self, first, context, last, origin, self._target(origin, context))
+        target = self._target(origin, [first, *context, last]) if prompt.context_rates else self.config.target(origin)
+        for part in context:
+            part.keep = part.must.copy() if part.rate == 0 else part.keep
+        return Draft(prompt, self, first, context, last, origin, target)
 
-    def _target(self, origin: int, context: list[Part]) -> int:
-        """The prompt's budget; strings with a rate of their own bring their share of it along."""
-        own = [part for part in context if part.rate is not None]
-        if not own or self.config.target_token is not None:
-            return self.config.target(origin)
-        others = origin - sum(part.cost for part in own)
-        return int(sum((part.rate or 0.0) * part.cost for part in own) + (self.config.rate or 1.0) * others + 1e-9)
+    def _target(self, origin: int, parts: list[Part]) -> int:
+        """The budget of a structure: all but what is cut from its pieces, within `target_token`."""
+        shared = self.config.rate or 1.0
+        cut_away = sum(part.cost - part.at_rate(shared if part.rate is None else part.rate) for part in parts)
+        return self.config.ceiling(max(min(1, origin), int(origin - cut_away + 1e-9)))
 
     def part(self, encoding: Encoding, unit: Unit) -> Part:
         config, text = self.config, encoding.text
@@ -125,7 +158,9 @@ class Drafter:
         bounds = encoding.bounds[atoms]
         keep = np.ones(len(must), bool)
         surprisal = np.zeros(len(encoding), np.float32)
-        return Part(encoding, starts, bounds, self._costs(encoding, bounds), must, keep, surprisal)
+        part = Part(encoding, starts, bounds, self._costs(encoding, bounds), must, keep, surprisal)
+        part.literal = literals(text, bounds, config.force_tokens) if config.drop_consecutive else None
+        return part
 
     def _costs(self, encoding: Encoding, bounds: Ints) -> Ints:
         """Target tokens that begin in each unit: they add up to those of the whole text."""
@@ -141,7 +176,7 @@ class Drafter:
         return fine
 
     def protects(self, text: str) -> bool:
-        return bool(self.config.protect) and bool(protected_spans(text, self.config))
+        return bool(protected_spans(text, self.config))
 
 
 @dataclass(slots=True, eq=False)
@@ -170,10 +205,19 @@ class Draft:
         bos = self.drafter.source.bos
         return () if bos is None else (bos,)
 
+    def ids(self, text: str) -> list[int]:
+        """The token ids of a text that is no part."""
+        return self.drafter.source.encode([text])[0].ids.tolist()  # type: ignore[no-any-return]
+
     @property
     def parts(self) -> list[Part]:
         """The parts that the result is made of, in its order."""
         return [self.instruction, *(self.context[index] for index in self.chosen), self.question]
+
+    @property
+    def fits(self) -> bool:
+        """Whether the prompt is within its budget as it is."""
+        return not self.config.open_ended and self.origin_tokens <= self.target_tokens
 
     @property
     def room(self) -> int:
@@ -184,7 +228,7 @@ class Draft:
     @property
     def flexible(self) -> list[Part]:
         """The parts that may be cut."""
-        return [part for part in self.parts if not part.whole]
+        return [part for part in self.parts if not part.whole and part.rate != 0]
 
     def finer(self, unit: Unit) -> Draft:
         """The same draft, kept as it is, in smaller units."""

@@ -8,12 +8,15 @@ program with its answers. It knows no tensor: a `Scorer` (see `models`) answers 
 A context longer than the model's window slides: once its tokens and the request no longer fit, the oldest are forgotten
 and the newest half window stays, after the start token. As contexts hold *kept* text only, a prompt of any length is
 compressed to its end with the window moving over what was kept.
+
+What a text's tokens are worth on its own, with nothing read before, is asked for again and again: many questions about
+one document. The engine computes it once; who asks meanwhile waits for the same answer.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -21,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lingua.errors import LinguaError, ModelError, PromptError
+from lingua.memory import Memory, digest_of
 
 Surprisal = npt.NDArray[np.float32]
 T = TypeVar("T")
@@ -118,12 +122,18 @@ class Scorer(Protocol):
 
 @dataclass(slots=True, eq=False)
 class _Job:
-    """One `Score` on its way: a probe longer than a batch is answered piece by piece."""
+    """One `Score` on its way: a probe longer than a batch is answered piece by piece.
+
+    key       what the answer is remembered by, if it depends on the probe alone
+    waiting   the programs that wait for the answer, once for each time they asked
+    """
 
     context: Context
     probe: Sequence[int]
+    key: Hashable = None
     answers: list[Surprisal] = field(default_factory=list)
     done: int = 0
+    waiting: list[_Running[Any]] = field(default_factory=list)
 
     def row(self, room: int, window: int) -> Row:
         size = min(len(self.probe) - self.done, max(1, room))
@@ -140,11 +150,15 @@ class _Job:
         self.done += len(row.probe)
         if row.retain:
             self.context.ids.extend(row.probe)
+        return self.complete
+
+    @property
+    def complete(self) -> bool:
         return self.done == len(self.probe)
 
     @property
     def answer(self) -> Surprisal:
-        return self.answers[0] if len(self.answers) == 1 else np.concatenate(self.answers)
+        return self.answers[0] if len(self.answers) == 1 else np.concatenate([_NOTHING, *self.answers])
 
 
 @dataclass(slots=True, eq=False)
@@ -162,13 +176,15 @@ class Engine(Generic[T]):
     """Drives programs over a scorer.
 
     At most `max_programs` are alive, and no more than fit `scorer.live_tokens` together, so memory is bounded however
-    many programs there are.
+    many programs there are. `memory` keeps the surprisal of texts on their own, for other engines of the same scorer.
     """
 
-    def __init__(self, scorer: Scorer, max_programs: int = 256) -> None:
+    def __init__(self, scorer: Scorer, max_programs: int = 256, memory: Memory | None = None) -> None:
         self._scorer = scorer
         self._max_programs = max_programs
-        self._waiting: deque[tuple[_Running[T], _Job]] = deque()
+        self._memory = memory if memory is not None else Memory()
+        self._asked: dict[Hashable, _Job] = {}
+        self._waiting: deque[_Job] = deque()
         self._finished: dict[int, T | PromptError] = {}
         self._live: dict[int, int] = {}
 
@@ -203,72 +219,89 @@ class Engine(Generic[T]):
     def _resume(self, running: _Running[T], answers: list[Surprisal] | None) -> None:
         try:
             scores = running.program.send(answers) if answers is not None else next(running.program)
-            while not any(len(score.probe) for score in scores):
-                scores = running.program.send([_commit(score) for score in scores])
+            jobs = [self._job(score) for score in scores]
+            while all(job.complete for job in jobs):
+                jobs = [self._job(score) for score in running.program.send([job.answer for job in jobs])]
         except StopIteration as stop:
             self._finish(running, stop.value)
         except PromptError as error:
             self._finish(running, error)
         else:
-            self._enqueue(running, scores)
+            self._enqueue(running, jobs)
 
     def _finish(self, running: _Running[T], result: T | PromptError) -> None:
         self._finished[running.index] = result
         del self._live[running.index]
 
-    def _enqueue(self, running: _Running[T], scores: list[Score]) -> None:
-        for score in scores:
-            _commit(score)
-        running.jobs = [_Job(score.context, score.probe) for score in scores]
-        asked = [job for job in running.jobs if len(job.probe)]
+    def _job(self, score: Score) -> _Job:
+        """A new job; the same one, if its answer is already known or on its way."""
+        score.context.ids.extend(score.commit)
+        job = _Job(score.context, score.probe)
+        if score.context.ids or job.complete:
+            return job
+        job.key = (score.context.head, digest_of(score.probe))
+        known = self._memory.get(job.key)
+        if known is not None:
+            job.answers, job.done = [known], len(known)
+            return job
+        return self._asked.setdefault(job.key, job)
+
+    def _enqueue(self, running: _Running[T], jobs: list[_Job]) -> None:
+        running.jobs = jobs
+        asked = [job for job in jobs if not job.complete]
         running.open = len(asked)
-        self._waiting.extend((running, job) for job in asked)
+        for job in asked:
+            if not job.waiting:
+                self._waiting.append(job)
+            job.waiting.append(running)
 
     def _step(self) -> None:
         """Answer one batch and resume every program whose answers are complete."""
         batch = self._next_batch()
         try:
-            answers = self._scorer.score([row for _, _, row in batch])
+            answers = self._scorer.score([row for _, row in batch])
         except OutOfMemoryError:
             self._shrink(batch)
             return
-        for (running, job, row), answer in zip(batch, answers, strict=True):
-            if not job.accept(row, answer):
-                self._waiting.appendleft((running, job))
-                continue
+        for (job, row), answer in zip(batch, answers, strict=True):
+            if job.accept(row, answer):
+                self._answered(job)
+            else:
+                self._waiting.appendleft(job)
+
+    def _answered(self, job: _Job) -> None:
+        if job.key is not None:
+            self._memory.put(job.key, job.answer)
+            del self._asked[job.key]
+        for running in job.waiting:
             running.open -= 1
             if running.open == 0:
-                self._resume(running, [one.answer if len(one.probe) else _NOTHING for one in running.jobs])
+                self._resume(running, [one.answer for one in running.jobs])
 
-    def _next_batch(self) -> list[tuple[_Running[T], _Job, Row]]:
+    def _next_batch(self) -> list[tuple[_Job, Row]]:
         budget = self._scorer.batch_tokens
-        batch: list[tuple[_Running[T], _Job, Row]] = []
+        batch: list[tuple[_Job, Row]] = []
         while self._waiting:
-            running, job = self._waiting[0]
+            job = self._waiting[0]
             row = job.row(self._scorer.probe_tokens, self._scorer.window)
             cost = len(row.probe) + len(row.context) - self._scorer.cached(row.context)
             if batch and cost > budget:
                 break
             self._waiting.popleft()
-            batch.append((running, job, row))
+            batch.append((job, row))
             budget -= cost
         return batch
 
-    def _shrink(self, batch: Sequence[tuple[_Running[T], _Job, Row]]) -> None:
+    def _shrink(self, batch: Sequence[tuple[_Job, Row]]) -> None:
         """Halve the batches for good and ask again."""
-        tokens = sum(len(row.probe) for _, _, row in batch)
-        if tokens <= 1:
+        if self._scorer.batch_tokens <= 1:
             raise ModelError("out of memory with a single token in the batch: the device is too small for this model")
+        tokens = sum(len(row.probe) + len(row.context) - self._scorer.cached(row.context) for _, row in batch)
         self._scorer.batch_tokens = max(1, min(self._scorer.batch_tokens, tokens) // 2)
-        self._waiting.extendleft((running, job) for running, job, _ in reversed(batch))
+        self._waiting.extendleft(job for job, _ in reversed(batch))
 
 
 _NOTHING: Surprisal = np.zeros(0, np.float32)
-
-
-def _commit(score: Score) -> Surprisal:
-    score.context.ids.extend(score.commit)
-    return _NOTHING
 
 
 class NoScorer:

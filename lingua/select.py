@@ -12,15 +12,16 @@ from typing import Any
 import numpy as np
 
 from lingua.config import Unit
-from lingua.draft import Draft
+from lingua.draft import Draft, Part
 from lingua.prompt import CompressedPrompt
 from lingua.tokens import Ints
 from lingua.units import Bools, Floats
 
 ENOUGH = 0.95
 """Share of the target below which units at the margin are cut finer."""
-_TRIES = 24
-_FINER: dict[Unit, Unit] = {"sentence": "word", "word": "token"}
+_TRIES = 10
+"""Exact counts of the text spent on finding the margin, and again on filling what is left."""
+_FINER: dict[Unit, Unit] = {"sentence": "word", "phrase": "word", "word": "token"}
 
 
 def choose(scores: Floats, costs: Ints, must: Bools, budget: float) -> Bools:
@@ -42,6 +43,11 @@ def choose(scores: Floats, costs: Ints, must: Bools, budget: float) -> Bools:
     return keep
 
 
+def settle(draft: Draft) -> CompressedPrompt:
+    """The result of what a method chose, within its budget if it has one."""
+    return draft.finish() if draft.config.open_ended else fit(draft)
+
+
 def fit(draft: Draft) -> CompressedPrompt:
     """Drop or add units at the margin until the text holds as many target tokens as it may, and return the result.
 
@@ -61,14 +67,16 @@ def fit(draft: Draft) -> CompressedPrompt:
 
 @dataclass(slots=True, eq=False)
 class _Margin:
-    """All optional units of a draft in the order in which they are kept: a prefix of `order` is kept.
+    """All optional units of a draft in the order in which they are kept: a prefix of that order is kept.
 
-    part, unit [m]   where each stands      cost [m]   its target tokens
+    parts [p]        what may be cut, with its optional units and the rank of each in the order
+    place [m, 2]     part and unit at each rank
+    cost [m]         target tokens of the unit at each rank
     """
 
     draft: Draft
-    part: Ints
-    unit: Ints
+    parts: list[tuple[Part, Ints, Ints]]
+    place: Ints
     cost: Ints
     kept: int
     count: int = 0
@@ -77,77 +85,73 @@ class _Margin:
     def of(cls, draft: Draft) -> _Margin:
         parts = draft.flexible
         optional = [np.flatnonzero(~part.must) for part in parts]
-        scores = _gather([part.scores(draft.config)[units] for part, units in zip(parts, optional, strict=True)])
-        kept = _gather([part.keep[units] for part, units in zip(parts, optional, strict=True)]).astype(bool)
-        place = np.repeat(np.arange(len(parts)), [len(units) for units in optional])
+        pairs = list(zip(parts, optional, strict=True))
+        scores = _gather([part.scores(draft.config)[units] for part, units in pairs])
+        kept = _gather([part.keep[units] for part, units in pairs]).astype(bool)
         order = np.lexsort((-scores, ~kept))
-        cost = _gather([part.costs[units] for part, units in zip(parts, optional, strict=True)]).astype(np.int64)
-        return cls(draft, place[order], _gather(optional).astype(np.int64)[order], cost[order], int(kept.sum()))
+        ranks = np.split(np.argsort(order), np.cumsum([len(units) for units in optional])[:-1])
+        number = np.repeat(np.arange(len(parts)), [len(units) for units in optional])
+        place = np.stack([number, _gather(optional)], axis=1).astype(np.int64)[order]
+        cost = _gather([part.costs[units] for part, units in pairs]).astype(np.int64)[order]
+        ranked = [(part, units, rank) for (part, units), rank in zip(pairs, ranks, strict=False)]
+        return cls(draft, ranked, place, cost, int(kept.sum()))
 
     @property
     def exhausted(self) -> bool:
-        return self.kept == len(self.unit)
+        return self.kept == len(self.cost)
 
     def settle(self) -> bool:
-        """Find the longest prefix within the target, then fill the rest; False if even nothing optional is too much."""
-        self._apply(self.kept)
-        while self.count > self.draft.target_tokens:
-            if self.kept == 0:
-                return False
-            self._apply(self._shorter(self.count - self.draft.target_tokens))
-        self._extend()
+        """Find a longest prefix within the target, then fill the rest; False if even nothing optional is too much."""
+        fits, over = -1, len(self.cost) + 1
+        total = np.concatenate([[0], np.cumsum(self.cost)])
+        for attempt in range(_TRIES):
+            self._apply(self.kept)
+            fits, over = (fits, self.kept) if self.slack < 0 else (self.kept, over)
+            if self._enough() or over - fits <= 1:
+                break
+            straight = int(np.searchsorted(total, total[self.kept] + self.slack, side="right")) - 1
+            guess = straight if attempt % 3 < 2 else (fits + over) // 2
+            self.kept = min(max(guess, fits + 1), over - 1)
+        if self.kept != fits:
+            self._apply(max(0, fits))
+        if self.slack < 0:
+            return False
         self._fill()
         return True
 
+    @property
+    def slack(self) -> int:
+        return self.draft.target_tokens - self.count
+
     def _apply(self, kept: int) -> None:
-        for number, part in enumerate(self.draft.flexible):
+        for part, units, rank in self.parts:
             part.keep = part.must.copy()
-            part.keep[self.unit[:kept][self.part[:kept] == number]] = True
+            part.keep[units] = rank < kept
         self.kept = kept
         self.count = self.draft.count()
-
-    def _shorter(self, excess: int) -> int:
-        """The prefix without its last units worth `excess` tokens."""
-        total = np.cumsum(self.cost[: self.kept])
-        return min(self.kept - 1, int(np.searchsorted(total, total[-1] - excess, side="right")))
-
-    def _extend(self) -> None:
-        """Lengthen the prefix by what should fit; by half as much each time it does not."""
-        share = 1.0
-        while not self._enough() and share > 1 / _TRIES:
-            before = self.kept
-            slack = (self.draft.target_tokens - self.count) * share
-            more = int(np.searchsorted(np.cumsum(self.cost[before:]), slack, side="right"))
-            if more == 0:
-                return
-            self._apply(before + more)
-            if self.count > self.draft.target_tokens:
-                self._apply(before)
-                share /= 2
 
     def _fill(self) -> None:
         """Add single later units that still fit, best first."""
         tries = 0
-        for place in range(self.kept, len(self.unit)):
-            slack = self.draft.target_tokens - self.count
-            if tries == _TRIES or slack <= 0 or self._enough():
+        for rank in self.kept + np.flatnonzero(self.cost[self.kept :] <= self.slack):
+            if tries == _TRIES or self._enough():
                 return
-            if self.cost[place] <= slack:
+            if self.cost[rank] <= self.slack:
                 tries += 1
-                self._try(place)
+                self._try(*self.place[rank])
 
-    def _try(self, place: int) -> None:
-        part = self.draft.flexible[self.part[place]]
-        part.keep[self.unit[place]] = True
+    def _try(self, number: int, unit: int) -> None:
+        keep = self.parts[number][0].keep
+        keep[unit] = True
         count = self.draft.count()
         if count > self.draft.target_tokens:
-            part.keep[self.unit[place]] = False
+            keep[unit] = False
         else:
             self.count = count
 
     def _enough(self) -> bool:
         """Long texts need not be settled to the last token: each try counts the whole text again."""
-        return self.draft.target_tokens - self.count <= self.draft.target_tokens // 500
+        return 0 <= self.slack <= self.draft.target_tokens // 500
 
 
 def _gather(arrays: list[Any]) -> Any:

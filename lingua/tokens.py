@@ -19,7 +19,8 @@ import regex
 from lingua.errors import ModelError
 
 Ints = npt.NDArray[np.int64]
-_GRAPHEME = regex.compile(r"\X")
+_GRAPHEME = regex.compile(r"\p{RI}{2}[\p{GCB=Extend}\p{GCB=ZWJ}\p{GCB=SpacingMark}]*|\X")
+"""Flags first: in a long run of them, each `\\X` looks back to the run's beginning."""
 _TIKTOKEN = ("cl100k_base", "o200k_base", "p50k_base", "r50k_base")
 _PIECE = 400_000
 """Characters handed to tiktoken at once: its merge is superlinear in runs without white space."""
@@ -41,13 +42,16 @@ class Encoding:
 
     @classmethod
     def from_offsets(cls, text: str, ids: Sequence[int], offsets: Sequence[tuple[int, int]]) -> Encoding:
-        """Tile `text` with tokens; characters between two tokens go to the later one, a tail to the last."""
+        """Tile `text` with tokens; characters between two tokens go to the later one, a tail to the last.
+
+        Text without any token (white space, for some tokenizers) is one atom.
+        """
         spans = np.asarray(offsets, np.int64).reshape(-1, 2)
         ends = np.maximum.accumulate(spans[:, 1])
         edges = ends[:-1]
         begins = (spans[1:, 0] >= edges) & _on_grapheme(text, edges)
         atom = np.concatenate([np.zeros(min(1, len(spans)), np.int64), np.cumsum(begins)])
-        bounds = np.concatenate([[0], edges[begins], [len(text)]]) if len(spans) else np.zeros(1, np.int64)
+        bounds = np.concatenate([[0], edges[begins], [len(text)]]) if len(spans) else np.unique([0, len(text)])
         return cls(text, np.asarray(ids, np.int64), atom, bounds.astype(np.int64))
 
     def __len__(self) -> int:
@@ -131,8 +135,11 @@ def load_target(name: str, model: SourceTokenizer) -> TargetTokenizer:
 
     Raises ModelError with the remedy when it cannot be loaded.
     """
-    if name == "model":
-        return model
+    return model if name == "model" else named_target(name)
+
+
+def named_target(name: str) -> TargetTokenizer:
+    """A tiktoken encoding or a Hugging Face tokenizer by its name. Raises ModelError when it cannot be loaded."""
     return TiktokenTarget(_tiktoken(name)) if name in _TIKTOKEN else SourceTokenizer(_hugging_face(name))
 
 

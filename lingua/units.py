@@ -3,7 +3,8 @@
 A unit is a run of whole atoms (see `tokens`). A *word* is a run without white space together with the white space
 before it, so that kept words never run together; where a script writes no spaces, or a run is long, it is cut at the
 word boundaries of Unicode (UAX #29: ideographs one by one). A *phrase* is a run of words up to punctuation or a line
-break, of at most eight; where words are spaced, a short lower-case one (*of*, *und*, *que*) opens the next. A *sentence* is what `sentencex` finds, for some 240
+break, of at most eight; where words are spaced, a short lower-case one (*of*, *und*, *que*) opens the next. A
+*sentence* is what `sentencex` finds, for some 240
 languages. What must be kept (`force_tokens`, digits, line breaks, `protect`) is cut out as units of its own.
 """
 
@@ -22,6 +23,7 @@ import sentencex
 from lingua.config import Aggregate, CompressionConfig, Unit
 from lingua.errors import PromptError
 from lingua.prompt import Span
+from lingua.structure.markdown import code_blocks, structure_marks
 from lingua.tokens import Encoding, Ints
 
 Bools = npt.NDArray[np.bool_]
@@ -30,10 +32,12 @@ Floats = npt.NDArray[np.float32]
 LONG_RUN = 100
 """Characters without white space (a URL, a path) up to which a run is one word; minified JSON is longer."""
 PHRASE_WORDS = 8
-_OPENS_PHRASE = regex.compile(r"\s*\p{Ll}{1,3}")
-_ENDS_PHRASE = regex.compile(r"[\p{P}--['’\-\p{Ps}\p{Pi}]]\s?\Z|[\r\n]\Z", regex.V1)
+_OPENS_PHRASE = regex.compile(r"\s*\p{Ll}{1,3}(?!\S)")
+_ENDS_PHRASE = regex.compile(r"[\p{P}--['’\-\p{Ps}\p{Pi}]]\Z", regex.V1)
 _RUN = regex.compile(r"\s*\S+|\s+\Z")
 _UAX29 = regex.compile(r"(?w)\b")
+_PIECE = 1_024
+"""Characters of a run that are cut at once: in a row of flags, each boundary looks back to the row's beginning."""
 _IDEOGRAPHIC = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]")
 _LINE_BREAKS = regex.compile(r"[\r\n]+")
 _DIGIT = regex.compile(r"\d")
@@ -54,7 +58,9 @@ def _inner_edges(text: str, run: Any) -> Iterable[int]:
     body = run.group()
     first = len(body) - len(body.lstrip())
     if len(body) - first > LONG_RUN or _IDEOGRAPHIC.search(body):
-        return (run.start() + found.start() for found in _UAX29.finditer(body, first + 1) if found.start() < len(body))
+        pieces = ((at, body[at : at + _PIECE]) for at in range(first, len(body), _PIECE))
+        inner = (at + found.start() for at, piece in pieces for found in _UAX29.finditer(piece))
+        return (run.start() + edge for edge in inner if first < edge < len(body))
     return ()
 
 
@@ -62,10 +68,11 @@ def phrase_edges(text: str) -> Ints:
     """Characters at which phrases begin, ascending. A rule for every language, not a parser for one."""
     words = word_edges(text).tolist()
     edges, size, opened = words[:1], 0, True
-    for before, start, end in zip(words, words[1:], [*words[2:], len(text)], strict=True):
-        opens = _OPENS_PHRASE.fullmatch(text, start, end) is not None
+    for before, start in pairwise(words):
+        opens = _OPENS_PHRASE.match(text, start) is not None
+        ended = text[start] in "\r\n" or _ENDS_PHRASE.search(text, before, start) is not None
         size += 1
-        if size == PHRASE_WORDS or (opens and not opened) or _ENDS_PHRASE.search(text[before:start] + text[start]):
+        if ended or size == PHRASE_WORDS or (opens and not opened):
             edges.append(start)
             size = 0
         opened = opens
@@ -87,6 +94,7 @@ def forced_spans(text: str, config: CompressionConfig) -> list[Span]:
     """Character ranges of `text` that must be kept. Raises PromptError when a `protect` pattern takes too long."""
     spans = [found.span() for pattern in _literals(config) for found in pattern.finditer(text)]
     spans += protected_spans(text, config)
+    spans += structure_marks(text) if config.keep_structure else []
     if config.force_reserve_digit and _DIGIT.search(text):
         edges = [*word_edges(text).tolist(), len(text)]
         spans += [(a, b) for a, b in pairwise(edges) if _DIGIT.search(text, a, b)]
@@ -101,9 +109,11 @@ def literals(text: str, bounds: Ints, known: Sequence[str]) -> Ints:
 
 
 def protected_spans(text: str, config: CompressionConfig) -> list[Span]:
-    """What the `protect` patterns match in `text`."""
+    """What the `protect` patterns match in `text`, and code blocks if these are to be kept."""
+    spans = code_blocks(text) if config.keep_code_blocks else []
     try:
-        return [found.span() for p in config.protect for found in _pattern(p).finditer(text, timeout=_PATTERN_SECONDS)]
+        found = [one for p in config.protect for one in _pattern(p).finditer(text, timeout=_PATTERN_SECONDS)]
+        return spans + [one.span() for one in found]
     except TimeoutError:
         raise PromptError(
             "protect_timeout", f"a protect pattern took over {_PATTERN_SECONDS:.0f} s; simplify it"
@@ -156,11 +166,11 @@ def _atom_edges(bounds: Ints, forced: list[Span]) -> Ints:
 
 def _covered(bounds: Ints, forced: list[Span]) -> Bools:
     """Which of the ranges between consecutive `bounds` overlap a forced span."""
-    depth = np.zeros(len(bounds), np.int64)
-    for start, end in forced:
-        depth[np.searchsorted(bounds, start, side="right") - 1] += 1
-        depth[np.searchsorted(bounds, end, side="left")] -= 1
-    return np.cumsum(depth)[:-1] > 0
+    spans = np.asarray(forced, np.int64).reshape(-1, 2)
+    opened = np.searchsorted(bounds, spans[:, 0], side="right") - 1
+    closed = np.searchsorted(bounds, spans[:, 1], side="left")
+    depth = np.bincount(opened, minlength=len(bounds)) - np.bincount(closed, minlength=len(bounds))
+    return np.asarray(np.cumsum(depth)[:-1] > 0)
 
 
 def unit_scores(surprisal: Floats, starts: Ints, aggregate: Aggregate) -> Floats:
@@ -169,8 +179,8 @@ def unit_scores(surprisal: Floats, starts: Ints, aggregate: Aggregate) -> Floats
     ``sum``: the information of the unit; ``mean``: per token; ``max``: of its most surprising token; ``first``: of the
     token that opens it, when all later ones were still unknown.
     """
-    if len(starts) < 2:
-        return np.zeros(0, np.float32)
+    if len(starts) < 2 or not len(surprisal):
+        return np.zeros(len(starts) - 1, np.float32)
     if aggregate == "first":
         return surprisal[starts[:-1]]
     if aggregate == "max":

@@ -90,7 +90,7 @@ class Ours:
         self, prompts: Sequence[Prompt], scorer: Scorer, clock: Clock
     ) -> list[CompressedPrompt | PromptError]:
         tokenizer = MeasuredTokenizer(self.subject.tokenizer, clock)
-        drafter = Drafter(tokenizer, tokenizer, self.config)
+        drafter = Drafter(tokenizer, tokenizer, self.config, scorer.probe_tokens)
         engine: Engine[CompressedPrompt] = Engine(scorer, self.programs)
         return list(engine.run((compress_one(prompt, drafter), len(prompt.text)) for prompt in prompts))
 

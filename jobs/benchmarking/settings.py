@@ -21,6 +21,8 @@ EXAMPLES = """examples:
 The peer runs in its own environment, which `python -m jobs.benchmarking.setup_peer` creates; without it its rows say
 "not measured".
 """
+WITH_MODEL = sorted(name for name, method in METHODS.items() if method.needs != "nothing")
+"""Methods whose speed is a model's."""
 SMALL: dict[str, object] = {"mixes": ["short", "fewshot:700"], "rows": 3, "rounds": 1}
 FULL: dict[str, object] = {"mixes": ["short", "fewshot", "bank", "long", "mixed"], "rows": 32, "rounds": 3}
 
@@ -86,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument(
         "--model", default="smollm2-135m", help="a model as in jobs.compress, or shape:NAME (random weights)"
     )
-    how.add_argument("--method", default="llmlingua", choices=sorted(METHODS), help="default llmlingua")
+    how.add_argument("--method", default="llmlingua", choices=WITH_MODEL, help="default llmlingua")
     how.add_argument("--rate", type=float, default=0.5, help="share of the tokens to keep (default 0.5)")
     how.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, …")
     how.add_argument("--dtype", default="float32", help="float32 (default), bfloat16, float16 or auto; also the peer's")

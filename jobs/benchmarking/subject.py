@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from lingua.engine import Scorer
 from lingua.errors import ConfigError, ModelError
 from lingua.methods import METHODS
 from lingua.models.causal import causal_scorer
+from lingua.models.encoder import EncoderScorer
 from lingua.models.gguf import converted
 from lingua.models.load import choose_device, choose_dtype
 from lingua.models.source import resolve
@@ -52,13 +52,9 @@ class Subject:
 
     def scorer(self, batch_tokens: int | None) -> Scorer:
         """What answers our engine. Raises ModelError."""
-        if not self.is_encoder:
-            return causal_scorer(self.model, batch_tokens)
-        try:
-            encoders: Any = import_module("lingua.models.encoder")
-        except ImportError as error:
-            raise ModelError(f"this version has no engine for encoders: {error}") from error
-        return encoders.encoder_scorer(self.model, batch_tokens)  # type: ignore[no-any-return]
+        if self.is_encoder:
+            return EncoderScorer(self.model, self.tokenizer, batch_tokens)
+        return causal_scorer(self.model, batch_tokens)
 
     @contextmanager
     def plain(self) -> Iterator[Any]:

@@ -81,7 +81,7 @@ def _hardware(found: dict[str, Any]) -> list[str]:
     plain, shares = found["plain_forward_tokens_per_second"], _shares(found)
     product, copy = found["matrix_product_gflops"], found["copy_gigabytes_per_second"]
     return [
-        f"- plain forward: {_spread(plain, ',.0f')} tokens/s; our model tokens reach {shares['of_plain_forward']} of it",
+        f"- plain forward: {_spread(plain, ',.0f')} tokens/s; our model tokens: {shares['of_plain_forward']} of it",
         f"- hardware: matrix product {_spread(product, ',.0f')} GFLOP/s, copy {_spread(copy, ',.1f')} GB/s; "
         f"we reach {shares['of_roofline']} of the roofline, {shares['of_matrix_product']} of the matrix product",
         f"- idle: {_spread(found['idle_share'], '.1%')} ({found['idle_means']})",

@@ -8,7 +8,11 @@ from typing import Literal
 
 from lingua.draft import Draft
 from lingua.engine import Program
+from lingua.methods.baselines import BASELINES
 from lingua.methods.llmlingua import llmlingua
+from lingua.methods.llmlingua2 import llmlingua2
+from lingua.methods.longllmlingua import longllmlingua
+from lingua.methods.selective import selective
 
 Needs = Literal["causal", "encoder", "nothing"]
 
@@ -23,4 +27,8 @@ class Method:
 
 METHODS: dict[str, Method] = {
     "llmlingua": Method(llmlingua, "causal"),
+    "llmlingua2": Method(llmlingua2, "encoder"),
+    "longllmlingua": Method(longllmlingua, "causal"),
+    "selective": Method(selective, "causal"),
+    **{name: Method(program, "nothing") for name, program in BASELINES.items()},
 }

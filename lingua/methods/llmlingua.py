@@ -1,21 +1,20 @@
 """LLMLingua (arXiv 2310.05736): budget controller (4.1) and iterative token-level compression (4.2).
 
 Departs from the paper where its formulas do not add up (see `budget`), in the unit of selection (`unit: token` is the
-paper's) and in that each segment keeps the k most surprising units of its budget instead of all above a threshold.
-Segments do not cross from one part of the prompt into the next. The peer's sentence filter may run between the two
-steps. Distribution alignment (4.3) happens before: it trains the model that is used here.
+paper's) and in that each segment keeps the k most surprising units of its budget instead of all above a threshold
+(`iterative` has the loop). The peer's sentence filter may run between the two steps. Distribution alignment (4.3)
+happens before: it trains the model that is used here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 
-from lingua.budget import at_rate, coarse_choice, optional_rate, shares
+from lingua.budget import coarse_choice, shares
 from lingua.config import CompressionConfig, ContextBudget
 from lingua.draft import Draft, Part
 from lingua.engine import Context, Program, Score, Surprisal
+from lingua.methods.iterative import compress_iteratively, part_rates
 from lingua.select import choose
 from lingua.units import sentence_edges
 
@@ -25,7 +24,7 @@ def llmlingua(draft: Draft) -> Program[None]:
     yield from choose_demonstrations(draft)
     if draft.config.use_sentence_level_filter:
         yield from filter_sentences(draft)
-    yield from compress_iteratively(draft)
+    yield from compress_iteratively(draft, part_rates(draft))
 
 
 def choose_demonstrations(draft: Draft) -> Program[None]:
@@ -55,14 +54,18 @@ def required(draft: Draft) -> set[int]:
 def filter_sentences(draft: Draft) -> Program[None]:
     """The peer's middle step: of the chosen strings' sentences, drop the least surprising beyond `sentence_budget`.
 
-    A sentence's score is the mean surprisal of its tokens, given the text before it in its own string.
+    A sentence's score is the mean surprisal of its tokens, given the text before it in its own string. Strings with a
+    rate of their own are left to the fine step.
     """
-    parts = [part for part in (draft.context[index] for index in draft.chosen) if len(part.encoding)]
+    chosen = (draft.context[index] for index in draft.chosen)
+    parts = [part for part in chosen if len(part.encoding) and part.rate is None]
+    if not parts:
+        return
     answers = yield [Score(Context(draft.head), part.ids.tolist()) for part in parts]
     sentences = [_Sentences(part, answer, draft.config) for part, answer in zip(parts, answers, strict=True)]
     limit = ContextBudget.parse(draft.config.sentence_budget).apply(shares(draft).demonstrations)
-    scores = np.concatenate([one.scores for one in sentences]) if sentences else np.zeros(0, np.float32)
-    costs = np.concatenate([one.costs for one in sentences]) if sentences else np.zeros(0, np.int64)
+    scores = np.concatenate([one.scores for one in sentences])
+    costs = np.concatenate([one.costs for one in sentences])
     kept = choose(scores, costs, ~np.isfinite(scores), limit)
     for one, keep in zip(sentences, np.split(kept, np.cumsum([len(s.scores) for s in sentences])[:-1]), strict=True):
         one.part.keep &= keep[one.sentence] | one.part.must
@@ -87,65 +90,3 @@ class _Sentences:
         self.scores[: config.keep_first_sentence] = np.inf
         self.scores[count - min(count, config.keep_last_sentence) :] = np.inf
         self.scores[best] = np.inf
-
-
-def compress_iteratively(draft: Draft) -> Program[None]:
-    """4.2, Algorithm 2: score each segment given the compressed ones before it (5), and keep its share (6, 7)."""
-    context, commit = Context(draft.head), list[int]()
-    separator = draft.drafter.source.encode([draft.prompt.separator])[0].ids.tolist()
-    rates = part_rates(draft)
-    allowance = 0.0
-    for part, first in draft.stream():
-        commit += [] if first else separator
-        rate = rates[id(part)]
-        if rate == 1:
-            commit += part.kept_ids(0, len(part.keep))
-            continue
-        for begin, end in segments(part, draft.config.iterative_size):
-            probe = part.kept_ids(begin, end)
-            (surprisal,) = yield [Score(context, probe, commit)]
-            allowance = _keep_segment(part, (begin, end), surprisal, (rate, allowance), draft.config)
-            commit = part.kept_ids(begin, end)
-
-
-def part_rates(draft: Draft) -> dict[int, float]:
-    """(6): the share of their optional tokens that a segment of each part may keep, by the part's identity."""
-    budget = shares(draft)
-    chosen = [draft.context[index] for index in draft.chosen]
-    shared = [part for part in chosen if part.rate is None]
-    rates = {id(part): optional_rate(shared, budget.demonstrations) for part in shared}
-    rates |= {id(part): optional_rate([part], at_rate(part, part.rate)) for part in chosen if part.rate is not None}
-    rates[id(draft.instruction)] = optional_rate([draft.instruction], budget.instruction)
-    rates[id(draft.question)] = optional_rate([draft.question], budget.question)
-    return rates
-
-
-def segments(part: Part, size: int) -> Iterator[tuple[int, int]]:
-    """Unit ranges of about `size` tokens, equally long, each of at least one unit."""
-    tokens = int(part.starts[-1])
-    number = max(1, -(-tokens // size))
-    edges = np.searchsorted(part.starts, np.linspace(0, tokens, number + 1)[1:-1])
-    edges = np.unique(np.concatenate([[0], edges, [len(part.starts) - 1]]))
-    return zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)
-
-
-def _keep_segment(
-    part: Part,
-    units: tuple[int, int],
-    surprisal: Surprisal,
-    budget: tuple[float, float],
-    config: CompressionConfig,
-) -> float:
-    """Keep the segment's most surprising units; returns the allowance it left over for the next one."""
-    begin, end = units
-    rate, allowance = budget
-    alive = part.keep[begin:end]
-    tokens = slice(part.starts[begin], part.starts[end])
-    part.surprisal[tokens][np.repeat(alive, np.diff(part.starts[begin : end + 1]))] = surprisal
-    must, costs = part.must[begin:end], part.costs[begin:end]
-    must_cost = costs[must].sum()
-    allowance += must_cost + rate * (costs[alive].sum() - must_cost)
-    scores = np.where(alive, part.scores(config)[begin:end], -np.inf)
-    keep = choose(scores, np.where(alive, costs, np.iinfo(np.int64).max // 2), must, allowance)
-    part.keep[begin:end] = keep & alive
-    return float(allowance - costs[keep].sum())

@@ -53,9 +53,17 @@ class PlainScorer:
         return 0
 
     def score(self, rows: Sequence[Row]) -> list[Surprisal]:
-        """Surprisal in nats of every probe, float32."""
-        with torch.inference_mode():
-            return [self._row(row) for row in rows]
+        """Surprisal in nats of every probe, float32. Raises OutOfMemoryError."""
+        try:
+            with torch.inference_mode():
+                return self._score(rows)
+        except torch.OutOfMemoryError as error:
+            if self._device.type == "cuda":
+                torch.cuda.empty_cache()
+            raise OutOfMemoryError(str(error)) from error
+
+    def _score(self, rows: Sequence[Row]) -> list[Surprisal]:
+        return [self._row(row) for row in rows]
 
     def _row(self, row: Row) -> Surprisal:
         visible = row.context.visible(0)
@@ -86,17 +94,6 @@ class PackedScorer(PlainScorer):
     def cached(self, context: Context) -> int:
         return min(context.cache.length, len(context) - 1) if context.cache is not None else 0
 
-    def score(self, rows: Sequence[Row]) -> list[Surprisal]:
-        try:
-            with torch.inference_mode():
-                for row in rows:
-                    self._catch_up(row.context)
-                return self._score(rows)
-        except torch.OutOfMemoryError as error:
-            if self._device.type == "cuda":
-                torch.cuda.empty_cache()
-            raise OutOfMemoryError(str(error)) from error
-
     def _catch_up(self, context: Context) -> None:
         """Cache a context's backlog in pieces, so that no batch grows beyond its bound."""
         while len(context) - (start := self.cached(context)) > self.batch_tokens:
@@ -106,6 +103,8 @@ class PackedScorer(PlainScorer):
             context.cache.settle(start + len(piece))
 
     def _score(self, rows: Sequence[Row]) -> list[Surprisal]:
+        for row in rows:
+            self._catch_up(row.context)
         ids: list[int] = []
         packed: list[PackedRow] = []
         for row in rows:

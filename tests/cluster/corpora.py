@@ -48,6 +48,9 @@ class MemoryLedger:
     def committed(self) -> Collection[str]:
         return set(self.parts)
 
+    def is_committed(self, shard: str) -> bool:
+        return shard in self.parts
+
     def records(self) -> Sequence[Record]:
         return list(self.commits.values())
 

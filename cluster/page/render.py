@@ -1,0 +1,144 @@
+"""`render`: a `Page` → HTML in one string, with its style and charts inside and everything from rows escaped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from cluster.describe import name_of
+from cluster.page.gather import Page
+from cluster.page.text import stretches, visible
+from cluster.sketch import BINS
+
+SECTIONS = (
+    ("totals", "Totals"),
+    ("cost", "Cost saved"),
+    ("rates", "Rates"),
+    ("throughput", "Throughput"),
+    ("sources", "Sources"),
+    ("rows", "Rows"),
+    ("rejects", "Rejects"),
+    ("samples", "Samples"),
+    ("run", "How it was run"),
+)
+STATUSES = {
+    "compressed": ("compressed", "shortened to its budget"),
+    "passthrough": ("passed through", "was within its budget already"),
+    "over_budget": ("over budget", "what may not be cut exceeds the budget; only that was kept"),
+    "rejected": ("rejected", "could not be compressed; set aside with the reason"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """Bars with heights in percent of the tallest, `top`."""
+
+    bars: Sequence[float]
+
+    @property
+    def top(self) -> float:
+        """The tallest bar."""
+        return max(self.bars, default=0.0)
+
+    @property
+    def heights(self) -> list[float]:
+        """Of each bar; what is not nothing is seen."""
+        return [round(max(100 * bar / self.top, 0.8), 2) if bar else 0 for bar in self.bars]
+
+
+def render(page: Page) -> str:
+    """The page as HTML."""
+    last_run = page.statistics.get("last_run", {})
+    return (
+        _environment()
+        .get_template("report.html")
+        .render(
+            page=page,
+            name=name_of(page.output),
+            planned=len(page.plan.shards),
+            sections=SECTIONS,
+            statuses=[(title, getattr(page.total, name), meaning) for name, (title, meaning) in STATUSES.items()],
+            rates=Chart(page.merged.rates),
+            rate_rows=list(_rate_rows(page.merged.rates)),
+            speed=Chart(page.throughput.bars),
+            mean_speed=page.total.origin_tokens / page.throughput.seconds if page.throughput.seconds else 0.0,
+            bar_seconds=page.throughput.seconds / max(1, len(page.throughput.bars)),
+            has_ids=page.plan.columns.mapped.id is not None,
+            target=_target(page),
+            counted_in=page.plan.identity.settings.get("target_tokenizer", "model"),
+            last_run=last_run,
+            failures=last_run.get("failures", {}),
+            given_up=last_run.get("given_up", {}),
+            settings=list(_settings(page)),
+        )
+    )
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        loader=FileSystemLoader(Path(__file__).parent),
+    )
+    environment.filters.update(
+        visible=visible, stretches=stretches, count=_count, rate=_rate, seconds=_seconds, duration=duration
+    )
+    environment.filters.update(money=_money, moment=_moment, status=lambda name: STATUSES.get(name, (name,))[0])
+    return environment
+
+
+def _target(page: Page) -> str:
+    settings = page.plan.identity.settings
+    if settings.get("target_token") is not None:
+        return f"at most {settings['target_token']:,} tokens per prompt"
+    return f"asked rate {settings['rate']:g}" if settings.get("rate") is not None else ""
+
+
+def _rate_rows(rates: Sequence[int]) -> Iterator[tuple[str, str, int]]:
+    for index, rows in enumerate(rates):
+        yield f"{index / BINS:.2f}", f"{(index + 1) / BINS:.2f}", rows
+
+
+def _settings(page: Page) -> Iterator[tuple[str, str]]:
+    """What the last run was given; of an unfinished first run, what the plan fixed."""
+    chosen = page.statistics.get("settings") or page.plan.identity.settings
+    for key, value in chosen.items():
+        yield key, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    yield "model digest", page.plan.identity.model_digest
+    for package, version in page.statistics.get("versions", {}).items():
+        yield f"version of {package}", str(version)
+
+
+def _count(number: int) -> str:
+    return f"{int(number):,}"
+
+
+def _rate(share: float) -> str:
+    return f"{share:.3f}"
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:,.2f}"
+
+
+def _money(amount: float) -> str:
+    return f"{amount:,.2f}" if amount >= 0.1 or amount == 0 else f"{amount:.6f}"
+
+
+def _moment(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%d %H:%M %Z")
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words that fit their size: ``4.2 s``, ``12 min``, ``3 h 05 min``."""
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60:,} h {minutes % 60:02} min"

@@ -1,0 +1,34 @@
+"""Text of rows made fit to be shown: kept and dropped stretches, and signs for characters that cannot be seen.
+
+Escaping is the template's (always on). Here control characters become their pictures (U+2400 …), as HTML has no NUL,
+and the marks that turn the direction of what follows become their names, so that no row can rearrange the page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cluster.sketch import Piece
+
+_SHOWN_AS_THEY_ARE = "\n\t"
+_SIGNS = {code: chr(0x2400 + code) for code in range(32) if chr(code) not in _SHOWN_AS_THEY_ARE} | {127: "␡"}
+_TURNS = {code: f"⟨U+{code:04X}⟩" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
+_VISIBLE = _SIGNS | _TURNS | dict.fromkeys((*range(0x80, 0xA0), *range(0xD800, 0xE000), 0xFFFE, 0xFFFF), "\ufffd")
+
+
+def visible(text: object) -> str:
+    """The text with signs for what cannot be seen; lone surrogates become U+FFFD."""
+    return str(text).translate(_VISIBLE)
+
+
+def stretches(piece: Piece) -> Iterator[tuple[str, bool]]:
+    """The text of a piece in stretches, each with whether it was kept; one stretch when that is not known."""
+    position = 0
+    for start, end in piece.kept or ():
+        if start > position:
+            yield visible(piece.text[position:start]), False
+        if end > start:
+            yield visible(piece.text[start:end]), True
+        position = max(position, end)
+    if position < len(piece.text):
+        yield visible(piece.text[position:]), False

@@ -1,0 +1,191 @@
+"""`Sketch`: what the report shows of a shard beyond its counts, gathered while its rows are written.
+
+A histogram of rates, the few rows that took longest or kept most, and a few samples with the kept characters. Its size
+is bounded whatever the shard holds, and it lies beside the shard's record: workers write it, only the report reads it.
+Samples are the rows with the smallest fingerprints (a bottom-k sketch, Cohen & Kaplan 2007): a uniform sample over the
+whole corpus once the shards' sketches are merged, and the same rows however often the run was interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from bisect import insort
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from cluster.rows import Row
+from lingua.prompt import CompressedPrompt, Prompt, Span
+
+BINS = 20
+EXTREMES = 3
+CHARACTERS = 1600
+"""Characters of a sample's original and of its result that are kept."""
+PIECES = 12
+ID_CHARACTERS = 80
+
+
+@dataclass(frozen=True, slots=True)
+class RowNote:
+    """One row in figures. `seconds`: from the end of the row before it to its own end, so what it held up."""
+
+    row: int
+    id: str | None
+    status: str
+    origin_tokens: int
+    compressed_tokens: int
+    target_tokens: int
+    seconds: float
+
+    @property
+    def rate(self) -> float:
+        """Kept share of the tokens."""
+        return self.compressed_tokens / self.origin_tokens if self.origin_tokens else 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One string of a prompt: its beginning, the kept characters in it (None: not known), how many more there were."""
+
+    name: str
+    text: str
+    kept: tuple[Span, ...] | None
+    more: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A row before and after. `fingerprint` decides whether it is shown."""
+
+    fingerprint: str
+    note: RowNote
+    pieces: tuple[Piece, ...]
+    more_pieces: int
+    compressed: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sketch:
+    """rates [BINS]: rows by kept share, the last bin with 1.0; `slowest`, `worst` (highest rate) and `samples`."""
+
+    rates: tuple[int, ...]
+    slowest: tuple[RowNote, ...] = ()
+    worst: tuple[RowNote, ...] = ()
+    samples: tuple[Sample, ...] = ()
+
+    def to_bytes(self) -> bytes:
+        """As JSON."""
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Sketch:
+        """The inverse of `to_bytes`. ValueError when it is no sketch."""
+        try:
+            content = json.loads(data)
+            notes = {key: tuple(RowNote(**note) for note in content[key]) for key in ("slowest", "worst")}
+            return cls(tuple(content["rates"]), samples=tuple(map(_sample, content["samples"])), **notes)
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"not a sketch ({type(error).__name__}: {error})") from None
+
+
+class Sketcher:
+    """Gathers the sketch of one shard; `samples` rows at most are kept with their text."""
+
+    def __init__(
+        self, samples: int, id_column: str | None = None, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
+        self._wanted, self._id_column, self._clock = samples, id_column, clock
+        self._last = clock()
+        self._rates = [0] * BINS
+        self._slowest: list[RowNote] = []
+        self._worst: list[RowNote] = []
+        self._samples: list[Sample] = []
+
+    def skip(self) -> None:
+        """A row ended without a result: the next one is not charged with its time."""
+        self._last = self._clock()
+
+    def add(self, row: Row, prompt: Prompt, outcome: CompressedPrompt, fingerprint: str) -> None:
+        """Take down an accepted row."""
+        note = self._note(row, outcome)
+        self._rates[bin_of(note.rate)] += 1
+        _keep(self._slowest, note, slowness)
+        if outcome.status == "passthrough":
+            return
+        _keep(self._worst, note, badness)
+        if len(self._samples) < self._wanted or (self._samples and fingerprint < self._samples[-1].fingerprint):
+            insort(self._samples, _sample_of(note, fingerprint, prompt, outcome), key=lambda sample: sample.fingerprint)
+            del self._samples[self._wanted :]
+
+    def sketch(self) -> Sketch:
+        """What was gathered."""
+        return Sketch(tuple(self._rates), tuple(self._slowest), tuple(self._worst), tuple(self._samples))
+
+    def _note(self, row: Row, outcome: CompressedPrompt) -> RowNote:
+        now, before = self._clock(), self._last
+        self._last = now
+        named = row.values.get(self._id_column) if self._id_column else None
+        tokens = outcome.origin_tokens, outcome.compressed_tokens, outcome.target_tokens
+        shown = None if named is None else str(named)[:ID_CHARACTERS]
+        return RowNote(row.number, shown, outcome.status, *tokens, round(now - before, 3))
+
+
+def bin_of(rate: float) -> int:
+    """The bin of a rate; what lies on an edge counts above it, 1.0 in the last bin."""
+    return max(0, min(BINS - 1, int(rate * BINS + 1e-9)))
+
+
+def slowness(note: RowNote) -> float:
+    """What the slowest rows are ordered by."""
+    return -note.seconds
+
+
+def badness(note: RowNote) -> tuple[float, int]:
+    """What the worst rows are ordered by: the highest rate, of equal ones the longest row."""
+    return -note.rate, -note.origin_tokens
+
+
+def _keep(notes: list[RowNote], note: RowNote, order: Callable[[RowNote], Any]) -> None:
+    if len(notes) < EXTREMES or order(note) < order(notes[-1]):
+        insort(notes, note, key=order)
+        del notes[EXTREMES:]
+
+
+def _sample_of(note: RowNote, fingerprint: str, prompt: Prompt, outcome: CompressedPrompt) -> Sample:
+    pieces = [piece for piece in _pieces(prompt, outcome) if piece.text]
+    room = CHARACTERS // max(1, min(len(pieces), PIECES))
+    shown = tuple(_cut(piece, room) for piece in pieces[:PIECES])
+    return Sample(fingerprint, note, shown, max(0, len(pieces) - PIECES), _shortened(outcome.text))
+
+
+def _pieces(prompt: Prompt, outcome: CompressedPrompt) -> Iterator[Piece]:
+    yield Piece("instruction", prompt.instruction, _whole(prompt.instruction, outcome.instruction))
+    for number, (text, spans) in enumerate(zip(prompt.context, outcome.kept_spans, strict=False)):
+        name = "document" if prompt.text == text else f"context {number}"
+        yield Piece(name, text, tuple(spans))
+    yield Piece("question", prompt.question, _whole(prompt.question, outcome.question))
+
+
+def _whole(before: str, after: str) -> tuple[Span, ...] | None:
+    return ((0, len(before)),) if before == after else None
+
+
+def _cut(piece: Piece, room: int) -> Piece:
+    if len(piece.text) <= room:
+        return piece
+    kept = piece.kept and tuple((start, min(end, room)) for start, end in piece.kept if start < room)
+    return Piece(piece.name, piece.text[:room], kept, len(piece.text) - room)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= CHARACTERS else f"{text[:CHARACTERS]} … ({len(text) - CHARACTERS:,} more characters)"
+
+
+def _sample(content: dict[str, Any]) -> Sample:
+    pieces = tuple(Piece(**{**piece, "kept": _spans(piece["kept"])}) for piece in content["pieces"])
+    return Sample(**{**content, "note": RowNote(**content["note"]), "pieces": pieces})
+
+
+def _spans(spans: list[list[int]] | None) -> tuple[Span, ...] | None:
+    return None if spans is None else tuple((start, end) for start, end in spans)

@@ -1,0 +1,211 @@
+"""`PromptCompressor`: the face of `llmlingua` 0.2.2 over this engine, so that moving over is a change of import.
+
+Arguments (their names, order and defaults, in `compat_calls`) and the keys of the results are the same; what is kept is
+decided here, so texts differ. `docs/moving-over.md` lists what differs on purpose. Perplexities, the internal filters
+and `recover` of that class are left out.
+"""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+from lingua.compat_calls import Call, JsonCall, PromptCall, StructuredCall, takes
+from lingua.compat_settings import loading, question_aware, rules, segments, warn_of_what_has_no_effect
+from lingua.compressor import Compressor
+from lingua.config import CompressionConfig
+from lingua.errors import PromptError
+from lingua.prompt import CompressedPrompt, Prompt, Rejected, Span, join_parts
+from lingua.structure.json import Json
+from lingua.structure.pieces import Piece, kept_texts, to_prompt
+from lingua.structure.tags import parse
+from lingua.units import word_edges
+
+GAP = "\n\n"
+DOLLARS_PER_TOKEN = 0.06 / 1000
+"""GPT-4's price at the time of `llmlingua` 0.2.2, which its key ``saving`` stands for."""
+_SAME_NAME = (
+    "iterative_size",
+    "use_sentence_level_filter",
+    "keep_split",
+    "keep_first_sentence",
+    "keep_last_sentence",
+    "keep_sentence_number",
+    "context_budget",
+)
+_OF_LLMLINGUA2 = ("force_tokens", "force_reserve_digit", "drop_consecutive", "token_to_word")
+Result = dict[str, Any]
+
+
+class PromptCompressor:
+    """Compresses prompts as `llmlingua.PromptCompressor` does, with the same arguments.
+
+    model_name         hub id, model directory, GGUF file or alias
+    device_map         ``cpu``, ``cuda:1``, …; ``cuda`` and the names of strategies take a GPU if there is one
+    model_config       ``torch_dtype`` (or ``dtype``) and ``trust_remote_code``, here off by default
+    open_api_config    not used: there are no rankers that call paid services
+    use_llmlingua2     the model is a token classifier
+    llmlingua2_config  not used: batches are made by tokens, and any number of strings can be forced
+    target_tokenizer   what budgets and results are counted in (not an argument of `llmlingua`)
+
+    Raises ModelError and, with every call, ConfigError and PromptError.
+    """
+
+    def __init__(
+        self,
+        model_name: str = "NousResearch/Llama-2-7b-hf",
+        device_map: str = "cuda",
+        model_config: Mapping[str, Any] | None = None,
+        open_api_config: Mapping[str, Any] | None = None,
+        use_llmlingua2: bool = False,
+        llmlingua2_config: Mapping[str, Any] | None = None,
+        *,
+        target_tokenizer: str = "cl100k_base",
+    ) -> None:
+        self.model_name, self.use_llmlingua2 = model_name, use_llmlingua2
+        method = "llmlingua2" if use_llmlingua2 else "llmlingua"
+        self._base: dict[str, Any] = {"method": method, "target_tokenizer": target_tokenizer}
+        config = CompressionConfig(**self._base)
+        self._compressor = Compressor(model_name, config, **loading(device_map, model_config or {}))
+
+    @takes(PromptCall)
+    def compress_prompt(self, call: PromptCall) -> Result:
+        """Compress context strings with an instruction and a question (`PromptCall` lists the arguments).
+
+        Keys: compressed_prompt, compressed_prompt_list, origin_tokens, compressed_tokens, ratio, rate, saving, and
+        fn_labeled_original_prompt if `return_word_label` asks for it.
+        """
+        if call.context_segs is not None:
+            return self._structured(call, list(segments(call)))
+        if self.use_llmlingua2:
+            call = replace(call, instruction="", question="")
+        prompt = Prompt(call.instruction, call.texts, call.question)
+        outcome = self._compress(prompt, {**self._settings(call), **self._budget(call, prompt)})
+        result = self._result(call, prompt.text, outcome.context)
+        if call.return_word_label:
+            result["fn_labeled_original_prompt"] = _labelled(call, outcome)
+        return result
+
+    @takes(StructuredCall)
+    def structured_compress_prompt(self, call: StructuredCall) -> Result:
+        """Compress context strings with ``<llmlingua, rate=…, compress=…>`` tags; every tag keeps its rate."""
+        return self._structured(call, [parse(text) for text in call.texts])
+
+    @takes(JsonCall)
+    def compress_json(self, call: JsonCall) -> Result:
+        """Compress the strings of an object; ``compressed_prompt`` is an object with the same keys and types."""
+        structure = Json.of(rules(call))
+        prompt = structure.decompose(call.json_data)
+        prompt = replace(prompt, instruction=call.instruction, question=call.question)
+        outcome = self._compress(prompt, {**self._settings(call.as_call()), "rate": call.rate})
+        value = structure.reassemble(call.json_data, outcome)
+        before, after = (json.dumps(one, ensure_ascii=False) for one in (call.json_data, value))
+        return {"compressed_prompt": value, **self._figures(before, after)}
+
+    def _structured(self, call: Call, contexts: Sequence[Sequence[Piece]]) -> Result:
+        """The pieces of all context strings as one prompt."""
+        gap = [Piece(GAP, 1.0)]
+        pieces = [piece for context in contexts for piece in (*gap, *context)][0 if call.instruction else 1 :]
+        prompt = to_prompt([*pieces, *(gap if call.question else ())])
+        prompt = replace(prompt, instruction=call.instruction, question=call.question)
+        outcome = self._compress(prompt, {**self._settings(call), "rate": self._shared_rate(call, contexts)})
+        first = 1 if call.instruction else 0
+        spans, texts = iter(outcome.kept_spans[first:]), []
+        for context in contexts:
+            own = tuple(next(spans) for _ in context)
+            texts.append("".join(kept_texts(context, replace(outcome, kept_spans=own))))
+            next(spans, None)
+        return self._result(call, prompt.text, texts)
+
+    def _compress(self, prompt: Prompt, settings: Mapping[str, Any]) -> CompressedPrompt:
+        (outcome,) = self._compressor.using(CompressionConfig(**{**self._base, **settings})).compress([prompt])
+        if isinstance(outcome, Rejected):
+            raise PromptError(outcome.reason, outcome.detail)
+        return outcome
+
+    def _settings(self, call: Call) -> dict[str, Any]:
+        """All settings of a call but its rate or target."""
+        warn_of_what_has_no_effect(call)
+        settings = {name: getattr(call, name) for name in _SAME_NAME}
+        settings["sentence_budget"] = f"*{call.token_budget_ratio}"
+        settings["force_context_ids"] = tuple(call.force_context_ids or ())
+        if not call.use_token_level_filter:
+            settings["unit"] = "sentence"
+        if self.use_llmlingua2:
+            return settings | self._classifying(call)
+        if not call.use_context_level_filter:
+            settings["force_context_ids"] = tuple(range(len(call.texts)))
+        return settings | question_aware(call)
+
+    def _classifying(self, call: Call) -> dict[str, Any]:
+        """The settings of LLMLingua-2 alone."""
+        if not isinstance(call, PromptCall):
+            return {}
+        settings = {name: getattr(call, name) for name in _OF_LLMLINGUA2}
+        if call.use_context_level_filter and len(call.texts) > 1:
+            settings |= {"use_context_level_filter": True, "context_budget": self._coarse(call)}
+        return settings
+
+    def _coarse(self, call: PromptCall) -> str:
+        """What the coarse step of LLMLingua-2 keeps, as a multiple of the final budget."""
+        origin = sum(map(self._compressor.count, call.texts))
+        final = call.rate * origin if call.target_token < 0 else call.target_token
+        if call.target_context >= 0:
+            coarse = origin * call.target_context / len(call.texts)
+        elif call.context_level_target_token >= 0:
+            coarse = call.context_level_target_token
+        elif call.context_level_rate < 1:
+            coarse = origin * call.context_level_rate
+        else:
+            coarse = 2 * final if call.target_token >= 0 else (origin + final) / 2
+        return f"*{max(1.0, coarse / max(1.0, final)):.6f}"
+
+    def _budget(self, call: Call, prompt: Prompt) -> dict[str, Any]:
+        """The rate or target; a question that is not part of the result does not count."""
+        if call.concate_question or not call.question:
+            return {"rate": call.rate} if call.target_token == -1 else {"target_token": int(call.target_token)}
+        count = self._compressor.count
+        wanted = call.rate * count(prompt.text) if call.target_token == -1 else call.target_token
+        return {"target_token": int(wanted) + count(GAP + call.question)}
+
+    def _shared_rate(self, call: Call, contexts: Iterable[Sequence[Piece]]) -> float:
+        """The rate of pieces without one of their own."""
+        if call.target_token == -1:
+            return call.rate
+        tokens = sum(self._compressor.count(piece.text) for context in contexts for piece in context)
+        return min(1.0, call.target_token / max(1, tokens))
+
+    def _result(self, call: Call, before: str, texts: Sequence[str]) -> Result:
+        question = call.question if call.concate_question else ""
+        after = join_parts((call.instruction, *texts, question), GAP)
+        return {"compressed_prompt": after, "compressed_prompt_list": list(texts), **self._figures(before, after)}
+
+    def _figures(self, before: str, after: str) -> Result:
+        origin, compressed = self._compressor.count(before), self._compressor.count(after)
+        share = compressed / origin if origin and compressed else 1.0
+        return {
+            "origin_tokens": origin,
+            "compressed_tokens": compressed,
+            "ratio": f"{1 / share:.1f}x",
+            "rate": f"{100 * share:.1f}%",
+            "saving": f", Saving ${(origin - compressed) * DOLLARS_PER_TOKEN:.1f} in GPT-4.",
+        }
+
+
+def _labelled(call: PromptCall, outcome: CompressedPrompt) -> str:
+    """Every word of the context with 1 if any of it is kept, else 0."""
+    words = [word for text, spans in zip(call.texts, outcome.kept_spans, strict=True) for word in _words(text, spans)]
+    return call.word_sep.join(f"{word}{call.label_sep}{int(kept)}" for word, kept in words)
+
+
+def _words(text: str, spans: Sequence[Span]) -> Iterator[tuple[str, bool]]:
+    ends = [end for _, end in spans]
+    for start, end in pairwise([*word_edges(text).tolist(), len(text)]):
+        word = text[start:end].strip()
+        span = bisect_right(ends, end - len(text[start:end].lstrip()))
+        if word:
+            yield word, span < len(spans) and spans[span][0] < end

@@ -1,0 +1,51 @@
+"""What the adapters share: found texts and a question through a compressor, one call at a time.
+
+Chains call from many threads at once, and one model computes for all of them: calls wait for each other here.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from threading import Lock
+from typing import Protocol
+
+from lingua.errors import PromptError
+from lingua.prompt import Outcome, Prompt, Rejected
+
+LOGGER = logging.getLogger("lingua")
+_ONE_AT_A_TIME = Lock()
+
+
+class Compresses(Protocol):
+    """What is needed of a `lingua.Compressor`."""
+
+    def compress(self, prompts: Iterable[Prompt]) -> list[Outcome]: ...
+
+
+def compress_together(compressor: Compresses, texts: Sequence[str], question: str) -> list[tuple[int, str]]:
+    """The texts as the documents of one prompt, under one budget: index and compressed text of each that is kept.
+
+    They come in the order in which they stand in the prompt. Raises PromptError when it cannot be compressed.
+    """
+    if not any(texts):
+        return list(enumerate(texts))
+    with _ONE_AT_A_TIME:
+        (outcome,) = compressor.compress([Prompt(context=texts, question=question)])
+    if isinstance(outcome, Rejected):
+        raise PromptError(outcome.reason, outcome.detail)
+    return list(zip(outcome.kept_context, outcome.context, strict=True))
+
+
+def compress_each(compressor: Compresses, texts: Sequence[str]) -> list[str]:
+    """Each text by itself, under its own budget. One that cannot be compressed stays as it is, with a warning."""
+    with _ONE_AT_A_TIME:
+        outcomes = compressor.compress([Prompt(context=(text,)) for text in texts])
+    return [_text_of(text, outcome) for text, outcome in zip(texts, outcomes, strict=True)]
+
+
+def _text_of(text: str, outcome: Outcome) -> str:
+    if isinstance(outcome, Rejected):
+        LOGGER.warning("a document was left as it is (%s): %s", outcome.reason, outcome.detail)
+        return text
+    return outcome.text

@@ -1,0 +1,82 @@
+"""Four baselines without a model, cheap enough for any corpus: the bar for every claim.
+
+Each gives tokens evidence and lets the budget decide. For the first three a unit stands where its first token stands;
+`truncate` and `lead` may pass over a last unit that does not fit for a smaller one that does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+
+import numpy as np
+
+from lingua.draft import Draft
+from lingua.engine import Program
+from lingua.methods.onepass import keep_best
+from lingua.tokens import Ints
+from lingua.units import Floats
+
+PRIOR_TOKENS = 10_000
+"""How many tokens of general text the prior of `rarity` weighs as much as."""
+
+
+def random(draft: Draft) -> Program[None]:
+    """Units at random; the same text always loses the same ones."""
+    for part in draft.parts:
+        seed = hashlib.blake2b(part.text.encode(), digest_size=8).digest()
+        part.surprisal = np.random.default_rng(int.from_bytes(seed, "big")).random(len(part.ids), np.float32)
+    return _settled(draft)
+
+
+def truncate(draft: Draft) -> Program[None]:
+    """The beginning of the whole prompt."""
+    position = 0
+    for part in draft.parts:
+        part.surprisal = -np.arange(position, position + len(part.ids), dtype=np.float32)
+        position += len(part.ids)
+    return _settled(draft)
+
+
+def lead(draft: Draft) -> Program[None]:
+    """The beginning of each context string, the same share of all."""
+    for part in draft.parts:
+        part.surprisal = -np.linspace(0, 1, len(part.ids), endpoint=False, dtype=np.float32)
+    return _settled(draft)
+
+
+def rarity(draft: Draft) -> Program[None]:
+    """Rare words: the sum of −ln p of their tokens, whose frequency the tokenizer itself knows (`self_information`)."""
+    rare = self_information(np.concatenate([part.ids for part in draft.parts]))
+    ends = np.cumsum([len(part.ids) for part in draft.parts])
+    for part, values in zip(draft.parts, np.split(rare, ends[:-1]), strict=True):
+        part.surprisal = values
+    return _settled(draft)
+
+
+def self_information(ids: Ints) -> Floats:
+    """−ln p of each token [n] by its frequency: how often the *other* tokens of the prompt are the same, over a prior.
+
+    A tokenizer numbers its tokens about in the order of their frequency in the text that it was trained on (merges are
+    learned that way, unigrams are sorted that way), so by Zipf's law p ∝ 1 / id: a list of word frequencies for every
+    language that the tokenizer knows, at no cost. The prior weighs as much as `PRIOR_TOKENS` tokens of text.
+    """
+    _, place, counts = np.unique(ids, return_inverse=True, return_counts=True)
+    prior = 1 / ((ids + 2) * np.log(max(3, ids.max(initial=0))))
+    frequency = (counts[place] - 1 + PRIOR_TOKENS * prior) / (len(ids) + PRIOR_TOKENS)
+    information: Floats = -np.log(frequency).astype(np.float32)
+    return information
+
+
+def _settled(draft: Draft) -> Program[None]:
+    """A program that asks for nothing."""
+    keep_best(draft)
+    yield from ()
+
+
+BASELINES: dict[str, Callable[[Draft], Program[None]]] = {
+    "random": random,
+    "truncate": truncate,
+    "lead": lead,
+    "rarity": rarity,
+}

@@ -1,0 +1,104 @@
+"""LLMLingua-2 (arXiv 2403.12968): an encoder tells of every token how probable it is that it should be kept.
+
+A word's probability is the mean of its tokens' (`token_to_word`); the most probable words of the *whole prompt* that
+its budget holds are kept, where the public library takes a percentile of each window by itself. Windows end at sentence
+ends and tile the text. With `keep_threshold` there is no budget: every unit above it is kept, as in SecurityLingua.
+Training the encoder is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+import numpy as np
+
+from lingua.budget import at_rate, coarse_choice, shares
+from lingua.config import ContextBudget
+from lingua.draft import Draft, Part
+from lingua.engine import Context, Program, Score
+from lingua.methods.llmlingua import required
+from lingua.select import choose
+from lingua.units import sentence_edges, word_edges
+
+
+def llmlingua2(draft: Draft) -> Program[None]:
+    """Decide what `draft` keeps."""
+    yield from classify(draft)
+    if draft.config.use_context_level_filter:
+        choose_contexts(draft)
+    if draft.config.keep_threshold is None:
+        keep_most_probable(draft)
+    else:
+        keep_above(draft, draft.config.keep_threshold)
+
+
+def classify(draft: Draft) -> Program[None]:
+    """Ask for the keep probability of every token that may be dropped, window by window."""
+    size = min(draft.config.window_tokens, draft.drafter.window)
+    pieces = [(part, *piece) for part in draft.flexible for piece in windows(part, size, draft.config.language)]
+    answers = yield [Score(Context(), part.ids[begin:end].tolist()) for part, begin, end in pieces]
+    for (part, begin, end), probability in zip(pieces, answers, strict=True):
+        part.surprisal[begin:end] = probability
+
+
+def windows(part: Part, size: int, language: str) -> Iterator[tuple[int, int]]:
+    """Ranges of at most `size` tokens that tile the part, each as long as it can be.
+
+    They end where a sentence does; within a longer sentence where a word does; within a longer word anywhere.
+    """
+    tokens = len(part.encoding)
+    edges = [0] if tokens else []
+    if tokens > size:
+        begins = part.encoding.token_starts
+        sentences = np.searchsorted(begins, sentence_edges(part.text, language))
+        words = np.searchsorted(begins, word_edges(part.text))
+        while tokens - edges[-1] > size:
+            limit = edges[-1] + size
+            ends = (int(known[np.searchsorted(known, limit, side="right") - 1]) for known in (sentences, words))
+            edges.append(next((end for end in ends if end > edges[-1]), limit))
+    return pairwise([*edges, tokens])
+
+
+def choose_contexts(draft: Draft) -> None:
+    """The coarse step: keep the context strings of highest mean probability that the coarse budget holds."""
+    if draft.prompt.context_rates:
+        return
+    scores = [part.scores(draft.config) for part in draft.context]
+    means = np.asarray([values.mean() if len(values) else -np.inf for values in scores])
+    order = np.argsort(-means, kind="stable").tolist()
+    budgets = (shares(draft).demonstrations, ContextBudget.parse(draft.config.context_budget))
+    draft.chosen = coarse_choice([part.cost for part in draft.context], order, required(draft), budgets)
+
+
+def keep_most_probable(draft: Draft) -> None:
+    """Keep the most probable units: of all strings in one ranking, but for those with a rate of their own."""
+    budget = shares(draft)
+    chosen = [draft.context[index] for index in draft.chosen]
+    _keep_best(draft, [draft.instruction], budget.instruction)
+    _keep_best(draft, [draft.question], budget.question)
+    _keep_best(draft, [part for part in chosen if part.rate is None], budget.demonstrations)
+    for part in chosen:
+        if part.rate is not None:
+            _keep_best(draft, [part], at_rate(part, part.rate))
+
+
+def keep_above(draft: Draft, threshold: float) -> None:
+    """Keep every unit whose probability exceeds `threshold`, in the strings without a rate of their own."""
+    for part in draft.parts:
+        if part.rate is None:
+            part.keep = part.must | (part.scores(draft.config) > threshold)
+        else:
+            _keep_best(draft, [part], at_rate(part, part.rate))
+
+
+def _keep_best(draft: Draft, parts: list[Part], budget: float) -> None:
+    """Keep the units of highest probability of all `parts` together that fit `budget` target tokens."""
+    parts = [part for part in parts if not part.whole]
+    if not parts:
+        return
+    scores = np.concatenate([part.scores(draft.config) for part in parts])
+    costs, must = np.concatenate([part.costs for part in parts]), np.concatenate([part.must for part in parts])
+    kept = choose(scores, costs, must, budget)
+    for part, keep in zip(parts, np.split(kept, np.cumsum([len(part.keep) for part in parts])[:-1]), strict=True):
+        part.keep = keep

@@ -1,0 +1,102 @@
+"""LongLLMLingua (arXiv 2310.06839): what the question makes important is kept, and stands where it is read.
+
+4.1 ranks the documents by how probable the question is after each; 4.2 scores their tokens by contrast, how much the
+question lowers their surprisal; 4.3 gives better documents higher rates and puts them first; 4.4 is `lingua.recover`.
+The rest is LLMLingua. Departs from the paper in the contrast: both of its sides are conditioned on the document's own
+uncut text before the token, so that they differ in the question alone and one side serves all questions about the
+document. Without a question this is LLMLingua.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from lingua.budget import coarse_choice, shares
+from lingua.config import ContextBudget, Order
+from lingua.draft import Draft
+from lingua.engine import Context, Program, Score
+from lingua.methods.iterative import compress_iteratively, keep_range, part_rates
+from lingua.methods.llmlingua import filter_sentences, required
+from lingua.ranking import OwnSurprisal, Ranker, load_ranker
+
+
+def longllmlingua(draft: Draft) -> Program[None]:
+    """Decide what `draft` keeps and in which order."""
+    ranked = yield from choose_documents(draft)
+    draft.chosen = arranged(ranked, draft.config.reorder_context) if ranked else draft.chosen
+    if draft.config.use_sentence_level_filter:
+        yield from filter_sentences(draft)
+    rates = part_rates(draft) | document_rates(draft, ranked)
+    if draft.config.condition_compare and draft.prompt.question:
+        rates |= yield from compress_by_contrast(draft, rates)
+    yield from compress_iteratively(draft, rates)
+
+
+def choose_documents(draft: Draft) -> Program[list[int]]:
+    """4.1: the documents that the coarse budget holds, best first; none if they are pieces of a structure."""
+    if len(draft.context) < 2 or draft.prompt.context_rates:
+        return []
+    importance = yield from _ranker(draft).importance(draft)
+    filled = np.asarray([len(part.encoding) > 0 for part in draft.context])
+    order = np.argsort(-np.where(filled, importance, -np.inf), kind="stable").tolist()
+    costs = [part.cost for part in draft.context]
+    budgets = (shares(draft).demonstrations, ContextBudget.parse(draft.config.context_budget))
+    chosen = set(coarse_choice(costs, order, required(draft), budgets))
+    return [index for index in order if index in chosen]
+
+
+def _ranker(draft: Draft) -> Ranker:
+    if not draft.prompt.question:
+        return OwnSurprisal()
+    return draft.drafter.ranker or load_ranker(draft.config)
+
+
+def arranged(ranked: Sequence[int], order: Order) -> list[int]:
+    """4.3: documents, given best first, in the order of the output.
+
+    two_stage   the best at both ends, where models read best, the worst in the middle
+    """
+    if order == "two_stage":
+        return [*ranked[::2], *ranked[1::2][::-1]]
+    return list(ranked) if order == "sort" else sorted(ranked)
+
+
+def document_rates(draft: Draft, ranked: Sequence[int]) -> dict[int, float]:
+    """4.3: τ_k = clip(τ + δ·(1 − 2·I(k)/K), 0, 1), I(k) the rank of document k of K, by the part's identity.
+
+    τ is not the documents' common rate but the level at which their budget is used up, whatever is clipped.
+    """
+    parts = [draft.context[index] for index in ranked]
+    optional = np.asarray([part.cost - part.must_cost for part in parts], np.float64)
+    budget = shares(draft).demonstrations - sum(part.must_cost for part in parts)
+    tilt = draft.config.dynamic_context_compression_ratio * (1 - 2 * np.arange(len(parts)) / max(1, len(parts)))
+    low, high = -1.0 - tilt.max(initial=0), 1.0 - tilt.min(initial=0)
+    for _ in range(50):
+        level = (low + high) / 2
+        low, high = (level, high) if (_clip(level + tilt) * optional).sum() <= budget else (low, level)
+    rates = _clip(low + tilt) if optional.sum() > budget else np.ones(len(parts))
+    return {id(part): float(rate) for part, rate in zip(parts, rates, strict=True)}
+
+
+def _clip(rates: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return np.minimum(1.0, np.maximum(0.0, rates))
+
+
+def compress_by_contrast(draft: Draft, rates: Mapping[int, float]) -> Program[dict[int, float]]:
+    """4.2: keep each document's tokens of highest s(token | before) − s(token | question, before).
+
+    Returns the rates of what is left to do for the documents it has cut: 1, nothing.
+    """
+    parts = [draft.context[index] for index in draft.chosen]
+    parts = [part for part in parts if len(part.encoding) and rates[id(part)] < 1]
+    question = [*draft.ids(draft.prompt.question), *draft.ids(draft.prompt.separator)]
+    alone = [Score(Context(draft.head), part.ids.tolist()) for part in parts]
+    asked = [Score(Context(draft.head), part.ids.tolist(), question) for part in parts]
+    answers = yield [*alone, *asked]
+    for part, before, after in zip(parts, answers, answers[len(parts) :], strict=False):
+        part.surprisal = before - after
+        keep_range(part, (0, len(part.keep)), (rates[id(part)], 0.0), draft.config)
+    return {id(part): 1.0 for part in parts}

@@ -1,0 +1,39 @@
+"""From evidence to a keep mask in one step: every component keeps the best units that its share of the target holds.
+
+Methods that score all tokens before they choose end here. The context strings compete with one another; a string with a
+rate of its own keeps that share of itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from lingua.budget import at_rate, shares
+from lingua.draft import Draft, Part
+from lingua.select import choose
+
+
+def keep_best(draft: Draft) -> None:
+    """Set every part's keep mask from its tokens' evidence (`Part.surprisal`)."""
+    budget = shares(draft)
+    chosen = [draft.context[index] for index in draft.chosen]
+    _keep(draft, [draft.instruction], budget.instruction)
+    _keep(draft, [part for part in chosen if part.rate is None], budget.demonstrations)
+    _keep(draft, [draft.question], budget.question)
+    for part in chosen:
+        if part.rate is not None:
+            _keep(draft, [part], at_rate(part, part.rate))
+
+
+def _keep(draft: Draft, parts: Sequence[Part], budget: float) -> None:
+    """Keep the best units of all `parts` together that fit into `budget` target tokens."""
+    parts = [part for part in parts if not part.whole]
+    if not parts:
+        return
+    scores = np.concatenate([part.scores(draft.config) for part in parts])
+    costs, must = np.concatenate([part.costs for part in parts]), np.concatenate([part.must for part in parts])
+    kept = choose(scores, costs, must, budget)
+    for part, keep in zip(parts, np.split(kept, np.cumsum([len(part.keep) for part in parts])[:-1]), strict=True):
+        part.keep = keep

@@ -1,0 +1,1 @@
+"""What of a structured text may be compressed, and by how much: tags, JSON, chat messages, Markdown."""

@@ -1,0 +1,38 @@
+"""A finished output in a folder, made by the worker with a compressor without a model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from cluster.config import JobConfig
+from cluster.describe import facts
+from cluster.ledger import Ledger
+from cluster.messages import Assignment, ShardReport
+from cluster.prepare import open_plan
+from cluster.report import RunReport, Statistics
+from cluster.worker import Worker
+from tests.fakes import FakeCompressor
+
+
+def finished(folder: Path, texts: Iterable[str | None], only: int | None = None, **settings: Any) -> Ledger:
+    """Compress documents (None: a line that is no JSON) in shards of about 1 KiB; `only` so many shards."""
+    lines = ["{" if text is None else json.dumps({"id": f"doc-{n}", "text": text}) for n, text in enumerate(texts)]
+    (folder / "in.jsonl").write_text("\n".join(lines) + "\n")
+    config = JobConfig(
+        input=str(folder / "in.jsonl"),
+        output=str(folder / "out"),
+        **{"shard_size": 1024, "id_column": "id", **settings},
+    )
+    ledger = Ledger(config.output)
+    plan = open_plan(config, "d" * 64, ledger)
+    worker = Worker(config, replace(plan, shards=(), sources=()), lambda _: FakeCompressor())
+    for shard in plan.shards[:only]:
+        report = worker.attempt(Assignment(shard))
+        assert isinstance(report, ShardReport), report
+    total = Statistics.over(ledger.records())
+    ledger.write_stats(RunReport(len(plan.shards), total, total, 12.0).as_json(facts(config, plan)))
+    return ledger

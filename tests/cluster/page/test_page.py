@@ -1,0 +1,191 @@
+"""The report as a reader finds it: its figures, its structure, and nothing of a row that could act."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from cluster.errors import AbortRun
+from cluster.ledger import Ledger
+from cluster.page.gather import gather
+from cluster.page.render import Chart, duration, render
+from tests.cluster.page.corpus import finished
+from tests.fakes import REJECT
+
+VOID = {"meta", "link", "br", "img", "input", "hr", "rect"}
+DOCUMENTS = [f"document {number} says a few words that could be fewer" for number in range(60)]
+NASTY = [
+    "<script>alert('x')</script> and & some <b>bold</b> words",
+    "a quote \" onload=alert(1) and ' another </div></main> one",
+    "nul \0 bell \a and delete \x7f in the text",
+    "שלום עולם זה טקסט מימין לשמאל",
+    "turned \u202e around \u2066 again and again",
+    "{{ 7 * 7 }} {% raw %} of templates here",
+]
+
+
+class Reader(HTMLParser):
+    """Takes a page apart: elements with their attributes, text by element, and whether every tag is closed."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[tuple[tuple[str, ...], str]] = []
+        self._open: list[str] = []
+        self.feed(page)
+        self.close()
+        assert not self._open, f"never closed: {self._open}"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append((tuple(self._open), data))
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+    def within(self, tag: str) -> list[str]:
+        return [text for where, text in self.texts if tag in where]
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(text for where, text in self.texts if "style" not in where).split())
+
+
+def page_of(folder: Path, texts: list[str | None], **settings: object) -> Reader:
+    return Reader(render(gather(finished(folder, texts, **settings))))
+
+
+def test_it_shows_totals_cost_sources_and_rejects(tmp_path: Path) -> None:
+    texts: list[str | None] = [*DOCUMENTS, None, f"{REJECT} of this", "short"]
+    page = page_of(tmp_path, texts, price=("gpt-4o=2.50", "<b>mine</b>=1000"))
+    assert "Complete: all" in page.text
+    for expected in ("Tokens in 601", "Tokens out 301", "Rate (kept share) 0.501", "Rows 63", "Rows rejected 2"):
+        assert expected in page.text
+    assert "gpt-4o 2.50 0.001502 0.000752 0.000750" in page.text
+    assert "<b>mine</b> 1,000.00 0.60 0.30 0.30" in page.text
+    assert "asked_for 1 1.59%" in page.text
+    assert "invalid_json 1 1.59%" in page.text
+    assert re.search(r"in\.jsonl \d+ 63 2 601 301 0\.501", page.text)
+
+
+def test_an_unfinished_run_says_so_and_shows_what_there_is(tmp_path: Path) -> None:
+    page = Reader(render(gather(finished(tmp_path, [*DOCUMENTS], only=2))))
+    assert re.search(r"Not complete: 2 of \d+ shards are committed\.", page.text)
+
+
+def test_an_output_without_any_commit_is_a_page_too(tmp_path: Path) -> None:
+    page = Reader(render(gather(finished(tmp_path, [*DOCUMENTS], only=0))))
+    assert "Nothing is committed yet." in page.text
+    assert "No samples were gathered." in page.text
+
+
+def test_a_run_without_report_gathers_nothing_and_counts_all_the_same(tmp_path: Path) -> None:
+    ledger = finished(tmp_path, [*DOCUMENTS], report=False)
+    assert not (tmp_path / "out" / "_sketches").exists()
+    page = Reader(render(gather(ledger)))
+    assert "Rows 60" in page.text
+    assert "No distribution was gathered." in page.text
+
+
+def test_samples_stand_side_by_side_with_the_kept_words_marked(tmp_path: Path) -> None:
+    page = page_of(tmp_path, ["alpha beta gamma delta epsilon"])
+    assert page.within("mark")[1:] == ["alpha", "gamma", "epsilon"]
+    assert "alpha gamma epsilon" in page.within("div")
+    assert "Row 0 of" in page.text
+
+
+def test_nothing_of_a_row_becomes_part_of_the_page(tmp_path: Path) -> None:
+    page = page_of(tmp_path, [*NASTY], report_samples=20, shard_size=1 << 20)
+    assert page.all("script") == page.all("b") == page.all("img") == []
+    assert not any(name.startswith("on") for _, attributes in page.elements for name in attributes)
+    assert "<script>alert('x')</script>" in page.text
+    assert "{{ 7 * 7 }}" in page.text
+    assert "49" not in page.within("article")
+    whole = "".join(text for _, text in page.texts)
+    assert not set(whole) & {"\0", "\a", "\x7f", "\u202e", "\u2066"}
+    assert "␀" in whole
+    assert "⟨U+202E⟩" in whole
+
+
+def test_text_from_right_to_left_keeps_its_direction_to_itself(tmp_path: Path) -> None:
+    page = page_of(tmp_path, ["שלום עולם זה טקסט מימין לשמאל"])
+    words = [attributes for attributes in page.all("div") if attributes.get("class") == "words"]
+    assert len(words) == 2
+    assert all(attributes["dir"] == "auto" for attributes in words)
+
+
+def test_the_page_needs_no_network_and_no_script(tmp_path: Path) -> None:
+    page = page_of(tmp_path, [*DOCUMENTS])
+    assert page.all("link") == page.all("script") == page.all("img") == []
+    assert all((link["href"] or "").startswith("#") for link in page.all("a"))
+    policy = next(meta for meta in page.all("meta") if meta.get("http-equiv") == "Content-Security-Policy")
+    assert policy["content"] == "default-src 'none'; style-src 'unsafe-inline'"
+    assert not re.search(r"url\(|@import", "".join(page.within("style")))
+
+
+def test_keyboard_and_screen_reader_find_their_way(tmp_path: Path) -> None:
+    page = page_of(tmp_path, [*DOCUMENTS, None], price=("m=1",))
+    names = [name for name, _ in page.elements]
+    assert [names.count(landmark) for landmark in ("header", "nav", "main", "footer", "h1")] == [1] * 5
+    anchors = {attributes["id"] for _, attributes in page.elements if "id" in attributes}
+    assert {(link["href"] or "")[1:] for link in page.all("a")} <= anchors
+    assert {section["aria-labelledby"] for section in page.all("section")} <= anchors
+    assert all(header.get("scope") in ("col", "row") for header in page.all("th"))
+    assert len(page.all("caption")) == len(page.all("table"))
+    assert all(chart["role"] == "img" and chart["aria-label"] for chart in page.all("svg"))
+    assert page.all("html")[0]["lang"] == "en"
+    regions = [attributes for _, attributes in page.elements if attributes.get("role") == "region"]
+    assert regions
+    assert all(region["tabindex"] == "0" and region["aria-label"] for region in regions)
+
+
+def test_credentials_and_webhooks_are_not_shown(tmp_path: Path) -> None:
+    page = page_of(tmp_path, [*DOCUMENTS], webhook="https://example.org/secret-hook", storage_options={"key": "k-123456"})
+    assert "secret-hook" not in page.text
+    assert "k-123456" not in page.text
+
+
+def test_a_damaged_sketch_is_left_out(tmp_path: Path) -> None:
+    ledger = finished(tmp_path, [*DOCUMENTS])
+    files = sorted((tmp_path / "out" / "_sketches").iterdir())
+    files[0].write_text("{")
+    assert gather(ledger).merged.shards == len(files) - 1
+
+
+def test_sketches_of_beaten_attempts_are_cleaned_and_never_counted(tmp_path: Path) -> None:
+    ledger = finished(tmp_path, [*DOCUMENTS])
+    folder = tmp_path / "out" / "_sketches"
+    first = min(folder.iterdir())
+    stray = folder / first.name.replace(first.name.split(".")[1], "0" * 12)
+    stray.write_bytes(first.read_bytes())
+    assert sum(gather(ledger).merged.rates) == 60
+    ledger.clean()
+    assert not stray.exists()
+    assert first.exists()
+
+
+def test_a_folder_that_is_no_output_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(AbortRun, match=r"has no _plan\.json"):
+        gather(Ledger(str(tmp_path)))
+
+
+def test_bars_are_in_percent_of_the_tallest_and_never_vanish() -> None:
+    assert Chart([0, 1, 50, 1000]).heights == [0, 0.8, 5.0, 100.0]
+    assert Chart([]).heights == []
+
+
+def test_durations_fit_their_size() -> None:
+    assert [duration(seconds) for seconds in (4.25, 99, 750, 3 * 3600 + 300)] == ["4.2 s", "99.0 s", "12 min", "3 h 05 min"]

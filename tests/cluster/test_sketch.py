@@ -1,0 +1,127 @@
+"""What a shard's sketch keeps, and that it stays small."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from hashlib import sha256
+from itertools import count
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster.page.gather import Merged
+from cluster.rows import Row
+from cluster.sketch import BINS, CHARACTERS, EXTREMES, Sketch, Sketcher, bin_of
+from lingua.prompt import CompressedPrompt, Prompt
+from tests.fakes import FakeCompressor
+
+
+def outcome_of(prompt: Prompt) -> CompressedPrompt:
+    (outcome,) = FakeCompressor().compress([prompt])
+    assert isinstance(outcome, CompressedPrompt)
+    return outcome
+
+
+def sketched(texts: list[str], samples: int = 2, seconds: list[float] | None = None) -> Sketch:
+    """The sketch of documents; each took so many seconds."""
+    moments = iter([0.0]) if seconds is None else iter([sum(seconds[:n]) for n in range(len(seconds) + 1)])
+    sketcher = Sketcher(samples, "id", clock=lambda: next(moments, 0.0))
+    for number, text in enumerate(texts):
+        prompt = Prompt(context=(text,))
+        fingerprint = sha256(text.encode()).hexdigest()
+        sketcher.add(Row(number, {"text": text, "id": f"doc-{number}"}, {}), prompt, outcome_of(prompt), fingerprint)
+    return sketcher.sketch()
+
+
+def words(number: int) -> str:
+    return " ".join(f"word{index}" for index in range(number))
+
+
+def test_rates_are_counted_in_bins() -> None:
+    found = sketched([words(1), words(10), words(10), words(3)])
+    assert sum(found.rates) == 4
+    assert (found.rates[bin_of(0.5)], found.rates[bin_of(2 / 3)], found.rates[bin_of(1.0)]) == (2, 1, 1)
+
+
+@given(st.integers(0, BINS))
+def test_a_rate_on_an_edge_counts_above_it(edge: int) -> None:
+    assert bin_of(edge / BINS) == min(edge, BINS - 1)
+
+
+def test_the_slowest_rows_are_those_that_held_up_the_next() -> None:
+    found = sketched([words(4)] * 5, seconds=[0.5, 3.0, 0.1, 9.0, 1.0])
+    assert [(note.row, note.seconds) for note in found.slowest] == [(3, 9.0), (1, 3.0), (4, 1.0)]
+
+
+def test_the_time_of_a_rejected_row_is_not_charged_to_the_next() -> None:
+    moments = count(0.0, 5.0)
+    sketcher = Sketcher(0, clock=lambda: next(moments))
+    sketcher.skip()
+    prompt = Prompt(context=("one two three four",))
+    sketcher.add(Row(1, {}, {}), prompt, outcome_of(prompt), "f")
+    assert sketcher.sketch().slowest[0].seconds == 5.0
+
+
+def test_the_worst_rows_kept_most_and_were_not_passed_through() -> None:
+    found = sketched([words(1), words(3), words(10), words(5)])
+    assert [note.row for note in found.worst] == [1, 3, 2]
+    assert found.worst[0].id == "doc-1"
+
+
+def test_samples_are_the_rows_with_the_smallest_fingerprints_whatever_the_shards() -> None:
+    texts = [f"document {number} has several words" for number in range(40)]
+    best = sorted(texts, key=lambda text: sha256(text.encode()).hexdigest())[:3]
+    for cuts in ([40], [13, 27], [1, 20, 19]):
+        merged, position = Merged(), 0
+        for size in cuts:
+            merged.add("file", sketched(texts[position : position + size], samples=3))
+            position += size
+        assert [sample.pieces[0].text for _, sample in merged.samples[:3]] == best
+
+
+@pytest.mark.parametrize("text", ["nul \0 end", "<script>alert(1)</script> a b", "שלום עולם טוב מאד", "😀 a b 👩‍👩‍👧 d", "a\nb\tc d"])
+def test_a_sketch_comes_back_from_its_bytes(text: str) -> None:
+    found = sketched([text])
+    assert Sketch.from_bytes(found.to_bytes()) == found
+
+
+def test_what_is_no_sketch_is_refused() -> None:
+    for data in (b"", b"[]", b'{"rates": 3}', b'{"rates": [], "slowest": [{}], "worst": [], "samples": []}'):
+        with pytest.raises(ValueError, match="not a sketch"):
+            Sketch.from_bytes(data)
+
+
+def test_a_sketch_is_bounded_whatever_the_rows_are() -> None:
+    found = sketched([words(20_000) + str(number) for number in range(30)], samples=2)
+    assert len(found.to_bytes()) < 2 * 40 * CHARACTERS
+    assert (len(found.slowest), len(found.worst), len(found.samples)) == (EXTREMES, EXTREMES, 2)
+    for sample in found.samples:
+        piece = sample.pieces[0]
+        assert len(piece.text) == CHARACTERS
+        assert piece.more > 0
+        assert all(0 <= start < end <= CHARACTERS for start, end in piece.kept or ())
+
+
+def test_a_prompt_of_many_strings_shows_the_beginning_of_the_first() -> None:
+    sketcher = Sketcher(1)
+    prompt = Prompt("Answer.", tuple(f"{number} " + words(300) for number in range(30)), "Why?")
+    sketcher.add(Row(0, {}, {}), prompt, outcome_of(prompt), "f")
+    (sample,) = sketcher.sketch().samples
+    assert [piece.name for piece in sample.pieces[:2]] == ["instruction", "context 0"]
+    assert (len(sample.pieces), sample.more_pieces) == (12, 20)
+    assert sum(len(piece.text) for piece in sample.pieces) <= CHARACTERS
+
+
+def test_a_shortened_instruction_is_shown_without_claiming_what_stayed() -> None:
+    prompt = Prompt("Answer the question please.", ("one two three",), "")
+    outcome = replace(outcome_of(prompt), instruction="Answer question.")
+    sketcher = Sketcher(1)
+    sketcher.add(Row(0, {}, {}), prompt, outcome, "f")
+    assert [piece.kept for piece in sketcher.sketch().samples[0].pieces] == [None, ((0, 3), (8, 13))]
+
+
+def test_no_samples_means_no_text() -> None:
+    found = sketched([words(30)], samples=0)
+    assert found.samples == ()
+    assert b"word1" not in found.to_bytes()

@@ -1,0 +1,71 @@
+"""For the benchmark's tests: a tiny shape, and a stand-in for the public library that the real `peer_main` runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from transformers import LlamaConfig, XLMRobertaConfig
+
+STAND_IN = '''
+import torch
+
+
+class PromptCompressor:
+    """Keeps every second word; its "model" sees each word once. Fails on cue."""
+
+    def __init__(self, model, device_map, model_config, use_llmlingua2):
+        if not model:
+            raise ValueError("no model was given")
+        print("libraries print to standard output")
+        self.model = Doubler()
+        self.llmlingua2 = use_llmlingua2
+
+    def compress_prompt(self, context, instruction="", question="", rate=1.0):
+        words = " ".join([instruction, *context, question]).split()
+        if "please-fail" in words:
+            raise IndexError("failed on cue")
+        if "please-die" in words:
+            raise SystemExit(3)
+        self.model(torch.zeros(1, len(words), dtype=torch.long))
+        kept = words[::2] if rate < 1 else words
+        return {"compressed_prompt": " ".join(kept), "origin_tokens": len(words), "compressed_tokens": len(kept)}
+
+
+class Doubler(torch.nn.Module):
+    def forward(self, input_ids):
+        return input_ids * 2
+'''
+
+
+def stand_in(folder: Path) -> Path:
+    """A folder of packages with a `llmlingua` that needs no model."""
+    package = folder / "llmlingua"
+    package.mkdir()
+    (package / "__init__.py").write_text(STAND_IN, encoding="utf-8")
+    return folder
+
+
+def tiny_shape() -> LlamaConfig:
+    """A language model that computes in microseconds."""
+    return LlamaConfig(
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        intermediate_size=32,
+        vocab_size=600,
+        max_position_embeddings=512,
+    )
+
+
+def tiny_encoder() -> XLMRobertaConfig:
+    """A token classifier that computes in milliseconds, with the windows of the published ones."""
+    return XLMRobertaConfig(
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        vocab_size=700,
+        max_position_embeddings=514,
+        type_vocab_size=1,
+    )

@@ -1,0 +1,104 @@
+"""The prompts that are measured: of the asked size, the same for the same seed, or read from a file."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from jobs.benchmarking.corpus import document, paragraphs, problem
+from jobs.benchmarking.mixes import DEMONSTRATIONS, MIXES, Mix, MixSize, make_mix, read_mix
+from lingua.errors import ConfigError
+
+
+def words(text: str) -> int:
+    return len(text.split())
+
+
+def sizes(mix: Mix) -> list[int]:
+    return [words(prompt.text) for prompt in mix.prompts]
+
+
+@pytest.mark.parametrize("name", sorted(MIXES))
+def test_equal_seeds_make_equal_prompts_and_other_seeds_others(name: str) -> None:
+    one, same, other = (make_mix(MixSize(name, 400), 3, seed, words) for seed in (1, 1, 2))
+    assert one == same
+    assert one.digest == same.digest != other.digest
+
+
+@pytest.mark.parametrize("name", sorted(MIXES))
+def test_a_mix_has_as_many_rows_as_asked(name: str) -> None:
+    assert len(make_mix(MixSize(name, 100), 9, 0, words).prompts) == 9
+
+
+@pytest.mark.parametrize(("name", "tokens"), [("short", 170), ("fewshot", 2_700), ("bank", 2_700), ("long", 6_000)])
+def test_prompts_are_about_as_long_as_asked(name: str, tokens: int) -> None:
+    found = sizes(make_mix(MixSize(name, tokens), 6, 0, words))
+    assert all(0.6 * tokens < size < 1.5 * tokens for size in found)
+
+
+def test_long_documents_spread_from_5000_to_30000_tokens() -> None:
+    found = sorted(sizes(make_mix(MixSize("long"), 4, 0, words)))
+    assert found[0] < 7_000
+    assert found[-1] > 24_000
+
+
+def test_a_bank_shares_its_demonstrations_and_varies_the_question() -> None:
+    prompts = make_mix(MixSize("bank"), 5, 0, words).prompts
+    assert len({prompt.context for prompt in prompts}) == 1
+    assert len({prompt.question for prompt in prompts}) == 5
+    assert len(prompts[0].context) == DEMONSTRATIONS
+
+
+def test_fewshot_rows_have_demonstrations_of_their_own() -> None:
+    assert len({prompt.context for prompt in make_mix(MixSize("fewshot"), 5, 0, words).prompts}) == 5
+
+
+def test_the_corpus_is_prose_without_repeats() -> None:
+    found = paragraphs()
+    assert len(found) > 300
+    assert len(set(found)) == len(found)
+
+
+def test_documents_end_at_a_word() -> None:
+    text = document(500, random.Random(1))
+    assert 400 < len(text) <= 500
+    assert text == text.rstrip()
+
+
+def test_worked_problems_come_out_right() -> None:
+    text = problem(1_200, random.Random(4))
+    steps = next(line for line in text.splitlines() if " = " in line)
+    assert text.endswith(f"The answer is {steps.rsplit(' = ', 1)[1].rstrip('.')}.")
+
+
+def test_rows_of_a_file_are_read_in_order_up_to_the_limit(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    rows = [{"instruction": "i", "context": ["a", "b"], "question": str(n), "answers": []} for n in range(5)]
+    file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    mix = read_mix(file, 3)
+    assert mix.name == "rows"
+    assert [prompt.question for prompt in mix.prompts] == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize(
+    "line", ["{", "[]", '{"question": "no context"}', '{"context": 3}', '{"context": ["\\ud800"]}']
+)
+def test_a_bad_row_is_named_by_file_and_line(tmp_path: Path, line: str) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"context": "fine"}\n' + line + "\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"rows\.jsonl, line 2"):
+        read_mix(file, 10)
+
+
+def test_an_empty_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").touch()
+    with pytest.raises(ConfigError, match="no rows"):
+        read_mix(tmp_path / "rows.jsonl", 10)
+
+
+def test_real_data_can_be_measured(shared_data: Path) -> None:
+    mix = read_mix(shared_data / "gsm8k" / "unified.jsonl", 2)
+    assert len(mix.prompts[0].context) == 8

@@ -1,0 +1,122 @@
+"""The peer's driver: one process, JSON lines, clear errors; and the files it is given."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from jobs.benchmarking.peer import Peer, PeerError, PeerSettings, peer_options
+from jobs.benchmarking.peer_files import old_config, old_tokenizer, peer_copy
+from jobs.benchmarking.setup_peer import main as setup_peer
+from jobs.benchmarking.setup_peer import requirements
+from lingua.prompt import Prompt
+from tests.jobs.benchmarks import stand_in
+
+
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return stand_in(tmp_path_factory.mktemp("packages"))
+
+
+@pytest.fixture(scope="module")
+def peer(packages: Path) -> Iterator[Peer]:
+    with Peer(PeerSettings("some-model", threads=1), Path(sys.executable), packages) as running:
+        yield running
+
+
+def test_the_answer_holds_text_tokens_time_and_memory(peer: Peer) -> None:
+    answer = peer.compress(Prompt("Do it.", ["one two three four"], "Why?"), {"rate": 0.5})
+    assert answer.text == "Do one three Why?"
+    assert (answer.origin_tokens, answer.compressed_tokens, answer.model_tokens, answer.passes) == (7, 4, 7, 1)
+    assert answer.seconds >= answer.model_seconds > 0
+    assert answer.peak_bytes > 1_000_000
+
+
+def test_options_reach_the_library(peer: Peer) -> None:
+    assert peer.compress(Prompt(context=["one two three"]), {"rate": 1.0}).text == "one two three"
+
+
+def test_text_of_every_script_survives_the_pipe(peer: Peer) -> None:
+    text = "naïve 🙂 漢字 \u2028 عربى"
+    assert peer.compress(Prompt(context=[text]), {"rate": 1.0}).text == " ".join(text.split())
+
+
+def test_a_failing_prompt_is_an_error_and_the_peer_lives_on(peer: Peer) -> None:
+    with pytest.raises(PeerError, match="IndexError: failed on cue"):
+        peer.compress(Prompt(context=["please-fail"]))
+    assert peer.compress(Prompt(context=["go on"]), {"rate": 1.0}).text == "go on"
+
+
+def test_versions_are_those_of_the_peers_own_environment(peer: Peer) -> None:
+    assert peer.versions["python"] == sys.version.split()[0]
+    assert peer.versions["llmlingua"] == "unknown"  # the stand-in carries no version
+
+
+def test_a_peer_that_cannot_start_says_why(packages: Path) -> None:
+    with pytest.raises(PeerError, match="no model was given"):
+        Peer(PeerSettings(""), Path(sys.executable), packages)
+
+
+def test_a_missing_interpreter_is_named(tmp_path: Path) -> None:
+    with pytest.raises(PeerError, match="no-python"):
+        Peer(PeerSettings("some-model"), tmp_path / "no-python")
+
+
+def test_a_peer_that_dies_is_noticed(packages: Path) -> None:
+    with Peer(PeerSettings("some-model"), Path(sys.executable), packages) as dying:
+        with pytest.raises(PeerError, match="died"):
+            dying.compress(Prompt(context=["please-die"]))
+        with pytest.raises(PeerError, match="died"):
+            dying.compress(Prompt(context=["still there?"]))
+
+
+def test_an_old_configuration_has_its_rope_at_the_top_level() -> None:
+    new = {"model_type": "llama", "dtype": "bfloat16", "rope_parameters": {"rope_type": "default", "rope_theta": 1e5}}
+    assert old_config(new) == {"model_type": "llama", "torch_dtype": "bfloat16", "rope_theta": 1e5}
+
+
+def test_a_scaled_rope_keeps_its_scaling() -> None:
+    rope = {"rope_type": "llama3", "rope_theta": 5e5, "factor": 32.0}
+    assert old_config({"rope_parameters": rope})["rope_scaling"] == {"rope_type": "llama3", "factor": 32.0}
+
+
+def test_an_old_tokenizer_is_the_generic_fast_one() -> None:
+    new = {"tokenizer_class": "TokenizersBackend", "backend": "tokenizers", "bos_token": "<s>"}
+    assert old_tokenizer(new) == {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>"}
+
+
+def test_the_copy_links_weights_and_leaves_the_original_alone(tmp_path: Path) -> None:
+    original = tmp_path / "original"
+    original.mkdir()
+    (original / "model.safetensors").write_bytes(b"weights")
+    (original / "config.json").write_text('{"dtype": "float32"}')
+    (original / "tokenizer_config.json").write_text("{}")
+    copy = peer_copy(original, tmp_path / "copy")
+    assert (copy / "model.safetensors").is_symlink()
+    assert (copy / "model.safetensors").read_bytes() == b"weights"
+    assert json.loads((copy / "config.json").read_text()) == {"torch_dtype": "float32"}
+    assert json.loads((original / "config.json").read_text()) == {"dtype": "float32"}
+
+
+def test_the_peer_is_asked_as_its_own_documentation_asks() -> None:
+    assert peer_options("llmlingua", 0.3) == {"rate": 0.3}
+    assert (peer_options("longllmlingua", 0.3) or {})["rank_method"] == "longllmlingua"
+    assert peer_options("rarity", 0.3) is None
+
+
+def test_every_requirement_of_the_peer_is_pinned_and_torch_comes_first() -> None:
+    lines = requirements()
+    assert lines[0].startswith("torch==")
+    assert "llmlingua==0.2.2" in lines
+    assert all("==" in line for line in lines)
+
+
+def test_setting_up_with_a_missing_interpreter_fails_clearly(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert setup_peer(["--python", str(tmp_path / "no-python"), "--environment", str(tmp_path / "environment")]) == 1
+    assert "no-python" in capsys.readouterr().err
