@@ -53,7 +53,7 @@ class Holder:
         try:
             content = json.loads(data)
             return cls(**{name: content[name] for name in cls.__slots__})
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise LeaseError("the lease file is damaged; if nobody works on the output, delete it") from None
 
 

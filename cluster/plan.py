@@ -113,7 +113,7 @@ class Plan:
             if content.pop("digest") != _digest(content):
                 raise ValueError("it is not what was written")
             return cls._from_json(content)
-        except (ValueError, KeyError, TypeError, IndexError) as error:
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
             raise PlanConflict(f"{where} is damaged ({type(error).__name__}: {error}); use another output") from None
 
     @classmethod

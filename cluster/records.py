@@ -54,5 +54,5 @@ class Record(Counts):
         try:
             content = json.loads(data)
             return cls(**{**content, "shard": Shard.from_json(content["shard"])})
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ValueError(f"not a commit record ({type(error).__name__}: {error})") from None

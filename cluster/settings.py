@@ -76,7 +76,7 @@ def from_file(path: str) -> dict[str, Any]:
     """Settings from a YAML file."""
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise ConfigError(f"--config {path}: {' '.join(str(error).split())}") from None
     if content is None:
         return {}
@@ -106,7 +106,7 @@ def _from_text(value: str, field: FieldInfo) -> Any:
         return value
     try:
         return json.loads(value) if value.lstrip().startswith(("[", "{")) else value
-    except json.JSONDecodeError:
+    except (json.JSONDecodeError, RecursionError):
         return value
 
 

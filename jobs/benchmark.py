@@ -40,6 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(settings: Settings) -> None:
     """Measure everything, print the table, write the report."""
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
     subject = load_subject(settings.model, (settings.device, settings.dtype), settings.method, settings.seed)
     tokenizer = SourceTokenizer(subject.tokenizer)
     mixes = _mixes(settings, tokenizer)

@@ -4,6 +4,7 @@ from lingua.compressor import Compressor
 from lingua.config import CompressionConfig
 from lingua.errors import ConfigError, LinguaError, ModelError, PromptError
 from lingua.prompt import CompressedPrompt, Outcome, Prompt, Rejected, Span
+from lingua.recover import recover
 
 __all__ = [
     "CompressedPrompt",
@@ -17,4 +18,5 @@ __all__ = [
     "PromptError",
     "Rejected",
     "Span",
+    "recover",
 ]

@@ -102,15 +102,15 @@ class _Margin:
 
     def settle(self) -> bool:
         """Find a longest prefix within the target, then fill the rest; False if even nothing optional is too much."""
-        fits, over = -1, len(self.cost) + 1
-        total = np.concatenate([[0], np.cumsum(self.cost)])
+        seen: dict[int, int] = {}
         for attempt in range(_TRIES):
             self._apply(self.kept)
-            fits, over = (fits, self.kept) if self.slack < 0 else (self.kept, over)
+            seen[self.kept] = self.count
+            fits = max((kept for kept, count in seen.items() if count <= self.draft.target_tokens), default=-1)
+            over = min((kept for kept in seen if kept > fits), default=len(self.cost) + 1)
             if self._enough() or over - fits <= 1:
                 break
-            straight = int(np.searchsorted(total, total[self.kept] + self.slack, side="right")) - 1
-            guess = straight if attempt % 3 < 2 else (fits + over) // 2
+            guess = (fits + over) // 2 if attempt % 3 == 2 else self._guess(seen)
             self.kept = min(max(guess, fits + 1), over - 1)
         if self.kept != fits:
             self._apply(max(0, fits))
@@ -118,6 +118,14 @@ class _Margin:
             return False
         self._fill()
         return True
+
+    def _guess(self, seen: dict[int, int]) -> int:
+        """The prefix that should meet the target, if counts grow with costs as between the two last ones seen."""
+        total = np.concatenate([[0], np.cumsum(self.cost)])
+        before, count = list(seen.items())[-2] if len(seen) > 1 else (0, 0)
+        slope = (self.count - count) / (int(total[self.kept] - total[before]) or 1)
+        wanted = total[self.kept] + self.slack / (slope if slope > 0 else 1)
+        return int(np.searchsorted(total, wanted, side="right")) - 1
 
     @property
     def slack(self) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -133,7 +134,7 @@ def algorithm_2(
 def _segments(length: int, size: int) -> list[tuple[int, int]]:
     number = -(-length // size)
     edges = [math.ceil(length * step / number) for step in range(number + 1)] if number else []
-    return list(zip(edges, edges[1:], strict=False))
+    return list(pairwise(edges))
 
 
 def _separators(parts: tuple[list[int], list[list[int]], list[int]]) -> int:

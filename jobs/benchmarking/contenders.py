@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -24,6 +25,7 @@ from lingua.prompt import CompressedPrompt, Prompt
 class Run:
     """One pass over some prompts.
 
+    cpu_seconds    of all threads: what a busy machine does not lengthen
     kept_share     compressed tokens per original one
     model_tokens   tokens that went through the model
     stages         seconds by stage; ``host`` is all that is not another
@@ -32,6 +34,7 @@ class Run:
 
     prompts: int
     seconds: float
+    cpu_seconds: float
     kept_share: float
     model_tokens: int
     stages: dict[str, float]
@@ -70,6 +73,7 @@ class Ours:
         clock = Clock()
         scorer = MeasuredScorer(self.scorer, clock)
         forget_peak(self.subject.device)
+        worked = time.process_time()
         with clock.stage("all"):
             outcomes = self._compress(prompts, scorer, clock)
             synchronize(self.subject.device)
@@ -78,6 +82,7 @@ class Ours:
         return Run(
             prompts=len(prompts),
             seconds=clock.seconds["all"],
+            cpu_seconds=time.process_time() - worked,
             kept_share=kept,
             model_tokens=sum(batch.tokens for batch in scorer.batches),
             stages=_stages(clock.seconds),
@@ -118,6 +123,7 @@ class Theirs:
         return Run(
             prompts=len(prompts),
             seconds=seconds,
+            cpu_seconds=sum(answer.cpu_seconds for answer in answers),
             kept_share=sum(answer.compressed_tokens for answer in answers) / max(1, origin),
             model_tokens=sum(answer.model_tokens for answer in answers),
             stages={"model": model, "host": seconds - model},

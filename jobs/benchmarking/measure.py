@@ -40,6 +40,10 @@ class Rounds:
         """Original tokens per second, by round."""
         return [self.origin(run) / run.seconds for run in self.runs[name]]
 
+    def cpu_speeds(self, name: str) -> list[float]:
+        """Original tokens per second of CPU time, by round."""
+        return [self.origin(run) / run.cpu_seconds for run in self.runs[name]]
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:

@@ -48,6 +48,7 @@ class PeerAnswer:
     origin_tokens: int
     compressed_tokens: int
     seconds: float
+    cpu_seconds: float
     model_seconds: float
     model_tokens: int
     passes: int

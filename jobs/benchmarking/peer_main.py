@@ -57,7 +57,7 @@ class Peer:
         """One prompt → its answer; whatever the library raises is the answer's `error`."""
         self.tokens, self.passes, self.seconds = 0, 0, 0.0
         reset_peak()
-        started = self._now()
+        started, worked = self._now(), time.process_time()
         try:
             found = self._call(prompt)
         except Exception as error:  # whatever the library raises is a result here
@@ -67,6 +67,7 @@ class Peer:
             "origin_tokens": found["origin_tokens"],
             "compressed_tokens": found["compressed_tokens"],
             "seconds": self._now() - started,
+            "cpu_seconds": time.process_time() - worked,
             "model_seconds": self.seconds,
             "model_tokens": self.tokens,
             "passes": self.passes,

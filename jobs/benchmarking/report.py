@@ -6,7 +6,7 @@ import datetime
 import importlib.metadata
 import platform
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -87,7 +87,8 @@ def _mix(rounds: Rounds, ours: Ours) -> dict[str, Any]:
         "digest": rounds.mix.digest,
         "contenders": contenders,
         "failed": rounds.failed,
-        "times_as_fast": {name: spread(_ratios(rounds, ours.name, name)) for name in contenders if name != ours.name},
+        "times_as_fast": _times_as_fast(rounds, ours.name, rounds.speeds),
+        "times_as_fast_by_cpu_time": _times_as_fast(rounds, ours.name, rounds.cpu_speeds),
         "hardware": _hardware(rounds, ours),
     }
 
@@ -100,6 +101,7 @@ def _contender(rounds: Rounds, name: str) -> dict[str, Any]:
         "prompts": runs[0].prompts,
         "rejected": runs[0].rejected,
         "tokens_per_second": spread(rounds.speeds(name)),
+        "tokens_per_cpu_second": spread(rounds.cpu_speeds(name)),
         "kept_share": runs[0].kept_share,
         "model_tokens_per_token": runs[0].model_tokens / rounds.origin(runs[0]),
         "time_share": stages,
@@ -107,10 +109,11 @@ def _contender(rounds: Rounds, name: str) -> dict[str, Any]:
     }
 
 
-def _ratios(rounds: Rounds, fast: str, slow: str) -> list[float]:
-    if fast not in rounds.runs:
-        return []
-    return [ours / theirs for ours, theirs in zip(rounds.speeds(fast), rounds.speeds(slow), strict=True)]
+def _times_as_fast(rounds: Rounds, ours: str, speeds: Callable[[str], list[float]]) -> dict[str, dict[str, float]]:
+    """Our speed over everyone else's, round by round."""
+    others = [name for name in rounds.runs if name != ours and ours in rounds.runs]
+    ratios = {name: zip(speeds(ours), speeds(name), strict=True) for name in others}
+    return {name: spread([fast / slow for fast, slow in pairs]) for name, pairs in ratios.items()}
 
 
 def _hardware(rounds: Rounds, ours: Ours) -> dict[str, Any]:

@@ -46,6 +46,7 @@ class Settings:
     slow_rows: int | None
     rounds: int
     batch_tokens: int | None
+    threads: int | None
     seed: int
     peer_python: Path
     peer_path: Path | None
@@ -62,7 +63,7 @@ def parse(argv: Sequence[str] | None = None) -> Settings:
     flags["mixes"] = tuple(size if tokens is None else MixSize(size.name, tokens) for size in sizes)
     if not 0 < flags["rate"] <= 1:
         raise ConfigError(f"--rate {flags['rate']} is not a share between 0 and 1")
-    for name in ("rows", "slow_rows", "rounds", "batch_tokens"):
+    for name in ("rows", "slow_rows", "rounds", "batch_tokens", "threads"):
         if flags[name] is not None and flags[name] < 1:
             raise ConfigError(f"--{name.replace('_', '-')} {flags[name]} must be at least 1")
     return Settings(**flags)
@@ -93,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, …")
     how.add_argument("--dtype", default="float32", help="float32 (default), bfloat16, float16 or auto; also the peer's")
     how.add_argument("--batch-tokens", type=int, help="tokens per batch (default: the engine's choice)")
+    how.add_argument("--threads", type=int, help="of CPU work, everyone's (default: one per core)")
     how.add_argument("--rounds", type=int, help="alternating repetitions (full: 3, small: 1)")
     rest = parser.add_argument_group("peer and report")
     python = Path(".venv-reference/bin/python")

@@ -8,12 +8,15 @@ _COLUMNS = (
     "who",
     "original tokens/s",
     "we are × as fast",
+    "× by CPU time",
     "model tokens per token",
     "kept",
     "time: model / tokenize / host",
     "peak GB",
     "prompts",
 )
+
+_RATIOS = ("times_as_fast", "times_as_fast_by_cpu_time")
 
 
 def markdown(report: dict[str, Any]) -> str:
@@ -44,7 +47,7 @@ def _heading(report: dict[str, Any]) -> list[str]:
 def _mix(mix: dict[str, Any], peer: dict[str, str]) -> list[str]:
     size = f"{mix['prompts']} prompts, {mix['tokens']:,} tokens (median {mix['tokens_per_prompt']['median']:,.0f})"
     lines = [f"## {mix['name']}: {size}, digest {mix['digest']}", "", *_table_head()]
-    lines += [_row(name, found, mix["times_as_fast"].get(name)) for name, found in mix["contenders"].items()]
+    lines += [_row(name, found, [mix[key].get(name) for key in _RATIOS]) for name, found in mix["contenders"].items()]
     lines += [_line(name, f"failed: {why}") for name, why in mix["failed"].items()]
     if "missing" in peer:
         lines.append(_line("llmlingua", "not measured"))
@@ -59,13 +62,13 @@ def _line(name: str, text: str) -> str:
     return f"| {name} | {text.replace('|', '/')} |{' |' * (len(_COLUMNS) - 2)}"
 
 
-def _row(name: str, found: dict[str, Any], ratio: dict[str, float] | None) -> str:
+def _row(name: str, found: dict[str, Any], ratios: list[dict[str, float] | None]) -> str:
     share = found["time_share"]
     stages = " / ".join(f"{share[stage]:.0%}" if stage in share else "–" for stage in ("model", "tokenize", "host"))
     cells = [
         name,
         _spread(found["tokens_per_second"], ",.0f"),
-        _spread(ratio, ".2f") if ratio else "1",
+        *(_spread(ratio, ".2f") if ratio else "1" for ratio in ratios),
         f"{found['model_tokens_per_token']:.2f}",
         f"{found['kept_share']:.1%}",
         stages,

@@ -1,13 +1,16 @@
 """How relevant documents are to a question, by an encoder: sentence embeddings or a cross-encoder.
 
-Follows sentence-transformers' models in their plain form: mean pooling over the last hidden states and cosine
-similarity, or one relevance logit per pair. Documents beyond the window are read in windows; the best one counts.
+Follows sentence-transformers' models in their plain form: mean pooling over the last hidden states, or the first one if
+the model's own settings say so, and cosine similarity; or one relevance logit per pair. Prefixes that some models want
+before questions are left out. Documents beyond the window are read in windows; the best one counts.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,10 +19,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import BatchEncoding
+from transformers.utils.hub import cached_file
 
 from lingua.memory import Memory
 from lingua.models.load import Loader
-from lingua.models.source import resolve
+from lingua.models.source import ModelSource, resolve
 
 Relevance = npt.NDArray[np.float32]
 EMBEDDER = "all-minilm-l6-v2"
@@ -30,8 +34,9 @@ _KEYS = ("input_ids", "attention_mask", "token_type_ids")
 
 def embedder(model: str | None = None, device: str = "auto", trust_remote_code: bool = False) -> Embedder:
     """An embedding model by name; the one that a package carries if no name is given. Raises ModelError."""
-    loader = Loader(resolve(model or EMBEDDER), device, "float32", trust_remote_code)
-    return Embedder(loader.base(), loader.tokenizer())
+    source = resolve(model or EMBEDDER)
+    loader = Loader(source, device, "float32", trust_remote_code)
+    return Embedder(loader.base(), loader.tokenizer(), _pools_first(source))
 
 
 def cross_encoder(model: str | None, device: str = "auto", trust_remote_code: bool = False) -> CrossEncoder:
@@ -42,10 +47,14 @@ def cross_encoder(model: str | None, device: str = "auto", trust_remote_code: bo
 
 @dataclass(slots=True, eq=False)
 class Embedder:
-    """Cosine similarity of question and documents. A document's embedding is computed once for all questions."""
+    """Cosine similarity of question and documents. A document's embedding is computed once for all questions.
+
+    first   whether the first token's hidden state is the text's, instead of the mean of all
+    """
 
     model: Any
     tokenizer: Any
+    first: bool = False
     memory: Memory = field(default_factory=Memory)
 
     def __call__(self, question: str, documents: Sequence[str]) -> Relevance:
@@ -55,7 +64,7 @@ class Embedder:
 
     def embed(self, texts: Sequence[str]) -> list[Relevance]:
         """Unit vectors of each text's windows: one array [windows, size] per text."""
-        known = {text: vectors for text in set(texts) if (vectors := self.memory.get(text)) is not None}
+        known = {text: found for text in set(texts) if (found := self.memory.get(text)) is not None}
         new = [text for text in dict.fromkeys(texts) if text not in known]
         if new:
             limit = _window(self.model, self.tokenizer)
@@ -70,7 +79,8 @@ class Embedder:
         batch = batch.to(self.model.device)
         hidden: Tensor = self.model(**batch).last_hidden_state
         mask = batch["attention_mask"][..., None]
-        return F.normalize((hidden * mask).sum(1) / mask.sum(1).clamp(min=1), dim=-1)
+        pooled = hidden[:, 0] if self.first else (hidden * mask).sum(1) / mask.sum(1).clamp(min=1)
+        return F.normalize(pooled, dim=-1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,6 +109,19 @@ class CrossEncoder:
         """The beginning of a question that would leave its documents no room."""
         offsets = self.tokenizer(question, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
         return question[: offsets[limit - 1][1]] if len(offsets) > limit else question
+
+
+def _pools_first(source: ModelSource) -> bool:
+    """What the settings of a sentence-transformers model say about pooling; the mean if there are none."""
+    file = cached_file(
+        source.location,
+        "1_Pooling/config.json",
+        revision=source.revision,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
+    settings = json.loads(Path(file).read_text()) if file else {}
+    return bool(settings.get("pooling_mode_cls_token")) or settings.get("pooling_mode") == "cls"
 
 
 def _window(model: Any, tokenizer: Any) -> int:

@@ -16,7 +16,7 @@ from lingua.structure.paths import Rules
 
 _TOKEN = re.compile(
     r'(?P<string>"[^"\\\x00-\x1f]*(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*)*")|(?P<mark>[{}\[\],:])'
-    r"|(?P<plain>-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?(?![\w.])|(?:true|false|null|NaN|-?Infinity)\b)"
+    r"|(?P<plain>-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?(?![\w.])|(?:true|false|null|NaN|-?Infinity)\b)"
 )
 _SPACE = re.compile(r"[ \t\n\r]*")
 _PAIRS = {"{": "}", "[": "]"}

@@ -20,7 +20,7 @@ _ANY = re.compile(r"</?llmlingua(?![\w-])")
 _OPENING = re.compile(r"<llmlingua\s*((?:,[^<>]*)?)>")
 _CLOSING = re.compile(r"</llmlingua\s*>")
 _ATTRIBUTE = re.compile(r"\s*(\w+)\s*=\s*(\S+)\s*")
-_NUMBER = re.compile(r"\d+(\.\d*)?|\.\d+")
+_NUMBER = re.compile(r"[0-9]+(\.[0-9]*)?|\.[0-9]+")
 _SWITCH = {"true": True, "false": False}
 
 

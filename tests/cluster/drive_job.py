@@ -15,6 +15,7 @@ from types import ModuleType
 
 from cluster.config import JobConfig
 from cluster.limits import Wish
+from cluster.metrics import NoMetrics
 from jobs.compress import main
 from lingua.prompt import Outcome, Prompt
 from tests.fakes import FakeCompressor
@@ -41,7 +42,9 @@ def in_process(make: Callable[[], Runner], wish: Wish) -> InProcessPool:
 def leave_ray_out() -> None:
     """Put a stand-in where the job looks for its pool."""
     stand_in = ModuleType("cluster.pool")
-    stand_in.__dict__.update(RayPool=in_process, session=lambda address: nullcontext())
+    stand_in.__dict__.update(
+        RayPool=in_process, RayMetrics=lambda run: NoMetrics(), session=lambda address: nullcontext()
+    )
     sys.modules["cluster.pool"] = stand_in
 
 

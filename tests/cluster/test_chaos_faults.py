@@ -18,7 +18,7 @@ import pytest
 from cluster.config import JobConfig
 from cluster.corpus import read_rows
 from cluster.driver import Driver, Terms
-from cluster.errors import AbortRun, LeaseError, PlanConflict, RetryShard, SourceChanged
+from cluster.errors import AbortRun, LeaseError, PlanConflict, RetryShard, SourceChanged, SourceUnusable
 from cluster.ledger import Ledger
 from cluster.local import replace_whole
 from cluster.messages import Assignment, Failure, ShardReport
@@ -33,7 +33,7 @@ from cluster.stopping import StopRequest
 from cluster.storage import Entry, Storage
 from cluster.verify import verify
 from cluster.worker import Worker
-from tests.cluster.jobs_for_tests import DIGEST, job, outcome_of, run, write_lines
+from tests.cluster.jobs_for_tests import DIGEST, job, outcome_of, write_lines
 from tests.fakes import REJECT, FakeCompressor
 from tests.pools import Clock, InProcessPool, Runner
 
@@ -202,9 +202,7 @@ def test_a_file_where_a_folder_is_needed_is_named(config: JobConfig, tmp_path: P
         drive(config)
 
 
-def test_a_temporary_file_that_is_swept_away_is_written_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_temporary_file_that_is_swept_away_is_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sync, swept = os.fsync, []
 
     def sweep(number: int) -> None:
@@ -441,3 +439,19 @@ def test_a_part_that_vanishes_while_a_finished_run_begins_is_no_endless_wait(con
 
 def test_a_changed_input_is_an_abort_and_not_a_retry() -> None:
     assert issubclass(SourceChanged, AbortRun)
+
+
+def test_two_parquet_columns_of_one_name_are_told_before_the_run(tmp_path: Path) -> None:
+    columns = [pa.array(["a"]), pa.array(["b"])]
+    pq.write_table(pa.Table.from_arrays(columns, ["text", "text"]), tmp_path / "rows.parquet")
+    with pytest.raises(SourceUnusable, match=r"rows\.parquet: two columns are called 'text'; rename one"):
+        open_plan(job(tmp_path / "rows.parquet", tmp_path / "out"), DIGEST, Ledger(str(tmp_path / "out")))
+
+
+def test_a_row_with_a_result_columns_name_is_rejected_where_objects_pass_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cluster.prepare.SAMPLED_BYTES", 1)  # the sample does not show it
+    rows = write_lines(tmp_path / "rows.jsonl", [{"text": "a b c"}, {"text": "d e f", "rate": 1}])
+    run(job(rows, tmp_path / "out", output_format="jsonl"))
+    assert [(row["row"], row["reason"]) for row in rejects(tmp_path / "out")] == [(1, "name_collision")]

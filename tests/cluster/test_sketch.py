@@ -80,7 +80,9 @@ def test_samples_are_the_rows_with_the_smallest_fingerprints_whatever_the_shards
         assert [sample.pieces[0].text for _, sample in merged.samples[:3]] == best
 
 
-@pytest.mark.parametrize("text", ["nul \0 end", "<script>alert(1)</script> a b", "שלום עולם טוב מאד", "😀 a b 👩‍👩‍👧 d", "a\nb\tc d"])
+@pytest.mark.parametrize(
+    "text", ["nul \0 end", "<script>alert(1)</script> a b", "שלום עולם טוב מאד", "😀 a b 👩‍👩‍👧 d", "a\nb\tc d"]
+)
 def test_a_sketch_comes_back_from_its_bytes(text: str) -> None:
     found = sketched([text])
     assert Sketch.from_bytes(found.to_bytes()) == found

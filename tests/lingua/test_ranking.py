@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,19 @@ def test_embeddings_are_mean_pooled_unit_vectors_and_padding_changes_nothing(enc
             hidden = alone.model(**alone.tokenizer(document, return_tensors="pt")).last_hidden_state[0]
         expected = (hidden.mean(0) / hidden.mean(0).norm()).numpy()
         assert windows == pytest.approx(expected[None], abs=1e-5)
+
+
+def test_pooling_is_what_the_model_was_trained_with(encoder: Path, tmp_path: Path) -> None:
+    from lingua.models.relevance import embedder
+
+    folder = tmp_path / "first"
+    shutil.copytree(encoder, folder)
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": true}')
+    ranker = embedder(str(folder))
+    with torch.inference_mode():
+        first = ranker.model(**ranker.tokenizer("the river", return_tensors="pt")).last_hidden_state[0, 0]
+    assert ranker.embed(["the river"])[0][0] == pytest.approx((first / first.norm()).numpy(), abs=1e-5)
 
 
 def test_the_same_text_is_the_nearest_and_is_embedded_once(encoder: Path) -> None:

@@ -45,7 +45,10 @@ def test_single_words_and_marks_are_left_alone() -> None:
 
 
 def test_scripts_without_spaces_are_matched_by_character() -> None:
-    assert recover("東京都の知事は小池百合子氏です", "東京都知事小池氏", "答えは知事小池氏。") == "答えは知事は小池百合子氏。"
+    assert (
+        recover("東京都の知事は小池百合子氏です", "東京都知事小池氏", "答えは知事小池氏。")
+        == "答えは知事は小池百合子氏。"
+    )
 
 
 @given(st.sampled_from(NASTY), st.sampled_from(NASTY), st.sampled_from(NASTY))

@@ -44,17 +44,18 @@ PYTHON = ROOT / ".venv-reference" / "bin" / "python"
 NAMES = {"xlm-roberta": "xlm-roberta-large", "bert": "bert-base-multilingual-cased"}
 """The peer tells an architecture by its name in the model's path."""
 RATES = (0.2, 0.5, 0.8)
-MARGIN = 6
-"""Words at the end of the budget that are taken for their length, not their rank."""
 NEAR = 1e-5
 """Two versions of torch and transformers compute probabilities that differ by less."""
 BREAKS = "Area 15.5 acres and it grows " * 40 + "."
+ENDLESS = "a " * 600
 DIGITS = "In 1898 the town of Warsaw had 638,000 people and room 12x was built for 1,400 of them in 1903 ." * 4
 
 pytestmark = [
     pytest.mark.reference,
     pytest.mark.skipif(not PYTHON.exists(), reason="the peer's environment is not here (make test-reference)"),
 ]
+only_bert = pytest.mark.parametrize("case", ["bert"], indirect=True)
+"""Of the bare ▁ that XLM-RoBERTa puts before spaced punctuation, the peer makes words."""
 Floats = npt.NDArray[np.float64]
 
 
@@ -103,7 +104,7 @@ class Case:
 
     def patched(self, **settings: Any) -> Compressor:
         """The same with the peer's special tokens."""
-        with mock.patch("lingua.models.encoder.special_tokens", lambda tokenizer: self.specials):
+        with mock.patch("lingua.models.encoder.special_tokens", return_value=self.specials):
             return self.compressor(**settings)
 
     def classified(self, name: str) -> Part:
@@ -136,11 +137,11 @@ def case(request: pytest.FixtureRequest, shared_data: Path, tmp_path_factory: py
 
 
 def make_texts(paragraphs: list[str]) -> dict[str, str]:
-    """Prose of plain sentences, several windows long; the same with white space around punctuation; two odd ones."""
+    """Prose of plain sentences, several windows long; the same with white space around punctuation; three odd ones."""
     sentences = [one for text in paragraphs for one in re.findall(r"[A-Z][A-Za-z ,]{30,}\.(?= |$)", text)]
     prose = " ".join(sentences[:45])
     spaced = " ".join(re.findall(r"\w+|[^\w\s]", prose))
-    return {"prose": prose, "spaced": spaced, "breaks": BREAKS, "digits": DIGITS}
+    return {"prose": prose, "spaced": spaced, "breaks": BREAKS, "digits": DIGITS, "endless": ENDLESS}
 
 
 def call(text: str, name: str, rate: float) -> dict[str, Any]:
@@ -206,10 +207,9 @@ def test_the_peers_budgets_and_words_on_these_probabilities_keep_the_peers_words
     assert_same_choice(values, peer, rate)
 
 
+@only_bert
 @pytest.mark.parametrize("rate", RATES)
 def test_with_white_space_around_punctuation_the_words_are_the_same_too(case: Case, rate: float) -> None:
-    if case.folder.parent.name.startswith("xlm"):
-        pytest.skip("the peer makes words of the bare ▁ that XLM-RoBERTa puts before spaced punctuation")
     part, peer = case.classified("spaced"), case.answers["spaced", rate]
     edges = pairwise(part.bounds.tolist())
     assert [part.text[start:end].strip() for start, end in edges] == peer.words
@@ -232,12 +232,11 @@ def test_a_word_of_ours_is_one_or_more_whole_words_of_the_peers(case: Case) -> N
     assert spelled <= set(",.")
 
 
+@only_bert
 @pytest.mark.parametrize("rate", RATES)
 def test_a_word_that_only_one_side_keeps_lies_between_its_windows_threshold_and_the_prompts(
     case: Case, rate: float
 ) -> None:
-    if case.folder.parent.name.startswith("xlm"):
-        pytest.skip("its words differ; see above")
     peer, compressor = case.answers["spaced", rate], case.patched(rate=rate, target_tokenizer="cl100k_base")
     prompt = Prompt(context=[case.texts["spaced"]])
     ((labels,),) = compressor.word_labels([prompt])  # type: ignore[misc]
@@ -247,7 +246,7 @@ def test_a_word_that_only_one_side_keeps_lies_between_its_windows_threshold_and_
     outside = np.maximum(0, values[differ] - np.maximum(limit[differ], cut))
     outside += np.maximum(0, np.minimum(limit[differ], cut) - values[differ])
     assert 0 < len(differ) < len(values) / 5
-    assert (outside > NEAR).sum() <= MARGIN
+    assert outside.max() < NEAR
 
 
 @pytest.mark.parametrize("rate", RATES)
@@ -261,7 +260,13 @@ def test_the_length_asked_for_is_met_where_the_peer_misses_it(case: Case, rate: 
     assert abs(peer - asked) > abs(len(encoding.encode(ours.text)) - asked)
 
 
-def test_the_peer_ends_a_window_inside_a_number_and_may_overfill_it(case: Case) -> None:
+def test_the_peer_overfills_a_window_without_a_full_stop(case: Case) -> None:
+    peer, ours = case.answers["endless", 0.5], windows(case.classified("endless"), 510, "en")
+    assert sum(map(len, peer.chunks[0])) == 511
+    assert next(iter(ours)) == (0, 510)
+
+
+def test_the_peer_ends_a_window_inside_a_number(case: Case) -> None:
     peer, part = case.answers["breaks", 0.5], case.classified("breaks")
     inside = np.cumsum([sum(map(len, chunk)) for chunk in peer.chunks])[:-1]
     ours = [begin for begin, _ in windows(part, 510, "en")][1:]

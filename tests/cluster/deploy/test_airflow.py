@@ -66,9 +66,9 @@ def dag(monkeypatch: pytest.MonkeyPatch) -> FakeDag:
     parents = "airflow", "airflow.providers", "airflow.providers.standard", "airflow.providers.standard.operators"
     for name in parents:
         monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
-    for name, members in {"airflow.sdk": {"DAG": FakeDag}, f"{parents[-1]}.bash": {"BashOperator": FakeBash}}.items():
+    for name, member, fake in (("airflow.sdk", "DAG", FakeDag), (f"{parents[-1]}.bash", "BashOperator", FakeBash)):
         module = types.ModuleType(name)
-        vars(module).update(members)
+        setattr(module, member, fake)
         monkeypatch.setitem(sys.modules, name, module)
     found = runpy.run_path(str(FILE))["dag"]
     assert isinstance(found, FakeDag)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-import shlex
+import subprocess
 
 from tests.cluster.deploy.manifests import DEPLOY, ROOT, load, pinned
 
@@ -78,9 +78,15 @@ def test_packages_are_the_tested_ones_and_no_model_is_inside_unless_asked_for() 
     assert 'MODEL=""' in arguments("ARG")
 
 
+def test_the_filesystems_in_it_are_extras_of_the_package() -> None:
+    (extras,) = [rest.partition("=")[2] for rest in arguments("ARG") if rest.startswith("EXTRAS=")]
+    offered = (ROOT / "pyproject.toml").read_text().partition("[project.optional-dependencies]")[2]
+    assert all(re.search(rf"^{extra} = ", offered, re.MULTILINE) for extra in extras.split(","))
+
+
 def test_the_shell_commands_parse_and_the_image_runs_as_a_user() -> None:
     for command in arguments("RUN"):
-        assert shlex.split(command)
+        assert subprocess.run(["sh", "-n", "-c", command], capture_output=True).stderr == b"", command
     assert arguments("USER") == ["ray"]
 
 

@@ -83,4 +83,5 @@ def test_a_token_is_demanded_and_not_in_the_file(name: str) -> None:
     (inside,) = config["file_mounts"]
     assert f"--env RAY_AUTH_TOKEN_PATH={inside}" in options
     assert "--privileged" not in options
+    assert "--env RAY_JOB_STOP_WAIT_TIME_S=" in options
     assert "--dashboard-host=127.0.0.1" in " ".join(config["head_start_ray_commands"])

@@ -23,6 +23,20 @@ CRON_JOB = {
 """batch/v1, as far as it is used: its pods are checked with the pod schema that KubeRay's definitions contain."""
 
 
+CRON_WORKFLOW = {
+    "schedules",
+    "timezone",
+    "concurrencyPolicy",
+    "startingDeadlineSeconds",
+    "successfulJobsHistoryLimit",
+    "failedJobsHistoryLimit",
+    "suspend",
+    "workflowSpec",
+}
+WORKFLOW = {"entrypoint", "activeDeadlineSeconds", "ttlStrategy", "securityContext", "arguments", "templates"}
+"""argoproj.io/v1alpha1, as far as it is used: its containers are checked with the schema of a pod's."""
+
+
 def test_the_plain_schedule_is_a_cron_job_with_a_real_pod(shared_data: Path) -> None:
     manifest = load("kuberay/cronjob.yaml")
     assert (manifest["apiVersion"], manifest["kind"]) == ("batch/v1", "CronJob")
@@ -38,6 +52,8 @@ def test_the_plain_schedule_is_a_cron_job_with_a_real_pod(shared_data: Path) -> 
 def test_argos_containers_are_real_containers_and_its_steps_exist(shared_data: Path) -> None:
     manifest = load("argo/compress.yaml")
     assert (manifest["apiVersion"], manifest["kind"]) == ("argoproj.io/v1alpha1", "CronWorkflow")
+    assert set(manifest["spec"]) <= CRON_WORKFLOW
+    assert set(manifest["spec"]["workflowSpec"]) <= WORKFLOW
     pod = schema_of("RayJob", shared_data)["properties"]["spec"]["properties"]["submitterPodTemplate"]
     schema = copy.deepcopy(pod["properties"]["spec"]["properties"]["containers"]["items"])
     schema["required"] = []  # Argo names the container

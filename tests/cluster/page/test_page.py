@@ -70,11 +70,11 @@ def page_of(folder: Path, texts: list[str | None], **settings: object) -> Reader
 
 def test_it_shows_totals_cost_sources_and_rejects(tmp_path: Path) -> None:
     texts: list[str | None] = [*DOCUMENTS, None, f"{REJECT} of this", "short"]
-    page = page_of(tmp_path, texts, price=("gpt-4o=2.50", "<b>mine</b>=1000"))
+    page = page_of(tmp_path, texts, price=("gpt-4o=4", "<b>mine</b>=1000"))
     assert "Complete: all" in page.text
     for expected in ("Tokens in 601", "Tokens out 301", "Rate (kept share) 0.501", "Rows 63", "Rows rejected 2"):
         assert expected in page.text
-    assert "gpt-4o 2.50 0.001502 0.000752 0.000750" in page.text
+    assert "gpt-4o 4.00 0.002404 0.001204 0.001200" in page.text
     assert "<b>mine</b> 1,000.00 0.60 0.30 0.30" in page.text
     assert "asked_for 1 1.59%" in page.text
     assert "invalid_json 1 1.59%" in page.text
@@ -153,7 +153,9 @@ def test_keyboard_and_screen_reader_find_their_way(tmp_path: Path) -> None:
 
 
 def test_credentials_and_webhooks_are_not_shown(tmp_path: Path) -> None:
-    page = page_of(tmp_path, [*DOCUMENTS], webhook="https://example.org/secret-hook", storage_options={"key": "k-123456"})
+    page = page_of(
+        tmp_path, [*DOCUMENTS], webhook="https://example.org/secret-hook", storage_options={"key": "k-123456"}
+    )
     assert "secret-hook" not in page.text
     assert "k-123456" not in page.text
 
@@ -188,4 +190,9 @@ def test_bars_are_in_percent_of_the_tallest_and_never_vanish() -> None:
 
 
 def test_durations_fit_their_size() -> None:
-    assert [duration(seconds) for seconds in (4.25, 99, 750, 3 * 3600 + 300)] == ["4.2 s", "99.0 s", "12 min", "3 h 05 min"]
+    assert [duration(seconds) for seconds in (4.25, 99, 750, 3 * 3600 + 300)] == [
+        "4.2 s",
+        "99.0 s",
+        "12 min",
+        "3 h 05 min",
+    ]

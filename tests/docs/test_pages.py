@@ -1,0 +1,115 @@
+"""The Python of the pages about results and the library runs as it is written there."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.cluster.page.corpus import finished
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+TEXTS = [f"document {number} says a few words that could be fewer" for number in range(40)]
+
+
+def sections(page: str) -> dict[str, str]:
+    """The Python of a page by the heading that it stands under."""
+    found = re.split(r"^#+ (.*)$", (DOCS / page).read_text(encoding="utf-8"), flags=re.MULTILINE)
+    code = {
+        title: re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+        for title, text in zip(found[1::2], found[2::2], strict=True)
+    }
+    return {title: "\n".join(blocks) for title, blocks in code.items() if blocks}
+
+
+def run(code: str, names: dict[str, Any]) -> dict[str, Any]:
+    """Run the code of a section, unless a library that it imports is not installed."""
+    for module in re.findall(r"^(?:import|from) (\w+)", code, re.MULTILINE):
+        if importlib.util.find_spec(module) is None:
+            pytest.skip(f"{module} is not installed")
+    exec(compile(code, "docs", "exec"), names)
+    return names
+
+
+def embed(text: str) -> list[float]:
+    """A vector of how often each letter and digit occurs."""
+    return [float(text.lower().count(sign)) for sign in "abcdefghijklmnopqrstuvwxyz0123456789"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with an output called `compressed`."""
+    finished(tmp_path, [*TEXTS])
+    (tmp_path / "out").rename(tmp_path / "compressed")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    return tmp_path
+
+
+def test_every_section_of_the_page_about_results_is_tried_here() -> None:
+    tried = {"pandas", "DuckDB", "Hugging Face datasets", "A prompt within a budget"}
+    assert sections("after.md").keys() == tried | {"A vector store: search the original, read the compressed"}
+
+
+def test_pandas_reads_an_output(folder: Path) -> None:
+    frame = run(sections("after.md")["pandas"], {})["frame"]
+    assert list(frame.id) == [f"doc-{number}" for number in range(40)]
+    assert frame.compressed_tokens.sum() == 200
+
+
+def test_duckdb_reads_an_output(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(sections("after.md")["DuckDB"], {})
+    assert re.search(r"compressed .* 40 .* 0\.5", capsys.readouterr().out)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_datasets_reads_an_output(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", folder / "cache")
+    dataset = run(sections("after.md")["Hugging Face datasets"], {})["dataset"]
+    assert dataset.num_rows == 40
+    assert dataset.column_names[:3] == ["id", "text", "compressed_prompt"]
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_vector_store_searches_the_original_and_returns_the_compressed(folder: Path) -> None:
+    code = sections("after.md")["A vector store: search the original, read the compressed"]
+    documents = run(code, {"embed": embed})["documents"]
+    assert len(documents) == 5
+    compressed = set(pq.read_table(folder / "compressed").column("compressed_prompt").to_pylist())
+    assert set(documents) <= compressed
+
+
+def test_a_prompt_is_assembled_within_its_budget() -> None:
+    pytest.importorskip("tiktoken_ext")
+    names = {"documents": TEXTS, "question": "What does document 17 say?"}
+    prompt = run(sections("after.md")["A prompt within a budget"], names)["prompt"]
+    assert prompt.tokens <= 1000
+    assert prompt.used == tuple(range(40))
+
+
+@pytest.mark.model
+@pytest.mark.timeout(200)
+def test_the_page_about_the_library_runs_from_top_to_bottom() -> None:
+    code = sections("library.md")
+    names: dict[str, Any] = {
+        "texts": ["The committee met on Tuesday and agreed on a budget of 40 million for the new bridge."]
+    }
+    run(code["As a library"], names)
+    assert names["outcome"].compressed_tokens < names["outcome"].origin_tokens
+    run(code["Many prompts"], names)
+    run(code["What was kept"], names)
+    kept = "".join(names["texts"][0][start:end] for start, end in names["outcome"].kept_spans[0])
+    assert kept.split() == names["outcome"].text.split()
+
+
+@pytest.mark.parametrize(("section", "text"), [("LangChain", "page_content"), ("LlamaIndex", "text")])
+def test_adapters_are_used_as_the_page_says(section: str, text: str) -> None:
+    from tests.fakes import FakeCompressor
+
+    names = run(sections("library.md")[section], {"texts": ["one two three four"], "compressor": FakeCompressor()})
+    assert [getattr(one, text) for one in names["shorter"]] == ["one three"]

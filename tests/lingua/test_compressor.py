@@ -1,0 +1,74 @@
+"""The face of the library: one outcome for each prompt, the same every time, with a real model behind it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lingua import CompressedPrompt, CompressionConfig, Compressor, ModelError, Prompt
+from tests.models import save
+from tests.texts import NASTY, PROSE
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def compressor(folder: Path) -> Compressor:
+    return Compressor(str(folder), CompressionConfig(rate=0.5), device="cpu", dtype="float32")
+
+
+def test_a_model_directory_compresses_every_text(compressor: Compressor) -> None:
+    prompts = [Prompt(context=[text]) for text in (PROSE, *NASTY.values())]
+    results = compressor.compress(prompts)
+    assert len(results) == len(prompts)
+    for result in results:
+        assert isinstance(result, CompressedPrompt)
+        assert result.compressed_tokens <= result.target_tokens
+    assert results[0].rate == pytest.approx(0.5, abs=0.03)  # type: ignore[union-attr]
+
+
+def test_the_same_prompts_give_the_same_outcomes(compressor: Compressor) -> None:
+    prompts = [Prompt("Read.", [PROSE, PROSE[::-1]], "Who?")] * 3
+    first = compressor.compress(prompts)
+    assert first == compressor.compress(prompts)
+    assert first[0] == first[1] == first[2]
+
+
+def test_what_is_no_prompt_is_a_type_error(compressor: Compressor) -> None:
+    with pytest.raises(TypeError, match="Prompt"):
+        compressor.compress(["text"])  # type: ignore[list-item]
+
+
+def test_other_settings_share_the_model(compressor: Compressor) -> None:
+    other = compressor.using(CompressionConfig(rate=0.2))
+    assert other.digest != compressor.digest
+    (result,) = other.compress([Prompt(context=[PROSE])])
+    assert isinstance(result, CompressedPrompt)
+    assert result.rate <= 0.2
+
+
+def test_a_changed_model_has_another_digest(folder: Path, compressor: Compressor, tmp_path: Path) -> None:
+    same = Compressor(str(save(tmp_path / "same")), CompressionConfig(rate=0.5), device="cpu")
+    other = Compressor(str(save(tmp_path / "other", "qwen2")), CompressionConfig(rate=0.5), device="cpu")
+    assert same.digest == compressor.digest
+    assert other.digest != compressor.digest
+
+
+def test_a_model_that_is_not_there_is_named() -> None:
+    with pytest.raises(ModelError, match=r"\./no/such/model"):
+        Compressor("./no/such/model")
+
+
+@pytest.mark.model
+def test_the_embedded_model_keeps_names_and_figures_before_function_words() -> None:
+    compressor = Compressor("smollm2-135m", CompressionConfig(rate=0.4), device="cpu", dtype="float32")
+    (result,) = compressor.compress([Prompt(context=[PROSE])])
+    assert isinstance(result, CompressedPrompt)
+    assert 0.95 * result.target_tokens <= result.compressed_tokens <= result.target_tokens
+    kept = set(result.text.split())
+    assert len(kept & {"Vienna", "Amal", "Haddad,", "tonnes", "$41.50", "trams"}) > 2
+    assert len(kept & {"The", "the", "of", "to", "and", "was"}) < 4

@@ -1,0 +1,64 @@
+"""Settings are refused by name before anything loads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from lingua.config import CompressionConfig, ContextBudget
+from lingua.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("rate", 0),
+        ("rate", 1.1),
+        ("rate", float("nan")),
+        ("target_token", 0),
+        ("unit", "syllable"),
+        ("context_budget", "__import__('os')"),
+        ("context_budget", "*0.5"),
+        ("context_budget", "-100"),
+        ("force_tokens", [""]),
+        ("protect", ["("]),
+        ("iterative_size", 0),
+        ("no_such_setting", 1),
+        ("method", "zip"),
+    ],
+)
+def test_a_wrong_setting_is_named(setting: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=setting):
+        CompressionConfig(**{setting: value})
+
+
+def test_rate_and_target_exclude_each_other() -> None:
+    with pytest.raises(ConfigError, match="exclude"):
+        CompressionConfig(rate=0.5, target_token=100)
+
+
+def test_half_is_the_default() -> None:
+    assert CompressionConfig().target(101) == 50
+
+
+@pytest.mark.parametrize(
+    ("rate", "origin", "target"), [(0.3, 10, 3), (0.1, 30, 3), (0.7, 10, 7), (0.1, 1, 1), (0.5, 0, 0)]
+)
+def test_a_target_is_rounded_down_to_at_least_one(rate: float, origin: int, target: int) -> None:
+    assert CompressionConfig(rate=rate).target(origin) == target
+
+
+@pytest.mark.parametrize(("text", "result"), [("*2", 20), ("+100", 110), (" * 1.5 ", 15), ("+0", 10)])
+def test_a_budget_is_a_factor_or_an_addition(text: str, result: float) -> None:
+    assert ContextBudget.parse(text).apply(10) == result
+
+
+def test_equal_settings_have_equal_digests() -> None:
+    assert CompressionConfig().digest() == CompressionConfig(rate=0.5).digest()
+    assert CompressionConfig().digest() != CompressionConfig(rate=0.4).digest()
+
+
+def test_one_string_stands_for_a_list_of_one() -> None:
+    assert CompressionConfig(force_tokens="\n").force_tokens == ("\n",)
+    assert CompressionConfig(force_context_ids=3).force_context_ids == (3,)

@@ -1,0 +1,109 @@
+"""The engine answers every program in order, whatever the batches, the window and the memory."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lingua.engine import Context, Engine, Program, Score, Surprisal
+from lingua.errors import ModelError, PromptError
+from lingua.prompt import Prompt, Rejected
+from tests.fakes_engine import BigramScorer, bigram, drafter, outcomes
+from tests.texts import NASTY, PROSE
+
+Asked = list[tuple[list[int], list[int]]]
+requests = st.lists(
+    st.tuples(st.lists(st.integers(1, 99), max_size=6), st.lists(st.integers(1, 99), max_size=9)), max_size=4
+)
+
+
+def program(asked: Asked) -> Program[list[Surprisal]]:
+    context, answers = Context((0,)), list[Surprisal]()
+    for commit, probe in asked:
+        answers += yield [Score(context, probe, commit)]
+    return answers
+
+
+def expected(asked: Asked) -> list[Surprisal]:
+    read = [0]
+    answers = []
+    for commit, probe in asked:
+        read += commit
+        answers.append(bigram([*read, *probe])[len(read) :])
+    return answers
+
+
+@given(st.lists(requests, max_size=12), st.integers(1, 12), st.integers(1, 5))
+@settings(deadline=None)
+def test_every_program_gets_its_own_answers_in_order(programs: list[Asked], batch: int, alive: int) -> None:
+    engine: Engine[list[Surprisal]] = Engine(BigramScorer(batch_tokens=batch), max_programs=alive)
+    results = list(engine.run((program(asked), 20) for asked in programs))
+    assert len(results) == len(programs)
+    for asked, answers in zip(programs, results, strict=True):
+        assert not isinstance(answers, PromptError)
+        for one, other in zip(answers, expected(asked), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_out_of_memory_halves_the_batch_and_goes_on() -> None:
+    scorer = BigramScorer(batch_tokens=4_096, memory=100)
+    asked: Asked = [([1, 2], list(range(1, 300)))] * 3
+    results = list(Engine(scorer).run([(program(asked), 20)]))
+    for one, other in zip(results[0], expected(asked), strict=True):  # type: ignore[arg-type]
+        np.testing.assert_array_equal(one, other)
+    assert max(scorer.batches) <= 100
+    assert scorer.batch_tokens <= 100
+
+
+def test_a_device_that_holds_not_even_one_token_is_an_error() -> None:
+    with pytest.raises(ModelError, match="too small"):
+        list(Engine(BigramScorer(memory=0)).run([(program([([], [1, 2, 3])]), 20)]))
+
+
+def test_no_row_is_longer_than_the_window() -> None:
+    scorer = BigramScorer(window=32)
+    outcomes([Prompt(PROSE, [PROSE] * 4, PROSE)], drafter(rate=0.3, instruction_rate=0.5, iterative_size=50), scorer)
+    assert scorer.longest <= 32
+
+
+def test_a_program_that_fails_leaves_its_neighbours_alone() -> None:
+    def failing() -> Program[list[Surprisal]]:
+        yield [Score(Context(), [1])]
+        raise PromptError("broken", "this one")
+
+    asked: Asked = [([], [4, 5])]
+    first, second, third = Engine(BigramScorer()).run([(program(asked), 9), (failing(), 9), (program(asked), 9)])
+    assert isinstance(second, PromptError)
+    assert not isinstance(first, PromptError)
+    assert not isinstance(third, PromptError)
+
+
+def test_programs_are_pulled_as_room_allows() -> None:
+    pulled = []
+
+    def source():  # type: ignore[no-untyped-def]
+        for number in range(50):
+            pulled.append(number)
+            yield program([([], [number + 1])]), 10
+
+    results = Engine(BigramScorer(), max_programs=4).run(source())
+    next(results)
+    assert len(pulled) <= 6
+
+
+def test_outcomes_match_prompts_in_number_and_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lingua.units._PATTERN_SECONDS", 0.02)
+    slow = "a" * 3_000 + "!"
+    texts = [*NASTY.values(), slow, PROSE, *NASTY.values()]
+    results = outcomes([Prompt(context=[text]) for text in texts], drafter(rate=0.5, protect=[r"(a|aa)+$"]))
+    assert len(results) == len(texts)
+    assert [index for index, one in enumerate(results) if isinstance(one, Rejected)] == [len(NASTY)]
+    for text, one in zip(texts, results, strict=True):
+        if not isinstance(one, Rejected):
+            assert one.origin_tokens == drafter().target.count(text)
+
+
+def test_no_prompts_give_no_outcomes() -> None:
+    assert outcomes([], drafter()) == []

@@ -1,0 +1,58 @@
+"""Who may import whom: the library stands alone, and each heavy dependency has one door."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+HOUSES = ("lingua", "cluster", "jobs")
+FILES = [path.relative_to(ROOT) for house in HOUSES for path in sorted((ROOT / house).rglob("*.py"))]
+DOORS = {
+    "ray": ("cluster/pool.py", "jobs/align"),
+    "torch": ("lingua/models/", "jobs/"),
+    "transformers": ("lingua/models/", "lingua/tokens.py", "jobs/"),
+    "pyarrow": ("cluster/", "jobs/"),
+}
+ABOVE = {"lingua": ("cluster", "jobs"), "cluster": ("jobs",), "jobs": ()}
+
+
+def imported(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse((ROOT / path).read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield str(node.module).split(".")[0]
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_a_file_imports_only_from_its_own_floor_and_below(path: Path) -> None:
+    assert not set(imported(path)) & set(ABOVE[path.parts[0]])
+
+
+@pytest.mark.parametrize("library", DOORS)
+def test_a_heavy_library_comes_in_through_its_door_alone(library: str) -> None:
+    users = [path.as_posix() for path in FILES if library in imported(path)]
+    assert [user for user in users if not user.startswith(DOORS[library])] == []
+
+
+def test_the_library_works_without_ray_and_pyarrow() -> None:
+    code = (
+        "import sys\n"
+        "sys.modules['ray'] = sys.modules['pyarrow'] = None\n"
+        "import lingua, lingua.models.load, lingua.methods\n"
+        "print(lingua.CompressionConfig().rate)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "0.5\n"), done.stderr
+
+
+def test_importing_the_library_loads_no_model_framework() -> None:
+    code = "import sys, lingua\nprint('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.stdout == "False\n", done.stderr
