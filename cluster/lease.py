@@ -2,9 +2,9 @@
 
 A lease is the file `_lease-<generation>.json`, and the highest generation holds. Taking over a lease that has run out
 means creating the next generation if it is absent, which only one can do; a holder that wakes up later sees a newer
-generation, or none, or another owner in its own, and gives up. Creation is all that is asked of the store. Times are wall clock
-times: clocks that differ by more than the lease's seconds cost computing time, never rows, since parts are created
-only once whoever makes them.
+generation, or none, or another owner in its own, and gives up. Creation is all that is asked of the store. Times are
+wall clock times: clocks that differ by more than the lease's seconds cost computing time, never rows, since parts are
+created only once whoever makes them.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 A histogram of rates, the few rows that took longest or kept most, and a few samples with the kept characters. Its size
 is bounded whatever the shard holds, and it lies beside the shard's record: workers write it, only the report reads it.
-Samples are the rows with the smallest fingerprints (a bottom-k sketch, Cohen & Kaplan 2007): a uniform sample over the
-whole corpus once the shards' sketches are merged, and the same rows however often the run was interrupted.
+Samples are the rows with the smallest fingerprints (a bottom-k sketch, Cohen & Kaplan 2007): once the shards' sketches
+are merged, a uniform sample of the corpus's distinct rows, and the same one however often the run was interrupted.
 """
 
 from __future__ import annotations
@@ -114,13 +114,20 @@ class Sketcher:
         if outcome.status == "passthrough":
             return
         _keep(self._worst, note, badness)
-        if len(self._samples) < self._wanted or (self._samples and fingerprint < self._samples[-1].fingerprint):
+        if self._draws(fingerprint):
             insort(self._samples, _sample_of(note, fingerprint, prompt, outcome), key=lambda sample: sample.fingerprint)
             del self._samples[self._wanted :]
 
     def sketch(self) -> Sketch:
         """What was gathered."""
         return Sketch(tuple(self._rates), tuple(self._slowest), tuple(self._worst), tuple(self._samples))
+
+    def _draws(self, fingerprint: str) -> bool:
+        """Whether a row is a sample so far; equal rows count once."""
+        if any(fingerprint == sample.fingerprint for sample in self._samples):
+            return False
+        room = len(self._samples) < self._wanted
+        return room or bool(self._samples and fingerprint < self._samples[-1].fingerprint)
 
     def _note(self, row: Row, outcome: CompressedPrompt) -> RowNote:
         now, before = self._clock(), self._last

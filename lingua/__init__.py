@@ -3,6 +3,7 @@
 from lingua.compressor import Compressor
 from lingua.config import CompressionConfig
 from lingua.errors import ConfigError, LinguaError, ModelError, PromptError
+from lingua.labels import WordLabel
 from lingua.prompt import CompressedPrompt, Outcome, Prompt, Rejected, Span
 from lingua.recover import recover
 
@@ -18,5 +19,6 @@ __all__ = [
     "PromptError",
     "Rejected",
     "Span",
+    "WordLabel",
     "recover",
 ]

@@ -170,7 +170,7 @@ class PromptCompressor:
             return {"rate": call.rate} if call.target_token == -1 else {"target_token": int(call.target_token)}
         count = self._compressor.count
         wanted = call.rate * count(prompt.text) if call.target_token == -1 else call.target_token
-        return {"target_token": int(wanted) + count(GAP + call.question)}
+        return {"target_token": int(wanted) + count(call.question)}
 
     def _shared_rate(self, call: Call, contexts: Iterable[Sequence[Piece]]) -> float:
         """The rate of pieces without one of their own."""

@@ -49,10 +49,11 @@ class Merged:
         self.rates = [mine + more for mine, more in zip(self.rates, sketch.rates, strict=True)]
         slow = [*self.slowest, *(Found(source, note) for note in sketch.slowest)]
         bad = [*self.worst, *(Found(source, note) for note in sketch.worst)]
-        shown = [*self.samples, *((source, sample) for sample in sketch.samples)]
+        drawn = [*self.samples, *((source, sample) for sample in sketch.samples)]
+        distinct = {sample.fingerprint: (source, sample) for source, sample in reversed(drawn)}.values()
         self.slowest = heapq.nsmallest(SHOWN_ROWS, slow, key=lambda found: slowness(found.note))
         self.worst = heapq.nsmallest(SHOWN_ROWS, bad, key=lambda found: badness(found.note))
-        self.samples = heapq.nsmallest(SHOWN_SAMPLES, shown, key=lambda pair: pair[1].fingerprint)
+        self.samples = heapq.nsmallest(SHOWN_SAMPLES, distinct, key=lambda pair: pair[1].fingerprint)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,8 +27,16 @@ def stretches(piece: Piece) -> Iterator[tuple[str, bool]]:
     for start, end in piece.kept or ():
         if start > position:
             yield visible(piece.text[position:start]), False
-        if end > start:
-            yield visible(piece.text[start:end]), True
+        yield from _marked(piece.text[start:end])
         position = max(position, end)
     if position < len(piece.text):
         yield visible(piece.text[position:]), False
+
+
+def _marked(text: str) -> Iterator[tuple[str, bool]]:
+    """A kept stretch; the white space before it is not marked, which would look odd at the end of a line."""
+    word = text.lstrip()
+    if len(word) < len(text):
+        yield visible(text[: len(text) - len(word)]), False
+    if word:
+        yield visible(word), True

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForTokenClassification, AutoTokenizer
+from transformers.utils import logging
 
 from jobs.benchmarking.peer_files import peer_copy
 from jobs.benchmarking.shapes import PREFIX, SHAPES, random_model, trained_tokenizer
@@ -99,6 +100,7 @@ def _loaded(name: str, device: torch.device, dtype: torch.dtype, method: str) ->
     kind: Any = AutoModelForTokenClassification if METHODS[method].needs == "encoder" else AutoModelForCausalLM
     source = resolve(name)
     source = converted(source) if source.gguf else source
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         model = kind.from_pretrained(source.location, dtype=dtype, **source.load_arguments)
         tokenizer = AutoTokenizer.from_pretrained(source.location, **source.load_arguments)

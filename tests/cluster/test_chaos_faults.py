@@ -33,7 +33,7 @@ from cluster.stopping import StopRequest
 from cluster.storage import Entry, Storage
 from cluster.verify import verify
 from cluster.worker import Worker
-from tests.cluster.jobs_for_tests import DIGEST, job, outcome_of, write_lines
+from tests.cluster.jobs_for_tests import DIGEST, job, outcome_of, rejects, run, write_lines
 from tests.fakes import REJECT, FakeCompressor
 from tests.pools import Clock, InProcessPool, Runner
 

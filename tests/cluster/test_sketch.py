@@ -94,6 +94,14 @@ def test_what_is_no_sketch_is_refused() -> None:
             Sketch.from_bytes(data)
 
 
+def test_equal_rows_are_shown_once() -> None:
+    merged = Merged()
+    for _ in range(3):
+        merged.add("file", sketched([words(10)] * 5 + [words(12)], samples=4))
+    assert len(merged.samples) == 2
+    assert sum(merged.rates) == 18
+
+
 def test_a_sketch_is_bounded_whatever_the_rows_are() -> None:
     found = sketched([words(20_000) + str(number) for number in range(30)], samples=2)
     assert len(found.to_bytes()) < 2 * 40 * CHARACTERS

@@ -10,6 +10,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from cluster.metrics import METRICS
+from cluster.settings import fields
 from tests.cluster.page.corpus import finished
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -90,6 +92,17 @@ def test_a_prompt_is_assembled_within_its_budget() -> None:
     prompt = run(sections("after.md")["A prompt within a budget"], names)["prompt"]
     assert prompt.tokens <= 1000
     assert prompt.used == tuple(range(40))
+
+
+def test_the_page_about_the_report_names_every_metric_and_no_other() -> None:
+    named = re.findall(r"ray_lingua_\w+", (DOCS / "report.md").read_text(encoding="utf-8"))
+    assert set(named) == {metric.exported for metric in METRICS}
+
+
+def test_the_page_about_the_report_names_settings_that_exist() -> None:
+    page = (DOCS / "report.md").read_text(encoding="utf-8")
+    table = page[page.index("| setting |") : page.index("Samples are drawn")]
+    assert set(re.findall(r"^\| `(\w+)`", table, re.MULTILINE)) <= fields().keys()
 
 
 @pytest.mark.model

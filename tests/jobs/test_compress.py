@@ -108,6 +108,7 @@ def test_a_whole_run_sets_the_poison_row_aside_and_is_not_repeated(
     statistics = json.loads((output / "_stats.json").read_text())
     assert (statistics["complete"], statistics["rows"]) == (True, ROWS)
     assert statistics["rejects"] == {"invalid_json": 1, "killed_worker": 1}
+    assert "killed_worker" in (output / "_report.html").read_text()
     captured = capfd.readouterr()
     assert captured.out.startswith("Complete: all 3 shards are committed.")
     assert "Traceback" not in captured.err

@@ -22,13 +22,16 @@ from tests.lingua.structure.echo_face import PROSE, is_subsequence
 
 KEYS = {"compressed_prompt", "origin_tokens", "compressed_tokens", "ratio", "rate", "saving"}
 FAMILIES = ("LLMLingua", "LongLLMLingua", "LLMLingua-2")
-PEER = (
-    "context instruction question rate target_token iterative_size force_context_ids force_context_number "
-    "use_sentence_level_filter use_context_level_filter use_token_level_filter keep_split keep_first_sentence "
-    "keep_last_sentence keep_sentence_number high_priority_bonus context_budget token_budget_ratio "
-    "condition_in_question reorder_context dynamic_context_compression_ratio condition_compare add_instruction "
-    "rank_method concate_question"
-).split()
+PEER = tuple(
+    re.findall(
+        r"\w+",
+        "context instruction question rate target_token iterative_size force_context_ids force_context_number "
+        "use_sentence_level_filter use_context_level_filter use_token_level_filter keep_split keep_first_sentence "
+        "keep_last_sentence keep_sentence_number high_priority_bonus context_budget token_budget_ratio "
+        "condition_in_question reorder_context dynamic_context_compression_ratio condition_compare add_instruction "
+        "rank_method concate_question",
+    )
+)
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +93,7 @@ def test_the_upstream_test_calls_run_unchanged(
 
 def test_the_arguments_have_the_names_order_and_defaults_of_the_peer() -> None:
     signature = inspect.signature(PromptCompressor.compress_prompt)
-    assert list(signature.parameters)[1:26] == PEER
+    assert list(signature.parameters)[1:26] == list(PEER)
     assert signature.parameters["iterative_size"].default == 200
     assert signature.parameters["context_budget"].default == "+100"
     structured = inspect.signature(PromptCompressor.structured_compress_prompt)
@@ -171,7 +174,7 @@ def test_json_keeps_keys_and_types(compressor: PromptCompressor, tmp_path: Path,
         config = str(tmp_path / "rules.yaml")
     result = compressor.compress_json(data, config)
     left = result["compressed_prompt"]
-    assert KEYS <= result.keys()
+    assert result.keys() >= KEYS
     assert {key: left[key] for key in ("id", "ok", "name")} == {"id": 7, "ok": True, "name": 'Ada "A" É'}
     assert list(left) == list(data)
     assert all(

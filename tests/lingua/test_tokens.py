@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import regex
@@ -20,7 +22,7 @@ TEXTS = {**NASTY, "prose": PROSE}
 def test_atoms_tile_the_text_and_begin_at_graphemes(text: str) -> None:
     (encoding,) = tokenizer().encode([text])
     bounds = encoding.bounds.tolist()
-    assert "".join(text[a:b] for a, b in zip(bounds, bounds[1:], strict=False)) == text
+    assert "".join(text[a:b] for a, b in pairwise(bounds)) == text
     assert bounds == sorted(set(bounds))
     graphemes = {found.start() for found in regex.finditer(r"\X", text)} | {0, len(text)}
     assert set(bounds) <= graphemes

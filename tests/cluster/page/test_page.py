@@ -12,6 +12,8 @@ from cluster.errors import AbortRun
 from cluster.ledger import Ledger
 from cluster.page.gather import gather
 from cluster.page.render import Chart, duration, render
+from cluster.page.text import stretches
+from cluster.sketch import Piece
 from tests.cluster.page.corpus import finished
 from tests.fakes import REJECT
 
@@ -196,3 +198,17 @@ def test_durations_fit_their_size() -> None:
         "12 min",
         "3 h 05 min",
     ]
+
+
+def test_stretches_hold_the_whole_text_and_mark_no_leading_space() -> None:
+    piece = Piece("document", "The budget of  40 million", ((3, 10), (13, 17)))
+    assert list(stretches(piece)) == [
+        ("The", False),
+        (" ", False),
+        ("budget", True),
+        (" of", False),
+        ("  ", False),
+        ("40", True),
+        (" million", False),
+    ]
+    assert list(stretches(Piece("instruction", "not known", None))) == [("not known", False)]

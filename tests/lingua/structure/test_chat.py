@@ -24,7 +24,8 @@ def talk(turns: int) -> list[dict[str, Any]]:
     return messages
 
 
-AGENT = [
+IMAGE = {"type": "image_url", "image_url": {"url": "data:,"}}
+AGENT: list[dict[str, Any]] = [
     {"role": "developer", "content": [{"type": "text", "text": PROSE}]},
     {
         "role": "user",
@@ -183,5 +184,5 @@ def test_what_is_no_conversation_is_refused_naming_the_place(messages: Any, reas
 
 
 def test_a_role_cannot_be_dropped() -> None:
-    with pytest.raises(ConfigError, match="message_rates.*'drop'"):
+    with pytest.raises(ConfigError, match=r"message_rates.*'drop'"):
         EchoCompressor(message_rates={"tool": "drop"})

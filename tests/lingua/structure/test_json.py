@@ -83,7 +83,7 @@ def test_rules_do_not_depend_on_their_order() -> None:
 
 @pytest.mark.parametrize("path", ["", "a..b", "a.", ".a", "a[", "a[x]", "a]", "a b[0]c", '"open', "a*b"])
 def test_a_path_that_cannot_be_read_is_an_error_of_the_settings(path: str) -> None:
-    with pytest.raises(ConfigError, match="json_rules.*path"):
+    with pytest.raises(ConfigError, match=r"json_rules.*path"):
         CompressionConfig(json_rules={path: 0.5})
 
 
@@ -145,31 +145,31 @@ def test_numbers_escapes_white_space_and_repeated_keys_of_a_text_stay_as_they_ar
     assert kept_whole(COMPRESS_ALL, text) == text
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        " ",
-        "{",
-        "[1,]",
-        '{"a" 1}',
-        '{"a":1,}',
-        "[1 2]",
-        "01",
-        "1.",
-        "tru",
-        '"a',
-        '"\n"',
-        "[1]]",
-        "{1:2}",
-        '"\\x"',
-        "[",
-        "nul",
-        "a\0",
-    ],
-)
+MALFORMED = [
+    "",
+    " ",
+    "{",
+    "[1,]",
+    '{"a" 1}',
+    '{"a":1,}',
+    "[1 2]",
+    "01",
+    "1.",
+    "tru",
+    '"a',
+    '"\n"',
+    "[1]]",
+    "{1:2}",
+    '"\\x"',
+    "[",
+    "nul",
+    "a\0",
+]
+
+
+@pytest.mark.parametrize("text", MALFORMED)
 def test_malformed_json_is_an_error_with_its_position(text: str) -> None:
-    with pytest.raises(PromptError, match="character \\d+") as error:
+    with pytest.raises(PromptError, match=r"character \d+") as error:
         COMPRESS_ALL.decompose(text)
     assert error.value.reason == "malformed_json"
 
