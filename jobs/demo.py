@@ -1,7 +1,7 @@
 """`make demo`: two small real corpora through the main job on Ray, with the embedded model, and an audit of the result.
 
-A document corpus made on the spot (the long descriptions of the Python packages installed here) and a hand-written bank of
-few-shot prompts. Only this module's sizes are small; job, model and cluster are the ones that large corpora use.
+A document corpus made on the spot (the long descriptions of the Python packages installed here) and a hand-written bank
+of few-shot prompts. Only the sizes are small; job, model and cluster are the ones that large corpora use.
 """
 
 from __future__ import annotations
@@ -53,8 +53,7 @@ def write_documents(path: Path, limit: int) -> int:
 
 def passages_of(distribution: Distribution) -> Iterator[dict[str, Any]]:
     """The first two passages of a package's long description that are prose."""
-    payload = distribution.metadata.get_payload()  # type: ignore[attr-defined]
-    body = distribution.metadata.get("Description") or (payload if isinstance(payload, str) else "")
+    body = str(distribution.metadata.json.get("description", ""))
     prose = [paragraph for paragraph in body.split("\n\n") if _reads_like_prose(paragraph)]
     passages = textwrap.wrap("\n".join(prose), _PASSAGE, replace_whitespace=False)
     for number, passage in enumerate(passages[:2]):
@@ -67,7 +66,7 @@ def _reads_like_prose(paragraph: str) -> bool:
 
 def show(output: Path) -> None:
     """Print one row before and after."""
-    row = pq.read_table(sorted(output.glob("part-*.parquet"))[0]).to_pylist()[0]
+    row = pq.read_table(min(output.glob("part-*.parquet"))).to_pylist()[0]
     before = row.get("text") or "\n\n".join([row["instruction"], *row["context"], row["question"]])
     print(f"\n--- before: {row['origin_tokens']} tokens\n{_excerpt(before)}")
     print(f"\n--- after: {row['compressed_tokens']} tokens ({row['rate']:.0%})\n{_excerpt(row['compressed_prompt'])}\n")

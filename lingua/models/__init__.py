@@ -7,4 +7,3 @@ machine with more running threads than cores (several workers, another job) make
 import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read once, when torch is first imported
-
