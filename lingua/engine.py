@@ -136,12 +136,15 @@ class _Job:
     waiting: list[_Running[Any]] = field(default_factory=list)
 
     def row(self, room: int, window: int) -> Row:
-        size = min(len(self.probe) - self.done, max(1, room))
+        """The next piece: at most `room` tokens. What is forgotten for it depends on the window, never on `room`."""
+        stretch, ahead = max(1, room, window // 2), len(self.probe) - self.done
+        size = min(ahead, stretch - self.done % stretch, max(1, room))
         piece = self.probe[self.done : self.done + size]
-        last = self.done + size == len(self.probe)
+        last = size == ahead
+        if self.done % stretch == 0:
+            self.context.make_room(min(stretch, ahead), window)
         if not last and self.done == 0:
             self.context = self.context.fork()
-        self.context.make_room(size, window)
         return Row(self.context, piece, retain=not last)
 
     def accept(self, row: Row, answer: Surprisal) -> bool:

@@ -9,11 +9,12 @@ import pytest
 
 from lingua.draft import Draft
 from lingua.engine import Engine, Scorer
-from lingua.methods.llmlingua import llmlingua
+from lingua.methods.llmlingua import filter_sentences, llmlingua
 from lingua.models.causal import PlainScorer, causal_scorer
 from lingua.prompt import Prompt
+from lingua.units import sentence_edges
 from tests import oracle
-from tests.fakes_engine import compressed, drafter, outcomes
+from tests.fakes_engine import BigramScorer, compressed, drafter, outcomes
 from tests.models import PACKED, UNPACKED, WINDOW, tiny, tokenizer
 from tests.texts import PROSE
 
@@ -101,18 +102,17 @@ def test_a_protected_span_keeps_its_string() -> None:
     assert any("seven to two" in text for text in result.context)
 
 
-def test_the_sentence_filter_keeps_first_and_last_sentences() -> None:
-    result = compressed(
-        PROSE * 3,
-        rate=0.3,
-        use_sentence_level_filter=True,
-        keep_first_sentence=1,
-        keep_last_sentence=1,
-        unit="sentence",
+def test_the_sentence_filter_drops_whole_sentences_but_not_the_first_and_last() -> None:
+    own = drafter(
+        rate=0.3, use_sentence_level_filter=True, sentence_budget="*1", keep_first_sentence=1, keep_last_sentence=1
     )
-    (spans,) = result.kept_spans
-    assert spans[0][0] == 0 or result.compressed_tokens > 0
-    assert result.compressed_tokens <= result.target_tokens
+    draft = own.draft(Prompt(context=[PROSE]))
+    list(Engine(BigramScorer()).run([(filter_sentences(draft), 1_000)]))
+    ((first, *_, last),) = [draft.context[0].kept_spans()]
+    edges = {*sentence_edges(PROSE, "en").tolist(), len(PROSE)}
+    assert (first[0], last[1]) == (0, len(PROSE))
+    assert {edge for span in draft.context[0].kept_spans() for edge in span} <= edges
+    assert 0 < draft.context[0].keep.mean() < 0.8
 
 
 def test_many_filtered_sentences_in_one_segment_do_not_spend_its_budget() -> None:
@@ -120,8 +120,6 @@ def test_many_filtered_sentences_in_one_segment_do_not_spend_its_budget() -> Non
     draft = drafter(rate=0.5, use_sentence_level_filter=True, sentence_budget="*1", iterative_size=400).draft(
         Prompt(context=[PROSE * 3])
     )
-    from tests.fakes_engine import BigramScorer
-
     list(Engine(BigramScorer()).run([(llmlingua(draft), 1_000)]))
     part = draft.context[0]
     assert part.costs[part.keep].sum() >= 0.8 * draft.target_tokens
