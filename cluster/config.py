@@ -62,6 +62,10 @@ class JobConfig(BaseModel):
     )
     output: str = Field(min_length=1, description="directory to write: a path, s3://, gs:// or abfs://")
 
+    reuse: str | None = Field(
+        None, min_length=1, description="earlier output, made with the same settings: what did not change is taken over"
+    )
+
     text_column: str | None = Field(None, description="column with a document a row (default: 'text', if there is one)")
     instruction_column: str | None = Field(None, description="column with the instruction of a prompt")
     context_column: str | None = Field(None, description="column with the documents of a prompt: a string or a list")
@@ -148,6 +152,14 @@ class JobConfig(BaseModel):
         require_conditional(value)
         return absolute(value)
 
+    @field_validator("reuse")
+    @classmethod
+    def _can_be_read(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        require_no_credentials("reuse", value)
+        return absolute(value)
+
     @field_validator("inputs")
     @classmethod
     def _no_credentials(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -172,6 +184,8 @@ class JobConfig(BaseModel):
     def _one_shape(self) -> JobConfig:
         if self.text_column and (self.instruction_column or self.context_column or self.question_column):
             raise ValueError("text_column excludes instruction_column, context_column and question_column")
+        if self.reuse == self.output:
+            raise ValueError("reuse names the output itself; name an older one, or leave it out to go on with this one")
         return self
 
     @property

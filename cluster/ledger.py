@@ -204,11 +204,12 @@ class Ledger:
         sketched = iter([record for record in records if self._sketch_url(record).rpartition("/")[2] in there])
         with ThreadPoolExecutor(AT_ONCE) as threads:
             while some := list(islice(sketched, 8 * AT_ONCE)):
-                for record, sketch in zip(some, threads.map(self._sketch, some), strict=True):
+                for record, sketch in zip(some, threads.map(self.sketch, some), strict=True):
                     if sketch is not None:
                         yield record, sketch
 
-    def _sketch(self, record: Record) -> Sketch | None:
+    def sketch(self, record: Record) -> Sketch | None:
+        """What the report shows of a commit, if it was gathered."""
         try:
             return Sketch.from_bytes(self.storage.read(self._sketch_url(record)))
         except (FileNotFoundError, ValueError):

@@ -27,7 +27,10 @@ from lingua.prompt import CompressedPrompt, Outcome, Rejected
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What became of a shard's rows: `rows` = compressed + passthrough + over_budget + rejected."""
+    """What became of a shard's rows: `rows` = compressed + passthrough + over_budget + rejected.
+
+    `reused` rows, with `reused_tokens` of `origin_tokens`, came from an earlier output instead of from the model.
+    """
 
     rows: int = 0
     compressed: int = 0
@@ -37,6 +40,13 @@ class Counts:
     rejects: Mapping[str, int] = field(default_factory=dict)
     origin_tokens: int = 0
     compressed_tokens: int = 0
+    reused: int = 0
+    reused_tokens: int = 0
+
+    @property
+    def untouched(self) -> bool:
+        """Whether no row needed the model: all of them came from an earlier output."""
+        return 0 < self.rows == self.reused
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +104,7 @@ class PartWriter:
         self._statuses: Counter[str] = Counter()
         self._reasons: Counter[str] = Counter()
         self._tokens = [0, 0]
+        self._reused = [0, 0]
 
     def __enter__(self) -> PartWriter:
         return self
@@ -135,6 +146,9 @@ class PartWriter:
         self._statuses[outcome.status] += 1
         self._tokens[0] += outcome.origin_tokens
         self._tokens[1] += outcome.compressed_tokens
+        if row.earlier is not None:
+            self._reused[0] += 1
+            self._reused[1] += outcome.origin_tokens
 
     def _reject(self, row: BadRow) -> None:
         line = {"source": self._shard.source.path, "row": row.number, "reason": row.reason, "detail": row.detail}
@@ -154,6 +168,7 @@ class PartWriter:
             rejected,
             dict(sorted(self._reasons.items())),
             *self._tokens,
+            *self._reused,
         )
 
 

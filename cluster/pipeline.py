@@ -1,8 +1,10 @@
 """`Pipeline`: the rows of a shard through a compressor, each to exactly one outcome, in order, in bounded memory.
 
 The compressor pulls prompts as far ahead as it likes; what waits between a row and its outcome is what it holds itself.
-Rows without a prompt never reach it and take their turn among the others. What goes wrong while reading is kept apart
-from what goes wrong while compressing (`UnexpectedError`), because the consequence differs.
+Rows without a prompt, and rows whose result is known, never reach it and take their turn among the others; where so
+many of these wait behind one that it fills memory, the compressor is let finish before it is given more. What goes
+wrong while reading is kept apart from what goes wrong while compressing (`UnexpectedError`), because the consequence
+differs.
 """
 
 from __future__ import annotations
@@ -15,11 +17,13 @@ from typing import Protocol
 from cluster.corpus import BadRow, Row
 from cluster.errors import ClusterError, RetryShard, RowError, classify
 from cluster.messages import Assignment
+from cluster.rows import weight
 from lingua.errors import PromptError
 from lingua.prompt import Outcome, Prompt, Rejected
 
 Item = Row | BadRow
-_Waiting = deque[tuple[Item, Rejected | None]]
+MAX_READY = 32 << 20
+"""Bytes of rows with an outcome that may wait behind one without."""
 
 
 class Streams(Protocol):
@@ -50,40 +54,51 @@ class Pipeline:
 
     def run(self, items: Iterable[Item], assignment: Assignment, meter: Meter) -> None:
         """Settle every row of the shard that the assignment asks for."""
-        waiting: _Waiting = deque()
+        waiting = _Waiting()
         reading = _Guard(self._prompts(items, assignment, waiting, meter))
         try:
-            for outcome in self.compressor.stream(iter(reading)):
-                self._drain(waiting, meter)
-                self._settle(waiting.popleft()[0], outcome, meter)
-                self._drain(waiting, meter)
+            while not reading.ended:
+                self._stream(iter(reading), waiting, meter)
+                if not (reading.ended or reading.paused):
+                    raise UnexpectedError("the compressor ended before its prompts did")
         except Exception as error:
-            if reading.failed or isinstance(error, ClusterError) or not _unexpected(error):
+            if reading.failed or isinstance(error, (ClusterError, UnexpectedError)) or not _unexpected(error):
                 raise
             raise UnexpectedError(f"{type(error).__name__}: {error}") from error
+
+    def _stream(self, prompts: Iterator[Prompt], waiting: _Waiting, meter: Meter) -> None:
+        for outcome in self.compressor.stream(prompts):
+            self._drain(waiting, meter)
+            self._settle(waiting.take(), outcome, meter)
+            self._drain(waiting, meter)
         self._drain(waiting, meter)
-        if waiting:
-            raise UnexpectedError(f"the compressor gave no outcome for {len(waiting)} prompts")
+        if waiting.rows:
+            raise UnexpectedError(f"the compressor gave no outcome for {len(waiting.rows)} prompts")
 
     def _prompts(
         self, items: Iterable[Item], assignment: Assignment, waiting: _Waiting, meter: Meter
-    ) -> Iterator[Prompt]:
-        aside = {row.position: Rejected(row.reason, row.detail) for row in assignment.poison}
+    ) -> Iterator[Prompt | None]:
+        """The prompts for the compressor; None where it should finish first."""
+        aside: dict[int, Outcome] = {row.position: Rejected(row.reason, row.detail) for row in assignment.poison}
         for position, item in enumerate(items):
             meter.read += 1
             if assignment.probe is not None and position not in assignment.probe:
                 continue
             prompt = aside.get(position) or self._prompt(item)
             if isinstance(prompt, Prompt):
-                waiting.append((item, None))
+                waiting.add(item, None)
                 yield prompt
             else:
-                waiting.append((item, prompt))
+                waiting.add(item, prompt)
                 self._drain(waiting, meter)
+                if waiting.ready >= MAX_READY:
+                    yield None
 
-    def _prompt(self, item: Item) -> Prompt | Rejected:
+    def _prompt(self, item: Item) -> Prompt | Outcome:
         if isinstance(item, BadRow):
             return Rejected(item.reason, item.detail)
+        if item.earlier is not None:
+            return item.earlier
         try:
             return self.to_prompt(item.values)
         except (RowError, PromptError) as error:
@@ -91,28 +106,46 @@ class Pipeline:
 
     def _drain(self, waiting: _Waiting, meter: Meter) -> None:
         """Settle the rows at the head that need no compressor."""
-        while waiting:
-            item, rejected = waiting[0]
-            if rejected is None:
-                return
-            waiting.popleft()
-            self._settle(item, rejected, meter)
+        while waiting.rows and (outcome := waiting.rows[0][1]) is not None:
+            self._settle(waiting.take(), outcome, meter)
 
     def _settle(self, item: Item, outcome: Outcome, meter: Meter) -> None:
         self.sink(item, outcome)
         meter.done += 1
 
 
-class _Guard:
-    """An iterator that remembers whether an exception came out of it."""
+class _Waiting:
+    """Rows in their order, with their outcome if they have it. `ready`: bytes of those that have it."""
 
-    def __init__(self, prompts: Iterator[Prompt]) -> None:
+    def __init__(self) -> None:
+        self.rows: deque[tuple[Item, Outcome | None]] = deque()
+        self.ready = 0
+
+    def add(self, item: Item, outcome: Outcome | None) -> None:
+        self.rows.append((item, outcome))
+        self.ready += 0 if outcome is None else weight(item)
+
+    def take(self) -> Item:
+        item, outcome = self.rows.popleft()
+        self.ready -= 0 if outcome is None else weight(item)
+        return item
+
+
+class _Guard:
+    """Prompts up to the next None, and on from there; remembers its end and whether an exception came out of it."""
+
+    def __init__(self, prompts: Iterator[Prompt | None]) -> None:
         self._prompts = prompts
-        self.failed = False
+        self.failed = self.ended = self.paused = False
 
     def __iter__(self) -> Iterator[Prompt]:
+        self.paused = False
         try:
-            yield from self._prompts
+            while (prompt := next(self._prompts)) is not None:
+                yield prompt
+            self.paused = True
+        except StopIteration:
+            self.ended = True
         except Exception:
             self.failed = True
             raise

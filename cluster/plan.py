@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from cluster.columns import PARTS, Columns
@@ -47,6 +47,11 @@ class Identity:
                 yield f"{name} was {json.dumps(before)}, now {json.dumps(after)}"
         if self.model_digest != now.model_digest:
             yield f"model was {self.model} ({self.model_digest[:12]}), now {now.model} ({now.model_digest[:12]})"
+
+    def row_differences(self, now: Identity) -> list[str]:
+        """The same of what decides about single rows: with any of these, no fingerprint is equal."""
+        mine, other = (replace(one, settings=one._decisive) for one in (self, now))
+        return list(mine.differences(other))
 
     def fingerprint(self, prompt: Prompt) -> str:
         """Digest of a prompt's content, of the settings that compress it and of the model; equal on every machine."""

@@ -18,7 +18,10 @@ from cluster.records import Record
 
 @dataclass(slots=True)
 class Statistics:
-    """Sums over shards. `rows` = compressed + passthrough + over_budget + rejected."""
+    """Sums over shards. `rows` = compressed + passthrough + over_budget + rejected.
+
+    Of these, `reused` rows with `reused_tokens` came from an earlier output; in `reused_shards` all rows did.
+    """
 
     shards: int = 0
     rows: int = 0
@@ -29,6 +32,9 @@ class Statistics:
     origin_tokens: int = 0
     compressed_tokens: int = 0
     seconds: float = 0.0
+    reused_shards: int = 0
+    reused: int = 0
+    reused_tokens: int = 0
     rejects: Counter[str] = field(default_factory=Counter)
 
     @classmethod
@@ -54,7 +60,15 @@ class Statistics:
         self.origin_tokens += counts.origin_tokens
         self.compressed_tokens += counts.compressed_tokens
         self.seconds += seconds
+        self.reused_shards += counts.untouched
+        self.reused += counts.reused
+        self.reused_tokens += counts.reused_tokens
         self.rejects.update(counts.rejects)
+
+    @property
+    def computed_tokens(self) -> int:
+        """Original tokens that a model had to see."""
+        return self.origin_tokens - self.reused_tokens
 
     @property
     def rate(self) -> float:
@@ -76,6 +90,7 @@ class Statistics:
             "compressed_tokens": self.compressed_tokens,
             "rate": round(self.rate, 6),
             "worker_seconds": round(self.seconds, 3),
+            "reused": {"shards": self.reused_shards, "rows": self.reused, "tokens": self.reused_tokens},
         }
 
 
@@ -111,8 +126,8 @@ class RunReport:
 
     @property
     def tokens_per_second(self) -> float:
-        """Original tokens this run worked off per second on the clock."""
-        return self.this_run.origin_tokens / self.seconds if self.seconds > 0 else 0.0
+        """Original tokens this run worked off per second on the clock, reused ones not counted."""
+        return self.this_run.computed_tokens / self.seconds if self.seconds > 0 else 0.0
 
     def as_json(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """The content of `_stats.json`; `settings` holds what identifies the run (configuration, model, versions)."""
@@ -168,6 +183,10 @@ def _figures(total: Statistics) -> list[str]:
         f"{total.rejected:,} rejected",
         f"  tokens     {total.origin_tokens:,} → {total.compressed_tokens:,} (rate {total.rate:.3f})",
     ]
+    if total.reused:
+        lines.append(
+            f"  reused     {total.reused:,} of {total.rows:,} rows, among them {total.reused_shards:,} whole shards"
+        )
     if total.rejects:
         lines.append(f"  rejects    {_counts(total.rejects)}")
     return lines

@@ -9,6 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from lingua.prompt import CompressedPrompt
+
 RAW_LIMIT = 1 << 20
 """Characters of a rejected row that are kept; file and row number find the rest."""
 
@@ -20,11 +22,13 @@ class Row:
     number   in its file, from 0
     values   the mapped columns (prompt and id) as Python values
     carried  all input columns: one Arrow row of the planned schema, or the JSON object itself where none is planned
+    earlier  what an earlier output holds for the same prompt, so that no model need see it
     """
 
     number: int
     values: Mapping[str, Any]
     carried: pa.RecordBatch | dict[str, Any]
+    earlier: CompressedPrompt | None = None
 
     def rejected(self, reason: str, detail: str) -> BadRow:
         """This row as a reject; `raw` shows its mapped columns as JSON."""
@@ -45,3 +49,16 @@ class BadRow:
 def shortened(raw: str) -> str:
     """At most `RAW_LIMIT` characters of a raw value, with a mark where it was cut."""
     return raw if len(raw) <= RAW_LIMIT else f"{raw[:RAW_LIMIT]}… ({len(raw) - RAW_LIMIT} more characters)"
+
+
+def weight(item: Row | BadRow) -> int:
+    """About how many bytes a row keeps in memory while it waits."""
+    if isinstance(item, BadRow):
+        return len(item.raw or "")
+    return sum(map(_size, item.values.values())) + (2 * len(item.earlier.text) if item.earlier else 0)
+
+
+def _size(value: object) -> int:
+    if isinstance(value, str):
+        return len(value)
+    return sum(map(_size, value)) if isinstance(value, (list, tuple)) else 8

@@ -27,7 +27,7 @@ PREFIX = "LINGUA_"
 NO_SETTINGS = {"LINGUA_CACHE"}
 """Variables of ours that are read elsewhere: where converted models are kept."""
 GROUPS = {
-    "what to read and write": ("input", "output", "output_format", "output_prefix"),
+    "what to read and write": ("input", "output", "reuse", "output_format", "output_prefix"),
     "columns": ("text_column", "instruction_column", "context_column", "question_column", "id_column"),
     "model": ("model", "device", "dtype", "batch_tokens", "trust_remote_code"),
     "cluster": ("shard_size", "workers", "gpus_per_worker", "cpus_per_worker", "address"),
@@ -42,6 +42,9 @@ examples:
   # few-shot prompts to at most 1000 GPT-4 tokens each, questions untouched
   python -m jobs.compress --input prompts.jsonl --output s3://bucket/compressed --target-token 1000 \\
       --target-tokenizer cl100k_base --context-column demonstrations --question-column question
+
+  # the same corpus a week later: only what is new goes to the model
+  python -m jobs.compress --input 'corpus/*.parquet' --output week-2 --reuse week-1 --rate 0.5
 
   # settings from a file, one of them overruled; look at the plan first
   python -m jobs.compress --config job.yaml --rate 0.3 --dry-run

@@ -107,9 +107,11 @@ class Sketcher:
         self._last = self._clock()
 
     def add(self, row: Row, prompt: Prompt, outcome: CompressedPrompt, fingerprint: str) -> None:
-        """Take down an accepted row."""
+        """Take down an accepted row; of one from an earlier output only the rate is known."""
         note = self._note(row, outcome)
         self._rates[bin_of(note.rate)] += 1
+        if row.earlier is not None:
+            return
         _keep(self._slowest, note, slowness)
         if outcome.status == "passthrough":
             return

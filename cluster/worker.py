@@ -8,7 +8,7 @@ classed by consequence (`failure_of`), so that a pool never has to carry excepti
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from cluster import logs
@@ -22,7 +22,8 @@ from cluster.parts import Counts, PartWriter
 from cluster.pipeline import Item, Meter, Pipeline, Streams, UnexpectedError
 from cluster.plan import Plan
 from cluster.readahead import ReadAhead
-from cluster.rows import Row
+from cluster.recall import Earlier, Recall
+from cluster.rows import weight
 from cluster.shards import Shard
 from cluster.sketch import Sketcher
 from cluster.storage import Storage
@@ -32,6 +33,8 @@ from lingua.prompt import Outcome
 MAX_DETAIL = 500
 
 MakeCompressor = Callable[[JobConfig], Streams]
+Hire = Callable[..., "Worker"]
+"""`start_worker` with some of its arguments."""
 
 
 def load_compressor(config: JobConfig) -> Streams:
@@ -48,14 +51,19 @@ def load_compressor(config: JobConfig) -> Streams:
     )
 
 
-def start_worker(config: JobConfig, plan: Plan, make_compressor: MakeCompressor, metrics: Metrics) -> Worker:
+def start_worker(
+    config: JobConfig, plan: Plan, make_compressor: MakeCompressor, metrics: Metrics, earlier: Earlier | None = None
+) -> Worker:
     """A worker in a process of its own, whose logs go to its standard error."""
     logs.set_up(config.log_format)
-    return Worker(config, plan, make_compressor, metrics)
+    return Worker(config, plan, make_compressor, metrics, earlier)
 
 
 class Worker:
-    """One model, one shard at a time. `plan` may come without its lists of sources and shards."""
+    """One model, one shard at a time. `plan` may come without its lists of sources and shards.
+
+    `earlier` is what an earlier output may hold of these rows: they are taken from there.
+    """
 
     def __init__(
         self,
@@ -63,10 +71,12 @@ class Worker:
         plan: Plan,
         make_compressor: MakeCompressor = load_compressor,
         metrics: Metrics | None = None,
+        earlier: Earlier | None = None,
     ) -> None:
         self._config, self._plan = config, plan
         self._storage = Storage(config.storage_options)
         self._ledger = Ledger(config.output, config.storage_options)
+        self._recall = Recall(earlier, plan, self._storage) if earlier else None
         self._compressor = make_compressor(config)
         self._ahead: tuple[str, ReadAhead[Item]] | None = None
         self._meter = Meter()
@@ -137,14 +147,10 @@ class Worker:
         return self._reading(shard)[1]
 
     def _reading(self, shard: Shard) -> tuple[str, ReadAhead[Item]]:
-        return shard.name, ReadAhead(read_rows(shard, self._plan.columns, self._storage), weight)
-
-
-def weight(item: Item) -> int:
-    """About how many bytes a row keeps in memory while it waits."""
-    if isinstance(item, Row):
-        return sum(_size(value) for value in item.values.values())
-    return len(item.raw or "")
+        items: Iterator[Item] = read_rows(shard, self._plan.columns, self._storage)
+        if self._recall is not None:
+            items = self._recall.over(shard, items)
+        return shard.name, ReadAhead(items, weight)
 
 
 def failure_of(error: BaseException) -> Failure:
@@ -157,9 +163,3 @@ def failure_of(error: BaseException) -> Failure:
     if isinstance(error, UnexpectedError):
         return Failure("crashed", type(error.__cause__ or error).__name__, detail)
     return Failure("crashed", type(error).__name__, f"{type(error).__name__}: {detail}")
-
-
-def _size(value: object) -> int:
-    if isinstance(value, str):
-        return len(value)
-    return sum(map(_size, value)) if isinstance(value, (list, tuple)) else 8

@@ -23,9 +23,10 @@ from cluster.plan import Plan
 from cluster.prepare import make_plan, open_plan
 from cluster.protocols import NoPool
 from cluster.report import RunReport
+from cluster.reuse import open_previous
 from cluster.stopping import EXIT_ABORTED, Heartbeat, StopRequest, grace_seconds, on_signals
 from cluster.watch import watched_progress
-from cluster.worker import MakeCompressor, load_compressor, start_worker
+from cluster.worker import Hire, MakeCompressor, load_compressor, start_worker
 from lingua.errors import LinguaError
 from lingua.models.source import resolve
 
@@ -55,12 +56,16 @@ def compress(config: JobConfig, make: MakeCompressor) -> int:
     """Plan, run, report."""
     stop, ledger = StopRequest(), Ledger(config.output, config.storage_options)
     with on_signals(stop):
-        plan = open_plan(config, resolve(config.model).digest, ledger)
+        digest = resolve(config.model).digest
+        previous = open_previous(config, digest)  # refuses before there is an output
+        plan = open_plan(config, digest, ledger)
         lease = ledger.acquire_lease("jobs.compress", config.lease_seconds)
         try:
             with Heartbeat(lease.renew, config.lease_seconds, stop):
                 ledger.clean()
-                report = _run(config, ledger, plan, stop, make)
+                earlier = previous.hand_over(ledger, plan, stop, config.report) if previous else None
+                hire = partial(start_worker, make_compressor=make, earlier=earlier)
+                report = _run(config, ledger, plan, stop, hire)
                 lease.renew()  # who lost it must not write over the figures of the next
                 conclude(config, ledger, plan, report)
                 if report.complete:
@@ -71,7 +76,7 @@ def compress(config: JobConfig, make: MakeCompressor) -> int:
     return 0 if report.complete else stop.exit_code
 
 
-def _run(config: JobConfig, ledger: Ledger, plan: Plan, stop: StopRequest, make: MakeCompressor) -> RunReport:
+def _run(config: JobConfig, ledger: Ledger, plan: Plan, stop: StopRequest, hire: Hire) -> RunReport:
     missing = len({shard.name for shard in plan.shards} - ledger.committed())
     driver = partial(Driver, ledger, terms=Terms.of(config, grace_seconds()), stop=stop)
     if not missing or stop.reason:
@@ -80,7 +85,7 @@ def _run(config: JobConfig, ledger: Ledger, plan: Plan, stop: StopRequest, make:
 
     light, metrics = replace(plan, shards=(), sources=()), RayMetrics(name_of(config.output))
     with session(config.address), on_signals(stop):  # Ray brings signal handlers of its own
-        start = partial(start_worker, config, light, make, metrics)
+        start = partial(hire, config, light, metrics=metrics)
         pool, progress = RayPool(start, Wish.of(config, missing)), watched_progress(config.log_format, metrics)
         with closing(pool), closing(progress):
             return driver(pool).run(plan.shards, progress)

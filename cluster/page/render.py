@@ -66,7 +66,7 @@ def render(page: Page) -> str:
             rates=Chart(page.merged.rates),
             rate_rows=list(_rate_rows(page.merged.rates)),
             speed=Chart(page.throughput.bars),
-            mean_speed=page.total.origin_tokens / page.throughput.seconds if page.throughput.seconds else 0.0,
+            mean_speed=page.total.computed_tokens / page.throughput.seconds if page.throughput.seconds else 0.0,
             bar_seconds=page.throughput.seconds / max(1, len(page.throughput.bars)),
             has_ids=page.plan.columns.mapped.id is not None,
             target=_target(page),

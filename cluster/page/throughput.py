@@ -1,7 +1,8 @@
 """`Throughput`: tokens per second over the time in which anything was done, from the commit records of all runs.
 
 A shard's tokens are spread evenly over the seconds that it took until its commit. Time in which no shard was in hand,
-between two runs, say, is left out of the axis and only added up.
+between two runs, say, is left out of the axis and only added up. What was reused from an earlier output is not
+shown.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class Throughput:
     @classmethod
     def over(cls, records: Iterable[Record]) -> Throughput:
         """The throughput of all commits whose moment is known."""
-        spans = sorted(_span(record) for record in records if record.committed)
+        spans = sorted(_span(record) for record in records if record.committed and not record.untouched)
         if not spans:
             return cls()
         worked, idle = _without_gaps(spans)
@@ -46,7 +47,7 @@ _Span = tuple[float, float, int]
 
 def _span(record: Record) -> _Span:
     end = datetime.fromisoformat(record.committed).timestamp()
-    return end - max(record.seconds, SHORTEST), end, record.origin_tokens
+    return end - max(record.seconds, SHORTEST), end, record.origin_tokens - record.reused_tokens
 
 
 def _without_gaps(spans: Sequence[_Span]) -> tuple[list[_Span], float]:
