@@ -147,3 +147,27 @@ def test_what_the_compressor_raises_is_told_from_what_reading_raises() -> None:
 def test_an_outcome_that_never_comes_is_an_error_not_a_lost_row() -> None:
     with pytest.raises(UnexpectedError, match="no outcome for 1 prompts"):
         Run(LookingAhead(short_by=1))([row(number) for number in range(5)])
+
+
+class Lazy:
+    """Stops after the first prompt without a word."""
+
+    def stream(self, prompts: Iterable[Prompt]) -> Iterator[Outcome]:
+        yield LookingAhead()._outcome(next(iter(prompts)))
+
+
+def test_a_compressor_that_stops_before_its_prompts_do_is_an_error() -> None:
+    items: list[Item] = [Row(number, {"text": f"row {number}"}, {}) for number in range(3)]
+    with pytest.raises(UnexpectedError, match="ended before its prompts did"):
+        Pipeline(to_prompt, Lazy(), lambda item, outcome: None).run(items, Assignment(SHARD), Meter())
+
+
+def test_known_rows_take_their_turn_and_are_not_shown_to_the_compressor() -> None:
+    known = CompressedPrompt("known", "", ("known",), "", (0,), (), 2, 1, 1)
+    items: list[Item] = [
+        Row(number, {"text": f"row {number}"}, {}, known if number % 3 else None) for number in range(10)
+    ]
+    run = Run()
+    run(items)
+    assert [item for item, _ in run.settled] == items
+    assert [outcome is known for _, outcome in run.settled] == [number % 3 != 0 for number in range(10)]

@@ -10,6 +10,7 @@ from cluster.config import JobConfig
 from lingua.prompt import Outcome, Prompt
 from tests.fakes import FakeCompressor
 
+NEW = "a-new-row"
 POISON = "this-row-ends-the-process"
 
 
@@ -31,8 +32,21 @@ class Slow(FakeCompressor):
             yield outcome
 
 
+class ReusedOnly(FakeCompressor):
+    """Fails when it is shown a prompt that does not begin with `NEW`."""
+
+    def _outcome(self, prompt: Prompt) -> Outcome:
+        if not prompt.text.startswith(NEW):
+            raise RuntimeError(f"was shown {prompt.text!r}")
+        return super()._outcome(prompt)
+
+
 def deadly(config: JobConfig) -> Deadly:
     return Deadly(config.model, config.compression)
+
+
+def reused_only(config: JobConfig) -> ReusedOnly:
+    return ReusedOnly(config.model, config.compression)
 
 
 def slow(config: JobConfig) -> Slow:

@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from cluster.ledger import Ledger
+from cluster.verify import verify
 from jobs.compress import main
-from tests.jobs.compressors import POISON, deadly
+from tests.jobs.compressors import NEW, POISON, deadly, reused_only
 
 ROWS = 300
 ROOT = Path(__file__).resolve().parents[2]
@@ -125,6 +126,29 @@ def _another_start_says_that_nothing_is_left(
     assert {path: path.stat().st_mtime_ns for path in output.glob("part-*")} == before
     assert main([*command, "--rate", "0.3"], deadly) == 1
     assert "rate was 0.5, now 0.3" in capfd.readouterr().err
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(180)
+def test_a_new_snapshot_shows_the_model_only_what_is_new(
+    tmp_path: Path, model: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    for name in ("a", "b"):
+        rows = [{"id": f"{name}{n}", "text": f"{name}{n} of many words to cut " * 9} for n in range(60)]
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert main(arguments(folder, model, workers=1), deadly) == 0
+    again = arguments(folder, model, workers=1, output=tmp_path / "again", reuse=tmp_path / "out")
+    assert main(again, reused_only) == 0
+    assert "Reused 4 of 4 shards" in capfd.readouterr().out
+    with (folder / "b.jsonl").open("a") as file:
+        file.write(json.dumps({"id": "new", "text": f"{NEW} and many more words"}) + "\n")
+    third = arguments(folder, model, workers=1, output=tmp_path / "third", reuse=tmp_path / "again")
+    assert main(third, reused_only) == 0
+    assert "reused     120 of 121 rows" in capfd.readouterr().out
+    assert len(ids(tmp_path / "third")) == 121
+    assert verify(str(tmp_path / "third")).problems == []
 
 
 def start_slowly(corpus: Path, model: Path) -> subprocess.Popen[str]:
