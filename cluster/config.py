@@ -58,7 +58,7 @@ class JobConfig(BaseModel):
     inputs: tuple[str, ...] = Field(
         alias="input",
         min_length=1,
-        description="file, glob or directory: .parquet, .jsonl, .jsonl.gz, .jsonl.zst",
+        description="file, glob or directory: .parquet, .jsonl, .jsonl.gz, .jsonl.zst; or dataset:ID:SPLIT of the hub",
     )
     output: str = Field(min_length=1, description="directory to write: a path, s3://, gs:// or abfs://")
 

@@ -1,4 +1,4 @@
-"""Paths, globs and directories → `Source`s, in a fixed order, each with the fingerprint that is checked at read time.
+"""Paths, globs, directories, data sets by name → `Source`s, in a fixed order, with what is checked at read time.
 
 A pattern's files come in the order of their paths, patterns in the order given; a file that two patterns name counts
 once. Directories are searched to the bottom; names that begin with ``_`` or ``.`` are left out, so an output folder can
@@ -13,7 +13,8 @@ from typing import Any
 
 from fsspec.core import has_magic
 
-from cluster.errors import SourceChanged
+from cluster.errors import RetryShard, SourceChanged
+from cluster.hub import SCHEME, HubDataset
 from cluster.secrets import require_no_credentials
 from cluster.shards import Compression, Format, Source
 from cluster.storage import LOCAL, Storage, absolute, protocol_of
@@ -67,6 +68,8 @@ def version_of(info: Mapping[str, Any]) -> str:
 
 def _expand(pattern: str, storage: Storage) -> list[Source]:
     require_no_credentials("input", pattern)
+    if pattern.startswith(SCHEME):
+        return _readable(pattern, _from_hub(HubDataset.parse(pattern), storage))
     url = absolute(pattern)
     try:
         info = storage.info(url)
@@ -79,11 +82,24 @@ def _expand(pattern: str, storage: Storage) -> list[Source]:
     return _readable(pattern, [(url, info)])
 
 
+def _from_hub(dataset: HubDataset, storage: Storage) -> list[tuple[str, dict[str, Any]]]:
+    try:
+        if not (files := _find(dataset.glob, storage, globbing=True)):
+            raise dataset.missing(url for url, _ in _find(dataset.any_split, storage, globbing=True))
+    except FileNotFoundError:
+        raise dataset.missing([]) from None
+    except RetryShard as error:
+        raise ConfigError(
+            f"input = {dataset}: the hub cannot be reached ({error}); without a network, give files on a disk"
+        ) from None
+    dataset.require_one(url for url, _ in files)
+    return files
+
+
 def _find(url: str, storage: Storage, globbing: bool) -> list[tuple[str, dict[str, Any]]]:
     """(URL, info) of all files that a glob or a directory stands for, by path."""
     fs, path = storage.resolve(url)
-    fs.invalidate_cache()
-    found = fs.glob(path, detail=True) if globbing else fs.find(path, detail=True)
+    found = storage.search(url, globbing)
     root = "" if globbing else path.rstrip("/") + "/"
     return [
         (_url_of(fs, name), info)

@@ -111,7 +111,9 @@ def nearest(parts: tuple[EarlierPart, ...], row: int) -> tuple[EarlierPart, ...]
     if sum(part.rows for part in parts) <= MAX_ROWS:
         return parts
     chosen, room = [], MAX_ROWS
-    for part in sorted(parts, key=lambda part: abs(part.first_row - row)):
+    step = max(1, MAX_ROWS // 2)
+    middle = row // step * step + step // 2  # the same for many shards, so that an index serves them all
+    for part in sorted(parts, key=lambda part: abs(part.first_row - middle)):
         if room > 0:
             chosen.append(part)
         room -= part.rows

@@ -94,6 +94,15 @@ class Storage:
         except FileNotFoundError:
             return []
 
+    def search(self, url: str, globbing: bool) -> dict[str, dict[str, Any]]:
+        """What a glob stands for, or all that is below a folder, listed afresh: paths in the filesystem → info."""
+
+        def ask(fs: Any, path: str) -> dict[str, dict[str, Any]]:
+            fs.invalidate_cache()
+            return dict(fs.glob(path, detail=True) if globbing else fs.find(path, detail=True))
+
+        return self._patiently("list", url, ask)
+
     def read(self, url: str) -> bytes:
         """A whole small file."""
         return self._patiently("read", url, lambda fs, path: bytes(fs.cat_file(path)))
