@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 _BATCH_TOKENS = {"cuda": 16_384, "cpu": 1_024}
 _HEAD_ELEMENTS = {"cuda": 1 << 26, "cpu": 1 << 22}
-"""Float32 logits alive at once, on a CPU so few that they stay in its caches: the head runs over as many rows as fit."""
+"""Float32 logits alive at once, on a CPU so few that they stay in its caches: the head takes as many rows as fit."""
 _CPU_CACHE_BYTES = 4 << 30
 _DEFAULT_WINDOW = 2_048
 
