@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from cluster.columns import PARTS, Columns
 from cluster.errors import PlanConflict
 from cluster.shards import NAME, Shard, Source
+from cluster.values import Value
 from lingua.config import CompressionConfig
 from lingua.prompt import Prompt
 
@@ -48,10 +49,11 @@ class Identity:
         if self.model_digest != now.model_digest:
             yield f"model was {self.model} ({self.model_digest[:12]}), now {now.model} ({now.model_digest[:12]})"
 
-    def fingerprint(self, prompt: Prompt) -> str:
-        """Digest of a prompt's content, of the settings that compress it and of the model; equal on every machine."""
-        content = [self._decisive, self.model_digest, *(getattr(prompt, name) for name in PARTS), prompt.separator]
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+    def fingerprint(self, content: Prompt | Value) -> str:
+        """Digest of a row's content, of the settings that compress it and of the model; equal on every machine."""
+        own = content.content if isinstance(content, Value) else _parts(content)
+        known = [self._decisive, self.model_digest, *own]
+        return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:32]
 
     @property
     def _decisive(self) -> dict[str, Any]:
@@ -139,6 +141,10 @@ def _require_own_names(names: Sequence[str], ending: str) -> None:
         raise ValueError(f"{foreign[0]!r} is no name of a shard")
     if len(set(names)) < len(names):
         raise ValueError("two shards have one name")
+
+
+def _parts(prompt: Prompt) -> list[Any]:
+    return [*(getattr(prompt, name) for name in PARTS), prompt.separator]
 
 
 def _digest(content: Mapping[str, Any]) -> str:

@@ -28,7 +28,10 @@ class Row:
 
     def rejected(self, reason: str, detail: str) -> BadRow:
         """This row as a reject; `raw` shows its mapped columns as JSON."""
-        raw = json.dumps(self.values, ensure_ascii=False, default=str)
+        try:
+            raw = json.dumps(self.values, ensure_ascii=False, default=str)
+        except RecursionError:
+            raw = "(nests too deeply to be shown)"
         return BadRow(self.number, reason, detail, shortened(raw))
 
 

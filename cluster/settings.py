@@ -28,7 +28,16 @@ NO_SETTINGS = {"LINGUA_CACHE"}
 """Variables of ours that are read elsewhere: where converted models are kept."""
 GROUPS = {
     "what to read and write": ("input", "output", "output_format", "output_prefix"),
-    "columns": ("text_column", "instruction_column", "context_column", "question_column", "id_column"),
+    "columns": (
+        "text_column",
+        "instruction_column",
+        "context_column",
+        "question_column",
+        "messages_column",
+        "structured_column",
+        "json_column",
+        "id_column",
+    ),
     "model": ("model", "device", "dtype", "batch_tokens", "trust_remote_code"),
     "cluster": ("shard_size", "workers", "gpus_per_worker", "cpus_per_worker", "address"),
     "watching": ("report", "report_samples", "price", "log_format", "webhook"),
@@ -42,6 +51,9 @@ examples:
   # few-shot prompts to at most 1000 GPT-4 tokens each, questions untouched
   python -m jobs.compress --input prompts.jsonl --output s3://bucket/compressed --target-token 1000 \\
       --target-tokenizer cl100k_base --context-column demonstrations --question-column question
+
+  # conversations, every older turn shorter than the one after it
+  python -m jobs.compress --input chats.jsonl --output shorter --messages-column messages --rate 0.5 --older-turns 0.8
 
   # settings from a file, one of them overruled; look at the plan first
   python -m jobs.compress --config job.yaml --rate 0.3 --dry-run

@@ -8,13 +8,14 @@ classed by consequence (`failure_of`), so that a pool never has to carry excepti
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from cluster import logs
 from cluster.config import JobConfig
 from cluster.corpus import read_rows
 from cluster.errors import AbortRun, RetryShard, classify
+from cluster.forms import form_of
 from cluster.ledger import Ledger
 from cluster.messages import Assignment, Beat, Failure, ShardReport
 from cluster.metrics import Metrics
@@ -68,6 +69,7 @@ class Worker:
         self._storage = Storage(config.storage_options)
         self._ledger = Ledger(config.output, config.storage_options)
         self._compressor = make_compressor(config)
+        self._form = form_of(plan.columns, self._compressor)
         self._ahead: tuple[str, ReadAhead[Item]] | None = None
         self._meter = Meter()
         self._watch = Watch(metrics, lambda: getattr(self._compressor, "computed_seconds", 0.0))
@@ -103,14 +105,15 @@ class Worker:
         return Beat(self._meter.read, self._meter.done)
 
     def _probe(self, items: Iterable[Item], assignment: Assignment) -> ShardReport:
-        self._pipeline(lambda item, outcome: None).run(items, assignment, self._meter)
+        self._pipeline(self._form.settled).run(items, assignment, self._meter)
         return ShardReport(assignment.shard.name, "probed", Counts(self._meter.read))
 
     def _commit(self, items: Iterable[Item], assignment: Assignment, started: float) -> ShardReport:
         shard = assignment.shard
-        with PartWriter(self._plan, shard, self._sketcher()) as writer:
+        with PartWriter(self._plan, shard, self._sketcher(), self._form) as writer:
 
             def settle(item: Item, outcome: Outcome) -> None:
+                outcome = self._form.settled(item, outcome)
                 writer.add(item, outcome)
                 self._watch.row(item, outcome)
 
@@ -124,8 +127,8 @@ class Worker:
         config = self._config
         return Sketcher(config.report_samples, self._plan.columns.mapped.id) if config.report else None
 
-    def _pipeline(self, sink: Callable[[Item, Any], None]) -> Pipeline:
-        return Pipeline(self._plan.columns.prompt, self._compressor, sink)
+    def _pipeline(self, sink: Callable[[Item, Any], object]) -> Pipeline:
+        return Pipeline(self._form.prompt, self._compressor, sink)
 
     def _take(self, shard: Shard) -> ReadAhead[Item]:
         """The rows of a shard: those that are being read already, if the guess was right."""
@@ -160,6 +163,13 @@ def failure_of(error: BaseException) -> Failure:
 
 
 def _size(value: object) -> int:
-    if isinstance(value, str):
-        return len(value)
-    return sum(map(_size, value)) if isinstance(value, (list, tuple)) else 8
+    size, waiting = 0, [value]
+    while waiting:  # no recursion: values nest as deeply as they like
+        one = waiting.pop()
+        if isinstance(one, (list, tuple)):
+            waiting.extend(one)
+        elif isinstance(one, Mapping):
+            waiting.extend([*one, *one.values()])
+        else:
+            size += len(one) if isinstance(one, str) else 8
+    return size

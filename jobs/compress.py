@@ -27,7 +27,7 @@ from cluster.stopping import EXIT_ABORTED, Heartbeat, StopRequest, grace_seconds
 from cluster.watch import watched_progress
 from cluster.worker import MakeCompressor, load_compressor, start_worker
 from lingua.errors import LinguaError
-from lingua.models.source import resolve
+from lingua.models.source import models_digest, rank_model, resolve
 
 EXIT_SETTINGS = 2
 
@@ -45,7 +45,8 @@ def main(argv: Sequence[str] | None = None, make_compressor: MakeCompressor = lo
 
 def dry_run(config: JobConfig) -> int:
     """Print the plan and stop."""
-    resolve(config.model)
+    for model in filter(None, (config.model, rank_model(config.compression))):
+        resolve(model)
     plan = make_plan(config, model_digest="")
     print(describe(config, plan, Ledger(config.output, config.storage_options).committed()))
     return 0
@@ -55,7 +56,7 @@ def compress(config: JobConfig, make: MakeCompressor) -> int:
     """Plan, run, report."""
     stop, ledger = StopRequest(), Ledger(config.output, config.storage_options)
     with on_signals(stop):
-        plan = open_plan(config, resolve(config.model).digest, ledger)
+        plan = open_plan(config, models_digest(resolve(config.model), config.compression), ledger)
         lease = ledger.acquire_lease("jobs.compress", config.lease_seconds)
         try:
             with Heartbeat(lease.renew, config.lease_seconds, stop):
