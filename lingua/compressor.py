@@ -9,7 +9,7 @@ from functools import cached_property
 from lingua.clocked import Clocked
 from lingua.config import CompressionConfig
 from lingua.draft import Drafter
-from lingua.engine import Engine, NoScorer, Program, Scorer
+from lingua.engine import Engine
 from lingua.errors import PromptError
 from lingua.labels import Labels, label_words
 from lingua.memory import Memory
@@ -17,6 +17,7 @@ from lingua.methods import METHODS, Needs
 from lingua.models.source import ModelSource, models_digest, resolve
 from lingua.prompt import CompressedPrompt, Outcome, Prompt, Rejected
 from lingua.ranking import load_ranker
+from lingua.score import NoScorer, Program, Scorer
 from lingua.select import settle
 from lingua.structure.face import StructuredFace
 from lingua.tokens import SourceTokenizer, load_target

@@ -16,9 +16,9 @@ import numpy as np
 from lingua.budget import at_rate, coarse_choice, shares
 from lingua.config import ContextBudget
 from lingua.draft import Draft, Part
-from lingua.engine import Context, Program, Score
 from lingua.methods.llmlingua import required
 from lingua.methods.onepass import keep_best, keep_within
+from lingua.score import Context, Program, Score
 from lingua.units import sentence_edges, word_edges
 
 

@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lingua.engine import Context, OutOfMemoryError, Row, Scorer, Surprisal
 from lingua.models.attention import PACKED, PackedRow, batch_rows
 from lingua.models.cache import KeyValues
+from lingua.score import Context, OutOfMemoryError, Row, Scorer, Surprisal
 
 log = logging.getLogger(__name__)
 
