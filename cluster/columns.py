@@ -1,10 +1,14 @@
 """`Columns`: which input columns make a prompt, and what a row of the output looks like.
 
-A corpus is either a document a row (`text`) or a prompt a row (`instruction`, `context`, `question`; `context` is one
-string or a list of strings). Every input column passes through; the result columns come behind, with `prefix` before
-their names when these would collide. Null or absent parts of a prompt are empty; a row without any is rejected, as is
-one without text, or without the id that an id column promises. Equal ids are no error: rows are told apart by file and
-number.
+A corpus is a document a row (`text`), a prompt a row (`instruction`, `context`, `question`; `context` is one string or
+a list of strings), or a structured value a row (`messages`, `structured`, `json`; see `values`). Every input column
+passes through; the result columns come behind, with `prefix` before their names when these would collide. Null or
+absent parts of a prompt are empty; a row without any is rejected, as is one without text, or without the id that an id
+column promises. Equal ids are no error: rows are told apart by file and number.
+
+Of a structured value `compressed_prompt` holds the value put together again: a string as a string, anything else as
+JSON text. The other results are those of the prompt that its pieces make: tokens are counted over all of them, and
+`compressed_context` and `kept_context` list what is left of its strings and of what stands between.
 """
 
 from __future__ import annotations
@@ -18,10 +22,14 @@ import pyarrow as pa
 
 from cluster.errors import RowError
 from cluster.schema import is_list, is_string
+from cluster.values import KINDS, WANTED, Value, holds, require_kind
 from lingua.errors import ConfigError, PromptError
 from lingua.prompt import Prompt
+from lingua.structure.streaming import Kind
 
 PARTS = ("instruction", "context", "question")
+ROLES = ("text", *PARTS, *KINDS, "id")
+"""All that a column can be mapped to."""
 RESULTS = pa.schema(
     [
         ("compressed_prompt", pa.string()),
@@ -46,11 +54,19 @@ class Mapped:
     context: str | None = None
     question: str | None = None
     id: str | None = None
+    messages: str | None = None
+    structured: str | None = None
+    json: str | None = None
+
+    @property
+    def kind(self) -> Kind | None:
+        """What kind of structured value a row holds; None: a document or a prompt."""
+        return next((kind for kind in KINDS if getattr(self, kind) is not None), None)
 
     @property
     def prompt(self) -> tuple[str, ...]:
         """The named columns that a prompt is made of."""
-        return tuple(name for name in (self.text, self.instruction, self.context, self.question) if name is not None)
+        return tuple(name for role in ROLES if role != "id" and (name := getattr(self, role)) is not None)
 
     @property
     def all(self) -> tuple[str, ...]:
@@ -75,7 +91,7 @@ class Mapped:
         if not parts and "text" not in names:
             raise ConfigError(
                 f"the input has no column 'text', 'instruction', 'context' or 'question'; name what to compress with "
-                f"--text-column, --context-column, …; its columns: {', '.join(names)}"
+                f"--text-column, --context-column, --messages-column, …; its columns: {', '.join(names)}"
             )
         found = {"text": "text"} if "text" in names else {name: name for name in parts}
         return Mapped(**found, id=self.id)
@@ -89,17 +105,33 @@ class Columns:
     schema: pa.Schema | None
     prefix: str = ""
 
+    def content(self, values: Mapping[str, Any]) -> Prompt | Value:
+        """What a row's result depends on: its prompt or its structured value. RowError when there is none."""
+        return self.prompt(values) if self.mapped.kind is None else self.value(values)
+
     def prompt(self, values: Mapping[str, Any]) -> Prompt:
         """The prompt in a row's values. RowError when there is none."""
+        self._require_something(values)
+        text = self.mapped.text
+        try:
+            return self._parts(values) if text is None else Prompt(context=(_text(values, text),))
+        except PromptError as error:
+            raise RowError(error.reason, error.detail) from None
+
+    def value(self, values: Mapping[str, Any]) -> Value:
+        """The structured value in a row's values. RowError when there is none."""
+        self._require_something(values)
+        if (kind := self.mapped.kind) is None:
+            raise ConfigError("no column of structured values is mapped: name one with --messages-column or its like")
+        name = getattr(self.mapped, kind)
+        return require_kind(kind, values[name], name)
+
+    def _require_something(self, values: Mapping[str, Any]) -> None:
         mapped = self.mapped
         if mapped.id is not None and values.get(mapped.id) is None:
             raise RowError("missing_id", f"id column {mapped.id!r} is null or absent")
         if all(values.get(name) is None for name in mapped.prompt):
             raise RowError("null_text", f"{', '.join(map(repr, mapped.prompt))}: null or absent, nothing to compress")
-        try:
-            return self._parts(values) if mapped.text is None else Prompt(context=(_text(values, mapped.text),))
-        except PromptError as error:
-            raise RowError(error.reason, error.detail) from None
 
     def _parts(self, values: Mapping[str, Any]) -> Prompt:
         mapped = self.mapped
@@ -118,7 +150,7 @@ class Columns:
         return pa.schema([*self.schema, *(field.with_name(self.prefix + field.name) for field in RESULTS)])
 
     def require_usable(self, names: Sequence[str]) -> None:
-        """ConfigError when a result column would collide, or a prompt column cannot hold text."""
+        """ConfigError when a result column would collide, or a prompt column cannot hold what it is mapped to."""
         taken = [self.prefix + name for name in RESULTS.names if self.prefix + name in names]
         if taken:
             raise ConfigError(
@@ -126,17 +158,19 @@ class Columns:
             )
         for field in self.schema or ():
             if field.name in self.mapped.prompt:
-                self._require_text_type(field)
+                self._require_type(field)
 
-    def _require_text_type(self, field: pa.Field) -> None:
+    def _require_type(self, field: pa.Field) -> None:
+        kind = self.mapped.kind
         listed = field.name == self.mapped.context and is_list(field.type) and is_string(field.type.value_type)
-        if not (listed or is_string(field.type)):
-            wanted = "strings or lists of strings" if field.name == self.mapped.context else "strings"
+        if not (listed or (is_string(field.type) if kind is None else holds(kind, field.type))):
+            texts = "strings or lists of strings" if field.name == self.mapped.context else "strings"
+            wanted = texts if kind is None else WANTED[kind]
             raise ConfigError(f"column {field.name!r} holds {field.type}; it must hold {wanted}")
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; the schema in Arrow's own serialization, and readable beside it."""
-        names = {key: getattr(self.mapped, key) for key in ("text", *PARTS, "id")}
+        names = {key: getattr(self.mapped, key) for key in ROLES}
         if self.schema is None:
             return {"mapped": names, "prefix": self.prefix, "schema": None}
         packed = base64.b64encode(self.schema.serialize().to_pybytes()).decode()

@@ -13,10 +13,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from cluster.columns import Mapped
+from cluster.columns import PARTS, ROLES, Mapped
 from cluster.prices import parse_prices
 from cluster.secrets import MASK, require_no_credentials
 from cluster.storage import absolute, require_conditional
+from cluster.values import KINDS
 from lingua.config import CompressionConfig, explain
 from lingua.errors import ConfigError
 
@@ -70,6 +71,15 @@ class JobConfig(BaseModel):
     instruction_column: str | None = Field(None, description="column with the instruction of a prompt")
     context_column: str | None = Field(None, description="column with the documents of a prompt: a string or a list")
     question_column: str | None = Field(None, description="column with the question of a prompt")
+    messages_column: str | None = Field(
+        None, description="column with a conversation a row (OpenAI form): a list of messages, or JSON text"
+    )
+    structured_column: str | None = Field(
+        None, description="column with a text a row in which 'llmlingua' tags say how much to keep"
+    )
+    json_column: str | None = Field(
+        None, description="column with JSON text, lists or structs, compressed as json_rules says"
+    )
     id_column: str | None = Field(None, description="column that must not be null; it passes through like all others")
     output_format: Literal["parquet", "jsonl"] = Field("parquet", description="format of the parts")
     output_prefix: str = Field("", pattern=r"^\w*$", description="put before the names of the result columns")
@@ -182,8 +192,10 @@ class JobConfig(BaseModel):
 
     @model_validator(mode="after")
     def _one_shape(self) -> JobConfig:
-        if self.text_column and (self.instruction_column or self.context_column or self.question_column):
-            raise ValueError("text_column excludes instruction_column, context_column and question_column")
+        alone, parts = ([f"{role}_column" for role in roles] for roles in (("text", *KINDS), PARTS))
+        first, *others = [name for name in (*alone, *parts) if getattr(self, name)] or [""]
+        if first in alone and others:
+            raise ValueError(f"{first} excludes {' and '.join(others)}; a row is one thing: give one of them")
         if self.reuse == self.output:
             raise ValueError("reuse names the output itself; name an older one, or leave it out to go on with this one")
         return self
@@ -191,9 +203,7 @@ class JobConfig(BaseModel):
     @property
     def mapped(self) -> Mapped:
         """The columns that were named."""
-        return Mapped(
-            self.text_column, self.instruction_column, self.context_column, self.question_column, self.id_column
-        )
+        return Mapped(**{role: getattr(self, f"{role}_column") for role in ROLES})
 
     def identity_settings(self) -> dict[str, Any]:
         """What decides the content of an output, as JSON values: never a credential, never how many machines work."""
@@ -218,6 +228,9 @@ DECISIVE = (
     "instruction_column",
     "context_column",
     "question_column",
+    "messages_column",
+    "structured_column",
+    "json_column",
     "id_column",
     "output_format",
     "output_prefix",

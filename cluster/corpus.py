@@ -9,6 +9,7 @@ is not the planned one any more is SourceChanged, looked at before the first row
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from cluster.columns import Columns
 from cluster.inputs import require_unchanged
@@ -17,6 +18,7 @@ from cluster.parquet import read_parquet
 from cluster.rows import BadRow, Row
 from cluster.shards import Shard
 from cluster.storage import Storage
+from cluster.values import from_arrow
 
 __all__ = ["BadRow", "Columns", "Row", "read_rows"]
 
@@ -24,6 +26,18 @@ __all__ = ["BadRow", "Columns", "Row", "read_rows"]
 def read_rows(shard: Shard, columns: Columns, storage: Storage) -> Iterator[Row | BadRow]:
     """The rows of a shard in order, streamed. Raises SourceChanged, and RetryShard where the storage fails."""
     require_unchanged(shard.source, storage)
-    read = read_parquet if shard.source.format == "parquet" else read_jsonl
-    yield from read(shard, columns.schema, storage, columns.mapped.all)
+    if shard.source.format == "parquet":
+        for row in read_parquet(shard, columns.schema, storage, columns.mapped.all):
+            yield _as_json(row, columns)
+    else:
+        yield from read_jsonl(shard, columns.schema, storage, columns.mapped.all)
     require_unchanged(shard.source, storage)
+
+
+def _as_json(row: Row | BadRow, columns: Columns) -> Row | BadRow:
+    """A row of Arrow with its structured value, if it has one, in JSON's types."""
+    kind = columns.mapped.kind
+    if kind is None or isinstance(row, BadRow):
+        return row
+    name = getattr(columns.mapped, kind)
+    return replace(row, values={**row.values, name: from_arrow(kind, row.values[name])})

@@ -8,6 +8,7 @@ from collections.abc import Collection
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from cluster.columns import ROLES
 from cluster.config import JobConfig
 from cluster.plan import Plan
 from cluster.shards import Source
@@ -58,8 +59,7 @@ def _rows(plan: Plan) -> str:
 
 def _columns(plan: Plan) -> str:
     mapped = plan.columns.mapped
-    roles = ("text", "instruction", "context", "question", "id")
-    named = [f"{role} = {getattr(mapped, role)!r}" for role in roles if getattr(mapped, role) is not None]
+    named = [f"{role} = {getattr(mapped, role)!r}" for role in ROLES if getattr(mapped, role) is not None]
     return ", ".join(named)
 
 

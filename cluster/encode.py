@@ -7,8 +7,6 @@ as Python's `json` writes and reads them.
 
 from __future__ import annotations
 
-import base64
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -18,6 +16,8 @@ import pyarrow.parquet as pq
 
 from cluster.columns import RESULTS
 from cluster.rows import Row
+from cluster.schema import printable
+from cluster.values import json_text
 
 GROUP_BYTES = 32 << 20
 GROUP_ROWS = 16384
@@ -70,43 +70,16 @@ class JsonlEncoder:
     def write(self, row: Row, results: dict[str, Any]) -> None:
         """Append a row."""
         named = {self._names[name]: value for name, value in results.items()}
-        self._file.write(json_line({**as_document(row.carried), **named}) + "\n")
+        self._file.write(json_text({**as_document(row.carried), **named}) + "\n")
 
     def close(self) -> None:
         """Close the file. Closing twice is fine."""
         self._file.close()
 
 
-def json_line(document: dict[str, Any]) -> str:
-    """One line of JSON; lone surrogates stay escaped, as nothing else can carry them."""
-    line = json.dumps(document, ensure_ascii=False, default=_as_text)
-    try:
-        line.encode()
-    except UnicodeEncodeError:
-        return json.dumps(document, default=_as_text)
-    return line
-
-
 def as_document(carried: pa.RecordBatch | dict[str, Any]) -> dict[str, Any]:
     """The input columns of a row as one object of Python values."""
     if isinstance(carried, dict):
         return carried
-    columns = [column.cast(_printable(column.type)) for column in carried.columns]
+    columns = [column.cast(printable(column.type)) for column in carried.columns]
     return {name: column[0].as_py() for name, column in zip(carried.schema.names, columns, strict=True)}
-
-
-def _printable(kind: pa.DataType) -> pa.DataType:
-    """The type with moments as strings: Python has no nanoseconds."""
-    if pa.types.is_timestamp(kind) or pa.types.is_time64(kind):
-        return pa.string()
-    if pa.types.is_duration(kind):
-        return pa.int64()
-    if pa.types.is_list(kind):
-        return pa.list_(_printable(kind.value_type))
-    if pa.types.is_struct(kind):
-        return pa.struct([(field.name, _printable(field.type)) for field in kind])
-    return kind
-
-
-def _as_text(value: Any) -> str:
-    return base64.b64encode(value).decode() if isinstance(value, bytes) else str(value)

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from cluster.errors import SourceUnusable
 from cluster.inputs import require_unchanged
 from cluster.rows import BadRow, Row
+from cluster.schema import printable
 from cluster.shards import Shard, Source
 from cluster.storage import Storage
 
@@ -52,10 +53,16 @@ def read_parquet(shard: Shard, schema: pa.Schema, storage: Storage, mapped: Sequ
 
 def _row(number: int, record: pa.RecordBatch, mapped: Sequence[str]) -> Row | BadRow:
     try:
-        return Row(number, {name: record.column(name)[0].as_py() for name in mapped}, record)
+        return Row(number, {name: _value(record.column(name)) for name in mapped}, record)
     except UnicodeDecodeError as error:
         raw = repr(error.object[:1000])
         return BadRow(number, "invalid_utf8", f"a mapped column is not UTF-8 at byte {error.start}", raw)
+
+
+def _value(column: pa.Array) -> Any:
+    """The only value of a column, with moments as text."""
+    kind = printable(column.type)
+    return (column if kind == column.type else column.cast(kind))[0].as_py()
 
 
 def _batches(shard: Shard, storage: Storage) -> Iterator[pa.RecordBatch]:

@@ -12,11 +12,14 @@ from collections import Counter
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from cluster.columns import RESULTS
 from cluster.encode import JsonlEncoder, ParquetEncoder
+from cluster.errors import RowError
+from cluster.forms import Form, Plain
 from cluster.plan import Plan
 from cluster.rows import BadRow, Row
 from cluster.scratch import Scratch
@@ -87,10 +90,14 @@ class Part:
 
 
 class PartWriter:
-    """Writes one shard's part and rejects into temporary files. A context manager; `finish` before it is left."""
+    """Writes one shard's part and rejects into temporary files. A context manager; `finish` before it is left.
 
-    def __init__(self, plan: Plan, shard: Shard, sketcher: Sketcher | None = None) -> None:
+    form   of the plan's rows, for the sketch's samples; needed where they are structured values
+    """
+
+    def __init__(self, plan: Plan, shard: Shard, sketcher: Sketcher | None = None, form: Form | None = None) -> None:
         self._plan, self._shard, self._sketcher = plan, shard, sketcher
+        self._form = form or Plain(plan.columns)
         with ExitStack() as opened:  # what is open already is closed when the next cannot be opened
             scratch = Scratch()
             opened.callback(scratch.close)
@@ -138,11 +145,14 @@ class PartWriter:
         return JsonlEncoder(self._part, [columns.result_name(name) for name in RESULTS.names])
 
     def _accept(self, row: Row, outcome: CompressedPrompt) -> None:
-        prompt = self._plan.columns.prompt(row.values)
-        fingerprint = self._plan.identity.fingerprint(prompt)
+        try:
+            fingerprint = self._plan.identity.fingerprint(self._plan.columns.content(row.values))
+        except RowError as error:
+            self._reject(row.rejected(error.reason, error.detail))
+            return
         self._encoder.write(row, results_of(outcome, fingerprint))
         if self._sketcher:
-            self._sketcher.add(row, prompt, outcome, fingerprint)
+            self._sketcher.add(row, partial(self._form.prompt, row.values), outcome, fingerprint)
         self._statuses[outcome.status] += 1
         self._tokens[0] += outcome.origin_tokens
         self._tokens[1] += outcome.compressed_tokens

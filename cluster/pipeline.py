@@ -50,7 +50,7 @@ class Pipeline:
 
     to_prompt: Callable[[Mapping[str, object]], Prompt]
     compressor: Streams
-    sink: Callable[[Item, Outcome], None]
+    sink: Callable[[Item, Outcome], object]
 
     def run(self, items: Iterable[Item], assignment: Assignment, meter: Meter) -> None:
         """Settle every row of the shard that the assignment asks for."""

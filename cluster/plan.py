@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from cluster.columns import PARTS, Columns
 from cluster.errors import PlanConflict
 from cluster.shards import NAME, Shard, Source
+from cluster.values import Value
 from lingua.config import CompressionConfig
 from lingua.prompt import Prompt
 
@@ -53,10 +54,11 @@ class Identity:
         mine, other = (replace(one, settings=one._decisive) for one in (self, now))
         return list(mine.differences(other))
 
-    def fingerprint(self, prompt: Prompt) -> str:
-        """Digest of a prompt's content, of the settings that compress it and of the model; equal on every machine."""
-        content = [self._decisive, self.model_digest, *(getattr(prompt, name) for name in PARTS), prompt.separator]
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+    def fingerprint(self, content: Prompt | Value) -> str:
+        """Digest of a row's content, of the settings that compress it and of the model; equal on every machine."""
+        own = content.content if isinstance(content, Value) else _parts(content)
+        known = [self._decisive, self.model_digest, *own]
+        return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:32]
 
     @property
     def _decisive(self) -> dict[str, Any]:
@@ -144,6 +146,10 @@ def _require_own_names(names: Sequence[str], ending: str) -> None:
         raise ValueError(f"{foreign[0]!r} is no name of a shard")
     if len(set(names)) < len(names):
         raise ValueError("two shards have one name")
+
+
+def _parts(prompt: Prompt) -> list[Any]:
+    return [*(getattr(prompt, name) for name in PARTS), prompt.separator]
 
 
 def _digest(content: Mapping[str, Any]) -> str:

@@ -83,7 +83,7 @@ class Recall:
         if isinstance(item, BadRow):
             return None
         try:
-            return self._plan.identity.fingerprint(self._plan.columns.prompt(item.values))
+            return self._plan.identity.fingerprint(self._plan.columns.content(item.values))
         except RowError:
             return None
 

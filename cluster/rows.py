@@ -32,7 +32,10 @@ class Row:
 
     def rejected(self, reason: str, detail: str) -> BadRow:
         """This row as a reject; `raw` shows its mapped columns as JSON."""
-        raw = json.dumps(self.values, ensure_ascii=False, default=str)
+        try:
+            raw = json.dumps(self.values, ensure_ascii=False, default=str)
+        except RecursionError:
+            raw = "(nests too deeply to be shown)"
         return BadRow(self.number, reason, detail, shortened(raw))
 
 
@@ -59,6 +62,13 @@ def weight(item: Row | BadRow) -> int:
 
 
 def _size(value: object) -> int:
-    if isinstance(value, str):
-        return len(value)
-    return sum(map(_size, value)) if isinstance(value, (list, tuple)) else 8
+    size, waiting = 0, [value]
+    while waiting:  # no recursion: values nest as deeply as they like
+        one = waiting.pop()
+        if isinstance(one, (list, tuple)):
+            waiting.extend(one)
+        elif isinstance(one, Mapping):
+            waiting.extend([*one, *one.values()])
+        else:
+            size += len(one) if isinstance(one, str) else 8
+    return size

@@ -58,6 +58,19 @@ def is_list(kind: pa.DataType) -> bool:
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
 
 
+def printable(kind: pa.DataType) -> pa.DataType:
+    """The type with moments as strings: Python has no nanoseconds."""
+    if pa.types.is_timestamp(kind) or pa.types.is_time64(kind):
+        return pa.string()
+    if pa.types.is_duration(kind):
+        return pa.int64()
+    if is_list(kind):
+        return pa.list_(printable(kind.value_type), kind.list_size if pa.types.is_fixed_size_list(kind) else -1)
+    if pa.types.is_struct(kind):
+        return pa.struct([(field.name, printable(field.type)) for field in kind])
+    return kind
+
+
 # ---- types of values; None stands for "no common type"
 
 

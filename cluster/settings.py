@@ -28,7 +28,16 @@ NO_SETTINGS = {"LINGUA_CACHE"}
 """Variables of ours that are read elsewhere: where converted models are kept."""
 GROUPS = {
     "what to read and write": ("input", "output", "reuse", "output_format", "output_prefix"),
-    "columns": ("text_column", "instruction_column", "context_column", "question_column", "id_column"),
+    "columns": (
+        "text_column",
+        "instruction_column",
+        "context_column",
+        "question_column",
+        "messages_column",
+        "structured_column",
+        "json_column",
+        "id_column",
+    ),
     "model": ("model", "device", "dtype", "batch_tokens", "trust_remote_code"),
     "cluster": ("shard_size", "workers", "gpus_per_worker", "cpus_per_worker", "address"),
     "watching": ("report", "report_samples", "price", "log_format", "webhook"),
@@ -45,6 +54,9 @@ examples:
 
   # the same corpus a week later: only what is new goes to the model
   python -m jobs.compress --input 'corpus/*.parquet' --output week-2 --reuse week-1 --rate 0.5
+
+  # conversations, every older turn shorter than the one after it
+  python -m jobs.compress --input chats.jsonl --output shorter --messages-column messages --rate 0.5 --older-turns 0.8
 
   # settings from a file, one of them overruled; look at the plan first
   python -m jobs.compress --config job.yaml --rate 0.3 --dry-run

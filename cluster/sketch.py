@@ -106,8 +106,11 @@ class Sketcher:
         """A row ended without a result: the next one is not charged with its time."""
         self._last = self._clock()
 
-    def add(self, row: Row, prompt: Prompt, outcome: CompressedPrompt, fingerprint: str) -> None:
-        """Take down an accepted row; of one from an earlier output only the rate is known."""
+    def add(self, row: Row, prompt: Callable[[], Prompt], outcome: CompressedPrompt, fingerprint: str) -> None:
+        """Take down an accepted row; of one from an earlier output only the rate is known.
+
+        `prompt` gives what was compressed; it is asked if the row is a sample.
+        """
         note = self._note(row, outcome)
         self._rates[bin_of(note.rate)] += 1
         if row.earlier is not None:
@@ -117,7 +120,8 @@ class Sketcher:
             return
         _keep(self._worst, note, badness)
         if self._draws(fingerprint):
-            insort(self._samples, _sample_of(note, fingerprint, prompt, outcome), key=lambda sample: sample.fingerprint)
+            sample = _sample_of(note, fingerprint, prompt(), outcome)
+            insort(self._samples, sample, key=lambda sample: sample.fingerprint)
             del self._samples[self._wanted :]
 
     def sketch(self) -> Sketch:

@@ -1,7 +1,7 @@
 """`verify`: audits a finished output against its inputs, row by row, and lists what is wrong.
 
 Every planned shard is read again from its input and walked along with its part and its rejects: each input row must be
-the next row of the part (its own columns equal, its fingerprint that of its prompt under the planned settings and
+the next row of the part (its own columns equal, its fingerprint that of its content under the planned settings and
 model) or the next reject, and nothing may be left over. Parts and rejects must have the checksums of their commit
 record, the record the counts of what is there, and no part may be there that was not planned. What is not audited is
 whether the compressed text is what the model would give: that would be the run again.
@@ -20,7 +20,7 @@ import pyarrow as pa
 from cluster.columns import RESULTS
 from cluster.corpus import read_rows
 from cluster.decode import OutputRow, read_part
-from cluster.encode import as_document, json_line
+from cluster.encode import as_document
 from cluster.errors import AbortRun, RowError
 from cluster.inputs import require_unchanged
 from cluster.ledger import PART, Ledger
@@ -28,6 +28,7 @@ from cluster.plan import Plan
 from cluster.records import Record
 from cluster.rows import BadRow, Row
 from cluster.shards import Shard, Source
+from cluster.values import json_text
 
 MAX_PER_SHARD = 5
 
@@ -201,12 +202,12 @@ class _Walk:
             yield f"row {row.number}: its columns differ from the input's: another row, or changed"
             return
         try:
-            fingerprint = self._plan.identity.fingerprint(self._plan.columns.prompt(row.values))
+            fingerprint = self._plan.identity.fingerprint(self._plan.columns.content(row.values))
         except RowError as error:
-            yield f"row {row.number} has no prompt ({error}) and should be among the rejects"
+            yield f"row {row.number} has nothing to compress ({error}) and should be among the rejects"
             return
         if output.results["fingerprint"] != fingerprint:
-            yield f"row {row.number}: its fingerprint is not that of its prompt, settings and model"
+            yield f"row {row.number}: its fingerprint is not that of its content, settings and model"
         yield from (f"row {row.number}: {fault}" for fault in _implausible(output.results))
 
 
@@ -215,7 +216,7 @@ def same_columns(row: Row, output: OutputRow) -> bool:
     wanted, found = row.carried, output.carried
     if isinstance(wanted, pa.RecordBatch) and isinstance(found, pa.RecordBatch) and wanted.equals(found):
         return True
-    return json_line(as_document(wanted)) == json_line(as_document(found))
+    return json_text(as_document(wanted)) == json_text(as_document(found))
 
 
 def _implausible(results: Mapping[str, Any]) -> Iterator[str]:

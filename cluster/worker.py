@@ -15,6 +15,7 @@ from cluster import logs
 from cluster.config import JobConfig
 from cluster.corpus import read_rows
 from cluster.errors import AbortRun, RetryShard, classify
+from cluster.forms import form_of
 from cluster.ledger import Ledger
 from cluster.messages import Assignment, Beat, Failure, ShardReport
 from cluster.metrics import Metrics
@@ -78,6 +79,7 @@ class Worker:
         self._ledger = Ledger(config.output, config.storage_options)
         self._recall = Recall(earlier, plan, self._storage) if earlier else None
         self._compressor = make_compressor(config)
+        self._form = form_of(plan.columns, self._compressor)
         self._ahead: tuple[str, ReadAhead[Item]] | None = None
         self._meter = Meter()
         self._watch = Watch(metrics, lambda: getattr(self._compressor, "computed_seconds", 0.0))
@@ -113,14 +115,15 @@ class Worker:
         return Beat(self._meter.read, self._meter.done)
 
     def _probe(self, items: Iterable[Item], assignment: Assignment) -> ShardReport:
-        self._pipeline(lambda item, outcome: None).run(items, assignment, self._meter)
+        self._pipeline(self._form.settled).run(items, assignment, self._meter)
         return ShardReport(assignment.shard.name, "probed", Counts(self._meter.read))
 
     def _commit(self, items: Iterable[Item], assignment: Assignment, started: float) -> ShardReport:
         shard = assignment.shard
-        with PartWriter(self._plan, shard, self._sketcher()) as writer:
+        with PartWriter(self._plan, shard, self._sketcher(), self._form) as writer:
 
             def settle(item: Item, outcome: Outcome) -> None:
+                outcome = self._form.settled(item, outcome)
                 writer.add(item, outcome)
                 self._watch.row(item, outcome)
 
@@ -134,8 +137,8 @@ class Worker:
         config = self._config
         return Sketcher(config.report_samples, self._plan.columns.mapped.id) if config.report else None
 
-    def _pipeline(self, sink: Callable[[Item, Any], None]) -> Pipeline:
-        return Pipeline(self._plan.columns.prompt, self._compressor, sink)
+    def _pipeline(self, sink: Callable[[Item, Any], object]) -> Pipeline:
+        return Pipeline(self._form.prompt, self._compressor, sink)
 
     def _take(self, shard: Shard) -> ReadAhead[Item]:
         """The rows of a shard: those that are being read already, if the guess was right."""

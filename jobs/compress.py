@@ -28,7 +28,7 @@ from cluster.stopping import EXIT_ABORTED, Heartbeat, StopRequest, grace_seconds
 from cluster.watch import watched_progress
 from cluster.worker import Hire, MakeCompressor, load_compressor, start_worker
 from lingua.errors import LinguaError
-from lingua.models.source import resolve
+from lingua.models.source import models_digest, rank_model, resolve
 
 EXIT_SETTINGS = 2
 
@@ -46,7 +46,8 @@ def main(argv: Sequence[str] | None = None, make_compressor: MakeCompressor = lo
 
 def dry_run(config: JobConfig) -> int:
     """Print the plan and stop."""
-    resolve(config.model)
+    for model in filter(None, (config.model, rank_model(config.compression))):
+        resolve(model)
     plan = make_plan(config, model_digest="")
     print(describe(config, plan, Ledger(config.output, config.storage_options).committed()))
     return 0
@@ -56,7 +57,7 @@ def compress(config: JobConfig, make: MakeCompressor) -> int:
     """Plan, run, report."""
     stop, ledger = StopRequest(), Ledger(config.output, config.storage_options)
     with on_signals(stop):
-        digest = resolve(config.model).digest
+        digest = models_digest(resolve(config.model), config.compression)
         previous = open_previous(config, digest)  # refuses before there is an output
         plan = open_plan(config, digest, ledger)
         lease = ledger.acquire_lease("jobs.compress", config.lease_seconds)
@@ -64,8 +65,7 @@ def compress(config: JobConfig, make: MakeCompressor) -> int:
             with Heartbeat(lease.renew, config.lease_seconds, stop):
                 ledger.clean()
                 earlier = previous.hand_over(ledger, plan, stop, config.report) if previous else None
-                hire = partial(start_worker, make_compressor=make, earlier=earlier)
-                report = _run(config, ledger, plan, stop, hire)
+                report = _run(config, ledger, plan, stop, partial(start_worker, make_compressor=make, earlier=earlier))
                 lease.renew()  # who lost it must not write over the figures of the next
                 conclude(config, ledger, plan, report)
                 if report.complete:

@@ -6,9 +6,11 @@ from lingua.errors import ConfigError, LinguaError, ModelError, PromptError
 from lingua.labels import WordLabel
 from lingua.prompt import CompressedPrompt, Outcome, Prompt, Rejected, Span
 from lingua.recover import recover
+from lingua.structure.streaming import CompressedValue
 
 __all__ = [
     "CompressedPrompt",
+    "CompressedValue",
     "CompressionConfig",
     "Compressor",
     "ConfigError",

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from lingua.engine import Context, Row, Scorer, Surprisal
+from lingua.score import Context, Row, Scorer, Surprisal
 
 
 def _passed_on(name: str) -> Any:

@@ -9,14 +9,15 @@ from functools import cached_property
 from lingua.clocked import Clocked
 from lingua.config import CompressionConfig
 from lingua.draft import Drafter
-from lingua.engine import Engine, NoScorer, Program, Scorer
+from lingua.engine import Engine
 from lingua.errors import PromptError
 from lingua.labels import Labels, label_words
 from lingua.memory import Memory
 from lingua.methods import METHODS, Needs
-from lingua.models.source import ModelSource, resolve
+from lingua.models.source import ModelSource, models_digest, resolve
 from lingua.prompt import CompressedPrompt, Outcome, Prompt, Rejected
 from lingua.ranking import load_ranker
+from lingua.score import NoScorer, Program, Scorer
 from lingua.select import settle
 from lingua.structure.face import StructuredFace
 from lingua.tokens import SourceTokenizer, load_target
@@ -85,8 +86,8 @@ class Compressor(StructuredFace):
 
     @cached_property
     def digest(self) -> str:
-        """What the results depend on: settings and model."""
-        return f"{self.config.digest()}-{self.source.digest}"
+        """What the results depend on: settings and models."""
+        return f"{self.config.digest()}-{models_digest(self.source, self.config)}"
 
     def compress(self, prompts: Iterable[Prompt]) -> list[Outcome]:
         """Compress all prompts: one outcome for each, in their order.

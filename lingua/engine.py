@@ -1,13 +1,7 @@
 """Runs many prompt coroutines at once and packs what they ask into batches by token count: continuous batching.
 
-The one primitive is `Score`: *the surprisal of some tokens after some context*. A method is a generator that yields
-lists of independent `Score`s, is sent their answers and returns its result; it does no compute and knows no batch. The
-engine keeps hundreds of such programs alive, fills each batch with whatever requests are waiting, and resumes every
-program with its answers. It knows no tensor: a `Scorer` (see `models`) answers the rows of a batch.
-
-A context longer than the model's window slides: once its tokens and the request no longer fit, the oldest are forgotten
-and the newest half window stays, after the start token. As contexts hold *kept* text only, a prompt of any length is
-compressed to its end with the window moving over what was kept.
+It is given programs (see `score`), keeps hundreds of them alive, fills each batch with whatever requests are waiting,
+and resumes every program with its answers. It knows no tensor: a `Scorer` answers the rows of a batch.
 
 What a text's tokens are worth on its own, with nothing read before, is asked for again and again: many questions about
 one document. The engine computes it once; who asks meanwhile waits for the same answer.
@@ -16,108 +10,17 @@ one document. The engine computes it once; who asks meanwhile waits for the same
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
-from lingua.errors import LinguaError, ModelError, PromptError
+from lingua.errors import ModelError, PromptError
 from lingua.memory import Memory, digest_of
+from lingua.score import Context, OutOfMemoryError, Program, Row, Score, Scorer, Surprisal
 
-Surprisal = npt.NDArray[np.float32]
 T = TypeVar("T")
-
-
-class OutOfMemoryError(LinguaError):
-    """The device could not hold a batch; the engine halves its batches and goes on."""
-
-
-@dataclass(slots=True, eq=False)
-class Context:
-    """What a model has read: `head` (the start token, if any) and `ids` from `begin` on.
-
-    `cache` belongs to the scorer: whatever it keeps (keys and values) of the visible tokens.
-    """
-
-    head: tuple[int, ...] = ()
-    ids: list[int] = field(default_factory=list)
-    begin: int = 0
-    cache: Any = None
-
-    def fork(self) -> Context:
-        """A context with the same beginning that goes its own way; cached keys and values are shared."""
-        cache = self.cache.fork() if self.cache is not None else None
-        return Context(self.head, list(self.ids), self.begin, cache)
-
-    def __len__(self) -> int:
-        return len(self.head) + len(self.ids) - self.begin
-
-    def visible(self, start: int) -> list[int]:
-        """The visible ids from position `start` on."""
-        if start >= len(self.head):
-            return self.ids[self.begin + start - len(self.head) :]
-        return [*self.head[start:], *self.ids[self.begin :]]
-
-    def make_room(self, tokens: int, window: int) -> None:
-        """Forget the oldest ids if `tokens` more would not fit into `window`."""
-        if len(self) + tokens <= window:
-            return
-        keep = max(0, min(window // 2, window - tokens) - len(self.head))
-        self.begin = len(self.ids) - keep
-        self.cache = None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Score:
-    """Ask for the surprisal (nats) of each `probe` token after `context` and `commit`.
-
-    commit   ids appended to the context for good, before probing
-    probe    ids scored after it and then forgotten
-    """
-
-    context: Context
-    probe: Sequence[int]
-    commit: Sequence[int] = ()
-
-
-Program = Generator[list[Score], list[Surprisal], T]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Row:
-    """One row of a batch: surprisal of `probe` after `context`; with `retain` its keys and values stay cached."""
-
-    context: Context
-    probe: Sequence[int]
-    retain: bool = False
-
-
-class Scorer(Protocol):
-    """Answers batches.
-
-    window         the longest sequence, context and probe together
-    batch_tokens   tokens computed per batch; the engine lowers it when memory runs out
-    live_tokens    context tokens that may be kept alive at once
-    """
-
-    window: int
-    batch_tokens: int
-    live_tokens: int
-
-    @property
-    def probe_tokens(self) -> int:
-        """The longest probe that one row may hold; the engine cuts longer ones."""
-        ...
-
-    def cached(self, context: Context) -> int:
-        """How many of the context's tokens need no work."""
-        ...
-
-    def score(self, rows: Sequence[Row]) -> list[Surprisal]:
-        """Surprisal of every probe, float32. Raises OutOfMemoryError."""
-        ...
 
 
 @dataclass(slots=True, eq=False)
@@ -305,15 +208,3 @@ class Engine(Generic[T]):
 
 
 _NOTHING: Surprisal = np.zeros(0, np.float32)
-
-
-class NoScorer:
-    """For methods that ask for nothing."""
-
-    window = batch_tokens = live_tokens = probe_tokens = 1 << 20
-
-    def cached(self, context: Context) -> int:
-        return 0
-
-    def score(self, rows: Sequence[Row]) -> list[Surprisal]:
-        raise ModelError("this method was registered as needing no model, yet it asked for scores")

@@ -9,9 +9,9 @@ from itertools import pairwise
 import numpy as np
 
 from lingua.draft import Drafter, Part
-from lingua.engine import Program
 from lingua.methods import METHODS
 from lingua.prompt import Prompt, Span
+from lingua.score import Program
 from lingua.select import settle
 from lingua.units import Bools
 

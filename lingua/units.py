@@ -4,8 +4,8 @@ A unit is a run of whole atoms (see `tokens`). A *word* is a run without white s
 before it, so that kept words never run together; where a script writes no spaces, or a run is long, it is cut at the
 word boundaries of Unicode (UAX #29: ideographs one by one). A *phrase* is a run of words up to punctuation or a line
 break, of at most eight; where words are spaced, a short lower-case one (*of*, *und*, *que*) opens the next. A
-*sentence* is what `sentencex` finds, for some 240
-languages. What must be kept (`force_tokens`, digits, line breaks, `protect`) is cut out as units of its own.
+*sentence* is what `sentencex` finds, for some 240 languages. What must be kept (`force_tokens`, digits, line breaks,
+`protect`) is cut out as units of its own.
 """
 
 from __future__ import annotations

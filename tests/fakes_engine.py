@@ -10,9 +10,10 @@ import numpy as np
 from lingua.compressor import compress_one
 from lingua.config import CompressionConfig
 from lingua.draft import Drafter
-from lingua.engine import Context, Engine, OutOfMemoryError, Row, Scorer, Surprisal
+from lingua.engine import Engine
 from lingua.errors import PromptError
 from lingua.prompt import CompressedPrompt, Outcome, Prompt, Rejected
+from lingua.score import Context, OutOfMemoryError, Row, Scorer, Surprisal
 from lingua.tokens import TargetTokenizer, load_target
 from tests.models import tokenizer
 

@@ -16,9 +16,10 @@ from jobs.benchmarking.subject import Subject
 from lingua.compressor import compress_one
 from lingua.config import CompressionConfig
 from lingua.draft import Drafter
-from lingua.engine import Engine, Scorer
+from lingua.engine import Engine
 from lingua.errors import PromptError
 from lingua.prompt import CompressedPrompt, Prompt
+from lingua.score import Scorer
 
 
 @dataclass(frozen=True, slots=True)

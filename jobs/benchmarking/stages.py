@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from lingua.engine import Context, Row, Scorer, Surprisal
+from lingua.score import Context, Row, Scorer, Surprisal
 from lingua.tokens import Encoding, Ints, SourceTokenizer
 
 

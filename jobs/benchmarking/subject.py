@@ -14,7 +14,6 @@ from transformers.utils import logging
 
 from jobs.benchmarking.peer_files import peer_copy
 from jobs.benchmarking.shapes import PREFIX, SHAPES, random_model, trained_tokenizer
-from lingua.engine import Scorer
 from lingua.errors import ConfigError, ModelError
 from lingua.methods import METHODS
 from lingua.models.causal import causal_scorer
@@ -22,6 +21,7 @@ from lingua.models.encoder import EncoderScorer
 from lingua.models.gguf import converted
 from lingua.models.load import choose_device, choose_dtype
 from lingua.models.source import resolve
+from lingua.score import Scorer
 
 PLAIN_ATTENTION = "sdpa"
 

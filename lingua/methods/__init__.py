@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lingua.draft import Draft
-from lingua.engine import Program
 from lingua.methods.baselines import BASELINES
 from lingua.methods.llmlingua import llmlingua
 from lingua.methods.llmlingua2 import llmlingua2
 from lingua.methods.longllmlingua import longllmlingua
 from lingua.methods.selective import selective
+from lingua.score import Program
 
 Needs = Literal["causal", "encoder", "nothing"]
 

@@ -12,8 +12,8 @@ from collections.abc import Callable
 import numpy as np
 
 from lingua.draft import Draft
-from lingua.engine import Program
 from lingua.methods.onepass import keep_best
+from lingua.score import Program
 from lingua.tokens import Ints
 from lingua.units import Floats
 

@@ -13,7 +13,7 @@ import numpy as np
 from lingua.budget import at_rate, optional_rate, shares
 from lingua.config import CompressionConfig
 from lingua.draft import Draft, Part
-from lingua.engine import Context, Program, Score, Surprisal
+from lingua.score import Context, Program, Score, Surprisal
 from lingua.select import choose
 from lingua.units import unit_scores
 

@@ -13,8 +13,8 @@ import numpy as np
 from lingua.budget import coarse_choice, shares
 from lingua.config import CompressionConfig, ContextBudget
 from lingua.draft import Draft, Part
-from lingua.engine import Context, Program, Score, Surprisal
 from lingua.methods.iterative import compress_iteratively, part_rates
+from lingua.score import Context, Program, Score, Surprisal
 from lingua.select import choose
 from lingua.units import sentence_edges
 

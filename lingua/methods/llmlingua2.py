@@ -16,9 +16,9 @@ import numpy as np
 from lingua.budget import at_rate, coarse_choice, shares
 from lingua.config import ContextBudget
 from lingua.draft import Draft, Part
-from lingua.engine import Context, Program, Score
 from lingua.methods.llmlingua import required
-from lingua.select import choose
+from lingua.methods.onepass import keep_best, keep_within
+from lingua.score import Context, Program, Score
 from lingua.units import sentence_edges, word_edges
 
 
@@ -28,7 +28,7 @@ def llmlingua2(draft: Draft) -> Program[None]:
     if draft.config.use_context_level_filter:
         choose_contexts(draft)
     if draft.config.keep_threshold is None:
-        keep_most_probable(draft)
+        keep_best(draft)
     else:
         keep_above(draft, draft.config.keep_threshold)
 
@@ -71,34 +71,10 @@ def choose_contexts(draft: Draft) -> None:
     draft.chosen = coarse_choice([part.cost for part in draft.context], order, required(draft), budgets)
 
 
-def keep_most_probable(draft: Draft) -> None:
-    """Keep the most probable units: of all strings in one ranking, but for those with a rate of their own."""
-    budget = shares(draft)
-    chosen = [draft.context[index] for index in draft.chosen]
-    _keep_best(draft, [draft.instruction], budget.instruction)
-    _keep_best(draft, [draft.question], budget.question)
-    _keep_best(draft, [part for part in chosen if part.rate is None], budget.demonstrations)
-    for part in chosen:
-        if part.rate is not None:
-            _keep_best(draft, [part], at_rate(part, part.rate))
-
-
 def keep_above(draft: Draft, threshold: float) -> None:
     """Keep every unit whose probability exceeds `threshold`, in the strings without a rate of their own."""
     for part in draft.parts:
         if part.rate is None:
             part.keep = part.must | (part.scores(draft.config) > threshold)
         else:
-            _keep_best(draft, [part], at_rate(part, part.rate))
-
-
-def _keep_best(draft: Draft, parts: list[Part], budget: float) -> None:
-    """Keep the units of highest probability of all `parts` together that fit `budget` target tokens."""
-    parts = [part for part in parts if not part.whole]
-    if not parts:
-        return
-    scores = np.concatenate([part.scores(draft.config) for part in parts])
-    costs, must = np.concatenate([part.costs for part in parts]), np.concatenate([part.must for part in parts])
-    kept = choose(scores, costs, must, budget)
-    for part, keep in zip(parts, np.split(kept, np.cumsum([len(part.keep) for part in parts])[:-1]), strict=True):
-        part.keep = keep
+            keep_within(draft, [part], at_rate(part, part.rate))

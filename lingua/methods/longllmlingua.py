@@ -17,10 +17,10 @@ import numpy.typing as npt
 from lingua.budget import coarse_choice, shares
 from lingua.config import ContextBudget, Order
 from lingua.draft import Draft
-from lingua.engine import Context, Program, Score
 from lingua.methods.iterative import compress_iteratively, keep_range, part_rates
 from lingua.methods.llmlingua import filter_sentences, required
 from lingua.ranking import OwnSurprisal, Ranker, load_ranker
+from lingua.score import Context, Program, Score
 
 
 def longllmlingua(draft: Draft) -> Program[None]:

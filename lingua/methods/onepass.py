@@ -19,15 +19,15 @@ def keep_best(draft: Draft) -> None:
     """Set every part's keep mask from its tokens' evidence (`Part.surprisal`)."""
     budget = shares(draft)
     chosen = [draft.context[index] for index in draft.chosen]
-    _keep(draft, [draft.instruction], budget.instruction)
-    _keep(draft, [part for part in chosen if part.rate is None], budget.demonstrations)
-    _keep(draft, [draft.question], budget.question)
+    keep_within(draft, [draft.instruction], budget.instruction)
+    keep_within(draft, [part for part in chosen if part.rate is None], budget.demonstrations)
+    keep_within(draft, [draft.question], budget.question)
     for part in chosen:
         if part.rate is not None:
-            _keep(draft, [part], at_rate(part, part.rate))
+            keep_within(draft, [part], at_rate(part, part.rate))
 
 
-def _keep(draft: Draft, parts: Sequence[Part], budget: float) -> None:
+def keep_within(draft: Draft, parts: Sequence[Part], budget: float) -> None:
     """Keep the best units of all `parts` together that fit into `budget` target tokens."""
     parts = [part for part in parts if not part.whole]
     if not parts:

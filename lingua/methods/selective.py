@@ -8,8 +8,8 @@ rule. The paper's percentile is replaced by the exact budget.
 from __future__ import annotations
 
 from lingua.draft import Draft, Part
-from lingua.engine import Context, Program, Score
 from lingua.methods.onepass import keep_best
+from lingua.score import Context, Program, Score
 
 
 def selective(draft: Draft) -> Program[None]:

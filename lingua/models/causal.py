@@ -18,15 +18,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lingua.engine import Context, OutOfMemoryError, Row, Scorer, Surprisal
 from lingua.models.attention import PACKED, PackedRow, batch_rows
 from lingua.models.cache import KeyValues
+from lingua.score import Context, OutOfMemoryError, Row, Scorer, Surprisal
 
 log = logging.getLogger(__name__)
 
-_BATCH_TOKENS = {"cuda": 16_384, "cpu": 2_048}
-_HEAD_ELEMENTS = 1 << 24
-"""Float32 logits alive at once: the head runs over as many positions as fit."""
+_BATCH_TOKENS = {"cuda": 16_384, "cpu": 1_024}
+_HEAD_ELEMENTS = {"cuda": 1 << 26, "cpu": 1 << 22}
+"""Float32 logits alive at once, on a CPU so few that they stay in its caches: the head takes as many rows as fit."""
 _CPU_CACHE_BYTES = 4 << 30
 _DEFAULT_WINDOW = 2_048
 
@@ -89,7 +89,7 @@ class PackedScorer(PlainScorer):
         self._decoder = model.get_decoder()
         self._head = model.get_output_embeddings()
         self._softcap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
-        self._head_rows = max(16, _HEAD_ELEMENTS // self.vocabulary)
+        self._head_rows = max(16, _HEAD_ELEMENTS.get(self._device.type, 1 << 24) // self.vocabulary)
 
     def cached(self, context: Context) -> int:
         return min(context.cache.length, len(context) - 1) if context.cache is not None else 0
@@ -150,8 +150,11 @@ class PackedScorer(PlainScorer):
         logits = self._head(hidden).float()
         if self._softcap:
             logits = self._softcap * torch.tanh(logits / self._softcap)
-        values: Tensor = torch.logsumexp(logits, -1) - logits.gather(1, targets[:, None])[:, 0]
-        return values
+        picked = logits.gather(1, targets[:, None])
+        peak = logits.amax(-1, keepdim=True)
+        total = logits.sub_(peak).exp_().sum(-1, keepdim=True)  # in place: logits are the largest tensor there is
+        surprisal: Tensor = (total.log_() + peak - picked)[:, 0]
+        return surprisal
 
 
 def _worth(row: Row) -> bool:

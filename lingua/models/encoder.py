@@ -13,8 +13,8 @@ from typing import Any, NoReturn
 import torch
 from torch import nn
 
-from lingua.engine import Context, OutOfMemoryError, Row, Surprisal
 from lingua.errors import ModelError
+from lingua.score import Context, OutOfMemoryError, Row, Surprisal
 
 _BATCH_TOKENS = {"cuda": 32_768, "cpu": 4_096}
 _DEFAULT_WINDOW = 512

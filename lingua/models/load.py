@@ -17,12 +17,12 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from lingua.engine import Scorer
 from lingua.errors import ModelError
 from lingua.models.causal import causal_scorer
 from lingua.models.encoder import EncoderScorer
 from lingua.models.gguf import converted
 from lingua.models.source import ModelSource
+from lingua.score import Scorer
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 

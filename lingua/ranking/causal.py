@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lingua.config import Condition
-from lingua.engine import Context, Program, Score, Surprisal
 from lingua.ranking.protocol import Importance
+from lingua.score import Context, Program, Score, Surprisal
 
 if TYPE_CHECKING:
     from lingua.draft import Draft

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from lingua.engine import Program
+from lingua.score import Program
 
 if TYPE_CHECKING:  # a draft knows its ranker
     from lingua.draft import Draft

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from hashlib import sha256
 from itertools import count
 
@@ -28,9 +29,9 @@ def sketched(texts: list[str], samples: int = 2, seconds: list[float] | None = N
     moments = iter([0.0]) if seconds is None else iter([sum(seconds[:n]) for n in range(len(seconds) + 1)])
     sketcher = Sketcher(samples, "id", clock=lambda: next(moments, 0.0))
     for number, text in enumerate(texts):
-        prompt = Prompt(context=(text,))
         fingerprint = sha256(text.encode()).hexdigest()
-        sketcher.add(Row(number, {"text": text, "id": f"doc-{number}"}, {}), prompt, outcome_of(prompt), fingerprint)
+        row = Row(number, {"text": text, "id": f"doc-{number}"}, {})
+        sketcher.add(row, partial(Prompt, context=(text,)), outcome_of(Prompt(context=(text,))), fingerprint)
     return sketcher.sketch()
 
 
@@ -59,7 +60,7 @@ def test_the_time_of_a_rejected_row_is_not_charged_to_the_next() -> None:
     sketcher = Sketcher(0, clock=lambda: next(moments))
     sketcher.skip()
     prompt = Prompt(context=("one two three four",))
-    sketcher.add(Row(1, {}, {}), prompt, outcome_of(prompt), "f")
+    sketcher.add(Row(1, {}, {}), lambda: prompt, outcome_of(prompt), "f")
     assert sketcher.sketch().slowest[0].seconds == 5.0
 
 
@@ -116,7 +117,7 @@ def test_a_sketch_is_bounded_whatever_the_rows_are() -> None:
 def test_a_prompt_of_many_strings_shows_the_beginning_of_the_first() -> None:
     sketcher = Sketcher(1)
     prompt = Prompt("Answer.", tuple(f"{number} " + words(300) for number in range(30)), "Why?")
-    sketcher.add(Row(0, {}, {}), prompt, outcome_of(prompt), "f")
+    sketcher.add(Row(0, {}, {}), lambda: prompt, outcome_of(prompt), "f")
     (sample,) = sketcher.sketch().samples
     assert [piece.name for piece in sample.pieces[:2]] == ["instruction", "context 0"]
     assert (len(sample.pieces), sample.more_pieces) == (12, 20)
@@ -127,7 +128,7 @@ def test_a_shortened_instruction_is_shown_without_claiming_what_stayed() -> None
     prompt = Prompt("Answer the question please.", ("one two three",), "")
     outcome = replace(outcome_of(prompt), instruction="Answer question.")
     sketcher = Sketcher(1)
-    sketcher.add(Row(0, {}, {}), prompt, outcome, "f")
+    sketcher.add(Row(0, {}, {}), lambda: prompt, outcome, "f")
     assert [piece.kept for piece in sketcher.sketch().samples[0].pieces] == [None, ((0, 3), (8, 13))]
 
 

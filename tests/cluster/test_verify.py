@@ -15,7 +15,7 @@ import pytest
 from cluster.ledger import Ledger
 from cluster.parts import Blob
 from cluster.records import Record
-from cluster.verify import verify
+from cluster.verify import Audit, verify
 from jobs.verify import main
 from tests.cluster.jobs_for_tests import job, run, write_lines
 from tests.fakes import REJECT
@@ -103,7 +103,7 @@ def other_text(output: Path) -> str:
 
 def other_fingerprint(output: Path) -> str:
     rewritten(parts(output)[0], lambda rows: [{**rows[0], "fingerprint": "0" * 32}, *rows[1:]])
-    return "row 0: its fingerprint is not that of its prompt"
+    return "row 0: its fingerprint is not that of its content"
 
 
 def other_counts(output: Path) -> str:
@@ -204,3 +204,23 @@ def test_damaged_inputs_and_their_rejects_audit_as_whole(tmp_path: Path) -> None
             output = tmp_path / f"out-{name}-{form}"
             run(job(tmp_path / name, output, output_format=form))
             assert verify(str(output)).problems == []
+
+
+def test_storage_options_come_from_the_environment_unless_the_flag_gives_them(
+    output: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given: list[object] = []
+
+    def noticed(output: str, options: object) -> Audit:
+        given.append(options)
+        return verify(output)
+
+    monkeypatch.setattr("jobs.verify.verify", noticed)
+    monkeypatch.setenv("LINGUA_STORAGE_OPTIONS", '{"key": "from the environment"}')
+    assert main([str(output)]) == main([str(output), "--storage-options", '{"key": "from the flag"}']) == 0
+    assert given == [{"key": "from the environment"}, {"key": "from the flag"}]
+    monkeypatch.setenv("LINGUA_STORAGE_OPTIONS", "key=hunter2")
+    assert main([str(output)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("verify: LINGUA_STORAGE_OPTIONS must be a JSON object")
+    assert "hunter2" not in error

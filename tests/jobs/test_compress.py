@@ -61,6 +61,10 @@ def ids(output: Path) -> list[int]:
         (["--text-column", "body"], "no column 'body'"),
         (["--input", "nowhere.jsonl"], "nowhere.jsonl: there is no such file"),
         (["--model", "./no-such-model"], "no such file or directory"),
+        (
+            ["--method", "longllmlingua", "--rank-method", "reranker", "--rank-model", "./no-such-ranker"],
+            "model './no-such-ranker': no such file or directory",
+        ),
     ],
 )
 def test_wrong_settings_are_one_clear_line_and_exit_code_2(

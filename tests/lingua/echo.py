@@ -13,11 +13,12 @@ from transformers import PreTrainedTokenizerFast
 from lingua.compressor import compress_one
 from lingua.config import CompressionConfig
 from lingua.draft import Draft, Drafter
-from lingua.engine import Context, Engine, Row, Surprisal
+from lingua.engine import Engine
 from lingua.errors import PromptError
 from lingua.memory import Memory
 from lingua.prompt import Outcome, Prompt, Rejected
 from lingua.ranking import Ranker
+from lingua.score import Context, Row, Surprisal
 from lingua.tokens import SourceTokenizer
 
 NASTY = (

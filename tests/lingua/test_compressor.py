@@ -58,6 +58,15 @@ def test_a_changed_model_has_another_digest(folder: Path, compressor: Compressor
     assert other.digest != compressor.digest
 
 
+def test_a_changed_ranking_model_has_another_digest(compressor: Compressor, tmp_path: Path) -> None:
+    ranks = save(tmp_path / "ranks")
+    asks = CompressionConfig(method="longllmlingua", rank_method="embedding", rank_model=str(ranks))
+    before = compressor.using(asks).digest
+    with (ranks / "config.json").open("a") as stream:
+        stream.write("\n")
+    assert compressor.using(asks).digest != before
+
+
 def test_a_model_that_is_not_there_is_named() -> None:
     with pytest.raises(ModelError, match=r"\./no/such/model"):
         Compressor("./no/such/model")

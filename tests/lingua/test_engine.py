@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lingua.engine import Context, Engine, Program, Score, Surprisal
+from lingua.engine import Engine
 from lingua.errors import ModelError, PromptError
 from lingua.prompt import Prompt, Rejected
+from lingua.score import Context, Program, Score, Surprisal
 from tests.fakes_engine import BigramScorer, bigram, drafter, outcomes
 from tests.texts import NASTY, PROSE
 

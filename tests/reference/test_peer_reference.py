@@ -15,11 +15,11 @@ from jobs.benchmarking.peer import Peer, PeerSettings, peer_options
 from jobs.benchmarking.peer_files import peer_copy
 from jobs.benchmarking.shapes import random_model, trained_tokenizer
 from jobs.benchmarking.subject import Subject
-from lingua.engine import Context, Row
 from lingua.models.causal import PlainScorer
 from lingua.models.gguf import converted
 from lingua.models.source import resolve
 from lingua.prompt import Prompt
+from lingua.score import Context, Row
 from tests.jobs.benchmarks import tiny_encoder, tiny_shape
 
 PYTHON = Path(__file__).resolve().parents[2] / ".venv-reference" / "bin" / "python"

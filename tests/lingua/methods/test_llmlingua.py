@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from lingua.draft import Draft
-from lingua.engine import Engine, Scorer
+from lingua.engine import Engine
 from lingua.methods.llmlingua import filter_sentences, llmlingua
 from lingua.models.causal import PlainScorer, causal_scorer
 from lingua.prompt import Prompt
+from lingua.score import Scorer
 from lingua.units import sentence_edges
 from tests import oracle
 from tests.fakes_engine import BigramScorer, compressed, drafter, outcomes

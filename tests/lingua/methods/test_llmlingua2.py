@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from lingua import CompressedPrompt, CompressionConfig, Compressor, ConfigError, Prompt
 from lingua.draft import Part
-from lingua.engine import Row, Surprisal
 from lingua.methods.llmlingua2 import windows
 from lingua.prompt import Outcome
+from lingua.score import Row, Surprisal
 from lingua.units import sentence_edges
 from tests.lingua.models.encoders import ARCHITECTURES, LINES, STORY, save_encoder
 

@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lingua.compressor import compress_one
-from lingua.engine import Engine, Program
+from lingua.engine import Engine
 from lingua.memory import Memory
 from lingua.methods.longllmlingua import arranged, compress_by_contrast, document_rates
 from lingua.prompt import CompressedPrompt, Prompt
 from lingua.ranking import Computed
+from lingua.score import Program
 from tests.lingua.echo import NASTY, EchoScorer, compress, draft_of, drafter
 
 DOCUMENTS = (

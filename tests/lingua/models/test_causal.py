@@ -12,8 +12,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lingua.engine import Context, Engine, Program, Row, Score, Surprisal
+from lingua.engine import Engine
 from lingua.models.causal import PackedScorer, PlainScorer, causal_scorer
+from lingua.score import Context, Program, Row, Score, Surprisal
 from tests.models import PACKED, UNPACKED, WINDOW, tiny
 
 RANDOM = np.random.default_rng(3)

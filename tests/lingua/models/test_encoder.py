@@ -10,11 +10,12 @@ import pytest
 import torch
 from transformers import AutoModelForTokenClassification, AutoTokenizer, BertModel
 
-from lingua.engine import Context, Engine, OutOfMemoryError, Program, Row, Score, Surprisal
+from lingua.engine import Engine
 from lingua.errors import ModelError
 from lingua.models.encoder import EncoderScorer, keep_label
 from lingua.models.load import Loader
 from lingua.models.source import resolve
+from lingua.score import Context, OutOfMemoryError, Program, Row, Score, Surprisal
 from tests.lingua.models.encoders import ARCHITECTURES, LINES, save_encoder
 
 

@@ -1,0 +1,94 @@
+"""`Value`: what stands in a column of structured values (conversation, tagged text, JSON), and its JSON text.
+
+A value is a string (a tagged text, or JSON text) or nested: the lists and objects of a JSON line, or Arrow's lists and
+structs. Arrow gives every struct of a column the same fields, so in a Parquet file a message's null field cannot be
+told from an absent one: null fields of messages are left out, at every depth. A JSON column keeps them: its rows have
+the keys that their type says. In JSON Lines both are as they were written.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import pyarrow as pa
+
+from cluster.errors import RowError
+from cluster.schema import is_list, is_string
+from lingua.structure.streaming import Kind
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
+WANTED: dict[Kind, str] = {
+    "structured": "strings",
+    "json": "JSON text, lists or structs",
+    "messages": "lists of structs, or JSON text",
+}
+"""What a column of a kind must hold, for people."""
+_ACCEPTED: dict[Kind, tuple[tuple[type, ...], str]] = {
+    "structured": ((str,), "a string"),
+    "json": ((str, list, dict), "JSON text, an object or a list"),
+    "messages": ((str, list), "a list of messages or JSON text"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A structured value: a string, or lists and objects (as `json.loads` gives them)."""
+
+    kind: Kind
+    value: Any
+
+    @property
+    def content(self) -> list[str]:
+        """What tells it apart from all other values. RowError (``too_deep``)."""
+        try:
+            return [self.kind, type(self.value).__name__, text_of(self.value)]
+        except RecursionError:
+            raise RowError("too_deep", "the value nests too deeply; give it as JSON text") from None
+
+
+def require_kind(kind: Kind, value: object, column: str) -> Value:
+    """The value of a row. RowError when it is of a type that no value of this kind has."""
+    accepted, wanted = _ACCEPTED[kind]
+    if not isinstance(value, accepted):
+        raise RowError("wrong_type", f"column {column!r} must hold {wanted}, not {type(value).__name__}")
+    return Value(kind, value)
+
+
+def holds(kind: Kind, arrow: pa.DataType) -> bool:
+    """Whether values of this kind can stand in a column of this Arrow type."""
+    if kind == "messages" and is_list(arrow):
+        return bool(pa.types.is_struct(arrow.value_type))
+    return is_string(arrow) or (kind == "json" and bool(pa.types.is_nested(arrow)))
+
+
+def from_arrow(kind: Kind, value: Any) -> Any:
+    """A nested Python value from Arrow as JSON says it: times and binary as text; messages without null fields."""
+    if value is None or isinstance(value, str):
+        return value
+    return json.loads(json_text(value), object_pairs_hook=_without_nulls if kind == "messages" else None)
+
+
+def _without_nulls(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {name: value for name, value in fields if value is not None}
+
+
+def text_of(value: Any) -> str:
+    """A structured value as text: a string as it is, everything else as JSON."""
+    return value if isinstance(value, str) else json_text(value)
+
+
+def json_text(value: Any) -> str:
+    """JSON on one line; lone surrogates stay escaped, as nothing else can carry them."""
+    text = json.dumps(value, ensure_ascii=False, default=_as_text)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(value, default=_as_text)
+    return text
+
+
+def _as_text(value: Any) -> str:
+    return base64.b64encode(value).decode() if isinstance(value, bytes) else str(value)
