@@ -28,6 +28,8 @@ RankMethod = Literal["longllmlingua", "llmlingua", "bm25", "embedding", "reranke
 WordScore = Literal["mean", "first", "max"]
 Preset = Literal["paper", "security"]
 
+ALGORITHM = 1
+"""Part of every digest: raised when equal settings begin to give other results, so that old ones are not reused."""
 DEFAULT_RATE = 0.5
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {
@@ -243,7 +245,7 @@ class CompressionConfig(BaseModel):
 
     def digest(self) -> str:
         """Hexadecimal digest of all settings, equal for equal settings on every machine."""
-        canonical = json.dumps(self.model_dump(mode="json", exclude={"preset"}), sort_keys=True)
+        canonical = json.dumps([ALGORITHM, self.model_dump(mode="json", exclude={"preset"})], sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
