@@ -29,10 +29,10 @@ def shares(draft: Draft) -> Shares:
     chosen demonstrations to instruction and question, in proportion to their lengths and up to all of each.
     """
     config = draft.config
-    instruction = at_rate(draft.instruction, config.instruction_rate)
-    question = at_rate(draft.question, config.question_rate)
+    instruction = draft.instruction.at_rate(config.instruction_rate)
+    question = draft.question.at_rate(config.question_rate)
     chosen = [draft.context[index] for index in draft.chosen]
-    own = sum(at_rate(part, part.rate) for part in chosen if part.rate is not None)
+    own = sum(part.at_rate(part.rate) for part in chosen if part.rate is not None)
     demonstrations = max(0.0, draft.room - instruction - question - own)
     unused = demonstrations - sum(part.cost for part in chosen if part.rate is None)
     if unused > 0:
@@ -41,11 +41,6 @@ def shares(draft: Draft) -> Shares:
         question = min(draft.question.cost, question + unused * draft.question.cost / lengths)
         demonstrations -= unused
     return Shares(instruction, demonstrations, question)
-
-
-def at_rate(part: Part, rate: float) -> float:
-    """What a part with a rate of its own keeps, in target tokens: never less than it must."""
-    return part.at_rate(rate)
 
 
 def optional_rate(parts: list[Part], budget: float) -> float:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from lingua.budget import at_rate, optional_rate, shares
+from lingua.budget import optional_rate, shares
 from lingua.config import CompressionConfig
 from lingua.draft import Draft, Part
 from lingua.score import Context, Program, Score, Surprisal
@@ -43,7 +43,7 @@ def part_rates(draft: Draft) -> dict[int, float]:
     chosen = [draft.context[index] for index in draft.chosen]
     shared = [part for part in chosen if part.rate is None]
     rates = {id(part): optional_rate(shared, budget.demonstrations) for part in shared}
-    rates |= {id(part): optional_rate([part], at_rate(part, part.rate)) for part in chosen if part.rate is not None}
+    rates |= {id(part): optional_rate([part], part.at_rate(part.rate)) for part in chosen if part.rate is not None}
     rates[id(draft.instruction)] = optional_rate([draft.instruction], budget.instruction)
     rates[id(draft.question)] = optional_rate([draft.question], budget.question)
     return rates

@@ -13,7 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from lingua.budget import at_rate, coarse_choice, shares
+from lingua.budget import coarse_choice, shares
 from lingua.config import ContextBudget
 from lingua.draft import Draft, Part
 from lingua.methods.llmlingua import required
@@ -77,4 +77,4 @@ def keep_above(draft: Draft, threshold: float) -> None:
         if part.rate is None:
             part.keep = part.must | (part.scores(draft.config) > threshold)
         else:
-            keep_within(draft, [part], at_rate(part, part.rate))
+            keep_within(draft, [part], part.at_rate(part.rate))

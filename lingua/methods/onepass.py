@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lingua.budget import at_rate, shares
+from lingua.budget import shares
 from lingua.draft import Draft, Part
 from lingua.select import choose
 
@@ -24,7 +24,7 @@ def keep_best(draft: Draft) -> None:
     keep_within(draft, [draft.question], budget.question)
     for part in chosen:
         if part.rate is not None:
-            keep_within(draft, [part], at_rate(part, part.rate))
+            keep_within(draft, [part], part.at_rate(part.rate))
 
 
 def keep_within(draft: Draft, parts: Sequence[Part], budget: float) -> None:
