@@ -20,11 +20,14 @@ from lingua.structure.pieces import require_actions
 
 Unit = Literal["token", "word", "phrase", "sentence"]
 Aggregate = Literal["sum", "mean", "max", "first"]
-Method = Literal["llmlingua", "longllmlingua", "selective", "random", "truncate", "lead", "rarity", "llmlingua2"]
+Method = Literal[
+    "evidence", "llmlingua", "longllmlingua", "selective", "random", "truncate", "lead", "rarity", "llmlingua2"
+]
 Condition = Literal["none", "before", "after"]
 Order = Literal["original", "sort", "two_stage"]
 RankMethod = Literal["longllmlingua", "llmlingua", "bm25", "embedding", "reranker"]
 
+Demonstrations = Literal["auto", "whole", "cut"]
 WordScore = Literal["mean", "first", "max"]
 Preset = Literal["paper", "security"]
 
@@ -33,6 +36,7 @@ ALGORITHM = 1
 DEFAULT_RATE = 0.5
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {
+        "method": "llmlingua",
         "unit": "token",
         "aggregate": "sum",
         "context_budget": "*2",
@@ -72,7 +76,9 @@ class CompressionConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     preset: Preset | None = Field(None, description="settings that go together; any given besides it prevails")
-    method: Method = Field("llmlingua", description="published method to compress with")
+    method: Method = Field(
+        "evidence", description="what to compress with: evidence (ours, no model), a published method, or a baseline"
+    )
     rate: float | None = Field(None, gt=0, le=1, description="share of the tokens to keep, e.g. 0.5 (default)")
     target_token: int | None = Field(None, ge=1, description="tokens to keep per prompt, instead of a rate")
     target_tokenizer: str = Field(
@@ -92,6 +98,22 @@ class CompressionConfig(BaseModel):
 
     unit: Unit = Field("word", description="what stands or falls together: token (the paper), word, phrase or sentence")
     aggregate: Aggregate = Field("sum", description="a unit's score from its tokens' surprisal")
+
+    coherence: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="share of the budget that goes to whole sentences, before phrases and units; for methods that "
+        "score all at once (default: 0.7 for evidence, else 0)",
+    )
+    question_aware: bool = Field(
+        True, description="evidence: keep what the question of a prompt speaks of; off: what any question may need"
+    )
+    demonstrations: Demonstrations = Field(
+        "auto",
+        description="evidence: whether context strings are kept 'whole' or not at all, or 'cut'; auto: whole if all "
+        "have a label like 'Q:' in common with the question",
+    )
 
     rank_method: RankMethod = Field("longllmlingua", description="longllmlingua: what ranks the context strings")
     rank_model: str | None = Field(
@@ -147,6 +169,14 @@ class CompressionConfig(BaseModel):
     )
     keep_newest_user: bool = Field(True, description="chat: keep the newest user message as it is")
     older_turns: float = Field(1.0, gt=0, le=1, description="chat: share of its rate that each older turn keeps")
+
+    min_fidelity: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="fidelity that every prompt keeps at least: one that would keep less is compressed less, whatever "
+        "its budget, or not at all (status relaxed)",
+    )
 
     def __init__(self, **settings: Any) -> None:
         try:
@@ -220,6 +250,8 @@ class CompressionConfig(BaseModel):
         """How the scores of its tokens make a unit's: surprisal adds up, probabilities and places do not."""
         if self.method == "llmlingua2":
             return self.token_to_word
+        if self.method == "evidence":
+            return "mean"
         return "first" if self.method in ("random", "truncate", "lead") else self.aggregate
 
     @model_validator(mode="after")
@@ -227,6 +259,13 @@ class CompressionConfig(BaseModel):
         if self.rank_method == "reranker" and self.rank_model is None:
             raise ValueError("rank_method 'reranker' needs rank_model: the name or directory of a cross-encoder")
         return self
+
+    @property
+    def coherent_share(self) -> float:
+        """Share of the budget for whole sentences."""
+        if self.coherence is None:
+            return 0.7 if self.method == "evidence" else 0.0
+        return self.coherence
 
     @property
     def segment_tokens(self) -> int:

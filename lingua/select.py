@@ -20,7 +20,9 @@ from lingua.units import Bools, Floats
 ENOUGH = 0.95
 """Share of the target below which units at the margin are cut finer."""
 _TRIES = 10
-"""Exact counts of the text spent on finding the margin, and again on filling what is left."""
+"""Exact counts of the text spent on finding the margin."""
+_FILLS = 30
+"""Exact counts spent on filling what is left."""
 _FINER: dict[Unit, Unit] = {"sentence": "word", "phrase": "word", "word": "token"}
 
 
@@ -142,7 +144,7 @@ class _Margin:
         """Add single later units that still fit, best first."""
         tries = 0
         for rank in self.kept + np.flatnonzero(self.cost[self.kept :] <= self.slack):
-            if tries == _TRIES or self._enough():
+            if tries == _FILLS or self._enough():
                 return
             if self.cost[rank] <= self.slack:
                 tries += 1

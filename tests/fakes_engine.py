@@ -72,7 +72,9 @@ class CountingTarget:
 
 
 def drafter(**settings: Any) -> Drafter:
-    config = CompressionConfig(**settings)
+    """Made from these settings; if none of them says how to compress, by the method that asks a model most."""
+    told = settings.keys() & {"method", "preset"}
+    config = CompressionConfig(**(settings if told else {"method": "llmlingua", **settings}))
     return Drafter(tokenizer(), load_target(config.target_tokenizer, tokenizer()), config)
 
 

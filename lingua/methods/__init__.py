@@ -8,6 +8,7 @@ from typing import Literal
 
 from lingua.draft import Draft
 from lingua.methods.baselines import BASELINES
+from lingua.methods.evidence import evidence
 from lingua.methods.llmlingua import llmlingua
 from lingua.methods.llmlingua2 import llmlingua2
 from lingua.methods.longllmlingua import longllmlingua
@@ -26,6 +27,7 @@ class Method:
 
 
 METHODS: dict[str, Method] = {
+    "evidence": Method(evidence, "nothing"),
     "llmlingua": Method(llmlingua, "causal"),
     "llmlingua2": Method(llmlingua2, "encoder"),
     "longllmlingua": Method(longllmlingua, "causal"),

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from lingua.budget import shares
+from lingua.coherent import keep_coherent
 from lingua.draft import Draft, Part
 from lingua.select import choose
 
@@ -28,10 +29,15 @@ def keep_best(draft: Draft) -> None:
 
 
 def keep_within(draft: Draft, parts: Sequence[Part], budget: float) -> None:
-    """Keep the best units of all `parts` together that fit into `budget` target tokens."""
+    """Keep the best of all `parts` together that fits into `budget` target tokens: in coherent pieces or as it is."""
     parts = [part for part in parts if not part.whole]
-    if not parts:
-        return
+    if draft.config.coherent_share and parts:
+        keep_coherent(parts, budget, draft.config)
+    elif parts:
+        _keep_units(draft, parts, budget)
+
+
+def _keep_units(draft: Draft, parts: Sequence[Part], budget: float) -> None:
     scores = np.concatenate([part.scores(draft.config) for part in parts])
     costs, must = np.concatenate([part.costs for part in parts]), np.concatenate([part.must for part in parts])
     kept = choose(scores, costs, must, budget)

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 HOUSES = ("lingua", "cluster", "jobs")
 FILES = [path.relative_to(ROOT) for house in HOUSES for path in sorted((ROOT / house).rglob("*.py"))]
 DOORS = {
-    "ray": ("cluster/pool.py", "jobs/align"),
+    "ray": ("cluster/pool.py", "jobs/training/"),
     "torch": ("lingua/models/", "jobs/"),
     "transformers": ("lingua/models/", "lingua/tokens.py", "jobs/"),
     "pyarrow": ("cluster/", "jobs/"),

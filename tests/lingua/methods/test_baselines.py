@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lingua.frequency import self_information
 from lingua.methods import METHODS
-from lingua.methods.baselines import BASELINES, self_information
+from lingua.methods.baselines import BASELINES
 from lingua.prompt import CompressedPrompt, Prompt
 from tests.lingua.echo import NASTY, compress, tokenizer
 

@@ -28,7 +28,7 @@ class EchoCompressor(StructuredFace):
 
     def __init__(self, **settings: Any) -> None:
         self.settings = settings
-        self.config = CompressionConfig(**settings)
+        self.config = CompressionConfig(**{"method": "llmlingua", **settings})
 
     def count(self, text: str) -> int:
         return tokenizer().count(text)

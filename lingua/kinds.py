@@ -1,0 +1,125 @@
+"""How likely each word is to be what someone will ask for, judged by its kind and place alone: no language model.
+
+A logistic regression on what a reader sees before reading: names, numbers, rare words, their neighbours, where in the
+text and in which sentence. Its weights were fitted on which words of encyclopaedia paragraphs are answers to questions
+that people wrote about them; `docs/evaluation.md` has the measurements, and what surprisal added (nothing). Nothing
+here is of one language: a name is a capital letter inside a sentence, rarity is the tokenizer's own knowledge of word
+frequency. Where a script has no capitals, numbers, rarity and place remain.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+import regex
+
+from lingua.frequency import self_information
+from lingua.tokens import Encoding, Ints
+from lingua.units import Floats, sentence_edges, word_edges
+
+WEIGHTS = {
+    "bias": -3.85,
+    "name": 1.22,
+    "number": 1.57,
+    "short": -0.11,
+    "rarity": 0.58,
+    "tokens": -0.23,
+    "name before": 0.35,
+    "name after": 0.55,
+    "number before": 0.69,
+    "number after": 0.43,
+    "beginning": 0.16,
+    "first sentence": 0.43,
+    "length of sentence": -0.39,
+    "names in sentence": -1.86,
+    "numbers in sentence": -2.87,
+    "repeated": -0.09,
+    "after a comma": -0.70,
+}
+"""Logarithm of the odds that each property of a word adds; `_properties` gives them in this order."""
+
+BEGINNING_WORDS = 40
+"""Words over which the advantage of a text's beginning fades."""
+_MOST_NATS, _MOST_TOKENS, _LONG_SENTENCE = 40.0, 10, 60
+_NAME = regex.compile(r"\P{L}*\p{Lu}")
+_NUMBER = regex.compile(r".*\p{Nd}", regex.DOTALL)
+_SHORT = regex.compile(r"\P{L}*\p{Ll}{1,3}\P{L}*")
+_EDGE = regex.compile(r"^\P{L}+|\P{L}+$")
+
+Table = npt.NDArray[np.float64]
+
+
+def token_evidence(encoding: Encoding, language: str) -> Floats:
+    """For each token [n] the probability that its word is asked for, in (0, 1)."""
+    words = word_edges(encoding.text)
+    if not len(words) or not len(encoding):
+        return np.zeros(len(encoding), np.float32)
+    evidence = word_evidence(encoding, words, language)
+    place = np.searchsorted(words, encoding.token_starts, side="right") - 1
+    return evidence[np.maximum(0, place)].astype(np.float32)
+
+
+def word_evidence(encoding: Encoding, words: Ints, language: str) -> Table:
+    """The same for each word [w], which begin at the characters `words`."""
+    logit = _properties(encoding, words, language) @ np.asarray(list(WEIGHTS.values()))
+    evidence: Table = 1 / (1 + np.exp(-logit))
+    return evidence
+
+
+def _properties(encoding: Encoding, words: Ints, language: str) -> Table:
+    """What `WEIGHTS` weighs [w, 17]."""
+    text, count = encoding.text, len(words)
+    bare = [text[a:b].strip() for a, b in pairwise([*words.tolist(), len(text)])]
+    sentence = np.searchsorted(sentence_edges(text, language), words, side="right") - 1
+    opens = np.concatenate([[True], sentence[1:] != sentence[:-1]])
+    name, number = _match(_NAME, bare) * ~opens, _match(_NUMBER, bare)
+    tokens, rarity = _per_word(encoding, words)
+    length = np.bincount(sentence)[sentence]
+    columns = [
+        np.ones(count),
+        name,
+        number,
+        np.asarray([_SHORT.fullmatch(word) is not None for word in bare], float),
+        np.sqrt(np.minimum(rarity, _MOST_NATS)),
+        np.minimum(tokens, _MOST_TOKENS),
+        *_neighbours(name),
+        *_neighbours(number),
+        np.maximum(0, 1 - np.arange(count) / BEGINNING_WORDS),
+        sentence == 0,
+        np.minimum(length, _LONG_SENTENCE) / 30,
+        np.bincount(sentence, name)[sentence] / length,
+        np.bincount(sentence, number)[sentence] / length,
+        _repeated(bare),
+        _neighbours(np.asarray([word.endswith((",", ";")) for word in bare], float))[0],
+    ]
+    return np.stack([np.asarray(column, np.float64) for column in columns], axis=1)
+
+
+def _match(pattern: regex.Pattern[str], words: list[str]) -> Table:
+    return np.asarray([pattern.match(word) is not None for word in words], float)
+
+
+def _per_word(encoding: Encoding, words: Ints) -> tuple[Table, Table]:
+    """Tokens and self-information of each word."""
+    first = np.searchsorted(encoding.token_starts, words)
+    total = np.concatenate([[0.0], np.cumsum(self_information(encoding.ids), dtype=np.float64)])
+    edges = np.append(first, len(encoding))
+    return np.diff(edges).astype(float), np.diff(total[edges])
+
+
+def _neighbours(flag: Table) -> tuple[Table, Table]:
+    """The property of the word before and of the word after."""
+    return np.concatenate([[0.0], flag[:-1]]), np.concatenate([flag[1:], [0.0]])
+
+
+def _repeated(words: list[str]) -> Table:
+    """Whether the same word stood before."""
+    seen: set[str] = set()
+    flags = []
+    for word in words:
+        key = _EDGE.sub("", word).casefold()
+        flags.append(key in seen)
+        seen.add(key)
+    return np.asarray(flags, float)

@@ -1,0 +1,101 @@
+"""Evidence: keep what someone is likely to ask for, in pieces that can still be read. No language model, one step.
+
+Our own recipe and the default, as it kept more of what prompts are for than surprisal did (docs/evaluation.md). Three
+things decide, from coarse to fine:
+
+demonstrations   strings of the same form as the question are examples: they are kept whole, or not at all; those that
+                 share most with the question for their length, the best one last
+coherence        of documents, whole sentences get most of the budget, then whole phrases, then words (`coherent`)
+evidence         of a word: how likely its kind and place are to be asked for (`kinds`), times what its sentence shares
+                 with the question, if there is one (`focus`)
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import regex
+
+from lingua.budget import coarse_choice, shares
+from lingua.config import ContextBudget
+from lingua.draft import Draft
+from lingua.focus import focus
+from lingua.kinds import token_evidence
+from lingua.methods.llmlingua import required
+from lingua.methods.onepass import keep_best
+from lingua.ranking.bm25 import bm25
+from lingua.score import Program
+from lingua.tokens import Ints
+from lingua.units import sentence_edges
+
+FOCUS = 4.0
+"""Natural logarithm of the advantage of a sentence that holds all of the question over one that holds nothing of it."""
+LEAD = 1.0
+"""Natural logarithm of the advantage of a text's beginning over its end: authors put first what matters."""
+_WHOLE = 100.0
+"""What is added to the evidence of demonstrations that are kept whole: more than any other can have."""
+_TRACE = 1e-3
+"""Relevance of a string that shares nothing with the question: enough for short ones to come before long ones."""
+_LABEL = regex.compile(r"^[^\S\n]*(\p{L}[^\n:：]{0,30})[:：]", regex.MULTILINE)
+
+
+def evidence(draft: Draft) -> Program[None]:
+    """Decide what `draft` keeps."""
+    whole = choose_demonstrations(draft) if _are_demonstrations(draft) else []
+    gather_evidence(draft)
+    for index in whole:
+        draft.context[index].surprisal += _WHOLE
+    keep_best(draft)
+    yield from ()
+
+
+def _are_demonstrations(draft: Draft) -> bool:
+    """Whether the strings are examples: as set, or if all and the question have a label in common (`Q:`)."""
+    if len(draft.context) < 2 or draft.prompt.context_rates:
+        return False
+    if draft.config.demonstrations != "auto":
+        return draft.config.demonstrations == "whole"
+    labels = (set(_LABEL.findall(part.text)) for part in [draft.question, *draft.context])
+    return bool(set.intersection(*labels))
+
+
+def choose_demonstrations(draft: Draft) -> list[int]:
+    """Keep those that share most with the question for their length, until the budget is full; all but one stay whole.
+
+    The best one comes last, next to the question. Without a question short ones are taken, in their order.
+    Returns those that stay whole.
+    """
+    costs = [part.cost for part in draft.context]
+    relevance = bm25(_question(draft), draft.prompt.context)
+    order = np.argsort(-(relevance + _TRACE) / np.maximum(1, costs), kind="stable").tolist()
+    budgets = (shares(draft).demonstrations, ContextBudget("*", 1.0))
+    draft.chosen = coarse_choice(costs, order, required(draft), budgets)
+    taken = [index for index in order if index in draft.chosen]
+    if relevance.any():
+        draft.chosen = taken[::-1]
+    return taken[:-1]
+
+
+def gather_evidence(draft: Draft) -> None:
+    """Fill in the evidence of every token that may be dropped."""
+    language = draft.config.language
+    for part in draft.flexible:
+        place = np.linspace(0, 1, len(part.ids), endpoint=False, dtype=np.float32)
+        part.surprisal = token_evidence(part.encoding, language) * np.exp(-LEAD * place)
+    if not _question(draft).strip():
+        return
+    chosen = [draft.context[index] for index in draft.chosen]
+    edges = [sentence_edges(part.text, language) for part in chosen]
+    shared = focus(_question(draft), [_pieces(part.text, begins) for part, begins in zip(chosen, edges, strict=True)])
+    for part, begins, values in zip(chosen, edges, shared, strict=True):
+        sentence = np.searchsorted(begins, part.encoding.token_starts, side="right") - 1
+        part.surprisal = part.surprisal * np.exp(FOCUS * values[sentence])
+
+
+def _question(draft: Draft) -> str:
+    return draft.prompt.question if draft.config.question_aware else ""
+
+
+def _pieces(text: str, begins: Ints) -> list[str]:
+    return [text[start:end] for start, end in pairwise([*begins.tolist(), len(text)])]

@@ -1,0 +1,114 @@
+"""Evidence: whole demonstrations, readable pieces, what is asked for; and the laws, without a model."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lingua.focus import focus
+from lingua.kinds import WEIGHTS, _properties, token_evidence, word_evidence
+from lingua.methods import METHODS
+from lingua.prompt import CompressedPrompt, Prompt
+from lingua.units import word_edges
+from tests.lingua.echo import compress, tokenizer
+from tests.texts import NASTY, PROSE
+
+DEMONSTRATIONS = tuple(
+    f"Question: How many {thing} are {n} boxes of {n + 2}?\nAnswer: {n} times {n + 2} is {n * (n + 2)} {thing}."
+    for n, thing in enumerate(("apples", "coins", "bricks", "stamps", "eggs", "nails"), start=3)
+)
+ASKED = "Question: How many stamps are 9 boxes of 11?\nAnswer:"
+
+
+def one(prompt: Prompt, **chosen: object) -> CompressedPrompt:
+    (outcome,) = compress([prompt], **{"method": "evidence", **chosen})
+    assert isinstance(outcome, CompressedPrompt)
+    return outcome
+
+
+def test_it_needs_no_model() -> None:
+    assert METHODS["evidence"].needs == "nothing"
+
+
+def test_demonstrations_of_the_form_of_the_question_stay_whole_but_one() -> None:
+    result = one(Prompt(context=DEMONSTRATIONS, question=ASKED), rate=0.6)
+    whole = [text for text in result.context if text in DEMONSTRATIONS]
+    assert len(whole) == len(result.context) - 1
+    assert 3 in result.kept_context  # the one about stamps
+
+
+def test_documents_of_another_form_than_the_question_all_give_something() -> None:
+    documents = tuple(text.replace("Question:", "Item").replace("Answer:", "Note") for text in DEMONSTRATIONS)
+    assert len(one(Prompt(context=documents, question=ASKED), rate=0.6).kept_context) > 4
+
+
+@pytest.mark.parametrize(("told", "strings"), [("whole", 4), ("cut", 6)])
+def test_what_demonstrations_are_can_be_told(told: str, strings: int) -> None:
+    result = one(Prompt(context=DEMONSTRATIONS, question="How many?"), rate=0.6, demonstrations=told)
+    assert len(result.kept_context) <= strings
+    assert (len(result.kept_context) == 6) == (told == "cut")
+
+
+def test_a_sentence_that_the_question_speaks_of_is_kept() -> None:
+    asked = one(Prompt(context=[PROSE], question="Could the barges wait? What did the clerk hear?"), rate=0.45)
+    assert "A clerk asked whether the barges could wait; the answer was no." in asked.text
+    assert "the barges could wait" not in one(Prompt(context=[PROSE]), rate=0.3).text
+
+
+def test_coherence_gives_whole_sentences_and_without_it_single_words() -> None:
+    sentences = [
+        part.strip() + "." for part in PROSE.replace("\n", " ").replace("Dr.", "Dr").split(".") if part.strip()
+    ]
+    text = " ".join(sentences)
+    kept = {share: one(Prompt(context=[text]), rate=0.5, coherence=share).text for share in (0.0, 1.0)}
+    assert sum(sentence in kept[1.0] for sentence in sentences) > sum(sentence in kept[0.0] for sentence in sentences)
+
+
+def test_names_and_numbers_weigh_more_than_function_words() -> None:
+    (encoding,) = tokenizer().encode([PROSE])
+    words = word_edges(PROSE)
+    ends = [*words.tolist()[1:], len(PROSE)]
+    value = {PROSE[a:b].strip(): v for a, b, v in zip(words, ends, word_evidence(encoding, words, "en"), strict=True)}
+    assert min(value["Vienna"], value["14"], value["3,200"]) > max(value["of"], value["the"], value["was"])
+
+
+def test_there_is_a_property_for_every_weight_and_a_value_for_every_token() -> None:
+    for text in [*NASTY.values(), PROSE]:
+        (encoding,) = tokenizer().encode([text])
+        words = word_edges(text)
+        if len(words) and len(encoding):
+            assert _properties(encoding, words, "en").shape == (len(words), len(WEIGHTS))
+        evidence = token_evidence(encoding, "en")
+        assert evidence.shape == (len(encoding),)
+        assert np.isfinite(evidence).all()
+
+
+def test_focus_is_the_share_of_the_question_in_sentence_and_string() -> None:
+    first, second = focus("Who built lighthouses?", [["The lighthouse burns.", "Who built that?"], ["No word."]])
+    assert first.max() <= 1
+    assert first[1] > first[0] > second[0] == 0
+    (nothing,) = focus("", [["a", "b"]])
+    assert nothing.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("unit", ["token", "word", "phrase", "sentence"])
+@pytest.mark.parametrize("rate", [0.1, 0.35, 0.5, 0.9])
+def test_the_budget_is_met_and_never_exceeded(rate: float, unit: str) -> None:
+    for question in ("", "What did the clerk ask?"):
+        result = one(Prompt(context=[PROSE, PROSE.upper()] * 3, question=question), rate=rate, unit=unit)
+        assert 0.95 * result.target_tokens <= result.compressed_tokens <= result.target_tokens
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.sampled_from([*NASTY.values(), PROSE, *DEMONSTRATIONS]), min_size=1, max_size=5),
+    st.sampled_from(["", ASKED, "Where?"]),
+    st.sampled_from([0.1, 0.4, 0.8]),
+)
+def test_kept_spans_spell_what_is_kept_of_any_text(context: list[str], question: str, rate: float) -> None:
+    result = one(Prompt(context=context, question=question), rate=rate)
+    spelled = ["".join(context[index][a:b] for a, b in result.kept_spans[index]) for index in result.kept_context]
+    assert list(result.context) == spelled
+    assert result.status == "over_budget" or result.compressed_tokens <= max(1, result.target_tokens)
