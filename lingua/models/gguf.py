@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -17,13 +16,7 @@ import torch
 from filelock import FileLock
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from lingua.models.source import ModelSource
-
-
-def cache_directory() -> Path:
-    """Where converted models are kept."""
-    default = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "lingua"
-    return Path(os.environ.get("LINGUA_CACHE", default)).expanduser()
+from lingua.models.source import ModelSource, cache_directory
 
 
 def converted(source: ModelSource) -> ModelSource:

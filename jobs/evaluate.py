@@ -1,0 +1,99 @@
+"""Does it still answer? `python -m jobs.evaluate --data … --target … --output …`, alone or through `ray job submit`.
+
+Joins the parts: settings → rows → units of work → pool of workers → driver → tables. Exit code 0 only if every unit is
+committed; 2 for wrong settings or rows, before any model loads or Ray starts; 128 + n after signal n; else 1.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+from functools import partial
+
+import jobs
+from cluster.driver import Driver, Terms
+from cluster.errors import ClusterError
+from cluster.limits import Wish
+from cluster.progress import progress_on
+from cluster.report import RunReport
+from cluster.retry import RetryPolicy
+from cluster.stopping import EXIT_ABORTED, Heartbeat, StopRequest, grace_seconds, on_signals
+from cluster.storage import Storage
+from jobs.evaluation.conclude import conclude
+from jobs.evaluation.files import EvalLedger
+from jobs.evaluation.grid import Wave, waves
+from jobs.evaluation.identity import identify
+from jobs.evaluation.runner import start_runner
+from jobs.evaluation.settings import EvalConfig
+from jobs.evaluation.sources import Selection, load_sets
+from jobs.evaluation.work import MakeTarget, make_target
+from lingua.errors import LinguaError
+
+EXIT_SETTINGS = 2
+LEASE_SECONDS = 60.0
+
+
+def main(argv: Sequence[str] | None = None, make: MakeTarget = make_target) -> int:
+    """Run the evaluation with these arguments; the exit code."""
+    try:
+        return evaluate(EvalConfig.load(sys.argv[1:] if argv is None else argv), make)
+    except LinguaError as error:
+        return _complain(error, EXIT_SETTINGS)
+    except ClusterError as error:
+        return _complain(error, EXIT_ABORTED)
+
+
+def evaluate(config: EvalConfig, make: MakeTarget) -> int:
+    """Plan, measure what is missing, report."""
+    selection = Selection(config.limit, config.offset, config.seed)
+    sets = load_sets(config.data, selection, Storage(config.storage_options))
+    plan = waves(config, {name: len(rows) for name, rows in sets.items()})
+    stop, ledger = StopRequest(), EvalLedger(config.output, config.storage_options)
+    identity = identify(config, sets)
+    with on_signals(stop):
+        ledger.begin(identity, sets)
+        lease = ledger.acquire_lease(LEASE_SECONDS)
+        try:
+            with Heartbeat(lease.renew, LEASE_SECONDS, stop):
+                ledger.clean()
+                complete = all(_run(config, ledger, wave, stop, make) for wave in plan)
+                lease.renew()  # who lost it must not write over the results of the next
+                if complete:
+                    print(conclude(config, ledger, plan, identity))
+        finally:
+            lease.release()
+    return 0 if complete else stop.exit_code
+
+
+def _run(config: EvalConfig, ledger: EvalLedger, wave: Wave, stop: StopRequest, make: MakeTarget) -> bool:
+    """Bring the units of a wave to their end; whether all are committed."""
+    names = {unit.name for unit in wave.units}
+    missing = len(names - set(ledger.committed()))
+    if not missing or stop.reason:
+        return not missing
+    from cluster.pool import RayPool, session  # Ray takes a second, for nothing where all is done
+
+    terms = Terms(RetryPolicy(config.max_attempts), shard_timeout=config.timeout, grace=grace_seconds())
+    wish = Wish(missing, config.workers, config.gpus_per_worker, config.cpus_per_worker)
+    with session(config.address, (jobs,)), on_signals(stop):  # Ray brings signal handlers of its own
+        pool, progress = RayPool(partial(start_runner, config, wave, make), wish), progress_on()
+        with closing(pool), closing(progress):
+            progress.note(f"{wave.title}: {missing} of {len(names)} units are missing")
+            report = Driver(ledger, pool, terms, stop=stop).run([unit.shard() for unit in wave.units], progress)
+    _tell(report)
+    return names <= set(ledger.committed())
+
+
+def _tell(report: RunReport) -> None:
+    for name, failure in sorted(report.given_up.items()):
+        print(f"given up: {name}: {failure.detail}", file=sys.stderr)
+
+
+def _complain(error: Exception, code: int) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

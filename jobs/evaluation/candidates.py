@@ -1,0 +1,150 @@
+"""`Workbench`: turns the contexts of rows into smaller ones, by every candidate; each model is loaded once.
+
+What a candidate leaves is a `Left`: text, and tokens counted in the one tokenizer of the evaluation.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from jobs.benchmarking.peer import Peer, PeerPromptError, PeerSettings
+from jobs.benchmarking.peer_files import peer_copy
+from jobs.evaluation.budgeted import Budgeted, Sized
+from jobs.evaluation.rows import EvalRow, template_of
+from jobs.evaluation.settings import EvalConfig
+from jobs.evaluation.specs import QUESTION, Candidate
+from lingua.errors import ModelError
+from lingua.fidelity import Original
+from lingua.models.source import cache_directory, resolve
+from lingua.prompt import Prompt, Rejected, join_parts
+from lingua.tokens import TargetTokenizer, load_target
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A row, and to how many tokens its context may come; `rate` is the share of them, for who is asked by a share."""
+
+    row: EvalRow
+    budget: int
+    rate: float
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A context after compression: the text as it stands in the prompt, and its tokens."""
+
+    context: str
+    tokens: int
+
+
+class Workbench:
+    """All candidates of an evaluation in one process. Close it."""
+
+    def __init__(self, config: EvalConfig) -> None:
+        self._config = config
+        self._models: dict[str, Budgeted] = {}
+        self._ready: dict[str, Budgeted] = {}
+        self._open = ExitStack()
+
+    def close(self) -> None:
+        """End the peer, if it was started."""
+        self._open.close()
+
+    def tokens(self, row: EvalRow) -> int:
+        """Tokens of a row's whole context."""
+        return self.counter.count(whole(row))
+
+    def original(self, row: EvalRow) -> Original:
+        """What a row's context holds."""
+        return Original.of(self._model(self._config.model).own_tokenizer.encode(list(row.context)))
+
+    def compress(self, candidate: Candidate, wanted: Sequence[Wanted]) -> Iterator[Left | Rejected]:
+        """One outcome for each, in their order, as they are done. Raises ModelError, PeerError."""
+        if candidate.kind == "full":
+            return (self._left(whole(one.row)) for one in wanted)
+        if candidate.kind == "nothing":
+            return (Left("", 0) for _ in wanted)
+        if candidate.kind == "peer":
+            return (self._by_peer(candidate, one) for one in wanted)
+        return self._by_us(candidate, wanted)
+
+    def _by_us(self, candidate: Candidate, wanted: Sequence[Wanted]) -> Iterator[Left | Rejected]:
+        templates = [template_of(one.row) for one in wanted]
+        prompts = [Sized(form.original(one.row), one.budget) for form, one in zip(templates, wanted, strict=True)]
+        for form, outcome in zip(templates, self._compressor(candidate).compress_to(prompts), strict=True):
+            if isinstance(outcome, Rejected):
+                yield outcome
+            else:
+                yield self._left(join_parts(outcome.context, form.separator))
+
+    @cached_property
+    def counter(self) -> TargetTokenizer:
+        """What tokens are counted in."""
+        return load_target(self._config.tokenizer, self._model(self._config.model).own_tokenizer)
+
+    def _left(self, context: str) -> Left:
+        return Left(context, self.counter.count(context))
+
+    def _compressor(self, candidate: Candidate) -> Budgeted:
+        if candidate.name not in self._ready:
+            model = self._model(candidate.model or self._config.model)
+            self._ready[candidate.name] = model.counting(candidate.config(), self.counter)
+        return self._ready[candidate.name]
+
+    def _model(self, name: str) -> Budgeted:
+        if name not in self._models:
+            self._models[name] = Budgeted.lazily(name, self._config)
+        return self._models[name]
+
+    def _by_peer(self, candidate: Candidate, wanted: Wanted) -> Left | Rejected:
+        """The library is shown the context alone, so that its rate is of the context; the question where it asks."""
+        options: dict[str, Any] = {"rate": wanted.rate, **candidate.settings}
+        prompt = Prompt(context=wanted.row.context)
+        if QUESTION in options:
+            prompt, options["concate_question"] = replace(prompt, question=wanted.row.question), False
+        try:
+            return self._left(self._peer.compress(prompt, options).text)
+        except PeerPromptError as error:
+            return Rejected("peer_failed", str(error))
+
+    @cached_property
+    def _peer(self) -> Peer:
+        from lingua.models.load import choose_device, choose_dtype  # torch is loaded where models run
+
+        config = self._config
+        device = choose_device(config.device)
+        dtype = str(choose_dtype(config.dtype, device)).removeprefix("torch.")
+        settings = PeerSettings(str(peer_model(config.model)), str(device), dtype)
+        return self._open.enter_context(Peer(settings, config.peer_python, config.peer_path))
+
+
+def peer_model(name: str) -> Path:
+    """The model in the local cache as the peer's older transformers can read it; its weights are linked, not copied."""
+    from lingua.models.gguf import converted
+
+    source = resolve(name)
+    source = converted(source) if source.gguf else source
+    if not source.local:
+        raise ModelError(f"the peer needs a model directory, not the hub id {name!r}; download it first")
+    key = hashlib.sha256(f"{source.location}\0{source.digest}".encode()).hexdigest()[:12]
+    folder = cache_directory() / f"peer-{key}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if not folder.is_dir():
+            with tempfile.TemporaryDirectory(prefix=".peer-", dir=folder.parent) as draft:
+                peer_copy(Path(source.location), Path(draft) / "model").rename(folder)
+    return folder
+
+
+def whole(row: EvalRow) -> str:
+    """A row's whole context as it stands in the prompt."""
+    return join_parts(row.context, template_of(row).separator)

@@ -1,0 +1,84 @@
+"""The evaluation sets of the papers in their public form → `EvalRow`: one function a set, one table of all.
+
+A source is a file, a glob or a data set of the hub (``dataset:openai/gsm8k:main:test``), with options behind ``#``:
+``test.jsonl#demonstrations=prompt_hardest.txt&limit=100``. What set it is, its fields tell; ``form=NAME`` says it.
+Files that are in the unified form already are passed on as they are. `python -m jobs.evaluation.forms SOURCE` writes
+any source in the unified form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain, islice
+
+from cluster.storage import Storage
+from jobs.evaluation.forms import fewshot, passages, texts
+from jobs.evaluation.forms.raw import Raw, raw_records
+from jobs.evaluation.forms.source import Source
+from jobs.evaluation.rows import EvalRow
+from lingua.errors import ConfigError
+
+Rows = Callable[[Iterator[Raw], Source, Storage], Iterator[EvalRow]]
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A public form: the fields that tell it apart (any one of the groups), and how its records become rows.
+
+    options   names that a source may give behind ``#``, besides ``form`` and ``limit``
+    """
+
+    fields: tuple[tuple[str, ...], ...]
+    rows: Rows
+    options: tuple[str, ...] = ()
+
+    def fits(self, record: Raw) -> bool:
+        return any(all(name in record for name in group) for group in self.fields)
+
+
+FORMS: Mapping[str, Form] = {
+    "unified": Form((("context", "question", "answers"),), texts.unified),
+    "gsm8k": Form((("question", "answer"),), fewshot.gsm8k, ("demonstrations", "prompt", "shots")),
+    "bbh": Form((("input", "target"),), fewshot.bbh, ("demonstrations", "task")),
+    "nq": Form((("question", "answers", "ctxs"),), passages.nq),
+    "hotpotqa": Form((("question", "answer", "context", "supporting_facts"),), passages.hotpotqa),
+    "musique": Form((("question", "answer", "paragraphs"),), passages.musique),
+    "longbench": Form((("input", "context", "answers"),), texts.longbench),
+    "meetingbank": Form((("transcript",), ("prompt", "QA_pairs")), texts.meetingbank, ("task",)),
+    "qmsum": Form((("meeting_transcripts",),), texts.qmsum),
+    "sharegpt": Form((("conversations",),), texts.sharegpt),
+    "arxiv": Form((("entry_id", "text"), ("sections", "title")), texts.arxiv, ("reference",)),
+}
+_DETECTED = (
+    "unified",
+    "hotpotqa",
+    "musique",
+    *(name for name in FORMS if name not in ("unified", "hotpotqa", "musique")),
+)
+"""In the order in which they are tried: those with more fields come before those with fewer of the same."""
+
+
+def read(source: str, storage: Storage | None = None) -> Iterator[EvalRow]:
+    """The rows of a source. ConfigError naming the file, the row and the field that is wrong, or what is missing."""
+    storage, asked = storage or Storage(), Source.parse(source)
+    records = raw_records(asked.location, storage)
+    first = next(records, None)
+    if first is None:
+        raise ConfigError(f"{asked.location}: holds no rows")
+    form = FORMS[_form_of(first, asked)]
+    asked.require_known(("form", "limit", *form.options))
+    yield from islice(form.rows(chain([first], records), asked, storage), asked.number("limit"))
+
+
+def _form_of(record: Raw, source: Source) -> str:
+    named = source.options.get("form")
+    if named is not None and named not in FORMS:
+        raise ConfigError(f"{source}: there is no form {named!r}; there are {', '.join(FORMS)}")
+    found = named or next((name for name in _DETECTED if FORMS[name].fits(record)), None)
+    if found is None:
+        raise ConfigError(
+            f"{record.where}: its fields ({', '.join(record.fields)}) are those of no known form; "
+            f"name one with #form=…: {', '.join(FORMS)}"
+        )
+    return found

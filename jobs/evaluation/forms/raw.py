@@ -1,0 +1,162 @@
+"""`Raw`: one record as its publishers wrote it, with where it stands; and the reading of files and of the hub.
+
+Files are JSON Lines (also ``.gz`` and ``.zst``), JSON (a list, or an object that holds one, or objects by key) or
+Parquet, one or a glob of them. Every complaint names file, record and field.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+import pyarrow.parquet as pq
+import zstandard
+
+from cluster.errors import ClusterError
+from cluster.hub import SCHEME, HubDataset
+from cluster.storage import Storage
+from lingua.errors import ConfigError
+
+_LISTS = ("examples", "data", "rows")
+_GLOB = "*?["
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """A record. `place` counts from 0 in its file; `file` is the URL, or the data set's name."""
+
+    file: str
+    place: int
+    fields: Mapping[str, Any]
+
+    @property
+    def where(self) -> str:
+        return f"{self.file}, record {self.place + 1}"
+
+    @property
+    def stem(self) -> str:
+        """The file's name without endings."""
+        return PurePosixPath(self.file).name.partition(".")[0]
+
+    def __contains__(self, name: str) -> bool:
+        return self.fields.get(name) is not None
+
+    def text(self, name: str, default: str | None = None) -> str:
+        """A field that is a string, or `default` where it is missing and there is one."""
+        value = self.fields.get(name, default)
+        if not isinstance(value, str):
+            raise self.wrong(name, "a string")
+        return value
+
+    def texts(self, name: str) -> list[str]:
+        """A field that is a list of strings; one string counts as a list of it."""
+        value = self.fields.get(name)
+        value = [value] if isinstance(value, str) else value
+        if not isinstance(value, Sequence) or not all(isinstance(item, str) for item in value):
+            raise self.wrong(name, "a list of strings")
+        return list(value)
+
+    def parts(self, name: str) -> list[Raw]:
+        """A field that is a list of objects, each a record of its own that knows where it is."""
+        value = self.fields.get(name)
+        if not isinstance(value, Sequence) or not all(isinstance(item, Mapping) for item in value):
+            raise self.wrong(name, "a list of objects")
+        return [Raw(f"{self.where}, {name}", place, item) for place, item in enumerate(value)]
+
+    def object(self, name: str) -> Mapping[str, Any]:
+        """A field that is an object; an empty one where it is missing."""
+        value = self.fields.get(name) or {}
+        if not isinstance(value, Mapping):
+            raise self.wrong(name, "an object")
+        return value
+
+    def id(self, *names: str) -> str:
+        """The first of these fields that is there, else the place."""
+        return str(next((self.fields[name] for name in names if name in self), f"{self.stem}-{self.place}"))
+
+    def wrong(self, name: str, wanted: str) -> ConfigError:
+        """What is wrong with a field."""
+        if name not in self:
+            return ConfigError(f"{self.where}: field {name!r} is missing; it must be {wanted}")
+        return ConfigError(f"{self.where}: field {name!r} must be {wanted}, not {str(self.fields[name])[:60]!r}")
+
+
+def raw_records(location: str, storage: Storage) -> Iterator[Raw]:
+    """All records of a file, a glob of files or a data set of the hub. ConfigError when they cannot be read."""
+    if location.startswith(SCHEME):
+        yield from _of_hub(HubDataset.parse(location))
+        return
+    for url in _files(location, storage):
+        for place, record in enumerate(_decoded(url, read_bytes(url, storage))):
+            if not isinstance(record, Mapping):
+                raise ConfigError(f"{url}, record {place + 1}: must be an object, not {str(record)[:60]!r}")
+            yield Raw(url, place, record)
+
+
+def read_bytes(url: str, storage: Storage) -> bytes:
+    """A whole file, decompressed. ConfigError when it cannot be read."""
+    try:
+        data = storage.read(url)
+        if url.endswith(".gz"):
+            return gzip.decompress(data)
+        return zstandard.ZstdDecompressor().stream_reader(data).read() if url.endswith(".zst") else data
+    except (OSError, EOFError, ClusterError, zstandard.ZstdError) as error:
+        raise ConfigError(f"{url}: cannot be read: {type(error).__name__}: {error}") from None
+
+
+def _files(location: str, storage: Storage) -> list[str]:
+    if not any(sign in location for sign in _GLOB):
+        return [location]
+    fs, _ = storage.resolve(location)
+    found = [str(fs.unstrip_protocol(path)) for path in sorted(storage.search(location, globbing=True))]
+    if not found:
+        raise ConfigError(f"{location}: no file is called so")
+    return [url.removeprefix("file://") for url in found]
+
+
+def _decoded(url: str, data: bytes) -> Iterator[Any]:
+    name = url.removesuffix(".gz").removesuffix(".zst")
+    if name.endswith(".parquet"):
+        yield from pq.read_table(io.BytesIO(data)).to_pylist()
+    elif name.endswith(".json"):
+        yield from _listed(_json(url, data))
+    else:
+        for number, line in enumerate(data.split(b"\n"), 1):
+            if line.strip():
+                yield _json(f"{url}, line {number}", line)
+
+
+def _listed(content: Any) -> Sequence[Any]:
+    """The records of a JSON file: a list, an object with one under a usual name, or objects by key."""
+    if not isinstance(content, Mapping):
+        return content if isinstance(content, list) else [content]
+    named = next((content[name] for name in _LISTS if isinstance(content.get(name), list)), None)
+    if named is not None:
+        return list(named)
+    inside = list(content.values())
+    return inside if inside and all(isinstance(value, Mapping) for value in inside) else [content]
+
+
+def _json(where: str, data: bytes) -> Any:
+    try:
+        return json.loads(data)
+    except ValueError as error:
+        raise ConfigError(f"{where}: is no JSON ({error})") from None
+
+
+def _of_hub(name: HubDataset) -> Iterator[Raw]:
+    try:
+        from datasets import load_dataset
+    except ImportError:
+        raise ConfigError(f"{name}: data sets of the hub are read by `datasets`: pip install datasets") from None
+    try:
+        rows = load_dataset(name.id, name.config, split=name.split, streaming=True)
+        for place, record in enumerate(rows):
+            yield Raw(str(name), place, record)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ConfigError(f"{name}: cannot be read: {type(error).__name__}: {' '.join(str(error).split())}") from None

@@ -1,0 +1,198 @@
+"""`EvalConfig`: every setting of an evaluation, frozen and validated before anything loads.
+
+How flags, a YAML file and a preset are merged is in `flags.py`; candidates and targets as written are in `specs.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from cluster.secrets import require_no_credentials
+from cluster.storage import absolute, require_conditional
+from jobs.evaluation.specs import (
+    FULL_CANDIDATE,
+    NOTHING_CANDIDATE,
+    Candidate,
+    TargetSpec,
+    make_candidate,
+    make_target_spec,
+    parse_candidate,
+    parse_target,
+    require_distinct,
+)
+from lingua.config import explain
+from lingua.errors import ConfigError
+
+DEFAULT_CANDIDATES = ("default", "rarity", "lead", "truncate", "random")
+
+
+class EvalConfig(BaseModel):
+    """All settings. Unknown or invalid ones raise ConfigError, naming the setting."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
+
+    data: dict[str, str] = Field(min_length=1, description="NAME=FILE: rows in the unified form, as JSON Lines")
+    output: str = Field(min_length=1, description="directory to write: a path, s3://, gs:// or abfs://")
+    limit: int | None = Field(None, ge=1, description="rows per set")
+    offset: int = Field(0, ge=0, description="rows of each set to pass over first")
+    seed: int | None = Field(None, ge=0, description="shuffle the rows of each set first (default: as they stand)")
+
+    candidates: tuple[Candidate, ...] = Field(
+        DEFAULT_CANDIDATES,
+        validate_default=True,
+        description=f"'NAME: [BASE] key=value …' (default: {', '.join(DEFAULT_CANDIDATES)})",
+    )
+    rate: tuple[float, ...] = Field((), description="share of the context's tokens to keep (default: 0.35)")
+    tokens: tuple[int, ...] = Field((), description="number of the context's tokens to keep, beside rates")
+    match_peer: bool = Field(False, description="all others keep, row by row, exactly as much as the peer kept")
+    model: str = Field("smollm2-135m", min_length=1, description="the compressor, also the peer's")
+    device: str = Field("auto", min_length=1, description="of compressor and targets: auto, cpu, cuda, …")
+    dtype: Literal["float32", "bfloat16", "float16", "auto"] = Field("float32", description="of both")
+    tokenizer: str = Field("model", min_length=1, description="what tokens are counted in; 'model': the compressor's")
+
+    targets: tuple[TargetSpec, ...] = Field(
+        (), description="models that are asked (none: only what is left is measured)"
+    )
+    ask: tuple[Literal["nll", "generate"], ...] = Field(
+        (), description="what of: nll of the gold answer, generate an answer (default: nll where it can be had)"
+    )
+    max_tokens: int = Field(64, ge=1, description="tokens to generate at most")
+    stop: tuple[str, ...] = Field(("\n\n",), description="strings that end what is generated (default: a blank line)")
+
+    chunk: int = Field(10, ge=1, description="rows per unit of work, which is committed whole")
+    workers: int | None = Field(None, ge=1, description="workers (default: one per GPU, or what the cores allow)")
+    gpus_per_worker: float | None = Field(None, ge=0, description="GPUs per worker (default: 1 if any)")
+    cpus_per_worker: float | None = Field(None, gt=0, description="CPU cores per worker (default: chosen)")
+    address: str | None = Field(None, description="Ray cluster (default: the one submitted to, or a local one)")
+    batch_tokens: int | None = Field(None, ge=1, description="tokens per model call (default: chosen for the device)")
+    max_attempts: int = Field(3, ge=1, description="attempts per unit after transient failures")
+    timeout: float = Field(1800, gt=0, description="seconds without progress until a worker is replaced")
+    storage_options: dict[str, Any] = Field(
+        default_factory=dict, repr=False, description="for fsspec, as JSON; flat, or by protocol"
+    )
+    resamples: int = Field(2000, ge=100, description="bootstrap resamples of the intervals")
+    peer_python: Path = Field(Path(".venv-reference/bin/python"), description="the peer's interpreter")
+    peer_path: Path | None = Field(None, description="folder with the peer's packages, before the interpreter's own")
+
+    def __init__(self, **settings: Any) -> None:
+        try:
+            super().__init__(**settings)
+        except ValidationError as error:
+            raise ConfigError(explain(error)) from None
+
+    @classmethod
+    def load(cls, argv: Sequence[str]) -> EvalConfig:
+        """Flags over the file of ``--config`` over the preset over defaults. ConfigError; help exits."""
+        from jobs.evaluation.flags import gather  # builds the flags from this class
+
+        return cls(**gather(argv))
+
+    @property
+    def sizes(self) -> tuple[float, ...]:
+        """What is asked for: shares, and above 1 numbers of tokens."""
+        return (*self.rate, *map(float, self.tokens)) or (0.35,)
+
+    @property
+    def all_candidates(self) -> tuple[Candidate, ...]:
+        """The references first."""
+        return (FULL_CANDIDATE, NOTHING_CANDIDATE, *self.candidates)
+
+    @property
+    def peers(self) -> list[str]:
+        """Names of the candidates that are the peer."""
+        return [one.name for one in self.candidates if one.kind == "peer"]
+
+    @field_validator("data", mode="before")
+    @classmethod
+    def _pairs(cls, value: object) -> object:
+        if not isinstance(value, (list, tuple)):
+            return value
+        pairs = [str(item).partition("=") for item in value]
+        if bad := next((name for name, equals, _ in pairs if not equals), None):
+            raise ValueError(f"write NAME=FILE, not {bad!r}")
+        require_distinct("set", [name for name, _, _ in pairs])
+        return {name: url for name, _, url in pairs}
+
+    @field_validator("candidates", mode="before")
+    @classmethod
+    def _candidates(cls, value: object) -> object:
+        found = [_candidate(*item) for item in _items(value)]
+        require_distinct("candidate", [one.name for one in found])
+        return tuple(found)
+
+    @field_validator("targets", mode="before")
+    @classmethod
+    def _targets(cls, value: object) -> object:
+        found = [_target(*item) for item in _items(value)]
+        require_distinct("target", [one.name for one in found])
+        return tuple(found)
+
+    @field_validator("rate", "tokens", "ask", "stop", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: object) -> object:
+        return value if isinstance(value, (list, tuple)) else (value,)
+
+    @field_validator("rate")
+    @classmethod
+    def _shares(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if any(not 0 < rate <= 1 for rate in value):
+            raise ValueError("a rate is a share of the context's tokens, above 0 and at most 1")
+        return value
+
+    @field_validator("tokens")
+    @classmethod
+    def _numbers(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if any(tokens < 2 for tokens in value):
+            raise ValueError("at least 2 tokens")
+        return value
+
+    @field_validator("output")
+    @classmethod
+    def _can_hold_commits(cls, value: str) -> str:
+        require_no_credentials("output", value)
+        require_conditional(value)
+        return absolute(value)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> EvalConfig:
+        if self.match_peer and len(self.peers) != 1:
+            raise ValueError(f"match_peer needs exactly one peer among the candidates, not {len(self.peers)}")
+        if self.ask and not self.targets:
+            raise ValueError("ask: nobody is asked; give --target")
+        return self
+
+
+def _items(value: object) -> list[tuple[str | None, object]]:
+    """The entries of a list (no names) or of a mapping."""
+    if isinstance(value, Mapping):
+        return [(str(name), entry) for name, entry in value.items()]
+    return [(None, entry) for entry in (value if isinstance(value, (list, tuple)) else [value])]
+
+
+def _candidate(name: str | None, entry: object) -> Candidate:
+    if isinstance(entry, Candidate):
+        return entry
+    if isinstance(entry, Mapping):
+        settings = dict(entry)
+        return make_candidate(name or str(settings.pop("name", "")), settings.pop("base", None), settings)
+    return parse_candidate(_written(name, entry))
+
+
+def _target(name: str | None, entry: object) -> TargetSpec:
+    if isinstance(entry, TargetSpec):
+        return entry
+    if isinstance(entry, Mapping):
+        settings = dict(entry)
+        return make_target_spec(name or str(settings.pop("name", "")), settings)
+    if name is None or "=" in str(entry):
+        return parse_target(_written(name, entry))
+    return make_target_spec(name, {"model": str(entry or name)})
+
+
+def _written(name: str | None, entry: object) -> str:
+    """An entry as a flag would write it."""
+    return str(entry) if name is None else f"{name}: {entry or ''}"

@@ -1,0 +1,187 @@
+"""What is compared and who is asked, as written by the user: ``NAME: [BASE] key=value …`` → `Candidate`, `TargetSpec`.
+
+A candidate is how the context of a prompt is made smaller: settings of a compression, the public library, or one of
+the references. In a file the same may be written as a mapping: ``{sentence: {unit: sentence}, peer: }``.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import yaml
+
+from jobs.evaluation.measured import REFERENCES
+from lingua.config import CompressionConfig
+from lingua.errors import ConfigError
+
+Kind = Literal["full", "nothing", "config", "peer"]
+
+BASES: dict[str, dict[str, Any]] = {
+    "default": {},
+    "paper": {"preset": "paper"},
+    "aware": {"method": "longllmlingua"},
+    "selective": {"method": "selective", "unit": "phrase"},
+    "random": {"method": "random"},
+    "truncate": {"method": "truncate"},
+    "lead": {"method": "lead"},
+    "rarity": {"method": "rarity"},
+}
+"""Candidates by name: our defaults, the paper's recipe, question-aware, Selective-Context, and four without a model."""
+PEERS: dict[str, dict[str, Any]] = {
+    "peer": {},
+    "peer-aware": {
+        "rank_method": "longllmlingua",
+        "condition_in_question": "after_condition",
+        "condition_compare": True,
+        "reorder_context": "sort",
+        "dynamic_context_compression_ratio": 0.3,
+        "context_budget": "+100",
+    },
+}
+"""The public `llmlingua`, as called by default, and as its authors recommend with a question."""
+QUESTION = "rank_method"
+"""A peer with this option is told the question."""
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_SIZES = ("rate", "target_token", "keep_threshold")
+_WHOLE = {"instruction_rate": 1.0, "question_rate": 1.0}
+"""Only the context is compressed and counted, whatever a candidate's settings say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One way to a smaller context.
+
+    settings   of `CompressionConfig`, or of the peer's `compress_prompt`; never a size, which the evaluation gives
+    model      that compresses, where it is not the evaluation's
+    """
+
+    name: str
+    kind: Kind
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    model: str | None = None
+
+    @property
+    def sized(self) -> bool:
+        """Whether it is asked for a size; the references are not."""
+        return self.name not in REFERENCES
+
+    def config(self) -> CompressionConfig:
+        """The settings of a compression; its size is given with each prompt."""
+        return CompressionConfig(**{**self.settings, **_WHOLE})
+
+    def identity(self) -> dict[str, Any]:
+        """What its results depend on, as JSON values."""
+        settings = self.config().model_dump(mode="json") if self.kind == "config" else dict(self.settings)
+        return {"kind": self.kind, "settings": settings, "model": self.model}
+
+
+@dataclass(frozen=True, slots=True)
+class TargetSpec:
+    """Who is asked: `settings` of a model here (``model``, ``device``, ``dtype``) or of an endpoint (``url``, …).
+
+    name   as it stands in the results
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+
+    @property
+    def remote(self) -> bool:
+        return "url" in self.settings
+
+
+FULL_CANDIDATE, NOTHING_CANDIDATE = Candidate("full", "full"), Candidate("nothing", "nothing")
+
+
+def parse_candidate(text: str) -> Candidate:
+    """``peer``, ``rarity``, ``sentence: method=llmlingua unit=sentence``, ``long: peer context_budget=*1.5``."""
+    name, words, settings = _split("--candidate", text)
+    return make_candidate(name, words[0] if words else None, settings)
+
+
+def make_candidate(name: str, base: str | None, settings: Mapping[str, Any]) -> Candidate:
+    """A candidate of this name over a base (by default the one of the same name). ConfigError with the name in it."""
+    where = f"candidate {name!r}"
+    if name in REFERENCES:
+        raise ConfigError(f"{where} is a reference, which is always there; leave it out")
+    _require_name("candidate", name)
+    base = base or (name if name in BASES or name in PEERS else "default")
+    if base in PEERS:
+        return Candidate(name, "peer", {**PEERS[base], **_sizeless(where, settings)})
+    if base not in BASES:
+        raise ConfigError(f"{where}: there is no base {base!r}; there are {', '.join((*BASES, *PEERS))}")
+    own = {**BASES[base], **_sizeless(where, settings)}
+    model = own.pop("model", None)
+    candidate = Candidate(name, "config", own, None if model is None else str(model))
+    try:
+        candidate.config()
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
+    return candidate
+
+
+def parse_target(text: str) -> TargetSpec:
+    """``gemma3-270m``, ``name: model=DIR dtype=bfloat16``, ``gpt: url=https://… model=… mode=chat``."""
+    if "=" not in text:
+        return make_target_spec(_label(text), {"model": text})
+    name, words, settings = _split("--target", text)
+    if words:
+        raise ConfigError(f"target {name!r}: write key=value, not {words[0]!r}")
+    return make_target_spec(name, settings)
+
+
+def make_target_spec(name: str, settings: Mapping[str, Any]) -> TargetSpec:
+    """A target of this name. ConfigError with the name in it."""
+    _require_name("target", name)
+    if "model" not in settings:
+        raise ConfigError(f"target {name!r}: which model? write model=NAME")
+    known = {"model", "device", "dtype"}
+    if "url" not in settings and (unknown := sorted(settings.keys() - known)):
+        raise ConfigError(f"target {name!r}: unknown setting {unknown[0]!r}; there are {', '.join(sorted(known))}, url")
+    return TargetSpec(name, dict(settings))
+
+
+def require_distinct(kind: str, names: list[str]) -> None:
+    """ConfigError when a name stands there twice."""
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ConfigError(f"two {kind}s are called {twice!r}; rename one")
+
+
+def _split(flag: str, text: str) -> tuple[str, list[str], dict[str, Any]]:
+    """``NAME: word key=value …`` → name, words, settings; values are read as YAML reads them."""
+    name, _, rest = text.partition(":") if re.match(r"\s*[\w-]+\s*:(\s|$)", text) else (text, "", "")
+    try:
+        parts = shlex.split(rest)
+        pairs = [part.partition("=") for part in parts if "=" in part]
+        settings = {key: yaml.safe_load(value) if _plain(value) else value for key, _, value in pairs}
+    except (ValueError, yaml.YAMLError) as error:
+        raise ConfigError(f"{flag} {text!r}: {' '.join(str(error).split())}") from None
+    return name.strip(), [part for part in parts if "=" not in part], settings
+
+
+def _plain(value: str) -> bool:
+    """Whether YAML may read a value: ``*2`` would be an alias there, a URL stays as it is."""
+    return not value.startswith(("*", "&", "!", "%", "@", "`", "+")) and "://" not in value
+
+
+def _sizeless(where: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    if sizes := [key for key in _SIZES if key in settings]:
+        raise ConfigError(
+            f"{where}: remove {sizes[0]}; all candidates are compared at the sizes of --rate and --tokens"
+        )
+    return dict(settings)
+
+
+def _label(model: str) -> str:
+    """A name for a model that was given by its path or hub id."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", model.rstrip("/").rpartition("/")[2]).strip("-") or "target"
+
+
+def _require_name(kind: str, name: str) -> None:
+    if not NAME.fullmatch(name):
+        raise ConfigError(f"{kind} {name!r}: a name is made of letters, digits, - and _")

@@ -1,0 +1,76 @@
+"""The ledger of an evaluation: it goes on with the same, refuses another, and commits once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cluster.errors import PlanConflict
+from cluster.plan import Identity
+from jobs.evaluation.files import EvalLedger
+from jobs.evaluation.grid import Unit
+from jobs.evaluation.measured import Measured
+from tests.jobs.evaluation.samples import ROW
+
+IDENTITY = Identity({"rate": [0.5], "candidate lead": {"method": "lead"}}, "model", "digest")
+UNIT = Unit("cities", "lead", "", 0, 1)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> EvalLedger:
+    ledger = EvalLedger(str(tmp_path / "out"))
+    ledger.begin(IDENTITY, {"cities": [ROW]})
+    return ledger
+
+
+def test_workers_read_the_rows_that_were_chosen(ledger: EvalLedger) -> None:
+    assert ledger.rows("cities") == [ROW]
+
+
+def test_the_same_evaluation_goes_on(ledger: EvalLedger) -> None:
+    EvalLedger(ledger.output).begin(IDENTITY, {"cities": [ROW]})
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (replace(IDENTITY, settings={**IDENTITY.settings, "rate": [0.2]}), r"rate was \[0.5\], now \[0.2\]"),
+        (replace(IDENTITY, settings={"rate": [0.5]}), r"candidate lead was .* now null"),
+        (replace(IDENTITY, model_digest="other"), r"model was model \(digest\), now model \(other\)"),
+    ],
+)
+def test_another_evaluation_is_refused_with_what_differs(ledger: EvalLedger, other: Identity, message: str) -> None:
+    with pytest.raises(PlanConflict, match=message):
+        ledger.begin(other, {"cities": [ROW]})
+
+
+def test_a_folder_that_holds_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("x")
+    with pytest.raises(PlanConflict, match=r"holds thesis\.tex"):
+        EvalLedger(str(tmp_path)).begin(IDENTITY, {})
+
+
+def test_a_damaged_plan_is_named(ledger: EvalLedger) -> None:
+    Path(ledger.output, "_evaluation.json").write_text("{}")
+    with pytest.raises(PlanConflict, match=r"_evaluation\.json is damaged"):
+        ledger.begin(IDENTITY, {})
+
+
+def test_a_unit_is_committed_once_and_the_first_counts(ledger: EvalLedger) -> None:
+    mine, other = (Measured("curie", "cities", "lead", 0.5, "", {"kept": kept}) for kept in (0.4, 0.5))
+    assert not ledger.is_committed(UNIT.name)
+    assert ledger.commit(UNIT, [mine]) == "committed"
+    assert ledger.commit(UNIT, [other]) == "already"
+    assert ledger.committed() == {UNIT.name}
+    assert ledger.read(UNIT.name) == list(ledger.measured([UNIT.name])) == [mine]
+
+
+def test_what_a_dead_attempt_left_is_no_commit_and_is_removed(ledger: EvalLedger) -> None:
+    ledger.commit(UNIT, [])
+    left = Path(ledger.output, "measured", "_tmp-1-x.jsonl")
+    left.write_text("{")
+    assert ledger.committed() == {UNIT.name}
+    ledger.clean()
+    assert not left.exists()

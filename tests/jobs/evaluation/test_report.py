@@ -1,0 +1,148 @@
+"""The page of an evaluation as a reader finds it: pictures that speak, numbers under them, nothing that could act."""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+
+import pytest
+
+from jobs.evaluation.bootstrap import Estimate
+from jobs.evaluation.charts import Chart, Point, Series, charts
+from jobs.evaluation.measured import Measured
+from jobs.evaluation.plots import DARK, LIGHT, style, svg
+from jobs.evaluation.report import render
+from jobs.evaluation.table import Draws, Summary, summarize
+from tests.cluster.page.test_page import Reader
+
+GAINS = {"sentence": 0.9, "rarity": 0.6, "random": 0.2}
+INFO = {"finished": "2026-11-22", "model": "tiny", "settings": {"ask": ["nll"], "<b>": "<script>x</script>"}}
+
+
+def measured(sets: tuple[str, ...] = ("squad", "nq")) -> list[Measured]:
+    """Rows on which the candidates keep about `GAINS` of the advantage at half, and less at a quarter."""
+    chance, found = random.Random(0), list[Measured]()
+    for name in sets:
+        for number in range(40):
+            row, worth = f"{name}-{number}", chance.uniform(5, 15)
+            found.append(Measured(row, name, "full", None, "gemma", {"nll": 5.0}))
+            found.append(Measured(row, name, "nothing", None, "gemma", {"nll": 5.0 + worth}))
+            for candidate, gain in GAINS.items():
+                for rate in (0.5, 0.25):
+                    kept = gain * (0.5 + rate) * chance.uniform(0.8, 1.2)
+                    left = {"kept": rate - 0.01, "answer_kept": float(chance.random() < kept), "tokens": 9.0}
+                    found.append(Measured(row, name, candidate, rate, "", left))
+                    asked = {"nll": 5 + worth * (1 - kept), "f1": kept / 2}
+                    found.append(Measured(row, name, candidate, rate, "gemma", asked))
+    return found
+
+
+@pytest.fixture(scope="module")
+def summary() -> Summary:
+    return summarize(measured(), "random", Draws(200))
+
+
+@pytest.fixture(scope="module")
+def page(summary: Summary) -> str:
+    return render(summary, INFO)
+
+
+def test_there_is_a_chart_for_every_metric_of_every_set(summary: Summary) -> None:
+    found = [(one.set, one.target, one.metric) for one in charts(summary)]
+    one_set = [("gemma", "share"), ("gemma", "f1"), ("", "answer_kept")]
+    assert found == [(name, *rest) for name in ("squad", "nq") for rest in one_set]
+
+
+def test_points_stand_where_tokens_were_kept_with_the_summarys_figures(summary: Summary) -> None:
+    chart = next(charts(summary))
+    assert [one.candidate for one in chart.series] == list(GAINS)
+    for one in chart.series:
+        assert [point.kept for point in one.points] == pytest.approx([0.24, 0.49])
+        for point in one.points:
+            line = next(
+                line
+                for line in summary.lines
+                if (line.set, line.rate, line.candidate, line.target) == ("squad", point.size, one.candidate, "gemma")
+            )
+            assert point.figure == line.figures["share"]
+            assert point.figure.low < point.figure.value < point.figure.high
+    assert {name: figure.value for name, figure in chart.references.items()} == {"full": 1.0, "nothing": 0.0}
+
+
+def test_a_picture_says_in_words_what_it_shows(summary: Summary) -> None:
+    words = next(charts(summary)).words
+    assert words.startswith("share of the advantage by share of tokens kept, squad, asked of gemma. Best of 3")
+    assert re.search(r"50% of the context's tokens: sentence, 0\.\d\d \(0\.\d\d to 0\.\d\d\);", words)
+    assert words.endswith("For comparison: full 1.00, nothing 0.00.")
+
+
+def test_the_page_is_whole_and_loads_nothing(page: str) -> None:
+    reader = Reader(page)
+    assert len(reader.all("svg")) == 6
+    assert not [tag for tag, _ in reader.elements if tag in ("script", "img", "iframe", "link", "object")]
+    links = [value for _, attributes in reader.elements for name, value in attributes.items() if name.endswith("href")]
+    assert all(str(link).startswith("#") for link in links)
+    assert "url(http" not in page.replace("url(#", "")
+    assert "default-src 'none'" in page
+
+
+def test_every_reference_within_the_page_has_its_place_once(page: str) -> None:
+    reader = Reader(page)
+    ids = [attributes["id"] for _, attributes in reader.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    wanted = set(re.findall(r"(?:href=\"|url\()#([\w-]+)", page))
+    assert wanted <= set(ids)
+
+
+def test_pictures_have_names_and_numbers_for_who_cannot_see_them(page: str, summary: Summary) -> None:
+    reader = Reader(page)
+    for picture, chart in zip(reader.all("svg"), charts(summary), strict=True):
+        assert (picture["role"], picture["aria-label"]) == ("img", chart.words)
+    cells = [text for path, text in reader.texts if path and path[-1] in ("td", "th")]
+    figures = [point.figure for chart in charts(summary) for one in chart.series for point in one.points]
+    assert all(f"{one.value:.2f} ({one.low:.2f} to {one.high:.2f})" in cells for one in figures)
+
+
+def test_pictures_take_the_pages_colours(page: str) -> None:
+    picture = page[page.index("<svg") : page.index("</svg>")]
+    assert not [colour for colour in LIGHT if re.search(rf"(?<!, ){colour}", picture)]
+    assert "currentColor" in picture
+    assert "#000000" not in picture
+    assert all(colour in style() for colour in (*LIGHT, *DARK))
+
+
+def test_names_from_outside_cannot_act(page: str) -> None:
+    assert "<script>" not in page
+    assert "&lt;script&gt;x&lt;/script&gt;" in page
+
+
+def test_text_of_a_picture_is_escaped() -> None:
+    point = Point(0.5, 0.5, Estimate(0.5, 0.4, 0.6, 9))
+    picture = svg(Chart('a"<b>&', "$x^2$ <i>", "f1", [Series("<u>", [point])], {}))
+    Reader(picture)
+    assert "<u>" not in picture
+    assert "<i>" not in picture
+
+
+@pytest.mark.parametrize("figure", [Estimate(0.5, math.nan, math.nan, 1), Estimate(0.5, 0.5, 0.5, 2)])
+def test_a_figure_without_an_interval_is_drawn_as_a_mark(figure: Estimate) -> None:
+    chart = Chart("squad", "", "f1", [Series("one", [Point(100.0, 0.3, figure)])], {})
+    assert "nan" not in svg(chart).lower()
+    assert "Best of 1, 100 tokens of the context: one, 0.50" in chart.words
+
+
+def test_many_candidates_are_told_apart() -> None:
+    point = Point(0.5, 0.5, Estimate(0.5, 0.4, 0.6, 9))
+    picture = svg(Chart("s", "", "f1", [Series(f"candidate{n}", [point]) for n in range(12)], {}))
+    assert all(f"candidate{n}<" in picture for n in range(12))
+    assert "stroke-dasharray" in picture
+
+
+def test_the_same_results_make_the_same_page(summary: Summary, page: str) -> None:
+    assert render(summary, INFO) == page
+
+
+def test_an_evaluation_without_sizes_has_a_page_too() -> None:
+    empty = summarize([Measured("1", "squad", "full", None, "gemma", {"nll": 1.0})], "random", Draws(100))
+    assert "Nothing was measured at any size" in render(empty, {})

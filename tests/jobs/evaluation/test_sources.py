@@ -1,0 +1,87 @@
+"""Which rows are measured; what is wrong with one is said with file, row and field."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.storage import Storage
+from jobs.evaluation.rows import EvalRow
+from jobs.evaluation.sources import Selection, load_sets, parse_row, to_line
+from lingua.errors import ConfigError
+from tests.jobs.evaluation.samples import ROW, row, rows_file, unified
+
+
+def load(path: Path, selection: Selection = Selection()) -> list[EvalRow]:  # noqa: B008 - frozen
+    return load_sets({"mine": str(path)}, selection, Storage())["mine"]
+
+
+@pytest.fixture
+def ten(tmp_path: Path) -> Path:
+    return rows_file(tmp_path, [row(f"r{number}") for number in range(10)])
+
+
+def test_a_set_has_the_users_name_and_keeps_its_own(ten: Path) -> None:
+    first = load(ten)[0]
+    assert (first.set, first.meta["set"], first.context) == ("mine", "cities", ROW.context)
+
+
+def test_offset_and_limit_choose_in_order(ten: Path) -> None:
+    assert [one.id for one in load(ten, Selection(limit=3, offset=2))] == ["r2", "r3", "r4"]
+
+
+def test_a_seed_shuffles_before_it_chooses_and_always_the_same_way(ten: Path) -> None:
+    ids = [[one.id for one in load(ten, Selection(4, 0, seed))] for seed in (1, 1, 2)]
+    assert ids[0] == ids[1] != ids[2]
+    rest = [one.id for one in load(ten, Selection(None, 4, 1))]
+    assert sorted(ids[0] + rest) == sorted(f"r{number}" for number in range(10))
+
+
+def test_a_row_survives_its_file() -> None:
+    strange = row("ü\u2028", context=("🙂\n", ""), meta={"set": "x", "n": 1})
+    assert parse_row(to_line(strange).rstrip(b"\n"), "here") == strange
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"context": "text"}, None),
+        ({"context": [1]}, r"field 'context' must be a list of strings"),
+        ({"question": 3}, r"field 'question' must be a string"),
+        ({"answers": None}, r"record 2.*'answers'|'answers'.*missing"),
+        ({"context": [""]}, r"row 'b': field 'context' is empty"),
+        ({"answers": [" "]}, r"row 'b': field 'answers' is empty"),
+        ({"id": "a"}, r"row 'a': field 'id': two rows have this id"),
+    ],
+)
+def test_what_is_wrong_with_a_row_is_said(tmp_path: Path, change: dict[str, Any], message: str | None) -> None:
+    path = rows_file(tmp_path, [row("a")])
+    with path.open("a") as stream:
+        stream.write(json.dumps({**unified(row("b")), **change}) + "\n")
+    if message is None:
+        assert load(path)[1].context == ("text",)
+        return
+    with pytest.raises(ConfigError, match=message) as error:
+        load(path)
+    assert str(path) in str(error.value)
+
+
+def test_no_rows_left_is_an_error(ten: Path) -> None:
+    with pytest.raises(ConfigError, match="no rows are left"):
+        load(ten, Selection(offset=10))
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.jsonl"):
+        load(tmp_path / "nowhere.jsonl")
+
+
+def test_a_damaged_stored_row_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"here: is no JSON"):
+        parse_row(b"{", "here")
+    with pytest.raises(ConfigError, match=r"here: field 'gold' must be an object"):
+        parse_row(to_line(replace(ROW, gold=[1])), "here")  # type: ignore[arg-type]
