@@ -1,0 +1,103 @@
+"""Rows of JSON Lines or Parquet → `Piece`s: what a teacher is shown, and what its labels are committed by.
+
+Three forms of rows: a text, which is cut into chunks; a text with its compression; words with their labels. A row that
+cannot be used ends the run, with its file, number and field: whoever trains on a corpus wants to know what is in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from cluster.errors import RowError
+from cluster.inputs import expand_inputs
+from cluster.jsonl import read_jsonl
+from cluster.parquet import open_parquet
+from cluster.rows import BadRow
+from cluster.shards import Shard, Source
+from cluster.storage import Storage
+from jobs.training.distill_settings import DistillConfig
+from jobs.training.labels_chunks import Chunker
+from jobs.training.labels_records import from_row
+from lingua.errors import ConfigError
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A row, or a chunk of a row's text; `origin` says which file and row it is from."""
+
+    origin: str
+    text: str
+    compressed: str = ""
+    row: Row | None = None
+
+
+def require_rows(config: DistillConfig, storage: Storage) -> int:
+    """How many rows there are; each was looked at. ConfigError when one cannot be used, or there is none."""
+    count = sum(1 for _ in _whole(config, storage))
+    if not count:
+        raise ConfigError(f"input = {', '.join(config.inputs)}: holds no rows")
+    return count
+
+
+def read_pieces(config: DistillConfig, storage: Storage, chunker: Chunker) -> Iterator[Piece]:
+    """The pieces of all rows in the order of the inputs, streamed."""
+    for piece in _whole(config, storage):
+        if config.form == "text":
+            yield from (Piece(piece.origin, chunk) for chunk in chunker.chunks(piece.text))
+        else:
+            yield piece
+
+
+def groups(pieces: Iterable[Piece], size: int) -> Iterator[tuple[int, list[Piece]]]:
+    """Pieces by `size`, numbered from 0: what is labelled and committed at once."""
+    source, number = iter(pieces), 0
+    while group := list(islice(source, size)):
+        yield number, group
+        number += 1
+
+
+def _whole(config: DistillConfig, storage: Storage) -> Iterator[Piece]:
+    rows = (found for source in expand_inputs(config.inputs, storage) for found in _rows(source, storage))
+    for origin, row in islice(rows, config.limit):
+        try:
+            yield _piece(config, origin, row)
+        except RowError as error:
+            raise ConfigError(f"{origin}: {error.detail}") from None
+
+
+def _piece(config: DistillConfig, origin: str, row: Row) -> Piece:
+    if config.form == "labels":
+        return Piece(origin, from_row(row, origin).text, row=row)
+    text = _text(row, config.text_column)
+    return Piece(origin, text, _text(row, config.compressed_column) if config.form == "pairs" else "")
+
+
+def _text(row: Row, name: str) -> str:
+    value = row.get(name)
+    if name not in row:
+        raise RowError("no_column", f"no column {name!r}, but {', '.join(sorted(row)) or 'none'}; name the right one")
+    if not isinstance(value, str) or not value.strip():
+        raise RowError("no_text", f"{name} = {str(value)[:80]!r} is no text; write a string or remove the row")
+    if not value.isascii() and any(0xD800 <= ord(sign) < 0xE000 for sign in value):
+        raise RowError("invalid_unicode", f"{name} holds a lone surrogate: not valid text; mend the row")
+    return value
+
+
+def _rows(source: Source, storage: Storage) -> Iterator[tuple[str, Row]]:
+    """(file and number from 0, columns) of every row."""
+    name = source.path.rpartition("/")[2]
+    if source.format == "parquet":
+        with open_parquet(source, storage) as file:
+            batches = file.iter_batches(use_threads=False)
+            for number, row in enumerate(row for batch in batches for row in batch.to_pylist()):
+                yield f"{name}, row {number}", row
+        return
+    for row in read_jsonl(Shard("rows", source, 0, source.size), None, storage, ()):
+        if isinstance(row, BadRow):
+            raise ConfigError(f"{name}, row {row.number}: {row.detail}")
+        yield f"{name}, row {row.number}", dict(row.carried)
