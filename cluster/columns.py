@@ -38,6 +38,7 @@ RESULTS = pa.schema(
         ("origin_tokens", pa.int64()),
         ("compressed_tokens", pa.int64()),
         ("rate", pa.float64()),
+        ("fidelity", pa.float64()),
         ("status", pa.string()),
         ("fingerprint", pa.string()),
     ]

@@ -47,8 +47,15 @@ def parse_ceiling(value: object) -> object:
     return int(value)
 
 
+def parse_share(value: object) -> object:
+    """A share from ``"1%"``; numbers pass."""
+    share = _SHARE.fullmatch(value) if isinstance(value, str) else None
+    return value if share is None else float(share[1]) / 100
+
+
 Size = Annotated[int, BeforeValidator(parse_size)]
 Ceiling = Annotated[int | float, BeforeValidator(parse_ceiling)]
+Share = Annotated[float, BeforeValidator(parse_share)]
 
 
 class JobConfig(BaseModel):
@@ -64,7 +71,10 @@ class JobConfig(BaseModel):
     output: str = Field(min_length=1, description="directory to write: a path, s3://, gs:// or abfs://")
 
     reuse: str | None = Field(
-        None, min_length=1, description="earlier output, made with the same settings: what did not change is taken over"
+        None,
+        min_length=1,
+        description="earlier output, made with the same settings: what did not change is taken over; of a glob like "
+        "'snapshots/*' the last complete one by name",
     )
 
     text_column: str | None = Field(None, description="column with a document a row (default: 'text', if there is one)")
@@ -91,7 +101,9 @@ class JobConfig(BaseModel):
     trust_remote_code: bool = Field(False, description="run Python code that a model brings with it")
 
     shard_size: Size = Field(
-        32 << 20, ge=1024, description="input bytes per shard, e.g. '32MiB'; a shard is committed whole"
+        32 << 20,
+        ge=1024,
+        description="input bytes per shard, a number or like the default '32MiB'; a shard is committed whole",
     )
     workers: int | None = Field(None, ge=1, description="workers (default: one per GPU, or what the cores allow)")
     gpus_per_worker: float | None = Field(
@@ -104,6 +116,11 @@ class JobConfig(BaseModel):
     max_rejected: Ceiling | None = Field(None, ge=0, description="rejected rows that end the run: 100, or '1%'")
     shard_timeout: float = Field(1800, gt=0, description="seconds without progress until a worker is replaced")
     lease_seconds: float = Field(60, gt=0, description="seconds after which a dead driver's hold on the output ends")
+    lease_wait: float = Field(
+        120,
+        ge=0,
+        description="seconds to wait for the lease of a driver that seems dead; one that lives is refused at once",
+    )
     storage_options: dict[str, Any] = Field(
         default_factory=dict, repr=False, description='for fsspec, as JSON; flat, or by protocol: {"s3": {…}}'
     )
@@ -114,6 +131,13 @@ class JobConfig(BaseModel):
     )
     report_samples: int = Field(
         2, ge=0, le=20, description="rows per shard kept with their text for the report; 0: none"
+    )
+    fidelity_sample: Share = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="share of the rows of which the model is asked how well the result predicts the original, such as "
+        "0.01 or '1%'; 0: none",
     )
     price: tuple[str, ...] = Field(
         (), description="NAME=PRICE of a million prompt tokens at a model, e.g. 'gpt-4o=2.50'"

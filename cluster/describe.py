@@ -12,18 +12,20 @@ from cluster.columns import ROLES
 from cluster.config import JobConfig
 from cluster.plan import Plan
 from cluster.shards import Source
+from lingua.methods import METHODS
 
 PACKAGES = ("lingua-batch", "torch", "transformers", "tokenizers", "ray", "pyarrow", "fsspec")
 SHOWN_FILES = 10
 
 
-def describe(config: JobConfig, plan: Plan, committed: Collection[str]) -> str:
-    """The plan for people: files, shards, rows if known, columns, settings."""
+def describe(config: JobConfig, plan: Plan, committed: Collection[str], reuse: str | None = None) -> str:
+    """The plan for people: files, shards, rows if known, columns, what would be reused, settings."""
     done = sum(shard.name in committed for shard in plan.shards)
     lines = [
         f"output     {config.output}",
         f"shards     {len(plan.shards):,} of about {config.shard_size:,} bytes, {done:,} of them committed",
         f"rows       {_rows(plan)}",
+        *([f"reuse      {reuse}"] if reuse else []),
         f"columns    {_columns(plan)}",
         f"files      {len(plan.sources):,} with {sum(source.size for source in plan.sources):,} bytes",
         *(f"           {_file(source)}" for source in plan.sources[:SHOWN_FILES]),
@@ -43,6 +45,14 @@ def facts(config: JobConfig, plan: Plan) -> dict[str, Any]:
         "identity": plan.identity.digest(),
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
     }
+
+
+def unsampled(method: str, share: float | None) -> str | None:
+    """Why a run can have no fidelity sample; None where it can."""
+    if not share:
+        return "fidelity_sample is 0"
+    known = METHODS.get(method)
+    return None if known and known.needs == "causal" else f"method {method} has no causal model to ask"
 
 
 def name_of(output: str) -> str:

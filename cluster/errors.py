@@ -7,7 +7,8 @@ ClusterError
     ├── SourceChanged   an input file is not the one that was planned
     ├── SourceUnusable  an input file cannot be planned (damaged, another schema, not a format we read)
     ├── PlanConflict    the output belongs to other settings, another model or other inputs
-    └── LeaseError      another driver holds the output, or took it over
+    └── LeaseError      another driver took the output over
+        └── InUseError  another driver holds it
 
 Settings that are wrong before anything starts are `lingua.errors.ConfigError`. Every message names the file, the row,
 the value and the remedy, and never a credential.
@@ -16,8 +17,12 @@ the value and the remedy, and never a credential.
 from __future__ import annotations
 
 import errno
+from typing import TYPE_CHECKING
 
 from lingua.errors import ConfigError, ModelError, PromptError
+
+if TYPE_CHECKING:
+    from cluster.lease import Holder
 
 
 class ClusterError(Exception):
@@ -58,6 +63,14 @@ class PlanConflict(AbortRun):
 
 class LeaseError(AbortRun):
     """Another driver works on this output, or took it over."""
+
+
+class InUseError(LeaseError):
+    """Another driver holds the lease of this output: its `holder`, a `cluster.lease.Holder`."""
+
+    def __init__(self, message: str, holder: Holder) -> None:
+        super().__init__(message)
+        self.holder = holder
 
 
 _HOPELESS = frozenset(

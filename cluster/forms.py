@@ -79,8 +79,8 @@ class Structured:
             raise PromptError(*TOO_DEEP) from None
 
     def settled(self, item: Row | BadRow, outcome: Outcome) -> Outcome:
-        """The outcome with the value put together again as its text."""
-        if isinstance(item, BadRow) or isinstance(outcome, Rejected):
+        """The outcome with the value put together again as its text; that of an earlier output is it already."""
+        if isinstance(item, BadRow) or isinstance(outcome, Rejected) or item.earlier is not None:
             return outcome
         try:
             value = self.structure.reassemble(self.columns.value(item.values).value, outcome)

@@ -76,16 +76,16 @@ def _expand(pattern: str, storage: Storage) -> list[Source]:
     except FileNotFoundError:
         if not has_magic(url):
             raise ConfigError(f"input = {pattern}: there is no such file or directory") from None
-        return _readable(pattern, _find(url, storage, globbing=True))
+        return _readable(pattern, find_files(url, storage, globbing=True))
     if info["type"] == "directory":
-        return _readable(pattern, _find(url, storage, globbing=False))
+        return _readable(pattern, find_files(url, storage, globbing=False))
     return _readable(pattern, [(url, info)])
 
 
 def _from_hub(dataset: HubDataset, storage: Storage) -> list[tuple[str, dict[str, Any]]]:
     try:
-        if not (files := _find(dataset.glob, storage, globbing=True)):
-            raise dataset.missing(url for url, _ in _find(dataset.any_split, storage, globbing=True))
+        if not (files := find_files(dataset.glob, storage, globbing=True)):
+            raise dataset.missing(url for url, _ in find_files(dataset.any_split, storage, globbing=True))
     except FileNotFoundError:
         raise dataset.missing([]) from None
     except RetryShard as error:
@@ -96,7 +96,7 @@ def _from_hub(dataset: HubDataset, storage: Storage) -> list[tuple[str, dict[str
     return files
 
 
-def _find(url: str, storage: Storage, globbing: bool) -> list[tuple[str, dict[str, Any]]]:
+def find_files(url: str, storage: Storage, globbing: bool) -> list[tuple[str, dict[str, Any]]]:
     """(URL, info) of all files that a glob or a directory stands for, by path."""
     fs, path = storage.resolve(url)
     found = storage.search(url, globbing)

@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 
-from cluster.errors import LeaseError, RetryShard
+from cluster.errors import InUseError, LeaseError, RetryShard
 from cluster.storage import Storage
 
 _NAME = re.compile(r"_lease-(\d{6})\.json")
@@ -41,6 +41,16 @@ class Holder:
     def expires(self) -> float:
         """When the lease runs out, unless renewed."""
         return self.renewed + self.seconds
+
+    @property
+    def who(self) -> str:
+        """Its owner for people."""
+        return f"{self.owner} (process {self.pid} on {self.host})"
+
+    @property
+    def ends(self) -> str:
+        """The same for people."""
+        return _utc(self.expires)
 
     def to_bytes(self) -> bytes:
         """As JSON, with the moments in words for people."""
@@ -86,7 +96,7 @@ class Lease:
         heir = _read(self._storage, self._folder, self.generation + 1)
         current = heir or _read(self._storage, self._folder, self.generation)
         if current is None or current.token != self.holder.token:
-            by = f" by {_who(current)}" if current is not None else ""
+            by = f" by {current.who}" if current is not None else ""
             raise LeaseError(f"{self._folder}: the lease ran out and was taken over{by}; this run stops")
         self.holder = Holder(**{**asdict(self.holder), "renewed": time.time()})
         self._storage.write(self._url(), self.holder.to_bytes())
@@ -105,9 +115,10 @@ class Lease:
 def _require_expired(storage: Storage, folder: str, generation: int) -> None:
     holder = _read(storage, folder, generation)
     if holder is not None and time.time() < holder.expires:
-        raise LeaseError(
-            f"{folder}: in use by {_who(holder)} since {_utc(holder.since)}; wait for its end, or if it died, until "
-            f"{_utc(holder.expires)}, when its lease runs out"
+        raise InUseError(
+            f"{folder}: in use by {holder.who} since {_utc(holder.since)}; wait for its end, or if it died, until "
+            f"{holder.ends}, when its lease runs out",
+            holder,
         )
 
 
@@ -124,10 +135,6 @@ def _read(storage: Storage, folder: str, generation: int) -> Holder | None:
 
 def _url(folder: str, generation: int) -> str:
     return f"{folder}/_lease-{generation:06d}.json"
-
-
-def _who(holder: Holder) -> str:
-    return f"{holder.owner} (process {holder.pid} on {holder.host})"
 
 
 def _utc(moment: float) -> str:

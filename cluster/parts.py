@@ -30,9 +30,10 @@ from lingua.prompt import CompressedPrompt, Outcome, Rejected
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What became of a shard's rows: `rows` = compressed + passthrough + over_budget + rejected.
+    """What became of a shard's rows: `rows` = compressed + passthrough + over_budget + relaxed + rejected.
 
     `reused` rows, with `reused_tokens` of `origin_tokens`, came from an earlier output instead of from the model.
+    `fidelity` is added up over all rows that were not rejected, `predicted` over the `sampled` ones.
     """
 
     rows: int = 0
@@ -45,6 +46,10 @@ class Counts:
     compressed_tokens: int = 0
     reused: int = 0
     reused_tokens: int = 0
+    relaxed: int = 0
+    fidelity: float = 0.0
+    sampled: int = 0
+    predicted: float = 0.0
 
     @property
     def untouched(self) -> bool:
@@ -112,6 +117,8 @@ class PartWriter:
         self._reasons: Counter[str] = Counter()
         self._tokens = [0, 0]
         self._reused = [0, 0]
+        self._fidelity = 0.0
+        self._predicted: list[float] = []
 
     def __enter__(self) -> PartWriter:
         return self
@@ -156,6 +163,8 @@ class PartWriter:
         self._statuses[outcome.status] += 1
         self._tokens[0] += outcome.origin_tokens
         self._tokens[1] += outcome.compressed_tokens
+        self._fidelity += outcome.fidelity
+        self._predicted += [] if outcome.predicted is None else [outcome.predicted]
         if row.earlier is not None:
             self._reused[0] += 1
             self._reused[1] += outcome.origin_tokens
@@ -171,14 +180,20 @@ class PartWriter:
         rejected = self._reasons.total()
         rows = self._statuses.total() + rejected
         return Counts(
-            rows,
-            self._statuses["compressed"],
-            self._statuses["passthrough"],
-            self._statuses["over_budget"],
-            rejected,
-            dict(sorted(self._reasons.items())),
-            *self._tokens,
-            *self._reused,
+            rows=rows,
+            compressed=self._statuses["compressed"],
+            passthrough=self._statuses["passthrough"],
+            over_budget=self._statuses["over_budget"],
+            rejected=rejected,
+            rejects=dict(sorted(self._reasons.items())),
+            origin_tokens=self._tokens[0],
+            compressed_tokens=self._tokens[1],
+            reused=self._reused[0],
+            reused_tokens=self._reused[1],
+            relaxed=self._statuses["relaxed"],
+            fidelity=self._fidelity,
+            sampled=len(self._predicted),
+            predicted=sum(self._predicted),
         )
 
 
@@ -191,6 +206,7 @@ def results_of(outcome: CompressedPrompt, fingerprint: str) -> dict[str, Any]:
         "origin_tokens": outcome.origin_tokens,
         "compressed_tokens": outcome.compressed_tokens,
         "rate": outcome.rate,
+        "fidelity": outcome.fidelity,
         "status": outcome.status,
         "fingerprint": fingerprint,
     }

@@ -23,7 +23,7 @@ from lingua.prompt import Prompt
 if TYPE_CHECKING:
     from cluster.config import JobConfig
 
-FORMAT = 1
+FORMAT = 2
 REMEDY = "use the same settings and inputs, or another output"
 
 

@@ -18,9 +18,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import ray
+from ray._private import ray_constants
 from ray._private import worker as ray_worker
 from ray.exceptions import ActorUnavailableError, RayActorError, RayError
 from ray.util import metrics as ray_metrics
@@ -40,11 +42,13 @@ SECONDS_BETWEEN_BEATS = 1.0
 
 
 @contextmanager
-def session(address: str | None = None) -> Iterator[None]:
+def session(address: str | None = None, packages: Sequence[ModuleType] = ()) -> Iterator[None]:
     """Ray, for as long as one is inside: the cluster at `address` or RAY_ADDRESS (set inside a job), else a local one.
 
-    A local Ray advertises loopback only and demands a token that is drawn for it: Ray's head listens on every interface
-    whatever address it is given. Everything that was started is stopped at the end.
+    A local Ray listens on loopback only and demands a token that is drawn for it. Everything that was started is
+    stopped at the end.
+
+    packages   what workers need beside `cluster` and `lingua`, shipped to a cluster that one attaches to
     """
     known = address or os.environ.get("RAY_ADDRESS", "")
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
@@ -52,9 +56,10 @@ def session(address: str | None = None) -> Iterator[None]:
         try:
             if known in ("", "local"):
                 _demand_token()
-                ray.init("local", include_dashboard=False, _node_ip_address="127.0.0.1", **quiet)
+                with _on_loopback():
+                    ray.init("local", include_dashboard=False, **quiet)
             else:
-                ray.init(address, runtime_env=_code(), **quiet)
+                ray.init(address, runtime_env=_code((cluster, lingua, *packages)), **quiet)
             yield
         finally:
             ray.shutdown()
@@ -72,17 +77,34 @@ def _hushed() -> Iterator[None]:
         printer.print_to_stdstream = loud
 
 
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Ray takes the machine's own address even for 127.0.0.1, and listens on every interface, unless clusters of
+    several machines are ruled out, as they are on Windows and macOS. The processes that are started read the variable.
+    """
+    constants: Any = ray_constants
+    name, allowed = constants.ENABLE_RAY_CLUSTERS_ENV_VAR, constants.ENABLE_RAY_CLUSTER
+    before = os.environ.get(name)
+    os.environ[name], constants.ENABLE_RAY_CLUSTER = "0", False
+    try:
+        yield
+    finally:
+        constants.ENABLE_RAY_CLUSTER = allowed
+        del os.environ[name]
+        os.environ.update({} if before is None else {name: before})
+
+
 def _demand_token() -> None:
     """Ray asks for a token by itself in a local cluster; without this it would keep one in the home directory."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 
-def _code() -> dict[str, Any]:
-    """A submitted job brings its working directory along; whoever attaches from elsewhere ships the two packages."""
+def _code(packages: Sequence[ModuleType]) -> dict[str, Any]:
+    """A submitted job brings its working directory along; whoever attaches from elsewhere ships the packages."""
     if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
         return {}
-    return {"py_modules": [str(Path(package.__path__[0])) for package in (cluster, lingua)]}
+    return {"py_modules": [str(Path(package.__path__[0])) for package in packages]}
 
 
 class RayMetrics:

@@ -231,4 +231,5 @@ def _outcome(results: Mapping[str, Any]) -> CompressedPrompt:
         compressed_tokens=results["compressed_tokens"],
         target_tokens=results["compressed_tokens"],
         status=results["status"],
+        fidelity=results["fidelity"],
     )

@@ -18,9 +18,10 @@ from cluster.records import Record
 
 @dataclass(slots=True)
 class Statistics:
-    """Sums over shards. `rows` = compressed + passthrough + over_budget + rejected.
+    """Sums over shards. `rows` = compressed + passthrough + over_budget + relaxed + rejected.
 
     Of these, `reused` rows with `reused_tokens` came from an earlier output; in `reused_shards` all rows did.
+    `fidelity` is added up over all rows but the rejected, `predicted` over the `sampled` ones.
     """
 
     shards: int = 0
@@ -28,6 +29,7 @@ class Statistics:
     compressed: int = 0
     passthrough: int = 0
     over_budget: int = 0
+    relaxed: int = 0
     rejected: int = 0
     origin_tokens: int = 0
     compressed_tokens: int = 0
@@ -35,6 +37,9 @@ class Statistics:
     reused_shards: int = 0
     reused: int = 0
     reused_tokens: int = 0
+    fidelity: float = 0.0
+    sampled: int = 0
+    predicted: float = 0.0
     rejects: Counter[str] = field(default_factory=Counter)
 
     @classmethod
@@ -56,6 +61,7 @@ class Statistics:
         self.compressed += counts.compressed
         self.passthrough += counts.passthrough
         self.over_budget += counts.over_budget
+        self.relaxed += counts.relaxed
         self.rejected += counts.rejected
         self.origin_tokens += counts.origin_tokens
         self.compressed_tokens += counts.compressed_tokens
@@ -63,6 +69,9 @@ class Statistics:
         self.reused_shards += counts.untouched
         self.reused += counts.reused
         self.reused_tokens += counts.reused_tokens
+        self.fidelity += counts.fidelity
+        self.sampled += counts.sampled
+        self.predicted += counts.predicted
         self.rejects.update(counts.rejects)
 
     @property
@@ -75,7 +84,18 @@ class Statistics:
         """Kept share of the tokens, 1.0 when there were none."""
         return self.compressed_tokens / self.origin_tokens if self.origin_tokens else 1.0
 
+    @property
+    def mean_fidelity(self) -> float:
+        """Over all rows that were not rejected, 1.0 when there were none."""
+        return self.fidelity / (self.rows - self.rejected) if self.rows > self.rejected else 1.0
+
+    @property
+    def mean_predicted(self) -> float | None:
+        """Over the rows that were sampled, None when none was."""
+        return self.predicted / self.sampled if self.sampled else None
+
     def as_json(self) -> dict[str, Any]:
+        predicted = self.mean_predicted
         return {
             "shards": self.shards,
             "rows": self.rows,
@@ -83,12 +103,18 @@ class Statistics:
                 "compressed": self.compressed,
                 "passthrough": self.passthrough,
                 "over_budget": self.over_budget,
+                "relaxed": self.relaxed,
                 "rejected": self.rejected,
             },
             "rejects": dict(sorted(self.rejects.items())),
             "origin_tokens": self.origin_tokens,
             "compressed_tokens": self.compressed_tokens,
             "rate": round(self.rate, 6),
+            "fidelity": round(self.mean_fidelity, 6),
+            "fidelity_sample": {
+                "rows": self.sampled,
+                "predicted": None if predicted is None else round(predicted, 6),
+            },
             "worker_seconds": round(self.seconds, 3),
             "reused": {"shards": self.reused_shards, "rows": self.reused, "tokens": self.reused_tokens},
         }
@@ -147,9 +173,10 @@ class RunReport:
             **settings,
         }
 
-    def summary(self) -> str:
-        """The last words of a run, for people."""
-        return "\n".join([self._headline(), *_figures(self.total), *self._speed(), *self._troubles()])
+    def summary(self, unsampled: str | None = None) -> str:
+        """The last words of a run, for people; `unsampled` says why there can be no fidelity sample."""
+        figures = [*_figures(self.total), *_fidelity(self.total, unsampled)]
+        return "\n".join([self._headline(), *figures, *self._speed(), *self._troubles()])
 
     def _headline(self) -> str:
         if self.complete:
@@ -178,9 +205,10 @@ class RunReport:
 
 def _figures(total: Statistics) -> list[str]:
     over = f", {total.over_budget:,} over budget" if total.over_budget else ""
+    relaxed = f", {total.relaxed:,} relaxed" if total.relaxed else ""
     lines = [
-        f"  rows       {total.rows:,}: {total.compressed:,} compressed, {total.passthrough:,} passed through{over}, "
-        f"{total.rejected:,} rejected",
+        f"  rows       {total.rows:,}: {total.compressed:,} compressed, {total.passthrough:,} passed through"
+        f"{over}{relaxed}, {total.rejected:,} rejected",
         f"  tokens     {total.origin_tokens:,} → {total.compressed_tokens:,} (rate {total.rate:.3f})",
     ]
     if total.reused:
@@ -190,6 +218,15 @@ def _figures(total: Statistics) -> list[str]:
     if total.rejects:
         lines.append(f"  rejects    {_counts(total.rejects)}")
     return lines
+
+
+def _fidelity(total: Statistics, unsampled: str | None) -> list[str]:
+    if total.rows == total.rejected:
+        return []
+    predicted, sample = total.mean_predicted, f"; no sample: {unsampled}" if unsampled else ""
+    if predicted is not None:
+        sample = f"; {total.sampled:,} sampled rows predict {predicted:.3f} of their originals"
+    return [f"  fidelity   {total.mean_fidelity:.3f} of information, numbers and names kept{sample}"]
 
 
 def _counts(counts: Mapping[str, int]) -> str:

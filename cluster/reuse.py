@@ -17,8 +17,11 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 
+from fsspec.core import has_magic
+
 from cluster.config import JobConfig
 from cluster.errors import PlanConflict, RetryShard
+from cluster.inputs import find_files
 from cluster.ledger import Ledger
 from cluster.logs import event
 from cluster.parts import Blob, Counts, Part
@@ -29,6 +32,7 @@ from cluster.scratch import Scratch
 from cluster.shards import Shard, Source
 from cluster.sketch import Sketch
 from cluster.stopping import StopRequest
+from cluster.storage import Storage
 
 AT_ONCE = 4
 """Parts that are copied at once; each is on the local disk as a whole for a moment."""
@@ -62,7 +66,7 @@ class Previous:
         Only for the holder of the new output's lease. What cannot be taken over is left to the workers.
         """
         copy = _Copy(self.ledger, ledger, plan, sketches)
-        twins = list(self._twins(plan, ledger.committed()))
+        twins = list(self.twins(plan, ledger.committed()))
         with ThreadPoolExecutor(AT_ONCE) as threads:
             done = threads.map(lambda twin: still_wanted() and copy.publish(*twin), twins)
             return sum(done)
@@ -89,7 +93,7 @@ class Previous:
                 found[record.shard.source.path].append(part)
         return found
 
-    def _twins(self, plan: Plan, committed: Collection[str]) -> Iterator[tuple[Record, Shard]]:
+    def twins(self, plan: Plan, committed: Collection[str]) -> Iterator[tuple[Record, Shard]]:
         """Each shard that is missing with the earlier commit of the same stretch of the same file."""
         if _form(self.plan) != _form(plan):
             return
@@ -102,18 +106,31 @@ class Previous:
 
 def open_previous(config: JobConfig, model_digest: str) -> Previous | None:
     """The output that ``reuse`` names. PlanConflict when nothing of it could be used."""
-    if config.reuse is None:
+    output = config.reuse if config.reuse is None or not has_magic(config.reuse) else latest(config)
+    if output is None:
         return None
-    ledger = Ledger(config.reuse, config.storage_options)
+    ledger = Ledger(output, config.storage_options)
     plan = ledger.plan()
     if plan is None:
-        raise PlanConflict(f"reuse = {config.reuse}: has no _plan.json, so it is no output of this job; check the path")
+        raise PlanConflict(f"reuse = {output}: has no _plan.json, so it is no output of this job; check the path")
     if found := plan.identity.row_differences(Identity.of(config, model_digest)):
         raise PlanConflict(
-            f"reuse = {config.reuse}: nothing of it can be used: {'; '.join(found[:10])}; "
+            f"reuse = {output}: nothing of it can be used: {'; '.join(found[:10])}; "
             "use the same settings, or leave reuse out to compress every row"
         )
     return Previous(ledger, plan)
+
+
+def latest(config: JobConfig) -> str | None:
+    """Of the outputs that the glob ``reuse`` stands for, the last complete one by name; None if there is none yet."""
+    storage = Storage(config.storage_options)
+    urls = [url for url, _ in find_files(f"{config.reuse}/_stats.json", storage, globbing=True)]
+    for url in sorted(urls, reverse=True):
+        output = url.rpartition("/")[0]
+        if output != config.output and Ledger(output, config.storage_options).statistics().get("complete"):
+            return output
+    print(f"No complete output among {config.reuse} yet: every row is compressed.")
+    return None
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ environment and in flags a list or an object may be written as JSON; one string 
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
 import os
 import types
@@ -28,6 +29,7 @@ NO_SETTINGS = {"LINGUA_CACHE"}
 """Variables of ours that are read elsewhere: where converted models are kept."""
 GROUPS = {
     "what to read and write": ("input", "output", "reuse", "output_format", "output_prefix"),
+    "how much to keep": ("rate", "target_token", "target_tokenizer", "min_fidelity", "method", "preset"),
     "columns": (
         "text_column",
         "instruction_column",
@@ -40,8 +42,16 @@ GROUPS = {
     ),
     "model": ("model", "device", "dtype", "batch_tokens", "trust_remote_code"),
     "cluster": ("shard_size", "workers", "gpus_per_worker", "cpus_per_worker", "address"),
-    "watching": ("report", "report_samples", "price", "log_format", "webhook"),
-    "failures": ("max_attempts", "max_rejected", "shard_timeout", "lease_seconds", "storage_options", "dry_run"),
+    "watching": ("report", "report_samples", "fidelity_sample", "price", "log_format", "webhook"),
+    "failures": (
+        "max_attempts",
+        "max_rejected",
+        "shard_timeout",
+        "lease_seconds",
+        "lease_wait",
+        "storage_options",
+        "dry_run",
+    ),
 }
 EXAMPLES = """\
 examples:
@@ -72,9 +82,18 @@ def fields() -> dict[str, FieldInfo]:
     return {**own, **CompressionConfig.model_fields}
 
 
+def grouped() -> dict[str, tuple[str, ...]]:
+    """All keys by the heading that they stand under."""
+    named = {key for keys in GROUPS.values() for key in keys}
+    return {**GROUPS, "compression": tuple(key for key in CompressionConfig.model_fields if key not in named)}
+
+
 def gather(argv: Sequence[str], environment: Mapping[str, str] | None = None) -> dict[str, Any]:
     """The merged settings. ConfigError for unknown keys and unreadable files; ``--help`` prints and exits."""
-    flags = vars(build_parser().parse_args(list(argv)))
+    parsed, strange = build_parser().parse_known_args(list(argv))
+    if strange:
+        raise ConfigError(_puzzled(strange[0]))
+    flags = vars(parsed)
     file = flags.pop("config")
     merged = from_environment(os.environ if environment is None else environment)
     for layer in (from_file(file) if file else {}, flags):
@@ -83,8 +102,23 @@ def gather(argv: Sequence[str], environment: Mapping[str, str] | None = None) ->
         merged = {**merged, **layer}
     missing = [key for key in ("input", "output") if key not in merged]
     if missing:
-        raise ConfigError(f"missing setting: {', '.join(missing)}; give --{missing[0]}, or --help for all settings")
+        flags_missing = " and ".join(f"--{key}" for key in missing)
+        raise ConfigError(f"missing setting: {', '.join(missing)}; give {flags_missing}, or --help for all settings")
     return merged
+
+
+def _puzzled(word: str) -> str:
+    """What is wrong with a word of the command line that is no flag."""
+    if not word.startswith("-"):
+        return f"{word!r} belongs to no flag: write --input PATH --output DIRECTORY; --help lists all settings"
+    return f"unknown flag {word}{_hint(word, ['--' + key.replace('_', '-') for key in fields()])}"
+
+
+def _hint(name: str, known: Sequence[str]) -> str:
+    """What to do about an unknown name: the known ones that look like it."""
+    close = [one for one in known if one.startswith(name)] or difflib.get_close_matches(name, known)
+    meant = f" did you mean {' or '.join(close[:3])}?" if close else ""
+    return f";{meant} --help lists all settings"
 
 
 def from_file(path: str) -> dict[str, Any]:
@@ -113,7 +147,7 @@ def from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
 def _require_known(settings: Mapping[str, Any], complaint: str) -> None:
     unknown = sorted(key for key in settings if key not in fields())
     if unknown:
-        raise ConfigError(f"{complaint} {', '.join(map(repr, unknown))}; --help lists all settings")
+        raise ConfigError(f"{complaint} {', '.join(map(repr, unknown))}{_hint(unknown[0], list(fields()))}")
 
 
 def _from_text(value: str, field: FieldInfo) -> Any:
@@ -135,7 +169,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="python -m jobs.compress",
         usage="python -m jobs.compress --input PATH --output DIRECTORY [any setting below]",
-        description="Compress the prompts of a corpus with LLMLingua on Ray; restarted, it does what is not done yet.",
+        description="Compress the prompts of a corpus with LLMLingua on Ray; restarted, it does what is not done yet.\n"
+        "Needed are --input and --output; --rate says how much is kept. Everything else has a default.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         argument_default=argparse.SUPPRESS,
@@ -143,8 +178,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--config", metavar="FILE", default=None, help="YAML file with settings")
     known = fields()
-    grouped = {**GROUPS, "compression": tuple(CompressionConfig.model_fields)}
-    for title, keys in grouped.items():
+    for title, keys in grouped().items():
         group = parser.add_argument_group(title)
         for key in keys:
             group.add_argument(f"--{key.replace('_', '-')}", dest=key, help=_help(key, known[key]), **_kind(known[key]))
@@ -156,7 +190,8 @@ def _help(key: str, field: FieldInfo) -> str:
     shown = field.default is not None and "default" not in text and not field.is_required() and field.default != ()
     if field.default_factory is not None or not shown or field.default == "":
         return text
-    return f"{text} (default: {str(field.default).replace('%', '%%')})"
+    default = ("off", "on")[field.default] if isinstance(field.default, bool) else str(field.default)
+    return f"{text} (default: {default.replace('%', '%%')})"
 
 
 def _kind(field: FieldInfo) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from cluster.config import DECISIVE
-from cluster.settings import GROUPS, PREFIX, fields
+from cluster.settings import PREFIX, fields, grouped
 from lingua.config import CompressionConfig
 
 HEAD = f"""\
@@ -36,8 +36,7 @@ FORMS: dict[Any, str] = {str: "text", int: "integer", float: "number", bool: "sw
 def page() -> str:
     """The whole page, as Markdown."""
     known = fields()
-    grouped = {**GROUPS, "compression": tuple(CompressionConfig.model_fields)}
-    sections = [_section(title, {key: known[key] for key in keys}) for title, keys in grouped.items()]
+    sections = [_section(title, {key: known[key] for key in keys}) for title, keys in grouped().items()]
     return "\n".join([HEAD, *sections])
 
 

@@ -28,7 +28,10 @@ ID_CHARACTERS = 80
 
 @dataclass(frozen=True, slots=True)
 class RowNote:
-    """One row in figures. `seconds`: from the end of the row before it to its own end, so what it held up."""
+    """One row in figures. `seconds`: from the end of the row before it to its own end, so what it held up.
+
+    predicted   how well the result predicts the original; None: it is not in the fidelity sample
+    """
 
     row: int
     id: str | None
@@ -37,6 +40,8 @@ class RowNote:
     compressed_tokens: int
     target_tokens: int
     seconds: float
+    fidelity: float = 1.0
+    predicted: float | None = None
 
     @property
     def rate(self) -> float:
@@ -67,11 +72,19 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Sketch:
-    """rates [BINS]: rows by kept share, the last bin with 1.0; `slowest`, `worst` (highest rate) and `samples`."""
+    """What the report shows of one shard.
+
+    rates, fidelities   rows by kept share of their tokens, and by fidelity [BINS each], the last bin with 1.0
+    worst, lost         rows that kept most of their tokens; those of the lowest fidelity
+    foretold            rows of the fidelity sample that predict their original worst
+    """
 
     rates: tuple[int, ...]
+    fidelities: tuple[int, ...] = (0,) * BINS
     slowest: tuple[RowNote, ...] = ()
     worst: tuple[RowNote, ...] = ()
+    lost: tuple[RowNote, ...] = ()
+    foretold: tuple[RowNote, ...] = ()
     samples: tuple[Sample, ...] = ()
 
     def to_bytes(self) -> bytes:
@@ -83,8 +96,12 @@ class Sketch:
         """The inverse of `to_bytes`. ValueError when it is no sketch."""
         try:
             content = json.loads(data)
-            notes = {key: tuple(RowNote(**note) for note in content[key]) for key in ("slowest", "worst")}
-            return cls(tuple(content["rates"]), samples=tuple(map(_sample, content["samples"])), **notes)
+            for key in ("rates", "fidelities"):
+                content[key] = tuple(content[key])
+            for key in NOTED:
+                content[key] = tuple(RowNote(**note) for note in content[key])
+            content["samples"] = tuple(map(_sample, content["samples"]))
+            return cls(**content)
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"not a sketch ({type(error).__name__}: {error})") from None
 
@@ -97,9 +114,8 @@ class Sketcher:
     ) -> None:
         self._wanted, self._id_column, self._clock = samples, id_column, clock
         self._last = clock()
-        self._rates = [0] * BINS
-        self._slowest: list[RowNote] = []
-        self._worst: list[RowNote] = []
+        self._rates, self._fidelities = [0] * BINS, [0] * BINS
+        self._notes: dict[str, list[RowNote]] = {name: [] for name in NOTED}
         self._samples: list[Sample] = []
 
     def skip(self) -> None:
@@ -107,18 +123,22 @@ class Sketcher:
         self._last = self._clock()
 
     def add(self, row: Row, prompt: Callable[[], Prompt], outcome: CompressedPrompt, fingerprint: str) -> None:
-        """Take down an accepted row; of one from an earlier output only the rate is known.
+        """Take down an accepted row; of one from an earlier output only rate and fidelity are.
 
         `prompt` gives what was compressed; it is asked if the row is a sample.
         """
         note = self._note(row, outcome)
         self._rates[bin_of(note.rate)] += 1
+        self._fidelities[bin_of(note.fidelity)] += 1
         if row.earlier is not None:
             return
-        _keep(self._slowest, note, slowness)
+        self._keep("slowest", note)
         if outcome.status == "passthrough":
             return
-        _keep(self._worst, note, badness)
+        self._keep("worst", note)
+        self._keep("lost", note)
+        if note.predicted is not None:
+            self._keep("foretold", note)
         if self._draws(fingerprint):
             sample = _sample_of(note, fingerprint, prompt(), outcome)
             insort(self._samples, sample, key=lambda sample: sample.fingerprint)
@@ -126,7 +146,21 @@ class Sketcher:
 
     def sketch(self) -> Sketch:
         """What was gathered."""
-        return Sketch(tuple(self._rates), tuple(self._slowest), tuple(self._worst), tuple(self._samples))
+        return Sketch(
+            tuple(self._rates),
+            tuple(self._fidelities),
+            slowest=tuple(self._notes["slowest"]),
+            worst=tuple(self._notes["worst"]),
+            lost=tuple(self._notes["lost"]),
+            foretold=tuple(self._notes["foretold"]),
+            samples=tuple(self._samples),
+        )
+
+    def _keep(self, name: str, note: RowNote) -> None:
+        notes, order = self._notes[name], NOTED[name]
+        if len(notes) < EXTREMES or order(note) < order(notes[-1]):
+            insort(notes, note, key=order)
+            del notes[EXTREMES:]
 
     def _draws(self, fingerprint: str) -> bool:
         """Whether a row is a sample so far; equal rows count once."""
@@ -141,11 +175,12 @@ class Sketcher:
         named = row.values.get(self._id_column) if self._id_column else None
         tokens = outcome.origin_tokens, outcome.compressed_tokens, outcome.target_tokens
         shown = None if named is None else str(named)[:ID_CHARACTERS]
-        return RowNote(row.number, shown, outcome.status, *tokens, round(now - before, 3))
+        fidelity = outcome.fidelity, outcome.predicted
+        return RowNote(row.number, shown, outcome.status, *tokens, round(now - before, 3), *fidelity)
 
 
 def bin_of(rate: float) -> int:
-    """The bin of a rate; what lies on an edge counts above it, 1.0 in the last bin."""
+    """The bin of a share; what lies on an edge counts above it, 1.0 in the last bin."""
     return max(0, min(BINS - 1, int(rate * BINS + 1e-9)))
 
 
@@ -159,10 +194,23 @@ def badness(note: RowNote) -> tuple[float, int]:
     return -note.rate, -note.origin_tokens
 
 
-def _keep(notes: list[RowNote], note: RowNote, order: Callable[[RowNote], Any]) -> None:
-    if len(notes) < EXTREMES or order(note) < order(notes[-1]):
-        insort(notes, note, key=order)
-        del notes[EXTREMES:]
+def loss(note: RowNote) -> tuple[float, int]:
+    """What the rows that lost most are ordered by: the lowest fidelity, of equal ones the longest row."""
+    return note.fidelity, -note.origin_tokens
+
+
+def strangeness(note: RowNote) -> tuple[float, int]:
+    """What sampled rows are ordered by: those first that predict their original worst."""
+    return 1.0 if note.predicted is None else note.predicted, -note.origin_tokens
+
+
+NOTED: dict[str, Callable[[RowNote], Any]] = {
+    "slowest": slowness,
+    "worst": badness,
+    "lost": loss,
+    "foretold": strangeness,
+}
+"""The lists of single rows in a sketch, and what each is ordered by."""
 
 
 def _sample_of(note: RowNote, fingerprint: str, prompt: Prompt, outcome: CompressedPrompt) -> Sample:

@@ -49,6 +49,7 @@ def load_compressor(config: JobConfig) -> Streams:
         dtype=config.dtype,
         batch_tokens=config.batch_tokens,
         trust_remote_code=config.trust_remote_code,
+        fidelity_sample=config.fidelity_sample,
     )
 
 

@@ -14,13 +14,15 @@ from functools import partial
 
 from cluster.conclude import conclude
 from cluster.config import JobConfig
-from cluster.describe import describe, name_of
+from cluster.describe import name_of, unsampled
 from cluster.driver import Driver, Terms
 from cluster.errors import ClusterError
+from cluster.foresight import outlook
 from cluster.ledger import Ledger
 from cluster.limits import Wish
+from cluster.patience import Patience
 from cluster.plan import Plan
-from cluster.prepare import make_plan, open_plan
+from cluster.prepare import open_plan
 from cluster.protocols import NoPool
 from cluster.report import RunReport
 from cluster.reuse import open_previous
@@ -28,7 +30,7 @@ from cluster.stopping import EXIT_ABORTED, Heartbeat, StopRequest, grace_seconds
 from cluster.watch import watched_progress
 from cluster.worker import Hire, MakeCompressor, load_compressor, start_worker
 from lingua.errors import LinguaError
-from lingua.models.source import models_digest, rank_model, resolve
+from lingua.models.source import models_digest, resolve
 
 EXIT_SETTINGS = 2
 
@@ -46,10 +48,7 @@ def main(argv: Sequence[str] | None = None, make_compressor: MakeCompressor = lo
 
 def dry_run(config: JobConfig) -> int:
     """Print the plan and stop."""
-    for model in filter(None, (config.model, rank_model(config.compression))):
-        resolve(model)
-    plan = make_plan(config, model_digest="")
-    print(describe(config, plan, Ledger(config.output, config.storage_options).committed()))
+    print(outlook(config))
     return 0
 
 
@@ -60,7 +59,8 @@ def compress(config: JobConfig, make: MakeCompressor) -> int:
         digest = models_digest(resolve(config.model), config.compression)
         previous = open_previous(config, digest)  # refuses before there is an output
         plan = open_plan(config, digest, ledger)
-        lease = ledger.acquire_lease("jobs.compress", config.lease_seconds)
+        patience = Patience(config.lease_wait, lambda: stop.reason is None)
+        lease = patience.acquire(ledger, "jobs.compress", config.lease_seconds)
         try:
             with Heartbeat(lease.renew, config.lease_seconds, stop):
                 ledger.clean()
@@ -72,7 +72,7 @@ def compress(config: JobConfig, make: MakeCompressor) -> int:
                     ledger.clean()
         finally:
             lease.release()
-    print(report.summary())
+    print(report.summary(unsampled(config.compression.method, config.fidelity_sample)))
     return 0 if report.complete else stop.exit_code
 
 

@@ -1,8 +1,12 @@
-"""`python -m jobs.report OUTPUT`: make the HTML report of an output again, of a run that goes on too."""
+"""`python -m jobs.report OUTPUT`: make the HTML report of an output again, of a run that goes on too.
+
+Credentials come from the variable LINGUA_STORAGE_OPTIONS, as those of jobs.compress do: command lines can be seen.
+"""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -12,6 +16,8 @@ from cluster.page.gather import gather
 from cluster.page.render import render
 from cluster.settings import json_object
 from lingua.errors import LinguaError
+
+VARIABLE = "LINGUA_STORAGE_OPTIONS"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,7 +30,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         action="append",
         help="price of a million prompt tokens at a model, e.g. 'gpt-4o=2.50'; repeatable (default: those of the run)",
     )
-    parser.add_argument("--storage-options", metavar="JSON", default="{}", help="for fsspec, as for jobs.compress")
+    given = os.environ.get(VARIABLE, "{}")
+    parser.add_argument(
+        "--storage-options", metavar="JSON", default=given, help=f"for fsspec (default: the variable {VARIABLE})"
+    )
     arguments = parser.parse_args(argv)
     try:
         ledger = Ledger(arguments.output, json_object(arguments.storage_options))

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Iterable, Iterator, Sized
+from dataclasses import replace
 from functools import cached_property
 
 from lingua.clocked import Clocked
 from lingua.config import CompressionConfig
-from lingua.draft import Drafter
+from lingua.draft import Draft, Drafter
 from lingua.engine import Engine
 from lingua.errors import PromptError
+from lingua.fidelity import Fidelity, Original
+from lingua.gate import relaxed
 from lingua.labels import Labels, label_words
 from lingua.memory import Memory
 from lingua.methods import METHODS, Needs
 from lingua.models.source import ModelSource, models_digest, resolve
+from lingua.prediction import drawn, measurable, prediction
 from lingua.prompt import CompressedPrompt, Outcome, Prompt, Rejected
 from lingua.ranking import load_ranker
 from lingua.score import NoScorer, Program, Scorer
 from lingua.select import settle
 from lingua.structure.face import StructuredFace
 from lingua.tokens import SourceTokenizer, load_target
+
+SECONDS_WITHOUT_BAR = 2.0
 
 
 class Compressor(StructuredFace):
@@ -30,6 +37,7 @@ class Compressor(StructuredFace):
     device       ``auto``, ``cpu``, ``cuda``, ``cuda:1``, …
     dtype        ``auto`` (bfloat16 where the hardware multiplies it), ``float32``, ``bfloat16``, ``float16``
     batch_tokens tokens per batch; chosen by device if not given, halved when memory runs out
+    fidelity_sample  share of the prompts whose outcome is told how well it predicts the original (`predicted`)
 
     Raises ModelError when the model or a tokenizer cannot be loaded.
 
@@ -46,6 +54,7 @@ class Compressor(StructuredFace):
         dtype: str = "auto",
         batch_tokens: int | None = None,
         trust_remote_code: bool = False,
+        fidelity_sample: float = 0.0,
     ) -> None:
         from lingua.models.load import Loader
 
@@ -53,6 +62,7 @@ class Compressor(StructuredFace):
         self._loader = Loader(self.source, device, dtype, trust_remote_code)
         self._tokenizer = SourceTokenizer(self._loader.tokenizer())
         self._batch_tokens = batch_tokens
+        self._fidelity_sample = fidelity_sample
         self._scorers: dict[str, tuple[Clocked, Memory]] = {}
         self._configure(config or CompressionConfig())
 
@@ -89,12 +99,21 @@ class Compressor(StructuredFace):
         """What the results depend on: settings and models."""
         return f"{self.config.digest()}-{models_digest(self.source, self.config)}"
 
-    def compress(self, prompts: Iterable[Prompt]) -> list[Outcome]:
+    def compress(self, prompts: Iterable[Prompt], progress: bool | None = None) -> list[Outcome]:
         """Compress all prompts: one outcome for each, in their order.
 
         A prompt that cannot be compressed becomes a `Rejected`; the others are not affected.
+
+        progress   whether a bar on standard error counts them; None: on a terminal, when they take some seconds
         """
-        return list(self.stream(prompts))
+        shown = sys.stderr.isatty() if progress is None else progress
+        if not shown:
+            return list(self.stream(prompts))
+        from tqdm import tqdm
+
+        total = len(prompts) if isinstance(prompts, Sized) else None
+        patience = SECONDS_WITHOUT_BAR if progress is None else 0
+        return list(tqdm(self.stream(prompts), total=total, unit="prompt", delay=patience))
 
     def stream(self, prompts: Iterable[Prompt]) -> Iterator[Outcome]:
         """The same, lazily: prompts are pulled as the engine has room, outcomes come in order as they are done."""
@@ -106,6 +125,10 @@ class Compressor(StructuredFace):
         """Tokens of a text, as budgets count them."""
         return self._drafter.target.count(text)
 
+    def fidelity(self, original: str, compressed: str) -> Fidelity:
+        """How much of a text another one keeps, whoever shortened it; no model is asked."""
+        return Original.of(self._tokenizer.encode([original])).kept_in(compressed)
+
     def word_labels(self, prompts: Iterable[Prompt]) -> list[Labels | Rejected]:
         """For each prompt and each of its context strings: every word, its score, and whether it is kept."""
         engine: Engine[Labels] = Engine(self._scorer, memory=self._memory)
@@ -116,13 +139,27 @@ class Compressor(StructuredFace):
     def _program(self, prompt: Prompt) -> tuple[Program[CompressedPrompt], int]:
         if not isinstance(prompt, Prompt):
             raise TypeError(f"compress() takes Prompt objects, not {type(prompt).__name__}: Prompt(context=[text])")
-        return compress_one(prompt, self._drafter), len(prompt.text)
+        return compress_one(prompt, self._drafter, self._fidelity_sample), len(prompt.text)
 
 
-def compress_one(prompt: Prompt, drafter: Drafter) -> Program[CompressedPrompt]:
-    """The program of one prompt: its method, then the exact budget. A prompt within its budget passes through."""
-    draft = drafter.draft(prompt)
+def compress_one(prompt: Prompt, drafter: Drafter, sample: float = 0.0) -> Program[CompressedPrompt]:
+    """The program of one prompt: its method, the exact budget, and what became of its content.
+
+    A prompt within its budget passes through. `sample`: the share of prompts of which `predicted` is asked.
+    """
+    draft, least = drafter.draft(prompt), drafter.config.min_fidelity
     if draft.fits:
         return draft.finish("passthrough")
-    yield from METHODS[drafter.config.method].program(draft)
-    return settle(draft)
+    original = Original.of_draft(draft)
+
+    def at_budget(draft: Draft) -> Program[CompressedPrompt]:
+        yield from METHODS[drafter.config.method].program(draft)
+        result = settle(draft)
+        return replace(result, fidelity=original.kept_in(result.text).overall)
+
+    result = yield from at_budget(draft)
+    if least is not None and result.fidelity < least:
+        result = yield from relaxed(prompt, drafter, least, at_budget, result)
+    if measurable(drafter.config) and drawn(prompt, sample):
+        result = replace(result, predicted=(yield from prediction(draft, result)))
+    return result

@@ -12,7 +12,7 @@ from typing import Literal
 
 from lingua.errors import PromptError
 
-Status = Literal["compressed", "passthrough", "over_budget"]
+Status = Literal["compressed", "passthrough", "over_budget", "relaxed"]
 Span = tuple[int, int]
 """A half-open range of characters [start, end) of one original string."""
 
@@ -64,7 +64,10 @@ class CompressedPrompt:
     origin_tokens, compressed_tokens     of the joined texts, counted in the target tokenizer
     target_tokens      the promise asked for, in the same tokens
     status             ``compressed``; ``passthrough``: it was within its budget, nothing was touched;
-                       ``over_budget``: what may not be cut exceeds the target, so only that was kept
+                       ``over_budget``: what may not be cut exceeds the target, so only that was kept;
+                       ``relaxed``: at the target it kept less than `min_fidelity`, so more was kept, or all
+    fidelity           share of the original's information, numbers and names that is left (`lingua.fidelity`)
+    predicted          how well it predicts the original, where that was sampled (`lingua.prediction`)
     """
 
     text: str
@@ -77,6 +80,8 @@ class CompressedPrompt:
     compressed_tokens: int
     target_tokens: int
     status: Status = "compressed"
+    fidelity: float = 1.0
+    predicted: float | None = None
 
     @property
     def rate(self) -> float:

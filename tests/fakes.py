@@ -9,6 +9,7 @@ from lingua.prompt import CompressedPrompt, Outcome, Prompt, Rejected, Span, joi
 
 REJECT = "please-reject"
 CRASH = "please-crash"
+SAMPLE = "please-sample"
 LOOK_AHEAD = 4
 
 
@@ -16,7 +17,8 @@ class FakeCompressor:
     """Keeps the first of every two words of each context string; instruction and question stay.
 
     A prompt that holds `REJECT` is rejected (``asked_for``); one that holds `CRASH` raises RuntimeError. Prompts of at
-    most two words pass through. Tokens are words.
+    most two words pass through. Tokens are words, fidelity is the kept share of them; one that holds `SAMPLE` predicts a
+    quarter of its original.
     """
 
     def __init__(self, model: str = "fake", config: CompressionConfig | None = None, **options: object) -> None:
@@ -62,6 +64,8 @@ def _halved(prompt: Prompt) -> CompressedPrompt:
         compressed_tokens=len(text.split()),
         target_tokens=max(1, origin),
         status="passthrough" if small else "compressed",
+        fidelity=len(text.split()) / origin if origin else 1.0,
+        predicted=0.25 if SAMPLE in prompt.text else None,
     )
 
 

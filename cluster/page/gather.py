@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ from cluster.plan import Plan
 from cluster.prices import Price, parse_prices
 from cluster.records import Record
 from cluster.report import Statistics
-from cluster.sketch import BINS, RowNote, Sample, Sketch, badness, slowness
+from cluster.sketch import BINS, NOTED, RowNote, Sample, Sketch
 
 SHOWN_ROWS = 10
 SHOWN_SAMPLES = 6
@@ -39,21 +39,28 @@ class Merged:
 
     shards: int = 0
     rates: list[int] = field(default_factory=lambda: [0] * BINS)
+    fidelities: list[int] = field(default_factory=lambda: [0] * BINS)
     slowest: list[Found] = field(default_factory=list)
     worst: list[Found] = field(default_factory=list)
+    lost: list[Found] = field(default_factory=list)
+    foretold: list[Found] = field(default_factory=list)
     samples: list[tuple[str, Sample]] = field(default_factory=list)
 
     def add(self, source: str, sketch: Sketch) -> None:
         """Take one shard's sketch in."""
         self.shards += 1
         self.rates = [mine + more for mine, more in zip(self.rates, sketch.rates, strict=True)]
-        slow = [*self.slowest, *(Found(source, note) for note in sketch.slowest)]
-        bad = [*self.worst, *(Found(source, note) for note in sketch.worst)]
+        self.fidelities = [mine + more for mine, more in zip(self.fidelities, sketch.fidelities, strict=True)]
         drawn = [*self.samples, *((source, sample) for sample in sketch.samples)]
         distinct = {sample.fingerprint: (source, sample) for source, sample in reversed(drawn)}.values()
-        self.slowest = heapq.nsmallest(SHOWN_ROWS, slow, key=lambda found: slowness(found.note))
-        self.worst = heapq.nsmallest(SHOWN_ROWS, bad, key=lambda found: badness(found.note))
+        for name in NOTED:
+            found = [*getattr(self, name), *(Found(source, note) for note in getattr(sketch, name))]
+            setattr(self, name, _first(found, NOTED[name]))
         self.samples = heapq.nsmallest(SHOWN_SAMPLES, distinct, key=lambda pair: pair[1].fingerprint)
+
+
+def _first(found: Iterable[Found], order: Callable[[RowNote], Any]) -> list[Found]:
+    return heapq.nsmallest(SHOWN_ROWS, found, key=lambda one: order(one.note))
 
 
 @dataclass(frozen=True, slots=True)

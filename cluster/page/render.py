@@ -7,10 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from cluster.describe import name_of
+from cluster.describe import name_of, unsampled
 from cluster.page.gather import Page
 from cluster.page.text import stretches, visible
 from cluster.sketch import BINS
@@ -19,6 +20,7 @@ SECTIONS = (
     ("totals", "Totals"),
     ("cost", "Cost saved"),
     ("rates", "Rates"),
+    ("fidelity", "Fidelity"),
     ("throughput", "Throughput"),
     ("sources", "Sources"),
     ("rows", "Rows"),
@@ -30,6 +32,7 @@ STATUSES = {
     "compressed": ("compressed", "shortened to its budget"),
     "passthrough": ("passed through", "was within its budget already"),
     "over_budget": ("over budget", "what may not be cut exceeds the budget; only that was kept"),
+    "relaxed": ("relaxed", "at its budget it kept less than min_fidelity: compressed less, or not at all"),
     "rejected": ("rejected", "could not be compressed; set aside with the reason"),
 }
 
@@ -64,7 +67,10 @@ def render(page: Page) -> str:
             sections=SECTIONS,
             statuses=[(title, getattr(page.total, name), meaning) for name, (title, meaning) in STATUSES.items()],
             rates=Chart(page.merged.rates),
-            rate_rows=list(_rate_rows(page.merged.rates)),
+            rate_rows=list(_bin_rows(page.merged.rates)),
+            fidelities=Chart(page.merged.fidelities),
+            fidelity_rows=list(_bin_rows(page.merged.fidelities)),
+            unsampled=unsampled(_setting(page, "method"), _setting(page, "fidelity_sample")),
             speed=Chart(page.throughput.bars),
             mean_speed=page.total.computed_tokens / page.throughput.seconds if page.throughput.seconds else 0.0,
             bar_seconds=page.throughput.seconds / max(1, len(page.throughput.bars)),
@@ -101,9 +107,14 @@ def _target(page: Page) -> str:
     return f"asked rate {settings['rate']:g}" if settings.get("rate") is not None else ""
 
 
-def _rate_rows(rates: Sequence[int]) -> Iterator[tuple[str, str, int]]:
-    for index, rows in enumerate(rates):
+def _bin_rows(bins: Sequence[int]) -> Iterator[tuple[str, str, int]]:
+    for index, rows in enumerate(bins):
         yield f"{index / BINS:.2f}", f"{(index + 1) / BINS:.2f}", rows
+
+
+def _setting(page: Page, name: str) -> Any:
+    """A setting as the last run was given it, else as the run that planned the output was."""
+    return {**page.plan.about.get("run", {}), **page.statistics.get("settings", {})}.get(name)
 
 
 def _settings(page: Page) -> Iterator[tuple[str, str]]:

@@ -25,6 +25,10 @@ class PeerError(LinguaError):
     """The peer could not be started, died or took too long; the message ends with what it said last."""
 
 
+class PeerPromptError(PeerError):
+    """The peer failed on one prompt; it lives and takes the next one."""
+
+
 @dataclass(frozen=True, slots=True)
 class PeerSettings:
     """What the peer is started with.
@@ -84,7 +88,7 @@ class Peer:
         question = {"instruction": prompt.instruction, "context": prompt.context, "question": prompt.question}
         answer = self._ask(question | {"options": options or {}}, PROMPT_SECONDS)
         if "error" in answer:
-            raise PeerError(f"the peer failed on a prompt of {len(prompt.text)} characters: {answer['error']}")
+            raise PeerPromptError(f"the peer failed on a prompt of {len(prompt.text)} characters: {answer['error']}")
         return PeerAnswer(**answer)
 
     def _ask(self, record: dict[str, Any], seconds: float) -> dict[str, Any]:

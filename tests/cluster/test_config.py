@@ -78,7 +78,7 @@ def test_the_ceiling_of_rejects_is_a_number_or_a_share(text: str, value: float) 
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--rat", "0.5"], "unrecognized arguments: --rat"),
+        (["--rat", "0.5"], "unknown flag --rat; did you mean --rate"),
         (["--rate", "2"], "rate = '2'"),
         (["--rate", "half"], "rate = 'half'"),
         (["--unit", "letter"], "invalid choice: 'letter'"),
@@ -112,6 +112,32 @@ def test_yaml_is_never_executed(tmp_path: Path) -> None:
     with pytest.raises(ConfigError):
         load("--config", str(file))
     assert not (tmp_path / "touched").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--target", "5"], "unknown flag --target; did you mean --target-token or --target-tokenizer"),
+        (["--iterative-szie", "5"], "unknown flag --iterative-szie; did you mean --iterative-size"),
+        (["--qqq"], "unknown flag --qqq; --help lists all settings"),
+        (["corpus.jsonl"], "'corpus.jsonl' belongs to no flag: write --input PATH --output DIRECTORY"),
+    ],
+)
+def test_what_is_no_flag_is_named_with_what_may_have_been_meant(flags: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        load(*flags)
+
+
+def test_a_share_may_be_written_in_percent() -> None:
+    assert load("--fidelity-sample", "5%").fidelity_sample == 0.05
+    assert load("--fidelity-sample", "0.2").fidelity_sample == 0.2
+    with pytest.raises(ConfigError, match="fidelity_sample"):
+        load("--fidelity-sample", "120%")
+
+
+def test_the_gate_decides_what_an_output_holds_and_the_fidelity_sample_does_not() -> None:
+    assert "min_fidelity" in load().identity_settings()
+    assert "fidelity_sample" not in load().identity_settings()
 
 
 def test_unknown_variables_and_missing_settings_are_errors() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,11 +17,12 @@ from cluster import pipeline, recall
 from cluster.config import JobConfig
 from cluster.describe import facts
 from cluster.errors import PlanConflict, RetryShard
+from cluster.foresight import foresee
 from cluster.ledger import Ledger
 from cluster.messages import Assignment, ShardReport
 from cluster.page.gather import gather
 from cluster.page.render import render
-from cluster.prepare import open_plan
+from cluster.prepare import make_plan, open_plan
 from cluster.report import RunReport, Statistics
 from cluster.reuse import open_previous
 from cluster.storage import Storage
@@ -28,6 +30,7 @@ from cluster.verify import verify
 from cluster.worker import Worker
 from lingua.errors import ConfigError
 from lingua.prompt import Outcome, Prompt
+from lingua.structure.face import StructuredFace
 from tests.fakes import REJECT, FakeCompressor
 from tests.s3server import S3Bucket
 
@@ -39,7 +42,7 @@ Row = dict[str, Any]
 
 
 @dataclass
-class Counting(FakeCompressor):
+class Counting(StructuredFace, FakeCompressor):
     """A compressor that remembers which prompts it was shown."""
 
     shown: list[str] = field(default_factory=list)
@@ -54,6 +57,9 @@ class Counting(FakeCompressor):
                 yield prompt
 
         yield from super().stream(seen())
+
+    def count(self, text: str) -> int:
+        return len(text.split())
 
 
 @dataclass
@@ -415,6 +421,78 @@ def test_known_rows_behind_a_new_one_do_not_fill_memory(tmp_path: Path, monkeypa
     second = corpus.run("two", reuse="one", shard_size="1MiB")
     assert second.shown == [row_of("new", 1)["text"]]
     assert 0 < max(held) < 1300
+    assert verify(second.ledger.output).problems == []
+
+
+def test_of_a_glob_the_last_complete_output_by_name_is_reused(
+    corpus: Corpus, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = corpus.run("day-1", reuse="day-*")
+    assert len(first.shown) == FILES * ROWS
+    assert "No complete output among" in capsys.readouterr().out
+    corpus.run("day-2", reuse="day-*")
+    corpus.run("day-3", shards=2)  # never completed
+    found = open_previous(corpus.config("day-2", reuse=str(corpus.folder / "day-*")), DIGEST)
+    assert found is not None
+    assert found.ledger.output.endswith("day-1")  # never the output itself
+    fourth = corpus.run("day-4", reuse="day-*")
+    assert (fourth.shown, fourth.statistics.reused) == ([], FILES * ROWS)
+    chosen = open_previous(corpus.config("day-5", reuse=str(corpus.folder / "day-?")), DIGEST)
+    assert chosen is not None
+    assert chosen.ledger.output.endswith("day-4")
+
+
+def test_the_dry_run_foresees_what_the_run_reuses(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    corpus.run("one")
+
+    def words() -> str:
+        config = corpus.config("two", reuse=str(corpus.folder / "one"))
+        previous, plan = open_previous(config, DIGEST), make_plan(config, DIGEST)
+        assert previous is not None
+        return foresee(previous, plan, set())
+
+    assert words().endswith(f"shards as they are, {FILES * ROWS} rows; nothing is left for the model")
+    corpus.write("file-4", [*rows_of(4)[1:], row_of("new", 1), row_of("newer", 1)])
+    assert words().endswith("of the 61 rows of the others 59, the model sees 2")
+    assert not (corpus.folder / "two").exists()
+    assert len(corpus.run("two", reuse="one").shown) == 2
+    monkeypatch.setattr("cluster.foresight.LOOKED_AT", 1)
+    corpus.write("file-5", rows_of(5))
+    assert re.search(r"about \d+\.\d% \(1 of these shards were looked at\)", words())
+
+
+@pytest.mark.parametrize("output_format", FORMATS)
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("messages_column", lambda text: [{"role": "user", "content": text}, {"role": "user", "content": "Newest?"}]),
+        ("structured_column", lambda text: f"Keep <llmlingua, compress=False>this</llmlingua> {text}"),
+        ("json_column", lambda text: {"id": 7, "body": text}),
+    ],
+)
+def test_rows_of_structured_values_are_reused_too(
+    tmp_path: Path, output_format: str, column: str, value: Callable[[str], object]
+) -> None:
+    def written(texts: Iterable[str]) -> None:
+        rows = [{"id": index, "value": value(text)} for index, text in enumerate(texts)]
+        (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def snapshot(output: str, reuse: str | None) -> Run:
+        named = {} if reuse is None else {"reuse": str(tmp_path / reuse)}
+        settings = {column: "value", "output_format": output_format, "shard_size": 2048, **named}
+        return run(JobConfig(input=str(tmp_path / "in.jsonl"), output=str(tmp_path / output), **settings))
+
+    texts = [f"document {number} of many words that can be cut" for number in range(60)]
+    written(texts)
+    first = snapshot("one", None)
+    assert len(first.shown) == 60
+    assert snapshot("same", "one").shown == []
+    written([*texts[:30], "a text that nobody has seen before now", *texts[31:]])
+    second = snapshot("two", "one")
+    assert len(second.shown) == 1
+    assert "nobody" in second.shown[0]
+    results = [[{**row, "id": 0, "value": 0} for row in snap.rows()] for snap in (first, second)]
+    assert results[0][:30] + results[0][31:] == results[1][:30] + results[1][31:]
     assert verify(second.ledger.output).problems == []
 
 

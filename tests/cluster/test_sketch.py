@@ -15,7 +15,7 @@ from cluster.page.gather import Merged
 from cluster.rows import Row
 from cluster.sketch import BINS, CHARACTERS, EXTREMES, Sketch, Sketcher, bin_of
 from lingua.prompt import CompressedPrompt, Prompt
-from tests.fakes import FakeCompressor
+from tests.fakes import SAMPLE, FakeCompressor
 
 
 def outcome_of(prompt: Prompt) -> CompressedPrompt:
@@ -70,6 +70,17 @@ def test_the_worst_rows_kept_most_and_were_not_passed_through() -> None:
     assert found.worst[0].id == "doc-1"
 
 
+def test_the_rows_that_lost_most_have_the_lowest_fidelity_and_were_compressed() -> None:
+    found = sketched([words(1), words(3), words(10), words(5), words(20)])
+    assert [(note.row, note.fidelity) for note in found.lost] == [(4, 0.5), (2, 0.5), (3, 0.6)]
+    assert (sum(found.fidelities), found.fidelities[bin_of(0.5)], found.fidelities[-1]) == (5, 2, 1)
+
+
+def test_of_the_fidelity_sample_the_rows_that_predict_least_are_noted() -> None:
+    found = sketched([f"{SAMPLE} {words(9)}", words(10), f"{SAMPLE} {words(15)}"])
+    assert [(note.row, note.predicted) for note in found.foretold] == [(2, 0.25), (0, 0.25)]
+
+
 def test_samples_are_the_rows_with_the_smallest_fingerprints_whatever_the_shards() -> None:
     texts = [f"document {number} has several words" for number in range(40)]
     best = sorted(texts, key=lambda text: sha256(text.encode()).hexdigest())[:3]
@@ -90,7 +101,7 @@ def test_a_sketch_comes_back_from_its_bytes(text: str) -> None:
 
 
 def test_what_is_no_sketch_is_refused() -> None:
-    for data in (b"", b"[]", b'{"rates": 3}', b'{"rates": [], "slowest": [{}], "worst": [], "samples": []}'):
+    for data in (b"", b"[]", b'{"rates": 3}', b'{"rates": [], "fidelities": [], "slowest": [{}]}'):
         with pytest.raises(ValueError, match="not a sketch"):
             Sketch.from_bytes(data)
 

@@ -106,6 +106,16 @@ def other_fingerprint(output: Path) -> str:
     return "row 0: its fingerprint is not that of its content"
 
 
+def other_fidelity(output: Path) -> str:
+    rewritten(parts(output)[0], lambda rows: [{**rows[0], "fidelity": rows[0]["fidelity"] / 2}, *rows[1:]])
+    return "its commit record says fidelity = "
+
+
+def no_share(output: Path) -> str:
+    rewritten(parts(output)[0], lambda rows: [{**rows[0], "fidelity": 1.5}, *rows[1:]])
+    return "fidelity = 1.5 is no share between 0 and 1"
+
+
 def other_counts(output: Path) -> str:
     rewritten(parts(output)[0], lambda rows: [{**rows[0], "origin_tokens": 9, "rate": 1 / 3}, *rows[1:]])
     return "its commit record says origin_tokens"
@@ -168,6 +178,8 @@ FAULTS = [
     reordered,
     other_text,
     other_fingerprint,
+    other_fidelity,
+    no_share,
     other_counts,
     swapped,
     swapped_with_records,

@@ -92,7 +92,7 @@ def test_another_driver_is_told_who_holds_the_output(
     corpus: Path, model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lease = Ledger(str(corpus.parent / "out")).acquire_lease("somebody", 60)
-    assert main(arguments(corpus, model)) == 1
+    assert main(arguments(corpus, model, lease_wait=5)) == 1
     assert "in use by somebody" in capsys.readouterr().err
     lease.release()
 
@@ -132,6 +132,17 @@ def _another_start_says_that_nothing_is_left(
     assert "rate was 0.5, now 0.3" in capfd.readouterr().err
 
 
+def test_a_dry_run_says_what_would_be_reused(
+    corpus: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*arguments(corpus, model, reuse=tmp_path / "none"), "--dry-run"]) == 1
+    assert "has no _plan.json" in capsys.readouterr().err
+    assert main([*arguments(corpus, model, reuse=tmp_path / "snapshots" / "*"), "--dry-run"]) == 0
+    told = capsys.readouterr().out
+    assert "No complete output among" in told
+    assert "\nreuse " not in told
+
+
 @pytest.mark.ray
 @pytest.mark.timeout(180)
 def test_a_new_snapshot_shows_the_model_only_what_is_new(
@@ -148,7 +159,12 @@ def test_a_new_snapshot_shows_the_model_only_what_is_new(
     assert "Reused 4 of 4 shards" in capfd.readouterr().out
     with (folder / "b.jsonl").open("a") as file:
         file.write(json.dumps({"id": "new", "text": f"{NEW} and many more words"}) + "\n")
-    third = arguments(folder, model, workers=1, output=tmp_path / "third", reuse=tmp_path / "again")
+    third = arguments(folder, model, workers=1, output=tmp_path / "third", reuse=tmp_path / "a*")
+    assert main([*third, "--dry-run"]) == 0
+    told = (
+        f"{tmp_path / 'again'}: 2 of 4 shards as they are, 60 rows; of the 61 rows of the others 60, the model sees 1"
+    )
+    assert told in capfd.readouterr().out
     assert main(third, reused_only) == 0
     assert "reused     120 of 121 rows" in capfd.readouterr().out
     assert len(ids(tmp_path / "third")) == 121
@@ -190,6 +206,5 @@ def test_a_driver_that_is_stopped_or_killed_is_continued_by_the_next(
     assert process.returncode == (143 if number == signal.SIGTERM else -9), error
     assert bool(list(output.glob("_lease-*"))) == (number == signal.SIGKILL)
     assert 0 < len(list(output.glob("part-*"))) < 9
-    time.sleep(8.5 if number == signal.SIGKILL else 0)
     assert main(arguments(corpus, model, workers=2), deadly) == 0
     assert ids(output) == list(range(ROWS))

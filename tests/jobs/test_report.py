@@ -38,6 +38,17 @@ def test_prices_may_be_given_later(tmp_path: Path) -> None:
     assert "<bdi>old-model</bdi>" not in text
 
 
+def test_credentials_are_read_from_the_variable_of_the_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finished(tmp_path, [*TEXTS])
+    monkeypatch.setenv("LINGUA_STORAGE_OPTIONS", '["very-secret"]')
+    assert main([str(tmp_path / "out")]) == 2
+    assert "very-secret" not in capsys.readouterr().err
+    monkeypatch.setenv("LINGUA_STORAGE_OPTIONS", '{"secret": "very-secret"}')
+    assert main([str(tmp_path / "out")]) == 0
+
+
 @pytest.mark.parametrize(
     ("extra", "message"),
     [([], "has no _plan.json"), (["--price", "cheap"], ""), (["--storage-options", "x"], "JSON object")],

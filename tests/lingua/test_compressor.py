@@ -18,7 +18,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def compressor(folder: Path) -> Compressor:
-    return Compressor(str(folder), CompressionConfig(rate=0.5), device="cpu", dtype="float32")
+    return Compressor(str(folder), CompressionConfig(method="llmlingua", rate=0.5), device="cpu", dtype="float32")
 
 
 def test_a_model_directory_compresses_every_text(compressor: Compressor) -> None:
@@ -38,13 +38,41 @@ def test_the_same_prompts_give_the_same_outcomes(compressor: Compressor) -> None
     assert first[0] == first[1] == first[2]
 
 
+def test_a_bar_counts_prompts_on_a_terminal_or_when_asked_for(
+    compressor: Compressor, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = [Prompt(context=["few words"])] * 5
+    plain = compressor.compress(prompts)
+    assert capsys.readouterr().err == ""
+    assert compressor.compress(prompts, progress=True) == plain
+    assert "5/5" in capsys.readouterr().err
+    assert compressor.compress(iter(prompts), progress=True) == plain
+    assert "5prompt" in capsys.readouterr().err
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    assert compressor.compress(prompts) == plain
+    assert capsys.readouterr().err.strip() == ""  # over before anyone would wonder
+    monkeypatch.setattr("lingua.compressor.SECONDS_WITHOUT_BAR", 0)
+    assert compressor.compress(prompts) == plain
+    assert "5/5" in capsys.readouterr().err
+    assert compressor.compress(prompts, progress=False) == plain
+    assert capsys.readouterr().err == ""
+
+
+def test_any_two_texts_can_be_compared_without_asking_the_model(compressor: Compressor) -> None:
+    before = compressor.computed_seconds
+    found = compressor.fidelity("Amal sold 3,200 tonnes in Vienna", "Amal sold tonnes")
+    assert (found.numbers, found.names) == (0.0, 0.0)
+    assert 0 < found.overall < 0.5
+    assert compressor.computed_seconds == before
+
+
 def test_what_is_no_prompt_is_a_type_error(compressor: Compressor) -> None:
     with pytest.raises(TypeError, match="Prompt"):
         compressor.compress(["text"])  # type: ignore[list-item]
 
 
 def test_other_settings_share_the_model(compressor: Compressor) -> None:
-    other = compressor.using(CompressionConfig(rate=0.2))
+    other = compressor.using(CompressionConfig(method="llmlingua", rate=0.2))
     assert other.digest != compressor.digest
     (result,) = other.compress([Prompt(context=[PROSE])])
     assert isinstance(result, CompressedPrompt)
@@ -52,8 +80,10 @@ def test_other_settings_share_the_model(compressor: Compressor) -> None:
 
 
 def test_a_changed_model_has_another_digest(folder: Path, compressor: Compressor, tmp_path: Path) -> None:
-    same = Compressor(str(save(tmp_path / "same")), CompressionConfig(rate=0.5), device="cpu")
-    other = Compressor(str(save(tmp_path / "other", "qwen2")), CompressionConfig(rate=0.5), device="cpu")
+    same = Compressor(str(save(tmp_path / "same")), CompressionConfig(method="llmlingua", rate=0.5), device="cpu")
+    other = Compressor(
+        str(save(tmp_path / "other", "qwen2")), CompressionConfig(method="llmlingua", rate=0.5), device="cpu"
+    )
     assert same.digest == compressor.digest
     assert other.digest != compressor.digest
 
@@ -74,7 +104,9 @@ def test_a_model_that_is_not_there_is_named() -> None:
 
 @pytest.mark.model
 def test_the_embedded_model_keeps_names_and_figures_before_function_words() -> None:
-    compressor = Compressor("smollm2-135m", CompressionConfig(rate=0.4), device="cpu", dtype="float32")
+    compressor = Compressor(
+        "smollm2-135m", CompressionConfig(method="llmlingua", rate=0.4), device="cpu", dtype="float32"
+    )
     (result,) = compressor.compress([Prompt(context=[PROSE])])
     assert isinstance(result, CompressedPrompt)
     assert 0.95 * result.target_tokens <= result.compressed_tokens <= result.target_tokens

@@ -14,13 +14,16 @@ from airflow.sdk import DAG  # type: ignore[import-not-found, unused-ignore]
 INPUT = "s3://bucket/corpus"
 OUTPUT = "s3://bucket/compressed/{{ dag_run.run_after | ds }}"
 """One folder for each run; a retry has the same and goes on in it."""
+REUSE = "s3://bucket/compressed/*"
+"""The last complete of these: what did not change is taken over from it. The first run finds none."""
 
 COMPRESS = f"""
 id=compress-$(date +%s)-$$
 trap 'ray job stop "$id"' TERM INT
 ray job submit --submission-id "$id" \\
   --runtime-env-json '{{"env_vars": {{"RAY_JOB_STOP_WAIT_TIME_S": "60"}}}}' -- \\
-  python -m jobs.compress --input {INPUT} --output {OUTPUT} --rate 0.5 --gpus-per-worker 1 --workers 8 &
+  python -m jobs.compress --input {INPUT} --output {OUTPUT} --reuse '{REUSE}' \\
+  --rate 0.5 --gpus-per-worker 1 --workers 8 &
 wait "$!"
 """
 """A task that is cleared or times out takes its Ray job with it; each try is a submission of its own."""
@@ -36,7 +39,9 @@ with DAG(
     max_active_runs=1,  # one after the other: they share the GPUs
     default_args={
         "retries": 3,
-        "retry_delay": timedelta(minutes=2),  # longer than a dead driver's lease lasts (60 s)
+        "retry_delay": timedelta(
+            minutes=2
+        ),  # longer than a dead driver's lease lasts (60 s): no retry has to wait for it
         "execution_timeout": timedelta(hours=20),
     },
 ) as dag:

@@ -15,7 +15,7 @@ from cluster.page.render import Chart, duration, render
 from cluster.page.text import stretches
 from cluster.sketch import Piece
 from tests.cluster.page.corpus import finished
-from tests.fakes import REJECT
+from tests.fakes import REJECT, SAMPLE
 
 VOID = {"meta", "link", "br", "img", "input", "hr", "rect"}
 DOCUMENTS = [f"document {number} says a few words that could be fewer" for number in range(60)]
@@ -81,6 +81,29 @@ def test_it_shows_totals_cost_sources_and_rejects(tmp_path: Path) -> None:
     assert "asked_for 1 1.59%" in page.text
     assert "invalid_json 1 1.59%" in page.text
     assert re.search(r"in\.jsonl \d+ 63 2 601 301 0\.501", page.text)
+
+
+def test_it_shows_the_fidelity_of_all_rows_and_the_sample(tmp_path: Path) -> None:
+    page = page_of(tmp_path, [*DOCUMENTS, f"{SAMPLE} of four words"])
+    assert "Fidelity 0.500" in page.text
+    assert "Rows by fidelity. The tallest bar stands for 61 rows." in page.text
+    assert "0.50 to 0.55 61" in page.text
+    assert "Of 1 sampled rows the model was asked" in page.text
+    assert re.search(
+        r"Sampled rows that predict their original worst .* 60 doc-60 compressed 4 2 0\.500 0\.250", page.text
+    )
+    assert "fidelity 0.500, compressed." in page.text
+
+
+def test_it_says_why_no_row_was_sampled(tmp_path: Path) -> None:
+    for number, (settings, why) in enumerate(
+        [({"method": "rarity"}, "method rarity has no causal model to ask"), ({"fidelity_sample": 0}, "is 0")]
+    ):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        assert f"No row was sampled: {why}" in page_of(folder, [*DOCUMENTS], **settings).text.replace(
+            "fidelity_sample ", ""
+        )
 
 
 def test_an_unfinished_run_says_so_and_shows_what_there_is(tmp_path: Path) -> None:
