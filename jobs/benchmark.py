@@ -65,11 +65,12 @@ def _mixes(settings: Settings, tokenizer: SourceTokenizer) -> list[Mix]:
 
 
 def _ours(settings: Settings, subject: Subject) -> Iterator[Ours]:
-    """Our engine; with one prompt at a time; and in our default dtype, where that is another."""
+    """Our engine; with one prompt at a time; sharing nothing; and in our default dtype, where that is another."""
     config = CompressionConfig(method=settings.method, rate=settings.rate)
     scorer = subject.scorer(settings.batch_tokens)
     yield Ours("lingua", subject, scorer, config)
     yield Ours("lingua, one prompt at a time", subject, scorer, config, programs=1)
+    yield Ours("lingua, nothing shared", subject, scorer, config, forgetful=True)
     if choose_dtype("auto", subject.device) != subject.dtype:
         default = load_subject(settings.model, (settings.device, "auto"), settings.method, settings.seed)
         yield Ours(f"lingua, {default.model.dtype}", default, default.scorer(settings.batch_tokens), config)

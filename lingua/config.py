@@ -28,7 +28,7 @@ RankMethod = Literal["longllmlingua", "llmlingua", "bm25", "embedding", "reranke
 WordScore = Literal["mean", "first", "max"]
 Preset = Literal["paper", "security"]
 
-ALGORITHM = 1
+ALGORITHM = 2
 """Part of every digest: raised when equal settings begin to give other results, so that old ones are not reused."""
 DEFAULT_RATE = 0.5
 PRESETS: dict[str, dict[str, Any]] = {

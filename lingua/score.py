@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lingua.errors import LinguaError, ModelError
+from lingua.memory import Digest
 
 Surprisal = npt.NDArray[np.float32]
 T = TypeVar("T")
@@ -30,17 +31,28 @@ class Context:
     """What a model has read: `head` (the start token, if any) and `ids` from `begin` on.
 
     `cache` belongs to the scorer: whatever it keeps (keys and values) of the visible tokens.
+    The engine notes in `asked` what was read at the last request, in `shelved` what of it others may borrow.
     """
 
     head: tuple[int, ...] = ()
     ids: list[int] = field(default_factory=list)
     begin: int = 0
     cache: Any = None
+    asked: bytes = b""
+    shelved: bytes = b""
+    _digest: Digest | None = None
 
     def fork(self) -> Context:
         """A context with the same beginning that goes its own way; cached keys and values are shared."""
         cache = self.cache.fork() if self.cache is not None else None
         return Context(self.head, list(self.ids), self.begin, cache)
+
+    def key(self) -> bytes:
+        """Equal for contexts in which a model reads the same; costs only what is new since it was last asked for."""
+        if self._digest is None:
+            self._digest = Digest(self.head)
+        begin = self.begin + self._digest.count - len(self.head)
+        return self._digest.after(self.ids[begin:])
 
     def __len__(self) -> int:
         return len(self.head) + len(self.ids) - self.begin
@@ -57,7 +69,8 @@ class Context:
             return
         keep = max(0, min(window // 2, window - tokens) - len(self.head))
         self.begin = len(self.ids) - keep
-        self.cache = None
+        self.cache = self._digest = None
+        self.asked = b""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

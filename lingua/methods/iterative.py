@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from lingua.budget import optional_rate, shares
+from lingua.budget import optional_rate, shares, stepped
 from lingua.config import CompressionConfig
 from lingua.draft import Draft, Part
 from lingua.score import Context, Program, Score, Surprisal
@@ -38,11 +38,14 @@ def compress_iteratively(draft: Draft, rates: Mapping[int, float]) -> Program[No
 
 
 def part_rates(draft: Draft) -> dict[int, float]:
-    """(6): the share of their optional tokens that a segment of each part may keep, by the part's identity."""
+    """(6): the share of their optional tokens that a segment of each part may keep, by the part's identity.
+
+    What the steps of the shared rate leave over is filled at the end, when the exact budget is settled.
+    """
     budget = shares(draft)
     chosen = [draft.context[index] for index in draft.chosen]
     shared = [part for part in chosen if part.rate is None]
-    rates = {id(part): optional_rate(shared, budget.demonstrations) for part in shared}
+    rates = {id(part): stepped(optional_rate(shared, budget.demonstrations)) for part in shared}
     rates |= {id(part): optional_rate([part], part.at_rate(part.rate)) for part in chosen if part.rate is not None}
     rates[id(draft.instruction)] = optional_rate([draft.instruction], budget.instruction)
     rates[id(draft.question)] = optional_rate([draft.question], budget.question)
