@@ -89,6 +89,11 @@ class CompressionConfig(BaseModel):
     iterative_size: int | None = Field(
         None, ge=1, description="tokens per segment of the iterative compression (default: 100; longllmlingua: 200)"
     )
+    reuse_keys: bool = Field(
+        False,
+        description="keep the keys and values that kept tokens had in the uncut segment instead of computing them "
+        "again: less to compute, and other scores",
+    )
 
     unit: Unit = Field("word", description="what stands or falls together: token (the paper), word, phrase or sentence")
     aggregate: Aggregate = Field("sum", description="a unit's score from its tokens' surprisal")

@@ -15,12 +15,13 @@ from lingua.config import CompressionConfig
 from lingua.draft import Draft, Part
 from lingua.score import Context, Program, Score, Surprisal
 from lingua.select import choose
-from lingua.units import unit_scores
+from lingua.units import Bools, unit_scores
 
 
 def compress_iteratively(draft: Draft, rates: Mapping[int, float]) -> Program[None]:
     """Algorithm 2 over all parts; `rates` are those of `part_rates`. A part at rate 1 is read as it stands, uncut."""
     context, commit = Context(draft.head), list[int]()
+    reuse: list[int] | None = [] if draft.config.reuse_keys else None
     separator = draft.ids(draft.prompt.separator)
     allowance = 0.0
     for part, first in draft.stream():
@@ -31,10 +32,13 @@ def compress_iteratively(draft: Draft, rates: Mapping[int, float]) -> Program[No
             continue
         for begin, end in segments(part, draft.config.segment_tokens):
             probe = part.kept_ids(begin, end)
-            (surprisal,) = yield [Score(context, probe, commit)]
+            (surprisal,) = yield [Score(context, probe, commit, reuse)]
             _note(part, (begin, end), surprisal)
+            read = _kept_tokens(part, (begin, end))
             allowance = keep_range(part, (begin, end), (rate, allowance), draft.config)
             commit = part.kept_ids(begin, end)
+            if reuse is not None:
+                reuse = np.flatnonzero(_kept_tokens(part, (begin, end))[read]).tolist()
 
 
 def part_rates(draft: Draft) -> dict[int, float]:
@@ -65,7 +69,13 @@ def _note(part: Part, units: tuple[int, int], surprisal: Surprisal) -> None:
     """Write down the surprisal of the kept tokens among units [begin, end)."""
     begin, end = units
     tokens = slice(part.starts[begin], part.starts[end])
-    part.surprisal[tokens][np.repeat(part.keep[begin:end], np.diff(part.starts[begin : end + 1]))] = surprisal
+    part.surprisal[tokens][_kept_tokens(part, units)] = surprisal
+
+
+def _kept_tokens(part: Part, units: tuple[int, int]) -> Bools:
+    """Which tokens of the units [begin, end) are kept so far."""
+    begin, end = units
+    return np.repeat(part.keep[begin:end], np.diff(part.starts[begin : end + 1]))
 
 
 def keep_range(part: Part, units: tuple[int, int], budget: tuple[float, float], config: CompressionConfig) -> float:

@@ -88,6 +88,7 @@ class PackedScorer(PlainScorer):
         super().__init__(model, batch_tokens)
         self._decoder = model.get_decoder()
         self._head = model.get_output_embeddings()
+        self._reuses = not _slides(model.config.get_text_config())
         self._softcap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
         self._head_rows = max(16, _HEAD_ELEMENTS.get(self._device.type, 1 << 24) // self.vocabulary)
 
@@ -97,35 +98,42 @@ class PackedScorer(PlainScorer):
     def _catch_up(self, context: Context) -> None:
         """Cache a context's backlog in pieces, so that no batch grows beyond its bound."""
         while len(context) - (start := self.cached(context)) > self.batch_tokens:
-            _cache(context)
             piece = context.visible(start)[: self.batch_tokens]
-            self._forward(piece, [PackedRow(0, len(piece), start, context.cache)])
-            context.cache.settle(start + len(piece))
+            places = context.positions(start)[: len(piece)]
+            self._forward(piece, places, [PackedRow(0, len(piece), start, _cache(context))])
+            _cache(context).settle(start + len(piece))
 
     def _score(self, rows: Sequence[Row]) -> list[Surprisal]:
         for row in rows:
             self._catch_up(row.context)
         ids: list[int] = []
+        places: list[int] = []
         packed: list[PackedRow] = []
         for row in rows:
             start = self.cached(row.context)
             new = [*row.context.visible(start), *row.probe]
             packed.append(PackedRow(len(ids), len(ids) + len(new), start, _cache(row.context) if _worth(row) else None))
             ids.extend(new)
-        hidden = self._forward(ids, packed)
+            places.extend(row.context.positions(start))
+            places.extend(range(row.context.next, row.context.next + len(row.probe)))
+        hidden = self._forward(ids, places, packed)
         for row, place in zip(rows, packed, strict=True):
-            if place.cache is not None:
-                place.cache.settle(len(row.context) + (len(row.probe) if row.retain else 0))
+            self._settle(row, place.cache)
         return self._surprisal(hidden, ids, rows, packed)
 
-    def _forward(self, ids: list[int], packed: Sequence[PackedRow]) -> Tensor:
-        """Hidden states [T, hidden] of the packed ids."""
-        positions = np.concatenate([np.arange(row.start, row.start + row.end - row.begin) for row in packed])
+    def _settle(self, row: Row, cache: KeyValues | None) -> None:
+        if cache is not None and row.retain:
+            cache.settle(len(row.context) + len(row.probe))
+        elif cache is not None:
+            cache.settle(len(row.context), len(row.probe) if row.hold and self._reuses else 0)
+
+    def _forward(self, ids: list[int], places: Sequence[int], packed: Sequence[PackedRow]) -> Tensor:
+        """Hidden states [T, hidden] of the packed ids at their positions."""
         token = batch_rows.set(packed)
         try:
             output = self._decoder(
                 input_ids=torch.tensor([ids], device=self._device),
-                position_ids=torch.from_numpy(positions)[None].to(self._device),
+                position_ids=torch.tensor([places], device=self._device),
                 use_cache=False,
             )
         finally:
@@ -159,7 +167,12 @@ class PackedScorer(PlainScorer):
 
 def _worth(row: Row) -> bool:
     """Whether anything of the row can be used again: more than a start token, or a probe that stays."""
-    return row.retain or row.context.cache is not None or len(row.context) > len(row.context.head)
+    return row.retain or row.hold or row.context.cache is not None or len(row.context) > len(row.context.head)
+
+
+def _slides(config: Any) -> bool:
+    """Whether some layer sees the newest tokens only: which those are, a cache with gaps does not tell."""
+    return bool(getattr(config, "sliding_window", None)) or "sliding_attention" in (getattr(config, "layer_types", None) or ())
 
 
 def _cache(context: Context) -> KeyValues:
