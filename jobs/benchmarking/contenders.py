@@ -19,8 +19,10 @@ from lingua.draft import Drafter
 from lingua.engine import Engine
 from lingua.errors import PromptError
 from lingua.memory import Memory
-from lingua.prompt import CompressedPrompt, Prompt
+from lingua.prompt import CompressedPrompt, Prompt, Span
 from lingua.score import Scorer
+
+KeptSpans = tuple[tuple[Span, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,7 @@ class Run:
     model_tokens   tokens that went through the model
     stages         seconds by stage; ``host`` is all that is not another
     batches        the work of each batch, where it is known
+    kept           of each prompt that was compressed, the kept character ranges of its context strings
     """
 
     prompts: int
@@ -43,6 +46,7 @@ class Run:
     peak_bytes: int
     batches: tuple[Batch, ...] = ()
     rejected: int = 0
+    kept: tuple[KeptSpans, ...] = ()
 
 
 class Contender(Protocol):
@@ -94,6 +98,7 @@ class Ours:
             peak_bytes=peak_bytes(self.subject.device),
             batches=tuple(scorer.batches),
             rejected=len(outcomes) - len(done),
+            kept=tuple(outcome.kept_spans if isinstance(outcome, CompressedPrompt) else () for outcome in outcomes),
         )
 
     def _compress(

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lingua.models.attention import PACKED, PackedRow, batch_rows
 from lingua.models.cache import KeyValues
@@ -149,20 +149,35 @@ class PackedScorer(PlainScorer):
         opening = np.isin(probed, [place.begin for place in packed])
         targets = torch.tensor(ids, device=self._device)[torch.from_numpy(probed).to(self._device)]
         before = torch.from_numpy(np.maximum(probed - 1, 0)).to(self._device)
-        pieces = zip(torch.split(before, self._head_rows), torch.split(targets, self._head_rows), strict=True)
-        values = torch.cat([self._surprisal_at(hidden[place], target) for place, target in pieces]).cpu().numpy()
+        slices = zip(torch.split(before, self._head_rows), torch.split(targets, self._head_rows), strict=True)
+        room = self._room(len(probed))
+        values = torch.cat([self._surprisal_at(hidden[place], target, room) for place, target in slices]).cpu().numpy()
         values[opening] = math.log(self.vocabulary)
         return np.split(values, np.cumsum([len(row.probe) for row in rows])[:-1])
 
-    def _surprisal_at(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        logits = self._head(hidden).float()
-        if self._softcap:
-            logits = self._softcap * torch.tanh(logits / self._softcap)
-        picked = logits.gather(1, targets[:, None])
-        peak = logits.amax(-1, keepdim=True)
-        total = logits.sub_(peak).exp_().sum(-1, keepdim=True)  # in place: logits are the largest tensor there is
-        surprisal: Tensor = (total.log_() + peak - picked)[:, 0]
-        return surprisal
+    def _room(self, rows: int) -> tuple[Tensor, Tensor] | None:
+        """Where a slice's logits and their log-softmax go: fresh memory for each slice costs a CPU more than both."""
+        if self._device.type != "cpu" or not _is_plain(self._head):
+            return None
+        logits = torch.empty((min(rows, self._head_rows), self.vocabulary))
+        return logits, torch.empty_like(logits)
+
+    def _surprisal_at(self, hidden: Tensor, targets: Tensor, room: tuple[Tensor, Tensor] | None) -> Tensor:
+        if room is None or self._softcap:
+            logits = self._head(hidden)
+            if self._softcap:
+                logits = self._softcap * torch.tanh(logits.float() / self._softcap)
+            likelihood = torch.log_softmax(logits, -1, dtype=torch.float32)
+        else:
+            logits, likelihood = (tensor[: len(hidden)] for tensor in room)
+            torch.mm(hidden, self._head.weight.T, out=logits)
+            torch.log_softmax(logits, -1, out=likelihood)
+        return -likelihood.gather(1, targets[:, None])[:, 0]
+
+
+def _is_plain(head: Any) -> bool:
+    """Whether the head is one float32 matrix and nothing else."""
+    return type(head) is nn.Linear and head.bias is None and head.weight.dtype == torch.float32
 
 
 def _worth(row: Row) -> bool:
