@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -109,7 +109,7 @@ class Context:
         return [*self.head[start:], *self.ids[self.begin :]]
 
     def make_room(self, tokens: int, window: int) -> None:
-        """Forget the oldest ids if `tokens` more would not fit into `window`; close the gaps if only they do not fit."""
+        """Forget the oldest ids if `tokens` more would not fit into `window`, or only the gaps if that is enough."""
         if self.next + tokens > window:
             self.places = self.cache = None
         if len(self) + tokens <= window:

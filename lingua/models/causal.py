@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from lingua.models.attention import PACKED, PackedRow, batch_rows
 from lingua.models.cache import KeyValues
-from lingua.score import Context, OutOfMemoryError, Row, Scorer, Surprisal
+from lingua.models.pool import Batch, Pool, PooledKeyValues
+from lingua.score import Cache, Context, OutOfMemoryError, Row, Scorer, Surprisal
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,8 @@ _HEAD_ELEMENTS = {"cuda": 1 << 26, "cpu": 1 << 22}
 """Float32 logits alive at once, on a CPU so few that they stay in its caches: the head takes as many rows as fit."""
 _CPU_CACHE_BYTES = 4 << 30
 _DEFAULT_WINDOW = 2_048
+_CHECK_TOKENS = 1_024
+"""The pool with which it is tried out whether a model runs packed."""
 
 
 class PlainScorer:
@@ -100,8 +103,8 @@ class PackedScorer(PlainScorer):
         while len(context) - (start := self.cached(context)) > self.batch_tokens:
             piece = context.visible(start)[: self.batch_tokens]
             places = context.positions(start)[: len(piece)]
-            self._forward(piece, places, [PackedRow(0, len(piece), start, _cache(context))])
-            _cache(context).settle(start + len(piece))
+            self._forward(piece, places, [PackedRow(0, len(piece), start, self._cache(context))])
+            self._cache(context).settle(start + len(piece))
 
     def _score(self, rows: Sequence[Row]) -> list[Surprisal]:
         for row in rows:
@@ -112,7 +115,8 @@ class PackedScorer(PlainScorer):
         for row in rows:
             start = self.cached(row.context)
             new = [*row.context.visible(start), *row.probe]
-            packed.append(PackedRow(len(ids), len(ids) + len(new), start, _cache(row.context) if _worth(row) else None))
+            cache = self._cache(row.context) if _worth(row) else None
+            packed.append(PackedRow(len(ids), len(ids) + len(new), start, cache))
             ids.extend(new)
             places.extend(row.context.positions(start))
             places.extend(range(row.context.next, row.context.next + len(row.probe)))
@@ -129,7 +133,7 @@ class PackedScorer(PlainScorer):
 
     def _forward(self, ids: list[int], places: Sequence[int], packed: Sequence[PackedRow]) -> Tensor:
         """Hidden states [T, hidden] of the packed ids at their positions."""
-        token = batch_rows.set(packed)
+        token = batch_rows.set(self._batch(packed))
         try:
             output = self._decoder(
                 input_ids=torch.tensor([ids], device=self._device),
@@ -140,6 +144,18 @@ class PackedScorer(PlainScorer):
             batch_rows.reset(token)
         hidden: Tensor = output.last_hidden_state[0]
         return hidden
+
+    def _batch(self, packed: Sequence[PackedRow]) -> Sequence[PackedRow] | Batch:
+        """What the attention layers find."""
+        return packed
+
+    def _cache(self, context: Context) -> Any:
+        if context.cache is None:
+            context.cache = self._new_cache()
+        return context.cache
+
+    def _new_cache(self) -> Cache:
+        return KeyValues()
 
     def _surprisal(
         self, hidden: Tensor, ids: list[int], rows: Sequence[Row], packed: Sequence[PackedRow]
@@ -187,13 +203,28 @@ def _worth(row: Row) -> bool:
 
 def _slides(config: Any) -> bool:
     """Whether some layer sees the newest tokens only: which those are, a cache with gaps does not tell."""
-    return bool(getattr(config, "sliding_window", None)) or "sliding_attention" in (getattr(config, "layer_types", None) or ())
+    return bool(getattr(config, "sliding_window", None)) or "sliding_attention" in (
+        getattr(config, "layer_types", None) or ()
+    )
 
 
-def _cache(context: Context) -> KeyValues:
-    if context.cache is None:
-        context.cache = KeyValues()
-    return context.cache  # type: ignore[no-any-return]
+class PooledScorer(PackedScorer):
+    """The same with all keys and values in one pool, and rows computed in groups: few kernels, for a GPU."""
+
+    def __init__(self, model: Any, batch_tokens: int | None = None, pool_tokens: int | None = None) -> None:
+        super().__init__(model, batch_tokens)
+        self._pool = Pool(pool_tokens or self.live_tokens + self.live_tokens // 4 + 2 * self.batch_tokens)
+
+    def _new_cache(self) -> Cache:
+        return PooledKeyValues(self._pool)
+
+    def _batch(self, packed: Sequence[PackedRow]) -> Batch:
+        rows: list[tuple[PooledKeyValues, int]] = []
+        for row in packed:
+            cache = row.cache or self._new_cache()
+            cache.reserve(row.start, row.end - row.begin)
+            rows.append((cache, row.start))
+        return Batch(self._pool, rows, self._device)
 
 
 def causal_scorer(model: Any, batch_tokens: int | None = None) -> Scorer:
@@ -202,7 +233,12 @@ def causal_scorer(model: Any, batch_tokens: int | None = None) -> Scorer:
     if not _packs(model, plain):
         log.warning("%s cannot run packed; it runs row by row, which is slow", type(model).__name__)
         return plain
-    return PackedScorer(model, batch_tokens)
+    return _packing(plain._device)(model, batch_tokens)
+
+
+def _packing(device: torch.device) -> type[PackedScorer]:
+    """On a CPU a row at a time is as fast as a group, and nothing is padded."""
+    return PooledScorer if device.type == "cuda" else PackedScorer
 
 
 def _packs(model: Any, plain: PlainScorer) -> bool:
@@ -212,7 +248,8 @@ def _packs(model: Any, plain: PlainScorer) -> bool:
     expected = plain.score([Row(Context(ids=ids[:24]), ids[24:40]), Row(Context(), ids[40:])])
     try:
         model.set_attn_implementation(PACKED)
-        got = _packed_twice(PackedScorer(model), ids)
+        kind = _packing(plain._device)
+        got = _packed_twice(kind(model, pool_tokens=_CHECK_TOKENS) if kind is PooledScorer else kind(model), ids)
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError, LookupError) as error:
         log.info("no packed attention for %s: %s", type(model).__name__, error)
         got = []
@@ -226,7 +263,7 @@ def _packed_twice(scorer: PackedScorer, ids: list[int]) -> list[Surprisal]:
     """The same two rows, the first after its context was cached; nothing if a layer did not take part."""
     context = Context(ids=ids[:12])
     scorer.score([Row(context, ids[40:])])
-    if context.cache.layers != scorer.layers:
+    if scorer._cache(context).layers != scorer.layers:
         return []
     context.ids.extend(ids[12:24])
     return scorer.score([Row(context, ids[24:40]), Row(Context(), ids[40:])])

@@ -1,4 +1,4 @@
-"""Reused keys and values are those of the uncut text: one plain forward with a mask and positions written out by hand."""
+"""Reused keys and values are those of the uncut text: a plain forward with its mask and positions written by hand."""
 
 from __future__ import annotations
 
