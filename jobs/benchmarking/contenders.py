@@ -76,7 +76,7 @@ class Ours:
 
     @property
     def takes_few(self) -> bool:
-        return self.programs == 1 or self.forgetful
+        return self.programs == 1 or self.forgetful or self.config.reuse_keys
 
     def run(self, prompts: Sequence[Prompt]) -> Run:
         clock = Clock()

@@ -30,6 +30,8 @@ _HEAD_ELEMENTS = {"cuda": 1 << 26, "cpu": 1 << 22}
 """Float32 logits alive at once, on a CPU so few that they stay in its caches: the head takes as many rows as fit."""
 _CPU_CACHE_BYTES = 4 << 30
 _DEFAULT_WINDOW = 2_048
+_MOST_TOKENS = 1 << 22
+"""Of context that are alive at once: more than all programs ask for together."""
 _CHECK_TOKENS = 1_024
 """The pool with which it is tried out whether a model runs packed."""
 
@@ -221,7 +223,7 @@ class PooledScorer(PackedScorer):
     def _batch(self, packed: Sequence[PackedRow]) -> Batch:
         rows: list[tuple[PooledKeyValues, int]] = []
         for row in packed:
-            cache = row.cache or self._new_cache()
+            cache = row.cache or PooledKeyValues(self._pool)
             cache.reserve(row.start, row.end - row.begin)
             rows.append((cache, row.start))
         return Batch(self._pool, rows, self._device)
@@ -279,7 +281,7 @@ def _live_tokens(config: Any, dtype: torch.dtype, device: torch.device) -> int:
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     per_token = 2 * config.num_hidden_layers * heads * size * dtype.itemsize
     if device.type == "cuda":
-        free = torch.cuda.mem_get_info(device)[0]
+        free = min(torch.cuda.mem_get_info(device)[0], 2 * _MOST_TOKENS * per_token)
     else:
         free = min(_CPU_CACHE_BYTES, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4)
     return max(1, int(free // 2 // per_token))

@@ -20,6 +20,8 @@ from lingua.score import OutOfMemoryError
 
 Slots = npt.NDArray[np.int64]
 _NO_SLOTS: Slots = np.zeros(0, np.int64)
+_ALIGNED = 8
+"""Keys of a group are a multiple of this: fused kernels ask it of a mask."""
 _LEAST_FILL = 0.6
 """Share of a group's (query, key) pairs that must not be padding."""
 
@@ -159,7 +161,7 @@ class _Group:
         lengths = np.asarray([len(cache.slots) for cache, _ in rows])
         self.width = int(sizes.max())
         queries = begins[:, None] + np.minimum(np.arange(self.width), sizes[:, None] - 1)
-        keys = np.zeros((len(rows), lengths.max()), np.int64)
+        keys = np.zeros((len(rows), -(-int(lengths.max()) // _ALIGNED) * _ALIGNED), np.int64)
         for line, (cache, _) in enumerate(rows):
             keys[line, : len(cache.slots)] = cache.slots
         self._queries, self._keys = _on(device, queries), _on(device, keys)
@@ -205,12 +207,13 @@ def _grouped(sizes: Sequence[tuple[int, int]]) -> list[list[int]]:
 def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, options: dict[str, Any]) -> Tensor:
     """Query [r, heads, m, d], key and value [r, kv heads, k, d] → [r, heads, m, d]; mask None: plainly causal."""
     scale, cap = options.get("scaling"), options.get("softcap")
+    groups = query.shape[1] // key.shape[1]
+    if groups > 1 and (cap or query.is_cuda):  # CUDA's fused kernels take a mask or grouped heads, not both
+        key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
     if not cap:
         return F.scaled_dot_product_attention(
-            query, key, value, attn_mask=mask, is_causal=mask is None, scale=scale, enable_gqa=True
+            query, key, value, attn_mask=mask, is_causal=mask is None, scale=scale, enable_gqa=not query.is_cuda
         )
-    groups = query.shape[1] // key.shape[1]
-    key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
     logits = query @ key.transpose(-1, -2) * (scale or query.shape[-1] ** -0.5)
     logits = cap * torch.tanh(logits / cap)
     if mask is None:
