@@ -103,7 +103,7 @@ class Engine(Generic[T]):
         self._scorer = scorer
         self._max_programs = max_programs
         self._memory = memory if memory is not None else Memory()
-        self._read: Store[Any] = Store(scorer.live_tokens // 8)
+        self._read: Store[Any] = Store(scorer.live_tokens // 16)
         self._asked: dict[Hashable, _Job] = {}
         self._waiting: deque[_Job] = deque()
         self._finished: dict[int, T | PromptError] = {}
