@@ -12,6 +12,10 @@ from cluster.errors import AbortRun
 
 ROWS_BEFORE_A_SHARE_COUNTS = 1000
 THREADS_PER_WORKER = 4
+"""Where it is not known whether memory holds a worker for each core."""
+WORKER_BYTES = 1 << 30
+WEIGHT_BYTES = 4
+"""A worker on a CPU needs a gigabyte, and so many bytes for each byte of the model's files: they are stored short."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +56,15 @@ class WorkerShape:
     threads: int
 
 
-def shape_on_cpus(cores: int, shards: int, workers: int | None, threads: int | None) -> WorkerShape:
-    """Workers on processors alone; `workers` and `threads` (of each) are what the user asked for, or None."""
+def shape_on_cpus(
+    cores: int, shards: int, workers: int | None, threads: int | None, room: int | None = None
+) -> WorkerShape:
+    """Workers on processors alone; `workers` and `threads` (of each) are what the user asked for, or None.
+
+    room   workers that memory holds; None: not known
+    """
     if threads is None:
-        threads = max(1, cores // workers) if workers else _threads(cores, shards)
+        threads = max(1, cores // workers) if workers else _threads(cores, shards, room)
     return WorkerShape(workers or max(1, min(shards, cores // threads)), 0.0, threads)
 
 
@@ -66,28 +75,37 @@ def shape_on_gpus(gpus: float, share: float, shards: int, workers: int | None) -
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What the user asked for; None leaves it to the machines at hand. `shards` is how many could be run at once."""
+    """What the user asked for; None leaves it to the machines at hand. `shards` is how many could be run at once.
+
+    model_bytes   size of the model's files; None: not known before they are loaded
+    """
 
     shards: int
     workers: int | None = None
     gpus_per_worker: float | None = None
     cpus_per_worker: float | None = None
+    model_bytes: int | None = None
 
     @classmethod
-    def of(cls, config: JobConfig, shards: int) -> Wish:
+    def of(cls, config: JobConfig, shards: int, model_bytes: int | None = None) -> Wish:
         """What a job's settings ask for."""
-        return cls(shards, config.workers, config.gpus_per_worker, config.cpus_per_worker)
+        return cls(shards, config.workers, config.gpus_per_worker, config.cpus_per_worker, model_bytes)
 
-    def shape(self, gpus: float, cpus: float) -> WorkerShape:
-        """The workers that fit on a cluster with so many GPUs and processors."""
+    def shape(self, gpus: float, cpus: float, memory: float = 0.0) -> WorkerShape:
+        """The workers that fit on a cluster with so many GPUs, processors and bytes of memory (0: not known)."""
         if self.gpus_per_worker or (self.gpus_per_worker is None and gpus):
             return shape_on_gpus(gpus, self.gpus_per_worker or 1.0, self.shards, self.workers)
         threads = max(1, int(self.cpus_per_worker)) if self.cpus_per_worker else None
-        return shape_on_cpus(max(1, int(cpus)), self.shards, self.workers, threads)
+        return shape_on_cpus(max(1, int(cpus)), self.shards, self.workers, threads, self._room(memory))
+
+    def _room(self, memory: float) -> int | None:
+        if self.model_bytes is None or not memory:
+            return None
+        return max(1, int(memory / (WORKER_BYTES + WEIGHT_BYTES * self.model_bytes)))
 
 
-def _threads(cores: int, shards: int) -> int:
-    """Small models gain little beyond four threads; a worker needs memory of its own; no processor stays idle."""
-    wanted = max(1, min(THREADS_PER_WORKER, cores // 2))
+def _threads(cores: int, shards: int, room: int | None) -> int:
+    """One for each worker, as far as memory goes: threads of one worker wait for each other. No core stays idle."""
+    wanted = max(1, min(THREADS_PER_WORKER, cores // 2)) if room is None else max(1, -(-cores // room))
     workers = max(1, min(shards, cores // wanted))
     return max(1, cores // workers)

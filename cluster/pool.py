@@ -179,7 +179,7 @@ class RayPool:
     def __init__(self, make: MakeRunner, wish: Wish) -> None:
         self._make = make
         self._wish = wish
-        self._shape = wish.shape(_resource("GPU"), _resource("CPU"))
+        self._shape = wish.shape(*_resources())
         self._handles: dict[str, _Handle] = {}
         self._numbers = itertools.count()
         self._failed_starts = 0
@@ -272,7 +272,7 @@ class RayPool:
 
     def _fill(self) -> None:
         """Ask for every worker that is wanted and not there; more machines mean more workers."""
-        wanted = self._wish.shape(_resource("GPU"), _resource("CPU")).workers
+        wanted = self._wish.shape(*_resources()).workers
         for _ in range(wanted - len(self._handles)):
             actor = _remote(self._shape).remote(self._make)
             self._handles[f"worker-{next(self._numbers)}"] = _Handle(actor, actor.ready.remote())
@@ -316,6 +316,11 @@ def _death(error: RayError, node: str | None) -> Failure:
 
 def _alive(node: str) -> bool:
     return any(entry["NodeID"] == node and entry["Alive"] for entry in ray.nodes())  # type: ignore[no-untyped-call]
+
+
+def _resources() -> tuple[float, float, float]:
+    """GPUs, processors and bytes of memory of the cluster."""
+    return _resource("GPU"), _resource("CPU"), _resource("memory")
 
 
 def _resource(name: str) -> float:

@@ -27,6 +27,9 @@ from lingua.errors import LinguaError
 from lingua.models.load import choose_dtype
 from lingua.tokens import SourceTokenizer
 
+ITERATIVE = ("llmlingua", "longllmlingua")
+"""Methods that read their own output, and so compute what is kept twice."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """0: reported. 2: a setting or the model is wrong."""
@@ -65,11 +68,15 @@ def _mixes(settings: Settings, tokenizer: SourceTokenizer) -> list[Mix]:
 
 
 def _ours(settings: Settings, subject: Subject) -> Iterator[Ours]:
-    """Our engine; with one prompt at a time; and in our default dtype, where that is another."""
+    """Our engine; with one prompt at a time; sharing nothing; reusing keys; and in our default dtype, if another."""
     config = CompressionConfig(method=settings.method, rate=settings.rate)
     scorer = subject.scorer(settings.batch_tokens)
     yield Ours("lingua", subject, scorer, config)
     yield Ours("lingua, one prompt at a time", subject, scorer, config, programs=1)
+    yield Ours("lingua, nothing shared", subject, scorer, config, forgetful=True)
+    if settings.method in ITERATIVE:
+        reuse = CompressionConfig(method=settings.method, rate=settings.rate, reuse_keys=True)
+        yield Ours("lingua, keys reused", subject, scorer, reuse)
     if choose_dtype("auto", subject.device) != subject.dtype:
         default = load_subject(settings.model, (settings.device, "auto"), settings.method, settings.seed)
         yield Ours(f"lingua, {default.model.dtype}", default, default.scorer(settings.batch_tokens), config)

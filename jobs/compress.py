@@ -86,7 +86,10 @@ def _run(config: JobConfig, ledger: Ledger, plan: Plan, stop: StopRequest, hire:
     light, metrics = replace(plan, shards=(), sources=()), RayMetrics(name_of(config.output))
     with session(config.address), on_signals(stop):  # Ray brings signal handlers of its own
         start = partial(hire, config, light, metrics=metrics)
-        pool, progress = RayPool(start, Wish.of(config, missing)), watched_progress(config.log_format, metrics)
+        pool, progress = (
+            RayPool(start, Wish.of(config, missing, resolve(config.model).size)),
+            watched_progress(config.log_format, metrics),
+        )
         with closing(pool), closing(progress):
             return driver(pool).run(plan.shards, progress)
 

@@ -25,7 +25,7 @@ def keep_coherent(parts: Sequence[Part], budget: float, config: CompressionConfi
     sentences = pool.groups([sentence_edges(part.text, config.language) for part in parts])
     phrases = pool.groups([phrase_edges(part.text) for part in parts])
     single = np.arange(len(pool.keep))
-    pool.take(sentences, np.ones(len(single)), config.coherent_share * budget)
+    pool.take(sentences, np.ones(len(single), np.int64), config.coherent_share * budget)
     pool.take(phrases, pool.costs, budget)
     pool.take(single, pool.costs, budget)
     ends = np.cumsum([len(part.keep) for part in parts])[:-1]
@@ -57,13 +57,12 @@ class _Pool:
             count += max(1, len(begins))
         return np.concatenate(numbers)
 
-    def take(self, group: Ints, weights: Ints | Floats, budget: float) -> None:
+    def take(self, group: Ints, weights: Ints, budget: float) -> None:
         """Complete the groups of most evidence per weight among their missing units, as far as the budget goes."""
         number = int(group.max(initial=-1)) + 1
         missing = ~self.keep
         costs = np.bincount(group, self.costs * missing, number)
-        value = np.bincount(group, self.evidence * missing, number) / np.maximum(
-            1, np.bincount(group, weights * missing, number)
-        )
+        weight = np.bincount(group, weights * missing, number)
+        value = (np.bincount(group, self.evidence * missing, number) / np.maximum(1, weight)).astype(np.float32)
         left = budget - self.costs[self.keep].sum()
         self.keep |= choose(value, costs, np.zeros(number, bool), left)[group]

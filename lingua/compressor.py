@@ -16,12 +16,13 @@ from lingua.errors import PromptError
 from lingua.fidelity import Fidelity, Original
 from lingua.gate import relaxed
 from lingua.labels import Labels, label_words
-from lingua.memory import Memory
+from lingua.memory import Memory, Store
 from lingua.methods import METHODS, Needs
 from lingua.models.source import ModelSource, models_digest, resolve
 from lingua.prediction import drawn, measurable, prediction
 from lingua.prompt import CompressedPrompt, Outcome, Prompt, Rejected
 from lingua.ranking import load_ranker
+from lingua.repeats import KNOWN_CHARACTERS, Place, Repeats
 from lingua.score import NoScorer, Program, Scorer
 from lingua.select import settle
 from lingua.structure.face import StructuredFace
@@ -74,6 +75,7 @@ class Compressor(StructuredFace):
         ranks = config.method == "longllmlingua"
         ranker = load_ranker(config, loader.device, loader.trust_remote_code) if ranks else None
         self._drafter = Drafter(self._tokenizer, target, config, self._scorer.probe_tokens, ranker)
+        self._known: Store[Outcome] = Store(KNOWN_CHARACTERS)
 
     def _scoring(self, needs: Needs) -> tuple[Scorer, Memory]:
         """What answers the scores, loaded once for all settings, and what it remembers."""
@@ -117,9 +119,12 @@ class Compressor(StructuredFace):
 
     def stream(self, prompts: Iterable[Prompt]) -> Iterator[Outcome]:
         """The same, lazily: prompts are pulled as the engine has room, outcomes come in order as they are done."""
-        engine: Engine[CompressedPrompt] = Engine(self._scorer, memory=self._memory)
-        for result in engine.run(map(self._program, prompts)):
-            yield Rejected(result.reason, result.detail) if isinstance(result, PromptError) else result
+        engine: Engine[Place] = Engine(self._scorer, memory=self._memory)
+        repeats = Repeats(self._known, self._program)
+        for result in engine.run(repeats.program(_checked(prompt)) for prompt in prompts):
+            if isinstance(result, PromptError):
+                raise result
+            yield result.filled
 
     def count(self, text: str) -> int:
         """Tokens of a text, as budgets count them."""
@@ -136,10 +141,14 @@ class Compressor(StructuredFace):
         results = engine.run(programs)
         return [Rejected(one.reason, one.detail) if isinstance(one, PromptError) else one for one in results]
 
-    def _program(self, prompt: Prompt) -> tuple[Program[CompressedPrompt], int]:
-        if not isinstance(prompt, Prompt):
-            raise TypeError(f"compress() takes Prompt objects, not {type(prompt).__name__}: Prompt(context=[text])")
-        return compress_one(prompt, self._drafter, self._fidelity_sample), len(prompt.text)
+    def _program(self, prompt: Prompt) -> Program[CompressedPrompt]:
+        return compress_one(prompt, self._drafter, self._fidelity_sample)
+
+
+def _checked(prompt: object) -> Prompt:
+    if not isinstance(prompt, Prompt):
+        raise TypeError(f"compress() takes Prompt objects, not {type(prompt).__name__}: Prompt(context=[text])")
+    return prompt
 
 
 def compress_one(prompt: Prompt, drafter: Drafter, sample: float = 0.0) -> Program[CompressedPrompt]:

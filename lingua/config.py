@@ -31,7 +31,7 @@ Demonstrations = Literal["auto", "whole", "cut"]
 WordScore = Literal["mean", "first", "max"]
 Preset = Literal["paper", "security"]
 
-ALGORITHM = 1
+ALGORITHM = 2
 """Part of every digest: raised when equal settings begin to give other results, so that old ones are not reused."""
 DEFAULT_RATE = 0.5
 PRESETS: dict[str, dict[str, Any]] = {
@@ -94,6 +94,11 @@ class CompressionConfig(BaseModel):
     force_context_ids: tuple[int, ...] = Field((), description="indices of context strings that are always kept")
     iterative_size: int | None = Field(
         None, ge=1, description="tokens per segment of the iterative compression (default: 100; longllmlingua: 200)"
+    )
+    reuse_keys: bool = Field(
+        False,
+        description="keep the keys and values that kept tokens had in the uncut segment instead of computing them "
+        "again: less to compute, and other scores",
     )
 
     unit: Unit = Field("word", description="what stands or falls together: token (the paper), word, phrase or sentence")

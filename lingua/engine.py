@@ -3,8 +3,9 @@
 It is given programs (see `score`), keeps hundreds of them alive, fills each batch with whatever requests are waiting,
 and resumes every program with its answers. It knows no tensor: a `Scorer` answers the rows of a batch.
 
-What a text's tokens are worth on its own, with nothing read before, is asked for again and again: many questions about
-one document. The engine computes it once; who asks meanwhile waits for the same answer.
+Rows of a corpus repeat each other: many questions about one document, the same demonstrations in every prompt. What is
+asked after the same text is computed once, whoever asks; who asks meanwhile waits for the same answer. A program whose
+answers are all known needs no keys and values; where it leaves the others' way, it goes on from theirs.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from lingua.errors import ModelError, PromptError
-from lingua.memory import Memory, digest_of
+from lingua.memory import Memory, Store, digest_of
 from lingua.score import Context, OutOfMemoryError, Program, Row, Score, Scorer, Surprisal
 
 T = TypeVar("T")
@@ -27,20 +28,32 @@ T = TypeVar("T")
 class _Job:
     """One `Score` on its way: a probe longer than a batch is answered piece by piece.
 
-    key       what the answer is remembered by, if it depends on the probe alone
+    asked     the context as the program knows it; `context` is a fork of it where the probe takes several pieces
+    key       what the answer is remembered by: what was read, and the probe; None: not at all
+    hold      whether the next request may reuse what was computed for this one: such answers depend on all that came
+              before, and are not shared
     waiting   the programs that wait for the answer, once for each time they asked
     """
 
-    context: Context
+    asked: Context
     probe: Sequence[int]
     key: Hashable = None
+    hold: bool = False
+    context: Context = field(init=False)
     answers: list[Surprisal] = field(default_factory=list)
     done: int = 0
     waiting: list[_Running[Any]] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self.context = self.asked
+
     def row(self, room: int, window: int) -> Row:
-        """The next piece: at most `room` tokens. What is forgotten for it depends on the window, never on `room`."""
-        stretch, ahead = max(1, room, window // 2), len(self.probe) - self.done
+        """The next piece: at most `room` tokens. What is forgotten for it depends on the window, never on `room`.
+
+        What may be reused is not cut by `room`: it would depend on the batch whether it can be.
+        """
+        room = window // 2 if self.hold else room
+        stretch, ahead = stretch_of(room, window), len(self.probe) - self.done
         size = min(ahead, stretch - self.done % stretch, max(1, room))
         piece = self.probe[self.done : self.done + size]
         last = size == ahead
@@ -48,14 +61,14 @@ class _Job:
             self.context.make_room(min(stretch, ahead), window)
         if not last and self.done == 0:
             self.context = self.context.fork()
-        return Row(self.context, piece, retain=not last)
+        return Row(self.context, piece, retain=not last, hold=self.hold)
 
     def accept(self, row: Row, answer: Surprisal) -> bool:
         """Take the answer to a piece; True when the probe is complete."""
         self.answers.append(answer)
         self.done += len(row.probe)
         if row.retain:
-            self.context.ids.extend(row.probe)
+            self.context.extend(row.probe)
         return self.complete
 
     @property
@@ -82,13 +95,15 @@ class Engine(Generic[T]):
     """Drives programs over a scorer.
 
     At most `max_programs` are alive, and no more than fit `scorer.live_tokens` together, so memory is bounded however
-    many programs there are. `memory` keeps the surprisal of texts on their own, for other engines of the same scorer.
+    many programs there are. `memory` keeps answers for other engines of the same scorer. `_read` holds the keys and
+    values of contexts by what was read, so that a program finds those of one that read the same before it.
     """
 
     def __init__(self, scorer: Scorer, max_programs: int = 256, memory: Memory | None = None) -> None:
         self._scorer = scorer
         self._max_programs = max_programs
         self._memory = memory if memory is not None else Memory()
+        self._read: Store[Any] = Store(scorer.live_tokens // 16)
         self._asked: dict[Hashable, _Job] = {}
         self._waiting: deque[_Job] = deque()
         self._finished: dict[int, T | PromptError] = {}
@@ -141,16 +156,31 @@ class Engine(Generic[T]):
 
     def _job(self, score: Score) -> _Job:
         """A new job; the same one, if its answer is already known or on its way."""
-        score.context.ids.extend(score.commit)
-        job = _Job(score.context, score.probe)
-        if score.context.ids or job.complete:
+        context, window = score.context, self._scorer.window
+        context.extend(score.commit, score.reuse)
+        job = _Job(context, score.probe, hold=score.reuse is not None)
+        if job.complete or job.hold or not self._memory.enabled:
             return job
-        job.key = (score.context.head, digest_of(score.probe))
+        context.make_room(min(len(score.probe), stretch_of(self._scorer.probe_tokens, window)), window)
+        before, context.asked = context.asked, context.key()
+        job.key = (context.asked, digest_of(score.probe))
         known = self._memory.get(job.key)
         if known is not None:
             job.answers, job.done = [known], len(known)
-            return job
-        return self._asked.setdefault(job.key, job)
+        elif job.key in self._asked:
+            return self._asked[job.key]
+        else:
+            self._asked[job.key] = job
+            self._catch_up(context, before)
+        return job
+
+    def _catch_up(self, context: Context, before: bytes) -> None:
+        """Borrow the keys and values of a context that read the same, now or at its last request, if it has more."""
+        for key in (context.asked, before):
+            cache = self._read.get(key)
+            if cache is not None and (context.cache is None or cache.length > context.cache.length):
+                context.cache = cache.fork()
+                return
 
     def _enqueue(self, running: _Running[T], jobs: list[_Job]) -> None:
         running.jobs = jobs
@@ -179,10 +209,18 @@ class Engine(Generic[T]):
         if job.key is not None:
             self._memory.put(job.key, job.answer)
             del self._asked[job.key]
+            self._shelve(job.asked)
         for running in job.waiting:
             running.open -= 1
             if running.open == 0:
                 self._resume(running, [one.answer for one in running.jobs])
+
+    def _shelve(self, context: Context) -> None:
+        """Let others read on from here, until this context itself has read on."""
+        self._read.drop(context.shelved)
+        if context.cache is not None:
+            context.shelved = context.asked
+            self._read.put(context.shelved, context.cache.fork(), len(context))
 
     def _next_batch(self) -> list[tuple[_Job, Row]]:
         budget = self._scorer.batch_tokens
@@ -204,7 +242,13 @@ class Engine(Generic[T]):
             raise ModelError("out of memory with a single token in the batch: the device is too small for this model")
         tokens = sum(len(row.probe) + len(row.context) - self._scorer.cached(row.context) for _, row in batch)
         self._scorer.batch_tokens = max(1, min(self._scorer.batch_tokens, tokens) // 2)
+        self._read.clear()
         self._waiting.extendleft(job for job, _ in reversed(batch))
+
+
+def stretch_of(room: int, window: int) -> int:
+    """Probe tokens before which a context makes room once."""
+    return max(1, room, window // 2)
 
 
 _NOTHING: Surprisal = np.zeros(0, np.float32)

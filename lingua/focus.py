@@ -20,7 +20,7 @@ def focus(question: str, strings: Sequence[Sequence[str]]) -> list[Importance]:
     words = [[set(terms(sentence)) for sentence in sentences] for sentences in strings]
     asked = _information(set(terms(question)), [sentence for sentences in words for sentence in sentences])
     total = sum(asked.values()) or 1.0
-    return [_of_string(sentences, asked) / total for sentences in words]
+    return [_of_string(sentences, asked) / np.float32(total) for sentences in words]
 
 
 def _information(question: set[str], sentences: list[set[str]]) -> dict[str, float]:
@@ -31,7 +31,8 @@ def _information(question: set[str], sentences: list[set[str]]) -> dict[str, flo
 
 def _of_string(sentences: list[set[str]], asked: dict[str, float]) -> Importance:
     found = [_sum(sentence, asked) for sentence in sentences]
-    return (np.asarray(found, np.float32) + _sum(set().union(*sentences), asked)) / 2
+    together = _sum(set().union(*sentences), asked)
+    return np.asarray([(one + together) / 2 for one in found], np.float32)
 
 
 def _sum(words: set[str], asked: dict[str, float]) -> float:

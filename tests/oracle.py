@@ -2,7 +2,8 @@
 
 It shares no code with the engine: lists of token ids, one forward of the untouched model per question, one token per
 unit, nothing that must be kept. Where the paper's formulas do not add up it follows the documented repairs: lengths add
-up to the target, separators are paid for, each segment keeps the k most surprising tokens and passes on its remainder.
+up to the target, separators are paid for, each segment keeps the k most surprising tokens and passes on its remainder;
+the demonstrations' rate is rounded down to a step.
 """
 
 from __future__ import annotations
@@ -108,6 +109,7 @@ def algorithm_2(
     shares = budgets((len(instruction), total, len(question)), room, settings)
     lengths = (len(instruction), total, len(question))
     rates = [min(1.0, share / length) if length else 1.0 for share, length in zip(shares, lengths, strict=True)]
+    rates[1] = _step(rates[1])
     seen: list[int] = []
     masks, purse = [], 0.0
     everything = [(instruction, rates[0]), *((one, rates[1]) for one in demonstrations), (question, rates[2])]
@@ -129,6 +131,12 @@ def algorithm_2(
                 seen += [token for place, token in enumerate(text[begin:end], begin) if mask[place]]
         masks.append(mask)
     return masks
+
+
+def _step(rate: float) -> float:
+    """The largest multiple of the step that is not above `rate`; a power of two has 32 steps to the next one."""
+    step = 2.0 ** math.floor(math.log2(rate)) / 32 if rate else 1.0
+    return rate // step * step
 
 
 def _segments(length: int, size: int) -> list[tuple[int, int]]:

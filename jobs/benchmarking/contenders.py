@@ -18,8 +18,11 @@ from lingua.config import CompressionConfig
 from lingua.draft import Drafter
 from lingua.engine import Engine
 from lingua.errors import PromptError
-from lingua.prompt import CompressedPrompt, Prompt
+from lingua.memory import Memory
+from lingua.prompt import CompressedPrompt, Prompt, Span
 from lingua.score import Scorer
+
+KeptSpans = tuple[tuple[Span, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,7 @@ class Run:
     model_tokens   tokens that went through the model
     stages         seconds by stage; ``host`` is all that is not another
     batches        the work of each batch, where it is known
+    kept           of each prompt that was compressed, the kept character ranges of its context strings
     """
 
     prompts: int
@@ -42,6 +46,7 @@ class Run:
     peak_bytes: int
     batches: tuple[Batch, ...] = ()
     rejected: int = 0
+    kept: tuple[KeptSpans, ...] = ()
 
 
 class Contender(Protocol):
@@ -51,24 +56,27 @@ class Contender(Protocol):
     def name(self) -> str: ...
 
     @property
-    def one_at_a_time(self) -> bool: ...
+    def takes_few(self) -> bool:
+        """Whether it is slow, so that it is given only the first of many prompts."""
+        ...
 
     def run(self, prompts: Sequence[Prompt]) -> Run: ...
 
 
 @dataclass(slots=True)
 class Ours:
-    """Our engine over `scorer`, with at most `programs` prompts alive."""
+    """Our engine over `scorer`, with at most `programs` prompts alive; `forgetful`: it shares nothing between them."""
 
     name: str
     subject: Subject
     scorer: Scorer
     config: CompressionConfig
     programs: int = 256
+    forgetful: bool = False
 
     @property
-    def one_at_a_time(self) -> bool:
-        return self.programs == 1
+    def takes_few(self) -> bool:
+        return self.programs == 1 or self.forgetful or self.config.reuse_keys
 
     def run(self, prompts: Sequence[Prompt]) -> Run:
         clock = Clock()
@@ -90,6 +98,7 @@ class Ours:
             peak_bytes=peak_bytes(self.subject.device),
             batches=tuple(scorer.batches),
             rejected=len(outcomes) - len(done),
+            kept=tuple(outcome.kept_spans if isinstance(outcome, CompressedPrompt) else () for outcome in outcomes),
         )
 
     def _compress(
@@ -97,7 +106,7 @@ class Ours:
     ) -> list[CompressedPrompt | PromptError]:
         tokenizer = MeasuredTokenizer(self.subject.tokenizer, clock)
         drafter = Drafter(tokenizer, tokenizer, self.config, scorer.probe_tokens)
-        engine: Engine[CompressedPrompt] = Engine(scorer, self.programs)
+        engine: Engine[CompressedPrompt] = Engine(scorer, self.programs, Memory(0) if self.forgetful else Memory())
         return list(engine.run((compress_one(prompt, drafter), len(prompt.text)) for prompt in prompts))
 
     def busy_share(self, prompts: Sequence[Prompt], seconds: float) -> float | None:
@@ -114,7 +123,7 @@ class Theirs:
     peer: Peer
     options: dict[str, Any]
     name: str = "llmlingua"
-    one_at_a_time: bool = field(default=True, init=False)
+    takes_few: bool = field(default=True, init=False)
 
     def run(self, prompts: Sequence[Prompt]) -> Run:
         answers = [self.peer.compress(prompt, self.options) for prompt in prompts]

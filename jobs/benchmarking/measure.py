@@ -47,7 +47,7 @@ class Rounds:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How a mix is measured: `slow_rows` prompts for what takes one at a time (None: all)."""
+    """How a mix is measured: `slow_rows` prompts for what is slow (None: all)."""
 
     rounds: int
     slow_rows: int | None
@@ -72,7 +72,7 @@ def measure_mix(mix: Mix, plan: Plan) -> Rounds:
 def _one(rounds: Rounds, contender: Contender, plan: Plan) -> None:
     if contender.name in rounds.failed:
         return
-    prompts = rounds.mix.prompts[: plan.slow_rows] if contender.one_at_a_time else rounds.mix.prompts
+    prompts = rounds.mix.prompts[: plan.slow_rows] if contender.takes_few else rounds.mix.prompts
     try:
         run = contender.run(prompts)
     except Exception as error:  # a failure of any kind is a result of this contender, not the end of the others

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from jobs.benchmarking.changed import changed_share
 from jobs.benchmarking.contenders import Ours
 from jobs.benchmarking.measure import Rounds, hardware_shares
 from jobs.benchmarking.settings import Settings
@@ -78,7 +79,7 @@ def _model(ours: Ours) -> dict[str, Any]:
 
 
 def _mix(rounds: Rounds, ours: Ours) -> dict[str, Any]:
-    contenders = {name: _contender(rounds, name) for name in rounds.runs}
+    contenders = {name: _contender(rounds, name) | _changed(rounds, ours.name, name) for name in rounds.runs}
     return {
         "name": rounds.mix.name,
         "prompts": len(rounds.mix.prompts),
@@ -107,6 +108,14 @@ def _contender(rounds: Rounds, name: str) -> dict[str, Any]:
         "time_share": stages,
         "peak_gigabytes": max(run.peak_bytes for run in runs) / 1e9,
     }
+
+
+def _changed(rounds: Rounds, ours: str, name: str) -> dict[str, float]:
+    """Our other ways of computing: share of the text on which they decide otherwise than we."""
+    if name == ours or ours not in rounds.runs or not rounds.runs[name][0].kept:
+        return {}
+    kept = (rounds.runs[ours][0].kept, rounds.runs[name][0].kept)
+    return {"changed_decisions": changed_share(rounds.mix.prompts, *kept)}
 
 
 def _times_as_fast(rounds: Rounds, ours: str, speeds: Callable[[str], list[float]]) -> dict[str, dict[str, float]]:

@@ -31,7 +31,7 @@ FULL: dict[str, object] = {"mixes": ["short", "fewshot", "bank", "long", "mixed"
 class Settings:
     """What is measured, on what, and where the report goes.
 
-    slow_rows   rows for those that work one prompt at a time; None: all
+    slow_rows   rows for those that work one prompt at a time or share nothing; None: all
     dtype       of our engine and of the peer; where our default is another one, it is measured too
     """
 
@@ -83,7 +83,9 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("--data", type=Path, help="JSON Lines with instruction, context, question; replaces the mixes")
     what.add_argument("--rows", type=int, help="prompts per mix (full: 32, small: 3)")
     what.add_argument("--tokens", type=int, help="tokens per prompt, for all mixes")
-    what.add_argument("--slow-rows", type=int, help="prompts for what runs one at a time (default: all)")
+    what.add_argument(
+        "--slow-rows", type=int, help="prompts for what runs one at a time or shares nothing (default: all)"
+    )
     what.add_argument("--seed", type=int, default=0, help="of the prompts and of random weights (default 0)")
     how = parser.add_argument_group("how")
     how.add_argument(

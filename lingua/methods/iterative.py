@@ -10,17 +10,18 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from lingua.budget import optional_rate, shares
+from lingua.budget import optional_rate, shares, stepped
 from lingua.config import CompressionConfig
 from lingua.draft import Draft, Part
 from lingua.score import Context, Program, Score, Surprisal
 from lingua.select import choose
-from lingua.units import unit_scores
+from lingua.units import Bools, unit_scores
 
 
 def compress_iteratively(draft: Draft, rates: Mapping[int, float]) -> Program[None]:
     """Algorithm 2 over all parts; `rates` are those of `part_rates`. A part at rate 1 is read as it stands, uncut."""
     context, commit = Context(draft.head), list[int]()
+    reuse: list[int] | None = [] if draft.config.reuse_keys else None
     separator = draft.ids(draft.prompt.separator)
     allowance = 0.0
     for part, first in draft.stream():
@@ -31,18 +32,24 @@ def compress_iteratively(draft: Draft, rates: Mapping[int, float]) -> Program[No
             continue
         for begin, end in segments(part, draft.config.segment_tokens):
             probe = part.kept_ids(begin, end)
-            (surprisal,) = yield [Score(context, probe, commit)]
+            (surprisal,) = yield [Score(context, probe, commit, reuse)]
             _note(part, (begin, end), surprisal)
+            read = _kept_tokens(part, (begin, end))
             allowance = keep_range(part, (begin, end), (rate, allowance), draft.config)
             commit = part.kept_ids(begin, end)
+            if reuse is not None:
+                reuse = np.flatnonzero(_kept_tokens(part, (begin, end))[read]).tolist()
 
 
 def part_rates(draft: Draft) -> dict[int, float]:
-    """(6): the share of their optional tokens that a segment of each part may keep, by the part's identity."""
+    """(6): the share of their optional tokens that a segment of each part may keep, by the part's identity.
+
+    What the steps of the shared rate leave over is filled at the end, when the exact budget is settled.
+    """
     budget = shares(draft)
     chosen = [draft.context[index] for index in draft.chosen]
     shared = [part for part in chosen if part.rate is None]
-    rates = {id(part): optional_rate(shared, budget.demonstrations) for part in shared}
+    rates = {id(part): stepped(optional_rate(shared, budget.demonstrations)) for part in shared}
     rates |= {id(part): optional_rate([part], part.at_rate(part.rate)) for part in chosen if part.rate is not None}
     rates[id(draft.instruction)] = optional_rate([draft.instruction], budget.instruction)
     rates[id(draft.question)] = optional_rate([draft.question], budget.question)
@@ -62,7 +69,13 @@ def _note(part: Part, units: tuple[int, int], surprisal: Surprisal) -> None:
     """Write down the surprisal of the kept tokens among units [begin, end)."""
     begin, end = units
     tokens = slice(part.starts[begin], part.starts[end])
-    part.surprisal[tokens][np.repeat(part.keep[begin:end], np.diff(part.starts[begin : end + 1]))] = surprisal
+    part.surprisal[tokens][_kept_tokens(part, units)] = surprisal
+
+
+def _kept_tokens(part: Part, units: tuple[int, int]) -> Bools:
+    """Which tokens of the units [begin, end) are kept so far."""
+    begin, end = units
+    return np.repeat(part.keep[begin:end], np.diff(part.starts[begin : end + 1]))
 
 
 def keep_range(part: Part, units: tuple[int, int], budget: tuple[float, float], config: CompressionConfig) -> float:

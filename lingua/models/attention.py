@@ -13,22 +13,21 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from transformers import AttentionInterface
 
-from lingua.models.cache import KeyValues
+from lingua.models.pool import Batch, attention
 
 PACKED = "lingua_packed"
 
 
 @dataclass(slots=True, eq=False)
 class PackedRow:
-    """Tokens [begin, end) of the packed sequence; they stand at positions from `start` on, after those in `cache`."""
+    """Tokens [begin, end) of the packed sequence; they follow the first `start` tokens of the scorer's `cache`."""
 
     begin: int
     end: int
     start: int
-    cache: KeyValues | None
+    cache: Any
     masks: dict[int | None, Tensor | None] = field(default_factory=dict)
 
     def mask(self, window: int | None, device: torch.device) -> Tensor | None:
@@ -49,14 +48,17 @@ class PackedRow:
         return seen if window is None else seen & (keys > queries - window)
 
 
-batch_rows: ContextVar[Sequence[PackedRow]] = ContextVar("batch_rows")
+batch_rows: ContextVar[Sequence[PackedRow] | Batch] = ContextVar("batch_rows")
 
 
 def packed_attention(
     module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
 ) -> tuple[Tensor, None]:
     """In transformers' form: query [1, heads, T, d], key and value [1, kv heads, T, d] → [1, T, heads, d]."""
-    parts = [_attend(module, query, key, value, row, options) for row in batch_rows.get()]
+    batch = batch_rows.get()
+    if isinstance(batch, Batch):
+        return batch.attend(module, (query, key, value), options), None
+    parts = [_attend(module, query, key, value, row, options) for row in batch]
     return torch.cat(parts, dim=2).transpose(1, 2), None
 
 
@@ -67,26 +69,7 @@ def _attend(module: Any, query: Tensor, key: Tensor, value: Tensor, row: PackedR
         keys, values = row.cache.extend(module.layer_idx, row.start, keys, values)
     queries = query[:, :, row.begin : row.end]
     mask = row.mask(options.get("sliding_window"), query.device)
-    scale = options.get("scaling")
-    if options.get("softcap"):
-        return _softcapped(queries, keys, values, mask, (scale, options["softcap"]))
-    return F.scaled_dot_product_attention(
-        queries, keys[None], values[None], attn_mask=mask, is_causal=mask is None, scale=scale, enable_gqa=True
-    )
-
-
-def _softcapped(
-    queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scales: tuple[Any, float]
-) -> Tensor:
-    """The same for models that squash attention logits, which no fused kernel of torch does."""
-    scale, cap = scales
-    groups = queries.shape[1] // keys.shape[0]
-    keys, values = keys.repeat_interleave(groups, 0)[None], values.repeat_interleave(groups, 0)[None]
-    logits = queries @ keys.transpose(-1, -2) * (scale or queries.shape[-1] ** -0.5)
-    logits = cap * torch.tanh(logits / cap)
-    if mask is None:
-        mask = torch.ones(logits.shape[-2:], dtype=torch.bool, device=logits.device).tril()
-    return torch.softmax(logits.float().masked_fill(~mask, float("-inf")), -1).to(values.dtype) @ values
+    return attention(queries, keys[None], values[None], mask, options)
 
 
 AttentionInterface.register(PACKED, packed_attention)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -9,16 +11,16 @@ _FIRST_CAPACITY = 256
 
 
 class KeyValues:
-    """Cached keys and values of a context's first `length` tokens.
+    """Cached keys and values of a context's first `length` tokens, and until the next request of `probed` more.
 
     Per layer one buffer [kv heads, capacity, head size] for keys and one for values. Positions from `length` on are
     scratch space: a probe's keys and values land there and are overwritten by the next request.
     """
 
-    __slots__ = ("_borrowed", "_keys", "_values", "length")
+    __slots__ = ("_borrowed", "_keys", "_values", "length", "probed")
 
     def __init__(self) -> None:
-        self.length = 0
+        self.length = self.probed = 0
         self._keys: list[Tensor | None] = []
         self._values: list[Tensor | None] = []
         self._borrowed = False
@@ -46,10 +48,20 @@ class KeyValues:
         self._values[layer] = _write(self._values[layer], start, value, self._borrowed)
         return self._keys[layer][:, :end], self._values[layer][:, :end]  # type: ignore[index]
 
-    def settle(self, length: int) -> None:
-        """Declare the first `length` tokens cached, after all layers have written."""
-        self.length = length
+    def settle(self, length: int, probed: int = 0) -> None:
+        """Declare the first `length` tokens cached, and `probed` more for now, after all layers have written."""
+        self.length, self.probed = length, probed
         self._borrowed = False
+
+    @torch.inference_mode()
+    def keep(self, places: Sequence[int]) -> None:
+        """Append those of the `probed` tokens as they were computed; the others are gone."""
+        begin, end = self.length, self.length + len(places)
+        for buffer in (*self._keys, *self._values):
+            if buffer is not None and places:
+                index = torch.tensor(places, device=buffer.device) + begin
+                buffer[:, begin:end] = buffer[:, index]
+        self.length, self.probed = end, 0
 
 
 def _write(buffer: Tensor | None, start: int, new: Tensor, borrowed: bool) -> Tensor:

@@ -16,11 +16,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lingua.models.attention import PACKED, PackedRow, batch_rows
 from lingua.models.cache import KeyValues
-from lingua.score import Context, OutOfMemoryError, Row, Scorer, Surprisal
+from lingua.models.pool import Batch, Pool, PooledKeyValues
+from lingua.score import Cache, Context, OutOfMemoryError, Row, Scorer, Surprisal
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,10 @@ _HEAD_ELEMENTS = {"cuda": 1 << 26, "cpu": 1 << 22}
 """Float32 logits alive at once, on a CPU so few that they stay in its caches: the head takes as many rows as fit."""
 _CPU_CACHE_BYTES = 4 << 30
 _DEFAULT_WINDOW = 2_048
+_MOST_TOKENS = 1 << 22
+"""Of context that are alive at once: more than all programs ask for together."""
+_CHECK_TOKENS = 1_024
+"""The pool with which it is tried out whether a model runs packed."""
 
 
 class PlainScorer:
@@ -88,6 +93,7 @@ class PackedScorer(PlainScorer):
         super().__init__(model, batch_tokens)
         self._decoder = model.get_decoder()
         self._head = model.get_output_embeddings()
+        self._reuses = not _slides(model.config.get_text_config())
         self._softcap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
         self._head_rows = max(16, _HEAD_ELEMENTS.get(self._device.type, 1 << 24) // self.vocabulary)
 
@@ -97,41 +103,61 @@ class PackedScorer(PlainScorer):
     def _catch_up(self, context: Context) -> None:
         """Cache a context's backlog in pieces, so that no batch grows beyond its bound."""
         while len(context) - (start := self.cached(context)) > self.batch_tokens:
-            _cache(context)
             piece = context.visible(start)[: self.batch_tokens]
-            self._forward(piece, [PackedRow(0, len(piece), start, context.cache)])
-            context.cache.settle(start + len(piece))
+            places = context.positions(start)[: len(piece)]
+            self._forward(piece, places, [PackedRow(0, len(piece), start, self._cache(context))])
+            self._cache(context).settle(start + len(piece))
 
     def _score(self, rows: Sequence[Row]) -> list[Surprisal]:
         for row in rows:
             self._catch_up(row.context)
         ids: list[int] = []
+        places: list[int] = []
         packed: list[PackedRow] = []
         for row in rows:
             start = self.cached(row.context)
             new = [*row.context.visible(start), *row.probe]
-            packed.append(PackedRow(len(ids), len(ids) + len(new), start, _cache(row.context) if _worth(row) else None))
+            cache = self._cache(row.context) if _worth(row) else None
+            packed.append(PackedRow(len(ids), len(ids) + len(new), start, cache))
             ids.extend(new)
-        hidden = self._forward(ids, packed)
+            places.extend(row.context.positions(start))
+            places.extend(range(row.context.next, row.context.next + len(row.probe)))
+        hidden = self._forward(ids, places, packed)
         for row, place in zip(rows, packed, strict=True):
-            if place.cache is not None:
-                place.cache.settle(len(row.context) + (len(row.probe) if row.retain else 0))
+            self._settle(row, place.cache)
         return self._surprisal(hidden, ids, rows, packed)
 
-    def _forward(self, ids: list[int], packed: Sequence[PackedRow]) -> Tensor:
-        """Hidden states [T, hidden] of the packed ids."""
-        positions = np.concatenate([np.arange(row.start, row.start + row.end - row.begin) for row in packed])
-        token = batch_rows.set(packed)
+    def _settle(self, row: Row, cache: KeyValues | None) -> None:
+        if cache is not None and row.retain:
+            cache.settle(len(row.context) + len(row.probe))
+        elif cache is not None:
+            cache.settle(len(row.context), len(row.probe) if row.hold and self._reuses else 0)
+
+    def _forward(self, ids: list[int], places: Sequence[int], packed: Sequence[PackedRow]) -> Tensor:
+        """Hidden states [T, hidden] of the packed ids at their positions."""
+        token = batch_rows.set(self._batch(packed))
         try:
             output = self._decoder(
                 input_ids=torch.tensor([ids], device=self._device),
-                position_ids=torch.from_numpy(positions)[None].to(self._device),
+                position_ids=torch.tensor([places], device=self._device),
                 use_cache=False,
             )
         finally:
             batch_rows.reset(token)
         hidden: Tensor = output.last_hidden_state[0]
         return hidden
+
+    def _batch(self, packed: Sequence[PackedRow]) -> Sequence[PackedRow] | Batch:
+        """What the attention layers find."""
+        return packed
+
+    def _cache(self, context: Context) -> Any:
+        if context.cache is None:
+            context.cache = self._new_cache()
+        return context.cache
+
+    def _new_cache(self) -> Cache:
+        return KeyValues()
 
     def _surprisal(
         self, hidden: Tensor, ids: list[int], rows: Sequence[Row], packed: Sequence[PackedRow]
@@ -141,31 +167,66 @@ class PackedScorer(PlainScorer):
         opening = np.isin(probed, [place.begin for place in packed])
         targets = torch.tensor(ids, device=self._device)[torch.from_numpy(probed).to(self._device)]
         before = torch.from_numpy(np.maximum(probed - 1, 0)).to(self._device)
-        pieces = zip(torch.split(before, self._head_rows), torch.split(targets, self._head_rows), strict=True)
-        values = torch.cat([self._surprisal_at(hidden[place], target) for place, target in pieces]).cpu().numpy()
+        slices = zip(torch.split(before, self._head_rows), torch.split(targets, self._head_rows), strict=True)
+        room = self._room(len(probed))
+        values = torch.cat([self._surprisal_at(hidden[place], target, room) for place, target in slices]).cpu().numpy()
         values[opening] = math.log(self.vocabulary)
         return np.split(values, np.cumsum([len(row.probe) for row in rows])[:-1])
 
-    def _surprisal_at(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        logits = self._head(hidden).float()
-        if self._softcap:
-            logits = self._softcap * torch.tanh(logits / self._softcap)
-        picked = logits.gather(1, targets[:, None])
-        peak = logits.amax(-1, keepdim=True)
-        total = logits.sub_(peak).exp_().sum(-1, keepdim=True)  # in place: logits are the largest tensor there is
-        surprisal: Tensor = (total.log_() + peak - picked)[:, 0]
-        return surprisal
+    def _room(self, rows: int) -> tuple[Tensor, Tensor] | None:
+        """Where a slice's logits and their log-softmax go: fresh memory for each slice costs a CPU more than both."""
+        if self._device.type != "cpu" or not _is_plain(self._head):
+            return None
+        logits = torch.empty((min(rows, self._head_rows), self.vocabulary))
+        return logits, torch.empty_like(logits)
+
+    def _surprisal_at(self, hidden: Tensor, targets: Tensor, room: tuple[Tensor, Tensor] | None) -> Tensor:
+        if room is None or self._softcap:
+            logits = self._head(hidden)
+            if self._softcap:
+                logits = self._softcap * torch.tanh(logits.float() / self._softcap)
+            likelihood = torch.log_softmax(logits, -1, dtype=torch.float32)
+        else:
+            logits, likelihood = (tensor[: len(hidden)] for tensor in room)
+            torch.mm(hidden, self._head.weight.T, out=logits)
+            torch.log_softmax(logits, -1, out=likelihood)
+        return -likelihood.gather(1, targets[:, None])[:, 0]
+
+
+def _is_plain(head: Any) -> bool:
+    """Whether the head is one float32 matrix and nothing else."""
+    return type(head) is nn.Linear and head.bias is None and head.weight.dtype == torch.float32
 
 
 def _worth(row: Row) -> bool:
     """Whether anything of the row can be used again: more than a start token, or a probe that stays."""
-    return row.retain or row.context.cache is not None or len(row.context) > len(row.context.head)
+    return row.retain or row.hold or row.context.cache is not None or len(row.context) > len(row.context.head)
 
 
-def _cache(context: Context) -> KeyValues:
-    if context.cache is None:
-        context.cache = KeyValues()
-    return context.cache  # type: ignore[no-any-return]
+def _slides(config: Any) -> bool:
+    """Whether some layer sees the newest tokens only: which those are, a cache with gaps does not tell."""
+    return bool(getattr(config, "sliding_window", None)) or "sliding_attention" in (
+        getattr(config, "layer_types", None) or ()
+    )
+
+
+class PooledScorer(PackedScorer):
+    """The same with all keys and values in one pool, and rows computed in groups: few kernels, for a GPU."""
+
+    def __init__(self, model: Any, batch_tokens: int | None = None, pool_tokens: int | None = None) -> None:
+        super().__init__(model, batch_tokens)
+        self._pool = Pool(pool_tokens or self.live_tokens + self.live_tokens // 4 + 2 * self.batch_tokens)
+
+    def _new_cache(self) -> Cache:
+        return PooledKeyValues(self._pool)
+
+    def _batch(self, packed: Sequence[PackedRow]) -> Batch:
+        rows: list[tuple[PooledKeyValues, int]] = []
+        for row in packed:
+            cache = row.cache or PooledKeyValues(self._pool)
+            cache.reserve(row.start, row.end - row.begin)
+            rows.append((cache, row.start))
+        return Batch(self._pool, rows, self._device)
 
 
 def causal_scorer(model: Any, batch_tokens: int | None = None) -> Scorer:
@@ -174,7 +235,12 @@ def causal_scorer(model: Any, batch_tokens: int | None = None) -> Scorer:
     if not _packs(model, plain):
         log.warning("%s cannot run packed; it runs row by row, which is slow", type(model).__name__)
         return plain
-    return PackedScorer(model, batch_tokens)
+    return _packing(plain._device)(model, batch_tokens)
+
+
+def _packing(device: torch.device) -> type[PackedScorer]:
+    """On a CPU a row at a time is as fast as a group, and nothing is padded."""
+    return PooledScorer if device.type == "cuda" else PackedScorer
 
 
 def _packs(model: Any, plain: PlainScorer) -> bool:
@@ -184,7 +250,8 @@ def _packs(model: Any, plain: PlainScorer) -> bool:
     expected = plain.score([Row(Context(ids=ids[:24]), ids[24:40]), Row(Context(), ids[40:])])
     try:
         model.set_attn_implementation(PACKED)
-        got = _packed_twice(PackedScorer(model), ids)
+        kind = _packing(plain._device)
+        got = _packed_twice(kind(model, pool_tokens=_CHECK_TOKENS) if kind is PooledScorer else kind(model), ids)
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError, LookupError) as error:
         log.info("no packed attention for %s: %s", type(model).__name__, error)
         got = []
@@ -198,7 +265,7 @@ def _packed_twice(scorer: PackedScorer, ids: list[int]) -> list[Surprisal]:
     """The same two rows, the first after its context was cached; nothing if a layer did not take part."""
     context = Context(ids=ids[:12])
     scorer.score([Row(context, ids[40:])])
-    if context.cache.layers != scorer.layers:
+    if scorer._cache(context).layers != scorer.layers:
         return []
     context.ids.extend(ids[12:24])
     return scorer.score([Row(context, ids[24:40]), Row(Context(), ids[40:])])
@@ -214,7 +281,7 @@ def _live_tokens(config: Any, dtype: torch.dtype, device: torch.device) -> int:
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     per_token = 2 * config.num_hidden_layers * heads * size * dtype.itemsize
     if device.type == "cuda":
-        free = torch.cuda.mem_get_info(device)[0]
+        free = min(torch.cuda.mem_get_info(device)[0], 2 * _MOST_TOKENS * per_token)
     else:
         free = min(_CPU_CACHE_BYTES, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4)
     return max(1, int(free // 2 // per_token))

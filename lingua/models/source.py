@@ -68,6 +68,11 @@ class ModelSource:
             else f"hub:{self.location}@{_hub_commit(self)}"
         )
 
+    @property
+    def size(self) -> int | None:
+        """Bytes of the model's files; None: they are not here yet."""
+        return sum(path.stat().st_size for path in self._files()) if self.local else None
+
     def _files(self) -> list[Path]:
         folder = Path(self.location)
         if self.gguf is not None:

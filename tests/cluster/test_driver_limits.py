@@ -17,6 +17,29 @@ def test_workers_times_threads_use_every_core_and_no_more(cores: int, shards: in
     assert cores - shape.workers < shape.workers * shape.threads <= cores
 
 
+def test_a_worker_has_one_thread_where_memory_holds_one_for_each_core() -> None:
+    small, large = 100 << 20, 14 << 30
+    shape = Wish(shards=100, model_bytes=small).shape(gpus=0, cpus=16, memory=64 << 30)
+    assert (shape.workers, shape.threads) == (16, 1)
+    shape = Wish(shards=100, model_bytes=small).shape(gpus=0, cpus=16, memory=8 << 30)
+    assert (shape.workers, shape.threads) == (4, 4)
+    shape = Wish(shards=100, model_bytes=large).shape(gpus=0, cpus=16, memory=64 << 30)
+    assert (shape.workers, shape.threads) == (1, 16)
+    assert Wish(shards=100, workers=2, model_bytes=large).shape(gpus=0, cpus=16, memory=1 << 30).workers == 2
+
+
+@pytest.mark.parametrize("wish", [Wish(shards=100), Wish(shards=100, model_bytes=1 << 20)])
+def test_where_memory_or_model_is_unknown_a_worker_has_a_few_threads(wish: Wish) -> None:
+    assert wish.shape(gpus=0, cpus=16).threads == 4
+
+
+@given(st.integers(1, 512), st.integers(1, 1000), st.integers(1, 600))
+def test_no_more_workers_than_memory_holds(cores: int, shards: int, room: int) -> None:
+    shape = shape_on_cpus(cores, shards, None, None, room)
+    assert shape.workers <= min(room, shards)
+    assert shape.workers * shape.threads <= cores
+
+
 def test_what_the_user_asked_for_is_taken() -> None:
     assert shape_on_cpus(16, 100, workers=3, threads=None).threads == 5
     assert shape_on_cpus(16, 100, workers=None, threads=8).workers == 2

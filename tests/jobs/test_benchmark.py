@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from jobs.benchmark import main
+from jobs.benchmarking.changed import changed_share
 from jobs.benchmarking.settings import parse
 from jobs.benchmarking.shapes import SHAPES
 from lingua.errors import ConfigError
+from lingua.prompt import Prompt
 from tests.jobs.benchmarks import stand_in, tiny_encoder, tiny_shape
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,6 +60,23 @@ def test_every_contender_is_measured_on_every_mix(report: dict[str, Any]) -> Non
         assert "llmlingua" in mix["contenders"]
         assert mix["contenders"]["lingua"]["prompts"] == 4
         assert mix["contenders"]["llmlingua"]["prompts"] == 2
+
+
+def test_every_other_way_of_computing_says_what_it_decides_otherwise(report: dict[str, Any]) -> None:
+    for mix in report["mixes"]:
+        contenders = mix["contenders"]
+        assert contenders["lingua, nothing shared"]["changed_decisions"] < 0.01
+        assert 0 <= contenders["lingua, keys reused"]["changed_decisions"] <= 1
+        assert "changed_decisions" not in contenders["lingua"]
+
+
+def test_the_share_of_changed_decisions_counts_characters_that_one_keeps_alone() -> None:
+    prompts = [Prompt(context=["0123456789"]), Prompt(context=["ab", "cd"])]
+    ours = (((0, 5),),), (((0, 2),), ())
+    theirs = (((0, 3), (9, 10)),), (((0, 2),), ((0, 1),))
+    assert changed_share(prompts, ours, theirs) == (2 + 1 + 1) / 14
+    assert changed_share(prompts, ours, ours) == 0
+    assert changed_share(prompts, ours, theirs[:1]) == 3 / 10
 
 
 def test_ratios_are_taken_within_a_round(report: dict[str, Any]) -> None:

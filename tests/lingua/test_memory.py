@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 
 from lingua.engine import Engine
-from lingua.memory import Memory, digest_of
-from lingua.score import Context, Program, Score
+from lingua.memory import Digest, Memory, digest_of
+from lingua.models.causal import PackedScorer, causal_scorer
+from lingua.score import Context, Program, Row, Score, Surprisal
 from tests.lingua.echo import EchoScorer
+from tests.models import tiny
 
 
 def test_it_forgets_what_was_used_least_recently() -> None:
@@ -82,3 +85,78 @@ def test_a_scorer_that_fails_leaves_nothing_behind_for_the_next_run() -> None:
     engine: Engine[Any] = Engine(EchoScorer(), memory=memory)
     (answers,) = engine.run([(ask(Score(Context(), [5, 6])), 2)])
     assert len(answers[0]) == 2
+
+
+def test_a_running_digest_is_that_of_all_ids_at_once() -> None:
+    digest = Digest([1, 2])
+    digest.after([3])
+    assert digest.after([4, 5]) == digest_of([1, 2, 3, 4, 5])
+
+
+def test_contexts_that_read_the_same_have_the_same_key_however_they_came_to_it() -> None:
+    one, other = Context((0,), [1, 2, 3]), Context((0,), [1])
+    assert one.key() != other.key()
+    other.ids.extend([2, 3])
+    assert one.key() == other.key() == one.fork().key()
+    assert Context((0,), [9, 9, 2, 3], begin=2).key() == Context((0,), [2, 3]).key()
+
+
+def test_what_slid_out_of_the_window_is_no_part_of_the_key() -> None:
+    slid = Context((0,), list(range(1, 20)))
+    slid.key()
+    slid.make_room(5, 16)
+    assert slid.key() == Context((0,), slid.visible(1)).key()
+
+
+class Counting(PackedScorer):
+    """Counts the tokens that it computes."""
+
+    tokens = 0
+
+    def score(self, rows: Sequence[Row]) -> list[Surprisal]:
+        self.tokens += sum(len(row.context) - self.cached(row.context) + len(row.probe) for row in rows)
+        return super().score(rows)
+
+
+@pytest.fixture
+def scorer() -> Counting:
+    model = tiny("llama")
+    causal_scorer(model)
+    return Counting(model)
+
+
+def reading(last: int) -> Program[list[Surprisal]]:
+    """Reads the same as all others, but for its last request."""
+    context, answers = Context((0,)), list[Surprisal]()
+    for step in range(4):
+        answers += yield [Score(context, [10 * step + 3] * 9, [10 * step + 4] * 6 if step else ())]
+    return answers + (yield [Score(context, [last, 7], [5])])
+
+
+def test_programs_that_read_the_same_are_answered_by_one_and_go_on_from_its_keys_and_values(scorer: Counting) -> None:
+    engine: Engine[list[Surprisal]] = Engine(scorer)
+    (alone,) = engine.run([(reading(100), 60)])
+    once, scorer.tokens = scorer.tokens, 0
+    found = list(Engine(scorer).run((reading(100 + number), 60) for number in range(20)))
+    assert scorer.tokens == once + 19 * (2 + 1)
+    for one, other in zip(found[0], alone, strict=True):  # type: ignore[arg-type]
+        np.testing.assert_allclose(one, other, atol=1e-4)
+
+
+def test_programs_one_after_the_other_read_on_from_what_the_last_one_read(scorer: Counting) -> None:
+    engine: Engine[list[Surprisal]] = Engine(scorer, max_programs=1)
+    found = list(engine.run((reading(100 + number), 60) for number in range(5)))
+    plain = list(Engine(scorer, memory=Memory(0)).run((reading(100 + number), 60) for number in range(5)))
+    for one, other in zip(found, plain, strict=True):
+        for answer, expected in zip(one, other, strict=True):  # type: ignore[arg-type]
+            np.testing.assert_allclose(answer, expected, atol=1e-4)
+    scorer.tokens = 0
+    list(engine.run([(reading(200), 60)]))
+    assert scorer.tokens == 2 + 1
+
+
+def test_a_memory_without_room_shares_nothing() -> None:
+    scorer = EchoScorer()
+    engine: Engine[Any] = Engine(scorer, memory=Memory(0))
+    list(engine.run([(ask(Score(Context((0,)), [5, 6, 7])), 3) for _ in range(4)]))
+    assert scorer.rows == 4

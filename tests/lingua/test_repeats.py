@@ -1,0 +1,75 @@
+"""Equal prompts are compressed once, whatever becomes of the first of them."""
+
+from __future__ import annotations
+
+import pytest
+
+from lingua.engine import Engine
+from lingua.errors import PromptError
+from lingua.memory import Store
+from lingua.prompt import CompressedPrompt, Outcome, Prompt, Rejected
+from lingua.repeats import Place, Repeats
+from lingua.score import Context, Program, Score
+from tests.lingua.echo import EchoScorer
+
+
+def result(text: str) -> CompressedPrompt:
+    return CompressedPrompt(text, "", (), "", (), (), 2, 1, 1)
+
+
+class Counted:
+    """A compressor that counts what it was given; a prompt with the question ``bad`` fails."""
+
+    def __init__(self) -> None:
+        self.given: list[str] = []
+
+    def __call__(self, prompt: Prompt) -> Program[CompressedPrompt]:
+        self.given.append(prompt.instruction)
+        yield [Score(Context((0,)), [1, 2, len(prompt.instruction)])]
+        if prompt.question == "bad":
+            raise PromptError("bad", "it had to be")
+        return result(prompt.instruction)
+
+
+def run(prompts: list[Prompt], known: Store[Outcome], compress: Counted) -> list[Outcome]:
+    engine: Engine[Place] = Engine(EchoScorer(), max_programs=3)
+    repeats = Repeats(known, compress)
+    return [place.filled for place in engine.run(map(repeats.program, prompts)) if isinstance(place, Place)]
+
+
+def test_equal_prompts_are_compressed_once_in_one_run_and_in_the_next() -> None:
+    known, compress = Store[Outcome](1_000), Counted()
+    prompts = [Prompt(name) for name in "aababbcaaac"]
+    assert run(prompts, known, compress) == [result(prompt.instruction) for prompt in prompts]
+    assert run(prompts, known, compress) == [result(prompt.instruction) for prompt in prompts]
+    assert sorted(compress.given) == ["a", "b", "c"]
+
+
+def test_a_prompt_that_fails_fails_for_all_that_equal_it() -> None:
+    compress = Counted()
+    outcomes = run([Prompt("a", question="bad")] * 4 + [Prompt("a")], Store(1_000), compress)
+    assert outcomes == [Rejected("bad", "it had to be")] * 4 + [result("a")]
+    assert len(compress.given) == 2
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Prompt("a", ["b", "c"], separator="\n"),
+        Prompt("a", ["bc"]),
+        Prompt("ab", ["c"]),
+        Prompt("a", ["b", "c"], context_rates=[0.5, None]),
+        Prompt("a", ["b"], "c"),
+    ],
+)
+def test_prompts_that_differ_in_anything_are_not_the_same(other: Prompt) -> None:
+    compress = Counted()
+    run([Prompt("a", ["b", "c"]), other], Store(1_000), compress)
+    assert len(compress.given) == 2
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    known, compress = Store[Outcome](10), Counted()
+    run([Prompt(name * 4) for name in "abc"] * 2, known, compress)
+    assert len(known) == 2
+    assert len(run([Prompt("x" * 50)] * 3, known, compress)) == 3
