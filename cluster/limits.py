@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from cluster.config import JobConfig
 from cluster.errors import AbortRun
+from lingua.methods import METHODS
 
 ROWS_BEFORE_A_SHARE_COUNTS = 1000
 THREADS_PER_WORKER = 4
@@ -88,8 +89,11 @@ class Wish:
 
     @classmethod
     def of(cls, config: JobConfig, shards: int, model_bytes: int | None = None) -> Wish:
-        """What a job's settings ask for."""
-        return cls(shards, config.workers, config.gpus_per_worker, config.cpus_per_worker, model_bytes)
+        """What a job's settings ask for. A method without a model asks for no GPU and no room for weights."""
+        gpus, size = config.gpus_per_worker, model_bytes
+        if METHODS[config.compression.method].needs == "nothing":
+            gpus, size = gpus or 0.0, 0
+        return cls(shards, config.workers, gpus, config.cpus_per_worker, size)
 
     def shape(self, gpus: float, cpus: float, memory: float = 0.0) -> WorkerShape:
         """The workers that fit on a cluster with so many GPUs, processors and bytes of memory (0: not known)."""
