@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None, make: MakeTarget = make_target) -> i
 
 def evaluate(config: EvalConfig, make: MakeTarget) -> int:
     """Plan, measure what is missing, report."""
-    selection = Selection(config.limit, config.offset, config.seed)
+    selection = Selection(config.limit, config.offset, config.seed, config.strings)
     sets = load_sets(config.data, selection, Storage(config.storage_options))
     plan = waves(config, {name: len(rows) for name, rows in sets.items()})
     stop, ledger = StopRequest(), EvalLedger(config.output, config.storage_options)

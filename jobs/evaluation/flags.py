@@ -42,7 +42,7 @@ in a YAML file the same: data: {squad: squad.jsonl}, candidates: {sentence: {uni
 rate: [0.5, 0.25], …; flags count over the file. The same command again goes on with what is missing.
 """
 GROUPS = {
-    "what is read and written": ("data", "output", "limit", "offset", "seed"),
+    "what is read and written": ("data", "output", "limit", "offset", "seed", "strings"),
     "what is compared": ("candidates", "rate", "tokens", "match_peer", "model", "device", "dtype", "tokenizer"),
     "who is asked": ("targets", "ask", "max_tokens", "stop"),
     "cluster": ("chunk", "workers", "gpus_per_worker", "cpus_per_worker", "address", "batch_tokens"),

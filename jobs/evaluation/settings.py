@@ -41,6 +41,10 @@ class EvalConfig(BaseModel):
     offset: int = Field(0, ge=0, description="rows of each set to pass over first")
     seed: int | None = Field(None, ge=0, description="shuffle the rows of each set first (default: as they stand)")
 
+    strings: int | None = Field(
+        None, ge=1, description="context strings of each row at most, its evidence among them (default: all)"
+    )
+
     candidates: tuple[Candidate, ...] = Field(
         DEFAULT_CANDIDATES,
         validate_default=True,

@@ -14,6 +14,7 @@ from itertools import islice
 from typing import Any
 
 from cluster.storage import Storage
+from jobs.evaluation.fewer import fewer_strings
 from jobs.evaluation.forms import read
 from jobs.evaluation.rows import EvalRow
 from jobs.evaluation.specs import NAME
@@ -28,14 +29,22 @@ REQUIRED = ("id", "context", "question", "answers")
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which rows of a set: after a shuffle by `seed` (None: as they stand), `limit` rows from `offset` on."""
+    """Which rows of a set: after a shuffle by `seed` (None: as they stand), `limit` rows from `offset` on.
+
+    strings   context strings of each row at most, the evidence among them; None: all
+    """
 
     limit: int | None = None
     offset: int = 0
     seed: int | None = None
+    strings: int | None = None
 
     def of(self, rows: Iterator[EvalRow]) -> list[EvalRow]:
         """The chosen rows; no more are read than are needed to choose."""
+        chosen = self._chosen(rows)
+        return chosen if self.strings is None else [fewer_strings(row, self.strings) for row in chosen]
+
+    def _chosen(self, rows: Iterator[EvalRow]) -> list[EvalRow]:
         end = None if self.limit is None else self.offset + self.limit
         if self.seed is None:
             return list(islice(rows, self.offset, end))

@@ -69,11 +69,11 @@ def fit(task: Task[Any], resources: Resources) -> None:
             ),
         )
         try:
-            complaint = trainer.fit().return_value
+            result: Any = trainer.fit()  # typed as that of the older interface
         except TrainingFailedError as error:
             raise AbortRun(f"the workers failed more than {resources.max_failures} times: {_cause(error)}") from error
-    if complaint:
-        raise AbortRun(complaint)
+    if result.return_value:
+        raise AbortRun(str(result.return_value))
 
 
 def _on_worker(task: Task[Any]) -> str | None:

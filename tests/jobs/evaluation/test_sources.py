@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from cluster.storage import Storage
+from jobs.evaluation.fewer import fewer_strings
 from jobs.evaluation.rows import EvalRow
 from jobs.evaluation.sources import Selection, load_sets, parse_row, to_line
 from lingua.errors import ConfigError
@@ -85,3 +86,25 @@ def test_a_damaged_stored_row_is_named() -> None:
         parse_row(b"{", "here")
     with pytest.raises(ConfigError, match=r"here: field 'gold' must be an object"):
         parse_row(to_line(replace(ROW, gold=[1])), "here")  # type: ignore[arg-type]
+
+
+def test_fewer_strings_keep_the_evidence_and_know_where_it_stands() -> None:
+    gold = {
+        "doc_index": 4,
+        "doc_indices": [1, 4],
+        "relevant_turns": [[3, 4]],
+        "spans": [{"chunk_index": 3}],
+        "final": 7,
+    }
+    row = EvalRow("r", "s", "", tuple("abcdef"), "?", ("x",), gold)
+    short = fewer_strings(row, 4)
+    assert short.context == ("a", "b", "d", "e")
+    assert short.gold == {
+        "doc_index": 3,
+        "doc_indices": [1, 3],
+        "relevant_turns": [[2, 3]],
+        "spans": [{"chunk_index": 2}],
+        "final": 7,
+    }
+    assert fewer_strings(row, 1).context == ("b", "d", "e")
+    assert fewer_strings(row, 6) is row
