@@ -52,14 +52,21 @@ the target's text hold on.
 - measured on {after["rows"]:,} held-out rows ({after["tokens"]:,} tokens; digest `{result["held_out_digest"]}`)
 
 {table(result)}
-
-Agreement is Spearman's rank correlation between stretches of characters that both tokenizers can be cut into, averaged
-over {after["compared"]:,} responses.
+{_explained(after["compared"])}
 
 ## Settings
 
 ```yaml
 {settings}```
+"""
+
+
+def _explained(compared: int) -> str:
+    if not compared:
+        return ""
+    return f"""
+Agreement is Spearman's rank correlation between stretches of characters that both tokenizers can be cut into, averaged
+over {compared:,} responses.
 """
 
 

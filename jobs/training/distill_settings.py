@@ -15,7 +15,9 @@ from jobs.training.flags import Command
 from lingua.config import CompressionConfig, explain
 from lingua.errors import ConfigError
 
-Form = Literal["text", "pairs", "labels"]
+TEACHERS = ("compressor", "endpoint")
+FROM_ROWS = ("pairs", "labels", "answers")
+Form = Literal["text", "pairs", "labels", "answers"]
 Targets = Literal["rank", "kept", "scores"]
 QUESTION_FREE: dict[str, Any] = {"method": "selective", "unit": "word"}
 """How a causal compressor labels if nothing else is asked: the surprisal of whole words in one pass."""
@@ -33,12 +35,15 @@ class DistillConfig(BaseModel):
     output: str = Field(min_length=1, description="directory to write: a path, s3://, gs:// or abfs://")
     text_column: str = Field("text", min_length=1, description="column with the text")
     compressed_column: str = Field("compressed", min_length=1, description="--teacher pairs: column with what was kept")
+    answers_column: str = Field(
+        "answers", min_length=1, description="--teacher answers: column with what was asked of the text and found in it"
+    )
     limit: int | None = Field(None, ge=2, description="use the first rows only")
     language: str = Field("en", min_length=2, description="language code for splitting sentences")
 
     teacher: str = Field(
         "compressor",
-        description="compressor, endpoint, your own module:function, or what the rows hold: pairs or labels",
+        description="compressor, endpoint, your own module:function, or what the rows hold: pairs, labels or answers",
     )
     teacher_model: str = Field(
         "smollm2-135m", min_length=1, description="the compressor's model, or the model's name at the endpoint"
@@ -114,8 +119,8 @@ class DistillConfig(BaseModel):
     @field_validator("teacher")
     @classmethod
     def _is_known(cls, value: str) -> str:
-        if value not in ("compressor", "endpoint", "pairs", "labels") and not _FUNCTION.fullmatch(value):
-            raise ValueError("write compressor, endpoint, pairs, labels, or module:function")
+        if value not in (*TEACHERS, *FROM_ROWS) and not _FUNCTION.fullmatch(value):
+            raise ValueError(f"write {', '.join((*TEACHERS, *FROM_ROWS))}, or module:function")
         return value
 
     @model_validator(mode="after")
@@ -128,7 +133,7 @@ class DistillConfig(BaseModel):
     @property
     def form(self) -> Form:
         """What a row of the input is."""
-        return self.teacher if self.teacher in ("pairs", "labels") else "text"  # type: ignore[return-value]
+        return self.teacher if self.teacher in FROM_ROWS else "text"  # type: ignore[return-value]
 
     @property
     def learnt(self) -> Targets:
@@ -180,7 +185,7 @@ COMMAND = Command(
     examples=EXAMPLES,
     groups={
         "what to read and write": (
-            *("input", "output", "text_column", "compressed_column", "limit", "language", "storage_options"),
+            *("input", "output", "text_column", "compressed_column", "answers_column", "limit", "language", "storage_options"),
         ),
         "labels": (
             *("teacher", "teacher_model", "teacher_setting", "endpoint", "endpoint_mode", "chunk_tokens", "group"),

@@ -1,6 +1,7 @@
 """Rows of JSON Lines or Parquet → `Piece`s: what a teacher is shown, and what its labels are committed by.
 
-Three forms of rows: a text, which is cut into chunks; a text with its compression; words with their labels. A row that
+Four forms of rows: a text, which is cut into chunks; a text with its compression, or with answers that stand in it;
+words with their labels. A row that
 cannot be used ends the run, with its file, number and field: whoever trains on a corpus wants to know what is in it.
 """
 
@@ -19,6 +20,7 @@ from cluster.rows import BadRow
 from cluster.shards import Shard, Source
 from cluster.storage import Storage
 from jobs.training.distill_settings import DistillConfig
+from jobs.training.labels_answers import label_answers
 from jobs.training.labels_chunks import Chunker
 from jobs.training.labels_records import from_row
 from lingua.errors import ConfigError
@@ -74,6 +76,9 @@ def _piece(config: DistillConfig, origin: str, row: Row) -> Piece:
     if config.form == "labels":
         return Piece(origin, from_row(row, origin).text, row=row)
     text = _text(row, config.text_column)
+    if config.form == "answers":
+        label_answers(text, row.get(config.answers_column), origin)
+        return Piece(origin, text, row=row)
     return Piece(origin, text, _text(row, config.compressed_column) if config.form == "pairs" else "")
 
 

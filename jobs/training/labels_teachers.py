@@ -3,7 +3,8 @@
 `compressor` is any method of this package that scores words, without a question; `endpoint` asks a language model to
 leave words out (LLMLingua-2, arXiv 2403.12968, section 3.1) and finds the kept ones in the original;
 ``module:function`` is anybody's own: texts → for each text one score for each of its words (`labels_records.words_of`),
-in [0, 1] or, with ``--targets rank``, anywhere. Where compressions or labels are given, they are the teacher.
+in [0, 1] or, with ``--targets rank``, anywhere. Where compressions, labels or answers are given, they are
+the teacher.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Protocol, cast
 
 from jobs.training.distill_settings import DistillConfig
 from jobs.training.labels_align import align
+from jobs.training.labels_answers import label_answers
 from jobs.training.labels_read import Piece
 from jobs.training.labels_records import Labelled, from_row, words_of
 from lingua.compressor import Compressor
@@ -54,6 +56,9 @@ def load_teacher(config: DistillConfig, device: str) -> Teacher:
             return lambda pieces: [from_row(piece.row or {}, piece.origin) for piece in pieces]
         case "pairs":
             return lambda pieces: [align(piece.text, piece.compressed, piece.origin) for piece in pieces]
+        case "answers":
+            column = config.answers_column
+            return lambda pieces: [label_answers(one.text, (one.row or {}).get(column), one.origin) for one in pieces]
         case "compressor":
             return from_compressor(Compressor(config.teacher_model, config.compression, device=device))
         case "endpoint":

@@ -138,7 +138,7 @@ def test_a_peer_that_fails_is_reported_and_the_others_are_measured(
     packages = stand_in(tmp_path / "packages")
     assert main([*flags, "--peer-python", sys.executable, "--peer-path", str(packages)]) == 0
     shown = capsys.readouterr().out
-    assert "failed: PeerError" in shown
+    assert "failed: PeerPromptError" in shown
     assert "failed on cue" in shown
     assert "| lingua |" in shown
 
