@@ -1,7 +1,8 @@
-"""`make demo`: two small real corpora through the main job on Ray, with the embedded model, and an audit of the result.
+"""`make demo`: two small real corpora through the main job on Ray, and an audit of the result.
 
 A document corpus made on the spot (the long descriptions of the Python packages installed here) and a hand-written bank
-of few-shot prompts. Only the sizes are small; job, model and cluster are the ones that large corpora use.
+of few-shot prompts: the bank by the default method, the documents by LLMLingua with the embedded model. Only the sizes
+are small; job, model and cluster are the ones that large corpora use.
 """
 
 from __future__ import annotations
@@ -31,9 +32,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     documents = write_documents(folder / "documents.jsonl", arguments.documents)
-    print(f"Two corpora: {documents} passages of installed packages' descriptions, and a few-shot bank.\n")
+    print(f"A few-shot bank by method evidence, {documents} passages of packages' descriptions by method llmlingua.\n")
     bank = ["--input", str(SAMPLES / "fewshot.jsonl"), "--output", str(folder / "fewshot"), "--rate", "0.3"]
     passages = ["--input", str(folder / "documents.jsonl"), "--output", str(folder / "documents"), "--rate", "0.5"]
+    passages += ["--method", "llmlingua"]
     common = ["--workers", "2", "--shard-size", "16KiB", "--id-column", "id"]
     for name, settings in (("fewshot", bank), ("documents", passages)):
         code = compress.main([*settings, *common]) or verify.main([str(folder / name)])
@@ -77,7 +79,9 @@ def _excerpt(text: str, size: int = 900) -> str:
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = argparse.ArgumentParser(
+        prog="python -m jobs.demo", description=__doc__.splitlines()[0] if __doc__ else None
+    )
     parser.add_argument("--output", type=Path, default=Path("demo-output"), help="folder, emptied first")
     parser.add_argument("--documents", type=int, default=60, help="passages to compress")
     return parser.parse_args(argv)
