@@ -185,7 +185,8 @@ COMMAND = Command(
     examples=EXAMPLES,
     groups={
         "what to read and write": (
-            *("input", "output", "text_column", "compressed_column", "answers_column", "limit", "language", "storage_options"),
+            *("input", "output", "text_column", "compressed_column", "answers_column"),
+            *("limit", "language", "storage_options"),
         ),
         "labels": (
             *("teacher", "teacher_model", "teacher_setting", "endpoint", "endpoint_mode", "chunk_tokens", "group"),

@@ -35,6 +35,8 @@ LEAD = 1.0
 """Natural logarithm of the advantage of a text's beginning over its end: authors put first what matters."""
 _WHOLE = 100.0
 """What is added to the evidence of demonstrations that are kept whole: more than any other can have."""
+_FULL = 0.98
+"""Share of the budget that whole demonstrations must fill for none to be cut."""
 _TRACE = 1e-3
 """Relevance of a string that shares nothing with the question: enough for short ones to come before long ones."""
 _LABEL = regex.compile(r"^[^\S\n]*(\p{L}[^\n:：]{0,30})[:：]", regex.MULTILINE)
@@ -69,12 +71,14 @@ def choose_demonstrations(draft: Draft) -> list[int]:
     costs = [part.cost for part in draft.context]
     relevance = bm25(_question(draft), draft.prompt.context)
     order = np.argsort(-(relevance + _TRACE) / np.maximum(1, costs), kind="stable").tolist()
-    budgets = (shares(draft).demonstrations, ContextBudget("*", 1.0))
-    draft.chosen = coarse_choice(costs, order, required(draft), budgets)
-    taken = [index for index in order if index in draft.chosen]
-    if relevance.any():
-        draft.chosen = taken[::-1]
-    return taken[:-1]
+    budget, forced = shares(draft).demonstrations, required(draft)
+    chosen = coarse_choice(costs, order, forced, (budget, ContextBudget("*", 1.0)))
+    taken = [index for index in order if index in chosen]
+    whole, last = taken[:-1], taken[-1:]
+    if forced.isdisjoint(last) and sum(costs[index] for index in whole) >= _FULL * budget:
+        taken = whole
+    draft.chosen = taken[::-1] if relevance.any() else sorted(taken)
+    return whole
 
 
 def gather_evidence(draft: Draft) -> None:
