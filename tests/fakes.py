@@ -17,7 +17,7 @@ class FakeCompressor:
     """Keeps the first of every two words of each context string; instruction and question stay.
 
     A prompt that holds `REJECT` is rejected (``asked_for``); one that holds `CRASH` raises RuntimeError. Prompts of at
-    most two words pass through. Tokens are words, fidelity is the kept share of them; one that holds `SAMPLE` predicts a
+    most two words pass through. Tokens are words, fidelity is the kept share of them; with `SAMPLE` it predicts a
     quarter of its original.
     """
 

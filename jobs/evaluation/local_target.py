@@ -117,7 +117,7 @@ class LocalTarget:
         return texts
 
 
-class _Stops(StoppingCriteria):  # type: ignore[misc]
+class _Stops(StoppingCriteria):
     """A row is done once its text holds a stop string; the text decides, as tokens may straddle it."""
 
     def __init__(self, tokenizer: Any, width: int, stop: Sequence[str]) -> None:

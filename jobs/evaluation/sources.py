@@ -21,9 +21,6 @@ from jobs.evaluation.specs import NAME
 from lingua.errors import ConfigError, PromptError
 from lingua.prompt import Prompt
 
-TEXTS = ("instruction", "question")
-LISTS = ("context", "answers")
-OBJECTS = ("gold", "meta")
 REQUIRED = ("id", "context", "question", "answers")
 
 
@@ -80,9 +77,12 @@ def parse_row(line: bytes, where: str) -> EvalRow:
     return EvalRow(
         id=str(record["id"]),
         set=str(record.get("set") or ""),
-        **{name: _text(record, name, where) for name in TEXTS},
-        **{name: _texts(record, name, where) for name in LISTS},
-        **{name: _object(record, name, where) for name in OBJECTS},
+        instruction=_text(record, "instruction", where),
+        context=_texts(record, "context", where),
+        question=_text(record, "question", where),
+        answers=_texts(record, "answers", where),
+        gold=_object(record, "gold", where),
+        meta=_object(record, "meta", where),
     )
 
 

@@ -142,7 +142,10 @@ def test_other_settings_do_not_go_on_with_an_output(tmp_path: Path, capsys: pyte
         ({"input": "nowhere.jsonl"}, "input = "),
         ({"model": "./nowhere"}, "model './nowhere': no such file or directory"),
         ({"teacher": "compressor", "teacher_model": "./nowhere"}, "model './nowhere': no such file or directory"),
-        ({"teacher": "magic"}, "teacher = 'magic': write compressor, endpoint, pairs, labels, or module:function"),
+        (
+            {"teacher": "magic"},
+            "teacher = 'magic': write compressor, endpoint, pairs, labels, answers, or module:function",
+        ),
         ({"teacher": "no.such:thing"}, "teacher = no.such:thing: cannot be imported"),
         ({"teacher": "endpoint"}, "belong together"),
         ({"teacher_setting": "aggregate"}, "teacher_setting = 'aggregate': write KEY=VALUE"),
