@@ -188,6 +188,7 @@ def test_an_object_store_holds_labels_and_the_model(tmp_path: Path, s3: S3Bucket
 
 @pytest.mark.ray
 @pytest.mark.timeout(280)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context")  # its own defaults, set by itself
 def test_two_workers_on_ray_make_a_model(tmp_path: Path) -> None:
     result = run(tmp_path, workers=2, cpus_per_worker=0.5, max_steps=6)
     alone = run(tmp_path, "alone", max_steps=6)
