@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cluster.errors import AbortRun
@@ -70,9 +71,19 @@ def staff(config: Staffed) -> Iterator[Callable[[Work, int], None]]:
 @contextmanager
 def _unwinding() -> Iterator[None]:
     """SIGTERM ends the process by an exception, so that what is held is given back."""
-    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    caught: list[int] = []
+
+    def unwind(number: int, _: FrameType | None) -> None:
+        caught.append(number)
+        sys.exit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, unwind)
     try:
         yield
+    except SystemExit:
+        if caught:
+            sys.exit(128 + caught[0])  # Ray makes a 1 of it while it waits
+        raise
     finally:
         signal.signal(signal.SIGTERM, before)
 

@@ -1,7 +1,7 @@
 """Evidence: keep what someone is likely to ask for, in pieces that can still be read. No language model, one step.
 
-Our own recipe and the default, as it kept more of what prompts are for than surprisal did (docs/evaluation.md). Three
-things decide, from coarse to fine:
+Our own recipe and the default: it kept more than surprisal where there is a question, and as much where there is none
+(docs/evaluation.md). Three things decide, from coarse to fine:
 
 demonstrations   strings of the same form as the question are examples: they are kept whole, or not at all; those that
                  share most with the question for their length, the best one last
