@@ -9,6 +9,7 @@ plain text.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -77,6 +78,7 @@ class SourceTokenizer:
         backend = getattr(tokenizer, "backend_tokenizer", None)
         if backend is None:
             raise ModelError(f"{type(tokenizer).__name__} gives no character offsets; use a fast tokenizer")
+        backend = deepcopy(backend)  # whoever calls the tokenizer itself sets its switches anew
         backend.encode_special_tokens = True
         backend.no_truncation()
         backend.no_padding()

@@ -95,7 +95,8 @@ def test_a_run_that_was_killed_ends_as_one_that_was_not(tmp_path: Path) -> None:
     assert resumed["losses"] == pytest.approx(whole["losses"], rel=1e-5)
     assert resumed["agreement"] == pytest.approx(whole["agreement"], rel=1e-5)
     one, other = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("whole", "killed"))
-    assert all(one[name].allclose(other[name], atol=1e-6) for name in one)
+    apart = max(float((one[name] - other[name]).abs().max()) for name in one)
+    assert apart < 5e-5  # another process rounds otherwise, and Adam makes steps of gradients that are nearly nothing
 
 
 def test_a_run_goes_on_after_its_newest_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
