@@ -53,7 +53,7 @@ class _Pool:
         """Which group each unit [u] belongs to, if groups begin at these characters of each part."""
         numbers, count = [], 0
         for part, begins in zip(self.parts, edges, strict=True):
-            numbers.append(count + np.maximum(0, np.searchsorted(begins, part.bounds[:-1], side="right") - 1))
+            numbers.append(count + part.group(begins))
             count += max(1, len(begins))
         return np.concatenate(numbers)
 

@@ -77,6 +77,10 @@ class Part:
     def scores(self, config: CompressionConfig) -> Floats:
         return unit_scores(self.surprisal, self.starts, config.unit_score)
 
+    def group(self, begins: Ints) -> Ints:
+        """Which group each unit [u] belongs to, if groups begin at these characters, the first at the text's."""
+        return np.maximum(0, np.searchsorted(begins, self.bounds[:-1], side="right") - 1)
+
     def kept_ids(self, first: int, last: int) -> list[int]:
         """The token ids of the kept units among units [first, last)."""
         begin, end = self.starts[first], self.starts[last]

@@ -9,11 +9,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 
 from cluster.describe import name_of, unsampled
 from cluster.page.gather import Page
-from cluster.page.text import stretches, visible
+from cluster.page.templates import environment
+from cluster.page.text import stretches
 from cluster.sketch import BINS
 
 SECTIONS = (
@@ -86,18 +87,10 @@ def render(page: Page) -> str:
 
 
 def _environment() -> Environment:
-    environment = Environment(
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        loader=FileSystemLoader(Path(__file__).parent),
-    )
-    environment.filters.update(
-        visible=visible, stretches=stretches, count=_count, rate=_rate, seconds=_seconds, duration=duration
-    )
-    environment.filters.update(money=_money, moment=_moment, status=lambda name: STATUSES.get(name, (name,))[0])
-    return environment
+    made = environment([Path(__file__).parent])
+    made.filters.update(stretches=stretches, count=_count, rate=_rate, seconds=_seconds, duration=duration)
+    made.filters.update(money=_money, moment=_moment, status=lambda name: STATUSES.get(name, (name,))[0])
+    return made
 
 
 def _target(page: Page) -> str:

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 import cluster.page
-from cluster.page.text import visible
+from cluster.page.templates import environment
 from jobs.evaluation.charts import Chart, charts
 from jobs.evaluation.measured import REFERENCES
 from jobs.evaluation.plots import figures_of, style, svg
@@ -57,15 +56,7 @@ def render(summary: Summary, info: Mapping[str, Any]) -> str:
 
 
 def _template() -> Any:
-    environment = Environment(
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        loader=FileSystemLoader(_FOLDERS),
-    )
-    environment.filters.update(visible=visible)
-    return environment.get_template("evaluation.html")
+    return environment(_FOLDERS).get_template("evaluation.html")
 
 
 def _distinct(summary: Summary, name: str) -> list[str]:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import yaml
 
+from jobs.benchmarking.peer import QUESTION_AWARE
 from jobs.evaluation.measured import REFERENCES
 from lingua.config import CompressionConfig
 from lingua.errors import ConfigError
@@ -33,14 +34,7 @@ BASES: dict[str, dict[str, Any]] = {
 """Candidates by name: our defaults, the paper's recipe, question-aware, Selective-Context, and four without a model."""
 PEERS: dict[str, dict[str, Any]] = {
     "peer": {},
-    "peer-aware": {
-        "rank_method": "longllmlingua",
-        "condition_in_question": "after_condition",
-        "condition_compare": True,
-        "reorder_context": "sort",
-        "dynamic_context_compression_ratio": 0.3,
-        "context_budget": "+100",
-    },
+    "peer-aware": QUESTION_AWARE,
 }
 """The public `llmlingua`, as called by default, and as its authors recommend with a question."""
 QUESTION = "rank_method"

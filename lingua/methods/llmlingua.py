@@ -80,7 +80,7 @@ class _Sentences:
     def __init__(self, part: Part, surprisal: Surprisal, config: CompressionConfig) -> None:
         self.part = part
         edges = sentence_edges(part.text, config.language)
-        self.sentence = np.searchsorted(edges, part.bounds[:-1], side="right") - 1
+        self.sentence = part.group(edges)
         tokens = np.repeat(self.sentence, np.diff(part.starts))
         size = np.bincount(tokens, minlength=len(edges))
         self.costs = np.bincount(self.sentence, part.costs, len(edges)).astype(np.int64)

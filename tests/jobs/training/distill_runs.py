@@ -10,6 +10,7 @@ from typing import Any
 
 from jobs.training.labels_records import words_of
 from lingua.tokens import SourceTokenizer
+from tests.jobs.training.rows import as_flags
 from tests.lingua.models.encoders import LINES, STORY, save_encoder, train_tokenizer
 from tests.texts import NASTY, PROSE
 
@@ -69,9 +70,4 @@ def flags(folder: Path, output: str = "out", **others: Any) -> list[str]:
         "lease_seconds": 1,
         **others,
     }
-    return [part for key, value in settings.items() for part in (f"--{key.replace('_', '-')}", str(value))]
-
-
-def result_of(folder: Path, output: str = "out") -> dict[str, Any]:
-    """What a run says of itself."""
-    return dict(json.loads((folder / output / "_result.json").read_text()))
+    return as_flags(settings)

@@ -42,6 +42,10 @@ def flags(folder: Path, output: str = "out", **others: Any) -> list[str]:
         "checkpoint_every": 2,
         **others,
     }
+    return as_flags(settings)
+
+
+def as_flags(settings: dict[str, Any]) -> list[str]:
     return [part for key, value in settings.items() for part in (f"--{key.replace('_', '-')}", str(value))]
 
 

@@ -16,7 +16,8 @@ from jobs import distill
 from jobs.training.checkpoints import Checkpoints
 from lingua import CompressionConfig, Compressor, Prompt
 from tests import models
-from tests.jobs.training.distill_runs import LONG_WORD, flags, result_of
+from tests.jobs.training.distill_runs import LONG_WORD, flags
+from tests.jobs.training.rows import result_of
 from tests.s3server import S3Bucket
 from tests.texts import PROSE
 
