@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from cluster.columns import PARTS, ROLES, Mapped
 from cluster.prices import parse_prices
 from cluster.secrets import MASK, require_no_credentials
-from cluster.storage import absolute, require_conditional
+from cluster.storage import absolute
+from cluster.validated import Validated
 from cluster.values import KINDS
-from lingua.config import CompressionConfig, explain
-from lingua.errors import ConfigError
+from lingua.config import CompressionConfig
 
 UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", re.IGNORECASE)
@@ -58,10 +58,13 @@ Ceiling = Annotated[int | float, BeforeValidator(parse_ceiling)]
 Share = Annotated[float, BeforeValidator(parse_share)]
 
 
-class JobConfig(BaseModel):
+class JobConfig(Validated):
     """All settings of a job. Unknown or invalid settings raise ConfigError, naming the setting."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True)
+    hidden: ClassVar[dict[str, str]] = {
+        "webhook": "webhook must be a URL that begins with http:// or https:// (its value is not shown here)",
+        **Validated.hidden,
+    }
 
     inputs: tuple[str, ...] = Field(
         alias="input",
@@ -149,12 +152,6 @@ class JobConfig(BaseModel):
 
     compression: CompressionConfig = Field(default_factory=CompressionConfig)
 
-    def __init__(self, **settings: Any) -> None:
-        try:
-            super().__init__(**settings)
-        except ValidationError as error:
-            raise ConfigError(_explain(error)) from None
-
     @classmethod
     def load(cls, argv: Sequence[str], environment: Mapping[str, str] | None = None) -> JobConfig:
         """Flags over the file of ``--config`` over the environment over defaults. ConfigError; help exits."""
@@ -178,13 +175,6 @@ class JobConfig(BaseModel):
     @classmethod
     def _one_or_many(cls, value: object) -> object:
         return (value,) if isinstance(value, str) else value
-
-    @field_validator("output")
-    @classmethod
-    def _can_hold_commits(cls, value: str) -> str:
-        require_no_credentials("output", value)
-        require_conditional(value)
-        return absolute(value)
 
     @field_validator("reuse")
     @classmethod
@@ -263,13 +253,3 @@ DECISIVE = (
     "trust_remote_code",
     "shard_size",
 )
-
-
-def _explain(error: ValidationError) -> str:
-    """`lingua.config.explain`, except that storage options are never repeated."""
-    faulty = {name for fault in error.errors(include_url=False) for name in fault["loc"]}
-    if "webhook" in faulty:
-        return "webhook must be a URL that begins with http:// or https:// (its value is not shown here)"
-    if "storage_options" in faulty:
-        return "storage_options must be a JSON object of options for fsspec (its value is not shown here)"
-    return explain(error).replace("inputs =", "input =")

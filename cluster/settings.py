@@ -11,16 +11,13 @@ import argparse
 import difflib
 import json
 import os
-import types
-import typing
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-import yaml
 from pydantic.fields import FieldInfo
 
 from cluster.config import JobConfig
+from cluster.flags import FlagParser, file_settings, help_of, is_listed, kind_of
 from lingua.config import CompressionConfig
 from lingua.errors import ConfigError
 
@@ -123,15 +120,7 @@ def _hint(name: str, known: Sequence[str]) -> str:
 
 def from_file(path: str) -> dict[str, Any]:
     """Settings from a YAML file."""
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise ConfigError(f"--config {path}: {' '.join(str(error).split())}") from None
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise ConfigError(f"--config {path}: must hold settings as 'key: value', not a {type(content).__name__}")
-    settings = {str(key): value for key, value in content.items() if value is not None}
+    settings = file_settings(path)
     _require_known(settings, f"--config {path}: unknown setting")
     return settings
 
@@ -151,7 +140,7 @@ def _require_known(settings: Mapping[str, Any], complaint: str) -> None:
 
 
 def _from_text(value: str, field: FieldInfo) -> Any:
-    if not _is_listed(field) and field.annotation != dict[str, Any]:
+    if not is_listed(field) and field.annotation != dict[str, Any]:
         return value
     try:
         return json.loads(value) if value.lstrip().startswith(("[", "{")) else value
@@ -159,70 +148,18 @@ def _from_text(value: str, field: FieldInfo) -> Any:
         return value
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message}; --help lists all settings")
-
-
 def build_parser() -> argparse.ArgumentParser:
     """Flags for all settings; those that are not given are absent from the result."""
-    parser = _Parser(
-        prog="python -m jobs.compress",
-        usage="python -m jobs.compress --input PATH --output DIRECTORY [any setting below]",
-        description="Compress the prompts of a corpus with LLMLingua on Ray; restarted, it does what is not done yet.\n"
+    parser = FlagParser(
+        "jobs.compress",
+        "--input PATH --output DIRECTORY [any setting below]",
+        "Compress the prompts of a corpus on Ray; restarted, it does what is not done yet.\n"
         "Needed are --input and --output; --rate says how much is kept. Everything else has a default.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        argument_default=argparse.SUPPRESS,
-        allow_abbrev=False,
+        EXAMPLES,
     )
-    parser.add_argument("--config", metavar="FILE", default=None, help="YAML file with settings")
     known = fields()
     for title, keys in grouped().items():
         group = parser.add_argument_group(title)
         for key in keys:
-            group.add_argument(f"--{key.replace('_', '-')}", dest=key, help=_help(key, known[key]), **_kind(known[key]))
+            group.add_argument(f"--{key.replace('_', '-')}", dest=key, help=help_of(known[key]), **kind_of(known[key]))
     return parser
-
-
-def _help(key: str, field: FieldInfo) -> str:
-    text = (field.description or key).replace("%", "%%")
-    shown = field.default is not None and "default" not in text and not field.is_required() and field.default != ()
-    if field.default_factory is not None or not shown or field.default == "":
-        return text
-    default = ("off", "on")[field.default] if isinstance(field.default, bool) else str(field.default)
-    return f"{text} (default: {default.replace('%', '%%')})"
-
-
-def _kind(field: FieldInfo) -> dict[str, Any]:
-    if field.annotation is bool:
-        return {"action": argparse.BooleanOptionalAction}
-    if _is_listed(field):
-        return {"action": "append", "metavar": "VALUE"}
-    if field.annotation == dict[str, Any]:
-        return {"metavar": "JSON", "type": json_object}
-    choices = _choices(field.annotation)
-    return {"choices": choices} if choices else {"metavar": "VALUE"}
-
-
-def _is_listed(field: FieldInfo) -> bool:
-    return typing.get_origin(field.annotation) is tuple
-
-
-def _choices(annotation: Any) -> list[str]:
-    if typing.get_origin(annotation) is typing.Literal:
-        return [str(choice) for choice in typing.get_args(annotation)]
-    if isinstance(annotation, types.UnionType):
-        return [choice for part in typing.get_args(annotation) for choice in _choices(part)]
-    return []
-
-
-def json_object(text: str) -> dict[str, Any]:
-    """Storage options from a flag. ConfigError, which does not repeat them, when they are no JSON object."""
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError:
-        value = None
-    if not isinstance(value, dict):
-        raise ConfigError("--storage-options must be a JSON object (its value is not shown here)")
-    return value

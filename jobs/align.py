@@ -11,30 +11,20 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 
-from cluster.errors import ClusterError
-from cluster.stopping import EXIT_ABORTED
 from cluster.storage import Storage
+from jobs.ending import exit_code
 from jobs.training.align_plan import RESULT, open_plan
 from jobs.training.align_settings import AlignConfig
 from jobs.training.card import table
 from jobs.training.run import Work, alone, staff
-from lingua.errors import LinguaError
-
-EXIT_SETTINGS = 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job with these arguments; the exit code."""
-    try:
-        align(AlignConfig.load(sys.argv[1:] if argv is None else argv))
-    except LinguaError as error:
-        return _complain(error, EXIT_SETTINGS)
-    except ClusterError as error:
-        return _complain(error, EXIT_ABORTED)
-    return 0
+    return exit_code(lambda: align(AlignConfig.load(sys.argv[1:] if argv is None else argv)))
 
 
-def align(config: AlignConfig) -> None:
+def align(config: AlignConfig) -> int:
     """Do what is not done yet, and say what came of it."""
     storage = Storage(config.storage_options)
     open_plan(config, storage)
@@ -43,6 +33,7 @@ def align(config: AlignConfig) -> None:
         with alone(storage, config.output, "jobs.align", config.lease_seconds):
             _train(config, storage)
     print(summary(config, storage.read(result)))
+    return 0
 
 
 def _train(config: AlignConfig, storage: Storage) -> None:
@@ -70,11 +61,6 @@ def summary(config: AlignConfig, result: bytes) -> str:
     learned = f"learned from {found['rows']:,} rows in {len(found['losses']):,} steps"
     model = f"{config.output}/model"
     return f"{learned}\n\n{table(found)}\n\nmodel: {model}  (python -m jobs.compress --model {model} …)"
-
-
-def _complain(error: Exception, code: int) -> int:
-    print(f"error: {error}", file=sys.stderr)
-    return code
 
 
 if __name__ == "__main__":

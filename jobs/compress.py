@@ -16,7 +16,6 @@ from cluster.conclude import conclude
 from cluster.config import JobConfig
 from cluster.describe import name_of, unsampled
 from cluster.driver import Driver, Terms
-from cluster.errors import ClusterError
 from cluster.foresight import outlook
 from cluster.ledger import Ledger
 from cluster.limits import Wish
@@ -26,24 +25,21 @@ from cluster.prepare import open_plan
 from cluster.protocols import NoPool
 from cluster.report import RunReport
 from cluster.reuse import open_previous
-from cluster.stopping import EXIT_ABORTED, Heartbeat, StopRequest, grace_seconds, on_signals
+from cluster.stopping import Heartbeat, StopRequest, grace_seconds, on_signals
 from cluster.watch import watched_progress
 from cluster.worker import Hire, MakeCompressor, load_compressor, start_worker
-from lingua.errors import LinguaError
+from jobs.ending import exit_code
 from lingua.models.source import models_digest, resolve
-
-EXIT_SETTINGS = 2
 
 
 def main(argv: Sequence[str] | None = None, make_compressor: MakeCompressor = load_compressor) -> int:
     """Run the job with these arguments; the exit code."""
-    try:
+
+    def run() -> int:
         config = JobConfig.load(sys.argv[1:] if argv is None else argv)
         return dry_run(config) if config.dry_run else compress(config, make_compressor)
-    except LinguaError as error:
-        return _complain(error, EXIT_SETTINGS)
-    except ClusterError as error:
-        return _complain(error, EXIT_ABORTED)
+
+    return exit_code(run)
 
 
 def dry_run(config: JobConfig) -> int:
@@ -92,11 +88,6 @@ def _run(config: JobConfig, ledger: Ledger, plan: Plan, stop: StopRequest, hire:
         )
         with closing(pool), closing(progress):
             return driver(pool).run(plan.shards, progress)
-
-
-def _complain(error: Exception, code: int) -> int:
-    print(f"error: {error}", file=sys.stderr)
-    return code
 
 
 if __name__ == "__main__":

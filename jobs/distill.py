@@ -11,31 +11,21 @@ import json
 import sys
 from collections.abc import Sequence
 
-from cluster.errors import ClusterError
-from cluster.stopping import EXIT_ABORTED
 from cluster.storage import Storage
+from jobs.ending import exit_code
 from jobs.training import distill_work
 from jobs.training.distill_plan import open_plan
 from jobs.training.distill_settings import DistillConfig
 from jobs.training.progress import Watch
 from jobs.training.run import alone, staff
-from lingua.errors import LinguaError
-
-EXIT_SETTINGS = 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job with these arguments; the exit code."""
-    try:
-        distill(DistillConfig.load(sys.argv[1:] if argv is None else argv))
-    except LinguaError as error:
-        return _complain(error, EXIT_SETTINGS)
-    except ClusterError as error:
-        return _complain(error, EXIT_ABORTED)
-    return 0
+    return exit_code(lambda: distill(DistillConfig.load(sys.argv[1:] if argv is None else argv)))
 
 
-def distill(config: DistillConfig) -> None:
+def distill(config: DistillConfig) -> int:
     """Do what is not done yet, and say what came of it."""
     storage = Storage(config.storage_options)
     open_plan(config, storage)
@@ -47,6 +37,7 @@ def distill(config: DistillConfig) -> None:
                 run(distill_work.label, config.workers)
             run(distill_work.train, config.workers)
     print(summary(config, storage.read(result)))
+    return 0
 
 
 def summary(config: DistillConfig, result: bytes) -> str:
@@ -59,11 +50,6 @@ def summary(config: DistillConfig, result: bytes) -> str:
         f"AUC {found['auc']:.3f}, rank correlation {found['spearman']:.3f}\n"
         f"model: {model}  (python -m jobs.compress --method llmlingua2 --model {model} …)"
     )
-
-
-def _complain(error: Exception, code: int) -> int:
-    print(f"error: {error}", file=sys.stderr)
-    return code
 
 
 if __name__ == "__main__":

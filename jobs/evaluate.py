@@ -13,13 +13,13 @@ from functools import partial
 
 import jobs
 from cluster.driver import Driver, Terms
-from cluster.errors import ClusterError
 from cluster.limits import Wish
 from cluster.progress import progress_on
 from cluster.report import RunReport
 from cluster.retry import RetryPolicy
-from cluster.stopping import EXIT_ABORTED, Heartbeat, StopRequest, grace_seconds, on_signals
+from cluster.stopping import Heartbeat, StopRequest, grace_seconds, on_signals
 from cluster.storage import Storage
+from jobs.ending import exit_code
 from jobs.evaluation.conclude import conclude
 from jobs.evaluation.files import EvalLedger
 from jobs.evaluation.grid import Wave, waves
@@ -28,20 +28,13 @@ from jobs.evaluation.runner import start_runner
 from jobs.evaluation.settings import EvalConfig
 from jobs.evaluation.sources import Selection, load_sets
 from jobs.evaluation.work import MakeTarget, make_target
-from lingua.errors import LinguaError
 
-EXIT_SETTINGS = 2
 LEASE_SECONDS = 60.0
 
 
 def main(argv: Sequence[str] | None = None, make: MakeTarget = make_target) -> int:
     """Run the evaluation with these arguments; the exit code."""
-    try:
-        return evaluate(EvalConfig.load(sys.argv[1:] if argv is None else argv), make)
-    except LinguaError as error:
-        return _complain(error, EXIT_SETTINGS)
-    except ClusterError as error:
-        return _complain(error, EXIT_ABORTED)
+    return exit_code(lambda: evaluate(EvalConfig.load(sys.argv[1:] if argv is None else argv), make))
 
 
 def evaluate(config: EvalConfig, make: MakeTarget) -> int:
@@ -88,11 +81,6 @@ def _run(config: EvalConfig, ledger: EvalLedger, wave: Wave, stop: StopRequest, 
 def _tell(report: RunReport) -> None:
     for name, failure in sorted(report.given_up.items()):
         print(f"given up: {name}: {failure.detail}", file=sys.stderr)
-
-
-def _complain(error: Exception, code: int) -> int:
-    print(f"error: {error}", file=sys.stderr)
-    return code
 
 
 if __name__ == "__main__":

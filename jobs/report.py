@@ -11,10 +11,10 @@ import sys
 from collections.abc import Sequence
 
 from cluster.errors import ClusterError
+from cluster.flags import json_object
 from cluster.ledger import Ledger
 from cluster.page.gather import gather
 from cluster.page.render import render
-from cluster.settings import json_object
 from lingua.errors import LinguaError
 
 VARIABLE = "LINGUA_STORAGE_OPTIONS"

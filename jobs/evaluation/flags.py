@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-import yaml
-
-from cluster.settings import json_object
+from cluster.flags import FlagParser, file_settings, help_of, kind_of
 from jobs.evaluation.presets import PRESETS, preset
 from jobs.evaluation.settings import EvalConfig
 from lingua.errors import ConfigError
@@ -58,7 +55,7 @@ def gather(argv: Sequence[str]) -> dict[str, Any]:
     """The merged settings. ConfigError for unreadable files and unknown flags; ``--help`` prints and exits."""
     flags = vars(_parser().parse_args(list(argv)))
     file = flags.pop("config")
-    content = _from_file(file) if file else {}
+    content = file_settings(file) if file else {}
     named = flags.pop("preset", None) or content.pop("preset", None)
     merged = preset(str(named)).settings() if named else {}
     for layer in (content, flags):
@@ -71,33 +68,14 @@ def gather(argv: Sequence[str]) -> dict[str, Any]:
     return merged
 
 
-def _from_file(path: str) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise ConfigError(f"--config {path}: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise ConfigError(f"--config {path}: must hold settings as 'key: value', not a {type(content).__name__}")
-    return {str(key): value for key, value in content.items() if value is not None}
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message}; --help lists all settings")
-
-
 def _parser() -> argparse.ArgumentParser:
     """Flags for all settings; those that are not given are absent from the result."""
-    parser = _Parser(
-        prog="python -m jobs.evaluate",
-        usage="python -m jobs.evaluate --data NAME=FILE --output DIRECTORY [any setting below]",
-        description="Measure what compressed prompts are still good for, on Ray; restarted, it does what is missing.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        argument_default=argparse.SUPPRESS,
-        allow_abbrev=False,
+    parser = FlagParser(
+        "jobs.evaluate",
+        "--data NAME=FILE --output DIRECTORY [any setting below]",
+        "Measure what compressed prompts are still good for, on Ray; restarted, it does what is missing.",
+        EXAMPLES,
     )
-    parser.add_argument("--config", metavar="FILE", default=None, help="YAML file with settings")
     parser.add_argument("--preset", metavar="NAME", help=f"settings of a paper's table: {', '.join(PRESETS)}")
     for title, names in GROUPS.items():
         group = parser.add_argument_group(title)
@@ -108,16 +86,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add(group: Any, name: str) -> None:
     field = EvalConfig.model_fields[name]
-    text = str(field.description)
-    shown = field.default not in (None, (), False) and "default" not in text and not field.is_required()
-    help_text = f"{text} (default: {field.default!s})" if shown else text
     flag = f"--{SINGULAR.get(name, name).replace('_', '-')}"
-    kind: dict[str, Any] = {"metavar": "VALUE"}
-    if field.annotation is bool:
-        kind = {"action": argparse.BooleanOptionalAction}
-    elif name == "storage_options":
-        kind = {"metavar": "JSON", "type": json_object}
-    elif name in REPEATED:
-        kind["action"] = "append"
-        help_text += "; repeatable"
-    group.add_argument(flag, dest=name, help=help_text.replace("%", "%%"), **kind)
+    repeated = {"action": "append", "metavar": "VALUE"} if name in REPEATED else {}
+    text = help_of(field) + ("; repeatable" if repeated else "")
+    group.add_argument(flag, dest=name, help=text, **(repeated or kind_of(field)))

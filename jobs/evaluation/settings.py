@@ -9,10 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from cluster.secrets import require_no_credentials
-from cluster.storage import absolute, require_conditional
+from cluster.validated import Validated
 from jobs.evaluation.specs import (
     FULL_CANDIDATE,
     NOTHING_CANDIDATE,
@@ -24,16 +23,14 @@ from jobs.evaluation.specs import (
     parse_target,
     require_distinct,
 )
-from lingua.config import explain
-from lingua.errors import ConfigError
 
 DEFAULT_CANDIDATES = ("default", "rarity", "lead", "truncate", "random")
 
 
-class EvalConfig(BaseModel):
+class EvalConfig(Validated):
     """All settings. Unknown or invalid ones raise ConfigError, naming the setting."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
+    model_config = ConfigDict(arbitrary_types_allowed=True)
 
     data: dict[str, str] = Field(min_length=1, description="NAME=FILE: rows in the unified form, as JSON Lines")
     output: str = Field(min_length=1, description="directory to write: a path, s3://, gs:// or abfs://")
@@ -81,12 +78,6 @@ class EvalConfig(BaseModel):
     resamples: int = Field(2000, ge=100, description="bootstrap resamples of the intervals")
     peer_python: Path = Field(Path(".venv-reference/bin/python"), description="the peer's interpreter")
     peer_path: Path | None = Field(None, description="folder with the peer's packages, before the interpreter's own")
-
-    def __init__(self, **settings: Any) -> None:
-        try:
-            super().__init__(**settings)
-        except ValidationError as error:
-            raise ConfigError(explain(error)) from None
 
     @classmethod
     def load(cls, argv: Sequence[str]) -> EvalConfig:
@@ -153,13 +144,6 @@ class EvalConfig(BaseModel):
         if any(tokens < 2 for tokens in value):
             raise ValueError("at least 2 tokens")
         return value
-
-    @field_validator("output")
-    @classmethod
-    def _can_hold_commits(cls, value: str) -> str:
-        require_no_credentials("output", value)
-        require_conditional(value)
-        return absolute(value)
 
     @model_validator(mode="after")
     def _fits_together(self) -> EvalConfig:

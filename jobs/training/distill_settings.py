@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from cluster.secrets import require_no_credentials
-from cluster.storage import absolute, require_conditional
 from jobs.training.flags import Command
-from lingua.config import CompressionConfig, explain
+from jobs.training.settings import CLUSTER, TrainingConfig, one_or_many
+from lingua.config import CompressionConfig
 from lingua.errors import ConfigError
 
 TEACHERS = ("compressor", "endpoint")
@@ -24,15 +23,9 @@ QUESTION_FREE: dict[str, Any] = {"method": "selective", "unit": "word"}
 _FUNCTION = re.compile(r"[\w.]+:\w+")
 
 
-class DistillConfig(BaseModel):
+class DistillConfig(TrainingConfig):
     """All settings of a distillation. Unknown or invalid settings raise ConfigError, naming the setting."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True)
-
-    inputs: tuple[str, ...] = Field(
-        alias="input", min_length=1, description="file, glob or directory of rows: .parquet, .jsonl, .jsonl.gz, .zst"
-    )
-    output: str = Field(min_length=1, description="directory to write: a path, s3://, gs:// or abfs://")
     text_column: str = Field("text", min_length=1, description="column with the text")
     compressed_column: str = Field("compressed", min_length=1, description="--teacher pairs: column with what was kept")
     answers_column: str = Field(
@@ -51,9 +44,6 @@ class DistillConfig(BaseModel):
     teacher_setting: tuple[str, ...] = Field(
         (), description="setting of the compressor as KEY=VALUE (default: method=selective, unit=word)"
     )
-    endpoint: str | None = Field(
-        None, pattern="^https?://", description="base URL of an OpenAI-compatible endpoint (key: OPENAI_API_KEY)"
-    )
     endpoint_mode: Literal["completion", "chat"] = Field("chat", description="how the endpoint is asked")
     chunk_tokens: int = Field(510, ge=16, description="tokens of a chunk at most; it ends where a sentence does")
     group: int = Field(64, ge=1, description="chunks labelled and committed at once")
@@ -66,55 +56,22 @@ class DistillConfig(BaseModel):
 
     model: str = Field("all-minilm-l6-v2", min_length=1, description="encoder to begin with: hub id, directory, alias")
     epochs: int = Field(3, ge=1, description="times that each chunk is seen (paper: 10)")
-    max_steps: int | None = Field(None, ge=1, description="end after this many steps, whatever the epochs")
     batch_size: int = Field(10, ge=1, description="chunks per step, over all workers")
     learning_rate: float = Field(1e-4, gt=0, description="peak, for a small encoder (paper, large: 1e-5)")
-    warmup: float = Field(0.05, ge=0, lt=1, description="share of the steps in which the learning rate rises")
     weight_decay: float = Field(0.01, ge=0, description="of matrices")
-    clip: float = Field(1.0, gt=0, description="norm that gradients are clipped to")
     held_out: float = Field(0.1, gt=0, lt=1, description="share of the rows kept for measuring")
     seed: int = Field(0, ge=0, description="of order, dropout and the new head")
     trust_remote_code: bool = Field(False, description="run Python code that the encoder brings with it")
-
-    workers: int = Field(1, ge=0, description="Ray workers; 0: in this process, without Ray")
-    gpus_per_worker: float | None = Field(None, ge=0, description="GPUs per worker (default: 1 if any)")
-    cpus_per_worker: float = Field(1, gt=0, description="CPU cores per worker")
-    address: str | None = Field(None, description="Ray cluster (default: the one submitted to, or a local one)")
-    checkpoint_every: int = Field(100, ge=1, description="steps between checkpoints")
-    keep_checkpoints: int = Field(2, ge=1, description="newest checkpoints kept")
-    max_failures: int = Field(3, ge=0, description="deaths of workers that a run survives, going on from a checkpoint")
-    lease_seconds: float = Field(60, gt=0, description="seconds after which a dead run's hold on the output ends")
-    storage_options: dict[str, Any] = Field(default_factory=dict, repr=False, description="for fsspec, as JSON")
-
-    def __init__(self, **settings: Any) -> None:
-        try:
-            super().__init__(**settings)
-        except ValidationError as error:
-            raise ConfigError(_explain(error)) from None
 
     @classmethod
     def load(cls, argv: Sequence[str]) -> DistillConfig:
         """Flags over the file of ``--config`` over defaults. ConfigError; help exits."""
         return cls(**COMMAND.gather(argv))
 
-    @field_validator("inputs", "teacher_setting", mode="before")
+    @field_validator("teacher_setting", mode="before")
     @classmethod
-    def _one_or_many(cls, value: object) -> object:
-        return (value,) if isinstance(value, str) else value
-
-    @field_validator("inputs")
-    @classmethod
-    def _no_credentials(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for url in value:
-            require_no_credentials("input", url)
-        return tuple(value if "dataset:" in value else absolute(value) for value in value)
-
-    @field_validator("output")
-    @classmethod
-    def _can_hold_commits(cls, value: str) -> str:
-        require_no_credentials("output", value)
-        require_conditional(value)
-        return absolute(value)
+    def _one_setting(cls, value: object) -> object:
+        return one_or_many(value)
 
     @field_validator("teacher")
     @classmethod
@@ -149,20 +106,6 @@ class DistillConfig(BaseModel):
             raise ConfigError(f"teacher_setting = {wrong!r}: write KEY=VALUE, such as aggregate=mean")
         return CompressionConfig(**{**QUESTION_FREE, **{key: yaml.safe_load(value) for key, _, value in pairs}})
 
-    def identity(self) -> dict[str, Any]:
-        """What decides the result, as JSON values: never a credential, never how many machines work."""
-        return self.model_dump(mode="json", exclude=set(NOT_DECISIVE))
-
-    def plain(self) -> dict[str, Any]:
-        """All settings, as they are handed to workers."""
-        return self.model_dump(mode="python")
-
-
-NOT_DECISIVE = (
-    *("inputs", "output", "workers", "gpus_per_worker", "cpus_per_worker", "address", "checkpoint_every"),
-    *("keep_checkpoints", "max_failures", "lease_seconds", "storage_options"),
-)
-"""Settings that another start on the same output may change; inputs are compared by their files."""
 
 EXAMPLES = r"""examples:
   # an encoder that keeps what a causal model finds surprising, from any corpus with a column 'text'
@@ -196,17 +139,7 @@ COMMAND = Command(
             *("model", "epochs", "max_steps", "batch_size", "learning_rate", "warmup", "weight_decay", "clip"),
             *("held_out", "seed", "trust_remote_code"),
         ),
-        "cluster": (
-            *("workers", "gpus_per_worker", "cpus_per_worker", "address", "checkpoint_every", "keep_checkpoints"),
-            *("max_failures", "lease_seconds"),
-        ),
+        "cluster": CLUSTER,
     },
     settings=DistillConfig,
 )
-
-
-def _explain(error: ValidationError) -> str:
-    """`lingua.config.explain`, except that storage options are never repeated."""
-    if any("storage_options" in fault["loc"] for fault in error.errors(include_url=False)):
-        return "storage_options must be a JSON object of options for fsspec (its value is not shown here)"
-    return explain(error).replace("inputs =", "input =")

@@ -10,15 +10,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from cluster.inputs import expand_inputs
-from cluster.jsonl import read_jsonl
-from cluster.parquet import open_parquet
-from cluster.rows import BadRow
-from cluster.shards import Shard, Source
+from cluster.shards import Source
 from cluster.storage import Storage
 from jobs.training.align_settings import AlignConfig
+from jobs.training.reading import Row, holds_half_a_character, read_rows
 from lingua.errors import ConfigError
 from lingua.prompt import join_parts
 
@@ -77,7 +74,7 @@ def _draw(seed: int, example: Example) -> bytes:
 
 
 def _of(source: Source, config: AlignConfig, storage: Storage) -> Iterator[Example]:
-    for number, row in _rows(source, storage, _columns(config)):
+    for number, row in read_rows(source, storage, _columns(config)):
         where = f"{source.path}, row {number}"
         parts = [_text(row, name, where) for name in _columns(config)]
         response = "" if config.target else parts.pop()
@@ -91,7 +88,7 @@ def _columns(config: AlignConfig) -> list[str]:
     return [name for name in own if name is not None]
 
 
-def _text(row: dict[str, Any], name: str, where: str) -> str:
+def _text(row: Row, name: str, where: str) -> str:
     if name not in row:
         raise ConfigError(
             f"{where}: has no column {name!r}, but {', '.join(sorted(row)) or 'none'}; name the right one"
@@ -101,20 +98,6 @@ def _text(row: dict[str, Any], name: str, where: str) -> str:
         raise ConfigError(
             f"{where}: {name} = {str(value)[:80]!r} is no text but {type(value).__name__}; write a string"
         )
-    if not value.isascii() and any(0xD800 <= ord(sign) < 0xE000 for sign in value):
+    if holds_half_a_character(value):
         raise ConfigError(f"{where}: {name} holds a lone surrogate: not valid text; mend the row")
     return value
-
-
-def _rows(source: Source, storage: Storage, columns: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(number from 0, columns) of every row."""
-    if source.format == "parquet":
-        with open_parquet(source, storage) as file:
-            names = [name for name in columns if name in file.schema_arrow.names]
-            batches = file.iter_batches(columns=names or None, use_threads=False)
-            yield from enumerate(row for batch in batches for row in batch.to_pylist())
-        return
-    for row in read_jsonl(Shard("rows", source, 0, source.size), None, storage, columns):
-        if isinstance(row, BadRow):
-            raise ConfigError(f"{source.path}, row {row.number}: {row.detail}")
-        yield row.number, dict(row.carried)

@@ -7,25 +7,20 @@ cannot be used ends the run, with its file, number and field: whoever trains on 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 
 from cluster.errors import RowError
 from cluster.inputs import expand_inputs
-from cluster.jsonl import read_jsonl
-from cluster.parquet import open_parquet
-from cluster.rows import BadRow
-from cluster.shards import Shard, Source
+from cluster.shards import Source
 from cluster.storage import Storage
 from jobs.training.distill_settings import DistillConfig
 from jobs.training.labels_answers import label_answers
 from jobs.training.labels_chunks import Chunker
 from jobs.training.labels_records import from_row
+from jobs.training.reading import Row, holds_half_a_character, read_rows
 from lingua.errors import ConfigError
-
-Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +83,7 @@ def _text(row: Row, name: str) -> str:
         raise RowError("no_column", f"no column {name!r}, but {', '.join(sorted(row)) or 'none'}; name the right one")
     if not isinstance(value, str) or not value.strip():
         raise RowError("no_text", f"{name} = {str(value)[:80]!r} is no text; write a string or remove the row")
-    if not value.isascii() and any(0xD800 <= ord(sign) < 0xE000 for sign in value):
+    if holds_half_a_character(value):
         raise RowError("invalid_unicode", f"{name} holds a lone surrogate: not valid text; mend the row")
     return value
 
@@ -96,13 +91,4 @@ def _text(row: Row, name: str) -> str:
 def _rows(source: Source, storage: Storage) -> Iterator[tuple[str, Row]]:
     """(file and number from 0, columns) of every row."""
     name = source.path.rpartition("/")[2]
-    if source.format == "parquet":
-        with open_parquet(source, storage) as file:
-            batches = file.iter_batches(use_threads=False)
-            for number, row in enumerate(row for batch in batches for row in batch.to_pylist()):
-                yield f"{name}, row {number}", row
-        return
-    for row in read_jsonl(Shard("rows", source, 0, source.size), None, storage, ()):
-        if isinstance(row, BadRow):
-            raise ConfigError(f"{name}, row {row.number}: {row.detail}")
-        yield f"{name}, row {row.number}", dict(row.carried)
+    return ((f"{name}, row {number}", row) for number, row in read_rows(source, storage))
