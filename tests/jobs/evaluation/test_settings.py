@@ -82,3 +82,11 @@ def test_help_shows_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
     singular = {"candidates": "candidate", "targets": "target"}
     flags = [f"--{singular.get(name, name).replace('_', '-')}" for name in EvalConfig.model_fields]
     assert [flag for flag in flags if flag not in shown] == []
+
+
+def test_storage_options_are_never_repeated(tmp_path: Path) -> None:
+    (tmp_path / "eval.yaml").write_text("storage_options: my-secret-key\n")
+    with pytest.raises(ConfigError) as caught:
+        EvalConfig.load([*LEAST, "--config", str(tmp_path / "eval.yaml")])
+    assert "storage_options must be a JSON object" in str(caught.value)
+    assert "my-secret-key" not in str(caught.value)
