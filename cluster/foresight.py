@@ -18,7 +18,7 @@ from cluster.recall import Recall
 from cluster.reuse import Previous, open_previous
 from cluster.rows import Row
 from cluster.shards import Shard
-from lingua.models.source import models_digest, rank_model, resolve
+from lingua.models.source import models_digest, resolve, second_model
 
 LOOKED_AT = 16
 """Changed shards whose rows are looked up."""
@@ -26,7 +26,7 @@ LOOKED_AT = 16
 
 def outlook(config: JobConfig) -> str:
     """The plan of a run in words. Raises what the run itself would, as far as no model is loaded for it."""
-    for model in filter(None, (config.model, rank_model(config.compression))):
+    for model in filter(None, (config.model, second_model(config.compression))):
         resolve(model)
     digest = models_digest(resolve(config.model), config.compression) if config.reuse else ""
     previous, plan = open_previous(config, digest), make_plan(config, digest)

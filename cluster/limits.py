@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from cluster.config import JobConfig
 from cluster.errors import AbortRun
-from lingua.methods import METHODS
+from lingua.methods import needs_of
 
 ROWS_BEFORE_A_SHARE_COUNTS = 1000
 THREADS_PER_WORKER = 4
@@ -89,9 +89,9 @@ class Wish:
 
     @classmethod
     def of(cls, config: JobConfig, shards: int, model_bytes: int | None = None) -> Wish:
-        """What a job's settings ask for. A method without a model asks for no GPU and no room for weights."""
+        """What a job's settings ask for. A method without a language model has no GPU unless one is asked for."""
         gpus, size = config.gpus_per_worker, model_bytes
-        if METHODS[config.compression.method].needs == "nothing":
+        if needs_of(config.compression) in ("nothing", "sentences"):
             gpus, size = gpus or 0.0, 0
         return cls(shards, config.workers, gpus, config.cpus_per_worker, size)
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sized
 from dataclasses import replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from lingua.clocked import Clocked
 from lingua.config import CompressionConfig
@@ -17,7 +18,7 @@ from lingua.fidelity import Fidelity, Original
 from lingua.gate import relaxed
 from lingua.labels import Labels, label_words
 from lingua.memory import Memory, Store
-from lingua.methods import METHODS, Needs
+from lingua.methods import METHODS, Needs, needs_of
 from lingua.models.source import ModelSource, models_digest, resolve
 from lingua.prediction import drawn, measurable, prediction
 from lingua.prompt import CompressedPrompt, Outcome, Prompt, Rejected
@@ -27,6 +28,9 @@ from lingua.score import NoScorer, Program, Scorer
 from lingua.select import settle
 from lingua.structure.face import StructuredFace
 from lingua.tokens import SourceTokenizer, load_target
+
+if TYPE_CHECKING:
+    from lingua.models.load import Loader
 
 SECONDS_WITHOUT_BAR = 2.0
 
@@ -64,25 +68,29 @@ class Compressor(StructuredFace):
         self._tokenizer = SourceTokenizer(self._loader.tokenizer())
         self._batch_tokens = batch_tokens
         self._fidelity_sample = fidelity_sample
-        self._scorers: dict[str, tuple[Clocked, Memory]] = {}
+        self._scorers: dict[tuple[Needs, ModelSource], tuple[Clocked, Memory]] = {}
         self._configure(config or CompressionConfig())
 
     def _configure(self, config: CompressionConfig) -> None:
         self.config = config
         target = load_target(config.target_tokenizer, self._tokenizer)
-        self._scorer, self._memory = self._scoring(METHODS[config.method].needs)
-        loader = self._loader
+        needs, loader = needs_of(config), self._loader
+        if config.focus is not None:
+            loader = replace(loader, source=resolve(config.focus), dtype="float32")
+        self._scorer, self._memory = self._scoring(needs, loader)
+        reader = SourceTokenizer(loader.tokenizer()) if needs == "sentences" else None
         ranks = config.method == "longllmlingua"
         ranker = load_ranker(config, loader.device, loader.trust_remote_code) if ranks else None
-        self._drafter = Drafter(self._tokenizer, target, config, self._scorer.probe_tokens, ranker)
+        self._drafter = Drafter(self._tokenizer, target, config, self._scorer.probe_tokens, ranker, reader)
         self._known: Store[Outcome] = Store(KNOWN_CHARACTERS)
 
-    def _scoring(self, needs: Needs) -> tuple[Scorer, Memory]:
+    def _scoring(self, needs: Needs, loader: Loader) -> tuple[Scorer, Memory]:
         """What answers the scores, loaded once for all settings, and what it remembers."""
-        if needs not in self._scorers:
-            scorer = NoScorer() if needs == "nothing" else self._loader.scorer(needs, self._batch_tokens)
-            self._scorers[needs] = Clocked(scorer), Memory()
-        return self._scorers[needs]
+        key = needs, loader.source
+        if key not in self._scorers:
+            scorer = NoScorer() if needs == "nothing" else loader.scorer(needs, self._batch_tokens)
+            self._scorers[key] = Clocked(scorer), Memory()
+        return self._scorers[key]
 
     def using(self, config: CompressionConfig) -> Compressor:
         """A compressor with the same model, loaded once, and other settings."""

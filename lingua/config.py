@@ -77,7 +77,7 @@ class CompressionConfig(BaseModel):
 
     preset: Preset | None = Field(None, description="settings that go together; any given besides it prevails")
     method: Method = Field(
-        "evidence", description="what to compress with: evidence (ours, no model), a published method, or a baseline"
+        "evidence", description="what to compress with: evidence (ours), a published method, or a baseline"
     )
     rate: float | None = Field(None, gt=0, le=1, description="share of the tokens to keep, e.g. 0.5 (default)")
     target_token: int | None = Field(None, ge=1, description="tokens to keep per prompt, instead of a rate")
@@ -113,6 +113,12 @@ class CompressionConfig(BaseModel):
     )
     question_aware: bool = Field(
         True, description="evidence: keep what the question of a prompt speaks of; off: what any question may need"
+    )
+    focus_model: str = Field(
+        "all-minilm-l6-v2",
+        min_length=1,
+        description="evidence: the sentence-transformers model that says how near a sentence is to the question; "
+        "'none': only the words they share do",
     )
     demonstrations: Demonstrations = Field(
         "auto",
@@ -264,6 +270,12 @@ class CompressionConfig(BaseModel):
         if self.rank_method == "reranker" and self.rank_model is None:
             raise ValueError("rank_method 'reranker' needs rank_model: the name or directory of a cross-encoder")
         return self
+
+    @property
+    def focus(self) -> str | None:
+        """The model that reads questions and sentences, if any does."""
+        asked = self.method == "evidence" and self.question_aware and self.focus_model != "none"
+        return self.focus_model if asked else None
 
     @property
     def coherent_share(self) -> float:

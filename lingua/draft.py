@@ -125,6 +125,7 @@ class Drafter:
 
     window   the longest probe that the model takes
     ranker   what ranks context strings, where the method ranks them; None: made from the settings
+    reader   tokenizes for the model that reads sentences, where one does
     """
 
     source: SourceTokenizer
@@ -132,6 +133,7 @@ class Drafter:
     config: CompressionConfig
     window: int = 1 << 20
     ranker: Ranker | None = None
+    reader: SourceTokenizer | None = None
 
     def draft(self, prompt: Prompt) -> Draft:
         """Tokenize and cut every part of `prompt`."""
@@ -211,7 +213,7 @@ class Draft:
 
     def ids(self, text: str) -> list[int]:
         """The token ids of a text that is no part."""
-        return self.drafter.source.encode([text])[0].ids.tolist()  # type: ignore[no-any-return]
+        return self.drafter.source.ids([text])[0]
 
     @property
     def parts(self) -> list[Part]:

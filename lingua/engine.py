@@ -166,7 +166,7 @@ class Engine(Generic[T]):
         job.key = (context.asked, digest_of(score.probe))
         known = self._memory.get(job.key)
         if known is not None:
-            job.answers, job.done = [known], len(known)
+            job.answers, job.done = [known], len(job.probe)
         elif job.key in self._asked:
             return self._asked[job.key]
         else:

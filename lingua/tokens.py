@@ -90,6 +90,10 @@ class SourceTokenizer:
         found = self._backend.encode_batch(list(texts), add_special_tokens=False)
         return [Encoding.from_offsets(text, one.ids, one.offsets) for text, one in zip(texts, found, strict=True)]
 
+    def ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """The token ids of texts that nothing is cut from."""
+        return [one.ids for one in self._backend.encode_batch(list(texts), add_special_tokens=False)]
+
     def count(self, text: str) -> int:
         return len(self._backend.encode(text, add_special_tokens=False).ids)
 

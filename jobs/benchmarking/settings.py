@@ -21,7 +21,7 @@ EXAMPLES = """examples:
 The peer runs in its own environment, which `python -m jobs.benchmarking.setup_peer` creates; without it its rows say
 "not measured".
 """
-WITH_MODEL = sorted(name for name, method in METHODS.items() if method.needs != "nothing")
+WITH_MODEL = sorted(name for name, method in METHODS.items() if method.needs in ("causal", "encoder"))
 """Methods whose speed is a model's."""
 SMALL: dict[str, object] = {"mixes": ["short", "fewshot:700"], "rows": 3, "rounds": 1}
 FULL: dict[str, object] = {"mixes": ["short", "fewshot", "bank", "long", "mixed"], "rows": 32, "rounds": 3}

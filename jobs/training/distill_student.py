@@ -21,7 +21,8 @@ from cluster.storage import Storage
 from jobs.training.distill_settings import DistillConfig
 from jobs.training.labels_chunks import Chunker
 from lingua.errors import ModelError
-from lingua.models.encoder import EncoderScorer, keep_label, positions, special_tokens
+from lingua.models.encoder import EncoderScorer, keep_label
+from lingua.models.padded import positions, special_tokens
 from lingua.models.source import ModelSource, resolve
 from lingua.tokens import SourceTokenizer
 

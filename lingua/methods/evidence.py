@@ -1,4 +1,4 @@
-"""Evidence: keep what someone is likely to ask for, in pieces that can still be read. No language model, one step.
+"""Evidence: keep what someone is likely to ask for, in pieces that can still be read. One step, no language model.
 
 Our own recipe and the default: it kept more than surprisal where there is a question, and as much where there is none
 (docs/evaluation.md). Three things decide, from coarse to fine:
@@ -6,12 +6,13 @@ Our own recipe and the default: it kept more than surprisal where there is a que
 demonstrations   strings of the same form as the question are examples: they are kept whole, or not at all; those that
                  share most with the question for their length, the best one last
 coherence        of documents, whole sentences get most of the budget, then whole phrases, then words (`coherent`)
-evidence         of a word: how likely its kind and place are to be asked for (`kinds`), times what its sentence shares
-                 with the question, if there is one (`focus`)
+evidence         of a word: how likely its kind and place are to be asked for (`kinds`), times how much its sentence
+                 speaks of the question, if there is one (`focus`): an encoder of sentences says so, if it may be asked
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -20,17 +21,20 @@ import regex
 from lingua.budget import coarse_choice, shares
 from lingua.config import ContextBudget
 from lingua.draft import Draft
-from lingua.focus import focus
+from lingua.focus import focus, nearness
 from lingua.kinds import token_evidence
 from lingua.methods.llmlingua import required
 from lingua.methods.onepass import keep_best
 from lingua.ranking.bm25 import bm25
+from lingua.ranking.protocol import Importance
 from lingua.score import Program
 from lingua.tokens import Ints
 from lingua.units import sentence_edges
 
 FOCUS = 4.0
 """Natural logarithm of the advantage of a sentence that holds all of the question over one that holds nothing of it."""
+SHARED, NEAR = 2.8, 1.0
+"""The same where an encoder reads the sentences, and the advantage for each standard deviation that one is nearer."""
 LEAD = 1.0
 """Natural logarithm of the advantage of a text's beginning over its end: authors put first what matters."""
 _WHOLE = 100.0
@@ -45,11 +49,10 @@ _LABEL = regex.compile(r"^[^\S\n]*(\p{L}[^\n:：]{0,30})[:：]", regex.MULTILINE
 def evidence(draft: Draft) -> Program[None]:
     """Decide what `draft` keeps."""
     whole = choose_demonstrations(draft) if _are_demonstrations(draft) else []
-    gather_evidence(draft)
+    yield from gather_evidence(draft, [index for index in draft.chosen if index not in whole])
     for index in whole:
         draft.context[index].surprisal += _WHOLE
     keep_best(draft)
-    yield from ()
 
 
 def _are_demonstrations(draft: Draft) -> bool:
@@ -81,20 +84,32 @@ def choose_demonstrations(draft: Draft) -> list[int]:
     return whole
 
 
-def gather_evidence(draft: Draft) -> None:
-    """Fill in the evidence of every token that may be dropped."""
+def gather_evidence(draft: Draft, cut: Sequence[int]) -> Program[None]:
+    """Fill in the evidence of every token that may be dropped; those of the strings `cut` by the question, too."""
     language = draft.config.language
     for part in draft.flexible:
         place = np.linspace(0, 1, len(part.ids), endpoint=False, dtype=np.float32)
         part.surprisal = token_evidence(part.encoding, language) * np.exp(-LEAD * place)
-    if not _question(draft).strip():
+    parts = [draft.context[index] for index in cut if draft.context[index].text]
+    if not parts or not _question(draft).strip():
         return
-    chosen = [draft.context[index] for index in draft.chosen]
-    edges = [sentence_edges(part.text, language) for part in chosen]
-    shared = focus(_question(draft), [_pieces(part.text, begins) for part, begins in zip(chosen, edges, strict=True)])
-    for part, begins, values in zip(chosen, edges, shared, strict=True):
+    edges = [sentence_edges(part.text, language) for part in parts]
+    advantages = yield from _advantages(
+        draft, [_pieces(part.text, one) for part, one in zip(parts, edges, strict=True)]
+    )
+    for part, begins, values in zip(parts, edges, advantages, strict=True):
         sentence = np.searchsorted(begins, part.encoding.token_starts, side="right") - 1
-        part.surprisal = part.surprisal * np.exp(FOCUS * values[sentence])
+        part.surprisal = part.surprisal * np.exp(values[sentence])
+
+
+def _advantages(draft: Draft, strings: Sequence[Sequence[str]]) -> Program[list[Importance]]:
+    """Natural logarithm of the advantage that the question gives each string's sentences [s]."""
+    question, drafter = _question(draft), draft.drafter
+    shared = focus(question, strings)
+    if drafter.reader is None:
+        return [FOCUS * one for one in shared]
+    near = yield from nearness(question, strings, drafter.reader, drafter.window)
+    return [SHARED * one + NEAR * other for one, other in zip(shared, near, strict=True)]
 
 
 def _question(draft: Draft) -> str:

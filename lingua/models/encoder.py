@@ -1,92 +1,40 @@
 """Keep probability of tokens by any token-classification encoder of transformers, as LLMLingua-2 uses it.
 
-A row's probe is one window of text; the special tokens that the tokenizer puts around a text are added here. A window
-is read by itself, so contexts are ignored and nothing is cached. Rows of like length share a forward, padded to the
-longest of them. Which windows a text is cut into is the method's business (arXiv 2403.12968).
+Windows are read as `padded` says; which ones a text is cut into is the method's business (arXiv 2403.12968).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, NoReturn
+from collections.abc import Sequence
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor
 
 from lingua.errors import ModelError
-from lingua.score import Context, OutOfMemoryError, Row, Surprisal
+from lingua.models.padded import PaddedScorer, positions
+from lingua.score import Surprisal
 
-_BATCH_TOKENS = {"cuda": 32_768, "cpu": 4_096}
-_DEFAULT_WINDOW = 512
 _KEEP_LABELS = ("keep", "kept", "preserve", "preserved", "1")
-_LEAST_FILL = 0.75
-"""A row shorter than this share of its batch's longest starts a batch of its own."""
 
 
-class EncoderScorer:
+class EncoderScorer(PaddedScorer):
     """Answers the engine with the probability, in [0, 1], that each probe token is kept.
 
     window   positions of the model; `probe_tokens` of them are left for text
     """
 
-    live_tokens = 1 << 40
-
     def __init__(self, model: Any, tokenizer: Any, batch_tokens: int | None = None) -> None:
+        super().__init__(tokenizer, positions(model), next(model.parameters()).device, batch_tokens)
         self._model = model
-        self._device = next(model.parameters()).device
+        self._pad = int(model.config.pad_token_id or 0)  # positions may be counted by it
         self._keep = keep_label(model.config)
-        self._pad = int(model.config.pad_token_id or 0)
-        self._before, self._after = special_tokens(tokenizer)
-        self.window = positions(model)
-        self.batch_tokens = max(self.window, batch_tokens or _BATCH_TOKENS.get(self._device.type, 4_096))
-        self.probe_tokens = self.window - len(self._before) - len(self._after)
 
-    def cached(self, context: Context) -> int:
-        return len(context)
-
-    def score(self, rows: Sequence[Row]) -> list[Surprisal]:
-        """Keep probability of every probe, float32."""
-        order = sorted(range(len(rows)), key=lambda index: -len(rows[index].probe))
-        answers: dict[int, Surprisal] = {}
-        for group in self._groups(order, rows):
-            answers.update(zip(group, self._forward([rows[index].probe for index in group]), strict=True))
-        return [answers[index] for index in range(len(rows))]
-
-    def _groups(self, order: list[int], rows: Sequence[Row]) -> Iterator[list[int]]:
-        """Cut the rows, longest first, into batches that are neither too large nor mostly padding."""
-        group: list[int] = []
-        for index in order:
-            longest = len(rows[group[0]].probe) if group else 0
-            full = (len(group) + 1) * (longest + self.window - self.probe_tokens) > self.batch_tokens
-            if group and (full or len(rows[index].probe) < _LEAST_FILL * longest):
-                yield group
-                group = []
-            group.append(index)
-        if group:
-            yield group
-
-    def _forward(self, probes: Sequence[Sequence[int]]) -> list[Surprisal]:
-        """One padded batch: ids [r, t] → probability of each probe token."""
-        sequences = [[*self._before, *probe, *self._after] for probe in probes]
-        longest = max(map(len, sequences))
-        ids = torch.tensor([one + [self._pad] * (longest - len(one)) for one in sequences], device=self._device)
-        sizes = torch.tensor([len(one) for one in sequences], device=self._device)
-        mask = torch.arange(longest, device=self._device) < sizes[:, None]
-        try:
-            with torch.inference_mode():
-                logits = self._model(input_ids=ids, attention_mask=mask.long()).logits.float()
-                values = torch.softmax(logits, -1)[..., self._keep].cpu().numpy()
-        except torch.OutOfMemoryError as error:
-            self._out_of_memory(len(probes), error)
+    def _answers(self, batch: dict[str, Tensor], sizes: Sequence[int]) -> list[Surprisal]:
+        logits = self._model(**batch).logits.float()
+        values = torch.softmax(logits, -1)[..., self._keep].cpu().numpy()
         starts = len(self._before)
-        return [row[starts : starts + len(probe)].copy() for row, probe in zip(values, probes, strict=True)]
-
-    def _out_of_memory(self, rows: int, error: Exception) -> NoReturn:
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
-        if rows == 1:
-            raise ModelError(f"one window does not fit the device's memory; lower window_tokens: {error}") from error
-        raise OutOfMemoryError(str(error)) from error
+        return [row[starts : starts + size].copy() for row, size in zip(values, sizes, strict=True)]
 
 
 def keep_label(config: Any) -> int:
@@ -98,21 +46,3 @@ def keep_label(config: Any) -> int:
         raise ModelError(f"a token classifier needs the labels drop and keep, this model has {config.num_labels}")
     named = {str(name).lower(): int(index) for name, index in (config.label2id or {}).items()}
     return next((named[name] for name in _KEEP_LABELS if name in named), 1)
-
-
-def special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
-    """The ids that the tokenizer puts before and after a text."""
-    bare = list(tokenizer("a", add_special_tokens=False)["input_ids"])
-    full = list(tokenizer("a", add_special_tokens=True)["input_ids"])
-    begin = next((at for at in range(len(full)) if full[at : at + len(bare)] == bare), None)
-    if not bare or begin is None:
-        raise ModelError(f"cannot tell which special tokens {type(tokenizer).__name__} puts around a text")
-    return full[:begin], full[begin + len(bare) :]
-
-
-def positions(model: Any) -> int:
-    """How many tokens the model reads at once. RoBERTa's family counts positions from behind the padding index."""
-    for name, module in model.named_modules():
-        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
-            return module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
-    return int(getattr(model.config, "max_position_embeddings", None) or _DEFAULT_WINDOW)

@@ -7,23 +7,20 @@ before questions are left out. Documents beyond the window are read in windows; 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from transformers import BatchEncoding
-from transformers.utils.hub import cached_file
 
 from lingua.memory import Memory
 from lingua.models.load import Loader
-from lingua.models.source import EMBEDDER, ModelSource, resolve
+from lingua.models.sentences import pooled, pools_first
+from lingua.models.source import EMBEDDER, resolve
 
 Relevance = npt.NDArray[np.float32]
 _WINDOW = 512
@@ -35,7 +32,7 @@ def embedder(model: str | None = None, device: str = "auto", trust_remote_code: 
     """An embedding model by name; the one that a package carries if no name is given. Raises ModelError."""
     source = resolve(model or EMBEDDER)
     loader = Loader(source, device, "float32", trust_remote_code)
-    return Embedder(loader.base(), loader.tokenizer(), _pools_first(source))
+    return Embedder(loader.base(), loader.tokenizer(), pools_first(source))
 
 
 def cross_encoder(model: str | None, device: str = "auto", trust_remote_code: bool = False) -> CrossEncoder:
@@ -77,9 +74,7 @@ class Embedder:
     def _vectors(self, batch: BatchEncoding) -> Tensor:
         batch = batch.to(self.model.device)
         hidden: Tensor = self.model(**batch).last_hidden_state
-        mask = batch["attention_mask"][..., None]
-        pooled = hidden[:, 0] if self.first else (hidden * mask).sum(1) / mask.sum(1).clamp(min=1)
-        return F.normalize(pooled, dim=-1)
+        return pooled(hidden, batch["attention_mask"], self.first)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,19 +103,6 @@ class CrossEncoder:
         """The beginning of a question that would leave its documents no room."""
         offsets = self.tokenizer(question, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
         return question[: offsets[limit - 1][1]] if len(offsets) > limit else question
-
-
-def _pools_first(source: ModelSource) -> bool:
-    """What the settings of a sentence-transformers model say about pooling; the mean if there are none."""
-    file = cached_file(
-        source.location,
-        "1_Pooling/config.json",
-        revision=source.revision,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-    )
-    settings = json.loads(Path(file).read_text()) if file else {}
-    return bool(settings.get("pooling_mode_cls_token")) or settings.get("pooling_mode") == "cls"
 
 
 def _window(model: Any, tokenizer: Any) -> int:

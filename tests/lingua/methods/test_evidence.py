@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lingua.focus import focus
+from lingua.compressor import compress_one
+from lingua.config import CompressionConfig
+from lingua.draft import Drafter
+from lingua.engine import Engine
+from lingua.focus import focus, nearness
 from lingua.kinds import WEIGHTS, _properties, token_evidence, word_evidence
-from lingua.methods import METHODS
+from lingua.methods import needs_of
 from lingua.prompt import CompressedPrompt, Prompt
+from lingua.score import Context, Row, Surprisal
 from lingua.units import word_edges
 from tests.lingua.echo import compress, tokenizer
 from tests.texts import NASTY, PROSE
@@ -28,8 +35,10 @@ def one(prompt: Prompt, **chosen: object) -> CompressedPrompt:
     return outcome
 
 
-def test_it_needs_no_model() -> None:
-    assert METHODS["evidence"].needs == "nothing"
+@pytest.mark.parametrize("chosen", [{"focus_model": "none"}, {"question_aware": False}, {"method": "lead"}])
+def test_it_asks_an_encoder_of_sentences_unless_told_otherwise(chosen: dict[str, object]) -> None:
+    assert needs_of(CompressionConfig()) == "sentences"
+    assert needs_of(CompressionConfig(**chosen)) == "nothing"
 
 
 def test_demonstrations_of_the_form_of_the_question_stay_whole_but_one() -> None:
@@ -93,6 +102,75 @@ def test_focus_is_the_share_of_the_question_in_sentence_and_string() -> None:
     assert nothing.tolist() == [0, 0]
 
 
+class Meaning:
+    """Vectors [64] of the tokens of a text, whose order and number do not count; `rows` is how many were asked for."""
+
+    window = probe_tokens = 8
+    batch_tokens, live_tokens = 64, 1 << 30
+
+    def __init__(self) -> None:
+        self.rows = 0
+
+    def cached(self, context: Context) -> int:
+        return len(context)
+
+    def score(self, rows: Sequence[Row]) -> list[Surprisal]:
+        self.rows += len(rows)
+        return [self.vector(row.probe) for row in rows]
+
+    def vector(self, ids: Sequence[int]) -> Surprisal:
+        counts = np.bincount(np.asarray(ids) % 64, minlength=64).astype(np.float32)
+        return counts / np.linalg.norm(counts)
+
+
+def by_meaning(prompts: Sequence[Prompt], scorer: Meaning, **chosen: object) -> list[CompressedPrompt]:
+    own = Drafter(tokenizer(), tokenizer(), CompressionConfig(**chosen), scorer.probe_tokens, reader=tokenizer())
+    engine: Engine[CompressedPrompt] = Engine(scorer)
+    return list(engine.run((compress_one(prompt, own), len(prompt.text)) for prompt in prompts))
+
+
+def near(question: str, strings: list[list[str]]) -> list[list[float]]:
+    program, scorer = nearness(question, strings, tokenizer(), 8), Meaning()
+    try:
+        program.send([scorer.vector(score.probe) for score in next(program)])
+    except StopIteration as stop:
+        return [values.tolist() for values in stop.value]
+    raise AssertionError("it asks once")
+
+
+def test_nearness_counts_the_sentence_and_the_best_of_its_string_in_standard_deviations() -> None:
+    first, second = near("The river is long.", [["Coal is dear.", "The river is long."], ["A train left.", "At noon."]])
+    assert first[1] > first[0] > max(second)
+    assert sum(first + second) == pytest.approx(0, abs=1e-5)
+    assert near("The river?", [["The river.", "The river."]]) == [[0, 0]]
+
+
+def test_the_nearest_window_of_a_long_sentence_counts() -> None:
+    long = "coal steel price " * 6 + "The river is long."
+    ((far, found),) = near("The river is long.", [["coal steel price " * 8, long]])
+    assert found > far
+
+
+@pytest.mark.parametrize("strings", [[["", " "]], [[], ["a"]], [["a"]], [[""], []]])
+def test_nearness_takes_texts_without_any_token(strings: list[list[str]]) -> None:
+    assert [len(values) for values in near("", strings)] == [len(string) for string in strings]
+
+
+def test_equal_sentences_are_read_once_for_all_questions() -> None:
+    scorer = Meaning()
+    asked = [Prompt(context=[PROSE], question=question) for question in ("The barges?", "A clerk?", "The barges?")]
+    results = by_meaning(asked, scorer, rate=0.5)
+    rows = scorer.rows
+    assert results[0] == results[2] != results[1]
+    by_meaning(asked[:1], alone := Meaning(), rate=0.5)
+    assert rows - alone.rows == 1  # the other question
+
+
+def test_of_demonstrations_only_the_one_that_is_cut_is_read() -> None:
+    by_meaning([Prompt(context=DEMONSTRATIONS, question=ASKED)], scorer := Meaning(), rate=0.6)
+    assert 0 < scorer.rows < 20
+
+
 @pytest.mark.parametrize("unit", ["token", "word", "phrase", "sentence"])
 @pytest.mark.parametrize("rate", [0.1, 0.35, 0.5, 0.9])
 def test_the_budget_is_met_and_never_exceeded(rate: float, unit: str) -> None:
@@ -108,7 +186,12 @@ def test_the_budget_is_met_and_never_exceeded(rate: float, unit: str) -> None:
     st.sampled_from([0.1, 0.4, 0.8]),
 )
 def test_kept_spans_spell_what_is_kept_of_any_text(context: list[str], question: str, rate: float) -> None:
-    result = one(Prompt(context=context, question=question), rate=rate)
+    prompt = Prompt(context=context, question=question)
+    for result in (one(prompt, rate=rate), *by_meaning([prompt], Meaning(), rate=rate)):
+        check(context, result)
+
+
+def check(context: list[str], result: CompressedPrompt) -> None:
     spelled = ["".join(context[index][a:b] for a, b in result.kept_spans[index]) for index in result.kept_context]
     assert list(result.context) == spelled
     assert result.status == "over_budget" or result.compressed_tokens <= max(1, result.target_tokens)

