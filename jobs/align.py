@@ -13,9 +13,10 @@ from collections.abc import Iterator, Sequence
 
 from cluster.storage import Storage
 from jobs.ending import exit_code
-from jobs.training.align_plan import RESULT, open_plan
+from jobs.training.align_plan import open_plan
 from jobs.training.align_settings import AlignConfig
 from jobs.training.card import table
+from jobs.training.publish import RESULT
 from jobs.training.run import Work, alone, staff
 
 
@@ -60,7 +61,9 @@ def summary(config: AlignConfig, result: bytes) -> str:
     found = json.loads(result)
     learned = f"learned from {found['rows']:,} rows in {len(found['losses']):,} steps"
     model = f"{config.output}/model"
-    return f"{learned}\n\n{table(found)}\n\nmodel: {model}  (python -m jobs.compress --model {model} …)"
+    return (
+        f"{learned}\n\n{table(found)}\n\nmodel: {model}  (python -m jobs.compress --method llmlingua --model {model} …)"
+    )
 
 
 if __name__ == "__main__":

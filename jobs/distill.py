@@ -17,6 +17,7 @@ from jobs.training import distill_work
 from jobs.training.distill_plan import open_plan
 from jobs.training.distill_settings import DistillConfig
 from jobs.training.progress import Watch
+from jobs.training.publish import RESULT
 from jobs.training.run import alone, staff
 
 
@@ -29,7 +30,7 @@ def distill(config: DistillConfig) -> int:
     """Do what is not done yet, and say what came of it."""
     storage = Storage(config.storage_options)
     open_plan(config, storage)
-    result = f"{config.output}/{distill_work.RESULT}"
+    result = f"{config.output}/{RESULT}"
     if not storage.exists(result):
         holding = alone(storage, config.output, "jobs.distill", config.lease_seconds)
         with holding, staff(config) as run, Watch(storage, config.output):

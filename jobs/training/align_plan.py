@@ -13,8 +13,6 @@ from jobs.training.responses import target_digest
 from lingua.models.source import resolve
 
 NAME = "_align.json"
-RESULT = "_result.json"
-"""Written last: where it is, the model is whole."""
 SHOWN = 80
 
 

@@ -104,7 +104,8 @@ EXAMPLES = r"""examples:
       --endpoint-mode chat --method lora --workers 4
 
 every flag is also a key of the file (--held-out: held_out). The same command again goes on where it was stopped. The
-model is OUTPUT/model: python -m jobs.compress --model OUTPUT/model …; what it does to quality, jobs.evaluate measures.
+model is OUTPUT/model: python -m jobs.compress --method llmlingua --model OUTPUT/model …; what it does to quality,
+jobs.evaluate measures.
 """
 COMMAND = Command(
     name="jobs.align",

@@ -7,10 +7,9 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,6 @@ import torch
 from cluster.storage import Storage
 from jobs.training import responses
 from jobs.training.agreement import Measured, Seen, measure
-from jobs.training.align_plan import RESULT
 from jobs.training.align_settings import AlignConfig
 from jobs.training.card import card
 from jobs.training.checkpoints import Checkpoints
@@ -28,6 +26,7 @@ from jobs.training.optimize import Optimizer
 from jobs.training.packing import Steps, Tokens, make_steps, tokenize
 from jobs.training.place import Place
 from jobs.training.progress import Progress
+from jobs.training.publish import publish
 from jobs.training.student import Student, load_causal, load_tokenizer, window_of
 from jobs.training.surprisal import Reader
 from jobs.training.target import open_writer
@@ -86,7 +85,7 @@ def train(config: AlignConfig, place: Place) -> None:
     after = measure(work.reader(), work.held, work.window, place)
     if place.leads:
         result = {**work.counts(), "before": asdict(before), "after": asdict(after), "losses": losses}
-        _publish(work.student, config, storage, result)
+        publish(partial(work.student.save, card=card(config, result)), result, config.output, storage)
         work.checkpoints.clear()
 
 
@@ -181,16 +180,3 @@ def _read_seen(config: AlignConfig, held: Sequence[Example], storage: Storage) -
         return [None] * len(held)
     rows = json.loads(storage.read(_seen_url(config, held)))
     return [None if row is None else Seen(np.asarray(row[0]), np.asarray(row[1])) for row in rows]
-
-
-def _publish(student: Student, config: AlignConfig, storage: Storage, result: dict[str, Any]) -> None:
-    """The model directory, file by file, and at last the result, which says that all of it is there."""
-    with tempfile.TemporaryDirectory(prefix="lingua-model-") as name:
-        folder = Path(name)
-        student.save(folder)
-        (folder / "README.md").write_text(card(config, result), encoding="utf-8")
-        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-            url = f"{config.output}/model/{path.relative_to(folder).as_posix()}"
-            storage.delete(url)  # of a run that was killed here
-            storage.create(url, path)
-    storage.write(f"{config.output}/{RESULT}", json.dumps(result, indent=1).encode())

@@ -41,9 +41,9 @@ tags: [prompt-compression, distribution-alignment]
 # {model}, aligned
 
 A small language model whose surprisal decides what a prompt can do without, trained on the text of a target model
-(distribution alignment, arXiv 2310.05736, section 4.3). Made by `python -m jobs.align` of Lingua; use it with
-`python -m jobs.compress --model DIRECTORY`. Not meant for writing text. The licences of the model it came from and of
-the target's text hold on.
+(distribution alignment, arXiv 2310.05736, section 4.3). Made by `python -m jobs.align` of Lingua; use it with a method
+that asks a model: `python -m jobs.compress --method llmlingua --model DIRECTORY`. Not meant for writing text. The
+licences of the model it came from and of the target's text hold on.
 
 - from: `{model}` (digest `{result["model_digest"]}`)
 - target: `{target}`{f" (digest `{result['target_digest']}`)" if result["target_digest"] else ""}

@@ -1,11 +1,10 @@
-"""The student: any encoder of transformers with a head of two labels, *drop* and *keep*; how it is loaded and written.
+"""The student: any encoder of transformers with a head of two labels, *drop* and *keep*; how it is loaded and saved.
 
 An encoder without such a head gets a new one, drawn by the seed; a trained one is trained further.
 """
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +16,6 @@ import torch
 from transformers import AutoModelForTokenClassification, AutoTokenizer
 from transformers.utils import logging
 
-from cluster.storage import Storage
 from jobs.training.distill_settings import DistillConfig
 from jobs.training.labels_chunks import Chunker
 from lingua.errors import ModelError
@@ -79,18 +77,12 @@ def load_student(config: DistillConfig) -> Student:
     return Student(model, tokenizer, chunker, before, after, keep_label(model.config), window)
 
 
-def write_student(config: DistillConfig, student: Student, card: str, storage: Storage) -> str:
-    """Put the model directory under the output, its card last; the directory's URL."""
-    url = f"{config.output}/model"
-    with tempfile.TemporaryDirectory(prefix="lingua-distill-") as name:
-        folder = Path(name)
-        with _quietly():
-            student.model.save_pretrained(folder)
-        load_tokenizer(config).save_pretrained(folder)  # a fresh one: the chunker's reads special tokens as text
-        for path in sorted(folder.iterdir()):
-            storage.write(f"{url}/{path.name}", path.read_bytes())
-    storage.write(f"{url}/README.md", card.encode())
-    return url
+def save_student(folder: Path, config: DistillConfig, student: Student, card: str) -> None:
+    """Write the model directory with its card."""
+    with _quietly():
+        student.model.save_pretrained(folder)
+    load_tokenizer(config).save_pretrained(folder)  # a fresh one: the chunker's reads special tokens as text
+    (folder / "README.md").write_text(card, encoding="utf-8")
 
 
 @contextmanager

@@ -6,7 +6,6 @@ read what they need from storage themselves.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
@@ -18,7 +17,7 @@ from jobs.training.distill_agreement import agreement
 from jobs.training.distill_card import card
 from jobs.training.distill_examples import Window, split, transform, windows_of
 from jobs.training.distill_settings import DistillConfig
-from jobs.training.distill_student import load_student, load_tokenizer, write_student
+from jobs.training.distill_student import load_student, load_tokenizer, save_student
 from jobs.training.distill_train import Training
 from jobs.training.labels_align import best
 from jobs.training.labels_chunks import Chunker
@@ -28,10 +27,9 @@ from jobs.training.labels_store import LabelStore, label_groups
 from jobs.training.labels_teachers import load_teacher
 from jobs.training.place import Place
 from jobs.training.progress import Progress
+from jobs.training.publish import publish
 from lingua.errors import ConfigError
 from lingua.tokens import SourceTokenizer
-
-RESULT = "_result.json"
 
 
 def label(config: DistillConfig, place: Place) -> None:
@@ -63,8 +61,8 @@ def train(config: DistillConfig, place: Place) -> None:
     if place.leads:
         found = agreement(student.scorer(), parts.held_out, student.chunker, targets, config.rate)
         result = {**_counts(records, chosen, windows), "agreement": asdict(found), "losses": losses}
-        write_student(config, student, card(config, result), storage)
-        storage.write(f"{config.output}/{RESULT}", json.dumps(result, indent=1).encode())
+        save = partial(save_student, config=config, student=student, card=card(config, result))
+        publish(save, result, config.output, storage)
         checkpoints.clear()
 
 

@@ -15,7 +15,7 @@ from cluster.inputs import expand_inputs
 from cluster.shards import Source
 from cluster.storage import Storage
 from jobs.training.align_settings import AlignConfig
-from jobs.training.reading import Row, holds_half_a_character, read_rows
+from jobs.training.reading import Row, filled_text_of, naming, read_rows, text_of
 from lingua.errors import ConfigError
 from lingua.prompt import join_parts
 
@@ -74,30 +74,15 @@ def _draw(seed: int, example: Example) -> bytes:
 
 
 def _of(source: Source, config: AlignConfig, storage: Storage) -> Iterator[Example]:
-    for number, row in read_rows(source, storage, _columns(config)):
-        where = f"{source.path}, row {number}"
-        parts = [_text(row, name, where) for name in _columns(config)]
-        response = "" if config.target else parts.pop()
-        if not parts[0].strip() or not (config.target or response.strip()):
-            raise ConfigError(f"{where}: {_columns(config)[-1 if parts[0].strip() else 0]} is empty; remove the row")
-        yield Example(config.template.replace("{instruction}", join_parts(parts, "\n\n")), response)
+    columns = [config.instruction_column, config.input_column, None if config.target else config.response_column]
+    for number, row in read_rows(source, storage, [name for name in columns if name is not None]):
+        with naming(f"{source.path}, row {number}"):
+            yield _example(row, config)
 
 
-def _columns(config: AlignConfig) -> list[str]:
-    own = [config.instruction_column, config.input_column, None if config.target else config.response_column]
-    return [name for name in own if name is not None]
-
-
-def _text(row: Row, name: str, where: str) -> str:
-    if name not in row:
-        raise ConfigError(
-            f"{where}: has no column {name!r}, but {', '.join(sorted(row)) or 'none'}; name the right one"
-        )
-    value = row[name]
-    if not isinstance(value, str):
-        raise ConfigError(
-            f"{where}: {name} = {str(value)[:80]!r} is no text but {type(value).__name__}; write a string"
-        )
-    if holds_half_a_character(value):
-        raise ConfigError(f"{where}: {name} holds a lone surrogate: not valid text; mend the row")
-    return value
+def _example(row: Row, config: AlignConfig) -> Example:
+    asked = [filled_text_of(row, config.instruction_column)]
+    if config.input_column is not None:
+        asked.append(text_of(row, config.input_column))
+    response = "" if config.target else filled_text_of(row, config.response_column)
+    return Example(config.template.replace("{instruction}", join_parts(asked, "\n\n")), response)

@@ -1,8 +1,8 @@
 """Rows of JSON Lines or Parquet → `Piece`s: what a teacher is shown, and what its labels are committed by.
 
 Four forms of rows: a text, which is cut into chunks; a text with its compression, or with answers that stand in it;
-words with their labels. A row that
-cannot be used ends the run, with its file, number and field: whoever trains on a corpus wants to know what is in it.
+words with their labels. A row that cannot be used ends the run, with its file, number and field: whoever trains on a
+corpus wants to know what is in it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from cluster.errors import RowError
 from cluster.inputs import expand_inputs
 from cluster.shards import Source
 from cluster.storage import Storage
@@ -19,7 +18,7 @@ from jobs.training.distill_settings import DistillConfig
 from jobs.training.labels_answers import label_answers
 from jobs.training.labels_chunks import Chunker
 from jobs.training.labels_records import from_row
-from jobs.training.reading import Row, holds_half_a_character, read_rows
+from jobs.training.reading import Row, filled_text_of, naming, read_rows
 from lingua.errors import ConfigError
 
 
@@ -61,31 +60,18 @@ def groups(pieces: Iterable[Piece], size: int) -> Iterator[tuple[int, list[Piece
 def _whole(config: DistillConfig, storage: Storage) -> Iterator[Piece]:
     rows = (found for source in expand_inputs(config.inputs, storage) for found in _rows(source, storage))
     for origin, row in islice(rows, config.limit):
-        try:
+        with naming(origin):
             yield _piece(config, origin, row)
-        except RowError as error:
-            raise ConfigError(f"{origin}: {error.detail}") from None
 
 
 def _piece(config: DistillConfig, origin: str, row: Row) -> Piece:
     if config.form == "labels":
         return Piece(origin, from_row(row, origin).text, row=row)
-    text = _text(row, config.text_column)
+    text = filled_text_of(row, config.text_column)
     if config.form == "answers":
         label_answers(text, row.get(config.answers_column), origin)
         return Piece(origin, text, row=row)
-    return Piece(origin, text, _text(row, config.compressed_column) if config.form == "pairs" else "")
-
-
-def _text(row: Row, name: str) -> str:
-    value = row.get(name)
-    if name not in row:
-        raise RowError("no_column", f"no column {name!r}, but {', '.join(sorted(row)) or 'none'}; name the right one")
-    if not isinstance(value, str) or not value.strip():
-        raise RowError("no_text", f"{name} = {str(value)[:80]!r} is no text; write a string or remove the row")
-    if holds_half_a_character(value):
-        raise RowError("invalid_unicode", f"{name} holds a lone surrogate: not valid text; mend the row")
-    return value
+    return Piece(origin, text, filled_text_of(row, config.compressed_column) if config.form == "pairs" else "")
 
 
 def _rows(source: Source, storage: Storage) -> Iterator[tuple[str, Row]]:

@@ -14,6 +14,7 @@ from itertools import pairwise
 from typing import Any
 
 from cluster.errors import RowError
+from jobs.training.reading import require_whole
 from lingua.units import word_edges
 
 
@@ -61,8 +62,7 @@ def from_row(row: Mapping[str, Any], origin: str) -> Labelled:
     words, scores = row.get("words"), row.get("labels", row.get("scores"))
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         raise RowError("no_words", "a labelled row needs 'words', a list of strings that add up to its text")
-    if any(0xD800 <= ord(sign) < 0xE000 for word in words if not word.isascii() for sign in word):
-        raise RowError("invalid_unicode", "words holds a lone surrogate: not valid text; mend the row")
+    require_whole("".join(words), "words")
     if not isinstance(scores, list) or not all(_is_number(score) for score in scores):
         raise RowError("no_labels", "a labelled row needs 'labels' (or 'scores'), a list of numbers")
     if len(words) != len(scores):

@@ -79,10 +79,11 @@ class Student:
         self.model = self.model.to(was or torch.float32).eval().requires_grad_(False)
         return self.model
 
-    def save(self, folder: Path) -> None:
-        """A model directory: configuration, safetensors, tokenizer. After `finish`."""
+    def save(self, folder: Path, card: str) -> None:
+        """A model directory: configuration, safetensors, tokenizer and its card. After `finish`."""
         self.model.save_pretrained(folder, max_shard_size="4GB")
         load_tokenizer(self._name, self._trust).save_pretrained(folder)
+        (folder / "README.md").write_text(card, encoding="utf-8")
 
 
 def _behind_lora(model: Any, config: AlignConfig) -> Any:

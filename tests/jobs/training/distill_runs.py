@@ -58,7 +58,7 @@ def flags(folder: Path, output: str = "out", **others: Any) -> list[str]:
         write_encoder(folder / "encoder")
     settings = {
         "input": folder / "texts.jsonl",
-        "output": folder / output,
+        "output": output if "://" in output else folder / output,
         "model": folder / "encoder",
         "teacher": "tests.jobs.training.distill_runs:long_words",
         "workers": 0,

@@ -1,4 +1,4 @@
-"""Work for workers of a real Ray that die once. Importable by them."""
+"""Work for workers of a real Ray that goes wrong. Importable by them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.errors import AbortRun
-from jobs.training import align_work
 from jobs.training.align_settings import AlignConfig
-from jobs.training.optimize import Optimizer
 from jobs.training.place import Place
 
 STEP = 3
@@ -18,6 +16,9 @@ STEP = 3
 
 def train(config: AlignConfig, place: Place) -> None:
     """Train; in step `STEP` the last worker's process ends, the first time."""
+    from jobs.training import align_work
+    from jobs.training.optimize import Optimizer
+
     learn = Optimizer.step
 
     def step(self: Optimizer, number: int, steps: int, packs: Sequence[Any]) -> float:

@@ -31,7 +31,7 @@ def flags(folder: Path, output: str = "out", **others: Any) -> list[str]:
         models.save(model)
     settings = {
         "input": rows,
-        "output": folder / output,
+        "output": output if "://" in output else folder / output,
         "model": model,
         "held_out": 4,
         "workers": 0,

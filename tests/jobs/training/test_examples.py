@@ -68,9 +68,9 @@ def test_with_a_target_the_response_column_is_not_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "complaint"),
     [
-        ({"instruction": "Ask"}, "row 1: has no column 'response', but instruction"),
+        ({"instruction": "Ask"}, "row 1: no column 'response', but instruction"),
         ({"instruction": "Ask", "response": 5}, "row 1: response = '5' is no text but int"),
-        ({"instruction": "Ask", "response": None}, "row 1: response = 'None' is no text"),
+        ({"instruction": "Ask", "response": None}, "row 1: response = 'None' is no text but NoneType"),
         ({"instruction": " ", "response": "Say"}, "row 1: instruction is empty"),
         ({"instruction": "Ask", "response": ""}, "row 1: response is empty"),
         ({"instruction": "Ask", "response": "\ud800"}, "row 1: response holds a lone surrogate"),
