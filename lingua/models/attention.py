@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from transformers import AttentionInterface
 
-from lingua.models.pool import Batch, attention
+from lingua.models.batch import Batch, attention
 
 PACKED = "lingua_packed"
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,19 +18,16 @@ import torch
 from torch import Tensor, nn
 
 from lingua.models.attention import PACKED, PackedRow, batch_rows
+from lingua.models.batch import Batch
 from lingua.models.cache import KeyValues
-from lingua.models.pool import Batch, Pool, PooledKeyValues
+from lingua.models.pool import Pool, PooledKeyValues
+from lingua.models.sizing import HEAD_ELEMENTS, choose_sizes
+from lingua.models.upload import Ints, upload
 from lingua.score import Cache, Context, OutOfMemoryError, Row, Scorer, Surprisal
 
 log = logging.getLogger(__name__)
 
-_BATCH_TOKENS = {"cuda": 16_384, "cpu": 1_024}
-_HEAD_ELEMENTS = {"cuda": 1 << 26, "cpu": 1 << 22}
-"""Float32 logits alive at once, on a CPU so few that they stay in its caches: the head takes as many rows as fit."""
-_CPU_CACHE_BYTES = 4 << 30
 _DEFAULT_WINDOW = 2_048
-_MOST_TOKENS = 1 << 22
-"""Of context that are alive at once: more than all programs ask for together."""
 _CHECK_TOKENS = 1_024
 """The pool with which it is tried out whether a model runs packed."""
 
@@ -39,15 +35,15 @@ _CHECK_TOKENS = 1_024
 class PlainScorer:
     """Every row computed from scratch by the untouched model."""
 
-    def __init__(self, model: Any, batch_tokens: int | None = None) -> None:
+    def __init__(self, model: Any, batch_tokens: int | None = None, share: float = 1.0) -> None:
         self._model = model
         self._device = next(model.parameters()).device
         config = model.config.get_text_config()
         self.window = int(getattr(config, "max_position_embeddings", None) or _DEFAULT_WINDOW)
         self.vocabulary = int(model.get_output_embeddings().weight.shape[0])
-        self.batch_tokens = batch_tokens or _BATCH_TOKENS.get(self._device.type, 4_096)
         self.layers = int(config.num_hidden_layers)
-        self.live_tokens = _live_tokens(config, model.dtype, self._device)
+        self._sizes = choose_sizes(config, model.dtype, self._device, batch_tokens, share)
+        self.batch_tokens, self.live_tokens = self._sizes.batch_tokens, self._sizes.live_tokens
 
     @property
     def probe_tokens(self) -> int:
@@ -89,13 +85,13 @@ class PackedScorer(PlainScorer):
     gets ln(vocabulary): nothing is known about it.
     """
 
-    def __init__(self, model: Any, batch_tokens: int | None = None) -> None:
-        super().__init__(model, batch_tokens)
+    def __init__(self, model: Any, batch_tokens: int | None = None, share: float = 1.0) -> None:
+        super().__init__(model, batch_tokens, share)
         self._decoder = model.get_decoder()
         self._head = model.get_output_embeddings()
         self._reuses = not _slides(model.config.get_text_config())
         self._softcap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
-        self._head_rows = max(16, _HEAD_ELEMENTS.get(self._device.type, 1 << 24) // self.vocabulary)
+        self._head_rows = max(16, HEAD_ELEMENTS.get(self._device.type, 1 << 24) // self.vocabulary)
 
     def cached(self, context: Context) -> int:
         return min(context.cache.length, len(context) - 1) if context.cache is not None else 0
@@ -133,21 +129,23 @@ class PackedScorer(PlainScorer):
         elif cache is not None:
             cache.settle(len(row.context), len(row.probe) if row.hold and self._reuses else 0)
 
-    def _forward(self, ids: list[int], places: Sequence[int], packed: Sequence[PackedRow]) -> Tensor:
+    def _forward(self, ids: Sequence[int], places: Sequence[int], packed: Sequence[PackedRow]) -> Tensor:
         """Hidden states [T, hidden] of the packed ids at their positions."""
-        token = batch_rows.set(self._batch(packed))
+        written = self._written(packed)
+        ids_there, places_there, *slots = upload(self._device, [np.asarray(ids), np.asarray(places), *written])
+        token = batch_rows.set(self._batch(packed, slots))
         try:
-            output = self._decoder(
-                input_ids=torch.tensor([ids], device=self._device),
-                position_ids=torch.tensor([places], device=self._device),
-                use_cache=False,
-            )
+            output = self._decoder(input_ids=ids_there[None], position_ids=places_there[None], use_cache=False)
         finally:
             batch_rows.reset(token)
         hidden: Tensor = output.last_hidden_state[0]
         return hidden
 
-    def _batch(self, packed: Sequence[PackedRow]) -> Sequence[PackedRow] | Batch:
+    def _written(self, packed: Sequence[PackedRow]) -> list[Ints]:
+        """The slots, if any, that the packed tokens take: uploaded with them."""
+        return []
+
+    def _batch(self, packed: Sequence[PackedRow], written: Sequence[Tensor]) -> Sequence[PackedRow] | Batch:
         """What the attention layers find."""
         return packed
 
@@ -165,8 +163,7 @@ class PackedScorer(PlainScorer):
         """Split the surprisal of all probed positions by row."""
         probed = np.concatenate([np.arange(p.end - len(r.probe), p.end) for r, p in zip(rows, packed, strict=True)])
         opening = np.isin(probed, [place.begin for place in packed])
-        targets = torch.tensor(ids, device=self._device)[torch.from_numpy(probed).to(self._device)]
-        before = torch.from_numpy(np.maximum(probed - 1, 0)).to(self._device)
+        targets, before = upload(self._device, [np.asarray(ids)[probed], np.maximum(probed - 1, 0)])
         slices = zip(torch.split(before, self._head_rows), torch.split(targets, self._head_rows), strict=True)
         room = self._room(len(probed))
         values = torch.cat([self._surprisal_at(hidden[place], target, room) for place, target in slices]).cpu().numpy()
@@ -213,29 +210,32 @@ def _slides(config: Any) -> bool:
 class PooledScorer(PackedScorer):
     """The same with all keys and values in one pool, and rows computed in groups: few kernels, for a GPU."""
 
-    def __init__(self, model: Any, batch_tokens: int | None = None, pool_tokens: int | None = None) -> None:
-        super().__init__(model, batch_tokens)
-        self._pool = Pool(pool_tokens or self.live_tokens + self.live_tokens // 4 + 2 * self.batch_tokens)
+    def __init__(
+        self, model: Any, batch_tokens: int | None = None, pool_tokens: int | None = None, share: float = 1.0
+    ) -> None:
+        super().__init__(model, batch_tokens, share)
+        self._pool = Pool(pool_tokens or self._sizes.pool_tokens)
 
     def _new_cache(self) -> Cache:
         return PooledKeyValues(self._pool)
 
-    def _batch(self, packed: Sequence[PackedRow]) -> Batch:
-        rows: list[tuple[PooledKeyValues, int]] = []
+    def _written(self, packed: Sequence[PackedRow]) -> list[Ints]:
         for row in packed:
-            cache = row.cache or PooledKeyValues(self._pool)
-            cache.reserve(row.start, row.end - row.begin)
-            rows.append((cache, row.start))
-        return Batch(self._pool, rows, self._device)
+            row.cache = row.cache or PooledKeyValues(self._pool)
+            row.cache.reserve(row.start, row.end - row.begin)
+        return [np.concatenate([row.cache.slots[row.start :] for row in packed])]
+
+    def _batch(self, packed: Sequence[PackedRow], written: Sequence[Tensor]) -> Batch:
+        return Batch(self._pool, [(row.cache, row.start) for row in packed], written[0])
 
 
-def causal_scorer(model: Any, batch_tokens: int | None = None) -> Scorer:
-    """The fastest scorer that gives this model's own numbers."""
-    plain = PlainScorer(model, batch_tokens)
+def causal_scorer(model: Any, batch_tokens: int | None = None, share: float = 1.0) -> Scorer:
+    """The fastest scorer that gives this model's own numbers; `share`: how much of a GPU's free memory it may take."""
+    plain = PlainScorer(model, batch_tokens, share)
     if not _packs(model, plain):
         log.warning("%s cannot run packed; it runs row by row, which is slow", type(model).__name__)
         return plain
-    return _packing(plain._device)(model, batch_tokens)
+    return _packing(plain._device)(model, batch_tokens, share=share)
 
 
 def _packing(device: torch.device) -> type[PackedScorer]:
@@ -273,15 +273,3 @@ def _packed_twice(scorer: PackedScorer, ids: list[int]) -> list[Surprisal]:
 
 def _tolerance(dtype: torch.dtype) -> float:
     return 1e-3 if dtype == torch.float32 else 0.1
-
-
-def _live_tokens(config: Any, dtype: torch.dtype, device: torch.device) -> int:
-    """How many context tokens may have cached keys and values at once: half the free memory, bounded on a CPU."""
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    per_token = 2 * config.num_hidden_layers * heads * size * dtype.itemsize
-    if device.type == "cuda":
-        free = min(torch.cuda.mem_get_info(device)[0], 2 * _MOST_TOKENS * per_token)
-    else:
-        free = min(_CPU_CACHE_BYTES, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4)
-    return max(1, int(free // 2 // per_token))

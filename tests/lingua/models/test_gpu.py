@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from lingua.models.causal import PackedScorer, causal_scorer
+from lingua.models import varlen
+from lingua.models.batch import Batch
+from lingua.models.causal import PackedScorer, PooledScorer, causal_scorer
+from lingua.models.pool import Pool, PooledKeyValues
+from lingua.models.sizing import free_bytes
 from lingua.score import Context, Row, Surprisal
 from tests.models import PACKED, tiny
 
@@ -42,3 +47,42 @@ def test_bfloat16_stays_close(name: str) -> None:
     expected = np.concatenate(surprisals(name, "cpu", torch.float32))
     got = np.concatenate(surprisals(name, "cuda", torch.bfloat16))
     assert float(np.abs(got - expected).mean()) < 0.1
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("window", [None, 7, 40])
+@pytest.mark.parametrize("most", [1 << 17, 60])
+def test_the_kernel_without_padding_attends_as_a_mask_does(
+    dtype: torch.dtype, window: int | None, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(varlen, "MOST_KEYS", most)
+    generator = torch.Generator("cuda").manual_seed(3)
+    pool, rows = Pool(400), []
+    for start, new in [(0, 5), (30, 1), (17, 40), (0, 33), (64, 64)]:
+        cache = PooledKeyValues(pool)
+        cache.reserve(0, start + new)
+        rows.append((cache, start))
+    size = sum(len(cache.slots) - start for cache, start in rows)
+    past = torch.randn((2, 400, 2, 64), generator=generator, device="cuda", dtype=dtype)
+    pool._layers[0] = past[0].clone(), past[1].clone()
+    query = torch.randn((1, 4, size, 64), generator=generator, device="cuda", dtype=dtype)
+    key, value = torch.randn((2, 1, 2, size, 64), generator=generator, device="cuda", dtype=dtype)
+    new = torch.from_numpy(np.concatenate([cache.slots[start:] for cache, start in rows])).cuda()
+    module, options = SimpleNamespace(layer_idx=0), {"scaling": 0.2, "sliding_window": window}
+    batch = Batch(pool, rows, new)
+    assert varlen.serves(query, value, options)
+    found = batch.attend(module, (query, key, value), options)
+    monkeypatch.setattr(varlen, "serves", lambda *_: False)
+    torch.testing.assert_close(found, batch.attend(module, (query, key, value), options), atol=2e-2, rtol=2e-2)
+
+
+def test_memory_that_is_planned_is_not_exceeded() -> None:
+    """The pool and a full batch fit into what the arithmetic gave out, so nothing is found by running out."""
+    scorer = causal_scorer(tiny("llama").to(device="cuda", dtype=torch.bfloat16), share=0.2)
+    assert isinstance(scorer, PooledScorer)
+    allowed = 0.2 * free_bytes(torch.device("cuda"))
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    rows = [Row(Context((0,), IDS[:20]), IDS[:60]) for _ in range(scorer.batch_tokens // 81)]
+    scorer.score(rows)
+    assert torch.cuda.max_memory_allocated() - before <= allowed

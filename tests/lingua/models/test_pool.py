@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from lingua.engine import Engine
 from lingua.models import causal
+from lingua.models.batch import Batch, _grouped
 from lingua.models.causal import PackedScorer, PlainScorer, PooledScorer, causal_scorer
-from lingua.models.pool import Batch, Pool, PooledKeyValues, _grouped
+from lingua.models.pool import Pool, PooledKeyValues
 from lingua.score import Context, OutOfMemoryError, Program, Row, Score, Surprisal
 from tests.fakes_engine import drafter, outcomes
 from tests.lingua.methods.test_llmlingua import ONE_TEXT, PROMPT
@@ -93,7 +94,7 @@ def test_a_pool_that_is_too_small_for_a_batch_halves_it() -> None:
 def test_a_layer_takes_as_many_kernels_for_many_rows_as_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     attend = causal.Batch.attend
-    monkeypatch.setattr(Batch, "attend", lambda self, *rest: calls.append(len(self._groups)) or attend(self, *rest))
+    monkeypatch.setattr(Batch, "attend", lambda self, *rest: calls.append(len(self._groups[0])) or attend(self, *rest))
     pooled("llama").score([Row(Context((0,), TEXT[first:30]), TEXT[:20]) for first in range(8)])
     assert calls == [1, 1]
 

@@ -1,0 +1,132 @@
+"""What fits into a GPU's memory, by arithmetic on what is free once the weights are there, not by trial."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from lingua.errors import ModelError
+from lingua.models.batch import MOST_PAIRS
+from lingua.models.varlen import MOST_KEYS
+
+HEAD_ELEMENTS = {"cuda": 1 << 26, "cpu": 1 << 22}
+"""Float32 logits alive at once, on a CPU so few that they stay in its caches: the head takes as many rows as fit."""
+_BATCH_TOKENS = {"cuda": 16_384, "cpu": 1_024}
+_LEAST_BATCH_TOKENS = 512
+_CPU_CACHE_BYTES = 4 << 30
+_MOST_TOKENS = 1 << 22
+"""Of context that are alive at once: more than all programs ask for together."""
+_USABLE = 0.75
+"""Share of the free memory that is handed out; the rest is for what comes later: rankers, encoders, workspaces."""
+_MASK_BYTES = 3
+"""Per (query, key) pair: whether it is seen, and what a kernel makes of that."""
+_SOFTCAP_BYTES = 12
+"""Per (query, key) pair and head: logits, where they are capped, and their float32 copy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Tokens computed per batch; context tokens alive at once; slots of the pool, which hold both."""
+
+    batch_tokens: int
+    live_tokens: int
+    pool_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What of a model's configuration its memory depends on; `size` bytes an element."""
+
+    layers: int
+    hidden: int
+    inner: int
+    heads: int
+    kv_heads: int
+    head_size: int
+    vocabulary: int
+    softcap: bool
+    size: int
+
+    @classmethod
+    def of(cls, config: Any, dtype: torch.dtype) -> Shape:
+        heads = config.num_attention_heads
+        return cls(
+            layers=config.num_hidden_layers,
+            hidden=config.hidden_size,
+            inner=_known(config, "intermediate_size") or 4 * config.hidden_size,
+            heads=heads,
+            kv_heads=_known(config, "num_key_value_heads") or heads,
+            head_size=_known(config, "head_dim") or config.hidden_size // heads,
+            vocabulary=config.vocab_size,
+            softcap=bool(_known(config, "attn_logit_softcapping")),
+            size=dtype.itemsize,
+        )
+
+    @property
+    def per_context_token(self) -> int:
+        """Bytes of keys and values in all layers."""
+        return 2 * self.layers * self.kv_heads * self.head_size * self.size
+
+    def activations(self, tokens: int) -> int:
+        """Bytes of a batch: the widest moment of a layer, normalisation in float32, ids and places."""
+        queries = (2 * self.heads + 2 * self.kv_heads) * self.head_size
+        return tokens * (self.size * (4 * self.hidden + 3 * self.inner + queries) + 3 * 4 * self.hidden + 64)
+
+    def whole_batch(self, tokens: int) -> int:
+        """Bytes of a batch with its own keys and values, and with those of the probes that are still held."""
+        return self.activations(tokens) + 2 * tokens * self.per_context_token
+
+    @property
+    def gathered(self) -> int:
+        """Bytes of the keys and values that are attended at once, heads repeated, and of their masks."""
+        heads = self.kv_heads + (self.heads if self.heads > self.kv_heads else 0)
+        keys = 2 * MOST_KEYS * heads * self.head_size * self.size
+        return keys + MOST_PAIRS * (self.heads * _SOFTCAP_BYTES if self.softcap else _MASK_BYTES)
+
+    @property
+    def logits(self) -> int:
+        """Bytes of a slice of the head: its logits, and their log-softmax in float32."""
+        return max(HEAD_ELEMENTS["cuda"], 16 * self.vocabulary) * (self.size + 2 * 4)
+
+
+def _known(config: Any, name: str) -> int:
+    return int(getattr(config, name, None) or 0)
+
+
+def choose_sizes(
+    config: Any, dtype: torch.dtype, device: torch.device, batch_tokens: int | None, share: float = 1.0
+) -> Sizes:
+    """By the memory of the device, on which the weights lie already; `share` of what is free there may be taken.
+
+    Raises ModelError where too little is left.
+    """
+    shape = Shape.of(config, dtype)
+    if device.type == "cuda":
+        return on_gpu(shape, int(free_bytes(device) * share), batch_tokens)
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    live = max(1, min(_CPU_CACHE_BYTES, physical // 4) // 2 // shape.per_context_token)
+    batch = batch_tokens or _BATCH_TOKENS.get(device.type, 4_096)
+    return Sizes(batch, live, live + live // 4 + 2 * batch)
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory that nobody has, and what torch holds without using it."""
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(torch.cuda.mem_get_info(device)[0] + kept)
+
+
+def on_gpu(shape: Shape, free: int, batch_tokens: int | None) -> Sizes:
+    """The pool takes what batches leave of `free` bytes; batches are made smaller before they take half of it."""
+    usable = int(free * _USABLE)
+    batch = batch_tokens or _BATCH_TOKENS["cuda"]
+    fixed = shape.gathered + shape.logits
+    while batch > _LEAST_BATCH_TOKENS and fixed + shape.whole_batch(batch) > usable // 2:
+        batch //= 2
+    pool = min(2 * _MOST_TOKENS, (usable - fixed - shape.activations(batch)) // shape.per_context_token)
+    live = (pool - 2 * batch) * 4 // 5
+    if live < 1:
+        raise ModelError(f"{free >> 20} MiB of GPU memory are left beside the model: too little to compress with it")
+    return Sizes(batch, live, pool)

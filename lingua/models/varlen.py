@@ -1,0 +1,136 @@
+"""Rows of any lengths attended in one kernel, without padding: torch's variable-length (flash) attention.
+
+Its causal mask is aligned to the bottom right: the last query of a row sees its last key, as a row's new tokens after
+its cached ones ask for.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lingua.models.upload import Ints, upload
+
+Kernel = Callable[..., Any]
+MOST_KEYS = 1 << 17
+"""Keys that are gathered at once; rows that see more together are attended in pieces."""
+_MOST_HEAD_SIZE = 256
+_HEAD_ALIGNED = 8
+_FIRST_CAPABILITY = (8, 0)
+
+
+@cache
+def kernel() -> Kernel | None:
+    """torch's `varlen_attn`; None where this torch has none, or one that takes neither a scale nor a window."""
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:
+        return None
+    return varlen_attn if {"scale", "window_size"} <= _parameters(varlen_attn) else None
+
+
+def _parameters(function: Kernel) -> set[str]:
+    return set(inspect.signature(function).parameters)
+
+
+def serves(query: Tensor, value: Tensor, options: dict[str, Any]) -> bool:
+    """Whether the kernel can compute this layer: half precision on a GPU, heads as it wants them, plain softmax."""
+    size = query.shape[-1]
+    return (
+        query.is_cuda
+        and query.dtype in (torch.bfloat16, torch.float16)
+        and size == value.shape[-1]
+        and size % _HEAD_ALIGNED == 0
+        and size <= _MOST_HEAD_SIZE
+        and not options.get("softcap")
+        and options.get("s_aux") is None
+        and kernel() is not None
+        and torch.cuda.get_device_capability(query.device) >= _FIRST_CAPABILITY
+    )
+
+
+def attend(states: tuple[Tensor, Tensor, Tensor], place: Place, options: dict[str, Any], causal: bool = True) -> Tensor:
+    """Query [T, heads, d], key and value [K, kv heads, d] of rows, one after the other → [T, heads, d].
+
+    `options`: `scaling`; `sliding_window`, how many keys up to its own a query sees. Not `causal`: it sees all its row.
+    """
+    query, key, _ = states
+    run = kernel()
+    if run is None:
+        raise RuntimeError("this torch has no variable-length attention")
+    window = options.get("sliding_window")
+    left = -1 if window is None or window >= place.longest else window - 1
+    grouped = {"enable_gqa": query.shape[1] != key.shape[1]} if "enable_gqa" in _parameters(run) else {}
+    found: Tensor = run(
+        *states,
+        place.queries,
+        place.keys,
+        place.widest,
+        place.longest,
+        scale=options.get("scaling"),
+        window_size=(left, 0) if causal else (-1, -1),
+        **grouped,
+    )
+    return found
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Place:
+    """Where rows begin: `queries`, `keys` [r + 1] int32, from 0 to their sum; the most of each that one row has."""
+
+    queries: Tensor
+    keys: Tensor
+    widest: int
+    longest: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Piece:
+    """Rows attended together: queries [begin, end) of the packed sequence, and the `slots` of their keys.
+
+    fresh   no row has a past: the keys are those of the packed sequence itself
+    """
+
+    begin: int
+    end: int
+    slots: Tensor
+    place: Place
+    fresh: bool
+
+
+def pieces(slots: Sequence[Ints], sizes: Ints, device: torch.device) -> list[Piece]:
+    """Cut rows, each of `sizes` queries that see the keys in `slots`, into pieces of at most MOST_KEYS keys."""
+    lengths = np.asarray([len(one) for one in slots])
+    cuts = list(_cuts(lengths))
+    arrays: list[Ints] = []
+    for first, last in cuts:
+        arrays += [_begins(sizes[first:last]), _begins(lengths[first:last]), np.concatenate(slots[first:last])]
+    there = iter(upload(device, arrays))
+    begins, found = _begins(sizes), []
+    for first, last in cuts:
+        places, known = slice(first, last), (next(there).int(), next(there).int())
+        place = Place(*known, int(sizes[places].max()), int(lengths[places].max()))
+        fresh = bool((sizes[places] == lengths[places]).all())
+        found.append(Piece(int(begins[first]), int(begins[last]), next(there), place, fresh))
+    return found
+
+
+def _begins(sizes: Ints) -> Ints:
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
+
+
+def _cuts(lengths: Ints) -> Iterator[tuple[int, int]]:
+    first = keys = 0
+    for index, length in enumerate(lengths):
+        if keys and keys + length > MOST_KEYS:
+            yield first, index
+            first, keys = index, 0
+        keys += int(length)
+    yield first, len(lengths)
