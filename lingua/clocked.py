@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from lingua.score import Context, Row, Scorer, Surprisal
+from lingua.score import Answers, Context, Row, Scorer, Surprisal, ahead_of, start
 
 
 def _passed_on(name: str) -> Any:
@@ -18,7 +18,7 @@ def _passed_on(name: str) -> Any:
 class Clocked:
     """Answers as `scorer` does.
 
-    seconds   how long it has computed; its answers are on the host, so the device is done
+    seconds   how long batches were under way, from their beginning until their answers were on the host
     """
 
     window: int = _passed_on("window")
@@ -28,6 +28,11 @@ class Clocked:
     def __init__(self, scorer: Scorer) -> None:
         self.scorer = scorer
         self.seconds = 0.0
+        self._until = 0.0
+
+    @property
+    def ahead(self) -> int:
+        return ahead_of(self.scorer)
 
     @property
     def probe_tokens(self) -> int:
@@ -37,8 +42,24 @@ class Clocked:
         return self.scorer.cached(context)
 
     def score(self, rows: Sequence[Row]) -> list[Surprisal]:
-        started = time.perf_counter()
+        return self.start(rows)()
+
+    def start(self, rows: Sequence[Row]) -> Answers:
+        begun = time.perf_counter()
         try:
-            return self.scorer.score(rows)
+            answers = start(self.scorer, rows)
         finally:
-            self.seconds += time.perf_counter() - started
+            self._count(begun)
+        return lambda: self._finish(begun, answers)
+
+    def _finish(self, begun: float, answers: Answers) -> list[Surprisal]:
+        try:
+            return answers()
+        finally:
+            self._count(begun)
+
+    def _count(self, begun: float) -> None:
+        """Add the time since `begun`, as far as it was not counted for another batch."""
+        now = time.perf_counter()
+        self.seconds += now - max(begun, self._until)
+        self._until = now

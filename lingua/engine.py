@@ -1,7 +1,8 @@
 """Runs many prompt coroutines at once and packs what they ask into batches by token count: continuous batching.
 
 It is given programs (see `score`), keeps hundreds of them alive, fills each batch with whatever requests are waiting,
-and resumes every program with its answers. It knows no tensor: a `Scorer` answers the rows of a batch.
+and resumes every program with its answers. It knows no tensor: a `Scorer` answers the rows of a batch. Where a device
+computes by itself, the next batch is begun before programs are resumed with the answers of the one before.
 
 Rows of a corpus repeat each other: many questions about one document, the same demonstrations in every prompt. What is
 asked after the same text is computed once, whoever asks; who asks meanwhile waits for the same answer. A program whose
@@ -19,9 +20,10 @@ import numpy as np
 
 from lingua.errors import ModelError, PromptError
 from lingua.memory import Memory, Store, digest_of
-from lingua.score import Context, OutOfMemoryError, Program, Row, Score, Scorer, Surprisal
+from lingua.score import Answers, Context, OutOfMemoryError, Program, Row, Score, Scorer, Surprisal, ahead_of, start
 
 T = TypeVar("T")
+_Batch = list[tuple["_Job", Row]]
 
 
 @dataclass(slots=True, eq=False)
@@ -106,6 +108,8 @@ class Engine(Generic[T]):
         self._read: Store[Any] = Store(scorer.live_tokens // 16)
         self._asked: dict[Hashable, _Job] = {}
         self._waiting: deque[_Job] = deque()
+        self._ahead = ahead_of(scorer)
+        self._flying: deque[tuple[_Batch, Answers]] = deque()
         self._finished: dict[int, T | PromptError] = {}
         self._live: dict[int, int] = {}
 
@@ -122,7 +126,7 @@ class Engine(Generic[T]):
                 index, (program, size) = pending
                 self._start(_Running(index, program, min(size, self._scorer.window)))
                 pending = next(source, None)
-            if self._waiting:
+            if self._waiting or self._flying:
                 self._step()
             while emitted in self._finished:
                 yield self._finished.pop(emitted)
@@ -192,14 +196,30 @@ class Engine(Generic[T]):
             job.waiting.append(running)
 
     def _step(self) -> None:
-        """Answer one batch and resume every program whose answers are complete."""
+        """Begin as many batches as may be under way, then take the answers of the oldest."""
+        while self._waiting and len(self._flying) <= self._ahead and self._launch():
+            pass
+        if self._flying:
+            self._land()
+
+    def _launch(self) -> bool:
         batch = self._next_batch()
         try:
-            answers = self._scorer.score([row for _, row in batch])
+            self._flying.append((batch, start(self._scorer, [row for _, row in batch])))
+        except OutOfMemoryError:
+            self._shrink(batch)
+            return False
+        return True
+
+    def _land(self) -> None:
+        """Take a batch's answers and resume every program whose answers are complete."""
+        batch, answers = self._flying.popleft()
+        try:
+            found = answers()
         except OutOfMemoryError:
             self._shrink(batch)
             return
-        for (job, row), answer in zip(batch, answers, strict=True):
+        for (job, row), answer in zip(batch, found, strict=True):
             if job.accept(row, answer):
                 self._answered(job)
             else:
@@ -222,9 +242,9 @@ class Engine(Generic[T]):
             context.shelved = context.asked
             self._read.put(context.shelved, context.cache.fork(), len(context))
 
-    def _next_batch(self) -> list[tuple[_Job, Row]]:
-        budget = self._scorer.batch_tokens
-        batch: list[tuple[_Job, Row]] = []
+    def _next_batch(self) -> _Batch:
+        budget = self._budget()
+        batch: _Batch = []
         while self._waiting:
             job = self._waiting[0]
             row = job.row(self._scorer.probe_tokens, self._scorer.window)
@@ -236,9 +256,17 @@ class Engine(Generic[T]):
             budget -= cost
         return batch
 
-    def _shrink(self, batch: Sequence[tuple[_Job, Row]]) -> None:
-        """Halve the batches for good and ask again."""
-        if self._scorer.batch_tokens <= 1:
+    def _budget(self) -> int:
+        """Tokens of the next batch. A first one leaves half of the work to a second, so that two can take turns."""
+        full = self._scorer.batch_tokens
+        if not self._ahead or self._flying:
+            return full
+        waiting = sum(len(job.probe) - job.done for job in self._waiting)
+        return min(full, max(full // 4, waiting // 2))
+
+    def _shrink(self, batch: _Batch) -> None:
+        """Halve the batches for good and ask again, after what is under way: that may hold the memory."""
+        if self._scorer.batch_tokens <= 1 and not self._flying:
             raise ModelError("out of memory with a single token in the batch: the device is too small for this model")
         tokens = sum(len(row.probe) + len(row.context) - self._scorer.cached(row.context) for _, row in batch)
         self._scorer.batch_tokens = max(1, min(self._scorer.batch_tokens, tokens) // 2)

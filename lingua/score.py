@@ -8,9 +8,9 @@ hold *kept* text only, a prompt of any length is compressed to its end with the 
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -177,6 +177,37 @@ class Scorer(Protocol):
     def score(self, rows: Sequence[Row]) -> list[Surprisal]:
         """Surprisal of every probe, float32. Raises OutOfMemoryError."""
         ...
+
+
+Answers = Callable[[], list[Surprisal]]
+"""Waits for a batch and gives the surprisal of every probe. May raise OutOfMemoryError."""
+
+
+@runtime_checkable
+class Ahead(Protocol):
+    """What a `Scorer` has besides whose device computes while the host goes on.
+
+    ahead   batches that may be begun before the answers of the one before are asked for; 0: the host itself computes
+    """
+
+    ahead: int
+
+    def start(self, rows: Sequence[Row]) -> Answers:
+        """Begin a batch, whose contexts count as computed from here on. Raises OutOfMemoryError."""
+        ...
+
+
+def ahead_of(scorer: Scorer) -> int:
+    """How many batches a scorer takes before the answers of the one before are asked for."""
+    return scorer.ahead if isinstance(scorer, Ahead) else 0
+
+
+def start(scorer: Scorer, rows: Sequence[Row]) -> Answers:
+    """Begin a batch; where the host itself computes, it is done when this returns."""
+    if isinstance(scorer, Ahead) and scorer.ahead:
+        return scorer.start(rows)
+    answers = scorer.score(rows)
+    return lambda: answers
 
 
 class NoScorer:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from lingua.score import Context, Row, Scorer, Surprisal
+from lingua.score import Answers, Context, Row, Scorer, Surprisal, ahead_of, start
 from lingua.tokens import Encoding, Ints, SourceTokenizer
 
 
@@ -80,12 +80,25 @@ class MeasuredScorer:
     def cached(self, context: Context) -> int:
         return self.inner.cached(context)
 
+    @property
+    def ahead(self) -> int:
+        return ahead_of(self.inner)
+
     def score(self, rows: Sequence[Row]) -> list[Surprisal]:
+        return self.start(rows)()
+
+    def start(self, rows: Sequence[Row]) -> Answers:
+        """The stage ``model`` is what the host spends on launching batches and waiting for them."""
         batch = self._work(rows)
         with self.clock.stage("model"):
-            answers = self.inner.score(rows)
+            answers = start(self.inner, rows)
+        return lambda: self._finish(batch, answers)
+
+    def _finish(self, batch: Batch, answers: Answers) -> list[Surprisal]:
+        with self.clock.stage("model"):
+            found = answers()
         self.batches.append(batch)
-        return answers
+        return found
 
     def _work(self, rows: Sequence[Row]) -> Batch:
         cached = [self.inner.cached(row.context) for row in rows]

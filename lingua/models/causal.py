@@ -11,19 +11,22 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from lingua.models.attention import PACKED, PackedRow, batch_rows
 from lingua.models.batch import Batch
 from lingua.models.cache import KeyValues
+from lingua.models.download import Arriving, download
 from lingua.models.pool import Pool, PooledKeyValues
 from lingua.models.sizing import HEAD_ELEMENTS, choose_sizes
 from lingua.models.upload import Ints, upload
-from lingua.score import Cache, Context, OutOfMemoryError, Row, Scorer, Surprisal
+from lingua.score import Answers, Cache, Context, OutOfMemoryError, Row, Scorer, Surprisal
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +41,7 @@ class PlainScorer:
     def __init__(self, model: Any, batch_tokens: int | None = None, share: float = 1.0) -> None:
         self._model = model
         self._device = next(model.parameters()).device
+        self.ahead = int(self._device.type == "cuda")
         config = model.config.get_text_config()
         self.window = int(getattr(config, "max_position_embeddings", None) or _DEFAULT_WINDOW)
         self.vocabulary = int(model.get_output_embeddings().weight.shape[0])
@@ -55,16 +59,21 @@ class PlainScorer:
 
     def score(self, rows: Sequence[Row]) -> list[Surprisal]:
         """Surprisal in nats of every probe, float32. Raises OutOfMemoryError."""
+        return self.start(rows)()
+
+    def start(self, rows: Sequence[Row]) -> Answers:
+        """Begin to compute it. Raises OutOfMemoryError."""
         try:
             with torch.inference_mode():
-                return self._score(rows)
+                return self._start(rows)
         except torch.OutOfMemoryError as error:
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()
             raise OutOfMemoryError(str(error)) from error
 
-    def _score(self, rows: Sequence[Row]) -> list[Surprisal]:
-        return [self._row(row) for row in rows]
+    def _start(self, rows: Sequence[Row]) -> Answers:
+        answers = [self._row(row) for row in rows]
+        return lambda: answers
 
     def _row(self, row: Row) -> Surprisal:
         visible = row.context.visible(0)
@@ -104,7 +113,7 @@ class PackedScorer(PlainScorer):
             self._forward(piece, places, [PackedRow(0, len(piece), start, self._cache(context))])
             self._cache(context).settle(start + len(piece))
 
-    def _score(self, rows: Sequence[Row]) -> list[Surprisal]:
+    def _start(self, rows: Sequence[Row]) -> Answers:
         for row in rows:
             self._catch_up(row.context)
         ids: list[int] = []
@@ -157,18 +166,20 @@ class PackedScorer(PlainScorer):
     def _new_cache(self) -> Cache:
         return KeyValues()
 
-    def _surprisal(
-        self, hidden: Tensor, ids: list[int], rows: Sequence[Row], packed: Sequence[PackedRow]
-    ) -> list[Surprisal]:
-        """Split the surprisal of all probed positions by row."""
+    def _surprisal(self, hidden: Tensor, ids: list[int], rows: Sequence[Row], packed: Sequence[PackedRow]) -> Answers:
+        """The surprisal of all probed positions, by row."""
         probed = np.concatenate([np.arange(p.end - len(r.probe), p.end) for r, p in zip(rows, packed, strict=True)])
         opening = np.isin(probed, [place.begin for place in packed])
         targets, before = upload(self._device, [np.asarray(ids)[probed], np.maximum(probed - 1, 0)])
         slices = zip(torch.split(before, self._head_rows), torch.split(targets, self._head_rows), strict=True)
         room = self._room(len(probed))
-        values = torch.cat([self._surprisal_at(hidden[place], target, room) for place, target in slices]).cpu().numpy()
+        values = download(torch.cat([self._surprisal_at(hidden[place], target, room) for place, target in slices]))
+        return partial(self._by_row, values, opening, [len(row.probe) for row in rows])
+
+    def _by_row(self, arriving: Arriving, opening: npt.NDArray[np.bool_], sizes: Sequence[int]) -> list[Surprisal]:
+        values = arriving()
         values[opening] = math.log(self.vocabulary)
-        return np.split(values, np.cumsum([len(row.probe) for row in rows])[:-1])
+        return np.split(values, np.cumsum(sizes)[:-1])
 
     def _room(self, rows: int) -> tuple[Tensor, Tensor] | None:
         """Where a slice's logits and their log-softmax go: fresh memory for each slice costs a CPU more than both."""

@@ -5,7 +5,6 @@ Windows are read as `padded` says; which ones a text is cut into is the method's
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -30,11 +29,12 @@ class EncoderScorer(PaddedScorer):
         self._pad = int(model.config.pad_token_id or 0)  # positions may be counted by it
         self._keep = keep_label(model.config)
 
-    def _answers(self, batch: dict[str, Tensor], sizes: Sequence[int]) -> list[Surprisal]:
-        logits = self._model(**batch).logits.float()
-        values = torch.softmax(logits, -1)[..., self._keep].cpu().numpy()
-        starts = len(self._before)
-        return [row[starts : starts + size].copy() for row, size in zip(values, sizes, strict=True)]
+    def _compute(self, batch: dict[str, Tensor]) -> Tensor:
+        return torch.softmax(self._model(**batch).logits.float(), -1)[..., self._keep]
+
+    def _answer(self, values: Surprisal, size: int) -> Surprisal:
+        begin = len(self._before)
+        return values[begin : begin + size].copy()
 
 
 def keep_label(config: Any) -> int:

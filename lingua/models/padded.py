@@ -8,13 +8,17 @@ business.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any, NoReturn
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from lingua.errors import ModelError
-from lingua.score import Context, OutOfMemoryError, Row, Surprisal
+from lingua.models.download import Arriving, download
+from lingua.models.upload import upload
+from lingua.score import Answers, Context, OutOfMemoryError, Row, Surprisal
 
 _BATCH_TOKENS = {"cuda": 32_768, "cpu": 4_096}
 _DEFAULT_WINDOW = 512
@@ -23,7 +27,7 @@ _LEAST_FILL = 0.75
 
 
 class PaddedScorer:
-    """Answers the engine, batch by batch; a scorer says in `_answers` what it makes of one.
+    """Answers the engine, batch by batch; a scorer says in `_compute` and `_answer` what it makes of one.
 
     window   tokens read at once; `probe_tokens` of them are left for text
     """
@@ -32,6 +36,7 @@ class PaddedScorer:
 
     def __init__(self, tokenizer: Any, window: int, device: torch.device, batch_tokens: int | None = None) -> None:
         self._device, self.window = device, window
+        self.ahead = int(device.type == "cuda")
         self._pad = int(tokenizer.pad_token_id or 0)
         self._before, self._after = special_tokens(tokenizer)
         self.batch_tokens = max(window, batch_tokens or _BATCH_TOKENS.get(device.type, 4_096))
@@ -42,14 +47,27 @@ class PaddedScorer:
 
     def score(self, rows: Sequence[Row]) -> list[Surprisal]:
         """What the scorer says of every probe, float32."""
+        return self.start(rows)()
+
+    def start(self, rows: Sequence[Row]) -> Answers:
+        """Begin to compute it. Raises OutOfMemoryError."""
         order = sorted(range(len(rows)), key=lambda index: -len(rows[index].probe))
+        groups = [(group, self._forward([rows[index].probe for index in group])) for group in self._groups(order, rows)]
+        return partial(self._finish, rows, groups)
+
+    def _finish(self, rows: Sequence[Row], groups: Sequence[tuple[list[int], Arriving]]) -> list[Surprisal]:
         answers: dict[int, Surprisal] = {}
-        for group in self._groups(order, rows):
-            answers.update(zip(group, self._forward([rows[index].probe for index in group]), strict=True))
+        for group, values in groups:
+            found = zip(group, values(), strict=True)
+            answers.update((index, self._answer(value, len(rows[index].probe))) for index, value in found)
         return [answers[index] for index in range(len(rows))]
 
-    def _answers(self, batch: dict[str, Tensor], sizes: Sequence[int]) -> list[Surprisal]:
-        """The answer to each probe, of so many tokens; `batch` are its `input_ids` and `attention_mask` [r, t]."""
+    def _compute(self, batch: dict[str, Tensor]) -> Tensor:
+        """The model's values of each row [r, …], float32; `batch` are `input_ids` and `attention_mask` [r, t]."""
+        raise NotImplementedError
+
+    def _answer(self, values: Surprisal, size: int) -> Surprisal:
+        """The answer to a probe of `size` tokens, of its row's values."""
         raise NotImplementedError
 
     def _groups(self, order: list[int], rows: Sequence[Row]) -> Iterator[list[int]]:
@@ -65,15 +83,17 @@ class PaddedScorer:
         if group:
             yield group
 
-    def _forward(self, probes: Sequence[Sequence[int]]) -> list[Surprisal]:
+    def _forward(self, probes: Sequence[Sequence[int]]) -> Arriving:
         sequences = [[*self._before, *probe, *self._after] for probe in probes]
-        longest = max(map(len, sequences))
-        ids = torch.tensor([one + [self._pad] * (longest - len(one)) for one in sequences], device=self._device)
-        lengths = torch.tensor([len(one) for one in sequences], device=self._device)
-        mask = torch.arange(longest, device=self._device) < lengths[:, None]
+        lengths = np.asarray([len(one) for one in sequences])
+        padded = np.full((len(sequences), lengths.max()), self._pad)
+        for row, one in zip(padded, sequences, strict=True):
+            row[: len(one)] = one
+        ids, sizes = upload(self._device, [padded, lengths])
+        mask = torch.arange(padded.shape[1], device=self._device) < sizes[:, None]
         try:
             with torch.inference_mode():
-                return self._answers({"input_ids": ids, "attention_mask": mask.long()}, [len(one) for one in probes])
+                return download(self._compute({"input_ids": ids, "attention_mask": mask.long()}))
         except torch.OutOfMemoryError as error:
             self._out_of_memory(len(probes), error)
 

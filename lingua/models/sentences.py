@@ -7,7 +7,7 @@ loaded with the first sentence: a corpus without questions asks for none.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -40,9 +40,12 @@ class SentenceScorer(PaddedScorer):
     def _model(self) -> Any:
         return self._load()
 
-    def _answers(self, batch: dict[str, Tensor], sizes: Sequence[int]) -> list[Surprisal]:
+    def _compute(self, batch: dict[str, Tensor]) -> Tensor:
         hidden = self._model(**batch).last_hidden_state
-        return list(pooled(hidden, batch["attention_mask"], self._first).float().cpu().numpy())
+        return pooled(hidden, batch["attention_mask"], self._first).float()
+
+    def _answer(self, values: Surprisal, size: int) -> Surprisal:
+        return values
 
 
 def pooled(hidden: Tensor, mask: Tensor, first: bool) -> Tensor:

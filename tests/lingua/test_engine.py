@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from lingua.engine import Engine
 from lingua.errors import ModelError, PromptError
 from lingua.prompt import Prompt, Rejected
-from lingua.score import Context, Program, Row, Score, Surprisal
+from lingua.score import Answers, Context, OutOfMemoryError, Program, Row, Score, Surprisal
 from tests.fakes_engine import BigramScorer, bigram, drafter, outcomes
 from tests.texts import NASTY, PROSE
 
@@ -48,6 +48,88 @@ def test_every_program_gets_its_own_answers_in_order(programs: list[Asked], batc
         assert not isinstance(answers, PromptError)
         for one, other in zip(answers, expected(asked), strict=True):
             np.testing.assert_array_equal(one, other)
+
+
+class LateScorer(BigramScorer):
+    """Begins up to `ahead` batches more before it is asked for answers, which it works out from the rows only then.
+
+    log     ("start" or "finish", number of the batch)
+    late    batches that run out of memory when they are asked for their answers
+    """
+
+    def __init__(self, ahead: int, late: Sequence[int] = (), **others: int) -> None:
+        super().__init__(**others)
+        self.ahead, self.late = ahead, late
+        self.log: list[tuple[str, int]] = []
+
+    def start(self, rows: Sequence[Row]) -> Answers:
+        if sum(len(row.probe) for row in rows) > self.memory:
+            raise OutOfMemoryError("at once")
+        number = sum(event == "start" for event, _ in self.log)
+        self.log.append(("start", number))
+        return lambda: self._finish(number, rows)
+
+    def _finish(self, number: int, rows: Sequence[Row]) -> list[Surprisal]:
+        self.log.append(("finish", number))
+        if number in self.late:
+            raise OutOfMemoryError("late")
+        return self.score(rows)
+
+    @property
+    def under_way(self) -> list[int]:
+        """How many batches there were after each event."""
+        return np.cumsum([1 if event == "start" else -1 for event, _ in self.log]).tolist()  # type: ignore[no-any-return]
+
+
+@given(st.lists(requests, max_size=12), st.integers(1, 12), st.integers(1, 3), st.integers(0, 9))
+@settings(deadline=None)
+def test_batches_under_way_together_change_no_answer(programs: list[Asked], batch: int, ahead: int, late: int) -> None:
+    scorer = LateScorer(ahead, [late], batch_tokens=batch << 3, window=24)
+    results = list(Engine(scorer).run((program(asked), 20) for asked in programs))
+    for asked, answers in zip(programs, results, strict=True):
+        for one, other in zip(answers, expected(asked), strict=True):  # type: ignore[arg-type]
+            np.testing.assert_array_equal(one, other)
+    assert not scorer.log or (max(scorer.under_way) <= ahead + 1 and scorer.under_way[-1] == 0)
+
+
+def test_the_next_batch_is_begun_before_programs_are_resumed_with_the_answers_of_the_one_before() -> None:
+    scorer = LateScorer(1, batch_tokens=40)
+    steps: Asked = [([], [number] * 10) for number in range(1, 4)]
+    list(Engine(scorer).run((program([([9 + first], [1] * 10), *steps]), 60) for first in range(8)))
+    assert scorer.log[:3] == [("start", 0), ("start", 1), ("finish", 0)]
+    assert [number for event, number in scorer.log if event == "finish"] == list(range(len(scorer.log) // 2))
+    assert min(scorer.under_way[1:-2]) >= 1
+
+
+def test_a_first_batch_leaves_half_of_the_work_to_a_second_one() -> None:
+    scorer = LateScorer(1, batch_tokens=100)
+    list(Engine(scorer).run((program([([first], [7] * 10)]), 20) for first in range(1, 9)))
+    assert scorer.log[:2] == [("start", 0), ("start", 1)]
+
+
+def test_a_probe_of_several_pieces_is_never_under_way_twice() -> None:
+    scorer = LateScorer(2, batch_tokens=8, window=64)
+    asked: Asked = [([1, 2], list(range(1, 40))), ([3], list(range(2, 30)))]
+    (answers,) = Engine(scorer).run([(program(asked), 20)])
+    for one, other in zip(answers, expected(asked), strict=True):  # type: ignore[arg-type]
+        np.testing.assert_array_equal(one, other)
+    assert max(scorer.under_way) == 1
+
+
+@pytest.mark.parametrize("ahead", [1, 2])
+def test_memory_that_runs_out_while_a_batch_is_under_way_halves_the_batches_and_loses_nothing(ahead: int) -> None:
+    scorer = LateScorer(ahead, late=[1], batch_tokens=400, memory=100)
+    asked = [[([first], [5, first] * 30), ([2], [first] * 20)] for first in range(1, 12)]
+    results = list(Engine(scorer).run((program(one), 90) for one in asked))  # type: ignore[arg-type]
+    for one, answers in zip(asked, results, strict=True):
+        for found, wanted in zip(answers, expected(one), strict=True):  # type: ignore[arg-type]
+            np.testing.assert_array_equal(found, wanted)
+    assert scorer.batch_tokens <= 100
+
+
+def test_a_device_that_holds_nothing_is_an_error_with_batches_under_way_too() -> None:
+    with pytest.raises(ModelError, match="too small"):
+        list(Engine(LateScorer(1, memory=0)).run((program([([], [n, 2, 3])]), 20) for n in range(5)))
 
 
 class TripleScorer(BigramScorer):

@@ -118,14 +118,14 @@ def test_a_device_out_of_memory_halves_the_batch_and_the_numbers_stay(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scorer = causal_scorer(tiny(name))
-    real = type(scorer)._score  # type: ignore[attr-defined]
+    real = type(scorer)._start  # type: ignore[attr-defined]
 
     def limited(self: Any, rows: Sequence[Row]) -> Any:
         if sum(len(row.probe) for row in rows) > 20:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return real(self, rows)
 
-    monkeypatch.setattr(type(scorer), "_score", limited)
+    monkeypatch.setattr(type(scorer), "_start", limited)
     answers = list(Engine(scorer).run([(growing((0,), STEPS), 100)]))
     monkeypatch.undo()
     (expected,) = Engine(PlainScorer(tiny(name))).run([(growing((0,), STEPS), 100)])
