@@ -174,9 +174,13 @@ class Sketcher:
         self._last = now
         named = row.values.get(self._id_column) if self._id_column else None
         tokens = outcome.origin_tokens, outcome.compressed_tokens, outcome.target_tokens
-        shown = None if named is None else str(named)[:ID_CHARACTERS]
+        shown = None if named is None else _cut_id(str(named))
         fidelity = outcome.fidelity, outcome.predicted
         return RowNote(row.number, shown, outcome.status, *tokens, round(now - before, 3), *fidelity)
+
+
+def _cut_id(name: str) -> str:
+    return name if len(name) <= ID_CHARACTERS else f"{name[: ID_CHARACTERS - 1]}…"
 
 
 def bin_of(rate: float) -> int:

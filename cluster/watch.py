@@ -28,6 +28,7 @@ from cluster.metrics import (
     Metrics,
     NoMetrics,
 )
+from cluster.parts import Counts
 from cluster.progress import Progress, Snapshot, progress_on
 from cluster.rows import BadRow, Row
 from cluster.shards import Shard
@@ -77,8 +78,7 @@ class Watch:
         if isinstance(result, Failure):
             logs.event("shard failed", logging.WARNING, **named, reason=result.reason, detail=result.detail)
             return
-        counts = {name: value for name, value in asdict(result.counts).items() if value}
-        logs.event(f"shard {result.outcome}", **named, seconds=round(result.seconds, 3), **counts)
+        logs.event(f"shard {result.outcome}", **named, seconds=round(result.seconds, 3), **_figures(result.counts))
 
     def _rejected(self, number: int, why: object) -> None:
         reason = str(getattr(why, "reason", "unknown"))
@@ -100,6 +100,15 @@ class Watch:
             share = (computed - self._computed_before) / (now - self._told)
             self._metrics.record(BUSY, min(1.0, share))
         self._told, self._computed_before = now, computed
+
+
+def _figures(counts: Counts) -> dict[str, Any]:
+    """What is not 0 of a shard's counts; `fidelity` and `predicted` as means over their rows."""
+    figures = {name: value for name, value in asdict(counts).items() if value}
+    for name, rows in (("fidelity", counts.rows - counts.rejected), ("predicted", counts.sampled)):
+        if name in figures:
+            figures[name] = round(figures[name] / rows, 6)
+    return figures
 
 
 class WatchedProgress:

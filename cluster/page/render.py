@@ -16,6 +16,7 @@ from cluster.page.gather import Page
 from cluster.page.templates import environment
 from cluster.page.text import stretches
 from cluster.sketch import BINS
+from lingua.methods import METHODS
 
 SECTIONS = (
     ("totals", "Totals"),
@@ -76,6 +77,8 @@ def render(page: Page) -> str:
             mean_speed=page.total.computed_tokens / page.throughput.seconds if page.throughput.seconds else 0.0,
             bar_seconds=page.throughput.seconds / max(1, len(page.throughput.bars)),
             has_ids=page.plan.columns.mapped.id is not None,
+            method=_setting(page, "method"),
+            asks_model=METHODS[_setting(page, "method")].needs in ("causal", "encoder"),
             target=_target(page),
             counted_in=page.plan.identity.settings.get("target_tokenizer", "model"),
             last_run=last_run,
@@ -132,8 +135,9 @@ def _seconds(seconds: float) -> str:
     return f"{seconds:,.2f}"
 
 
-def _money(amount: float) -> str:
-    return f"{amount:,.2f}" if amount >= 0.1 or amount == 0 else f"{amount:.6f}"
+def _money(amount: float, smallest: float) -> str:
+    """With as many decimals as the smallest amount beside it needs."""
+    return f"{amount:,.2f}" if smallest >= 0.1 or smallest == 0 else f"{amount:,.6f}"
 
 
 def _moment(moment: datetime) -> str:

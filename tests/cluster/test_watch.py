@@ -23,7 +23,7 @@ from cluster.progress import Silent, Snapshot
 from cluster.watch import LOGGED_REJECTS, Watch, WatchedProgress, watched_progress
 from cluster.worker import Worker, start_worker
 from lingua.prompt import CompressedPrompt, Prompt
-from tests.fakes import CRASH, REJECT, FakeCompressor
+from tests.fakes import CRASH, REJECT, SAMPLE, FakeCompressor
 from tests.pools import Clock
 
 
@@ -124,6 +124,14 @@ def test_events_name_shard_and_row_and_never_its_text(tmp_path: Path, lines: io.
     assert (found[3]["rows"], found[3]["rejected"], found[3]["level"]) == (3, 2, "info")
     assert found[3]["shard"].startswith("part-00000-")
     assert "secret" not in lines.getvalue()
+
+
+def test_the_last_event_of_a_shard_has_means_and_not_sums(tmp_path: Path, lines: io.StringIO) -> None:
+    attempt(tmp_path, ["one two three four", "five six seven eight", f"{SAMPLE} of four words", None])
+    last = events(lines)[-1]
+    assert (last["rows"], last["origin_tokens"], last["compressed_tokens"]) == (4, 12, 6)
+    assert (last["fidelity"], last["sampled"], last["predicted"]) == (0.5, 1, 0.25)
+    assert last["seconds"] >= 0
 
 
 def test_many_rejects_are_not_all_logged(tmp_path: Path, lines: io.StringIO) -> None:

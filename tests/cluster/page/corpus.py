@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,18 @@ from cluster.worker import Worker
 from tests.fakes import FakeCompressor
 
 
-def finished(folder: Path, texts: Iterable[str | None], only: int | None = None, **settings: Any) -> Ledger:
-    """Compress documents (None: a line that is no JSON) in shards of about 1 KiB; `only` so many shards."""
-    lines = ["{" if text is None else json.dumps({"id": f"doc-{n}", "text": text}) for n, text in enumerate(texts)]
+def finished(
+    folder: Path, texts: Iterable[str | None], only: int | None = None, ids: Sequence[str] = (), **settings: Any
+) -> Ledger:
+    """Compress documents (None: a line that is no JSON) in shards of about 1 KiB; `only` so many shards.
+
+    The first are called `ids`, the others by their number.
+    """
+    named = zip_longest(texts, ids)
+    lines = [
+        "{" if text is None else json.dumps({"id": id or f"doc-{n}", "text": text})
+        for n, (text, id) in enumerate(named)
+    ]
     (folder / "in.jsonl").write_text("\n".join(lines) + "\n")
     config = JobConfig(
         input=str(folder / "in.jsonl"),

@@ -76,6 +76,7 @@ def test_it_shows_totals_cost_sources_and_rejects(tmp_path: Path) -> None:
     assert "Complete: all" in page.text
     for expected in ("Tokens in 601", "Tokens out 301", "Rate (kept share) 0.501", "Rows 63", "Rows rejected 2"):
         assert expected in page.text
+    assert "Rows reused 0" in page.text
     assert "gpt-4o 4.00 0.002404 0.001204 0.001200" in page.text
     assert "<b>mine</b> 1,000.00 0.60 0.30 0.30" in page.text
     assert "asked_for 1 1.59%" in page.text
@@ -93,6 +94,21 @@ def test_it_shows_the_fidelity_of_all_rows_and_the_sample(tmp_path: Path) -> Non
         r"Sampled rows that predict their original worst .* 60 doc-60 compressed 4 2 0\.500 0\.250", page.text
     )
     assert "fidelity 0.500, compressed." in page.text
+
+
+def test_amounts_that_stand_side_by_side_have_the_same_decimals(tmp_path: Path) -> None:
+    page = page_of(tmp_path, [*DOCUMENTS], price=("some=400", "less=200"))
+    assert "some 400.00 0.24 0.12 0.12" in page.text
+    assert "less 200.00 0.120000 0.060000 0.060000" in page.text
+
+
+def test_it_names_the_method_and_what_it_asks(tmp_path: Path) -> None:
+    for method, words in [
+        ("llmlingua", "Method llmlingua , model smollm2-135m , asked rate 0.5."),
+        ("evidence", "Method evidence , no language model, tokenizer of smollm2-135m , asked rate 0.5."),
+    ]:
+        (tmp_path / method).mkdir()
+        assert words in page_of(tmp_path / method, [*DOCUMENTS], method=method, rate=0.5).text
 
 
 def test_it_says_why_no_row_was_sampled(tmp_path: Path) -> None:
@@ -175,6 +191,13 @@ def test_keyboard_and_screen_reader_find_their_way(tmp_path: Path) -> None:
     regions = [attributes for _, attributes in page.elements if attributes.get("role") == "region"]
     assert regions
     assert all(region["tabindex"] == "0" and region["aria-label"] for region in regions)
+
+
+def test_names_from_outside_may_break_anywhere(tmp_path: Path) -> None:
+    page = page_of(tmp_path, [*DOCUMENTS], ids=["x" * 300])
+    assert "bdi { overflow-wrap: anywhere; }" in "".join(page.within("style"))
+    assert f"{'x' * 79}…" in page.within("bdi")
+    assert str(tmp_path / "in.jsonl") in page.within("bdi")
 
 
 def test_credentials_and_webhooks_are_not_shown(tmp_path: Path) -> None:
