@@ -24,6 +24,7 @@ from cluster.errors import RowError
 from cluster.schema import is_list, is_string
 from cluster.values import KINDS, WANTED, Value, holds, require_kind
 from lingua.errors import ConfigError, PromptError
+from lingua.explain import meant
 from lingua.prompt import Prompt
 from lingua.structure.streaming import Kind
 
@@ -79,7 +80,9 @@ class Mapped:
         chosen = self if self.prompt else self._usual(names)
         missing = [name for name in chosen.all if name not in names]
         if missing:
-            raise ConfigError(f"the input has no column {missing[0]!r}; its columns: {', '.join(names)}")
+            raise ConfigError(
+                f"the input has no column {missing[0]!r};{meant(missing[0], names)} its columns: {', '.join(names)}"
+            )
         return chosen
 
     def _usual(self, names: Sequence[str]) -> Mapped:

@@ -22,6 +22,7 @@ from cluster.values import KINDS
 from lingua.config import CompressionConfig
 
 UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+DEVICE = re.compile(r"auto|cpu|(cuda|mps|xpu|hpu|npu)(:\d+)?")
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", re.IGNORECASE)
 _SHARE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
 
@@ -99,7 +100,7 @@ class JobConfig(Validated):
 
     model: str = Field("smollm2-135m", min_length=1, description="hub id, directory, GGUF file, or 'smollm2-135m'")
     device: str = Field("auto", min_length=1, description="'auto', 'cpu', 'cuda', 'cuda:1', …")
-    dtype: str = Field("auto", min_length=1, description="'auto', 'float32', 'bfloat16' or 'float16'")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="what a model computes in")
     batch_tokens: int | None = Field(None, ge=1, description="tokens per model call (default: chosen for the device)")
     trust_remote_code: bool = Field(False, description="run Python code that a model brings with it")
 
@@ -195,6 +196,13 @@ class JobConfig(Validated):
     @classmethod
     def _readable_prices(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         parse_prices(value)
+        return value
+
+    @field_validator("device")
+    @classmethod
+    def _is_a_device(cls, value: str) -> str:
+        if DEVICE.fullmatch(value) is None:
+            raise ValueError("must be 'auto', 'cpu', or a GPU: 'cuda', 'cuda:1', 'mps', 'xpu'")
         return value
 
     @field_validator("max_rejected")

@@ -6,6 +6,7 @@ import argparse
 import json
 import types
 import typing
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -13,6 +14,9 @@ import yaml
 from pydantic.fields import FieldInfo
 
 from lingua.errors import ConfigError
+from lingua.explain import meant
+
+HELP = "--help lists all settings"
 
 
 class FlagParser(argparse.ArgumentParser):
@@ -28,23 +32,40 @@ class FlagParser(argparse.ArgumentParser):
             argument_default=argparse.SUPPRESS,
             allow_abbrev=False,
         )
+        self._needed = usage.partition(" [")[0]
         self.add_argument("--config", metavar="FILE", default=None, help="YAML file with settings")
 
+    def parse(self, argv: Sequence[str]) -> dict[str, Any]:
+        """The flags that are given, by their keys. ConfigError when a word of the command line is no flag."""
+        parsed, strange = self.parse_known_args(list(argv))
+        if not strange:
+            return vars(parsed)
+        word = strange[0].partition("=")[0]
+        if not word.startswith("-"):
+            raise ConfigError(f"{word!r} belongs to no flag: write {self._needed}; {HELP}")
+        raise ConfigError(f"unknown flag {word};{meant(word, self._option_string_actions)} {HELP}")
+
     def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message}; --help lists all settings")
+        raise ConfigError(f"{message}; {HELP}")
 
 
-def file_settings(path: str) -> dict[str, Any]:
-    """What a YAML file sets. ConfigError when it cannot be read or holds no settings."""
+def file_settings(path: str, known: Collection[str]) -> dict[str, Any]:
+    """What a YAML file sets. ConfigError when it cannot be read, holds no settings, or one that is not known."""
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+    except OSError as error:
+        raise ConfigError(f"--config {path}: {error.strerror}") from None
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise ConfigError(f"--config {path}: {' '.join(str(error).split())}") from None
     if content is None:
         return {}
     if not isinstance(content, dict):
         raise ConfigError(f"--config {path}: must hold settings as 'key: value', not a {type(content).__name__}")
-    return {str(key): value for key, value in content.items() if value is not None}
+    settings = {str(key): value for key, value in content.items() if value is not None}
+    if unknown := sorted(settings.keys() - set(known)):
+        names = ", ".join(map(repr, unknown))
+        raise ConfigError(f"--config {path}: unknown setting {names};{meant(unknown[0], known)} {HELP}")
+    return settings
 
 
 def help_of(field: FieldInfo) -> str:
@@ -66,7 +87,7 @@ def kind_of(field: FieldInfo) -> dict[str, Any]:
     if field.annotation == dict[str, Any]:
         return {"metavar": "JSON", "type": json_object}
     choices = _choices(field.annotation)
-    return {"choices": choices} if choices else {"metavar": "VALUE"}
+    return {"metavar": f"{{{','.join(choices)}}}" if choices else "VALUE"}
 
 
 def is_listed(field: FieldInfo) -> bool:
@@ -76,7 +97,7 @@ def is_listed(field: FieldInfo) -> bool:
 def _choices(annotation: Any) -> list[str]:
     if typing.get_origin(annotation) is typing.Literal:
         return [str(choice) for choice in typing.get_args(annotation)]
-    if isinstance(annotation, types.UnionType):
+    if typing.get_origin(annotation) in (types.UnionType, typing.Union):
         return [choice for part in typing.get_args(annotation) for choice in _choices(part)]
     return []
 

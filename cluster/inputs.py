@@ -121,9 +121,12 @@ def _readable(pattern: str, files: list[tuple[str, dict[str, Any]]]) -> list[Sou
     sources = [source for url, info in files if (source := _source(url, info)) is not None]
     if sources:
         return sources
-    seen = ", ".join(sorted(posixpath.basename(url) for url, _ in files)[:5]) or "nothing"
+    if not files:
+        what = "no file matches this pattern" if has_magic(pattern) else "there is no file in this directory"
+        raise ConfigError(f"input = {pattern}: {what}; check the path")
+    seen = ", ".join(sorted(posixpath.basename(url) for url, _ in files)[:5])
     raise ConfigError(
-        f"input = {pattern}: found {seen}, and no file with one of the endings {', '.join(FORMATS)}; check the path"
+        f"input = {pattern}: found {seen}, and no file with one of the endings {', '.join(FORMATS)}; convert the files"
     )
 
 

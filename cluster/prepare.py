@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from cluster.columns import Columns, without_foreign_metadata
 from cluster.config import JobConfig
-from cluster.errors import SourceUnusable
+from cluster.errors import PlanConflict, SourceUnusable
 from cluster.inputs import expand_inputs
 from cluster.jsonl import read_objects
 from cluster.ledger import Ledger
@@ -37,7 +37,12 @@ def open_plan(config: JobConfig, model_digest: str, ledger: Ledger) -> Plan:
     if stored is None:
         return ledger.open_or_create(make_plan(config, model_digest))
     sources = expand_inputs(config.inputs, Storage(config.storage_options))
-    stored.require_same(Identity.of(config, model_digest), sources, ledger.output)
+    try:
+        stored.require_same(Identity.of(config, model_digest), sources, ledger.output)
+    except PlanConflict as error:
+        if ledger.committed():
+            raise
+        raise PlanConflict(f"{error}; nothing is committed there yet, so that folder can be deleted") from None
     return stored
 
 
@@ -59,9 +64,13 @@ def find_columns(config: JobConfig, sources: Sequence[Source], shards: Sequence[
         if not schema.names:
             raise ConfigError(f"no rows in {', '.join(source.path for source in sources[:3])}: nothing to compress")
     everything_is_json = config.output_format == "jsonl" and all(source.format == "jsonl" for source in sources)
-    mapped = config.mapped.or_defaults(schema.names)
-    columns = Columns(mapped, schema, config.output_prefix)
-    columns.require_usable(schema.names)
+    try:
+        mapped = config.mapped.or_defaults(schema.names)
+        columns = Columns(mapped, schema, config.output_prefix)
+        columns.require_usable(schema.names)
+    except ConfigError as error:
+        more = f" and {len(sources) - 1:,} more" if len(sources) > 1 else ""
+        raise ConfigError(f"{sources[0].path}{more}: {error}") from None
     return Columns(mapped, None, config.output_prefix) if everything_is_json else columns
 
 
@@ -69,7 +78,8 @@ def require_lines(source: Source, storage: Storage) -> None:
     """SourceUnusable when a .json file holds one JSON array, which cannot be read by lines."""
     if source.path.lower().endswith(".json") and storage.read_range(source.path, 0, 64).lstrip()[:1] == b"[":
         raise SourceUnusable(
-            f"{source.path}: holds one JSON array; only JSON Lines (an object a line) are read: convert the file"
+            f"{source.path}: holds one JSON array; only JSON Lines (an object a line) are read: convert the file, "
+            "e.g. with jq -c '.[]'"
         )
 
 

@@ -7,8 +7,6 @@ environment and in flags a list or an object may be written as JSON; one string 
 
 from __future__ import annotations
 
-import argparse
-import difflib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -17,9 +15,10 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from cluster.config import JobConfig
-from cluster.flags import FlagParser, file_settings, help_of, is_listed, kind_of
+from cluster.flags import HELP, FlagParser, file_settings, help_of, is_listed, kind_of
 from lingua.config import CompressionConfig
 from lingua.errors import ConfigError
+from lingua.explain import meant
 
 PREFIX = "LINGUA_"
 NO_SETTINGS = {"LINGUA_CACHE"}
@@ -87,13 +86,10 @@ def grouped() -> dict[str, tuple[str, ...]]:
 
 def gather(argv: Sequence[str], environment: Mapping[str, str] | None = None) -> dict[str, Any]:
     """The merged settings. ConfigError for unknown keys and unreadable files; ``--help`` prints and exits."""
-    parsed, strange = build_parser().parse_known_args(list(argv))
-    if strange:
-        raise ConfigError(_puzzled(strange[0]))
-    flags = vars(parsed)
+    flags = build_parser().parse(argv)
     file = flags.pop("config")
     merged = from_environment(os.environ if environment is None else environment)
-    for layer in (from_file(file) if file else {}, flags):
+    for layer in (file_settings(file, fields()) if file else {}, flags):
         if layer.keys() & {"rate", "target_token"}:  # either one overrules the other of a lower layer
             merged = {key: value for key, value in merged.items() if key not in ("rate", "target_token")}
         merged = {**merged, **layer}
@@ -104,39 +100,13 @@ def gather(argv: Sequence[str], environment: Mapping[str, str] | None = None) ->
     return merged
 
 
-def _puzzled(word: str) -> str:
-    """What is wrong with a word of the command line that is no flag."""
-    if not word.startswith("-"):
-        return f"{word!r} belongs to no flag: write --input PATH --output DIRECTORY; --help lists all settings"
-    return f"unknown flag {word}{_hint(word, ['--' + key.replace('_', '-') for key in fields()])}"
-
-
-def _hint(name: str, known: Sequence[str]) -> str:
-    """What to do about an unknown name: the known ones that look like it."""
-    close = [one for one in known if one.startswith(name)] or difflib.get_close_matches(name, known)
-    meant = f" did you mean {' or '.join(close[:3])}?" if close else ""
-    return f";{meant} --help lists all settings"
-
-
-def from_file(path: str) -> dict[str, Any]:
-    """Settings from a YAML file."""
-    settings = file_settings(path)
-    _require_known(settings, f"--config {path}: unknown setting")
-    return settings
-
-
 def from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     """Settings from variables that begin with `PREFIX`."""
     found = {key: value for key, value in environment.items() if key.startswith(PREFIX) and key not in NO_SETTINGS}
-    settings = {key.removeprefix(PREFIX).lower(): value for key, value in found.items()}
-    _require_known(settings, f"environment: unknown setting {PREFIX}… for")
-    return {key: _from_text(value, fields()[key]) for key, value in settings.items()}
-
-
-def _require_known(settings: Mapping[str, Any], complaint: str) -> None:
-    unknown = sorted(key for key in settings if key not in fields())
-    if unknown:
-        raise ConfigError(f"{complaint} {', '.join(map(repr, unknown))}{_hint(unknown[0], list(fields()))}")
+    known = {f"{PREFIX}{key.upper()}": key for key in fields()}
+    if unknown := sorted(found.keys() - known.keys()):
+        raise ConfigError(f"environment: unknown setting {unknown[0]};{meant(unknown[0], known)} {HELP}")
+    return {known[name]: _from_text(value, fields()[known[name]]) for name, value in found.items()}
 
 
 def _from_text(value: str, field: FieldInfo) -> Any:
@@ -148,7 +118,7 @@ def _from_text(value: str, field: FieldInfo) -> Any:
         return value
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> FlagParser:
     """Flags for all settings; those that are not given are absent from the result."""
     parser = FlagParser(
         "jobs.compress",

@@ -24,6 +24,7 @@ from fsspec.core import url_to_fs
 from cluster.errors import AbortRun, ClusterError, RetryShard, classify, service_code
 from cluster.local import create_whole, replace_whole
 from cluster.ranges import RangeReader
+from cluster.remedies import without_credentials, without_filesystem
 from cluster.secrets import redact
 from lingua.errors import ConfigError
 
@@ -62,7 +63,8 @@ class Storage:
         try:
             return url_to_fs(url, **options)  # type: ignore[no-any-return]
         except (ImportError, ValueError, TypeError) as error:
-            raise ConfigError(f"{url}: no filesystem for {protocol}://: {self._words(error)}") from None
+            complaint = f"{url}: no filesystem for {protocol}://: {self._words(error)}"
+            raise ConfigError(complaint + without_filesystem(protocol)) from None
 
     def info(self, url: str) -> dict[str, Any]:
         """What the store says now about a file (never from a cache)."""
@@ -190,8 +192,13 @@ class Storage:
             return call()
         except FileNotFoundError:
             if verb in ("write", "create"):
-                raise AbortRun(f"cannot {verb} {url}: there is no such bucket or container; make it first") from None
+                place = "directory, and none can be made there" if protocol_of(url) in LOCAL else "bucket or container"
+                raise AbortRun(f"cannot {verb} {url}: there is no such {place}; make it first") from None
             raise
+        except NotADirectoryError:
+            raise AbortRun(
+                f"cannot {verb} {url}: there is a file where a directory is needed; check the path"
+            ) from None
         except (FileExistsError, ClusterError, ConfigError):
             raise
         except Exception as error:  # stores raise what they like; each kind is mapped on its consequence
@@ -201,7 +208,7 @@ class Storage:
 
     def _failure(self, verb: str, url: str, error: Exception) -> ClusterError:
         kind = AbortRun if classify(error) is AbortRun else RetryShard
-        return kind(f"cannot {verb} {url}: {self._words(error)}")
+        return kind(f"cannot {verb} {url}: {self._words(error)}{without_credentials(error)}")
 
     def _words(self, error: BaseException) -> str:
         return redact(f"{type(error).__name__}: {error}", self.options)

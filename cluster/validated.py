@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from cluster.secrets import require_no_credentials
 from cluster.storage import absolute, require_conditional
-from lingua.config import explain
 from lingua.errors import ConfigError
+from lingua.explain import explain
 
 
 class Validated(BaseModel):
@@ -38,7 +38,11 @@ class Validated(BaseModel):
     def _explained(cls, error: ValidationError) -> str:
         faulty = {name for fault in error.errors(include_url=False) for name in fault["loc"]}
         secret = [complaint for name, complaint in cls.hidden.items() if name in faulty]
-        return secret[0] if secret else explain(error).replace("inputs =", "input =")
+        return secret[0] if secret else explain(error, cls._known()).replace("inputs =", "input =")
+
+    @classmethod
+    def _known(cls) -> list[str]:
+        return [field.alias or name for name, field in cls.model_fields.items()]
 
     @field_validator("output", check_fields=False)
     @classmethod

@@ -30,6 +30,7 @@ from cluster.watch import watched_progress
 from cluster.worker import Hire, MakeCompressor, load_compressor, start_worker
 from jobs.ending import exit_code
 from lingua.models.source import models_digest, resolve
+from lingua.tokens import require_target
 
 
 def main(argv: Sequence[str] | None = None, make_compressor: MakeCompressor = load_compressor) -> int:
@@ -44,6 +45,7 @@ def main(argv: Sequence[str] | None = None, make_compressor: MakeCompressor = lo
 
 def dry_run(config: JobConfig) -> int:
     """Print the plan and stop."""
+    require_target(config.compression.target_tokenizer)
     print(outlook(config))
     return 0
 
@@ -53,6 +55,7 @@ def compress(config: JobConfig, make: MakeCompressor) -> int:
     stop, ledger = StopRequest(), Ledger(config.output, config.storage_options)
     with on_signals(stop):
         digest = models_digest(resolve(config.model), config.compression)
+        require_target(config.compression.target_tokenizer)
         previous = open_previous(config, digest)  # refuses before there is an output
         plan = open_plan(config, digest, ledger)
         patience = Patience(config.lease_wait, lambda: stop.reason is None)

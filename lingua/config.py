@@ -15,6 +15,7 @@ import regex
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from lingua.errors import ConfigError
+from lingua.explain import explain
 from lingua.structure.paths import Rules
 from lingua.structure.pieces import require_actions
 
@@ -193,7 +194,7 @@ class CompressionConfig(BaseModel):
         try:
             super().__init__(**settings)
         except ValidationError as error:
-            raise ConfigError(explain(error)) from None
+            raise ConfigError(explain(error, type(self).model_fields)) from None
 
     @field_validator("force_tokens", "protect", "force_context_ids", mode="before")
     @classmethod
@@ -303,16 +304,3 @@ class CompressionConfig(BaseModel):
         """Hexadecimal digest of all settings, equal for equal settings on every machine."""
         canonical = json.dumps([ALGORITHM, self.model_dump(mode="json", exclude={"preset"})], sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
-
-
-def explain(error: ValidationError) -> str:
-    """One line per fault of a pydantic error: the setting, its value and what is wanted."""
-    return "; ".join(_fault(fault) for fault in error.errors(include_url=False))
-
-
-def _fault(fault: Any) -> str:
-    name = ".".join(str(step) for step in fault["loc"])
-    if fault["type"] == "extra_forbidden":
-        return f"unknown setting '{name}'"
-    message = str(fault["msg"]).removeprefix("Value error, ")
-    return f"{name} = {fault['input']!r}: {message}" if name else message

@@ -8,7 +8,9 @@ plain text.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -18,6 +20,7 @@ import numpy.typing as npt
 import regex
 
 from lingua.errors import ModelError
+from lingua.explain import first_line, meant
 
 Ints = npt.NDArray[np.int64]
 _GRAPHEME = regex.compile(r"\p{RI}{2}[\p{GCB=Extend}\p{GCB=ZWJ}\p{GCB=SpacingMark}]*|\X")
@@ -144,6 +147,12 @@ def load_target(name: str, model: SourceTokenizer) -> TargetTokenizer:
     return model if name == "model" else named_target(name)
 
 
+def require_target(name: str) -> None:
+    """ModelError unless the tokenizer of that name can be loaded; no model is."""
+    if name != "model":
+        named_target(name)
+
+
 def named_target(name: str) -> TargetTokenizer:
     """A tiktoken encoding or a Hugging Face tokenizer by its name. Raises ModelError when it cannot be loaded."""
     return TiktokenTarget(_tiktoken(name)) if name in _TIKTOKEN else SourceTokenizer(_hugging_face(name))
@@ -165,9 +174,25 @@ def _tiktoken(name: str) -> Any:
 
 
 def _hugging_face(name: str) -> Any:
+    if (encoding := _encoding_of(name)) is not None and not os.path.isdir(name):
+        raise ModelError(f"target_tokenizer {name!r} is a model; give the encoding that it counts in: {encoding!r}")
     from transformers import AutoTokenizer
 
     try:
         return AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError) as error:
-        raise ModelError(f"target_tokenizer {name!r} cannot be loaded: {error}") from error
+        hint = meant(name, _TIKTOKEN)
+        raise ModelError(
+            f"target_tokenizer {name!r} is neither 'model', {', '.join(map(repr, _TIKTOKEN))} nor a Hugging Face "
+            f"tokenizer that can be loaded: {first_line(error)}" + (f";{hint}" if hint else "")
+        ) from error
+
+
+def _encoding_of(name: str) -> str | None:
+    """The encoding of an OpenAI model, if it is one of ours."""
+    import tiktoken
+
+    with suppress(KeyError):
+        encoding = tiktoken.encoding_name_for_model(name)
+        return encoding if encoding in _TIKTOKEN else None
+    return None

@@ -27,8 +27,8 @@ from jobs.evaluation.answers_cache import Answer, AnswersCache, digest
 from jobs.evaluation.echo import echoed_nll, probe_shows_echo
 from jobs.evaluation.endpoint_calls import Caller, MalformedAnswer, Parameters
 from jobs.evaluation.spending import Budget, BudgetSpent, estimate
-from lingua.config import explain
 from lingua.errors import ConfigError
+from lingua.explain import explain
 
 MOST_STOPS = 4
 """Stop strings that the protocol allows; all of them cut the reply here as well."""

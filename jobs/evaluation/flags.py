@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from typing import Any
 
@@ -53,9 +52,9 @@ SIZES = {"rate", "tokens"}
 
 def gather(argv: Sequence[str]) -> dict[str, Any]:
     """The merged settings. ConfigError for unreadable files and unknown flags; ``--help`` prints and exits."""
-    flags = vars(_parser().parse_args(list(argv)))
+    flags = _parser().parse(argv)
     file = flags.pop("config")
-    content = file_settings(file) if file else {}
+    content = file_settings(file, {*EvalConfig.model_fields, "preset"}) if file else {}
     named = flags.pop("preset", None) or content.pop("preset", None)
     merged = preset(str(named)).settings() if named else {}
     for layer in (content, flags):
@@ -68,7 +67,7 @@ def gather(argv: Sequence[str]) -> dict[str, Any]:
     return merged
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> FlagParser:
     """Flags for all settings; those that are not given are absent from the result."""
     parser = FlagParser(
         "jobs.evaluate",

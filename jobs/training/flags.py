@@ -6,7 +6,6 @@ of the storage may also stand in the variable LINGUA_STORAGE_OPTIONS, as for the
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -34,15 +33,16 @@ class Command:
 
     def gather(self, argv: Sequence[str], environment: Mapping[str, str] | None = None) -> dict[str, Any]:
         """The merged settings, not validated yet. ConfigError for unknown keys and unreadable files; help exits."""
-        flags = vars(self.parser().parse_args(list(argv)))
+        flags = self.parser().parse(argv)
         file = flags.pop("config")
-        merged = {**_credentials(os.environ if environment is None else environment), **self._file(file), **flags}
+        content = file_settings(file, self._fields()) if file else {}
+        merged = {**_credentials(os.environ if environment is None else environment), **content, **flags}
         missing = [key for key, field in self._fields().items() if field.is_required() and key not in merged]
         if missing:
             raise ConfigError(f"missing setting: {', '.join(missing)}; give --{missing[0]}, or --help for all settings")
         return merged
 
-    def parser(self) -> argparse.ArgumentParser:
+    def parser(self) -> FlagParser:
         """Flags for all settings; those that are not given are absent from the result."""
         parser = FlagParser(self.name, self.usage, self.description, self.examples)
         fields = self._fields()
@@ -56,14 +56,6 @@ class Command:
 
     def _fields(self) -> dict[str, FieldInfo]:
         return {field.alias or name: field for name, field in self.settings.model_fields.items()}
-
-    def _file(self, path: str | None) -> dict[str, Any]:
-        settings = {} if path is None else file_settings(path)
-        unknown = sorted(key for key in settings if key not in self._fields())
-        if unknown:
-            names = ", ".join(map(repr, unknown))
-            raise ConfigError(f"--config {path}: unknown setting {names}; --help lists all settings")
-        return settings
 
 
 def _credentials(environment: Mapping[str, str]) -> dict[str, Any]:

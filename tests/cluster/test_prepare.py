@@ -92,7 +92,8 @@ def test_json_lines_to_json_lines_keep_every_object_as_it_is(tmp_path: Path) -> 
     [
         ({"body": "x"}, {}, "no column 'text', 'instruction', 'context' or 'question'.*its columns: body"),
         ({"text": "x", "question": "y"}, {}, "has a column 'text' and 'question'"),
-        ({"text": "x"}, {"text_column": "body"}, "no column 'body'; its columns: text"),
+        ({"text": "x"}, {"text_column": "body"}, r"rows\.jsonl: the input has no column 'body'; its columns: text"),
+        ({"text": "x"}, {"text_column": "txt"}, r"no column 'txt'; did you mean text\? its columns: text"),
         ({"text": "x"}, {"id_column": "id"}, "no column 'id'"),
         ({"text": 1}, {}, "column 'text' holds int64; it must hold strings"),
         ({"context": [1]}, {}, "must hold strings or lists of strings"),

@@ -132,11 +132,13 @@ def test_directories_and_globs_mean_the_same_in_an_object_store(s3: S3Bucket) ->
     ("pattern", "message"),
     [
         ("nothing-here", "no such file"),
-        ("*.csv", "found nothing"),
+        ("*.csv", "no file matches this pattern"),
+        ("empty", "there is no file in this directory"),
         ("f.txt", r"found f\.txt, and no file with one of the endings \.parquet"),
     ],
 )
 def test_an_input_without_readable_files_is_an_error(folder: Path, pattern: str, message: str) -> None:
+    (folder / "empty").mkdir()
     with pytest.raises(ConfigError, match=message):
         expand_inputs([str(folder / pattern)], Storage())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -174,6 +175,34 @@ def test_secrets_are_struck_out_of_messages() -> None:
 def test_an_unknown_filesystem_is_a_setting_error() -> None:
     with pytest.raises(ConfigError, match="no filesystem for nowhere://"):
         Storage().read("nowhere://x")
+
+
+@pytest.mark.parametrize(
+    ("url", "remedy"), [("gs://bucket/x", r"pip install 'lingua-batch\[gcs\]'"), ("s33://bucket/x", "did you mean s3")]
+)
+def test_a_filesystem_that_is_not_there_is_told_with_its_package_or_the_name_that_was_meant(
+    monkeypatch: pytest.MonkeyPatch, url: str, remedy: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
+    with pytest.raises(ConfigError, match=remedy):
+        Storage().read(url)
+
+
+def test_missing_credentials_are_told_with_where_they_are_looked_for() -> None:
+    class NoCredentialsError(Exception):
+        """Named as botocore's."""
+
+    def fail() -> None:
+        raise NoCredentialsError("Unable to locate credentials")
+
+    with pytest.raises(AbortRun, match=r"cannot read s3://b/x: .*AWS_ACCESS_KEY_ID .*LINGUA_STORAGE_OPTIONS"):
+        Storage()._once("read", "s3://b/x", fail)
+
+
+def test_a_file_in_the_place_of_a_directory_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    with pytest.raises(AbortRun, match="there is a file where a directory is needed"):
+        Storage().read(str(tmp_path / "file" / "_plan.json"))
 
 
 def test_options_may_be_given_by_protocol(tmp_path: Path) -> None:

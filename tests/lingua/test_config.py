@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -30,6 +31,28 @@ from lingua.errors import ConfigError
 )
 def test_a_wrong_setting_is_named(setting: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=setting):
+        CompressionConfig(**{setting: value})
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "message"),
+    [
+        ("rate", 35, "rate = 35: must be at most 1; did you mean 0.35?"),
+        ("rate", "35", "rate = '35': must be at most 1; did you mean 0.35?"),
+        ("rate", "35%", "must be a number; did you mean 0.35?"),
+        ("rate", "0,5", "must be a number; did you mean 0.5?"),
+        ("rate", 1000, "rate = 1000: must be at most 1"),
+        ("rate", 0, "rate = 0: must be above 0"),
+        ("rate", "half", "rate = 'half': must be a number"),
+        ("target_token", 0.5, "target_token = 0.5: must be a whole number"),
+        ("keep_split", "perhaps", "must be true or false"),
+        ("method", "llmlingua3", "did you mean llmlingua or llmlingua2"),
+        ("rat", 0.5, "unknown setting 'rat'; did you mean rate?"),
+        ("xyz", 1, "unknown setting 'xyz'"),
+    ],
+)
+def test_what_is_allowed_and_what_was_likely_meant_is_said(setting: str, value: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
         CompressionConfig(**{setting: value})
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lingua.errors import ModelError
-from lingua.tokens import load_target
+from lingua.tokens import load_target, require_target
 from tests.models import fast_tokenizer, tokenizer
 from tests.texts import NASTY, PROSE
 
@@ -59,3 +59,12 @@ def test_a_target_counts_as_many_tokens_as_it_starts(name: str, text: str) -> No
 def test_an_unknown_target_tokenizer_is_named() -> None:
     with pytest.raises(ModelError, match=r"\./nowhere"):
         load_target("./nowhere", tokenizer())
+
+
+def test_a_model_in_place_of_an_encoding_is_told_before_anything_is_fetched() -> None:
+    with pytest.raises(ModelError, match="give the encoding that it counts in: 'cl100k_base'"):
+        require_target("gpt-4")
+
+
+def test_the_models_own_tokenizer_is_taken_on_trust() -> None:
+    require_target("model")

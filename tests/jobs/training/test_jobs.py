@@ -14,7 +14,7 @@ BOTH: list[tuple[dict[str, Any], str]] = [
     ({"input": "nowhere.jsonl"}, "input = "),
     ({"model": "./nowhere"}, NOWHERE),
     ({"epochs": 0}, "epochs = '0'"),
-    ({"epoch": 1}, "unrecognized arguments: --epoch 1"),
+    ({"epoch": 1}, "unknown flag --epoch; did you mean --epochs"),
 ]
 OWN: dict[str, list[tuple[dict[str, Any], str]]] = {
     "align": [

@@ -59,3 +59,18 @@ def test_threads_wait_asleep_unless_the_environment_says_otherwise(monkeypatch: 
     monkeypatch.delenv("OMP_WAIT_POLICY")
     importlib.reload(lingua.models)
     assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
+
+
+def test_a_hub_that_is_not_reached_is_one_sentence_with_the_alias_that_was_meant(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class ConnectError(Exception):
+        """What the hub's HTTP client raises: no OSError."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise ConnectError("name not known\nand much advice")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", fail)
+    with pytest.raises(ModelError) as refusal:
+        _ = resolve("smollm2-135").digest
+    assert "name not known; did you mean smollm2-135m?" in str(refusal.value)
