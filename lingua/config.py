@@ -32,7 +32,7 @@ Demonstrations = Literal["auto", "whole", "cut"]
 WordScore = Literal["mean", "first", "max"]
 Preset = Literal["paper", "security"]
 
-ALGORITHM = 2
+ALGORITHM = 3
 """Part of every digest: raised when equal settings begin to give other results, so that old ones are not reused."""
 DEFAULT_RATE = 0.5
 PRESETS: dict[str, dict[str, Any]] = {

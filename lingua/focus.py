@@ -1,22 +1,28 @@
 """How much of the question each sentence speaks of: in the words that both have, and in what they mean.
 
-`focus` counts shared words, the rare ones more; it asks no model. `nearness` compares vectors that an encoder of
-sentences gives. The sentences of all context strings are the collection whose frequencies, mean and spread count. A
-sentence's string counts as much as the sentence itself, since what a question asks is often spread over a passage.
+`focus` counts shared words, the rare ones more; it asks no model. `nearness` compares the states that an encoder gives
+their tokens, as late interaction does (ColBERT, arXiv 2004.12832). The sentences of all context strings are the
+collection whose frequencies, mean and spread count. A sentence's string counts as much as the sentence itself, since
+what a question asks is often spread over a passage.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import accumulate, pairwise
+from itertools import accumulate, islice, pairwise
 
 import numpy as np
+import numpy.typing as npt
 
 from lingua.ranking.protocol import Importance
-from lingua.score import Context, Program, Score, Surprisal
-from lingua.tokens import SourceTokenizer
+from lingua.score import Context, Program, Score
+from lingua.tokens import Encoding, Ints, SourceTokenizer
 from lingua.words import terms
+
+States = npt.NDArray[np.float32]
+MEANING = 0.5
+"""What a standard deviation of a sentence's own meaning weighs; one of its words', and of its string's, weighs 1."""
 
 
 def focus(question: str, strings: Sequence[Sequence[str]]) -> list[Importance]:
@@ -46,34 +52,56 @@ def _sum(words: set[str], asked: dict[str, float]) -> float:
 def nearness(
     question: str, strings: Sequence[Sequence[str]], reader: SourceTokenizer, window: int
 ) -> Program[list[Importance]]:
-    """For each string's sentences [s] how near they are to the question, and the nearest of their string.
+    """For each string's sentences [s] how near they are to the question, in standard deviations over all sentences.
 
-    Each of the two in standard deviations from its mean over all sentences, added up: encoders differ in how near to
-    each other they see any two texts. `reader` and `window` are the encoder's; what is longer is read in windows, of
-    which the nearest counts.
+    Three things are added up: how near the question's tokens each have one in the sentence; the cosine of the mean
+    states; the greatest of these in the sentence's string. Strings are read whole, in windows of `window` tokens, so
+    that a sentence is understood where it stands. `reader` and `window` are the encoder's.
     """
-    sentences = [sentence for string in strings for sentence in string]
-    asked, *read = (_windows(ids, window) for ids in reader.ids([question, *sentences]))
-    vectors = yield [Score(Context(), ids) for ids in [*asked, *(ids for windows in read for ids in windows)]]
-    near = _nearest(vectors[: len(asked)], vectors[len(asked) :], [len(windows) for windows in read])
+    read = reader.encode([question, *map("".join, strings)])
+    asked, *states = yield from _states(read, window)
+    places = [_sentences(one, string) for one, string in zip(read[1:], strings, strict=True)]
+    found = [
+        _compare(asked, state, place, len(string)) for state, place, string in zip(states, places, strings, strict=True)
+    ]
+    meaning, words = (np.concatenate(each) for each in zip(*found, strict=True))
     ends = list(accumulate(map(len, strings), initial=0))
-    best = np.concatenate([np.full(end - start, near[start:end].max()) for start, end in pairwise(ends) if end > start])
-    return np.split(_spread(near) + _spread(best), ends[1:-1])
+    best = [np.full(end - start, meaning[start:end].max()) for start, end in pairwise(ends) if end > start]
+    near = MEANING * _spread(meaning) + _spread(words) + _spread(np.concatenate(best))
+    return np.split(near, ends[1:-1])
 
 
-def _windows(ids: list[int], size: int) -> list[list[int]]:
-    return [ids[at : at + size] for at in range(0, len(ids), size)]
+def _states(read: Sequence[Encoding], window: int) -> Program[list[States]]:
+    """The state of each token [t, d] of each text; [0, 0] of one without tokens."""
+    windows = [[one.ids[at : at + window].tolist() for at in range(0, len(one), window)] for one in read]
+    answers = iter((yield [Score(Context(), ids) for each in windows for ids in each]))
+    return [np.concatenate([*islice(answers, len(each))]) if each else np.zeros((0, 0), np.float32) for each in windows]
 
 
-def _nearest(asked: Sequence[Surprisal], read: Sequence[Surprisal], windows: Sequence[int]) -> Importance:
-    """Cosine [texts] of the nearest of each text's windows to one of the question's; 0 where either has none."""
-    near = np.zeros(len(windows), np.float32)
-    if asked and read:
-        cosines = (np.stack(read) @ np.stack(asked).T).max(axis=1)
-        owner = np.repeat(np.arange(len(windows)), windows)
-        near[np.unique(owner)] = -1
-        np.maximum.at(near, owner, cosines)
-    return near
+def _sentences(read: Encoding, sentences: Sequence[str]) -> Ints:
+    """Which of its text's sentences each token [t] begins in."""
+    begins = list(accumulate(map(len, sentences), initial=0))[:-1]
+    return np.searchsorted(begins, read.token_starts, side="right") - 1
+
+
+def _compare(asked: States, states: States, sentence: Ints, count: int) -> tuple[Importance, Importance]:
+    """Of each sentence [s]: cosine of its mean state with the question's; mean cosine of what is nearest to its tokens.
+
+    Both are 0 of a sentence without tokens.
+    """
+    meaning, words = np.zeros(count, np.float32), np.zeros(count, np.float32)
+    if len(asked) and len(states):
+        first = np.flatnonzero(np.diff(sentence, prepend=-1))
+        owner = sentence[first]
+        meaning[owner] = _unit(np.add.reduceat(states, first)) @ _unit(asked.sum(axis=0))
+        words[owner] = np.maximum.reduceat(states @ asked.T, first).mean(axis=1)
+    return meaning, words
+
+
+def _unit(vectors: States) -> States:
+    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    unit: States = vectors / np.maximum(length, 1e-6)
+    return unit
 
 
 def _spread(values: Importance) -> Importance:

@@ -21,7 +21,7 @@ from lingua.errors import ModelError
 from lingua.models.causal import causal_scorer
 from lingua.models.encoder import EncoderScorer
 from lingua.models.gguf import converted
-from lingua.models.sentences import SentenceScorer, pools_first
+from lingua.models.sentences import StateScorer
 from lingua.models.source import ModelSource
 from lingua.score import Scorer
 
@@ -44,7 +44,7 @@ class Loader:
         """The model on its device, ready to answer the engine."""
         device = choose_device(self.device)
         if needs == "sentences":
-            return SentenceScorer(self.base, self.tokenizer(), device, pools_first(self.source))
+            return StateScorer(self.base, self.tokenizer(), device)
         dtype = choose_dtype(self.dtype, device)
         if needs == "encoder":
             return EncoderScorer(_on(device, self._classifier(dtype)), self.tokenizer(), batch_tokens)

@@ -75,7 +75,7 @@ class PaddedScorer:
         group: list[int] = []
         for index in order:
             longest = len(rows[group[0]].probe) if group else 0
-            full = (len(group) + 1) * (longest + self.window - self.probe_tokens) > self.batch_tokens
+            full = (len(group) + 1) * (longest + len(self._before) + len(self._after)) > self.batch_tokens
             if group and (full or len(rows[index].probe) < _LEAST_FILL * longest):
                 yield group
                 group = []

@@ -7,20 +7,23 @@ before questions are left out. Documents beyond the window are read in windows; 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from transformers import BatchEncoding
+from transformers.utils.hub import cached_file
 
 from lingua.memory import Memory
 from lingua.models.load import Loader
-from lingua.models.sentences import pooled, pools_first
-from lingua.models.source import EMBEDDER, resolve
+from lingua.models.source import EMBEDDER, ModelSource, resolve
 
 Relevance = npt.NDArray[np.float32]
 _WINDOW = 512
@@ -129,3 +132,22 @@ def _by_text(values: Relevance, windows: Any, texts: int) -> list[Relevance]:
     """Split the windows' values by the text that each window is from."""
     owner = np.asarray(windows["overflow_to_sample_mapping"])
     return [values[owner == text] for text in range(texts)]
+
+
+def pooled(hidden: Tensor, mask: Tensor, first: bool) -> Tensor:
+    """The unit vector [r, d] of each text from its hidden states [r, t, d]: the first token's, or the mean of all."""
+    mean = (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
+    return F.normalize(hidden[:, 0] if first else mean, dim=-1)
+
+
+def pools_first(source: ModelSource) -> bool:
+    """What the settings of a sentence-transformers model say about pooling; the mean if there are none."""
+    file = cached_file(
+        source.location,
+        "1_Pooling/config.json",
+        revision=source.revision,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
+    settings = json.loads(Path(file).read_text()) if file else {}
+    return bool(settings.get("pooling_mode_cls_token")) or settings.get("pooling_mode") == "cls"

@@ -13,7 +13,7 @@ from lingua.compressor import compress_one
 from lingua.config import CompressionConfig
 from lingua.draft import Drafter
 from lingua.engine import Engine
-from lingua.focus import focus, nearness
+from lingua.focus import MEANING, focus, nearness
 from lingua.kinds import WEIGHTS, _properties, token_evidence, word_evidence
 from lingua.methods import needs_of
 from lingua.prompt import CompressedPrompt, Prompt
@@ -103,7 +103,7 @@ def test_focus_is_the_share_of_the_question_in_sentence_and_string() -> None:
 
 
 class Meaning:
-    """Vectors [64] of the tokens of a text, whose order and number do not count; `rows` is how many were asked for."""
+    """States [t, 64] of the tokens of a text, each the same wherever it stands; `rows` is how many were asked for."""
 
     window = probe_tokens = 8
     batch_tokens, live_tokens = 64, 1 << 30
@@ -116,11 +116,10 @@ class Meaning:
 
     def score(self, rows: Sequence[Row]) -> list[Surprisal]:
         self.rows += len(rows)
-        return [self.vector(row.probe) for row in rows]
+        return [self.states(row.probe) for row in rows]
 
-    def vector(self, ids: Sequence[int]) -> Surprisal:
-        counts = np.bincount(np.asarray(ids) % 64, minlength=64).astype(np.float32)
-        return counts / np.linalg.norm(counts)
+    def states(self, ids: Sequence[int]) -> Surprisal:
+        return np.eye(64, dtype=np.float32)[np.asarray(ids) % 64]
 
 
 def by_meaning(prompts: Sequence[Prompt], scorer: Meaning, **chosen: object) -> list[CompressedPrompt]:
@@ -132,7 +131,7 @@ def by_meaning(prompts: Sequence[Prompt], scorer: Meaning, **chosen: object) -> 
 def near(question: str, strings: list[list[str]]) -> list[list[float]]:
     program, scorer = nearness(question, strings, tokenizer(), 8), Meaning()
     try:
-        program.send([scorer.vector(score.probe) for score in next(program)])
+        program.send([scorer.states(score.probe) for score in next(program)])
     except StopIteration as stop:
         return [values.tolist() for values in stop.value]
     raise AssertionError("it asks once")
@@ -142,13 +141,29 @@ def test_nearness_counts_the_sentence_and_the_best_of_its_string_in_standard_dev
     first, second = near("The river is long.", [["Coal is dear.", "The river is long."], ["A train left.", "At noon."]])
     assert first[1] > first[0] > max(second)
     assert sum(first + second) == pytest.approx(0, abs=1e-5)
-    assert near("The river?", [["The river.", "The river."]]) == [[0, 0]]
+    assert near("The river?", [["The river?", "The river?"]]) == [[0, 0]]
 
 
-def test_the_nearest_window_of_a_long_sentence_counts() -> None:
+def test_what_stands_for_each_token_of_the_question_counts_not_how_much_else_there_is() -> None:
+    """The mean of a long sentence is far from everything; its words are not."""
     long = "coal steel price " * 6 + "The river is long."
     ((far, found),) = near("The river is long.", [["coal steel price " * 8, long]])
     assert found > far
+
+
+def test_states_are_joined_over_windows_and_cut_at_sentences() -> None:
+    """The definition, without windows and with a loop over tokens."""
+    question, strings = "Is coal dear?", [["Coal is dear.", " The river is long and wide."], ["Steel is dearer."]]
+    eye, read = np.eye(64, dtype=np.float32), tokenizer().ids
+    asked = eye[np.asarray(read([question])[0]) % 64]
+    sentences = [eye[np.asarray(ids) % 64] for string in strings for ids in read(string)]
+    words = [np.mean([max(float(token @ other) for other in states) for token in asked]) for states in sentences]
+    means = [states.mean(0) for states in [asked, *sentences]]
+    meaning = [float(means[0] @ one / np.linalg.norm(means[0]) / np.linalg.norm(one)) for one in means[1:]]
+    best = [max(meaning[:2])] * 2 + meaning[2:]
+    spread = [(np.asarray(one) - np.mean(one)) / np.std(one) for one in (meaning, words, best)]
+    expected = MEANING * spread[0] + spread[1] + spread[2]
+    assert np.concatenate(near(question, strings)) == pytest.approx(expected, abs=1e-4)
 
 
 @pytest.mark.parametrize("strings", [[["", " "]], [[], ["a"]], [["a"]], [[""], []]])
@@ -156,7 +171,7 @@ def test_nearness_takes_texts_without_any_token(strings: list[list[str]]) -> Non
     assert [len(values) for values in near("", strings)] == [len(string) for string in strings]
 
 
-def test_equal_sentences_are_read_once_for_all_questions() -> None:
+def test_equal_strings_are_read_once_for_all_questions() -> None:
     scorer = Meaning()
     asked = [Prompt(context=[PROSE], question=question) for question in ("The barges?", "A clerk?", "The barges?")]
     results = by_meaning(asked, scorer, rate=0.5)

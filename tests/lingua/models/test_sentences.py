@@ -1,18 +1,17 @@
-"""Vectors of sentences: equal to a plain forward, whatever the batch; weights are loaded when the first one is read."""
+"""States of tokens: equal to a plain forward, whatever the batch; weights are loaded when the first text is read."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer
 
 from lingua import CompressionConfig, Compressor, Prompt
 from lingua.models.load import Loader
-from lingua.models.sentences import SentenceScorer
+from lingua.models.sentences import WINDOW, StateScorer
 from lingua.models.source import models_digest, resolve
 from lingua.score import Context, Row
 from tests.lingua.models.encoders import LINES, STORY, save_encoder
@@ -27,9 +26,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_encoder(tmp_path_factory.mktemp("sentences"), "bert", LINES, max_position_embeddings=300)
 
 
-def scorer_of(folder: Path) -> SentenceScorer:
+def scorer_of(folder: Path) -> StateScorer:
     scorer = Loader(resolve(str(folder)), "cpu", "float32").scorer("sentences")
-    assert isinstance(scorer, SentenceScorer)
+    assert isinstance(scorer, StateScorer)
     return scorer
 
 
@@ -45,21 +44,17 @@ def hidden(folder: Path, text: str) -> Any:
         return model(**tokenizer(text, return_tensors="pt", return_token_type_ids=False)).last_hidden_state[0]
 
 
-def test_vectors_are_the_mean_of_the_tokens_and_of_length_one_whatever_the_batch(folder: Path) -> None:
+def test_states_are_those_of_a_plain_forward_and_of_length_one_whatever_the_batch(folder: Path) -> None:
     found = scorer_of(folder).score(rows(folder, SENTENCES))
-    for text, vector in zip(SENTENCES, found, strict=True):
-        mean = hidden(folder, text).mean(0)
-        assert vector == pytest.approx((mean / mean.norm()).numpy(), abs=1e-5)
+    for text, states in zip(SENTENCES, found, strict=True):
+        plain = hidden(folder, text)[1:-1]
+        assert states == pytest.approx((plain / plain.norm(dim=-1, keepdim=True)).numpy(), abs=1e-5)
 
 
-def test_a_model_that_was_trained_so_gives_the_first_token(folder: Path) -> None:
-    settings = folder / "1_Pooling" / "config.json"
-    settings.parent.mkdir()
-    settings.write_text('{"pooling_mode_cls_token": true}')
-    (vector,) = scorer_of(folder).score(rows(folder, SENTENCES[:1]))
-    settings.unlink()
-    first = hidden(folder, SENTENCES[0])[0]
-    assert vector == pytest.approx((first / first.norm()).numpy(), abs=1e-5)
+def test_no_more_prompts_are_alive_than_their_states_have_room(folder: Path) -> None:
+    scorer = scorer_of(folder)
+    assert scorer.window == scorer.live_tokens == 1 << 19
+    assert scorer.probe_tokens == WINDOW - 2
 
 
 def test_weights_are_loaded_with_the_first_question(folder: Path, tmp_path: Path, monkeypatch: Any) -> None:
@@ -103,5 +98,5 @@ def test_a_sentence_that_means_what_is_asked_is_kept_though_it_shares_no_word() 
 
 def test_all_rows_of_a_batch_are_answered_in_their_order(folder: Path) -> None:
     together = scorer_of(folder).score(rows(folder, SENTENCES))
-    alone = [scorer_of(folder).score(rows(folder, [text]))[0] for text in SENTENCES]
-    assert np.allclose(together, alone, atol=1e-5)
+    for text, states in zip(SENTENCES, together, strict=True):
+        assert states == pytest.approx(scorer_of(folder).score(rows(folder, [text]))[0], abs=1e-5)
