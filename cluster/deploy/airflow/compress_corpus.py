@@ -17,13 +17,16 @@ OUTPUT = "s3://bucket/compressed/{{ dag_run.run_after | ds }}"
 REUSE = "s3://bucket/compressed/*"
 """The last complete of these: what did not change is taken over from it. The first run finds none."""
 
+WORKERS = "--cpus-per-worker 1 --workers 32"
+"""What is asked of the cluster. With a language model: ``--method llmlingua --gpus-per-worker 1 --workers 8``."""
+
 COMPRESS = f"""
 id=compress-$(date +%s)-$$
 trap 'ray job stop "$id"' TERM INT
 ray job submit --submission-id "$id" \\
   --runtime-env-json '{{"env_vars": {{"RAY_JOB_STOP_WAIT_TIME_S": "60"}}}}' -- \\
   python -m jobs.compress --input {INPUT} --output {OUTPUT} --reuse '{REUSE}' \\
-  --rate 0.5 --gpus-per-worker 1 --workers 8 &
+  --rate 0.5 {WORKERS} &
 wait "$!"
 """
 """A task that is cleared or times out takes its Ray job with it; each try is a submission of its own."""

@@ -3,13 +3,14 @@
 #
 #   export VENV=$HOME/lingua/.venv INPUT=/data/corpus OUTPUT=/data/compressed
 #   sbatch cluster/deploy/slurm/compress.sh
+#   sbatch --gpus-per-node=4 cluster/deploy/slurm/compress.sh --method llmlingua   # with a language model
 #
+# What stands behind the script goes to the job. With GPUs there is a worker for each of them, else for each processor.
 # The batch script runs on the first node and drives; every node, the first too, runs `ray start`. OUTPUT must be seen
 # by all nodes and know hard links (Lustre, NFS, GPFS), or be an object store.
 #SBATCH --job-name=compress
 #SBATCH --nodes=4
 #SBATCH --ntasks-per-node=1       # one `ray start` per node
-#SBATCH --gpus-per-node=4
 #SBATCH --cpus-per-task=32
 #SBATCH --mem=0                   # all memory of each node
 #SBATCH --time=12:00:00
@@ -25,6 +26,7 @@ source "${VENV:?the environment Lingua is installed in}/bin/activate"
 # A token of this job's own: other users of these nodes can reach Ray's ports, and can do nothing there.
 RAY_AUTH_TOKEN=$(python -c 'import secrets; print(secrets.token_hex(32))')
 export RAY_AUTH_TOKEN RAY_AUTH_MODE=token
+export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"  # srun does not take it over by itself since Slurm 22.05
 export RAY_USAGE_STATS_ENABLED=0       # no report to the makers of Ray
 export RAY_JOB_STOP_WAIT_TIME_S=100    # seconds a stopped driver has, less than Slurm's 120
 
@@ -33,7 +35,7 @@ address=$(srun --nodes=1 --ntasks=1 --nodelist="${nodes[0]}" hostname --ip-addre
 port=$((20000 + SLURM_JOB_ID % 10000))  # two jobs on one node do not meet
 
 srun --nodes=1 --ntasks=1 --nodelist="${nodes[0]}" ray start --head --block \
-  --node-ip-address="$address" --port="$port" --include-dashboard=false &
+  --node-ip-address="$address" --port="$port" --include-dashboard=false --num-cpus="$SLURM_CPUS_PER_TASK" &
 tries=60  # two minutes
 until ray status --address="$address:$port" > /dev/null 2>&1; do
   ((tries--)) || { echo "Ray did not start on ${nodes[0]}" >&2; exit 1; }
@@ -41,12 +43,16 @@ until ray status --address="$address:$port" > /dev/null 2>&1; do
 done
 others=$((${#nodes[@]} - 1))
 if ((others)); then  # workers are used as they join; nobody waits for the last one
-  srun --nodes="$others" --ntasks="$others" --exclude="${nodes[0]}" ray start --block --address="$address:$port" &
+  srun --nodes="$others" --ntasks="$others" --exclude="${nodes[0]}" ray start --block \
+    --address="$address:$port" --num-cpus="$SLURM_CPUS_PER_TASK" &
 fi
 
+each=(--cpus-per-worker 1 --workers "$((${#nodes[@]} * SLURM_CPUS_PER_TASK))")
+if ((${SLURM_GPUS_ON_NODE:-0})); then
+  each=(--gpus-per-worker 1 --workers "$((${#nodes[@]} * SLURM_GPUS_ON_NODE))")
+fi
 # --address: without it the job would start a Ray of its own on this node only.
-python -m jobs.compress --input "$INPUT" --output "$OUTPUT" --rate 0.5 \
-  --address "$address:$port" --gpus-per-worker 1 --workers "$((${#nodes[@]} * SLURM_GPUS_ON_NODE))" &
+python -m jobs.compress --input "$INPUT" --output "$OUTPUT" --rate 0.5 --address "$address:$port" "${each[@]}" "$@" &
 driver=$!
 again=no
 trap 'kill -TERM "$driver"' TERM

@@ -8,6 +8,7 @@ import shlex
 COMMAND = ["python", "-m", "jobs.compress"]
 _JOINED = re.compile(r"\\\n[#\s]*")
 _FILLED = (
+    (re.compile(r'"\$(\{\w+\[@\]\}|@)"'), ""),  # any number of further arguments
     (re.compile(r"\$\(\(.*?\)\)"), "8"),  # arithmetic
     (re.compile(r"\$\([^()]*\)"), "word"),  # the output of a command
     (re.compile(r"\$\{?\w+\}?"), "word"),  # a variable

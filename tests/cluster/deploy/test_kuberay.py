@@ -12,9 +12,9 @@ import yaml
 from ray.runtime_env import RuntimeEnv
 
 from cluster.config import JobConfig
-from cluster.limits import Wish
+from tests.cluster.deploy.autoscaler import SWITCHED, groups, started
 from tests.cluster.deploy.command_lines import compress_arguments
-from tests.cluster.deploy.manifests import containers, load, pinned, pods, walk
+from tests.cluster.deploy.manifests import DEPLOY, containers, load, pinned, pods, walk
 from tests.cluster.deploy.schemas import errors, schema_of
 
 RAY_FILES = ("kuberay/rayjob.yaml", "kuberay/raycronjob.yaml", "kuberay/raycluster.yaml")
@@ -115,14 +115,15 @@ def test_the_job_accepts_its_flags_and_the_environment_of_its_head(name: str) ->
 
 
 @pytest.mark.parametrize("name", ["kuberay/rayjob.yaml", "kuberay/raycronjob.yaml", *SUBMITTERS])
-def test_the_job_asks_for_all_gpus_the_autoscaler_may_start_while_there_are_none_yet(name: str) -> None:
+def test_the_job_gets_all_pods_of_the_group_that_its_method_needs_and_none_of_the_other(name: str) -> None:
     manifest = load(name)
-    group = cluster_of(manifest if name not in SUBMITTERS else load("kuberay/raycluster.yaml"))["workerGroupSpecs"][0]
-    config = JobConfig.load(arguments_of(manifest), {})
-    shape = Wish.of(config, shards=1000).shape(gpus=0, cpus=0)
-    limits = pods(group)[0]["containers"][0]["resources"]["limits"]
-    assert shape.workers * shape.gpus == group["maxReplicas"] * int(limits["nvidia.com/gpu"])
-    assert group["minReplicas"] == 0
+    cluster = cluster_of(manifest if name not in SUBMITTERS else load("kuberay/raycluster.yaml"))
+    assert {group["minReplicas"] for group in cluster["workerGroupSpecs"]} == {0}
+    given, kinds = arguments_of(manifest), groups(cluster)
+    assert started(kinds, JobConfig.load(given, {})) == {"cpu": kinds["cpu"]["max_workers"]}
+    assert " ".join(SWITCHED) in (DEPLOY / name).read_text()
+    switched = JobConfig.load(["--input", "in", "--output", "out", *SWITCHED], {})
+    assert started(kinds, switched) == {"gpu": kinds["gpu"]["max_workers"]}
 
 
 def test_all_three_start_the_same_cluster() -> None:

@@ -12,7 +12,7 @@ from jsonschema import ValidationError
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from cluster.config import JobConfig
-from cluster.limits import Wish
+from tests.cluster.deploy.autoscaler import SWITCHED, started
 from tests.cluster.deploy.command_lines import compress_arguments
 from tests.cluster.deploy.manifests import DEPLOY, load
 
@@ -44,35 +44,38 @@ def run_instances_report(node: dict[str, Any]) -> str:
     return str(report.generate_report())
 
 
-@pytest.mark.parametrize("kind", ["head", "gpu"])
+@pytest.mark.parametrize("kind", ["head", "cpu", "gpu"])
 def test_ec2_knows_every_field_of_the_machines(kind: str) -> None:
     node = load("ray-up/aws.yaml")["available_node_types"][kind]["node_config"]
     assert run_instances_report(node) == ""
     assert "Unknown parameter" in run_instances_report({**copy.deepcopy(node), "InstanceTyp": "m6i.xlarge"})
 
 
+@pytest.mark.parametrize("kind", ["cpu", "gpu"])
 @pytest.mark.parametrize("name", FILES)
-def test_workers_are_spot_machines_that_start_at_none_and_the_head_is_not(name: str) -> None:
+def test_workers_are_spot_machines_that_start_at_none_and_the_head_is_not(name: str, kind: str) -> None:
     kinds = load(name)["available_node_types"]
-    machine = kinds["gpu"]["node_config"]
+    machine = kinds[kind]["node_config"]
     spot = (
         machine.get("InstanceMarketOptions", {}).get("MarketType"),
         machine.get("scheduling", {}).get("provisioningModel"),
     )
     assert spot in {("spot", None), (None, "SPOT")}
-    assert kinds["gpu"]["min_workers"] == 0
+    assert kinds[kind]["min_workers"] == 0
     assert not {"InstanceMarketOptions", "scheduling"} & set(kinds["head"]["node_config"])
     assert kinds["head"]["resources"]["CPU"] == 0
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_the_command_in_it_asks_for_all_gpus_it_may_start(name: str) -> None:
+def test_the_command_in_it_gets_all_machines_of_the_type_that_its_method_needs(name: str) -> None:
     (arguments,) = compress_arguments((DEPLOY / name).read_text())
     config = load(name)
-    shape = Wish.of(JobConfig.load(arguments, {}), shards=1000).shape(gpus=0, cpus=0)
-    gpu = config["available_node_types"]["gpu"]
-    assert shape.workers * shape.gpus == gpu["max_workers"] * gpu["resources"]["GPU"]
-    assert config["max_workers"] == gpu["max_workers"]
+    kinds = config["available_node_types"]
+    assert started(kinds, JobConfig.load(arguments, {})) == {"cpu": kinds["cpu"]["max_workers"]}
+    assert " ".join(SWITCHED) in (DEPLOY / name).read_text()
+    switched = JobConfig.load(["--input", "in", "--output", "out", *SWITCHED], {})
+    assert started(kinds, switched) == {"gpu": kinds["gpu"]["max_workers"]}
+    assert config["max_workers"] >= max(kind.get("max_workers", 0) for kind in kinds.values())
 
 
 @pytest.mark.parametrize("name", FILES)

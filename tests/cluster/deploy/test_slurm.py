@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -42,9 +43,9 @@ def test_slurm_is_asked_for_what_the_script_counts_on() -> None:
 
 
 class Run:
-    """The script under way on `nodes` nodes with four GPUs each; `job` is what stands in for the driver."""
+    """The script under way on `nodes` nodes with `gpus` each; `job` is what stands in for the driver."""
 
-    def __init__(self, folder: Path, job: str, nodes: int = 3) -> None:
+    def __init__(self, folder: Path, job: str, nodes: int = 3, flags: Sequence[str] = (), gpus: int = 0) -> None:
         self.stubs = Stubs(folder)
         (folder / "venv" / "bin").mkdir(parents=True)
         (folder / "venv" / "bin" / "activate").touch()
@@ -56,12 +57,14 @@ class Run:
         self.process = self.stubs.start(
             "bash",
             str(SCRIPT),
+            *flags,
             VENV=str(folder / "venv"),
             INPUT="/data/corpus",
             OUTPUT="/data/compressed",
             SLURM_JOB_ID="4242",
             SLURM_JOB_NODELIST="node[0-2]",
-            SLURM_GPUS_ON_NODE="4",
+            SLURM_CPUS_PER_TASK="32",
+            **({"SLURM_GPUS_ON_NODE": str(gpus)} if gpus else {}),
         )
 
     def end(self) -> int:
@@ -70,16 +73,25 @@ class Run:
         return self.process.returncode
 
 
-def test_every_node_starts_ray_and_the_job_asks_for_every_gpu(tmp_path: Path) -> None:
+def test_every_node_starts_ray_and_the_job_asks_for_every_processor(tmp_path: Path) -> None:
     run = Run(tmp_path, "exit 0")
     assert run.end() == 0
     head = run.stubs.wait_for("srun --nodes=1 --ntasks=1 --nodelist=node0 ray start --head")
     assert "--node-ip-address=10.0.0.7 --port=24242" in head
+    assert head.endswith("--num-cpus=32")
     others = run.stubs.wait_for("srun --nodes=2 --ntasks=2 --exclude=node0 ray start")
-    assert others.endswith("--address=10.0.0.7:24242")
+    assert others.endswith("--address=10.0.0.7:24242 --num-cpus=32")
     config = JobConfig.load(run.stubs.wait_for("python -m jobs.compress").split()[3:], {})
-    assert (config.address, config.workers, config.gpus_per_worker) == ("10.0.0.7:24242", 12, 1)
+    assert (config.address, config.workers, config.cpus_per_worker) == ("10.0.0.7:24242", 96, 1)
+    assert config.gpus_per_worker is None
     assert config.inputs == ("/data/corpus",)
+
+
+def test_where_there_are_gpus_the_job_asks_for_all_of_them_and_takes_flags(tmp_path: Path) -> None:
+    run = Run(tmp_path, "exit 0", flags=["--method", "llmlingua"], gpus=4)
+    assert run.end() == 0
+    config = JobConfig.load(run.stubs.wait_for("python -m jobs.compress").split()[3:], {})
+    assert (config.workers, config.gpus_per_worker, config.compression.method) == (12, 1, "llmlingua")
 
 
 def test_one_node_is_enough(tmp_path: Path) -> None:
