@@ -29,6 +29,7 @@ from ray.util import metrics as ray_metrics
 
 import cluster
 import lingua
+from cluster.address import reachable
 from cluster.errors import AbortRun
 from cluster.limits import Wish, WorkerShape
 from cluster.messages import Assignment, Beat, Failure, Finished, ShardReport
@@ -59,7 +60,8 @@ def session(address: str | None = None, packages: Sequence[ModuleType] = ()) -> 
                 with _on_loopback():
                     ray.init("local", include_dashboard=False, **quiet)
             else:
-                ray.init(address, runtime_env=_code((cluster, lingua, *packages)), **quiet)
+                with reachable(known):
+                    ray.init(address, runtime_env=_code((cluster, lingua, *packages)), **quiet)
             yield
         finally:
             ray.shutdown()

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 
 from cluster.storage import Storage
 from jobs.ending import exit_code
+from jobs.packages import require_packages
 from jobs.training.align_plan import open_plan
 from jobs.training.align_settings import AlignConfig
 from jobs.training.card import table
@@ -27,6 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def align(config: AlignConfig) -> int:
     """Do what is not done yet, and say what came of it."""
+    if config.method == "lora":
+        require_packages("train", "peft")
     storage = Storage(config.storage_options)
     open_plan(config, storage)
     result = f"{config.output}/{RESULT}"

@@ -72,6 +72,8 @@ def compress(config: JobConfig, make: MakeCompressor) -> int:
         finally:
             lease.release()
     print(report.summary(unsampled(config.compression.method, config.fidelity_sample)))
+    if report.total.rejected:
+        print(f"  Each rejected row, with its file, number and reason: {config.output}/_rejects/*.jsonl")
     return 0 if report.complete else stop.exit_code
 
 

@@ -20,8 +20,10 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from jobs import compress, verify
+from jobs.ending import EXIT_SETTINGS
 
 SAMPLES = Path(__file__).parent / "samples"
+MADE = {"documents.jsonl", "documents", "fewshot"}
 _PASSAGE = 1_000
 
 
@@ -29,8 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Build, compress, show and verify; the first exit code that is not 0."""
     arguments = _arguments(argv)
     folder: Path = arguments.output
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    if not _empty(folder):
+        return EXIT_SETTINGS
+    folder.mkdir(parents=True, exist_ok=True)
     documents = write_documents(folder / "documents.jsonl", arguments.documents)
     print(f"A few-shot bank by method evidence, {documents} passages of packages' descriptions by method llmlingua.\n")
     bank = ["--input", str(SAMPLES / "fewshot.jsonl"), "--output", str(folder / "fewshot"), "--rate", "0.3"]
@@ -43,6 +46,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             return code
         show(folder / name)
     return 0
+
+
+def _empty(folder: Path) -> bool:
+    """Remove what an earlier demo left; a folder with anything else in it is left alone."""
+    found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if folder.is_file() or found - MADE:
+        print(f"demo: --output {folder} is no folder of an earlier demo; name another one", file=sys.stderr)
+        return False
+    shutil.rmtree(folder, ignore_errors=True)
+    return True
 
 
 def write_documents(path: Path, limit: int) -> int:
@@ -82,7 +95,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m jobs.demo", description=__doc__.splitlines()[0] if __doc__ else None
     )
-    parser.add_argument("--output", type=Path, default=Path("demo-output"), help="folder, emptied first")
+    parser.add_argument(
+        "--output", type=Path, default=Path("demo-output"), help="folder, new or of an earlier demo, which is removed"
+    )
     parser.add_argument("--documents", type=int, default=60, help="passages to compress")
     return parser.parse_args(argv)
 

@@ -10,6 +10,7 @@ from jobs.evaluation.files import rows_digest
 from jobs.evaluation.rows import EvalRow
 from jobs.evaluation.settings import EvalConfig
 from jobs.evaluation.specs import Candidate, TargetSpec
+from jobs.packages import require_packages
 from lingua.errors import ConfigError
 from lingua.models.source import models_digest, resolve
 
@@ -47,10 +48,9 @@ def _target(target: TargetSpec, config: EvalConfig) -> dict[str, Any]:
 
 def _require_usable(target: TargetSpec, config: EvalConfig) -> None:
     """ConfigError for an endpoint that could not be asked, before anything starts."""
-    try:
-        from jobs.evaluation.endpoint import EndpointSettings
-    except ImportError as error:
-        raise ConfigError(f"target {target.name!r}: endpoints are asked through {error.name}: install it") from None
+    require_packages("eval", "openai")
+    from jobs.evaluation.endpoint import EndpointSettings
+
     settings = EndpointSettings(**target.settings)
     if (settings.max_requests or settings.max_tokens) and config.workers is None:
         raise ConfigError(f"target {target.name!r}: its budget is parted among the workers; say how many: --workers 1")

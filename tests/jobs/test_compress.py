@@ -116,6 +116,7 @@ def test_a_whole_run_sets_the_poison_row_aside_and_is_not_repeated(
     assert "killed_worker" in (output / "_report.html").read_text()
     captured = capfd.readouterr()
     assert captured.out.startswith("Complete: all 3 shards are committed.")
+    assert captured.out.endswith(f"{output}/_rejects/*.jsonl\n")
     assert "Traceback" not in captured.err
     assert "raylet" not in captured.out + captured.err
     _another_start_says_that_nothing_is_left(command, output, capfd)

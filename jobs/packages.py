@@ -1,0 +1,13 @@
+"""Packages that only some jobs need, asked for before anything starts."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from lingua.errors import ConfigError
+
+
+def require_packages(extra: str, *modules: str) -> None:
+    """ConfigError with the command that installs them when some of these are not there."""
+    if missing := [module for module in modules if find_spec(module) is None]:
+        raise ConfigError(f"not installed: {', '.join(missing)}; pip install 'lingua-batch[{extra}]'")
