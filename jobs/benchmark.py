@@ -24,7 +24,8 @@ from jobs.benchmarking.subject import Subject, load_subject
 from jobs.benchmarking.table import markdown
 from lingua.config import CompressionConfig
 from lingua.errors import LinguaError
-from lingua.models.load import choose_dtype
+from lingua.models.compiled import require_compiler
+from lingua.models.load import choose_device, choose_dtype
 from lingua.tokens import SourceTokenizer
 
 ITERATIVE = ("llmlingua", "longllmlingua")
@@ -45,7 +46,9 @@ def run(settings: Settings) -> None:
     """Measure everything, print the table, write the report."""
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    subject = load_subject(settings.model, (settings.device, settings.dtype), settings.method, settings.seed)
+    if "compile" in settings.also:
+        require_compiler(choose_device(settings.device))
+    subject = _subject(settings, settings.dtype)
     tokenizer = SourceTokenizer(subject.tokenizer)
     mixes = _mixes(settings, tokenizer)
     with contextlib.ExitStack() as stack:
@@ -68,7 +71,7 @@ def _mixes(settings: Settings, tokenizer: SourceTokenizer) -> list[Mix]:
 
 
 def _ours(settings: Settings, subject: Subject) -> Iterator[Ours]:
-    """Our engine; with one prompt at a time; sharing nothing; reusing keys; and in our default dtype, if another."""
+    """Our engine; with one prompt at a time; sharing nothing; reusing keys; in our default dtype; as `also` says."""
     config = CompressionConfig(method=settings.method, rate=settings.rate)
     scorer = subject.scorer(settings.batch_tokens)
     yield Ours("lingua", subject, scorer, config)
@@ -78,8 +81,15 @@ def _ours(settings: Settings, subject: Subject) -> Iterator[Ours]:
         reuse = CompressionConfig(method=settings.method, rate=settings.rate, reuse_keys=True)
         yield Ours("lingua, keys reused", subject, scorer, reuse)
     if choose_dtype("auto", subject.device) != subject.dtype:
-        default = load_subject(settings.model, (settings.device, "auto"), settings.method, settings.seed)
+        default = _subject(settings, "auto")
         yield Ours(f"lingua, {default.model.dtype}", default, default.scorer(settings.batch_tokens), config)
+    for way in settings.also:
+        other = _subject(settings, settings.dtype)
+        yield Ours(f"lingua, {way}", other, other.scorer(settings.batch_tokens, way), config)
+
+
+def _subject(settings: Settings, dtype: str) -> Subject:
+    return load_subject(settings.model, (settings.device, dtype), settings.method, settings.seed)
 
 
 def _theirs(

@@ -68,13 +68,14 @@ class Compressor(StructuredFace):
         self._tokenizer = SourceTokenizer(self._loader.tokenizer())
         self._batch_tokens = batch_tokens
         self._fidelity_sample = fidelity_sample
-        self._scorers: dict[tuple[Needs, ModelSource], tuple[Clocked, Memory]] = {}
+        self._scorers: dict[tuple[Needs, Loader], tuple[Clocked, Memory]] = {}
         self._configure(config or CompressionConfig())
 
     def _configure(self, config: CompressionConfig) -> None:
         self.config = config
         target = load_target(config.target_tokenizer, self._tokenizer)
-        needs, loader = needs_of(config), self._loader
+        needs = needs_of(config)
+        loader = replace(self._loader, int8=config.weights == "int8", compiled=config.compile)
         if config.focus is not None:
             loader = replace(loader, source=resolve(config.focus), dtype="float32")
         self._scorer, self._memory = self._scoring(needs, loader)
@@ -85,8 +86,8 @@ class Compressor(StructuredFace):
         self._known: Store[Outcome] = Store(KNOWN_CHARACTERS)
 
     def _scoring(self, needs: Needs, loader: Loader) -> tuple[Scorer, Memory]:
-        """What answers the scores, loaded once for all settings, and what it remembers."""
-        key = needs, loader.source
+        """What answers the scores, loaded once for all settings that need the same, and what it remembers."""
+        key = needs, loader
         if key not in self._scorers:
             scorer = NoScorer() if needs == "nothing" else loader.scorer(needs, self._batch_tokens)
             self._scorers[key] = Clocked(scorer), Memory()

@@ -35,6 +35,8 @@ Preset = Literal["paper", "security"]
 ALGORITHM = 3
 """Part of every digest: raised when equal settings begin to give other results, so that old ones are not reused."""
 DEFAULT_RATE = 0.5
+CAUSAL_METHODS = ("llmlingua", "longllmlingua", "selective")
+"""Those that read with a causal language model."""
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {
         "method": "llmlingua",
@@ -100,6 +102,17 @@ class CompressionConfig(BaseModel):
         False,
         description="keep the keys and values that kept tokens had in the uncut segment instead of computing them "
         "again: less to compute, and other scores",
+    )
+
+    weights: Literal["full", "int8"] = Field(
+        "full",
+        description="of a causal model: as they are, or rounded to 8 bits: a half or a quarter of the memory, and "
+        "slightly other scores",
+    )
+    compile: bool = Field(
+        False,
+        description="compile a causal model's layers with torch: slower to start, fewer kernels, scores that differ by "
+        "rounding",
     )
 
     unit: Unit = Field("word", description="what stands or falls together: token (the paper), word, phrase or sentence")
@@ -250,6 +263,16 @@ class CompressionConfig(BaseModel):
             raise ValueError(f"keep_threshold is for method llmlingua2, not {self.method}; give a rate or target_token")
         if self.open_ended and self.use_context_level_filter:
             raise ValueError("use_context_level_filter needs a budget: give a rate or target_token, no keep_threshold")
+        return self
+
+    @model_validator(mode="after")
+    def _causal_settings_have_a_causal_model(self) -> CompressionConfig:
+        given = [name for name, asked in (("weights", self.weights == "int8"), ("compile", self.compile)) if asked]
+        if given and self.method not in CAUSAL_METHODS:
+            raise ValueError(
+                f"{' and '.join(given)}: method {self.method} reads with no causal language model; leave it out, or "
+                f"choose {', '.join(CAUSAL_METHODS)}"
+            )
         return self
 
     @property

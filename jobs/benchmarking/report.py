@@ -68,8 +68,9 @@ def _command(settings: Settings) -> str:
     """A command line that measures the same again."""
     flags = {key: value for key, value in asdict(settings).items() if value is not None}
     mixes = [f"--mix {mix['name']}" + (f":{mix['tokens']}" if mix["tokens"] else "") for mix in flags.pop("mixes")]
+    also = [f"--also {name}" for name in flags.pop("also")]
     ours = [f"--{key.replace('_', '-')} {value}" for key, value in flags.items() if key not in _PLACES]
-    return " ".join(["python -m jobs.benchmark", *([] if settings.data else mixes), *ours])
+    return " ".join(["python -m jobs.benchmark", *([] if settings.data else mixes), *also, *ours])
 
 
 def _model(ours: Ours) -> dict[str, Any]:

@@ -23,6 +23,8 @@ The peer runs in its own environment, which `python -m jobs.benchmarking.setup_p
 """
 WITH_MODEL = sorted(name for name, method in METHODS.items() if method.needs in ("causal", "encoder"))
 """Methods whose speed is a model's."""
+ALSO = ("int8", "compile")
+"""Other ways to compute a causal model, which may decide otherwise."""
 SMALL: dict[str, object] = {"mixes": ["short", "fewshot:700"], "rows": 3, "rounds": 1}
 FULL: dict[str, object] = {"mixes": ["short", "fewshot", "bank", "long", "mixed"], "rows": 32, "rounds": 3}
 
@@ -46,6 +48,7 @@ class Settings:
     slow_rows: int | None
     rounds: int
     batch_tokens: int | None
+    also: tuple[str, ...]
     threads: int | None
     seed: int
     peer_python: Path
@@ -60,9 +63,12 @@ def parse(argv: Sequence[str] | None = None) -> Settings:
     flags |= {name: value for name, value in preset.items() if flags[name] is None}
     tokens = flags.pop("tokens")
     sizes = [MixSize.parse(text) for text in flags.pop("mixes")]
+    flags["also"] = tuple(flags["also"])
     flags["mixes"] = tuple(size if tokens is None else MixSize(size.name, tokens) for size in sizes)
     if not 0 < flags["rate"] <= 1:
         raise ConfigError(f"--rate {flags['rate']} is not a share between 0 and 1")
+    if flags["also"] and METHODS[flags["method"]].needs != "causal":
+        raise ConfigError(f"--also {flags['also'][0]}: method {flags['method']} reads with no causal language model")
     for name in ("rows", "slow_rows", "rounds", "batch_tokens", "threads"):
         if flags[name] is not None and flags[name] < 1:
             raise ConfigError(f"--{name.replace('_', '-')} {flags[name]} must be at least 1")
@@ -96,6 +102,8 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, …")
     how.add_argument("--dtype", default="float32", help="float32 (default), bfloat16, float16 or auto; also the peer's")
     how.add_argument("--batch-tokens", type=int, help="tokens per batch (default: the engine's choice)")
+    also = "our engine measured so as well, repeatable: 8-bit weights, layers compiled by torch"
+    how.add_argument("--also", action="append", default=[], choices=ALSO, help=also)
     how.add_argument("--threads", type=int, help="of CPU work, everyone's (default: one per core)")
     how.add_argument("--rounds", type=int, help="alternating repetitions (full: 3, small: 1)")
     rest = parser.add_argument_group("peer and report")

@@ -16,14 +16,15 @@ from jobs.benchmarking.peer_files import peer_copy
 from jobs.benchmarking.shapes import PREFIX, SHAPES, random_model, trained_tokenizer
 from lingua.errors import ConfigError, ModelError
 from lingua.methods import METHODS
-from lingua.models.causal import causal_scorer
 from lingua.models.encoder import EncoderScorer
 from lingua.models.gguf import converted
-from lingua.models.load import choose_device, choose_dtype
+from lingua.models.load import choose_device, choose_dtype, faster_scorer
 from lingua.models.source import resolve
 from lingua.score import Scorer
 
 PLAIN_ATTENTION = "sdpa"
+_MEMORY_SHARE = 0.3
+"""Of a GPU's free memory for one scorer: other ways to compute and the peer stand beside it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +52,15 @@ class Subject:
     def window(self) -> int:
         return int(self.model.config.max_position_embeddings)
 
-    def scorer(self, batch_tokens: int | None) -> Scorer:
-        """What answers our engine. Raises ModelError."""
+    def scorer(self, batch_tokens: int | None, way: str | None = None) -> Scorer:
+        """What answers our engine; `way`: with ``int8`` weights, or ``compile``, which both change the model.
+
+        Raises ModelError.
+        """
         if self.is_encoder:
             return EncoderScorer(self.model, self.tokenizer, batch_tokens)
-        return causal_scorer(self.model, batch_tokens)
+        ways = {"int8": way == "int8", "compiled": way == "compile"}
+        return faster_scorer(self.model, self.device, batch_tokens, share=_MEMORY_SHARE, **ways)
 
     @contextmanager
     def plain(self) -> Iterator[Any]:

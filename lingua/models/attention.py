@@ -72,4 +72,5 @@ def _attend(module: Any, query: Tensor, key: Tensor, value: Tensor, row: PackedR
     return attention(queries, keys[None], values[None], mask, options)
 
 
-AttentionInterface.register(PACKED, packed_attention)
+# Compiled layers leave here and come back: a batch's rows are the host's.
+AttentionInterface.register(PACKED, torch.compiler.disable(packed_attention))  # type: ignore[no-untyped-call]
