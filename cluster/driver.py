@@ -179,6 +179,7 @@ class Driver:
             workers=self._pool.size(),
             failures=sum(self._backlog.reasons.values()),
             seconds=self._clock() - self._started,
+            reused_tokens=self._this_run.reused_tokens,
         )
         self._progress.update(snapshot)
         if not snapshot.workers and self._clock() - self._noted >= SECONDS_BETWEEN_NOTES:

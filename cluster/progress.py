@@ -25,6 +25,7 @@ class Snapshot:
     rows             rows finished in this run; rows of shards in flight count as they are done
     origin_tokens, compressed_tokens    of the shards that this run committed
     seconds          since the run began
+    reused_tokens    of origin_tokens: came from an earlier output and are no speed
     """
 
     done: int
@@ -35,12 +36,13 @@ class Snapshot:
     workers: int
     failures: int
     seconds: float
+    reused_tokens: int = 0
 
     def figures(self) -> str:
         """Rows, speed and rate in one phrase, e.g. ``1,204 rows, 5,310 tokens/s, rate 0.499, 2 workers``."""
         parts = [f"{self.rows:,} rows"]
         if self.origin_tokens and self.seconds > 0:
-            parts.append(f"{self.origin_tokens / self.seconds:,.0f} tokens/s")
+            parts.append(f"{(self.origin_tokens - self.reused_tokens) / self.seconds:,.0f} tokens/s")
             parts.append(f"rate {self.compressed_tokens / self.origin_tokens:.3f}")
         parts.append(f"{self.workers} worker{'' if self.workers == 1 else 's'}")
         if self.failures:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import pytest
 
@@ -34,6 +35,10 @@ def test_a_log_gets_a_line_every_few_seconds_and_one_at_the_end() -> None:
 def test_figures_name_failures_and_spare_what_is_not_known() -> None:
     assert at(0).figures() == "0 rows, 2 workers"
     assert at(1, failures=1, workers=1).figures().endswith("1 worker, 1 failed attempt")
+
+
+def test_what_was_reused_is_no_speed() -> None:
+    assert "250 tokens/s, rate 0.500" in replace(at(1, seconds=2), reused_tokens=500).figures()
 
 
 def test_a_terminal_gets_a_bar_with_the_same_figures() -> None:

@@ -32,6 +32,19 @@ def test_found_documents_become_shorter_and_stay_who_they_are() -> None:
     assert asyncio.run(compressor.acompress_documents(FOUND, "what?")) == shorter
 
 
+def test_a_retriever_of_the_library_takes_it() -> None:
+    retrievers = pytest.importorskip("langchain_classic.retrievers")
+    from langchain_core.retrievers import BaseRetriever
+
+    class Finds(BaseRetriever):  # type: ignore[misc, unused-ignore]
+        def _get_relevant_documents(self, query: str, *, run_manager: object) -> list[Document]:
+            return FOUND
+
+    compressor = LinguaCompressor(compressor=FakeCompressor())
+    retriever = retrievers.ContextualCompressionRetriever(base_compressor=compressor, base_retriever=Finds())
+    assert [one.page_content for one in retriever.invoke("what?")] == ["one three", "five seven"]
+
+
 def test_no_documents_and_empty_ones_are_fine() -> None:
     compressor = LinguaCompressor(compressor=FakeCompressor())
     assert compressor.compress_documents([], "what?") == []
