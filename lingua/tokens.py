@@ -8,26 +8,37 @@ plain text.
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import regex
+from numpy.typing import ArrayLike
 
+from lingua.characters import are
 from lingua.errors import ModelError
 from lingua.explain import first_line, meant
+from lingua.splits import Pieces, pieces_of, splits_at_spaces
 
 Ints = npt.NDArray[np.int64]
 _GRAPHEME = regex.compile(r"\p{RI}{2}[\p{GCB=Extend}\p{GCB=ZWJ}\p{GCB=SpacingMark}]*|\X")
 """Flags first: in a long run of them, each `\\X` looks back to the run's beginning."""
+_JOINS_NOTHING = r"[\p{GCB=Other}\p{GCB=Control}\n]"
+"""UAX #29: between two of these there is a boundary, whatever stands around them."""
 _TIKTOKEN = ("cl100k_base", "o200k_base", "p50k_base", "r50k_base")
 _PIECE = 400_000
 """Characters handed to tiktoken at once: its merge is superlinear in runs without white space."""
+_MANY = 16
+"""Texts that are worth waking the tokenizer's threads for."""
+_ROW = 3 * np.dtype(np.int32).itemsize
+"""Bytes that are remembered of a token: its id, where it begins and where it ends."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,7 +56,7 @@ class Encoding:
     bounds: Ints
 
     @classmethod
-    def from_offsets(cls, text: str, ids: Sequence[int], offsets: Sequence[tuple[int, int]]) -> Encoding:
+    def from_offsets(cls, text: str, ids: ArrayLike, offsets: ArrayLike) -> Encoding:
         """Tile `text` with tokens; characters between two tokens go to the later one, a tail to the last.
 
         Text without any token (white space, for some tokenizers) is one atom.
@@ -70,8 +81,22 @@ class Encoding:
 def _on_grapheme(text: str, positions: Ints) -> npt.NDArray[np.bool_]:
     if text.isascii() and "\r" not in text:
         return np.ones(len(positions), bool)
-    starts = np.fromiter((match.start() for match in _GRAPHEME.finditer(text)), np.int64)
-    return np.isin(positions, starts)
+    return _grapheme_edges(text)[positions]
+
+
+def _grapheme_edges(text: str) -> npt.NDArray[np.bool_]:
+    """Whether a grapheme begins at each character, and at none behind the last [n + 1].
+
+    One ends between any two characters of no class that joins; what lies around the others is looked at closely.
+    """
+    joins = np.concatenate([[False], ~are(_JOINS_NOTHING, text), [False]])
+    found: npt.NDArray[np.bool_] = ~(joins[:-1] | joins[1:])
+    found[0], found[-1] = len(text) > 0, False
+    for begin, end in np.flatnonzero(np.diff(joins)).reshape(-1, 2).tolist():
+        first = max(0, begin - 1)
+        for match in _GRAPHEME.finditer(text[first : end + 1]):
+            found[first + match.start()] |= match.start() > 0
+    return found
 
 
 class SourceTokenizer:
@@ -86,24 +111,52 @@ class SourceTokenizer:
         backend.no_truncation()
         backend.no_padding()
         self._backend = backend
+        self._cut = pieces_of if splits_at_spaces(json.loads(backend.to_str())) else _whole
+        self._pieces = Pieces(self._read)
         self.bos: int | None = tokenizer.bos_token_id
 
     def encode(self, texts: Sequence[str]) -> list[Encoding]:
         """Tokenize without adding special tokens; offsets are in characters."""
-        found = self._backend.encode_batch(list(texts), add_special_tokens=False)
-        return [Encoding.from_offsets(text, one.ids, one.offsets) for text, one in zip(texts, found, strict=True)]
+        return [Encoding.from_offsets(text, table[:, 0], table[:, 1:]) for text, table in self._tables(texts)]
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
         """The token ids of texts that nothing is cut from."""
-        return [one.ids for one in self._backend.encode_batch(list(texts), add_special_tokens=False)]
+        return [table[:, 0].tolist() for _, table in self._tables(texts)]
 
     def count(self, text: str) -> int:
-        return len(self._backend.encode(text, add_special_tokens=False).ids)
+        return sum(map(len, self._pieces.of(self._cut(text)))) // _ROW
 
     def starts(self, text: str) -> Ints:
         """The character at which each token of `text` begins."""
-        offsets = self._backend.encode(text, add_special_tokens=False).offsets
-        return np.asarray(offsets, np.int64).reshape(-1, 2)[:, 0]
+        ((_, table),) = self._tables([text])
+        return table[:, 1]
+
+    def _tables(self, texts: Sequence[str]) -> Iterator[tuple[str, Ints]]:
+        """Each text with the id, the beginning and the end of its tokens [n, 3]."""
+        cuts = [self._cut(text) for text in texts]
+        known = iter(self._pieces.of(list(chain.from_iterable(cuts))))
+        for text, pieces in zip(texts, cuts, strict=True):
+            tokens = list(islice(known, len(pieces)))
+            table = np.frombuffer(b"".join(tokens), np.int32).reshape(-1, 3).astype(np.int64)
+            begins = np.cumsum([0, *map(len, pieces)])[:-1]
+            table[:, 1:] += np.repeat(begins, np.asarray([len(one) // _ROW for one in tokens], np.int64))[:, None]
+            yield text, table
+
+    def _read(self, pieces: Sequence[str]) -> list[npt.NDArray[np.int32]]:
+        read = self._backend.encode
+        if len(pieces) < _MANY:
+            found = [read(piece, add_special_tokens=False) for piece in pieces]
+        else:
+            found = self._backend.encode_batch(list(pieces), add_special_tokens=False)
+        return [np.column_stack([one.ids, _offsets(one)]).astype(np.int32) for one in found]
+
+
+def _offsets(encoded: Any) -> Ints:
+    return np.asarray(encoded.offsets, np.int64).reshape(-1, 2)
+
+
+def _whole(text: str) -> list[str]:
+    return [text]
 
 
 class TargetTokenizer(Protocol):
@@ -119,19 +172,25 @@ class TiktokenTarget:
 
     def __init__(self, encoding: Any) -> None:
         self._encoding = encoding
+        self._pieces = Pieces(self._sizes)
 
     def count(self, text: str) -> int:
-        return sum(len(self._encoding.encode_ordinary(piece)) for piece in _pieces(text))
+        return sum(map(len, self._pieces.of(_cut(text)))) // 4
 
     def starts(self, text: str) -> Ints:
-        tokens = [token for piece in _pieces(text) for token in self._encoding.encode_ordinary(piece)]
-        sizes = [len(piece) for piece in self._encoding.decode_tokens_bytes(tokens)]
+        sizes = np.frombuffer(b"".join(self._pieces.of(_cut(text))), np.int32)
         byte_starts = np.concatenate([[0], np.cumsum(sizes)])[:-1].astype(np.int64)
         return byte_starts if text.isascii() else _characters_of_bytes(text)[byte_starts]
 
+    def _sizes(self, pieces: Sequence[str]) -> list[npt.NDArray[np.int32]]:
+        """The bytes of each token of each piece."""
+        read, spell = self._encoding.encode_ordinary, self._encoding.decode_tokens_bytes
+        return [np.asarray([len(token) for token in spell(read(piece))], np.int32) for piece in pieces]
 
-def _pieces(text: str) -> Iterable[str]:
-    return (text[at : at + _PIECE] for at in range(0, len(text), _PIECE))
+
+def _cut(text: str) -> list[str]:
+    """Pieces that are read by themselves; of a very long text as it is handed to tiktoken."""
+    return pieces_of(text) if len(text) <= _PIECE else [text[at : at + _PIECE] for at in range(0, len(text), _PIECE)]
 
 
 def _characters_of_bytes(text: str) -> Ints:

@@ -7,11 +7,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import regex
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lingua.errors import ModelError
-from lingua.tokens import load_target, require_target
+from lingua.tokens import _GRAPHEME, _grapheme_edges, load_target, require_target
 from tests.models import fast_tokenizer, tokenizer
 from tests.texts import NASTY, PROSE
 
@@ -36,6 +36,16 @@ def test_any_text_is_tiled(text: str) -> None:
     bounds = encoding.bounds.tolist()
     assert bounds[0] == 0
     assert bounds[-1] == len(text)
+
+
+JOINING = "ab \r\n.é\u0301\u0600\u0d4eक्ष\u200d👍🏽👩🇩🇪각\u1100\u1161委\0©#\u20e3"
+
+
+@given(st.text(st.one_of(st.sampled_from(JOINING), st.characters(exclude_categories=["Cs"]))))
+@settings(deadline=None)
+def test_graphemes_begin_where_unicode_says(text: str) -> None:
+    expected = {found.start() for found in _GRAPHEME.finditer(text)}
+    assert set(np.flatnonzero(_grapheme_edges(text)).tolist()) == expected
 
 
 @pytest.mark.parametrize("text", ["<s>", "a </s> b", "<|endoftext|><|endoftext|>"])
