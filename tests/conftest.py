@@ -8,8 +8,12 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from hypothesis import settings
 
 from tests.s3server import S3Bucket, running_server
+
+settings.register_profile("lingua", deadline=None)  # what is made once, in the first example, takes its time
+settings.load_profile("lingua")
 
 
 @pytest.fixture(scope="session")
