@@ -11,63 +11,17 @@ from __future__ import annotations
 import json
 import time
 from bisect import insort
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from cluster.rows import Row
-from lingua.prompt import CompressedPrompt, Prompt, Span
+from cluster.samples import RowNote, Sample, sample_from, sample_of
+from lingua.prompt import CompressedPrompt, Prompt
 
 BINS = 20
 EXTREMES = 3
-CHARACTERS = 1600
-"""Characters of a sample's original and of its result that are kept."""
-PIECES = 12
 ID_CHARACTERS = 80
-
-
-@dataclass(frozen=True, slots=True)
-class RowNote:
-    """One row in figures. `seconds`: from the end of the row before it to its own end, so what it held up.
-
-    predicted   how well the result predicts the original; None: it is not in the fidelity sample
-    """
-
-    row: int
-    id: str | None
-    status: str
-    origin_tokens: int
-    compressed_tokens: int
-    target_tokens: int
-    seconds: float
-    fidelity: float = 1.0
-    predicted: float | None = None
-
-    @property
-    def rate(self) -> float:
-        """Kept share of the tokens."""
-        return self.compressed_tokens / self.origin_tokens if self.origin_tokens else 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """One string of a prompt: its beginning, the kept characters in it (None: not known), how many more there were."""
-
-    name: str
-    text: str
-    kept: tuple[Span, ...] | None
-    more: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """A row before and after. `fingerprint` decides whether it is shown."""
-
-    fingerprint: str
-    note: RowNote
-    pieces: tuple[Piece, ...]
-    more_pieces: int
-    compressed: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +54,7 @@ class Sketch:
                 content[key] = tuple(content[key])
             for key in NOTED:
                 content[key] = tuple(RowNote(**note) for note in content[key])
-            content["samples"] = tuple(map(_sample, content["samples"]))
+            content["samples"] = tuple(map(sample_from, content["samples"]))
             return cls(**content)
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"not a sketch ({type(error).__name__}: {error})") from None
@@ -140,7 +94,7 @@ class Sketcher:
         if note.predicted is not None:
             self._keep("foretold", note)
         if self._draws(fingerprint):
-            sample = _sample_of(note, fingerprint, prompt(), outcome)
+            sample = sample_of(note, fingerprint, prompt(), outcome)
             insort(self._samples, sample, key=lambda sample: sample.fingerprint)
             del self._samples[self._wanted :]
 
@@ -215,42 +169,3 @@ NOTED: dict[str, Callable[[RowNote], Any]] = {
     "foretold": strangeness,
 }
 """The lists of single rows in a sketch, and what each is ordered by."""
-
-
-def _sample_of(note: RowNote, fingerprint: str, prompt: Prompt, outcome: CompressedPrompt) -> Sample:
-    pieces = [piece for piece in _pieces(prompt, outcome) if piece.text]
-    room = CHARACTERS // max(1, min(len(pieces), PIECES))
-    shown = tuple(_cut(piece, room) for piece in pieces[:PIECES])
-    return Sample(fingerprint, note, shown, max(0, len(pieces) - PIECES), _shortened(outcome.text))
-
-
-def _pieces(prompt: Prompt, outcome: CompressedPrompt) -> Iterator[Piece]:
-    yield Piece("instruction", prompt.instruction, _whole(prompt.instruction, outcome.instruction))
-    for number, (text, spans) in enumerate(zip(prompt.context, outcome.kept_spans, strict=False)):
-        name = "document" if prompt.text == text else f"context {number}"
-        yield Piece(name, text, tuple(spans))
-    yield Piece("question", prompt.question, _whole(prompt.question, outcome.question))
-
-
-def _whole(before: str, after: str) -> tuple[Span, ...] | None:
-    return ((0, len(before)),) if before == after else None
-
-
-def _cut(piece: Piece, room: int) -> Piece:
-    if len(piece.text) <= room:
-        return piece
-    kept = piece.kept and tuple((start, min(end, room)) for start, end in piece.kept if start < room)
-    return Piece(piece.name, piece.text[:room], kept, len(piece.text) - room)
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= CHARACTERS else f"{text[:CHARACTERS]} … ({len(text) - CHARACTERS:,} more characters)"
-
-
-def _sample(content: dict[str, Any]) -> Sample:
-    pieces = tuple(Piece(**{**piece, "kept": _spans(piece["kept"])}) for piece in content["pieces"])
-    return Sample(**{**content, "note": RowNote(**content["note"]), "pieces": pieces})
-
-
-def _spans(spans: list[list[int]] | None) -> tuple[Span, ...] | None:
-    return None if spans is None else tuple((start, end) for start, end in spans)

@@ -18,7 +18,8 @@ from cluster.plan import Plan
 from cluster.prices import Price, parse_prices
 from cluster.records import Record
 from cluster.report import Statistics
-from cluster.sketch import BINS, NOTED, RowNote, Sample, Sketch
+from cluster.samples import RowNote, Sample
+from cluster.sketch import BINS, NOTED, Sketch
 
 SHOWN_ROWS = 10
 SHOWN_SAMPLES = 6

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from cluster.sketch import Piece
+from cluster.samples import Piece
 
 _SHOWN_AS_THEY_ARE = "\n\t"
 _SIGNS = {code: chr(0x2400 + code) for code in range(32) if chr(code) not in _SHOWN_AS_THEY_ARE} | {127: "␡"}

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from cluster.page.gather import Merged
 from cluster.rows import Row
-from cluster.sketch import BINS, CHARACTERS, EXTREMES, Sketch, Sketcher, bin_of
+from cluster.samples import CHARACTERS, DROPPED_CHARACTERS
+from cluster.sketch import BINS, EXTREMES, Sketch, Sketcher, bin_of
 from lingua.prompt import CompressedPrompt, Prompt
 from tests.fakes import SAMPLE, FakeCompressor
 
@@ -133,6 +134,18 @@ def test_a_prompt_of_many_strings_shows_the_beginning_of_the_first() -> None:
     assert [piece.name for piece in sample.pieces[:2]] == ["instruction", "context 0"]
     assert (len(sample.pieces), sample.more_pieces) == (12, 20)
     assert sum(len(piece.text) for piece in sample.pieces) <= CHARACTERS
+
+
+def test_short_and_dropped_strings_leave_their_room_to_the_others() -> None:
+    prompt = Prompt("Answer.", (words(300), words(400), words(500)), "Why?")
+    outcome = outcome_of(prompt)
+    outcome = replace(outcome, kept_spans=(outcome.kept_spans[0], (), outcome.kept_spans[2]))
+    sketcher = Sketcher(1)
+    sketcher.add(Row(0, {}, {}), lambda: prompt, outcome, "f")
+    lengths = [len(piece.text) for piece in sketcher.sketch().samples[0].pieces]
+    assert [lengths[0], lengths[2], lengths[4]] == [len("Answer."), DROPPED_CHARACTERS, len("Why?")]
+    assert sum(lengths) == CHARACTERS
+    assert abs(lengths[1] - lengths[3]) <= 1
 
 
 def test_a_shortened_instruction_is_shown_without_claiming_what_stayed() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ray.dashboard.modules.reporter.reporter_agent import METRICS_GAUGES
 
 from cluster.metrics import METRICS
 
@@ -29,6 +30,10 @@ def queries(dashboard: dict[str, Any]) -> list[str]:
 def test_it_asks_for_all_metrics_of_the_code_and_for_no_others(dashboard: dict[str, Any]) -> None:
     asked = {name for query in queries(dashboard) for name in re.findall(r"\bray_\w+", query)}
     assert asked - FROM_RAY == {metric.exported for metric in METRICS}
+
+
+def test_what_it_asks_of_ray_itself_is_there() -> None:
+    assert {f"ray_{name}" for name in METRICS_GAUGES} >= FROM_RAY
 
 
 def test_it_groups_by_labels_that_the_metrics_have(dashboard: dict[str, Any]) -> None:

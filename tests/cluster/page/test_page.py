@@ -13,7 +13,7 @@ from cluster.ledger import Ledger
 from cluster.page.gather import gather
 from cluster.page.render import Chart, duration, render
 from cluster.page.text import stretches
-from cluster.sketch import Piece
+from cluster.samples import Piece
 from tests.cluster.page.corpus import finished
 from tests.fakes import REJECT, SAMPLE
 
