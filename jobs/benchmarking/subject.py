@@ -16,7 +16,7 @@ from jobs.benchmarking.peer_files import peer_copy
 from jobs.benchmarking.shapes import PREFIX, SHAPES, random_model, trained_tokenizer
 from lingua.errors import ConfigError, ModelError
 from lingua.methods import METHODS
-from lingua.models.encoder import EncoderScorer
+from lingua.models.encoder import encoder_scorer
 from lingua.models.gguf import converted
 from lingua.models.load import choose_device, choose_dtype, faster_scorer
 from lingua.models.source import resolve
@@ -58,7 +58,7 @@ class Subject:
         Raises ModelError.
         """
         if self.is_encoder:
-            return EncoderScorer(self.model, self.tokenizer, batch_tokens)
+            return encoder_scorer(self.model, self.tokenizer, batch_tokens)
         ways = {"int8": way == "int8", "compiled": way == "compile"}
         return faster_scorer(self.model, self.device, batch_tokens, share=_MEMORY_SHARE, **ways)
 

@@ -12,8 +12,11 @@ from torch import Tensor
 
 from lingua.errors import ModelError
 from lingua.models.padded import PaddedScorer, positions
+from lingua.models.unpadded import unpadded
 from lingua.score import Surprisal
 
+_TRIED = 200
+"""Tokens with which it is tried out whether a model can do without padding."""
 _KEEP_LABELS = ("keep", "kept", "preserve", "preserved", "1")
 
 
@@ -29,12 +32,20 @@ class EncoderScorer(PaddedScorer):
         self._pad = int(model.config.pad_token_id or 0)  # positions may be counted by it
         self._keep = keep_label(model.config)
 
-    def _compute(self, batch: dict[str, Tensor]) -> Tensor:
-        return torch.softmax(self._model(**batch).logits.float(), -1)[..., self._keep]
+    def _values(self, output: Any) -> Tensor:
+        return torch.softmax(output.logits.float(), -1)[..., self._keep]
 
     def _answer(self, values: Surprisal, size: int) -> Surprisal:
         begin = len(self._before)
         return values[begin : begin + size].copy()
+
+
+def encoder_scorer(model: Any, tokenizer: Any, batch_tokens: int | None = None) -> EncoderScorer:
+    """The scorer, without padding where the model says the same so; the model is then of use to nobody else."""
+    scorer = EncoderScorer(model, tokenizer, batch_tokens)
+    some = [one for one in range(min(_TRIED, model.config.vocab_size)) if one != model.config.pad_token_id]
+    scorer._unpadded = unpadded(model, scorer.window, some)
+    return scorer
 
 
 def keep_label(config: Any) -> int:

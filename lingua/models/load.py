@@ -20,7 +20,7 @@ from transformers.utils import logging
 from lingua.errors import ModelError
 from lingua.models.causal import causal_scorer
 from lingua.models.compiled import compile_layers, require_compiler
-from lingua.models.encoder import EncoderScorer
+from lingua.models.encoder import encoder_scorer
 from lingua.models.gguf import converted
 from lingua.models.int8 import to_int8
 from lingua.models.sentences import StateScorer
@@ -54,7 +54,7 @@ class Loader:
             return StateScorer(self.base, self.tokenizer(), device)
         dtype = choose_dtype(self.dtype, device)
         if needs == "encoder":
-            return EncoderScorer(_on(device, self._classifier(dtype)), self.tokenizer(), batch_tokens)
+            return encoder_scorer(_on(device, self._classifier(dtype)), self.tokenizer(), batch_tokens)
         return self._causal(device, dtype, batch_tokens)
 
     def _causal(self, device: torch.device, dtype: torch.dtype, batch_tokens: int | None) -> Scorer:

@@ -1,4 +1,4 @@
-"""Forwards of encoders over rows of like length, padded to the longest of them: what all their scorers share.
+"""Forwards of encoders over rows: without padding where the model can, else of like length: what their scorers share.
 
 A row's probe is one window of text; the special tokens that the tokenizer puts around a text are added here. A window
 is read by itself, so contexts are ignored and nothing is cached. Which windows a text is cut into is the method's
@@ -7,19 +7,22 @@ business.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, NoReturn
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lingua.errors import ModelError
-from lingua.models.download import Arriving, download
+from lingua.models.download import download
+from lingua.models.unpadded import Unpadded, first_position, position_embeddings
 from lingua.models.upload import upload
 from lingua.score import Answers, Context, OutOfMemoryError, Row, Surprisal
 
+Windows = Callable[[], Iterable[Surprisal]]
+"""Waits for the values of each window and gives them."""
 _BATCH_TOKENS = {"cuda": 32_768, "cpu": 4_096}
 _DEFAULT_WINDOW = 512
 _LEAST_FILL = 0.75
@@ -27,12 +30,14 @@ _LEAST_FILL = 0.75
 
 
 class PaddedScorer:
-    """Answers the engine, batch by batch; a scorer says in `_compute` and `_answer` what it makes of one.
+    """Answers the engine, batch by batch; a scorer says in `_values` and `_answer` what it makes of one.
 
     window   tokens read at once; `probe_tokens` of them are left for text
     """
 
     live_tokens = 1 << 40
+    _model: Any
+    _unpadded: Unpadded | None = None
 
     def __init__(self, tokenizer: Any, window: int, device: torch.device, batch_tokens: int | None = None) -> None:
         self._device, self.window = device, window
@@ -55,15 +60,15 @@ class PaddedScorer:
         groups = [(group, self._forward([rows[index].probe for index in group])) for group in self._groups(order, rows)]
         return partial(self._finish, rows, groups)
 
-    def _finish(self, rows: Sequence[Row], groups: Sequence[tuple[list[int], Arriving]]) -> list[Surprisal]:
+    def _finish(self, rows: Sequence[Row], groups: Sequence[tuple[list[int], Windows]]) -> list[Surprisal]:
         answers: dict[int, Surprisal] = {}
         for group, values in groups:
             found = zip(group, values(), strict=True)
             answers.update((index, self._answer(value, len(rows[index].probe))) for index, value in found)
         return [answers[index] for index in range(len(rows))]
 
-    def _compute(self, batch: dict[str, Tensor]) -> Tensor:
-        """The model's values of each row [r, …], float32; `batch` are `input_ids` and `attention_mask` [r, t]."""
+    def _values(self, output: Any) -> Tensor:
+        """What the model's output says of each token [r, t, …], float32."""
         raise NotImplementedError
 
     def _answer(self, values: Surprisal, size: int) -> Surprisal:
@@ -76,26 +81,34 @@ class PaddedScorer:
         for index in order:
             longest = len(rows[group[0]].probe) if group else 0
             full = (len(group) + 1) * (longest + len(self._before) + len(self._after)) > self.batch_tokens
-            if group and (full or len(rows[index].probe) < _LEAST_FILL * longest):
+            mostly_padding = self._unpadded is None and len(rows[index].probe) < _LEAST_FILL * longest
+            if group and (full or mostly_padding):
                 yield group
                 group = []
             group.append(index)
         if group:
             yield group
 
-    def _forward(self, probes: Sequence[Sequence[int]]) -> Arriving:
+    def _forward(self, probes: Sequence[Sequence[int]]) -> Windows:
         sequences = [[*self._before, *probe, *self._after] for probe in probes]
+        try:
+            with torch.inference_mode():
+                if self._unpadded is None:
+                    return download(self._values(self._model(**self._padded(sequences))))
+                values = download(self._values(self._unpadded(sequences))[0])
+        except torch.OutOfMemoryError as error:
+            self._out_of_memory(len(probes), error)
+        ends = np.cumsum([len(one) for one in sequences])
+        return lambda: np.split(values(), ends[:-1])
+
+    def _padded(self, sequences: Sequence[Sequence[int]]) -> dict[str, Tensor]:
         lengths = np.asarray([len(one) for one in sequences])
         padded = np.full((len(sequences), lengths.max()), self._pad)
         for row, one in zip(padded, sequences, strict=True):
             row[: len(one)] = one
         ids, sizes = upload(self._device, [padded, lengths])
         mask = torch.arange(padded.shape[1], device=self._device) < sizes[:, None]
-        try:
-            with torch.inference_mode():
-                return download(self._compute({"input_ids": ids, "attention_mask": mask.long()}))
-        except torch.OutOfMemoryError as error:
-            self._out_of_memory(len(probes), error)
+        return {"input_ids": ids, "attention_mask": mask.long()}
 
     def _out_of_memory(self, rows: int, error: Exception) -> NoReturn:
         if self._device.type == "cuda":
@@ -117,7 +130,7 @@ def special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
 
 def positions(model: Any) -> int:
     """How many tokens the model reads at once. RoBERTa's family counts positions from behind the padding index."""
-    for name, module in model.named_modules():
-        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
-            return module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
+    learned = position_embeddings(model)
+    if learned is not None:
+        return learned.num_embeddings - first_position(model)
     return int(getattr(model.config, "max_position_embeddings", None) or _DEFAULT_WINDOW)

@@ -40,8 +40,8 @@ class StateScorer(PaddedScorer):
     def _model(self) -> Any:
         return self._load()
 
-    def _compute(self, batch: dict[str, Tensor]) -> Tensor:
-        return F.normalize(self._model(**batch).last_hidden_state, dim=-1).float()
+    def _values(self, output: Any) -> Tensor:
+        return F.normalize(output.last_hidden_state, dim=-1).float()
 
     def _answer(self, values: Surprisal, size: int) -> Surprisal:
         begin = len(self._before)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,9 +14,12 @@ import torch
 from lingua.models import varlen
 from lingua.models.batch import Batch
 from lingua.models.causal import PackedScorer, PooledScorer, causal_scorer
+from lingua.models.load import Loader
 from lingua.models.pool import Pool, PooledKeyValues
 from lingua.models.sizing import free_bytes
+from lingua.models.source import resolve
 from lingua.score import Context, Row, Surprisal
+from tests.lingua.models.encoders import LINES, save_encoder
 from tests.models import PACKED, tiny
 
 pytestmark = [
@@ -86,3 +91,14 @@ def test_memory_that_is_planned_is_not_exceeded() -> None:
     rows = [Row(Context((0,), IDS[:20]), IDS[:60]) for _ in range(scorer.batch_tokens // 81)]
     scorer.score(rows)
     assert torch.cuda.max_memory_allocated() - before <= allowed
+
+
+@pytest.mark.parametrize("architecture", ["xlm-roberta", "bert"])
+def test_an_encoder_in_half_precision_reads_windows_without_padding(tmp_path: Path, architecture: str) -> None:
+    folder = str(save_encoder(tmp_path, architecture, LINES))
+    rows = [Row(Context(), IDS[:size]) for size in (3, 60, 17, 1)]
+    expected = Loader(resolve(folder), "cpu", "float32").scorer("encoder").score(rows)
+    scorer: Any = Loader(resolve(folder), "cuda", "bfloat16").scorer("encoder")
+    assert scorer._unpadded is not None
+    found = scorer.score(rows)
+    assert float(np.abs(np.concatenate(found) - np.concatenate(expected)).mean()) < 0.1
