@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -221,3 +222,30 @@ def test_other_ways_to_compute_stand_beside_with_what_they_change(
 def test_other_ways_need_a_causal_model() -> None:
     with pytest.raises(ConfigError, match="--also int8"):
         parse(["--method", "llmlingua2", "--also", "int8"])
+
+
+def gpu_commands() -> list[str]:
+    """The flags of the rows that wait for a GPU."""
+    page = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    return re.findall(r"`(--device cuda [^`]*)`", page)
+
+
+@pytest.mark.parametrize("command", gpu_commands())
+def test_what_the_page_measures_on_a_gpu_runs_small_on_a_cpu(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in SHAPES:
+        monkeypatch.setitem(SHAPES, name, tiny_encoder if "roberta" in name else tiny_shape)
+    monkeypatch.setattr("lingua.models.load.compile_layers", lambda decoder, layers: None)
+    monkeypatch.setattr("jobs.benchmark.require_compiler", lambda device: None)
+    model = [] if "--model" in command else ["--model", "shape:smollm2-135m"]
+    small = ["--device", "cpu", "--rows", "5", "--slow-rows", "1", "--tokens", "80", "--rounds", "1"]
+    peer = ["--peer-python", sys.executable, "--peer-path", str(stand_in(tmp_path))]
+    assert main([*command.split(), *model, *small, *peer, "--output", str(tmp_path)]) == 0
+    (mix,) = json.loads((tmp_path / "benchmark.json").read_text(encoding="utf-8"))["mixes"]
+    assert {"lingua", "llmlingua"} <= set(mix["contenders"])
+    assert not mix.get("failed")
+
+
+def test_the_page_has_a_command_for_every_row_that_waits_for_a_gpu() -> None:
+    assert len(gpu_commands()) == 3
