@@ -15,7 +15,7 @@ from cluster.config import JobConfig
 from cluster.errors import AbortRun, RetryShard
 from cluster.limits import RejectCeiling
 from cluster.messages import Assignment, Beat, Failure, Finished, ShardReport
-from cluster.progress import Progress, Silent, Snapshot
+from cluster.progress import Progress, Silent, Snapshot, counted
 from cluster.protocols import Commits, Pool
 from cluster.report import RunReport, Statistics
 from cluster.retry import Backlog, RetryPolicy
@@ -163,7 +163,7 @@ class Driver:
 
     def _wind_down(self) -> None:
         """Nothing new is handed out; what can finish within the grace time may."""
-        self._progress.note(f"stopping ({self._stop.reason}): {len(self._flying)} shards in flight")
+        self._progress.note(f"stopping ({self._stop.reason}): {counted(len(self._flying), 'shard')} in flight")
         deadline = self._clock() + self._terms.grace
         while self._flying and self._clock() < deadline and not self._stop.at_once:
             self._settle(self._pool.wait(min(self._terms.tick, max(0.0, deadline - self._clock()))))

@@ -17,6 +17,11 @@ from tqdm import tqdm
 SECONDS_BETWEEN_LINES = 10.0
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things, e.g. ``1 shard`` or ``1,204 shards``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """Where a run stands.
@@ -40,13 +45,13 @@ class Snapshot:
 
     def figures(self) -> str:
         """Rows, speed and rate in one phrase, e.g. ``1,204 rows, 5,310 tokens/s, rate 0.499, 2 workers``."""
-        parts = [f"{self.rows:,} rows"]
+        parts = [counted(self.rows, "row")]
         if self.origin_tokens and self.seconds > 0:
             parts.append(f"{(self.origin_tokens - self.reused_tokens) / self.seconds:,.0f} tokens/s")
             parts.append(f"rate {self.compressed_tokens / self.origin_tokens:.3f}")
-        parts.append(f"{self.workers} worker{'' if self.workers == 1 else 's'}")
+        parts.append(counted(self.workers, "worker"))
         if self.failures:
-            parts.append(f"{self.failures} failed attempt{'' if self.failures == 1 else 's'}")
+            parts.append(counted(self.failures, "failed attempt"))
         return ", ".join(parts)
 
 

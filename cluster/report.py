@@ -13,6 +13,7 @@ from typing import Any
 
 from cluster.messages import Failure
 from cluster.parts import Counts
+from cluster.progress import counted
 from cluster.records import Record
 
 
@@ -180,7 +181,8 @@ class RunReport:
 
     def _headline(self) -> str:
         if self.complete:
-            return f"Complete: all {self.planned} shards are committed."
+            all_ = "the only shard is" if self.planned == 1 else f"all {self.planned:,} shards are"
+            return f"Complete: {all_} committed."
         why = f" ({self.stopped})" if self.stopped else ""
         return f"Not complete: {self.total.shards} of {self.planned} shards are committed{why}."
 
@@ -188,8 +190,8 @@ class RunReport:
         if not self.this_run.shards:
             return ["  this run   nothing was left to do"] if self.complete else []
         return [
-            f"  this run   {self.this_run.shards:,} shards, {self.this_run.rows:,} rows in {self.seconds:,.1f} s "
-            f"({self.tokens_per_second:,.0f} tokens/s)"
+            f"  this run   {counted(self.this_run.shards, 'shard')}, {counted(self.this_run.rows, 'row')} "
+            f"in {self.seconds:,.1f} s ({self.tokens_per_second:,.0f} tokens/s)"
         ]
 
     def _troubles(self) -> list[str]:

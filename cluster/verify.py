@@ -26,6 +26,7 @@ from cluster.errors import AbortRun, RowError
 from cluster.inputs import require_unchanged
 from cluster.ledger import PART, Ledger
 from cluster.plan import Plan
+from cluster.progress import counted
 from cluster.records import Record
 from cluster.rows import BadRow, Row
 from cluster.shards import Shard, Source
@@ -45,8 +46,12 @@ class Audit:
 
     def summary(self) -> str:
         """One line for people."""
-        seen = f"{self.rows} input rows in {self.shards} shards, {self.rejected} of them rejected"
-        return f"{len(self.problems)} problems: {seen}" if self.problems else f"whole: {seen}, each exactly once"
+        seen = f"{counted(self.rows, 'input row')} in {counted(self.shards, 'shard')}, {self.rejected} of them rejected"
+        return (
+            f"{counted(len(self.problems), 'problem')}: {seen}"
+            if self.problems
+            else f"whole: {seen}, each exactly once"
+        )
 
 
 def verify(output: str, storage_options: Mapping[str, Any] | None = None) -> Audit:

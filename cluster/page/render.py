@@ -15,6 +15,7 @@ from cluster.describe import name_of, unsampled
 from cluster.page.gather import Page
 from cluster.page.templates import environment
 from cluster.page.text import stretches
+from cluster.progress import counted
 from cluster.sketch import BINS
 from lingua.methods import METHODS
 
@@ -92,7 +93,9 @@ def render(page: Page) -> str:
 def _environment() -> Environment:
     made = environment([Path(__file__).parent])
     made.filters.update(stretches=stretches, count=_count, rate=_rate, seconds=_seconds, duration=duration)
-    made.filters.update(money=_money, moment=_moment, status=lambda name: STATUSES.get(name, (name,))[0])
+    made.filters.update(
+        counted=counted, money=_money, moment=_moment, status=lambda name: STATUSES.get(name, (name,))[0]
+    )
     return made
 
 

@@ -87,6 +87,8 @@ def test_the_summary_says_why_there_is_no_fidelity_sample() -> None:
     total = Statistics.over([record(shards(1)[0], ShardReport("a", "committed", counts, 1.0))])
     text = RunReport(1, total, total, 1.0).summary("method rarity has no causal model to ask")
     assert "0.750 of information, numbers and names kept; no sample: method rarity has no causal model to ask" in text
+    assert text.startswith("Complete: the only shard is committed.")
+    assert "this run   1 shard, 2 rows in 1.0 s" in text
 
 
 def test_the_summary_of_an_incomplete_run_says_why_and_what_to_do() -> None:

@@ -89,7 +89,7 @@ def test_it_shows_the_fidelity_of_all_rows_and_the_sample(tmp_path: Path) -> Non
     assert "Fidelity 0.500" in page.text
     assert "Rows by fidelity. The tallest bar stands for 61 rows." in page.text
     assert "0.50 to 0.55 61" in page.text
-    assert "Of 1 sampled rows the model was asked" in page.text
+    assert "Of 1 sampled row the model was asked" in page.text
     assert re.search(
         r"Sampled rows that predict their original worst .* 60 doc-60 compressed 4 2 0\.500 0\.250", page.text
     )
@@ -125,6 +125,12 @@ def test_it_says_why_no_row_was_sampled(tmp_path: Path) -> None:
 def test_an_unfinished_run_says_so_and_shows_what_there_is(tmp_path: Path) -> None:
     page = Reader(render(gather(finished(tmp_path, [*DOCUMENTS], only=2))))
     assert re.search(r"Not complete: 2 of \d+ shards are committed\.", page.text)
+
+
+def test_one_shard_is_not_all_shards(tmp_path: Path) -> None:
+    page = page_of(tmp_path, ["one document of six words"])
+    assert "Complete: the only shard is committed." in page.text
+    assert "The last run committed 1 shard with 1 row in" in page.text
 
 
 def test_an_output_without_any_commit_is_a_page_too(tmp_path: Path) -> None:
