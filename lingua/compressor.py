@@ -63,6 +63,8 @@ class Compressor(StructuredFace):
     ) -> None:
         from lingua.models.load import Loader
 
+        if not isinstance(model, str):
+            raise TypeError(f"model is a name, not {type(model).__name__}; settings are the second argument")
         self.source: ModelSource = resolve(model)
         self._loader = Loader(self.source, device, dtype, trust_remote_code)
         self._tokenizer = SourceTokenizer(self._loader.tokenizer())
@@ -128,6 +130,8 @@ class Compressor(StructuredFace):
 
     def stream(self, prompts: Iterable[Prompt]) -> Iterator[Outcome]:
         """The same, lazily: prompts are pulled as the engine has room, outcomes come in order as they are done."""
+        if isinstance(prompts, Prompt):
+            raise TypeError("one prompt is given as a list of one: compress([prompt])")
         engine: Engine[Place] = Engine(self._scorer, memory=self._memory)
         repeats = Repeats(self._known, self._program)
         for result in engine.run(repeats.program(_checked(prompt)) for prompt in prompts):

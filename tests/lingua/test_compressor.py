@@ -69,6 +69,10 @@ def test_any_two_texts_can_be_compared_without_asking_the_model(compressor: Comp
 def test_what_is_no_prompt_is_a_type_error(compressor: Compressor) -> None:
     with pytest.raises(TypeError, match="Prompt"):
         compressor.compress(["text"])  # type: ignore[list-item]
+    with pytest.raises(TypeError, match=r"compress\(\[prompt\]\)"):
+        compressor.compress(Prompt(context=["text"]))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="second argument"):
+        Compressor(CompressionConfig())  # type: ignore[arg-type]
 
 
 def test_other_settings_share_the_model(compressor: Compressor) -> None:

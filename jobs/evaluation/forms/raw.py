@@ -105,6 +105,8 @@ def read_bytes(url: str, storage: Storage) -> bytes:
         if url.endswith(".gz"):
             return gzip.decompress(data)
         return zstandard.ZstdDecompressor().stream_reader(data).read() if url.endswith(".zst") else data
+    except FileNotFoundError:
+        raise ConfigError(f"{url}: there is no such file") from None
     except (OSError, EOFError, ClusterError, zstandard.ZstdError) as error:
         raise ConfigError(f"{url}: cannot be read: {type(error).__name__}: {error}") from None
 

@@ -307,5 +307,5 @@ def test_the_converter_writes_the_unified_form(tmp_path: Path, capsys: pytest.Ca
     (tmp_path / "unified.jsonl").write_text(capsys.readouterr().out)
     assert list(read(str(tmp_path / "unified.jsonl"))) == list(read(path))
     assert main([str(tmp_path / "missing.jsonl")]) == 2
-    assert "missing.jsonl: cannot be read" in capsys.readouterr().err
+    assert "missing.jsonl: there is no such file" in capsys.readouterr().err
     assert main([]) == 2

@@ -59,4 +59,4 @@ def test_rows_without_a_reply_are_left_out(tmp_path: Path) -> None:
 
 def test_a_source_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([f"{tmp_path}/missing.jsonl", "gpt: url=http://127.0.0.1:9/v1 model=tiny"]) == 2
-    assert "missing.jsonl: cannot be read" in capsys.readouterr().err
+    assert "missing.jsonl: there is no such file" in capsys.readouterr().err
