@@ -21,7 +21,7 @@ def code_points(text: str) -> npt.NDArray[np.uint32]:
 def members(character: str) -> Bools:
     """Whether each code point is matched by the expression, which stands for one character: a table of 1.1 MB."""
     found = np.zeros(sys.maxunicode + 1, bool)
-    for run in regex.finditer(rf"(?:{character})+", _all_characters()):
+    for run in regex.finditer(rf"(?:{character})+", _all_characters(), regex.V1):
         found[run.start() : run.end()] = True
     return found
 

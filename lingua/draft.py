@@ -107,8 +107,10 @@ class Part:
 
 def spans_of(text: str, bounds: Ints, keep: Bools) -> tuple[Span, ...]:
     """The character ranges of the kept units of a text."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], keep, [False]]).astype(np.int8)))
-    spans = [(int(bounds[a]), int(bounds[b])) for a, b in edges.reshape(-1, 2)]
+    framed = np.zeros(len(keep) + 2, bool)
+    framed[1:-1] = keep
+    edges = np.flatnonzero(framed[1:] != framed[:-1])
+    spans: list[Span] = list(map(tuple, bounds[edges].reshape(-1, 2).tolist()))  # type: ignore[arg-type]
     if spans and spans[0][0] > 0:
         start, end = spans[0]
         spans[0] = (end - len(text[start:end].lstrip()), end)

@@ -18,16 +18,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 import numpy as np
 import regex
 
 from lingua.draft import Draft, Part
 from lingua.frequency import self_information
-from lingua.prompt import Span
 from lingua.tokens import Encoding
 from lingua.units import Floats
-from lingua.words import is_word, word_spans
+from lingua.words import keys, runs
 
 WEIGHTS = {"information": 0.5, "numbers": 0.25, "names": 0.25}
 RARE = 10
@@ -78,7 +78,7 @@ class Original:
 
     def kept_in(self, compressed: str) -> Fidelity:
         """How much of it a compressed text still holds."""
-        left = {compressed[start:end].casefold() for start, end in word_spans(compressed)}
+        left = keys(compressed)
         total = sum(self.words.values())
         kept = sum(value for word, value in self.words.items() if word in left)
         information = kept / total if total > 0 else None
@@ -127,18 +127,19 @@ class _Seen:
 
     def read(self, encoding: Encoding, information: Floats) -> None:
         """Take the words of a text in; a word is worth its tokens, the white space before it included."""
-        text, spans = encoding.text, word_spans(encoding.text)
+        text, read = encoding.text, runs(encoding.text)
+        ends = list(accumulate(run.size for run in read))
+        said = [(run, end) for run, end in zip(read, ends, strict=True) if run.key]
         before = len(text)
-        for (start, end), worth in zip(spans, _worth(encoding, information, spans), strict=True):
-            written = text[start:end]
-            if not (written.isalnum() or is_word(written)):
-                _noted(self.marks, written, worth)
+        for (run, end), worth in zip(said, _worth(encoding, information, [end for _, end in said]), strict=True):
+            word = _noted(self.found if run.word else self.marks, run.key, worth)
+            if not run.word:
                 continue
-            word, first = _noted(self.found, written, worth), written[0]
-            word.small |= first.islower()
-            if first.isupper() or first.istitle():
+            word.small |= run.small
+            if run.capital:
                 word.capital = True
-                word.name |= len(written) > 1 and (_runs_on(text[before:start]) or sum(map(str.isupper, written)) > 1)
+                if not word.name and run.size > 1:
+                    word.name = run.capitals > 1 or _runs_on(text[before : end - run.size])
             before = end
 
     def words(self) -> dict[str, float]:
@@ -155,11 +156,11 @@ class _Seen:
         return names | set(rarest[: len(rarest) // RARE])
 
 
-def _worth(encoding: Encoding, information: Floats, spans: Sequence[Span]) -> list[float]:
+def _worth(encoding: Encoding, information: Floats, ends: Sequence[int]) -> list[float]:
     """The information of the tokens from the end of one word or mark to that of the next, nats."""
     per_atom = np.bincount(encoding.atom, information, len(encoding.bounds) - 1)
     total = np.concatenate([[0.0], np.cumsum(per_atom)])
-    worth: list[float] = np.diff(np.interp([end for _, end in spans], encoding.bounds, total), prepend=0.0).tolist()
+    worth: list[float] = np.diff(np.interp(ends, encoding.bounds, total), prepend=0.0).tolist()
     return worth
 
 
@@ -168,8 +169,10 @@ def _runs_on(between: str) -> bool:
     return between == " " or _RUNS_ON.fullmatch(between) is not None
 
 
-def _noted(known: dict[str, _Word], written: str, information: float) -> _Word:
-    word = known.setdefault(written.casefold(), _Word())
+def _noted(known: dict[str, _Word], key: str, information: float) -> _Word:
+    word = known.get(key)
+    if word is None:
+        word = known[key] = _Word()
     word.information += information
     word.times += 1
     return word

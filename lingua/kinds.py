@@ -9,6 +9,7 @@ frequency. Where a script has no capitals, numbers, rarity and place remain.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -72,16 +73,19 @@ def _properties(encoding: Encoding, words: Ints, language: str) -> Table:
     """What `WEIGHTS` weighs [w, 17]."""
     text, count = encoding.text, len(words)
     bare = [text[a:b].strip() for a, b in pairwise([*words.tolist(), len(text)])]
+    kinds = list(map(_kind, bare))
+    flags = np.fromiter((flag for flag, _ in kinds), np.int64, count)[:, None] >> np.arange(4) & 1
     sentence = np.searchsorted(sentence_edges(text, language), words, side="right") - 1
     opens = np.concatenate([[True], sentence[1:] != sentence[:-1]])
-    name, number = _match(_NAME, bare) * ~opens, _match(_NUMBER, bare)
+    name, number, short, comma = flags.T.astype(float)
+    name = name * ~opens
     tokens, rarity = _per_word(encoding, words)
     length = np.bincount(sentence)[sentence]
     columns = [
         np.ones(count),
         name,
         number,
-        np.asarray([_SHORT.fullmatch(word) is not None for word in bare], float),
+        short,
         np.sqrt(np.minimum(rarity, _MOST_NATS)),
         np.minimum(tokens, _MOST_TOKENS),
         *_neighbours(name),
@@ -91,14 +95,17 @@ def _properties(encoding: Encoding, words: Ints, language: str) -> Table:
         np.minimum(length, _LONG_SENTENCE) / 30,
         np.bincount(sentence, name)[sentence] / length,
         np.bincount(sentence, number)[sentence] / length,
-        _repeated(bare),
-        _neighbours(np.asarray([word.endswith((",", ";")) for word in bare], float))[0],
+        _repeated([key for _, key in kinds]),
+        _neighbours(comma)[0],
     ]
     return np.stack([np.asarray(column, np.float64) for column in columns], axis=1)
 
 
-def _match(pattern: regex.Pattern[str], words: list[str]) -> Table:
-    return np.asarray([pattern.match(word) is not None for word in words], float)
+@lru_cache(maxsize=1 << 16)
+def _kind(word: str) -> tuple[int, str]:
+    """Whether a word looks like a name, holds a number, is short, ends with a comma (bits 0 to 3); and its letters."""
+    found = (_NAME.match(word), _NUMBER.match(word), _SHORT.fullmatch(word), word.endswith((",", ";")))
+    return sum(bool(one) << bit for bit, one in enumerate(found)), _EDGE.sub("", word).casefold()
 
 
 def _per_word(encoding: Encoding, words: Ints) -> tuple[Table, Table]:
@@ -116,10 +123,5 @@ def _neighbours(flag: Table) -> tuple[Table, Table]:
 
 def _repeated(words: list[str]) -> Table:
     """Whether the same word stood before."""
-    seen: set[str] = set()
-    flags = []
-    for word in words:
-        key = _EDGE.sub("", word).casefold()
-        flags.append(key in seen)
-        seen.add(key)
-    return np.asarray(flags, float)
+    first = dict(zip(reversed(words), range(len(words) - 1, -1, -1), strict=True))
+    return np.asarray([first[word] != place for place, word in enumerate(words)], float)

@@ -20,6 +20,7 @@ import numpy.typing as npt
 import regex
 import sentencex
 
+from lingua.characters import are
 from lingua.config import Aggregate, CompressionConfig, Unit
 from lingua.errors import PromptError
 from lingua.prompt import Span
@@ -32,13 +33,14 @@ Floats = npt.NDArray[np.float32]
 LONG_RUN = 100
 """Characters without white space (a URL, a path) up to which a run is one word; minified JSON is longer."""
 PHRASE_WORDS = 8
-_OPENS_PHRASE = regex.compile(r"\s*\p{Ll}{1,3}(?!\S)")
-_ENDS_PHRASE = regex.compile(r"[\p{P}--['’\-\p{Ps}\p{Pi}]]\Z", regex.V1)
-_RUN = regex.compile(r"\s*\S+|\s+\Z")
+_SHORT_WORD = 3
+_LOWER = r"\p{Ll}"
+_ENDS_PHRASE = r"[\p{P}--['’\-\p{Ps}\p{Pi}]]"
+_SPACE = r"\s"
 _UAX29 = regex.compile(r"(?w)\b")
 _PIECE = 1_024
 """Characters of a run that are cut at once: in a row of flags, each boundary looks back to the row's beginning."""
-_IDEOGRAPHIC = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]")
+_IDEOGRAPHIC = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]"
 _LINE_BREAKS = regex.compile(r"[\r\n]+")
 _DIGIT = regex.compile(r"\d")
 _PATTERN_SECONDS = 10.0
@@ -46,44 +48,67 @@ _PATTERN_SECONDS = 10.0
 
 def word_edges(text: str) -> Ints:
     """Characters at which words begin, ascending."""
-    edges: list[int] = []
-    for run in _RUN.finditer(text):
-        edges.append(run.start())
-        if run.end() - run.start() > LONG_RUN or not run.group().isascii():
-            edges.extend(_inner_edges(text, run))
-    return np.asarray(edges, np.int64)
+    if not text:
+        return np.zeros(0, np.int64)
+    space = are(_SPACE, text)
+    begins = np.concatenate([[0], 1 + np.flatnonzero(space[1:] & ~space[:-1])])
+    unspaced = np.diff(begins, append=len(text)) > LONG_RUN
+    if not text.isascii():
+        unspaced |= np.logical_or.reduceat(are(_IDEOGRAPHIC, text), begins)
+    ends = [*begins[1:].tolist(), len(text)]
+    runs = ((int(begins[at]), ends[at]) for at in np.flatnonzero(unspaced).tolist())
+    inner = [edge for start, end in runs for edge in _inner_edges(text[start:end], start)]
+    return np.sort(np.concatenate([begins, np.asarray(inner, np.int64)])) if inner else begins
 
 
-def _inner_edges(text: str, run: Any) -> Iterable[int]:
-    body = run.group()
+def _inner_edges(body: str, start: int) -> Iterable[int]:
+    """Where the words within a run begin that is long or written without spaces, and begins at `start`."""
     first = len(body) - len(body.lstrip())
-    if len(body) - first > LONG_RUN or _IDEOGRAPHIC.search(body):
-        pieces = ((at, body[at : at + _PIECE]) for at in range(first, len(body), _PIECE))
-        inner = (at + found.start() for at, piece in pieces for found in _UAX29.finditer(piece))
-        return (run.start() + edge for edge in inner if first < edge < len(body))
-    return ()
+    if len(body) - first <= LONG_RUN and body.isascii():
+        return ()
+    pieces = ((at, body[at : at + _PIECE]) for at in range(first, len(body), _PIECE))
+    inner = (at + found.start() for at, piece in pieces for found in _UAX29.finditer(piece))
+    return (start + edge for edge in inner if first < edge < len(body))
 
 
 def phrase_edges(text: str) -> Ints:
     """Characters at which phrases begin, ascending. A rule for every language, not a parser for one."""
-    words = word_edges(text).tolist()
-    edges, size, opened = words[:1], 0, True
-    for before, start in pairwise(words):
-        opens = _OPENS_PHRASE.match(text, start) is not None
-        ended = text[start] in "\r\n" or _ENDS_PHRASE.search(text, before, start) is not None
+    words = word_edges(text)
+    starts = words[1:]
+    ended = are(r"[\r\n]", text)[starts] | are(_ENDS_PHRASE, text)[starts - 1]
+    edges, size, opened = words[:1].tolist(), 0, True
+    for start, ends, opens in zip(starts.tolist(), ended.tolist(), _are_short(text, starts).tolist(), strict=True):
         size += 1
-        if ended or size == PHRASE_WORDS or (opens and not opened):
+        if ends or size == PHRASE_WORDS or (opens and not opened):
             edges.append(start)
             size = 0
         opened = opens
     return np.asarray(edges, np.int64)
 
 
+def _are_short(text: str, starts: Ints) -> Bools:
+    """Whether a short lower-case word, up to white space, is the first thing at or behind each start."""
+    space = np.append(are(_SPACE, text), True)
+    begins = _next(~space, starts)
+    sizes = _next(space, begins) - begins
+    lower = np.concatenate([[0], np.cumsum(are(_LOWER, text))])
+    short: Bools = (sizes > 0) & (sizes <= _SHORT_WORD) & (lower[begins + sizes] - lower[begins] == sizes)
+    return short
+
+
+def _next(flags: Bools, places: Ints) -> Ints:
+    """The first flagged place at or behind each place; the last one where there is none."""
+    flagged = np.append(np.flatnonzero(flags), len(flags) - 1)
+    return flagged[np.searchsorted(flagged[:-1], places)]
+
+
 def sentence_edges(text: str, language: str) -> Ints:
     """Characters at which sentences begin, ascending; white space between two belongs to the later one."""
     sizes = [len(sentence) for sentence in sentencex.segment(language, text)]
     edges = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64) if sizes else np.zeros(1, np.int64)
-    return np.asarray([_before_white_space(text, int(edge)) for edge in edges], np.int64)
+    behind_space = [at for at, edge in enumerate(edges.tolist()) if text[edge - 1 : edge].isspace()]
+    edges[behind_space] = [_before_white_space(text, edge) for edge in edges[behind_space].tolist()]
+    return edges
 
 
 def _before_white_space(text: str, edge: int) -> int:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from typing import NamedTuple
+
 import regex
 
 from lingua.prompt import Span
@@ -10,6 +13,43 @@ _UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}
 _WORD = regex.compile(rf"[{_UNSPACED}]\p{{M}}*|[\w--[{_UNSPACED}]]+", regex.V1)
 _MARK = regex.compile(r"[^\w\s]")
 _WORD_OR_MARK = regex.compile(rf"{_WORD.pattern}|{_MARK.pattern}", regex.V1)
+_RUN = regex.compile(rf"{_WORD_OR_MARK.pattern}|\s+", regex.V1)
+_SPACE = regex.compile(r"\s+")
+
+
+class Run(NamedTuple):
+    """A word, a mark or white space as it is written.
+
+    key       case folded; empty for white space
+    size      characters
+    small, capital, capitals     whether a word begins with a small or a capital letter, and how many capitals it has
+    """
+
+    key: str
+    size: int
+    word: bool
+    small: bool
+    capital: bool
+    capitals: int
+
+
+@lru_cache(maxsize=1 << 16)
+def _run(written: str) -> Run:
+    if _SPACE.fullmatch(written):
+        return Run("", len(written), False, False, False, 0)
+    word, first = written.isalnum() or is_word(written), written[0]
+    capital = first.isupper() or first.istitle()
+    return Run(written.casefold(), len(written), word, first.islower(), capital, sum(map(str.isupper, written)))
+
+
+def runs(text: str) -> list[Run]:
+    """Words, single marks and the white space between them, in order; they add up to `text`."""
+    return list(map(_run, _RUN.findall(text)))
+
+
+def keys(text: str) -> set[str]:
+    """The distinct words and marks of `text`, case folded."""
+    return {_run(written).key for written in set(_RUN.findall(text))} - {""}
 
 
 def terms(text: str) -> list[str]:

@@ -43,7 +43,7 @@ CASES = (
 
 
 class BlankScorer:
-    """Answers from the ids alone: numbers in [0, 10) for a model's surprisal, directions for vectors of sentences.
+    """Answers from the ids alone: numbers in [0, 10) for a model's surprisal, directions for the states of tokens.
 
     seconds   CPU time spent in here, which is none of the engine's
     """
@@ -65,8 +65,8 @@ class BlankScorer:
 
     def _answer(self, ids: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Surprisal:
         if self._vectors:
-            angle = float(ids.sum() % 628) / 100
-            return np.asarray([np.cos(angle), np.sin(angle)], np.float32)
+            angles = ids % 628 / 100
+            return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
         before = np.concatenate([[0], ids[:-1]])
         return ((31 * before + 17 * ids) % 1009 / 100.9).astype(np.float32)
 
