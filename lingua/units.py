@@ -64,7 +64,7 @@ def word_edges(text: str) -> Ints:
 def _inner_edges(body: str, start: int) -> Iterable[int]:
     """Where the words within a run begin that is long or written without spaces, and begins at `start`."""
     first = len(body) - len(body.lstrip())
-    if len(body) - first <= LONG_RUN and body.isascii():
+    if len(body) - first <= LONG_RUN and (body.isascii() or not are(_IDEOGRAPHIC, body).any()):
         return ()
     pieces = ((at, body[at : at + _PIECE]) for at in range(first, len(body), _PIECE))
     inner = (at + found.start() for at, piece in pieces for found in _UAX29.finditer(piece))

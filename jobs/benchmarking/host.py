@@ -12,7 +12,7 @@ import pstats
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,57 +73,57 @@ class BlankScorer:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """One method on one mix, ready to be run."""
+    """One method on mixes of one kind; `counter` is a tokenizer of its own, so that the measured one sees new texts."""
 
     method: str
-    mix: Mix
-    drafter: Drafter
-    tokens: int
+    size: MixSize
+    tokenizer: SourceTokenizer
+    counter: SourceTokenizer
 
-    @classmethod
-    def of(cls, method: str, mix: Mix, tokenizer: SourceTokenizer) -> Bench:
-        config = CompressionConfig(method=method, rate=0.5)
-        reader = tokenizer if needs_of(config) == "sentences" else None
-        drafter = Drafter(tokenizer, tokenizer, config, BlankScorer.probe_tokens, reader=reader)
-        return cls(method, mix, drafter, sum(tokenizer.count(prompt.text) for prompt in mix.prompts))
+    def run(self, rows: int, seed: int) -> tuple[int, float]:
+        """Compress one mix; its tokens, and microseconds of CPU for each of them, the scorer's left out."""
+        mix = make_mix(self.size, rows * 10 if self.size.name == "short" else rows, seed, self.counter.count)
+        config = CompressionConfig(method=self.method, rate=0.5)
+        reader = self.tokenizer if needs_of(config) == "sentences" else None
+        drafter = Drafter(self.tokenizer, self.tokenizer, config, BlankScorer.probe_tokens, reader=reader)
+        tokens = sum(self.counter.count(prompt.text) for prompt in mix.prompts)
+        return tokens, _seconds(mix, drafter) / tokens * 1e6
 
-    def run(self) -> float:
-        """Compress all prompts once; microseconds of CPU per original token, the scorer's left out."""
-        scorer = BlankScorer(self.drafter.reader is not None)
-        engine: Engine[CompressedPrompt] = Engine(scorer, memory=Memory())
-        started = time.process_time()
-        for _ in engine.run((compress_one(prompt, self.drafter), len(prompt.text)) for prompt in self.mix.prompts):
-            pass
-        return (time.process_time() - started - scorer.seconds) / self.tokens * 1e6
+
+def _seconds(mix: Mix, drafter: Drafter) -> float:
+    scorer = BlankScorer(drafter.reader is not None)
+    engine: Engine[CompressedPrompt] = Engine(scorer, memory=Memory())
+    started = time.process_time()
+    for _ in engine.run((compress_one(prompt, drafter), len(prompt.text)) for prompt in mix.prompts):
+        pass
+    return time.process_time() - started - scorer.seconds
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     flags = _parser().parse_args(argv)
-    tokenizer = SourceTokenizer(_tokenizer(flags.model))
+    loaded = _tokenizer(flags.model)
+    tokenizer, counter = SourceTokenizer(loaded), SourceTokenizer(loaded)
     wanted = [case for case in CASES if flags.method in (None, case[0])]
-    benches = [Bench.of(method, _mix(mix, flags.rows, tokenizer.count), tokenizer) for method, mix in wanted]
+    benches = [Bench(method, MixSize.parse(mix), tokenizer, counter) for method, mix in wanted]
     for bench in benches:
-        bench.run()
+        bench.run(flags.rows, 0)
     if flags.profile:
-        return _profile(benches)
-    found = [[bench.run() for bench in benches] for _ in range(flags.rounds)]
+        return _profile(benches, flags.rows)
+    found = [[bench.run(flags.rows, seed) for bench in benches] for seed in range(1, flags.rounds + 1)]
     print("| method | prompts | tokens | host µs per original token |\n|---|---|---|---|")
-    for (method, mix), bench, times in zip(wanted, benches, zip(*found, strict=True), strict=True):
-        spread = f"{statistics.median(times):.2f} ({min(times):.2f} to {max(times):.2f})"
-        print(f"| {method} | {mix} | {bench.tokens:,} | {spread} |")
+    for (method, mix), runs in zip(wanted, zip(*found, strict=True), strict=True):
+        tokens, times = sum(tokens for tokens, _ in runs), [one for _, one in runs]
+        print(
+            f"| {method} | {mix} | {tokens:,} | {statistics.median(times):.2f} ({min(times):.2f} to {max(times):.2f}) |"
+        )
     return 0
 
 
-def _mix(size: str, rows: int, count: Callable[[str], int]) -> Mix:
-    """About as many tokens of every mix: ten short documents for each long prompt."""
-    return make_mix(MixSize.parse(size), rows * 10 if size == "short" else rows, 0, count)
-
-
-def _profile(benches: Sequence[Bench]) -> int:
+def _profile(benches: Sequence[Bench], rows: int) -> int:
     for bench in benches:
         profiler = cProfile.Profile()
-        profiler.runcall(bench.run)
-        print(f"{bench.method}, {bench.mix.name}")
+        profiler.runcall(bench.run, rows, 1)
+        print(f"{bench.method}, {bench.size.name}")
         pstats.Stats(profiler, stream=sys.stdout).sort_stats("tottime").print_stats(30)
     return 0
 
@@ -139,7 +139,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", default="smollm2-135m", help="whose tokenizer is used")
     parser.add_argument("--method", choices=sorted({method for method, _ in CASES}), help="default: all")
     parser.add_argument("--rows", type=int, default=24, help="long prompts, and ten short ones for each (default 24)")
-    parser.add_argument("--rounds", type=int, default=5, help="repetitions (default 5); the median is given")
+    parser.add_argument("--rounds", type=int, default=5, help="each on other texts (default 5); the median is given")
     parser.add_argument("--profile", action="store_true", help="print where the time goes instead")
     return parser
 

@@ -73,3 +73,10 @@ def test_what_takes_too_long_to_match_rejects_the_prompt(monkeypatch: pytest.Mon
     with pytest.raises(PromptError) as caught:
         forced_spans("a" * 5_000 + "!", CompressionConfig(protect=[r"(a|aa)+$"]))
     assert caught.value.reason == "protect_timeout"
+
+
+@pytest.mark.parametrize("spaces", [1, 8])
+def test_a_long_run_is_cut_by_its_own_length_not_by_the_white_space_before_it(spaces: int) -> None:
+    short, long = " " * spaces + "ab-" * 32 + "é", "ab-" * 40
+    assert word_edges(f"a{short}").tolist() == [0, 1]
+    assert len(word_edges(f"a {long}")) > 10
