@@ -198,7 +198,7 @@ def replace_settings(config: JobConfig, **settings: Any) -> JobConfig:
 def test_a_file_where_a_folder_is_needed_is_named(config: JobConfig, tmp_path: Path, place: str) -> None:
     (tmp_path / place).parent.mkdir(exist_ok=True)
     (tmp_path / place).write_text("in the way")
-    with pytest.raises(AbortRun, match=rf"{place}.*(is a file, where a directory is needed|Not a directory)"):
+    with pytest.raises(AbortRun, match=rf"{place}.*(there is a file where a directory is needed|Not a directory)"):
         drive(config)
 
 

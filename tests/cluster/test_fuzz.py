@@ -255,6 +255,6 @@ def test_nesting_without_end_is_one_error_everywhere(tmp_path: Path) -> None:
 
 def test_a_named_pipe_and_a_folder_of_nothing_are_told(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "rows.jsonl")
-    with pytest.raises(ConfigError, match="no file with one of the endings"):
+    with pytest.raises(ConfigError, match="there is no file in this directory"):
         make_plan(job(tmp_path, tmp_path / "out"), "digest")
     assert FakeCompressor().compress([]) == []
