@@ -68,7 +68,9 @@ def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:  # not to be taken for a name that another writer took
-        raise AbortRun(f"{error.filename}: there is a file where a directory is needed; choose another output") from None
+        raise AbortRun(
+            f"{error.filename}: there is a file where a directory is needed; choose another output"
+        ) from None
 
 
 def _swept(path: Path) -> RetryShard:
