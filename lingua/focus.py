@@ -18,17 +18,20 @@ import numpy.typing as npt
 from lingua.ranking.protocol import Importance
 from lingua.score import Context, Program, Score
 from lingua.tokens import Encoding, Ints, SourceTokenizer
-from lingua.words import terms
+from lingua.words import grams, is_word, word_spans
 
 States = npt.NDArray[np.float32]
 MEANING = 0.5
 """What a standard deviation of a sentence's own meaning weighs; one of its words', and of its string's, weighs 1."""
 
+READABLE = 0.75
+"""Share of a question's words that an encoder's tokenizer must know for the encoder to be asked."""
+
 
 def focus(question: str, strings: Sequence[Sequence[str]]) -> list[Importance]:
     """For each string's sentences [s] the share of the question's information in them and their string, in [0, 1]."""
-    words = [[set(terms(sentence)) for sentence in sentences] for sentences in strings]
-    asked = _information(set(terms(question)), [sentence for sentences in words for sentence in sentences])
+    words = [[set(grams(sentence)) for sentence in sentences] for sentences in strings]
+    asked = _information(set(grams(question)), [sentence for sentences in words for sentence in sentences])
     total = sum(asked.values()) or 1.0
     return [_of_string(sentences, asked) / np.float32(total) for sentences in words]
 
@@ -47,6 +50,25 @@ def _of_string(sentences: list[set[str]], asked: dict[str, float]) -> Importance
 
 def _sum(words: set[str], asked: dict[str, float]) -> float:
     return sum(value for word, value in asked.items() if word in words)
+
+
+def reads(reader: SourceTokenizer, question: str) -> bool:
+    """Whether the tokenizer of an encoder knows the words of `question`.
+
+    Of a script that it never saw it knows nothing, or single letters only: what its encoder makes of them is noise.
+    """
+    (read,) = reader.encode([question])
+    words = [(start, end) for start, end in word_spans(question) if is_word(question[start:end])]
+    return sum(_known(read, start, end, reader.unknown) for start, end in words) >= READABLE * len(words)
+
+
+def _known(read: Encoding, start: int, end: int, unknown: int | None) -> bool:
+    """Whether the tokens of the word at these characters are known ones, and fewer than its letters (of one: one)."""
+    begins = read.token_starts
+    own = begins[max(0, int(np.searchsorted(begins, start, side="right")) - 1)]
+    first, behind = np.searchsorted(begins, [own, end]).tolist()
+    tokens = read.ids[first:behind].tolist()
+    return unknown not in tokens and len(tokens) < max(2, end - start)
 
 
 def nearness(

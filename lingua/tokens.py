@@ -114,6 +114,7 @@ class SourceTokenizer:
         self._cut = pieces_of if splits_at_spaces(json.loads(backend.to_str())) else _whole
         self._pieces = Pieces(self._read)
         self.bos: int | None = tokenizer.bos_token_id
+        self.unknown: int | None = tokenizer.unk_token_id
 
     def encode(self, texts: Sequence[str]) -> list[Encoding]:
         """Tokenize without adding special tokens; offsets are in characters."""

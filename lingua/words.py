@@ -11,6 +11,11 @@ from lingua.prompt import Span
 
 _UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
 _WORD = regex.compile(rf"[{_UNSPACED}]\p{{M}}*|[\w--[{_UNSPACED}]]+", regex.V1)
+_GRAM = regex.compile(
+    rf"[{_UNSPACED}]\p{{M}}*(?=([{_UNSPACED}]\p{{M}}*))|(?<![{_UNSPACED}]\p{{M}}*)[{_UNSPACED}]\p{{M}}*|[\w--[{_UNSPACED}]]+",
+    regex.V1,
+)
+"""A character and the next one, one alone, or a word."""
 _MARK = regex.compile(r"[^\w\s]")
 _WORD_OR_MARK = regex.compile(rf"{_WORD.pattern}|{_MARK.pattern}", regex.V1)
 _RUN = regex.compile(rf"{_WORD_OR_MARK.pattern}|\s+", regex.V1)
@@ -55,6 +60,11 @@ def keys(text: str) -> set[str]:
 def terms(text: str) -> list[str]:
     """The words of `text`, case folded; where a script writes no spaces, its characters."""
     return [found.group().casefold() for found in _WORD.finditer(text)]
+
+
+def grams(text: str) -> list[str]:
+    """What two texts about the same have in common: words; where a script writes no spaces, pairs of its characters."""
+    return [(found.group() + (found.group(1) or "")).casefold() for found in _GRAM.finditer(text)]
 
 
 def word_spans(text: str) -> list[Span]:

@@ -21,7 +21,7 @@ import regex
 from lingua.budget import coarse_choice, shares
 from lingua.config import ContextBudget
 from lingua.draft import Draft
-from lingua.focus import focus, nearness
+from lingua.focus import focus, nearness, reads
 from lingua.kinds import token_evidence
 from lingua.methods.llmlingua import required
 from lingua.methods.onepass import keep_best
@@ -106,7 +106,7 @@ def _advantages(draft: Draft, strings: Sequence[Sequence[str]]) -> Program[list[
     """Natural logarithm of the advantage that the question gives each string's sentences [s]."""
     question, drafter = _question(draft), draft.drafter
     shared = focus(question, strings)
-    if drafter.reader is None:
+    if drafter.reader is None or not reads(drafter.reader, question):
         return [FOCUS * one for one in shared]
     near = yield from nearness(question, strings, drafter.reader, drafter.window)
     return [SHARED * one + NEAR * other for one, other in zip(shared, near, strict=True)]

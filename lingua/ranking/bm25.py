@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from lingua.ranking.protocol import Importance
-from lingua.words import terms
+from lingua.words import grams
 
 K1, B = 1.5, 0.75
 """How soon repetition of a word saturates, and how much long documents are discounted."""
@@ -20,11 +20,11 @@ K1, B = 1.5, 0.75
 
 def bm25(question: str, documents: Sequence[str]) -> Importance:
     """Relevance of each document to the question [documents], 0 where they share no word."""
-    counts = [Counter(terms(document)) for document in documents]
+    counts = [Counter(grams(document)) for document in documents]
     lengths = np.asarray([count.total() for count in counts], np.float64)
     norm = K1 * (1 - B + B * lengths / max(1.0, lengths.mean() if len(lengths) else 1.0))
     relevance = np.zeros(len(documents))
-    for term in dict.fromkeys(terms(question)):
+    for term in dict.fromkeys(grams(question)):
         frequency = np.asarray([count[term] for count in counts], np.float64)
         holders = np.count_nonzero(frequency)
         idf = math.log(1 + (len(documents) - holders + 0.5) / (holders + 0.5))

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from lingua.compressor import compress_one
 from lingua.config import CompressionConfig
 from lingua.draft import Drafter
 from lingua.engine import Engine
-from lingua.focus import MEANING, focus, nearness
+from lingua.focus import MEANING, focus, nearness, reads
 from lingua.kinds import WEIGHTS, _properties, token_evidence, word_evidence
 from lingua.methods import needs_of
 from lingua.prompt import CompressedPrompt, Prompt
 from lingua.score import Context, Row, Surprisal
+from lingua.tokens import SourceTokenizer
 from lingua.units import word_edges
+from lingua.words import terms
 from tests.lingua.echo import compress, tokenizer
 from tests.texts import NASTY, PROSE
 
@@ -122,8 +127,19 @@ class Meaning:
         return np.eye(64, dtype=np.float32)[np.asarray(ids) % 64]
 
 
+@cache
+def english() -> SourceTokenizer:
+    """As those of English encoders: the words of the texts here, endings, single Greek letters; all else is unknown."""
+    words = terms(" ".join([PROSE, *DEMONSTRATIONS, ASKED, "When was the town found?"]))
+    pieces = dict.fromkeys(["[UNK]", "?", *words, "##ed", *"πολις", *("##" + letter for letter in "πολις")])
+    backend = Tokenizer(models.WordPiece({piece: index for index, piece in enumerate(pieces)}, unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.normalizer = normalizers.BertNormalizer()
+    return SourceTokenizer(PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="[UNK]"))
+
+
 def by_meaning(prompts: Sequence[Prompt], scorer: Meaning, **chosen: object) -> list[CompressedPrompt]:
-    own = Drafter(tokenizer(), tokenizer(), CompressionConfig(**chosen), scorer.probe_tokens, reader=tokenizer())
+    own = Drafter(tokenizer(), tokenizer(), CompressionConfig(**chosen), scorer.probe_tokens, reader=english())
     engine: Engine[CompressedPrompt] = Engine(scorer)
     return list(engine.run((compress_one(prompt, own), len(prompt.text)) for prompt in prompts))
 
@@ -169,6 +185,29 @@ def test_states_are_joined_over_windows_and_cut_at_sentences() -> None:
 @pytest.mark.parametrize("strings", [[["", " "]], [[], ["a"]], [["a"]], [[""], []]])
 def test_nearness_takes_texts_without_any_token(strings: list[list[str]]) -> None:
     assert [len(values) for values in near("", strings)] == [len(string) for string in strings]
+
+
+@pytest.mark.parametrize(
+    ("question", "known"),
+    [
+        ("When was the town founded?", True),
+        ("When was Xyzzy founded?", True),
+        ("ποσο πολι σιπολο ποσο?", False),
+        ("東京はいつ?", False),
+        ("where lies Xyzzy?", False),
+        ("?", True),
+    ],
+)
+def test_an_encoder_reads_what_its_tokenizer_knows_in_more_than_letters(question: str, known: bool) -> None:
+    assert reads(english(), question) == known
+
+
+def test_an_encoder_that_knows_nothing_of_the_questions_script_is_not_asked() -> None:
+    """What the strings have in common with the question decides alone."""
+    prompt = Prompt(context=["大阪は商人の町である。小池氏は東京都知事である。" * 2], question="東京の知事は誰ですか")
+    (found,) = by_meaning([prompt], scorer := Meaning(), rate=0.5)
+    assert scorer.rows == 0
+    assert found == one(prompt, rate=0.5, focus_model="none")
 
 
 def test_equal_strings_are_read_once_for_all_questions() -> None:
