@@ -25,7 +25,8 @@ from jobs.benchmarking.table import markdown
 from lingua.config import CompressionConfig
 from lingua.errors import LinguaError
 from lingua.models.compiled import require_compiler
-from lingua.models.load import choose_device, choose_dtype
+from lingua.models.load import Loader, choose_device, choose_dtype
+from lingua.models.source import EMBEDDER, resolve
 from lingua.tokens import SourceTokenizer
 
 ITERATIVE = ("llmlingua", "longllmlingua")
@@ -84,8 +85,20 @@ def _ours(settings: Settings, subject: Subject) -> Iterator[Ours]:
         default = _subject(settings, "auto")
         yield Ours(f"lingua, {default.model.dtype}", default, default.scorer(settings.batch_tokens), config)
     for way in settings.also:
-        other = _subject(settings, settings.dtype)
-        yield Ours(f"lingua, {way}", other, other.scorer(settings.batch_tokens, way), config)
+        yield _evidence(settings, subject) if way == "evidence" else _computed(settings, config, way)
+
+
+def _computed(settings: Settings, config: CompressionConfig, way: str) -> Ours:
+    subject = _subject(settings, settings.dtype)
+    return Ours(f"lingua, {way}", subject, subject.scorer(settings.batch_tokens, way), config)
+
+
+def _evidence(settings: Settings, subject: Subject) -> Ours:
+    """The default method: it asks an encoder of sentences, and of the model only how it cuts text into tokens."""
+    loader = Loader(resolve(EMBEDDER), settings.device, "float32")
+    config = CompressionConfig(method="evidence", rate=settings.rate)
+    reader = SourceTokenizer(loader.tokenizer())
+    return Ours("lingua, method evidence", subject, loader.scorer("sentences"), config, reader=reader)
 
 
 def _subject(settings: Settings, dtype: str) -> Subject:

@@ -21,6 +21,7 @@ from lingua.errors import PromptError
 from lingua.memory import Memory
 from lingua.prompt import CompressedPrompt, Prompt, Span
 from lingua.score import Scorer
+from lingua.tokens import SourceTokenizer
 
 KeptSpans = tuple[tuple[Span, ...], ...]
 
@@ -65,7 +66,10 @@ class Contender(Protocol):
 
 @dataclass(slots=True)
 class Ours:
-    """Our engine over `scorer`, with at most `programs` prompts alive; `forgetful`: it shares nothing between them."""
+    """Our engine over `scorer`, with at most `programs` prompts alive; `forgetful`: it shares nothing between them.
+
+    reader   tokenizes for an encoder of sentences, where the method asks one
+    """
 
     name: str
     subject: Subject
@@ -73,6 +77,7 @@ class Ours:
     config: CompressionConfig
     programs: int = 256
     forgetful: bool = False
+    reader: SourceTokenizer | None = None
 
     @property
     def takes_few(self) -> bool:
@@ -105,7 +110,7 @@ class Ours:
         self, prompts: Sequence[Prompt], scorer: Scorer, clock: Clock
     ) -> list[CompressedPrompt | PromptError]:
         tokenizer = MeasuredTokenizer(self.subject.tokenizer, clock)
-        drafter = Drafter(tokenizer, tokenizer, self.config, scorer.probe_tokens)
+        drafter = Drafter(tokenizer, tokenizer, self.config, scorer.probe_tokens, reader=self.reader)
         engine: Engine[CompressedPrompt] = Engine(scorer, self.programs, Memory(0) if self.forgetful else Memory())
         return list(engine.run((compress_one(prompt, drafter), len(prompt.text)) for prompt in prompts))
 

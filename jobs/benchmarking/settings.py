@@ -23,8 +23,8 @@ The peer runs in its own environment, which `python -m jobs.benchmarking.setup_p
 """
 WITH_MODEL = sorted(name for name, method in METHODS.items() if method.needs in ("causal", "encoder"))
 """Methods whose speed is a model's."""
-ALSO = ("int8", "compile")
-"""Other ways to compute a causal model, which may decide otherwise."""
+ALSO = ("int8", "compile", "evidence")
+"""Other ways to compute a causal model, which may decide otherwise, and the method that asks none."""
 SMALL: dict[str, object] = {"mixes": ["short", "fewshot:700"], "rows": 3, "rounds": 1}
 FULL: dict[str, object] = {"mixes": ["short", "fewshot", "bank", "long", "mixed"], "rows": 32, "rounds": 3}
 
@@ -102,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, …")
     how.add_argument("--dtype", default="float32", help="float32 (default), bfloat16, float16 or auto; also the peer's")
     how.add_argument("--batch-tokens", type=int, help="tokens per batch (default: the engine's choice)")
-    also = "our engine measured so as well, repeatable: 8-bit weights, layers compiled by torch"
+    also = "our engine measured so as well, repeatable: 8-bit weights, layers compiled by torch, the method evidence"
     how.add_argument("--also", action="append", default=[], choices=ALSO, help=also)
     how.add_argument("--threads", type=int, help="of CPU work, everyone's (default: one per core)")
     how.add_argument("--rounds", type=int, help="alternating repetitions (full: 3, small: 1)")

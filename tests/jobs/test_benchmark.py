@@ -210,13 +210,14 @@ def test_other_ways_to_compute_stand_beside_with_what_they_change(
     monkeypatch.setattr("lingua.models.load.compile_layers", lambda decoder, layers: None)
     monkeypatch.setattr("jobs.benchmark.require_compiler", lambda device: None)
     flags = ["--model", "shape:tiny", "--mix", "short:60", "--rows", "2", "--rounds", "1", "--device", "cpu"]
-    flags += ["--also", "int8", "--also", "compile", "--peer-python", str(tmp_path / "none")]
+    flags += ["--also", "int8", "--also", "compile", "--also", "evidence", "--peer-python", str(tmp_path / "none")]
     assert main([*flags, "--output", str(tmp_path)]) == 0
     found = json.loads((tmp_path / "benchmark.json").read_text(encoding="utf-8"))
     contenders = found["mixes"][0]["contenders"]
     assert 0 <= contenders["lingua, int8"]["changed_decisions"] < 0.9
     assert contenders["lingua, compile"]["changed_decisions"] == 0
-    assert "--also int8 --also compile" in found["command"]
+    assert 0 < contenders["lingua, method evidence"]["changed_decisions"] < 1
+    assert "--also int8 --also compile --also evidence" in found["command"]
 
 
 def test_other_ways_need_a_causal_model() -> None:
