@@ -65,6 +65,8 @@ def reads(reader: SourceTokenizer, question: str) -> bool:
 def _known(read: Encoding, start: int, end: int, unknown: int | None) -> bool:
     """Whether the tokens of the word at these characters are known ones, and fewer than its letters (of one: one)."""
     begins = read.token_starts
+    if not len(begins):
+        return False
     own = begins[max(0, int(np.searchsorted(begins, start, side="right")) - 1)]
     first, behind = np.searchsorted(begins, [own, end]).tolist()
     tokens = read.ids[first:behind].tolist()

@@ -196,10 +196,18 @@ def test_nearness_takes_texts_without_any_token(strings: list[list[str]]) -> Non
         ("東京はいつ?", False),
         ("where lies Xyzzy?", False),
         ("?", True),
+        ("", True),
+        ("\u0301", False),
     ],
 )
 def test_an_encoder_reads_what_its_tokenizer_knows_in_more_than_letters(question: str, known: bool) -> None:
     assert reads(english(), question) == known
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(max_size=60))
+def test_any_question_is_either_read_or_not(question: str) -> None:
+    assert reads(english(), question) in (True, False)
 
 
 def test_an_encoder_that_knows_nothing_of_the_questions_script_is_not_asked() -> None:
