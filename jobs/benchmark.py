@@ -26,7 +26,7 @@ from lingua.config import CompressionConfig
 from lingua.errors import LinguaError
 from lingua.models.compiled import require_compiler
 from lingua.models.load import Loader, choose_device, choose_dtype
-from lingua.models.source import EMBEDDER, resolve
+from lingua.models.source import resolve
 from lingua.tokens import SourceTokenizer
 
 ITERATIVE = ("llmlingua", "longllmlingua")
@@ -95,8 +95,8 @@ def _computed(settings: Settings, config: CompressionConfig, way: str) -> Ours:
 
 def _evidence(settings: Settings, subject: Subject) -> Ours:
     """The default method: it asks an encoder of sentences, and of the model only how it cuts text into tokens."""
-    loader = Loader(resolve(EMBEDDER), settings.device, "float32")
     config = CompressionConfig(method="evidence", rate=settings.rate)
+    loader = Loader(resolve(config.focus_model), settings.device, "float32")
     reader = SourceTokenizer(loader.tokenizer())
     return Ours("lingua, method evidence", subject, loader.scorer("sentences"), config, reader=reader)
 

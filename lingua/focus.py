@@ -1,9 +1,9 @@
 """How much of the question each sentence speaks of: in the words that both have, and in what they mean.
 
-`focus` counts shared words, the rare ones more; it asks no model. `nearness` compares the states that an encoder gives
-their tokens, as late interaction does (ColBERT, arXiv 2004.12832). The sentences of all context strings are the
-collection whose frequencies, mean and spread count. A sentence's string counts as much as the sentence itself, since
-what a question asks is often spread over a passage.
+`focus` counts shared words, or pairs of characters where no spaces are written, the rare ones more; it asks no model.
+`nearness` compares the states that an encoder gives their tokens, as late interaction does (ColBERT, arXiv 2004.12832).
+The sentences of all context strings are the collection whose frequencies, mean and spread count. A sentence's string
+counts as much as the sentence itself, since what a question asks is often spread over a passage.
 """
 
 from __future__ import annotations

@@ -10,11 +10,10 @@ import regex
 from lingua.prompt import Span
 
 _UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
-_WORD = regex.compile(rf"[{_UNSPACED}]\p{{M}}*|[\w--[{_UNSPACED}]]+", regex.V1)
-_GRAM = regex.compile(
-    rf"[{_UNSPACED}]\p{{M}}*(?=([{_UNSPACED}]\p{{M}}*))|(?<![{_UNSPACED}]\p{{M}}*)[{_UNSPACED}]\p{{M}}*|[\w--[{_UNSPACED}]]+",
-    regex.V1,
-)
+_CHARACTER = rf"[{_UNSPACED}]\p{{M}}*"
+_LETTERS = rf"[\w--[{_UNSPACED}]]+"
+_WORD = regex.compile(rf"{_CHARACTER}|{_LETTERS}", regex.V1)
+_GRAM = regex.compile(rf"{_CHARACTER}(?=({_CHARACTER}))|(?<!{_CHARACTER}){_CHARACTER}|{_LETTERS}", regex.V1)
 """A character and the next one, one alone, or a word."""
 _MARK = regex.compile(r"[^\w\s]")
 _WORD_OR_MARK = regex.compile(rf"{_WORD.pattern}|{_MARK.pattern}", regex.V1)
