@@ -30,7 +30,7 @@ from lingua.prompt import CompressedPrompt, Outcome, Rejected
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What became of a shard's rows: `rows` = compressed + passthrough + over_budget + relaxed + rejected.
+    """What became of a shard's rows: `rows` = compressed + passthrough + kept + over_budget + relaxed + rejected.
 
     `reused` rows, with `reused_tokens` of `origin_tokens`, came from an earlier output instead of from the model.
     `fidelity` is added up over all rows that were not rejected, `predicted` over the `sampled` ones.
@@ -50,6 +50,7 @@ class Counts:
     fidelity: float = 0.0
     sampled: int = 0
     predicted: float = 0.0
+    kept: int = 0
 
     @property
     def untouched(self) -> bool:
@@ -194,6 +195,7 @@ class PartWriter:
             fidelity=self._fidelity,
             sampled=len(self._predicted),
             predicted=sum(self._predicted),
+            kept=self._statuses["kept"],
         )
 
 

@@ -19,7 +19,7 @@ from cluster.records import Record
 
 @dataclass(slots=True)
 class Statistics:
-    """Sums over shards. `rows` = compressed + passthrough + over_budget + relaxed + rejected.
+    """Sums over shards. `rows` = compressed + passthrough + kept + over_budget + relaxed + rejected.
 
     Of these, `reused` rows with `reused_tokens` came from an earlier output; in `reused_shards` all rows did.
     `fidelity` is added up over all rows but the rejected, `predicted` over the `sampled` ones.
@@ -29,6 +29,7 @@ class Statistics:
     rows: int = 0
     compressed: int = 0
     passthrough: int = 0
+    kept: int = 0
     over_budget: int = 0
     relaxed: int = 0
     rejected: int = 0
@@ -61,6 +62,7 @@ class Statistics:
         self.rows += counts.rows
         self.compressed += counts.compressed
         self.passthrough += counts.passthrough
+        self.kept += counts.kept
         self.over_budget += counts.over_budget
         self.relaxed += counts.relaxed
         self.rejected += counts.rejected
@@ -81,9 +83,9 @@ class Statistics:
         return self.origin_tokens - self.reused_tokens
 
     @property
-    def rate(self) -> float:
-        """Kept share of the tokens, 1.0 when there were none."""
-        return self.compressed_tokens / self.origin_tokens if self.origin_tokens else 1.0
+    def rate(self) -> float | None:
+        """Kept share of the tokens, None when there were none."""
+        return self.compressed_tokens / self.origin_tokens if self.origin_tokens else None
 
     @property
     def mean_fidelity(self) -> float:
@@ -96,13 +98,14 @@ class Statistics:
         return self.predicted / self.sampled if self.sampled else None
 
     def as_json(self) -> dict[str, Any]:
-        predicted = self.mean_predicted
+        predicted, rate = self.mean_predicted, self.rate
         return {
             "shards": self.shards,
             "rows": self.rows,
             "statuses": {
                 "compressed": self.compressed,
                 "passthrough": self.passthrough,
+                "kept": self.kept,
                 "over_budget": self.over_budget,
                 "relaxed": self.relaxed,
                 "rejected": self.rejected,
@@ -110,7 +113,7 @@ class Statistics:
             "rejects": dict(sorted(self.rejects.items())),
             "origin_tokens": self.origin_tokens,
             "compressed_tokens": self.compressed_tokens,
-            "rate": round(self.rate, 6),
+            "rate": None if rate is None else round(rate, 6),
             "fidelity": round(self.mean_fidelity, 6),
             "fidelity_sample": {
                 "rows": self.sampled,
@@ -206,12 +209,14 @@ class RunReport:
 
 
 def _figures(total: Statistics) -> list[str]:
+    kept = f", {total.kept:,} kept whole (nothing in them may be cut)" if total.kept else ""
+    rate = "" if total.rate is None else f" (rate {total.rate:.3f})"
     over = f", {total.over_budget:,} over budget" if total.over_budget else ""
     relaxed = f", {total.relaxed:,} relaxed" if total.relaxed else ""
     lines = [
         f"  rows       {total.rows:,}: {total.compressed:,} compressed, {total.passthrough:,} passed through"
-        f"{over}{relaxed}, {total.rejected:,} rejected",
-        f"  tokens     {total.origin_tokens:,} → {total.compressed_tokens:,} (rate {total.rate:.3f})",
+        f"{kept}{over}{relaxed}, {total.rejected:,} rejected",
+        f"  tokens     {total.origin_tokens:,} → {total.compressed_tokens:,}{rate}",
     ]
     if total.reused:
         lines.append(

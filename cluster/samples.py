@@ -36,9 +36,9 @@ class RowNote:
     predicted: float | None = None
 
     @property
-    def rate(self) -> float:
-        """Kept share of the tokens."""
-        return self.compressed_tokens / self.origin_tokens if self.origin_tokens else 1.0
+    def rate(self) -> float | None:
+        """Kept share of the tokens; None of a row without any."""
+        return self.compressed_tokens / self.origin_tokens if self.origin_tokens else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +71,9 @@ def sample_of(note: RowNote, fingerprint: str, prompt: Prompt, outcome: Compress
 
 def _pieces(prompt: Prompt, outcome: CompressedPrompt) -> Iterator[Piece]:
     yield Piece("instruction", prompt.instruction, _whole(prompt.instruction, outcome.instruction))
+    alone = sum(map(bool, (prompt.instruction, *prompt.context, prompt.question))) == 1
     for number, (text, spans) in enumerate(zip(prompt.context, outcome.kept_spans, strict=False)):
-        name = "document" if prompt.text == text else f"context {number}"
-        yield Piece(name, text, tuple(spans))
+        yield Piece("document" if alone and text else f"context {number}", text, tuple(spans))
     yield Piece("question", prompt.question, _whole(prompt.question, outcome.question))
 
 

@@ -82,12 +82,13 @@ class Sketcher:
         `prompt` gives what was compressed; it is asked if the row is a sample.
         """
         note = self._note(row, outcome)
-        self._rates[bin_of(note.rate)] += 1
+        if note.rate is not None:
+            self._rates[bin_of(note.rate)] += 1
         self._fidelities[bin_of(note.fidelity)] += 1
         if row.earlier is not None:
             return
         self._keep("slowest", note)
-        if outcome.status == "passthrough":
+        if outcome.status in ("passthrough", "kept"):
             return
         self._keep("worst", note)
         self._keep("lost", note)
@@ -149,7 +150,7 @@ def slowness(note: RowNote) -> float:
 
 def badness(note: RowNote) -> tuple[float, int]:
     """What the worst rows are ordered by: the highest rate, of equal ones the longest row."""
-    return -note.rate, -note.origin_tokens
+    return -(note.rate or 0.0), -note.origin_tokens
 
 
 def loss(note: RowNote) -> tuple[float, int]:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from math import isclose
-from typing import Any
+from typing import Any, get_args
 
 import pyarrow as pa
 
@@ -31,6 +31,7 @@ from cluster.records import Record
 from cluster.rows import BadRow, Row
 from cluster.shards import Shard, Source
 from cluster.values import json_text
+from lingua.prompt import Status
 
 MAX_PER_SHARD = 5
 
@@ -165,7 +166,7 @@ class _Walk:
         self._reject = next(rejects, None)
         self.rows = self.rejected = 0
         self._sums: dict[str, float] = {"origin_tokens": 0, "compressed_tokens": 0, "fidelity": 0.0}
-        self._statuses: dict[str, int] = {"compressed": 0, "passthrough": 0, "over_budget": 0, "relaxed": 0}
+        self._statuses: dict[str, int] = dict.fromkeys(get_args(Status), 0)
 
     def step(self, item: Row | BadRow) -> Iterator[str]:
         """Match the next input row."""
@@ -226,12 +227,13 @@ def same_columns(row: Row, output: OutputRow) -> bool:
 
 
 def _implausible(results: Mapping[str, Any]) -> Iterator[str]:
-    missing = [name for name in RESULTS.names if results.get(name) is None]
+    optional = ("rate",) if results.get("origin_tokens") == 0 else ()
+    missing = [name for name in RESULTS.names if results.get(name) is None and name not in optional]
     if missing:
         yield f"{missing[0]} is missing"
         return
     origin, compressed = results["origin_tokens"], results["compressed_tokens"]
-    if abs(results["rate"] - (compressed / origin if origin else 1.0)) > 1e-9:
+    if origin and abs(results["rate"] - compressed / origin) > 1e-9:
         yield f"rate = {results['rate']}, but {compressed} of {origin} tokens were kept"
     if not 0 <= results["fidelity"] <= 1:
         yield f"fidelity = {results['fidelity']} is no share between 0 and 1"

@@ -167,11 +167,12 @@ def _checked(prompt: object) -> Prompt:
 def compress_one(prompt: Prompt, drafter: Drafter, sample: float = 0.0) -> Program[CompressedPrompt]:
     """The program of one prompt: its method, the exact budget, and what became of its content.
 
-    A prompt within its budget passes through. `sample`: the share of prompts of which `predicted` is asked.
+    A prompt within its budget passes through; one of which nothing may be cut is kept. `sample`: the share of prompts
+    of which `predicted` is asked.
     """
     draft, least = drafter.draft(prompt), drafter.config.min_fidelity
     if draft.fits:
-        return draft.finish("passthrough")
+        return draft.finish("kept" if draft.untouchable else "passthrough")
     original = Original.of_draft(draft)
 
     def at_budget(draft: Draft) -> Program[CompressedPrompt]:

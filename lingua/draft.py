@@ -228,6 +228,11 @@ class Draft:
         return not self.config.open_ended and self.origin_tokens <= self.target_tokens
 
     @property
+    def untouchable(self) -> bool:
+        """Whether nothing of the prompt may be cut, or there is no text in it."""
+        return all(part.whole or part.must.all() for part in self.parts)
+
+    @property
     def room(self) -> int:
         """Target tokens left for the parts themselves, after the separators between them."""
         filled = sum(bool(part.text) for part in self.parts)
@@ -240,8 +245,8 @@ class Draft:
 
     def finer(self, unit: Unit) -> Draft:
         """The same draft, kept as it is, in smaller units."""
-        finer = self.drafter.finer
-        context = [finer(part, unit) if index in self.chosen else part for index, part in enumerate(self.context)]
+        finer, chosen = self.drafter.finer, set(self.chosen)
+        context = [finer(part, unit) if index in chosen else part for index, part in enumerate(self.context)]
         new = replace(
             self, instruction=finer(self.instruction, unit), context=context, question=finer(self.question, unit)
         )

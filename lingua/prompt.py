@@ -12,7 +12,7 @@ from typing import Literal
 
 from lingua.errors import PromptError
 
-Status = Literal["compressed", "passthrough", "over_budget", "relaxed"]
+Status = Literal["compressed", "passthrough", "kept", "over_budget", "relaxed"]
 Span = tuple[int, int]
 """A half-open range of characters [start, end) of one original string."""
 
@@ -64,6 +64,7 @@ class CompressedPrompt:
     origin_tokens, compressed_tokens     of the joined texts, counted in the target tokenizer
     target_tokens      the promise asked for, in the same tokens
     status             ``compressed``; ``passthrough``: it was within its budget, nothing was touched;
+                       ``kept``: nothing in it may be cut (or it has no text), so all of it was kept;
                        ``over_budget``: what may not be cut exceeds the target, so only that was kept;
                        ``relaxed``: at the target it kept less than `min_fidelity`, so more was kept, or all
     fidelity           share of the original's information, numbers and names that is left (`lingua.fidelity`)
@@ -84,9 +85,9 @@ class CompressedPrompt:
     predicted: float | None = None
 
     @property
-    def rate(self) -> float:
-        """Kept share of the original tokens; 1.0 for an empty prompt."""
-        return self.compressed_tokens / self.origin_tokens if self.origin_tokens else 1.0
+    def rate(self) -> float | None:
+        """Kept share of the original tokens; None for a prompt without any."""
+        return self.compressed_tokens / self.origin_tokens if self.origin_tokens else None
 
 
 @dataclass(frozen=True, slots=True)

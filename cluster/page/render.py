@@ -34,6 +34,7 @@ SECTIONS = (
 STATUSES = {
     "compressed": ("compressed", "shortened to its budget"),
     "passthrough": ("passed through", "was within its budget already"),
+    "kept": ("kept whole", "nothing in it may be cut, or it has no text"),
     "over_budget": ("over budget", "what may not be cut exceeds the budget; only that was kept"),
     "relaxed": ("relaxed", "at its budget it kept less than min_fidelity: compressed less, or not at all"),
     "rejected": ("rejected", "could not be compressed; set aside with the reason"),
@@ -130,8 +131,9 @@ def _count(number: int) -> str:
     return f"{int(number):,}"
 
 
-def _rate(share: float) -> str:
-    return f"{share:.3f}"
+def _rate(share: float | None) -> str:
+    """A share, or a dash where there was nothing to have a share of."""
+    return "–" if share is None else f"{share:.3f}"
 
 
 def _seconds(seconds: float) -> str:

@@ -48,7 +48,7 @@ _LABEL = regex.compile(r"^[^\S\n]*(\p{L}[^\n:：]{0,30})[:：]", regex.MULTILINE
 
 def evidence(draft: Draft) -> Program[None]:
     """Decide what `draft` keeps."""
-    whole = choose_demonstrations(draft) if _are_demonstrations(draft) else []
+    whole = set(choose_demonstrations(draft) if _are_demonstrations(draft) else ())
     yield from gather_evidence(draft, [index for index in draft.chosen if index not in whole])
     for index in whole:
         draft.context[index].surprisal += _WHOLE
@@ -75,7 +75,7 @@ def choose_demonstrations(draft: Draft) -> list[int]:
     relevance = bm25(_question(draft), draft.prompt.context)
     order = np.argsort(-(relevance + _TRACE) / np.maximum(1, costs), kind="stable").tolist()
     budget, forced = shares(draft).demonstrations, required(draft)
-    chosen = coarse_choice(costs, order, forced, (budget, ContextBudget("*", 1.0)))
+    chosen = set(coarse_choice(costs, order, forced, (budget, ContextBudget("*", 1.0))))
     taken = [index for index in order if index in chosen]
     whole, last = taken[:-1], taken[-1:]
     if forced.isdisjoint(last) and sum(costs[index] for index in whole) >= _FULL * budget:

@@ -49,8 +49,9 @@ def test_sums_add_up() -> None:
     assert both.rejects == {"null_text": 4, "wrong_type": 2}
 
 
-def test_nothing_has_rate_and_fidelity_one() -> None:
-    assert (Statistics().rate, Statistics().mean_fidelity, Statistics().mean_predicted) == (1.0, 1.0, None)
+def test_nothing_has_no_rate_and_fidelity_one() -> None:
+    assert (Statistics().rate, Statistics().mean_fidelity, Statistics().mean_predicted) == (None, 1.0, None)
+    assert "rate" not in RunReport(0, Statistics(), Statistics(), 0.0).summary()
 
 
 def test_a_run_is_complete_only_with_every_shard_and_no_objection() -> None:
@@ -62,7 +63,7 @@ def test_a_run_is_complete_only_with_every_shard_and_no_objection() -> None:
 
 def test_the_statistics_file_is_json_with_settings_and_all_counts() -> None:
     content = json.loads(json.dumps(report().as_json({"settings": {"rate": 0.5}, "model_digest": "abc"})))
-    statuses = {"compressed": 10, "passthrough": 1, "over_budget": 1, "relaxed": 1, "rejected": 3}
+    statuses = {"compressed": 10, "passthrough": 1, "kept": 0, "over_budget": 1, "relaxed": 1, "rejected": 3}
     assert content["statuses"] == statuses
     assert (content["fidelity"], content["fidelity_sample"]) == (0.75, {"rows": 3, "predicted": 0.3})
     assert content["rejects"] == {"null_text": 2, "wrong_type": 1}

@@ -40,6 +40,22 @@ def words(number: int) -> str:
     return " ".join(f"word{index}" for index in range(number))
 
 
+def test_naming_the_strings_of_a_sample_joins_the_prompt_no_oftener_the_more_there_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    joined: list[int] = []
+    monkeypatch.setattr("lingua.prompt.join_parts", lambda parts, separator: joined.append(1) or separator.join(parts))
+
+    def joins(strings: int) -> int:
+        prompt = Prompt(context=[f"string {number}" for number in range(strings)])
+        joined.clear()
+        Sketcher(1).add(Row(0, {}, {}), lambda: prompt, outcome, "fingerprint")
+        return len(joined)
+
+    outcome = replace(outcome_of(Prompt(context=["string of several words"])), kept_spans=((),) * 400)
+    assert joins(400) == joins(200) <= 1
+
+
 def test_rates_are_counted_in_bins() -> None:
     found = sketched([words(1), words(10), words(10), words(3)])
     assert sum(found.rates) == 4

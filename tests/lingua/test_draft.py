@@ -61,6 +61,18 @@ def test_a_prompt_within_its_target_passes_through() -> None:
     assert result.text == "three short words"
 
 
+def test_a_prompt_of_which_nothing_may_be_cut_is_kept_and_never_called_short_enough() -> None:
+    whole = compressed(Prompt(context=[PROSE, PROSE], context_rates=[1.0, 1.0]), rate=0.3)
+    assert (whole.status, whole.rate) == ("kept", 1.0)
+    digits = compressed(Prompt(context=["1234 5678"], context_rates=[None]), rate=0.3, force_reserve_digit=True)
+    assert (digits.status, digits.text) == ("kept", "1234 5678")
+
+
+def test_an_empty_prompt_has_no_rate() -> None:
+    result = compressed(Prompt(context=["", ""]), rate=0.5)
+    assert (result.status, result.rate, result.origin_tokens) == ("kept", None, 0)
+
+
 @pytest.mark.parametrize("unit", UNITS)
 def test_what_is_forced_is_kept(unit: str) -> None:
     result = compressed(
