@@ -20,13 +20,10 @@ from cluster.retry import RetryPolicy
 from cluster.stopping import Heartbeat, StopRequest, grace_seconds, on_signals
 from cluster.storage import Storage
 from jobs.ending import exit_code
-from jobs.evaluation.files import EvalLedger
-from jobs.evaluation.grid import Wave, waves
-from jobs.evaluation.identity import identify
-from jobs.evaluation.runner import start_runner
+from jobs.evaluation.ledger import EvalLedger, Wave, identify, waves
 from jobs.evaluation.settings import EvalConfig
 from jobs.evaluation.sources import Selection, load_sets
-from jobs.evaluation.work import MakeTarget, make_target
+from jobs.evaluation.work import MakeTarget, make_target, start_runner
 from jobs.packages import require_packages
 
 LEASE_SECONDS = 60.0
@@ -40,7 +37,7 @@ def main(argv: Sequence[str] | None = None, make: MakeTarget = make_target) -> i
 def evaluate(config: EvalConfig, make: MakeTarget) -> int:
     """Plan, measure what is missing, report."""
     require_packages("eval", "matplotlib", "rouge_score", "sacrebleu")
-    from jobs.evaluation.conclude import conclude  # draws
+    from jobs.evaluation.report import conclude  # draws
 
     selection = Selection(config.limit, config.offset, config.seed, config.strings)
     sets = load_sets(config.data, selection, Storage(config.storage_options))

@@ -1,34 +1,286 @@
-"""`Endpoint`: a target behind any OpenAI-compatible endpoint, in completion mode or chat mode.
+"""`Budget`: how many requests and tokens an evaluation may pay for; kept exactly in requests, closely in tokens.
 
-Answers are cached by all that they depend on (`answers_cache`), requests run side by side and within a budget
-(`spending`), failures are met in `endpoint_calls`. The key comes from the environment only. Probabilities of a given
-text are to be had in completion mode where the server echoes the prompt with them (vLLM does; most hosted models do
-not): a small question finds out. Left out: streaming, images, and more than one reply to a prompt.
+A request reserves what it may cost at most before it is sent, and settles what it did cost when its answer is there; so
+requests that run at the same time cannot overspend together. A budget is one object's in one process: workers that
+share a limit are given a part of it each (`split`).
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+import random
 import threading
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from itertools import pairwise
+from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 import openai
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from cluster.errors import AbortRun, ClusterError, RetryShard, RowError
-from cluster.secrets import require_no_credentials
-from cluster.storage import Storage
-from jobs.evaluation.answers_cache import Answer, AnswersCache, digest
-from jobs.evaluation.echo import echoed_nll, probe_shows_echo
-from jobs.evaluation.endpoint_calls import Caller, MalformedAnswer, Parameters
-from jobs.evaluation.spending import Budget, BudgetSpent, estimate
+from cluster.secrets import redact, require_no_credentials
+from cluster.storage import Storage, require_conditional
 from lingua.errors import ConfigError
 from lingua.explain import explain
+
+
+class BudgetSpent(AbortRun):
+    """The next request would exceed the budget. What was answered is kept; with a higher limit the run goes on."""
+
+
+@dataclass(slots=True)
+class Budget:
+    """Limits (None: none) and what is spent of them. Safe to use from many threads."""
+
+    max_requests: int | None = None
+    max_tokens: int | None = None
+    requests: int = 0
+    tokens: int = 0
+    _reserved: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def reserve(self, tokens: int) -> None:
+        """Take one request of at most about `tokens` tokens. BudgetSpent when there is no room for it."""
+        with self._lock:
+            if self.max_requests is not None and self.requests >= self.max_requests:
+                raise BudgetSpent(f"the budget of {self.max_requests:,} requests is spent")
+            if self.max_tokens is not None and self.tokens + self._reserved + tokens > self.max_tokens:
+                raise BudgetSpent(
+                    f"the next request of about {tokens:,} tokens would exceed the budget of {self.max_tokens:,} "
+                    f"tokens ({self.tokens:,} are spent, {self._reserved:,} in flight)"
+                )
+            self.requests += 1
+            self._reserved += tokens
+
+    def settle(self, reserved: int, spent: int) -> None:
+        """A reserved request is over and has cost `spent` tokens."""
+        with self._lock:
+            self._reserved -= reserved
+            self.tokens += spent
+
+    def split(self, parts: int) -> Budget:
+        """An equal share for each of `parts` workers, rounded down."""
+        requests = None if self.max_requests is None else self.max_requests // parts
+        return Budget(requests, None if self.max_tokens is None else self.max_tokens // parts)
+
+    def __str__(self) -> str:
+        return f"{self.requests:,} requests, {self.tokens:,} tokens"
+
+
+def estimate(prompt: str, max_tokens: int) -> int:
+    """About the most that a request may cost: a token for every three bytes, which most texts stay below."""
+    return len(prompt.encode()) // 3 + 1 + max_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an endpoint said.
+
+    text        the reply (empty where only probabilities were asked for)
+    nll         of the asked answer in nats; None where text was asked for
+    tokens      what the endpoint charged for: prompt and reply
+    """
+
+    text: str = ""
+    nll: float | None = None
+    tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class AnswersCache:
+    """Answers in `folder`; ConfigError where files cannot be created only if absent."""
+
+    folder: str
+    storage: Storage
+
+    def __post_init__(self) -> None:
+        require_conditional(self.folder)
+
+    def get(self, key: str) -> Answer | None:
+        """The answer under `key`, or None. AbortRun when its file is damaged."""
+        try:
+            data = self.storage.read(self._url(key))
+        except FileNotFoundError:
+            return None
+        try:
+            return Answer(**json.loads(data))
+        except (ValueError, TypeError) as error:
+            raise AbortRun(f"{self._url(key)}: is no cached answer ({error}); delete it to ask again") from None
+
+    def put(self, key: str, answer: Answer) -> Answer:
+        """Keep `answer`; the one that counts is returned: another's, if it was first."""
+        data = json.dumps(asdict(answer), ensure_ascii=False).encode()
+        if self.storage.create(self._url(key), data):
+            return answer
+        return self.get(key) or answer
+
+    def _url(self, key: str) -> str:
+        return f"{self.folder.rstrip('/')}/{key[:2]}/{key}.json"
+
+
+def digest(asked: Mapping[str, Any]) -> str:
+    """Hexadecimal digest of all that an answer depends on, equal on every machine."""
+    canonical = json.dumps(asked, sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def echoed_nll(reply: Any, text: str, begin: int) -> float:
+    """−ln p of `text[begin:]` given `text[:begin]`, in nats. ValueError when the reply does not hold it."""
+    values, offsets = _tokens(reply)
+    ends = [*offsets[1:], max(len(text), offsets[-1])]
+    inside = (place for place, start in enumerate(offsets) if start < len(text))
+    places = [place for place in inside if offsets[place] >= begin or ends[place] > begin]
+    if not places:
+        raise ValueError("the echo holds no token of the answer")
+    missing = [place for place in places if values[place] is None and place > 0]
+    if missing:
+        raise ValueError(f"the echo has no probability of token {missing[0]}")
+    return -sum(value for place in places if (value := values[place]) is not None)
+
+
+def probe_shows_echo(reply: Any, text: str) -> bool:
+    """Whether a server that was asked to echo `text` did, with probabilities of all but its first token."""
+    try:
+        values, offsets = _tokens(reply)
+    except ValueError:
+        return False
+    inside = [value for value, offset in zip(values, offsets, strict=True) if 0 < offset < len(text)]
+    return offsets[0] == 0 and bool(inside) and all(isinstance(value, float) and value <= 0 for value in inside)
+
+
+def _tokens(reply: Any) -> tuple[list[float | None], list[int]]:
+    """Log-probability and first character of each token of an echoed reply."""
+    try:
+        logprobs = reply.choices[0].logprobs
+        values, offsets = list(logprobs.token_logprobs), list(logprobs.text_offset)
+    except (AttributeError, IndexError, TypeError):
+        raise ValueError("an answer without the probabilities of its tokens") from None
+    if not values or len(values) != len(offsets) or any(later < sooner for sooner, later in pairwise(offsets)):
+        raise ValueError("probabilities and places of the tokens do not fit together")
+    return values, offsets
+
+
+T = TypeVar("T")
+Parameters = dict[str, Any]
+
+LONGEST_PAUSE = 60.0
+ADAPTATIONS: Mapping[str, Mapping[str, str]] = {
+    "max_tokens": {"max_tokens": "max_completion_tokens"},
+    "temperature": {"temperature": ""},
+    "stop": {"stop": ""},
+}
+"""Parameter that a model refuses → what it is called instead; "" leaves it out."""
+_ONE_PROMPT = (400, 413, 422)
+_TRANSIENT = (408, 409, 425, 429)
+_NO_CREDIT = "insufficient_quota"
+
+
+class MalformedAnswer(Exception):  # noqa: N818 - named by what it is
+    """What came back is no answer of this protocol: cut by a proxy, say. Worth another attempt."""
+
+
+@dataclass(slots=True)
+class Caller:
+    """Sends requests of one endpoint.
+
+    attempts   how often a request is sent at most
+    pause      seconds before the second attempt; doubles, with a random part, up to `LONGEST_PAUSE`
+    secrets    values that no message may show
+    """
+
+    where: str
+    budget: Budget
+    attempts: int = 6
+    pause: float = 0.5
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    adapted: set[str] = field(default_factory=set)
+    sleep: Callable[[float], None] = time.sleep
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def call(self, send: Callable[[Parameters], T], parameters: Parameters, tokens: int) -> T:
+        """`send(parameters)` until it answers; `tokens` is what it may cost at most.
+
+        Raises BudgetSpent, RowError (this prompt is refused), AbortRun (all are), RetryShard (out of attempts).
+        """
+        failure: Exception | None = None
+        for attempt in range(self.attempts):
+            if failure is not None:
+                self.sleep(self._pause(failure, attempt))
+            try:
+                return self._adapting(send, parameters, tokens)
+            except (openai.APIError, MalformedAnswer) as error:
+                self._raise_if_final(error)
+                failure = error
+        raise RetryShard(f"{self.where}: no answer in {self.attempts} attempts: {self._words(failure)}")
+
+    def _adapting(self, send: Callable[[Parameters], T], parameters: Parameters, tokens: int) -> T:
+        while True:
+            known = set(self.adapted)
+            try:
+                return self._once(send, adapt(parameters, known), tokens)
+            except openai.BadRequestError as error:
+                refused = error.param if error.param in ADAPTATIONS and error.param in parameters else None
+                if refused is None or refused in known:
+                    raise
+                with self._lock:
+                    self.adapted.add(refused)
+
+    def _once(self, send: Callable[[Parameters], T], parameters: Parameters, tokens: int) -> T:
+        self.budget.reserve(tokens)
+        spent = 0
+        try:
+            answer = send(parameters)
+            spent = getattr(answer, "tokens", 0) or tokens
+            return answer
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise MalformedAnswer(f"no JSON: {error}") from None
+        finally:
+            self.budget.settle(tokens, spent)
+
+    def _raise_if_final(self, error: Exception) -> None:
+        status = getattr(error, "status_code", None)
+        if status in _ONE_PROMPT:
+            raise RowError("endpoint_refused", f"{self.where}: {self._words(error)}") from None
+        out_of_credit = getattr(error, "code", None) == _NO_CREDIT
+        if out_of_credit or (isinstance(status, int) and 400 <= status < 500 and status not in _TRANSIENT):
+            raise AbortRun(f"{self.where}: {self._words(error)}{_remedy(status)}") from None
+
+    def _pause(self, failure: Exception, attempt: int) -> float:
+        asked = _retry_after(failure)
+        grown = self.pause * 2.0 ** (attempt - 1) * random.uniform(0.75, 1.25)
+        return min(LONGEST_PAUSE, max(asked, grown))
+
+    def _words(self, error: object) -> str:
+        return redact(f"{type(error).__name__}: {error}", self.secrets)[:500]
+
+
+def adapt(parameters: Parameters, refused: set[str]) -> Parameters:
+    """The parameters without those that the model refuses, or under their other names."""
+    names = {old: new for name in refused for old, new in ADAPTATIONS[name].items()}
+    return {names.get(name, name): value for name, value in parameters.items() if names.get(name, name)}
+
+
+def _retry_after(failure: Exception) -> float:
+    """Seconds that the server asks to wait; 0 if it says nothing that can be read."""
+    headers: Mapping[str, str] = failure.response.headers if isinstance(failure, openai.APIStatusError) else {}
+    try:
+        return max(0.0, float(headers.get("retry-after", "0")))
+    except ValueError:
+        return 0.0
+
+
+def _remedy(status: int | None) -> str:
+    if status in (401, 403):
+        return "; put the key into the environment variable that `key_variable` names"
+    return "; check the URL (it ends in /v1 with most servers) and the model's name" if status == 404 else ""
+
 
 MOST_STOPS = 4
 """Stop strings that the protocol allows; all of them cut the reply here as well."""

@@ -18,7 +18,7 @@ from jobs.evaluation.forms import read
 from jobs.evaluation.rows import EvalRow, template_of
 from jobs.evaluation.settings import EvalConfig
 from jobs.evaluation.sources import to_line
-from jobs.evaluation.target import Target
+from jobs.evaluation.specs import Target
 from jobs.evaluation.work import make_target
 from lingua.errors import LinguaError
 

@@ -1,24 +1,281 @@
-"""`render`: the summary of an evaluation as one HTML page with its pictures inside, for any browser without a network.
+"""What a report shows: for each set, target and metric the figures of all candidates by the share of tokens they kept.
 
-Looks as the page of a run of the main job and shares its style. Every picture has its numbers in a table below it.
+Taken from the `Summary`; knows nothing of drawing (`plots`) nor of pages (`report`).
 """
 
 from __future__ import annotations
 
+import io
 import json
-from collections.abc import Iterator, Mapping
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timezone
+from hashlib import sha256
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 from markupsafe import Markup
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
 
 import cluster.page
 from cluster.page.templates import environment
-from jobs.evaluation.charts import Chart, charts
-from jobs.evaluation.measured import REFERENCES
-from jobs.evaluation.plots import figures_of, style, svg
-from jobs.evaluation.table import Summary
+from cluster.plan import Identity
+from jobs.evaluation.ledger import EvalLedger, Wave
+from jobs.evaluation.settings import EvalConfig
+from jobs.evaluation.summary import (
+    FIRST,
+    NLL,
+    NOT_AVERAGED,
+    REFERENCES,
+    SHARE,
+    TITLES,
+    Draws,
+    Estimate,
+    Line,
+    Summary,
+    markdown,
+    size_words,
+    summarize,
+)
+
+KEPT = "kept"
+MORE_TITLES: Mapping[str, str] = {
+    "exact_number": "right final number",
+    "final_match": "right final answer",
+    "subspan_em": "answer said (sub-span match)",
+    "f1": "F1 of words",
+    "rouge1": "ROUGE-1",
+    "rouge2": "ROUGE-2",
+    "rouge_l": "ROUGE-L",
+    "bleu": "BLEU of sentences",
+    "similarity": "similarity of tokens",
+    "edit_similarity": "similarity of code",
+    "gold_kept": "evidence found",
+    "information": "information kept",
+    "run_length": "words in a row",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One candidate at one asked size: the share of tokens kept, and the figure."""
+
+    size: float
+    kept: float
+    figure: Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """A candidate's points, from few tokens to many."""
+
+    candidate: str
+    points: Sequence[Point]
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A metric of one set, asked of one target (``""``: of none). `references`: the whole context and none."""
+
+    set: str
+    target: str
+    metric: str
+    series: Sequence[Series]
+    references: Mapping[str, Estimate]
+
+    @property
+    def title(self) -> str:
+        """The metric in words."""
+        return TITLES.get(self.metric) or MORE_TITLES.get(self.metric) or self.metric.replace("_", " ")
+
+    @property
+    def words(self) -> str:
+        """What the picture shows, for who cannot see it: the best candidate at every size, and the references."""
+        sizes = sorted({point.size for one in self.series for point in one.points}, reverse=True)
+        best = "; ".join(self._best(size) for size in sizes)
+        known = ", ".join(f"{name} {number(figure.value)}" for name, figure in self.references.items())
+        where = f"{self.set}, asked of {self.target}" if self.target else self.set
+        return f"{self.title} by share of tokens kept, {where}. {best}." + (
+            f" For comparison: {known}." if known else ""
+        )
+
+    def _best(self, size: float) -> str:
+        there = [(point.figure, one.candidate) for one in self.series for point in one.points if point.size == size]
+        figure, name = max(there, key=lambda pair: pair[0].value)
+        return f"Best of {len(there)}{size_words(size)}: {name}, {interval(figure)}"
+
+
+def charts(summary: Summary) -> Iterator[Chart]:
+    """All charts, set by set: first what targets were asked, then what is left without asking anyone."""
+    kept = {(line.set, line.rate, line.candidate): _kept(line) for line in summary.lines if KEPT in line.figures}
+    for name in dict.fromkeys(line.set for line in summary.lines):
+        own = [line for line in summary.lines if line.set == name]
+        for target in sorted({line.target for line in own}, key=lambda target: (not target, target)):
+            lines = [line for line in own if line.target == target]
+            for metric in _metrics(lines):
+                chart = _chart(metric, lines, kept)
+                if chart.series:
+                    yield chart
+
+
+def number(value: float) -> str:
+    """Two digits behind the point; a dash for what is not known."""
+    return "–" if math.isnan(value) else f"{value:.2f}"
+
+
+def interval(figure: Estimate) -> str:
+    """A figure with its interval in words."""
+    known = math.isfinite(figure.low) and math.isfinite(figure.high)
+    return number(figure.value) + (f" ({number(figure.low)} to {number(figure.high)})" if known else "")
+
+
+def _metrics(lines: Sequence[Line]) -> list[str]:
+    """Metrics of these lines that can be drawn, the usual ones first."""
+    found = dict.fromkeys(name for line in lines for name in line.figures if line.candidate not in REFERENCES)
+    shown = [name for name in found if name not in (*NOT_AVERAGED, NLL, KEPT)]
+    order = (SHARE, *FIRST)
+    return sorted(shown, key=lambda name: order.index(name) if name in order else len(order))
+
+
+def _chart(metric: str, lines: Sequence[Line], kept: Mapping[tuple[str, float | None, str], float]) -> Chart:
+    points: dict[str, list[Point]] = {}
+    for line in lines:
+        figure = line.figures.get(metric)
+        if line.rate is None or figure is None or math.isnan(figure.value):
+            continue
+        share = kept.get((line.set, line.rate, line.candidate), line.rate if line.rate <= 1 else math.nan)
+        if math.isfinite(share):
+            points.setdefault(line.candidate, []).append(Point(line.rate, share, figure))
+    series = [Series(name, sorted(own, key=lambda point: point.kept)) for name, own in points.items()]
+    known = {line.candidate: line.figures[metric] for line in lines if line.rate is None and metric in line.figures}
+    return Chart(lines[0].set, lines[0].target, metric, series, known)
+
+
+def _kept(line: Line) -> float:
+    return line.figures[KEPT].value
+
+
+LIGHT = ("#0a5aa8", "#b4460f", "#1b7a4a", "#8a3ea0", "#806200", "#b0256b", "#0f7483", "#555e6b")
+DARK = ("#79b8ff", "#ffab70", "#7fd99a", "#d2a8ff", "#e3c35a", "#ff9ac1", "#6fd3e0", "#b5bec9")
+INK, FAINT = "#1a1e24", "#c9ced6"
+_MARKS, _STROKES = "osD^vPX*", ("-", "--", "-.", ":")
+_WIDTH, _HEIGHT = 7.2, 3.6
+_APART = 0.004
+_SETTINGS: Mapping[str, Any] = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "font.size": 11,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "legend.frameon": False,
+}
+
+
+def svg(chart: Chart) -> str:
+    """The picture as an ``svg`` element, labelled with `chart.words`."""
+    salt = "p" + sha256(f"{chart.set} {chart.target} {chart.metric}".encode()).hexdigest()[:8]
+    settings: Any = {**_SETTINGS, "svg.hashsalt": salt}
+    with mpl.rc_context(settings):
+        figure = Figure(figsize=(_WIDTH, _HEIGHT), layout="constrained")
+        FigureCanvasSVG(figure)
+        _draw(figure, chart)
+        text = io.StringIO()
+        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    return _inlined(text.getvalue(), chart.words, salt)
+
+
+def style() -> str:
+    """The colours of the series as CSS, for both schemes."""
+    light, dark = (" ".join(f"--c{place}: {one};" for place, one in enumerate(all_)) for all_ in (LIGHT, DARK))
+    return f":root {{ {light} }}\n@media (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}"
+
+
+def _draw(figure: Figure, chart: Chart) -> None:
+    axes = figure.add_subplot()
+    axes.grid(axis="y", color=FAINT, linewidth=0.6)
+    for (name, known), stroke in zip(chart.references.items(), cycle(((0, (5, 3)), (0, (1, 2)))), strict=False):
+        axes.axhline(known.value, color=INK, linewidth=1, linestyle=stroke, label=name, zorder=1)
+    for place, one in enumerate(chart.series):
+        _draw_series(axes, one, place, (place - (len(chart.series) - 1) / 2) * _APART)
+    axes.set_xlabel("share of the context's tokens kept")
+    axes.set_ylabel(chart.title)
+    axes.set_xlim(*_limits(chart))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
+
+
+def _draw_series(axes: Any, series: Series, place: int, apart: float) -> None:
+    figures = [point.figure for point in series.points]
+    axes.errorbar(
+        [point.kept + apart for point in series.points],
+        [figure.value for figure in figures],
+        yerr=_errors(figures),
+        color=LIGHT[place % len(LIGHT)],
+        marker=_MARKS[place % len(_MARKS)],
+        linestyle=_STROKES[place // len(LIGHT) % len(_STROKES)],
+        linewidth=1.6,
+        markersize=5.5,
+        capsize=2.5,
+        elinewidth=1,
+        label=series.candidate,
+    )
+
+
+def _errors(figures: Sequence[Estimate]) -> list[list[float]]:
+    """How far the intervals reach down and up; nothing where there is none."""
+    down = [figure.value - figure.low for figure in figures]
+    up = [figure.high - figure.value for figure in figures]
+    return [[max(0.0, reach) if math.isfinite(reach) else 0.0 for reach in side] for side in (down, up)]
+
+
+def _limits(chart: Chart) -> tuple[float, float]:
+    kept = [point.kept for one in chart.series for point in one.points]
+    room = max(0.05, 0.08 * (max(kept) - min(kept))) + _APART * len(chart.series)
+    return max(0.0, min(kept) - room), min(1.02, max(kept) + room)
+
+
+def _inlined(text: str, words: str, salt: str) -> str:
+    """The ``svg`` element alone: labelled, as wide as its place, in colours that the page's scheme decides."""
+    body = text[text.index("<svg") :]
+    body = re.sub(r"<svg [^>]*?viewBox=\"([^\"]+)\"[^>]*>", _opening(r"\1", words), body, count=1, flags=re.DOTALL)
+    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
+    body = re.sub(r"id=\"([\w.-]+)\"", rf'id="{salt}-\1"', body)
+    body = re.sub(r"(url\(#|xlink:href=\"#|href=\"#)", rf"\g<1>{salt}-", body)
+    for place, colour in enumerate(LIGHT):
+        body = body.replace(colour, f"var(--c{place}, {colour})")
+    return body.replace(INK, "currentColor").replace(FAINT, "var(--line)").replace("'DejaVu Sans'", "system-ui").strip()
+
+
+def _opening(box: str, words: str) -> str:
+    label = words.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;").replace("\\", r"\\")
+    names = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+    return f'<svg class="plot" role="img" aria-label="{label}" viewBox="{box}" {names}>'
+
+
+def figures_of(series: Series) -> list[tuple[str, str, str, int]]:
+    """A series in words: asked size, share kept, figure with interval, rows."""
+    return [
+        (
+            f"{point.size:,.0f} tokens" if point.size > 1 else f"{point.size:.0%}",
+            f"{point.kept:.1%}",
+            interval(point.figure),
+            point.figure.rows,
+        )
+        for point in series.points
+    ]
+
 
 _FOLDERS = (Path(__file__).parent, Path(cluster.page.__file__).parent)
 
@@ -74,3 +331,26 @@ def _flat(info: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield from _flat(value)
         else:
             yield str(key), value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def conclude(config: EvalConfig, ledger: EvalLedger, plan: Sequence[Wave], identity: Identity) -> str:
+    """Put `summary.json`, `summary.md` and the report; the tables as text."""
+    measured = list(ledger.measured(unit.name for wave in plan for unit in wave.units))
+    baseline = (config.peers or [one.name for one in config.candidates])[0]
+    summary = summarize(measured, baseline, Draws(config.resamples, config.seed or 0))
+    info = about(config, identity)
+    ledger.write("summary.json", json.dumps({**info, **summary.as_json()}, indent=1))
+    text = markdown(summary)
+    ledger.write("summary.md", text)
+    page = ledger.write("report.html", render(summary, info))
+    return f"{text}\n{page} draws this; summary.md and summary.json are beside it."
+
+
+def about(config: EvalConfig, identity: Identity) -> dict[str, Any]:
+    """What the results are of, for people."""
+    return {
+        "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "model": identity.model,
+        "settings": dict(identity.settings),
+        "resamples": config.resamples,
+    }

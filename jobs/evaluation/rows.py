@@ -7,11 +7,16 @@ the parts of the prompt joined as everywhere (`Prompt.text`), then the words aft
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
+from lingua.fidelity import Original
 from lingua.prompt import Prompt, join_parts
+from lingua.words import terms
 
 CUES = (":", "：")
 """A question that ends so asks for its answer by itself."""
@@ -95,3 +100,113 @@ def template_of(row: EvalRow) -> Template:
 def _readable(solution: str) -> str:
     """A solution of GSM8K as the demonstrations are written: without calculator marks, the result in words."""
     return _CALCULATION.sub("", solution).replace("#### ", "The answer is ")
+
+
+def kept_values(row: EvalRow, original: Original, context: str) -> dict[str, float]:
+    """All these metrics of a compressed context; `original` is what the row's own holds."""
+    fidelity = original.kept_in(context)
+    shares = {name: getattr(fidelity, name) for name in ("information", "numbers", "names")}
+    return {
+        **{name: share for name, share in shares.items() if share is not None},
+        **answer_kept(row, context),
+        **gold_kept(row, context),
+        **readability(row.context, context),
+    }
+
+
+def answer_kept(row: EvalRow, context: str) -> dict[str, float]:
+    """Whether an answer that stood in the context still stands there, as whole words, case and marks aside."""
+    if not template_of(row).extractive:
+        return {}
+    before = words_of("\n".join(row.context))
+    answers = [answer for answer in map(words_of, row.answers) if answer and contains(before, answer)]
+    if not answers:
+        return {}
+    left = words_of(context)
+    return {"answer_kept": float(any(contains(left, answer) for answer in answers))}
+
+
+def gold_kept(row: EvalRow, context: str) -> dict[str, float]:
+    """How much of the strings that hold the evidence is left."""
+    gold = [index for index in gold_strings(row.gold) if 0 <= index < len(row.context)]
+    if not gold:
+        return {}
+    left = set(words_of(context))
+    shares = [len(own & left) / len(own) for own in _own_words(row.context, gold) if own]
+    if not shares:
+        return {}
+    return {"gold_kept": sum(share > 0 for share in shares) / len(shares), "gold_share": sum(shares) / len(shares)}
+
+
+def readability(before: Sequence[str], context: str) -> dict[str, float]:
+    """How far the kept text is made of stretches of the original."""
+    words = words_of(context)
+    if len(words) < 2:
+        return {}
+    neighbours = {pair for text in before for pair in pairwise(words_of(text))}
+    joined = sum(pair in neighbours for pair in pairwise(words))
+    return {"readable": joined / (len(words) - 1), "run_length": len(words) / (len(words) - joined)}
+
+
+def gold_strings(gold: Mapping[str, Any]) -> set[int]:
+    """Indices of the context strings that hold the evidence; none where that is not known."""
+    found = {int(gold[key]) for key in ("doc_index", "para_index", "pair_index", "chunk_index") if key in gold}
+    found |= set(map(int, gold.get("doc_indices", ())))
+    found |= {int(span["chunk_index"]) for span in gold.get("spans", ()) if "chunk_index" in span}
+    return found | {turn for first, last in gold.get("relevant_turns", ()) for turn in range(first, last + 1)}
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a text, compatibility forms and case folded; single characters where a script writes no spaces."""
+    return terms(unicodedata.normalize("NFKC", text))
+
+
+def contains(words: Sequence[str], wanted: Sequence[str]) -> bool:
+    """Whether `wanted` stands in `words`, in a row."""
+    first, size = wanted[0], len(wanted)
+    return any(word == first and words[at : at + size] == wanted for at, word in enumerate(words))
+
+
+def _own_words(strings: Sequence[str], chosen: Iterable[int]) -> Iterator[set[str]]:
+    """The words of each chosen string that no other string has, or all of its words."""
+    words = [set(words_of(text)) for text in strings]
+    spread = Counter(word for each in words for word in each)
+    for index in chosen:
+        yield {word for word in words[index] if spread[word] == 1} or words[index]
+
+
+def fewer_strings(row: EvalRow, number: int) -> EvalRow:
+    """At most `number` strings in their order, but all that hold evidence; `gold` points to where they stand now."""
+    if len(row.context) <= number:
+        return row
+    gold = {index for index in gold_strings(row.gold) if index < len(row.context)}
+    others = [index for index in range(len(row.context)) if index not in gold]
+    kept = sorted([*gold, *others[: max(0, number - len(gold))]])
+    place = {old: new for new, old in enumerate(kept)}
+    return replace(row, context=tuple(row.context[index] for index in kept), gold=_moved(row.gold, place))
+
+
+def _moved(gold: Mapping[str, Any], place: Mapping[int, int]) -> dict[str, Any]:
+    moved = {key: _new(key, value, place) for key, value in gold.items()}
+    return {key: value for key, value in moved.items() if value is not None}
+
+
+def _new(key: str, value: Any, place: Mapping[int, int]) -> Any:
+    if key in ("doc_index", "para_index", "pair_index", "chunk_index"):
+        return place.get(int(value))
+    if key == "doc_indices":
+        return [place[int(index)] for index in value if int(index) in place]
+    if key == "spans":
+        return [{**span, **_chunk(span, place)} for span in value]
+    if key == "relevant_turns":
+        return _turns(value, place)
+    return value
+
+
+def _chunk(span: Mapping[str, Any], place: Mapping[int, int]) -> dict[str, int]:
+    return {"chunk_index": place[int(span["chunk_index"])]} if "chunk_index" in span else {}
+
+
+def _turns(ranges: Sequence[Sequence[int]], place: Mapping[int, int]) -> list[list[int]]:
+    """Ranges hold evidence only, which is all kept and stays in its order."""
+    return [[place[int(first)], place[int(last)]] for first, last in ranges if int(last) in place]

@@ -14,9 +14,8 @@ from itertools import islice
 from typing import Any
 
 from cluster.storage import Storage
-from jobs.evaluation.fewer import fewer_strings
 from jobs.evaluation.forms import read
-from jobs.evaluation.rows import EvalRow
+from jobs.evaluation.rows import EvalRow, fewer_strings
 from jobs.evaluation.specs import NAME
 from lingua.errors import ConfigError, PromptError
 from lingua.prompt import Prompt

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import yaml
 
 from jobs.benchmarking.peer import QUESTION_AWARE
-from jobs.evaluation.measured import REFERENCES
+from jobs.evaluation.summary import REFERENCES
 from lingua.config import CompressionConfig
 from lingua.errors import ConfigError
 
@@ -179,3 +179,24 @@ def _label(model: str) -> str:
 def _require_name(kind: str, name: str) -> None:
     if not NAME.fullmatch(name):
         raise ConfigError(f"{kind} {name!r}: a name is made of letters, digits, - and _")
+
+
+class Target(Protocol):
+    """A language model that reads prompts, compressed or not.
+
+    name     as it stands in the results
+    scores   whether `nll` can be had; chat endpoints give no probabilities of a given text
+    """
+
+    name: str
+
+    @property
+    def scores(self) -> bool: ...
+
+    def nll(self, prompts: Sequence[str], answers: Sequence[str]) -> list[float]:
+        """−ln p(answer | prompt) of each pair, in nats, summed over the answer's tokens."""
+        ...
+
+    def generate(self, prompts: Sequence[str], max_tokens: int, stop: Sequence[str]) -> list[str]:
+        """What follows each prompt: greedy, without the prompt, cut before the first of the `stop` strings."""
+        ...

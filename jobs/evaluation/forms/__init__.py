@@ -14,8 +14,7 @@ from itertools import chain, islice
 
 from cluster.storage import Storage
 from jobs.evaluation.forms import fewshot, passages, texts
-from jobs.evaluation.forms.raw import Raw, raw_records
-from jobs.evaluation.forms.source import Source
+from jobs.evaluation.forms.raw import Raw, Source, raw_records
 from jobs.evaluation.rows import EvalRow
 from lingua.errors import ConfigError
 

@@ -13,8 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from cluster.storage import Storage
-from jobs.evaluation.forms.raw import Raw, raw_records, read_bytes
-from jobs.evaluation.forms.source import Source
+from jobs.evaluation.forms.raw import Raw, Source, raw_records, read_bytes
 from jobs.evaluation.rows import EvalRow
 from lingua.errors import ConfigError
 

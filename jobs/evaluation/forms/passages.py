@@ -10,8 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from cluster.storage import Storage
-from jobs.evaluation.forms.raw import Raw
-from jobs.evaluation.forms.source import Source
+from jobs.evaluation.forms.raw import Raw, Source
 from jobs.evaluation.rows import EvalRow
 
 INSTRUCTION = (

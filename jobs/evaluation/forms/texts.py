@@ -12,8 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cluster.storage import Storage
-from jobs.evaluation.forms.raw import Raw
-from jobs.evaluation.forms.source import Source
+from jobs.evaluation.forms.raw import Raw, Source
 from jobs.evaluation.rows import EvalRow
 
 ROLES = {"human": "User", "user": "User", "gpt": "Assistant", "assistant": "Assistant", "system": "System"}

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from jobs.evaluation.bootstrap import difference, estimate, mean, share, share_difference
+from jobs.evaluation.summary import difference, estimate, mean, share, share_difference
 
 
 def test_the_figure_is_the_mean_and_lies_inside_its_interval() -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from jobs.evaluation.endpoint import EndpointSettings
-from jobs.evaluation.forms.source import Source
+from jobs.evaluation.forms.raw import Source
+from jobs.evaluation.metrics import METRICS
 from jobs.evaluation.presets import PRESETS
 from jobs.evaluation.settings import EvalConfig
-from jobs.evaluation.textual import METRICS
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs" / "evaluation.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)

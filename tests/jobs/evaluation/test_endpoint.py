@@ -16,10 +16,8 @@ import pytest
 
 from cluster.errors import AbortRun, RetryShard, RowError
 from cluster.storage import Storage
-from jobs.evaluation.answers_cache import Answer, AnswersCache, digest
-from jobs.evaluation.endpoint import Endpoint, EndpointSettings, cut
-from jobs.evaluation.spending import Budget, BudgetSpent
-from jobs.evaluation.target import Target
+from jobs.evaluation.endpoint import Answer, AnswersCache, Budget, BudgetSpent, Endpoint, EndpointSettings, cut, digest
+from jobs.evaluation.specs import Target
 from lingua.errors import ConfigError
 from tests.jobs.evaluation.openai_server import Model, error, openai_server
 

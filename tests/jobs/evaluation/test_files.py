@@ -9,9 +9,8 @@ import pytest
 
 from cluster.errors import PlanConflict
 from cluster.plan import Identity
-from jobs.evaluation.files import EvalLedger
-from jobs.evaluation.grid import Unit
-from jobs.evaluation.measured import Measured
+from jobs.evaluation.ledger import EvalLedger, Unit
+from jobs.evaluation.summary import Measured
 from tests.jobs.evaluation.samples import ROW
 
 IDENTITY = Identity({"rate": [0.5], "candidate lead": {"method": "lead"}}, "model", "digest")

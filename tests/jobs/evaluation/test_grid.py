@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from jobs.evaluation.grid import Unit, waves
+from jobs.evaluation.ledger import Unit, waves
 from jobs.evaluation.settings import EvalConfig
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from jobs.evaluation.forms import FORMS
+from jobs.evaluation.metrics import METRICS, metrics_of
 from jobs.evaluation.presets import ABLATIONS, PRESETS, preset
 from jobs.evaluation.settings import EvalConfig
-from jobs.evaluation.textual import METRICS, metrics_of
 from lingua.errors import ConfigError
 from lingua.tokens import load_target
 from tests.jobs.evaluation.test_textual import row

@@ -8,12 +8,8 @@ import re
 
 import pytest
 
-from jobs.evaluation.bootstrap import Estimate
-from jobs.evaluation.charts import Chart, Point, Series, charts
-from jobs.evaluation.measured import Measured
-from jobs.evaluation.plots import DARK, LIGHT, style, svg
-from jobs.evaluation.report import render
-from jobs.evaluation.table import Draws, Summary, summarize
+from jobs.evaluation.report import DARK, LIGHT, Chart, Point, Series, charts, render, style, svg
+from jobs.evaluation.summary import Draws, Estimate, Measured, Summary, summarize
 from tests.cluster.page.test_page import Reader
 
 GAINS = {"sentence": 0.9, "rarity": 0.6, "random": 0.2}

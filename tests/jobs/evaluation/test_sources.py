@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from cluster.storage import Storage
-from jobs.evaluation.fewer import fewer_strings
-from jobs.evaluation.rows import EvalRow
+from jobs.evaluation.rows import EvalRow, fewer_strings
 from jobs.evaluation.sources import Selection, load_sets, parse_row, to_line
 from lingua.errors import ConfigError
 from tests.jobs.evaluation.samples import ROW, row, rows_file, unified

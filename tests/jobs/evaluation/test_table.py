@@ -6,9 +6,18 @@ import json
 
 import pytest
 
-from jobs.evaluation.measured import Measured, read_lines, write_lines
-from jobs.evaluation.render import markdown, size_words
-from jobs.evaluation.table import SHARE, Draws, Line, Summary, summarize
+from jobs.evaluation.summary import (
+    SHARE,
+    Draws,
+    Line,
+    Measured,
+    Summary,
+    markdown,
+    read_lines,
+    size_words,
+    summarize,
+    write_lines,
+)
 
 NLL = {"nothing": 10.0, "full": 2.0, "good": 4.0, "poor": 9.0}
 

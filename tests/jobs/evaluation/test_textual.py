@@ -12,24 +12,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
 
-from jobs.evaluation.replies import final_answer, normalized, words
-from jobs.evaluation.rows import EvalRow
-from jobs.evaluation.similarity import TokenSimilarity
-from jobs.evaluation.textual import (
+from jobs.evaluation.metrics import (
     METRICS,
+    TokenSimilarity,
     bleu,
     bleu_tokenizer,
     edit_similarity,
     exact_number,
     f1,
+    final_answer,
     final_match,
     metrics_of,
+    normalized,
     rouge1,
     rouge2,
     rouge_l,
     subspan_em,
     textual,
+    words,
 )
+from jobs.evaluation.rows import EvalRow
 from lingua.errors import ConfigError
 from tests.packages import require
 

@@ -13,15 +13,12 @@ import pytest
 
 from cluster.errors import RowError
 from cluster.messages import Assignment, PoisonRow, RowRange
-from jobs.evaluation.budgeted import budget_of
-from jobs.evaluation.files import EvalLedger
-from jobs.evaluation.grid import Unit, waves
-from jobs.evaluation.identity import identify
-from jobs.evaluation.measured import CONTEXT, OUTPUT, REFERENCES, REJECTED, Measured
-from jobs.evaluation.runner import UnitRunner, start_runner
+from jobs.evaluation.candidates import budget_of
+from jobs.evaluation.ledger import EvalLedger, Unit, identify, waves
 from jobs.evaluation.settings import EvalConfig
 from jobs.evaluation.specs import BASES, TargetSpec
-from jobs.evaluation.work import CompressWork
+from jobs.evaluation.summary import CONTEXT, OUTPUT, REFERENCES, REJECTED, Measured
+from jobs.evaluation.work import CompressWork, UnitRunner, start_runner
 from tests.jobs.benchmarks import stand_in
 from tests.jobs.evaluation.samples import PASSAGES, ROW, Reader, make_reader, row
 from tests.models import save, tokenizer

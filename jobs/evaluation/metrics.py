@@ -1,22 +1,96 @@
-"""Metrics of what a generating target says, each a number from 0 (wrong) to 1 (right), and which of them a row is for.
+"""What a reply says: its final number, its final answer, its words, as the benchmarks of the field take them.
 
-Numbers and choices follow their benchmarks (`replies`); sub-span match is that of "Lost in the Middle", F1 that of
-SQuAD; ROUGE is `rouge-score`'s F-measure over words of every script, BLEU `sacrebleu`'s for single sentences (a mean of
-these is no corpus BLEU); `similarity` is explained in its own file. Of several right answers the best counts.
+Follows the scripts of GSM8K (what stands after ``####`` or "the answer is", else the last number), BIG-Bench Hard (what
+stands after "the answer is") and SQuAD (lower case, no punctuation, no English articles), and extends the last to other
+scripts: punctuation of all kinds goes, and where a script writes no spaces, each character is a word.
 """
 
 from __future__ import annotations
 
+import string
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
 from difflib import SequenceMatcher
 from functools import cache
 from typing import Any
 
-from jobs.evaluation.replies import final_answer, final_number, normalized, plain, words
+import numpy as np
+import regex
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
 from jobs.evaluation.rows import EvalRow
 from lingua.errors import ConfigError
+from lingua.memory import Array, Memory
+from lingua.models.relevance import embedder
 from lingua.words import terms
+
+_MARK = regex.compile(r"####|\banswer\s*(?:is|:)\s*:?|答案(?:是|为)?[:：]?", regex.IGNORECASE)
+_NUMBER = regex.compile(r"(?<![\w.)])[-−]?\$?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|(?<![\w.)])[-−]?\.\d+")
+_CHOICE = regex.compile(r"\(([A-Z])\)")
+_LETTER = regex.compile(r"([A-Z])\b")
+_ARTICLES = regex.compile(r"\b(a|an|the)\b")
+_ASCII_MARKS = frozenset(string.punctuation)
+_AROUND = " \t.\"'*`“”$"
+
+
+def after_mark(reply: str) -> str | None:
+    """What stands after the last announcement of an answer; None without one."""
+    end = max((found.end() for found in _MARK.finditer(reply)), default=None)
+    return None if end is None else reply[end:]
+
+
+def final_number(reply: str) -> Decimal | None:
+    """The first number after the last announcement, else the last number; None without one."""
+    reply = unicodedata.normalize("NFKC", reply)
+    announced = after_mark(reply)
+    if announced is not None and (found := _NUMBER.search(announced)):
+        return _decimal(found.group())
+    numbers = _NUMBER.findall(reply)
+    return _decimal(numbers[-1]) if numbers else None
+
+
+def final_answer(reply: str, right: str) -> str:
+    """The reply's answer in the form of the right one: a choice such as ``(B)``, or the words of a line."""
+    announced = after_mark(reply)
+    lines = (reply if announced is None else announced).strip().splitlines() or [""]
+    if not _CHOICE.fullmatch(right):
+        return lines[0] if announced is not None else lines[-1]
+    choices = _CHOICE.findall("\n".join(lines))
+    if choices:
+        return f"({choices[0 if announced is not None else -1]})"
+    letter = _LETTER.match(lines[0].strip(_AROUND)) if announced is not None else None
+    return f"({letter[1]})" if letter else lines[0]
+
+
+def plain(answer: str) -> str:
+    """An answer without what does not matter: case, white space, quotes, emphasis and a full stop around it."""
+    return " ".join(answer.strip(_AROUND).casefold().split())
+
+
+def normalized(text: str) -> str:
+    """SQuAD's normal form, for every script."""
+    text = unicodedata.normalize("NFKC", text).lower()
+    text = "".join(sign for sign in text if not _is_mark(sign))
+    return " ".join(_ARTICLES.sub(" ", text).split())
+
+
+def words(text: str) -> list[str]:
+    """The words of the normal form; a character each in scripts without spaces."""
+    return terms(normalized(text))
+
+
+def _is_mark(sign: str) -> bool:
+    return sign in _ASCII_MARKS or unicodedata.category(sign).startswith("P")
+
+
+def _decimal(text: str) -> Decimal:
+    return Decimal(text.replace("−", "-").replace("$", "").replace(",", ""))
+
 
 Metric = Callable[[str, Sequence[str]], float]
 """(reply, right answers) → a number from 0 to 1."""
@@ -76,7 +150,6 @@ def edit_similarity(reply: str, answers: Sequence[str]) -> float:
 
 def similarity(reply: str, answers: Sequence[str]) -> float:
     """Nearness in meaning, token by token (`similarity.TokenSimilarity`)."""
-    from jobs.evaluation.similarity import default_similarity
 
     return default_similarity()(reply, answers)
 
@@ -176,3 +249,56 @@ def _bleu(tokenizer: str) -> Any:
     from sacrebleu.metrics.bleu import BLEU
 
     return BLEU(effective_order=True, tokenize=tokenizer)
+
+
+_WINDOW = 256
+
+
+@dataclass(slots=True, eq=False)
+class TokenSimilarity:
+    """Similarity by the last hidden states of an encoder. References are read once for all replies."""
+
+    model: Any
+    tokenizer: Any
+    memory: Memory = field(default_factory=Memory)
+
+    def __call__(self, reply: str, answers: Sequence[str]) -> float:
+        """F1 against the nearest answer, from 0 to 1 (1: the same tokens); 0 when either is empty."""
+        said = self._states(reply)
+        return max((_matched_f1(said, self._known(answer)) for answer in answers), default=0.0)
+
+    def _known(self, text: str) -> Array:
+        states = self.memory.get(text)
+        if states is None:
+            states = self._states(text)
+            self.memory.put(text, states)
+        return states
+
+    def _states(self, text: str) -> Array:
+        """Unit vectors of the tokens [tokens, size]."""
+        ids = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        windows = [self._window(ids[begin : begin + _WINDOW]) for begin in range(0, len(ids), _WINDOW)]
+        return np.concatenate([np.zeros((0, self.model.config.hidden_size), np.float32), *windows])
+
+    @torch.inference_mode()
+    def _window(self, ids: Sequence[int]) -> Array:
+        around = [self.tokenizer.cls_token_id], [self.tokenizer.sep_token_id]
+        whole = torch.tensor([[*around[0], *ids, *around[1]]], device=self.model.device)
+        states: Tensor = self.model(input_ids=whole, attention_mask=torch.ones_like(whole)).last_hidden_state
+        vectors: Array = F.normalize(states[0, 1:-1].float(), dim=-1).cpu().numpy()
+        return vectors
+
+
+@cache
+def default_similarity(model: str | None = None) -> TokenSimilarity:
+    """Loaded once a process. ModelError when the model is not there."""
+    found = embedder(model)
+    return TokenSimilarity(found.model, found.tokenizer)
+
+
+def _matched_f1(said: Array, right: Array) -> float:
+    if not len(said) or not len(right):
+        return 0.0
+    cosine = said @ right.T
+    precision, recall = float(cosine.max(1).mean()), float(cosine.max(0).mean())
+    return max(0.0, min(1.0, 2 * precision * recall / (precision + recall))) if precision + recall > 0 else 0.0

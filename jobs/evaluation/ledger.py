@@ -1,0 +1,257 @@
+"""The units of work: sets × candidates × targets, in chunks of rows, all sizes of a chunk together.
+
+In the stage ``compress`` a unit compresses its rows once at every size and measures what is left; in the stage ``ask``
+one target reads what an earlier unit left. A unit commits one file under its own name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from cluster.errors import PlanConflict
+from cluster.lease import Lease
+from cluster.local import TEMPORARY
+from cluster.plan import REMEDY, Identity
+from cluster.records import Record
+from cluster.shards import Shard, Source
+from cluster.storage import Storage, absolute
+from jobs.evaluation.rows import EvalRow
+from jobs.evaluation.settings import EvalConfig
+from jobs.evaluation.sources import parse_row, to_line
+from jobs.evaluation.specs import Candidate, TargetSpec
+from jobs.evaluation.summary import Measured, read_lines, write_lines
+from jobs.packages import require_packages
+from lingua.errors import ConfigError
+from lingua.models.source import models_digest, resolve
+
+Stage = Literal["compress", "ask"]
+Sizes = tuple[float | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """Rows [start, stop) of a set under one candidate at all `sizes` (None: a reference, which has none).
+
+    `target` is "" in the stage ``compress``.
+    """
+
+    set: str
+    candidate: str
+    target: str
+    start: int
+    stop: int
+    sizes: Sizes = (None,)
+
+    @property
+    def name(self) -> str:
+        """Of its file: none of the three names holds a dot."""
+        return ".".join(filter(None, (self.set, self.candidate, self.target, f"{self.start:06d}-{self.stop:06d}")))
+
+    @property
+    def compressed(self) -> Unit:
+        """The unit that compressed these rows."""
+        return replace(self, target="")
+
+    def shard(self) -> Shard:
+        """As the driver sees it."""
+        source = Source(f"{self.set}, {self.candidate}", 0, "", "jsonl")
+        return Shard(self.name, source, self.start, self.stop, self.start, self.stop - self.start)
+
+
+@dataclass(frozen=True, slots=True)
+class Wave:
+    """Units that may run side by side, once all earlier waves are committed."""
+
+    stage: Stage
+    title: str
+    units: tuple[Unit, ...]
+
+
+def waves(config: EvalConfig, rows: Mapping[str, int]) -> list[Wave]:
+    """All units; `rows` is the number of rows of each set.
+
+    What the peer keeps is known before the others start if they are to keep as much.
+    """
+    first = config.peers if config.match_peer else []
+    sizes: dict[str, Sizes] = {one.name: config.sizes if one.sized else (None,) for one in config.all_candidates}
+    peers, others = ({name: sizes[name] for name in sizes if (name in first) == wanted} for wanted in (True, False))
+    chunks = list(_chunks(rows, config.chunk))
+    found = [
+        Wave("compress", "the peer compresses", tuple(_units(chunks, peers, [""]))),
+        Wave("compress", "compressing", tuple(_units(chunks, others, [""]))),
+        Wave("ask", "asking", tuple(_units(chunks, sizes, [target.name for target in config.targets]))),
+    ]
+    return [wave for wave in found if wave.units]
+
+
+def _chunks(rows: Mapping[str, int], size: int) -> Iterator[tuple[str, int, int]]:
+    for name, count in rows.items():
+        for start in range(0, count, size):
+            yield name, start, min(start + size, count)
+
+
+def _units(
+    chunks: Sequence[tuple[str, int, int]], candidates: Mapping[str, Sizes], targets: Sequence[str]
+) -> Iterator[Unit]:
+    for target in targets:
+        for name, start, stop in chunks:
+            for candidate, sizes in candidates.items():
+                yield Unit(name, candidate, target, start, stop, sizes)
+
+
+AT_ONCE = 16
+ENDING = ".jsonl"
+
+
+class EvalLedger:
+    """The ledger of one evaluation; what the driver needs of a ledger (`cluster.protocols.Commits`) and more."""
+
+    def __init__(self, output: str, storage_options: Mapping[str, Any] | None = None) -> None:
+        self.output = absolute(output)
+        self.storage = Storage(storage_options)
+
+    # ---- the plan
+
+    def begin(self, identity: Identity, sets: Mapping[str, Sequence[EvalRow]]) -> None:
+        """Store what a new output is of, or find that it was begun with the same. PlanConflict otherwise."""
+        stored = self._identity()
+        if stored is None:
+            if foreign := [entry.name for entry in self.storage.entries(self.output) if entry.name[0] not in "._"]:
+                raise PlanConflict(f"{self.output} holds {foreign[0]} and no _evaluation.json; choose another output")
+            for name, rows in sets.items():
+                self.storage.write(self._rows_url(name), rows_file(rows))
+            content = {"settings": identity.settings, "model": identity.model, "model_digest": identity.model_digest}
+            if self.storage.create(self._url("_evaluation.json"), json.dumps(content, indent=1).encode()):
+                return
+            stored = self._identity() or identity
+        if found := list(stored.differences(identity)):
+            raise PlanConflict(f"{self.output} was begun otherwise: {'; '.join(found[:5])[:1000]}; {REMEDY}")
+
+    def _identity(self) -> Identity | None:
+        url = self._url("_evaluation.json")
+        try:
+            content = json.loads(self.storage.read(url))
+            return Identity(content["settings"], content["model"], content["model_digest"])
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError) as error:
+            raise PlanConflict(f"{url} is damaged ({type(error).__name__}: {error}); use another output") from None
+
+    def rows(self, name: str) -> list[EvalRow]:
+        """The chosen rows of a set."""
+        url = self._rows_url(name)
+        return [parse_row(line, url) for line in self.storage.read(url).split(b"\n") if line]
+
+    # ---- commits
+
+    def committed(self) -> Collection[str]:
+        """Names of the units whose files are there."""
+        names = (entry.name for entry in self.storage.entries(self._url("measured")))
+        return {name.removesuffix(ENDING) for name in names if name.endswith(ENDING) and not name.startswith(TEMPORARY)}
+
+    def is_committed(self, shard: str) -> bool:
+        """Whether the file of this unit is there."""
+        return self.storage.exists(self._measured_url(shard))
+
+    def records(self) -> Sequence[Record]:
+        """Units have no records: what they hold is their own count."""
+        return ()
+
+    def commit(self, unit: Unit, measured: Iterable[Measured]) -> Literal["committed", "already"]:
+        """Publish what a unit measured, all or nothing. ``already``: another attempt's file was there before."""
+        created = self.storage.create(self._measured_url(unit.name), write_lines(measured))
+        return "committed" if created else "already"
+
+    def read(self, name: str) -> list[Measured]:
+        """What the unit of this name measured."""
+        return read_lines(self.storage.read(self._measured_url(name)))
+
+    def measured(self, names: Iterable[str]) -> Iterator[Measured]:
+        """What these units measured, in their order."""
+        with ThreadPoolExecutor(AT_ONCE) as threads:
+            for part in threads.map(self.read, names):
+                yield from part
+
+    # ---- the rest
+
+    def acquire_lease(self, seconds: float) -> Lease:
+        """Become the one driver of this output. LeaseError tells who is."""
+        return Lease.acquire(self.storage, self.output, "jobs.evaluate", seconds)
+
+    def clean(self) -> None:
+        """Remove what dead attempts left. Only for the holder of the lease."""
+        for folder in (self.output, self._url("measured"), self._url("_rows")):
+            for entry in self.storage.entries(folder):
+                if entry.name.startswith(TEMPORARY):
+                    self.storage.delete(f"{folder}/{entry.name}")
+
+    def write(self, name: str, text: str) -> str:
+        """Put a result file; where it is."""
+        self.storage.write(self._url(name), text.encode())
+        return self._url(name)
+
+    def _rows_url(self, name: str) -> str:
+        return self._url("_rows", f"{name}{ENDING}")
+
+    def _measured_url(self, name: str) -> str:
+        return self._url("measured", f"{name}{ENDING}")
+
+    def _url(self, *names: str) -> str:
+        return "/".join((self.output, *names))
+
+
+def rows_file(rows: Iterable[EvalRow]) -> bytes:
+    """Rows as a file."""
+    return b"".join(map(to_line, rows))
+
+
+def rows_digest(rows: Iterable[EvalRow]) -> str:
+    """Digest of rows."""
+    return hashlib.sha256(rows_file(rows)).hexdigest()[:16]
+
+
+PLAIN = ("dtype", "tokenizer", "match_peer", "ask", "chunk")
+GENERATION = ("max_tokens", "stop")
+
+
+def identify(config: EvalConfig, sets: Mapping[str, Sequence[EvalRow]]) -> Identity:
+    """The identity of an evaluation. ModelError when one of its models cannot be found."""
+    settings: dict[str, Any] = {name: config.model_dump(mode="json", include={name})[name] for name in PLAIN}
+    settings["sizes"] = list(config.sizes)
+    if "generate" in config.ask or any(target.remote for target in config.targets):
+        settings |= config.model_dump(mode="json", include=set(GENERATION))
+    settings |= {f"set {name}": f"{len(rows)} rows, {rows_digest(rows)}" for name, rows in sets.items()}
+    settings |= {f"candidate {one.name}": _candidate(one, config) for one in config.candidates}
+    settings |= {f"target {one.name}": _target(one, config) for one in config.targets}
+    return Identity(settings, config.model, resolve(config.model).digest)
+
+
+def _candidate(candidate: Candidate, config: EvalConfig) -> dict[str, Any]:
+    known = candidate.identity()
+    if candidate.kind == "config":
+        known["digest"] = models_digest(resolve(candidate.model or config.model), candidate.config())
+    return known
+
+
+def _target(target: TargetSpec, config: EvalConfig) -> dict[str, Any]:
+    """An endpoint is known by where it is: what runs behind it cannot be seen."""
+    if not target.remote:
+        own = {name: target.settings[name] for name in ("model", "dtype") if name in target.settings}
+        return {**own, "digest": resolve(str(target.settings["model"])).digest}
+    _require_usable(target, config)
+    return {name: target.settings[name] for name in ("url", "model", "mode") if name in target.settings}
+
+
+def _require_usable(target: TargetSpec, config: EvalConfig) -> None:
+    """ConfigError for an endpoint that could not be asked, before anything starts."""
+    require_packages("eval", "openai")
+    from jobs.evaluation.endpoint import EndpointSettings
+
+    settings = EndpointSettings(**target.settings)
+    if (settings.max_requests or settings.max_tokens) and config.workers is None:
+        raise ConfigError(f"target {target.name!r}: its budget is parted among the workers; say how many: --workers 1")
