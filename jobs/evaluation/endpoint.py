@@ -1,8 +1,9 @@
-"""`Budget`: how many requests and tokens an evaluation may pay for; kept exactly in requests, closely in tokens.
+"""`Endpoint`: a target behind any OpenAI-compatible endpoint, in completion mode or chat mode.
 
-A request reserves what it may cost at most before it is sent, and settles what it did cost when its answer is there; so
-requests that run at the same time cannot overspend together. A budget is one object's in one process: workers that
-share a limit are given a part of it each (`split`).
+Answers are cached by everything they depend on, so that nothing is paid for twice; requests run side by side, within a
+budget; retries after outages and rate limits are the client library's. The key comes from the environment only.
+Probabilities of a given text can be had in completion mode where the server echoes the prompt with them (vLLM does;
+most hosted models do not): a short probe finds out. Left out: streaming, images, and more than one reply to a prompt.
 """
 
 from __future__ import annotations
@@ -10,15 +11,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import random
 import threading
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import openai
@@ -27,17 +26,70 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from cluster.errors import AbortRun, ClusterError, RetryShard, RowError
 from cluster.secrets import redact, require_no_credentials
 from cluster.storage import Storage, require_conditional
+from jobs.evaluation.specs import cut
 from lingua.errors import ConfigError
 from lingua.explain import explain
 
+Parameters = dict[str, Any]
+ALTERNATIVES: Mapping[str, Mapping[str, str]] = {
+    "max_tokens": {"max_tokens": "max_completion_tokens"},
+    "temperature": {"temperature": ""},
+    "stop": {"stop": ""},
+}
+"""Parameter that a model refuses → what it is called instead; "" leaves it out."""
+MOST_STOPS = 4
+"""Stop strings that the protocol allows; all of them cut the reply here as well."""
+NO_KEY = "none"
+_ONE_PROMPT = (400, 413, 422)
+_TRANSIENT = (408, 409, 425, 429)
+_NO_CREDIT = "insufficient_quota"
+_KEY = "; put the key into the environment variable that `key_variable` names"
+_REMEDIES = {401: _KEY, 403: _KEY, 404: "; check the URL (most servers' ends in /v1) and the model's name"}
+_PROBE = "One two three four"
+
+
+class EndpointSettings(BaseModel):
+    """Where the endpoint is and how it is used. ConfigError names a setting that is wrong."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    url: str = Field(description="base URL, such as http://localhost:8000/v1")
+    model: str = Field(min_length=1, description="the model's name there")
+    mode: Literal["completion", "chat"] = Field("completion", description="which of the protocol's two calls")
+    key_variable: str = Field("OPENAI_API_KEY", description="environment variable that holds the key")
+    cache: str | None = Field(None, description="folder of answers, any path or URL; None: answers are not kept")
+    storage_options: dict[str, Any] = Field({}, repr=False, description="options of the cache's filesystem")
+    concurrency: int = Field(8, ge=1, le=512, description="requests at the same time")
+    attempts: int = Field(6, ge=1, description="how often a request is sent at most")
+    timeout: float = Field(120.0, gt=0, description="seconds to wait for an answer")
+    max_requests: int | None = Field(None, ge=0, description="most prompts to send; retries are not counted")
+    max_tokens: int | None = Field(None, ge=0, description="most tokens to pay for, prompts and replies")
+
+    def __init__(self, **settings: Any) -> None:
+        try:
+            super().__init__(**settings)
+        except ValidationError as error:
+            raise ConfigError(f"endpoint: {explain(error)}") from None
+        require_no_credentials("endpoint.url", self.url)
+
+    @field_validator("url")
+    @classmethod
+    def _is_http(cls, value: str) -> str:
+        if urlsplit(value).scheme not in ("http", "https") or not urlsplit(value).hostname:
+            raise ValueError("is no http:// or https:// URL")
+        return value.rstrip("/")
+
+
+# ---- what may be spent
+
 
 class BudgetSpent(AbortRun):
-    """The next request would exceed the budget. What was answered is kept; with a higher limit the run goes on."""
+    """The next request would exceed the budget. Answers so far are kept; with a higher limit the run continues."""
 
 
 @dataclass(slots=True)
 class Budget:
-    """Limits (None: none) and what is spent of them. Safe to use from many threads."""
+    """Limits (None: none) and what has been spent. Thread-safe; each worker is given its share (`split`)."""
 
     max_requests: int | None = None
     max_tokens: int | None = None
@@ -47,7 +99,7 @@ class Budget:
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def reserve(self, tokens: int) -> None:
-        """Take one request of at most about `tokens` tokens. BudgetSpent when there is no room for it."""
+        """Reserve one request of at most about `tokens` tokens. BudgetSpent when it does not fit."""
         with self._lock:
             if self.max_requests is not None and self.requests >= self.max_requests:
                 raise BudgetSpent(f"the budget of {self.max_requests:,} requests is spent")
@@ -60,7 +112,7 @@ class Budget:
             self._reserved += tokens
 
     def settle(self, reserved: int, spent: int) -> None:
-        """A reserved request is over and has cost `spent` tokens."""
+        """A reserved request has ended and cost `spent` tokens."""
         with self._lock:
             self._reserved -= reserved
             self.tokens += spent
@@ -70,23 +122,18 @@ class Budget:
         requests = None if self.max_requests is None else self.max_requests // parts
         return Budget(requests, None if self.max_tokens is None else self.max_tokens // parts)
 
-    def __str__(self) -> str:
-        return f"{self.requests:,} requests, {self.tokens:,} tokens"
-
 
 def estimate(prompt: str, max_tokens: int) -> int:
-    """About the most that a request may cost: a token for every three bytes, which most texts stay below."""
+    """An upper estimate of what a request costs: a token for every three bytes, which most texts stay below."""
     return len(prompt.encode()) // 3 + 1 + max_tokens
+
+
+# ---- answers, kept
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What an endpoint said.
-
-    text        the reply (empty where only probabilities were asked for)
-    nll         of the asked answer in nats; None where text was asked for
-    tokens      what the endpoint charged for: prompt and reply
-    """
+    """What an endpoint said: the reply's `text`, or the `nll` (nats) of the asked answer; `tokens` charged for."""
 
     text: str = ""
     nll: float | None = None
@@ -95,7 +142,8 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class AnswersCache:
-    """Answers in `folder`; ConfigError where files cannot be created only if absent."""
+    """Answers in `folder` by the digest of what was asked, one file each, created only if absent: any number of workers
+    and later runs share them. Nothing expires. ConfigError where the store cannot create a file only if absent."""
 
     folder: str
     storage: Storage
@@ -115,7 +163,7 @@ class AnswersCache:
             raise AbortRun(f"{self._url(key)}: is no cached answer ({error}); delete it to ask again") from None
 
     def put(self, key: str, answer: Answer) -> Answer:
-        """Keep `answer`; the one that counts is returned: another's, if it was first."""
+        """Keep `answer`; returns the one that counts, which is another's if that was first."""
         data = json.dumps(asdict(answer), ensure_ascii=False).encode()
         if self.storage.create(self._url(key), data):
             return answer
@@ -126,13 +174,197 @@ class AnswersCache:
 
 
 def digest(asked: Mapping[str, Any]) -> str:
-    """Hexadecimal digest of all that an answer depends on, equal on every machine."""
-    canonical = json.dumps(asked, sort_keys=True, ensure_ascii=True)
-    return hashlib.sha256(canonical.encode()).hexdigest()
+    """Hexadecimal digest of everything that an answer depends on, equal on every machine."""
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+
+
+# ---- the endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """One request: its key in the cache, how its reply is read, its parameters, and what it may cost."""
+
+    key: str
+    read: Callable[[Any], Answer]
+    parameters: Parameters
+    tokens: int
+
+
+class Endpoint:
+    """A `Target` over HTTP. `budget` counts what was spent; pass one to share a limit between several endpoints.
+
+    Both calls raise BudgetSpent when the next request would exceed the budget (answers so far are cached), RowError
+    when the server refuses one prompt (the others are answered and cached first), AbortRun when it refuses all, and
+    RetryShard when it does not answer.
+    """
+
+    def __init__(self, settings: EndpointSettings, budget: Budget | None = None) -> None:
+        self.settings = settings
+        self.name = settings.model
+        self.budget = budget or Budget(settings.max_requests, settings.max_tokens)
+        self._key = os.environ.get(settings.key_variable) or NO_KEY
+        self._cache = AnswersCache(settings.cache, Storage(settings.storage_options)) if settings.cache else None
+        self._client = openai.OpenAI(
+            api_key=self._key, base_url=settings.url, timeout=settings.timeout, max_retries=settings.attempts - 1
+        )
+        self._refused: set[str] = set()
+
+    @cached_property
+    def scores(self) -> bool:
+        """Whether the server echoes a prompt with its probabilities; asked once, remembered in the cache."""
+        if self.settings.mode == "chat":
+            return False
+        probe = self._request(lambda reply: Answer("echo" if _echoes(reply, _PROBE) else "no echo"), _echo(_PROBE))
+        try:
+            return self._answers([probe])[0].text == "echo"
+        except RowError:
+            return False
+
+    def nll(self, prompts: Sequence[str], answers: Sequence[str]) -> list[float]:
+        """−ln p(answer | prompt) in nats. ConfigError where the endpoint cannot say."""
+        if not self.scores:
+            raise ConfigError(f"{self.name} in {self.settings.mode} mode gives no probabilities of a given answer")
+        asked = [
+            self._request(_reads_nll(prompt + answer, len(prompt)), _echo(prompt + answer), len(prompt))
+            for prompt, answer in zip(prompts, answers, strict=True)
+        ]
+        return [answer.nll or 0.0 for answer in self._answers(asked)]
+
+    def generate(self, prompts: Sequence[str], max_tokens: int, stop: Sequence[str]) -> list[str]:
+        """The reply to each prompt at temperature 0, cut before the first of the `stop` strings."""
+        limits = {"max_tokens": max_tokens, "temperature": 0.0, **({"stop": list(stop)[:MOST_STOPS]} if stop else {})}
+        asked = [self._request(_read_text, {"prompt": prompt, **limits}) for prompt in prompts]
+        return [cut(answer.text, stop) for answer in self._answers(asked)]
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def _request(self, read: Callable[[Any], Answer], parameters: Parameters, begin: int | None = None) -> _Request:
+        where = {"url": self.settings.url, "model": self.settings.model, "mode": self.settings.mode}
+        key = digest({**where, "begin": begin, "parameters": parameters})
+        return _Request(key, read, parameters, estimate(parameters["prompt"], parameters["max_tokens"]))
+
+    def _answers(self, asked: Sequence[_Request]) -> list[Answer]:
+        """The answers in order; equal requests are sent once."""
+        once = {one.key: one for one in asked}
+        hopeless = threading.Event()
+
+        def settle(one: _Request) -> Answer | ClusterError | None:
+            if hopeless.is_set():
+                return None
+            try:
+                return self._answer(one)
+            except ClusterError as error:
+                if not isinstance(error, RowError):  # the others would fail alike: those not yet sent are called off
+                    hopeless.set()
+                return error
+
+        with ThreadPoolExecutor(self.settings.concurrency, "endpoint") as pool:
+            found = dict(zip(once, pool.map(settle, once.values()), strict=True))
+        answers = {key: one for key, one in found.items() if isinstance(one, Answer)}
+        if len(answers) < len(once):
+            raise self._worst([one for one in found.values() if isinstance(one, ClusterError)], len(answers), len(once))
+        return [answers[one.key] for one in asked]
+
+    def _answer(self, asked: _Request) -> Answer:
+        known = self._cache.get(asked.key) if self._cache else None
+        if known is not None:
+            return known
+        self.budget.reserve(asked.tokens)
+        spent = 0
+        try:
+            answer = self._asked(asked)
+            spent = answer.tokens or asked.tokens
+        finally:
+            self.budget.settle(asked.tokens, spent)
+        return self._cache.put(asked.key, answer) if self._cache else answer
+
+    def _asked(self, asked: _Request) -> Answer:
+        """The answer of the server; a parameter that it refuses by name is left out from then on."""
+        refused = frozenset(self._refused)
+        try:
+            reply = self._send(adapt(asked.parameters, refused))
+            charged = int(getattr(getattr(reply, "usage", None), "total_tokens", None) or 0)
+            answer = asked.read(reply)
+            return Answer(answer.text, answer.nll, charged)
+        except openai.APIError as error:
+            parameter = getattr(error, "param", None)
+            if parameter in ALTERNATIVES and parameter in asked.parameters and parameter not in refused:
+                self._refused.add(parameter)
+                return self._asked(asked)
+            raise self._failure(error) from None
+        except (AttributeError, IndexError, TypeError, ValueError) as error:  # what came back is no whole answer
+            raise RetryShard(f"{self._where}: an answer without what was asked for ({self._words(error)})") from None
+
+    def _send(self, parameters: Parameters) -> Any:
+        if self.settings.mode == "completion":
+            return self._client.completions.create(model=self.settings.model, **parameters)
+        others = {name: value for name, value in parameters.items() if name != "prompt"}
+        messages: Any = [{"role": "user", "content": parameters["prompt"]}]
+        return self._client.chat.completions.create(model=self.settings.model, messages=messages, **others)
+
+    def _failure(self, error: openai.APIError) -> ClusterError:
+        status = getattr(error, "status_code", None)
+        said = f"{self._where}: {self._words(error)}"
+        if status in _ONE_PROMPT:
+            return RowError("endpoint_refused", said)
+        if error.code == _NO_CREDIT or (isinstance(status, int) and status < 500 and status not in _TRANSIENT):
+            return AbortRun(said + _REMEDIES.get(status or 0, ""))
+        return RetryShard(f"{said} (no answer in {self.settings.attempts} attempts)")
+
+    @property
+    def _where(self) -> str:
+        return f"{self.settings.model} at {self.settings.url}"
+
+    def _words(self, error: Exception) -> str:
+        return redact(" ".join(str(error).split())[:500], {"key": self._key})
+
+    def _worst(self, failed: Sequence[ClusterError], done: int, asked: int) -> ClusterError:
+        worst = min(failed, key=_gravity)
+        if not isinstance(worst, BudgetSpent):
+            return worst
+        kept = f" and kept in {self.settings.cache}" if self.settings.cache else ""
+        return BudgetSpent(f"{worst}; {done} of {asked} prompts are answered{kept}: raise it and run again")
+
+
+def adapt(parameters: Parameters, refused: Iterable[str]) -> Parameters:
+    """Parameters under the names that the model takes, without those that it refuses."""
+    names = {name: new for one in refused for name, new in ALTERNATIVES[one].items()}
+    return {names.get(name, name): value for name, value in parameters.items() if names.get(name, name)}
+
+
+def _gravity(error: ClusterError) -> int:
+    """Smaller is graver: the run, the budget, the shard, the row."""
+    if isinstance(error, AbortRun):
+        return int(isinstance(error, BudgetSpent))
+    return 2 if isinstance(error, RetryShard) else 3
+
+
+# ---- reading replies. Each token of an echoed prompt has a log-probability and the character at which it begins.
+
+
+def _read_text(reply: Any) -> Answer:
+    choice = reply.choices[0]
+    return Answer((choice.message.content if hasattr(choice, "message") else choice.text) or "")
+
+
+def _reads_nll(text: str, begin: int) -> Callable[[Any], Answer]:
+    return lambda reply: Answer(nll=echoed_nll(reply, text, begin))
+
+
+def _echo(text: str) -> Parameters:
+    """Parameters that ask for the probabilities of `text`; one token more, as some servers write none for zero."""
+    return {"prompt": text, "max_tokens": 1, "temperature": 0.0, "echo": True, "logprobs": 1}
 
 
 def echoed_nll(reply: Any, text: str, begin: int) -> float:
-    """−ln p of `text[begin:]` given `text[:begin]`, in nats. ValueError when the reply does not hold it."""
+    """−ln p of `text[begin:]` given `text[:begin]`, in nats. ValueError when the reply does not hold it.
+
+    A token counts towards the answer when any of it lies behind `begin`: where prompt and answer meet within a token,
+    the answer makes it that token. The first token of all has no probability and counts nothing.
+    """
     values, offsets = _tokens(reply)
     ends = [*offsets[1:], max(len(text), offsets[-1])]
     inside = (place for place, start in enumerate(offsets) if start < len(text))
@@ -145,7 +377,7 @@ def echoed_nll(reply: Any, text: str, begin: int) -> float:
     return -sum(value for place in places if (value := values[place]) is not None)
 
 
-def probe_shows_echo(reply: Any, text: str) -> bool:
+def _echoes(reply: Any, text: str) -> bool:
     """Whether a server that was asked to echo `text` did, with probabilities of all but its first token."""
     try:
         values, offsets = _tokens(reply)
@@ -165,313 +397,3 @@ def _tokens(reply: Any) -> tuple[list[float | None], list[int]]:
     if not values or len(values) != len(offsets) or any(later < sooner for sooner, later in pairwise(offsets)):
         raise ValueError("probabilities and places of the tokens do not fit together")
     return values, offsets
-
-
-T = TypeVar("T")
-Parameters = dict[str, Any]
-
-LONGEST_PAUSE = 60.0
-ADAPTATIONS: Mapping[str, Mapping[str, str]] = {
-    "max_tokens": {"max_tokens": "max_completion_tokens"},
-    "temperature": {"temperature": ""},
-    "stop": {"stop": ""},
-}
-"""Parameter that a model refuses → what it is called instead; "" leaves it out."""
-_ONE_PROMPT = (400, 413, 422)
-_TRANSIENT = (408, 409, 425, 429)
-_NO_CREDIT = "insufficient_quota"
-
-
-class MalformedAnswer(Exception):  # noqa: N818 - named by what it is
-    """What came back is no answer of this protocol: cut by a proxy, say. Worth another attempt."""
-
-
-@dataclass(slots=True)
-class Caller:
-    """Sends requests of one endpoint.
-
-    attempts   how often a request is sent at most
-    pause      seconds before the second attempt; doubles, with a random part, up to `LONGEST_PAUSE`
-    secrets    values that no message may show
-    """
-
-    where: str
-    budget: Budget
-    attempts: int = 6
-    pause: float = 0.5
-    secrets: Mapping[str, str] = field(default_factory=dict)
-    adapted: set[str] = field(default_factory=set)
-    sleep: Callable[[float], None] = time.sleep
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
-
-    def call(self, send: Callable[[Parameters], T], parameters: Parameters, tokens: int) -> T:
-        """`send(parameters)` until it answers; `tokens` is what it may cost at most.
-
-        Raises BudgetSpent, RowError (this prompt is refused), AbortRun (all are), RetryShard (out of attempts).
-        """
-        failure: Exception | None = None
-        for attempt in range(self.attempts):
-            if failure is not None:
-                self.sleep(self._pause(failure, attempt))
-            try:
-                return self._adapting(send, parameters, tokens)
-            except (openai.APIError, MalformedAnswer) as error:
-                self._raise_if_final(error)
-                failure = error
-        raise RetryShard(f"{self.where}: no answer in {self.attempts} attempts: {self._words(failure)}")
-
-    def _adapting(self, send: Callable[[Parameters], T], parameters: Parameters, tokens: int) -> T:
-        while True:
-            known = set(self.adapted)
-            try:
-                return self._once(send, adapt(parameters, known), tokens)
-            except openai.BadRequestError as error:
-                refused = error.param if error.param in ADAPTATIONS and error.param in parameters else None
-                if refused is None or refused in known:
-                    raise
-                with self._lock:
-                    self.adapted.add(refused)
-
-    def _once(self, send: Callable[[Parameters], T], parameters: Parameters, tokens: int) -> T:
-        self.budget.reserve(tokens)
-        spent = 0
-        try:
-            answer = send(parameters)
-            spent = getattr(answer, "tokens", 0) or tokens
-            return answer
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise MalformedAnswer(f"no JSON: {error}") from None
-        finally:
-            self.budget.settle(tokens, spent)
-
-    def _raise_if_final(self, error: Exception) -> None:
-        status = getattr(error, "status_code", None)
-        if status in _ONE_PROMPT:
-            raise RowError("endpoint_refused", f"{self.where}: {self._words(error)}") from None
-        out_of_credit = getattr(error, "code", None) == _NO_CREDIT
-        if out_of_credit or (isinstance(status, int) and 400 <= status < 500 and status not in _TRANSIENT):
-            raise AbortRun(f"{self.where}: {self._words(error)}{_remedy(status)}") from None
-
-    def _pause(self, failure: Exception, attempt: int) -> float:
-        asked = _retry_after(failure)
-        grown = self.pause * 2.0 ** (attempt - 1) * random.uniform(0.75, 1.25)
-        return min(LONGEST_PAUSE, max(asked, grown))
-
-    def _words(self, error: object) -> str:
-        return redact(f"{type(error).__name__}: {error}", self.secrets)[:500]
-
-
-def adapt(parameters: Parameters, refused: set[str]) -> Parameters:
-    """The parameters without those that the model refuses, or under their other names."""
-    names = {old: new for name in refused for old, new in ADAPTATIONS[name].items()}
-    return {names.get(name, name): value for name, value in parameters.items() if names.get(name, name)}
-
-
-def _retry_after(failure: Exception) -> float:
-    """Seconds that the server asks to wait; 0 if it says nothing that can be read."""
-    headers: Mapping[str, str] = failure.response.headers if isinstance(failure, openai.APIStatusError) else {}
-    try:
-        return max(0.0, float(headers.get("retry-after", "0")))
-    except ValueError:
-        return 0.0
-
-
-def _remedy(status: int | None) -> str:
-    if status in (401, 403):
-        return "; put the key into the environment variable that `key_variable` names"
-    return "; check the URL (it ends in /v1 with most servers) and the model's name" if status == 404 else ""
-
-
-MOST_STOPS = 4
-"""Stop strings that the protocol allows; all of them cut the reply here as well."""
-NO_KEY = "none"
-_PROBE = "One two three four"
-
-
-class EndpointSettings(BaseModel):
-    """Where the endpoint is and how it is used. ConfigError names a setting that is wrong."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    url: str = Field(description="base URL, such as http://localhost:8000/v1")
-    model: str = Field(min_length=1, description="the model's name there")
-    mode: Literal["completion", "chat"] = Field("completion", description="which of the protocol's two calls")
-    key_variable: str = Field("OPENAI_API_KEY", description="environment variable that holds the key")
-    cache: str | None = Field(None, description="folder of answers, any path or URL; None: answers are not kept")
-    storage_options: dict[str, Any] = Field({}, repr=False, description="options of the cache's filesystem")
-    concurrency: int = Field(8, ge=1, le=512, description="requests at the same time")
-    attempts: int = Field(6, ge=1, description="how often a request is sent at most")
-    pause: float = Field(0.5, ge=0, description="seconds before the second attempt; doubles")
-    timeout: float = Field(120.0, gt=0, description="seconds to wait for an answer")
-    max_requests: int | None = Field(None, ge=0, description="most requests of this object, failed ones included")
-    max_tokens: int | None = Field(None, ge=0, description="most tokens of this object, prompts and replies")
-
-    def __init__(self, **settings: Any) -> None:
-        try:
-            super().__init__(**settings)
-        except ValidationError as error:
-            raise ConfigError(f"endpoint: {explain(error)}") from None
-        require_no_credentials("endpoint.url", self.url)
-
-    @field_validator("url")
-    @classmethod
-    def _is_http(cls, value: str) -> str:
-        if urlsplit(value).scheme not in ("http", "https") or not urlsplit(value).hostname:
-            raise ValueError("is no http:// or https:// URL")
-        return value.rstrip("/")
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """One request: its key in the cache, how it is sent, with what, and what it may cost."""
-
-    key: str
-    send: Callable[[Parameters], Answer]
-    parameters: Parameters
-    tokens: int
-
-
-class Endpoint:
-    """A `Target` over HTTP. `budget` tells what was spent; give one to share a limit between several endpoints.
-
-    Raises, from both calls: BudgetSpent when the next request would exceed the budget (what was answered is cached),
-    RowError when the server refuses one prompt (the others are answered and cached first), AbortRun when it refuses
-    all, RetryShard when it does not answer.
-    """
-
-    def __init__(self, settings: EndpointSettings, budget: Budget | None = None) -> None:
-        self.settings = settings
-        self.name = settings.model
-        self.budget = budget or Budget(settings.max_requests, settings.max_tokens)
-        key = os.environ.get(settings.key_variable) or NO_KEY
-        where = f"{settings.model} at {settings.url}"
-        self._caller = Caller(where, self.budget, settings.attempts, settings.pause, {"key": key})
-        storage = Storage(settings.storage_options)
-        self._cache = AnswersCache(settings.cache, storage) if settings.cache else None
-        self._client = openai.OpenAI(api_key=key, base_url=settings.url, timeout=settings.timeout, max_retries=0)
-
-    @cached_property
-    def scores(self) -> bool:
-        """Whether the server echoes a prompt with its probabilities; asked once, remembered in the cache."""
-        if self.settings.mode == "chat":
-            return False
-        try:
-            (answer,) = self._answers([self._asked(self._send_probe, _echo(_PROBE))])
-        except RowError:
-            return False
-        return answer.text == "echo"
-
-    def nll(self, prompts: Sequence[str], answers: Sequence[str]) -> list[float]:
-        """−ln p(answer | prompt) in nats. ConfigError where the endpoint cannot say."""
-        if not self.scores:
-            raise ConfigError(f"{self.name} in {self.settings.mode} mode gives no probabilities of a given answer")
-        asked = [
-            self._asked(self._send_scored(len(prompt)), _echo(prompt + answer), len(prompt))
-            for prompt, answer in zip(prompts, answers, strict=True)
-        ]
-        return [answer.nll or 0.0 for answer in self._answers(asked)]
-
-    def generate(self, prompts: Sequence[str], max_tokens: int, stop: Sequence[str]) -> list[str]:
-        """The reply to each prompt at temperature 0, cut before the first of the `stop` strings."""
-        send = self._send_chat if self.settings.mode == "chat" else self._send_completion
-        limits = {"max_tokens": max_tokens, "temperature": 0.0, **({"stop": list(stop)[:MOST_STOPS]} if stop else {})}
-        asked = [self._asked(send, {"prompt": prompt, **limits}) for prompt in prompts]
-        return [cut(answer.text, stop) for answer in self._answers(asked)]
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._client.close()
-
-    def _asked(self, send: Callable[[Parameters], Answer], parameters: Parameters, begin: int | None = None) -> _Asked:
-        where = {"url": self.settings.url, "model": self.settings.model, "mode": self.settings.mode}
-        key = digest({**where, "begin": begin, "parameters": parameters})
-        return _Asked(key, send, parameters, estimate(parameters["prompt"], parameters["max_tokens"]))
-
-    def _answers(self, asked: Sequence[_Asked]) -> list[Answer]:
-        """The answers in order; equal requests are sent once."""
-        once = {one.key: one for one in asked}
-        hopeless = threading.Event()
-
-        def settle(one: _Asked) -> Answer | ClusterError | None:
-            if hopeless.is_set():
-                return None
-            try:
-                return self._answer(one)
-            except ClusterError as error:
-                if not isinstance(error, RowError):  # it meets the others too: those not begun are called off
-                    hopeless.set()
-                return error
-
-        with ThreadPoolExecutor(self.settings.concurrency, "endpoint") as pool:
-            found = dict(zip(once, pool.map(settle, once.values()), strict=True))
-        answers = {key: one for key, one in found.items() if isinstance(one, Answer)}
-        if len(answers) < len(once):
-            raise self._worst([one for one in found.values() if isinstance(one, ClusterError)], len(answers), len(once))
-        return [answers[one.key] for one in asked]
-
-    def _answer(self, asked: _Asked) -> Answer:
-        known = self._cache.get(asked.key) if self._cache else None
-        if known is not None:
-            return known
-        answer = self._caller.call(asked.send, asked.parameters, asked.tokens)
-        return self._cache.put(asked.key, answer) if self._cache else answer
-
-    def _worst(self, failed: Sequence[ClusterError], done: int, asked: int) -> ClusterError:
-        worst = min(failed, key=_gravity)
-        if not isinstance(worst, BudgetSpent):
-            return worst
-        kept = f" and kept in {self.settings.cache}" if self.settings.cache else ""
-        return BudgetSpent(f"{worst}; {done} of {asked} prompts are answered{kept}: raise it and run again")
-
-    def _send_completion(self, parameters: Parameters) -> Answer:
-        reply = self._client.completions.create(model=self.settings.model, **parameters)
-        return Answer(_text_of(reply, lambda choice: choice.text), None, _charged(reply))
-
-    def _send_chat(self, parameters: Parameters) -> Answer:
-        others = {name: value for name, value in parameters.items() if name != "prompt"}
-        messages: Any = [{"role": "user", "content": parameters["prompt"]}]
-        reply = self._client.chat.completions.create(model=self.settings.model, messages=messages, **others)
-        return Answer(_text_of(reply, lambda choice: choice.message.content), None, _charged(reply))
-
-    def _send_scored(self, begin: int) -> Callable[[Parameters], Answer]:
-        def send(parameters: Parameters) -> Answer:
-            reply = self._client.completions.create(model=self.settings.model, **parameters)
-            try:
-                return Answer("", echoed_nll(reply, parameters["prompt"], begin), _charged(reply))
-            except ValueError as error:
-                raise MalformedAnswer(str(error)) from None
-
-        return send
-
-    def _send_probe(self, parameters: Parameters) -> Answer:
-        reply = self._client.completions.create(model=self.settings.model, **parameters)
-        return Answer("echo" if probe_shows_echo(reply, _PROBE) else "no echo", None, _charged(reply))
-
-
-def cut(text: str, stop: Iterable[str]) -> str:
-    """`text` before the first of the stop strings."""
-    places = [text.find(one) for one in stop if one]
-    return text[: min((place for place in places if place >= 0), default=len(text))]
-
-
-def _echo(text: str) -> Parameters:
-    """Parameters that ask for the probabilities of `text`; one token more, as some servers write none for zero."""
-    return {"prompt": text, "max_tokens": 1, "temperature": 0.0, "echo": True, "logprobs": 1}
-
-
-def _text_of(reply: Any, read: Callable[[Any], str | None]) -> str:
-    try:
-        return read(reply.choices[0]) or ""
-    except (AttributeError, IndexError, TypeError):
-        raise MalformedAnswer(f"an answer without choices: {str(reply)[:200]}") from None
-
-
-def _charged(reply: Any) -> int:
-    return int(getattr(getattr(reply, "usage", None), "total_tokens", None) or 0)
-
-
-def _gravity(error: ClusterError) -> int:
-    """Smaller is graver: the run, the budget, the shard, the row."""
-    if isinstance(error, AbortRun):
-        return int(isinstance(error, BudgetSpent))
-    return 2 if isinstance(error, RetryShard) else 3

@@ -15,9 +15,9 @@ from operator import itemgetter
 from typing import Any
 
 import torch
-from transformers import StoppingCriteria, StoppingCriteriaList
 
 from jobs.benchmarking.subject import load_subject
+from jobs.evaluation.specs import cut
 from lingua.engine import Engine
 from lingua.errors import PromptError
 from lingua.models.causal import PackedScorer
@@ -63,7 +63,7 @@ class LocalTarget:
             for batch in batches([len(one) for one in ids]):
                 texts = self._continue(model, [ids[index] for index in batch], max_tokens, stop)
                 for index, text in zip(batch, texts, strict=True):
-                    replies[index] = _before(text, stop)
+                    replies[index] = cut(text, stop)
         return replies
 
     def _ids(self, text: str) -> list[int]:
@@ -101,7 +101,7 @@ class LocalTarget:
         ends = tokenizer.eos_token_id or 0
         ids = torch.tensor([[ends] * (width - len(row)) + row for row in rows], device=model.device)
         mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=model.device)
-        stopping = StoppingCriteriaList([_Stops(tokenizer, width, stop)] if stop else [])
+        strings = [one for one in stop if one]
         out = model.generate(
             input_ids=ids,
             attention_mask=mask,
@@ -111,22 +111,10 @@ class LocalTarget:
             top_p=None,
             top_k=None,
             pad_token_id=ends,
-            stopping_criteria=stopping,
+            **({"stop_strings": strings, "tokenizer": tokenizer} if strings else {}),
         )
         texts: list[str] = tokenizer.batch_decode(out[:, width:], skip_special_tokens=True)
         return texts
-
-
-class _Stops(StoppingCriteria):
-    """A row is done once its text holds a stop string; the text decides, as tokens may straddle it."""
-
-    def __init__(self, tokenizer: Any, width: int, stop: Sequence[str]) -> None:
-        self._tokenizer, self._width, self._stop = tokenizer, width, [one for one in stop if one]
-
-    def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:
-        texts = self._tokenizer.batch_decode(input_ids[:, self._width :], skip_special_tokens=True)
-        done = [any(one in text for one in self._stop) for text in texts]
-        return torch.tensor(done, dtype=torch.bool, device=input_ids.device)
 
 
 def batches(lengths: Sequence[int]) -> Iterator[list[int]]:
@@ -140,11 +128,6 @@ def batches(lengths: Sequence[int]) -> Iterator[list[int]]:
         batch.append(index)
     if batch:
         yield batch
-
-
-def _before(text: str, stop: Sequence[str]) -> str:
-    places = [place for one in stop if one and (place := text.find(one)) >= 0]
-    return text[: min(places, default=len(text))]
 
 
 def _values(found: list[float] | PromptError) -> list[float]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -200,3 +200,9 @@ class Target(Protocol):
     def generate(self, prompts: Sequence[str], max_tokens: int, stop: Sequence[str]) -> list[str]:
         """What follows each prompt: greedy, without the prompt, cut before the first of the `stop` strings."""
         ...
+
+
+def cut(text: str, stop: Iterable[str]) -> str:
+    """`text` before the first of the stop strings."""
+    places = [place for one in stop if one and (place := text.find(one)) >= 0]
+    return text[: min(places, default=len(text))]
