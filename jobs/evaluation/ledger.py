@@ -1,7 +1,12 @@
-"""The units of work: sets × candidates × targets, in chunks of rows, all sizes of a chunk together.
+"""The units of an evaluation and the files that make it resumable: sets × candidates × targets, in chunks of rows.
 
 In the stage ``compress`` a unit compresses its rows once at every size and measures what is left; in the stage ``ask``
-one target reads what an earlier unit left. A unit commits one file under its own name.
+one target reads what an earlier unit left. A unit commits one file under its own name:
+
+_evaluation.json        the identity: settings, models, rows; an output with another identity is refused
+_rows/<set>.jsonl       the chosen rows in the unified form, which the workers read
+measured/<unit>.jsonl   a finished unit, there whole or not at all
+summary.json, summary.md, report.html    the results, written at the end
 """
 
 from __future__ import annotations

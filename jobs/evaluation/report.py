@@ -1,25 +1,23 @@
-"""What a report shows: for each set, target and metric the figures of all candidates by the share of tokens they kept.
+"""The report of an evaluation: charts of what candidates preserve by the share of tokens kept, and the page with them.
 
-Taken from the `Summary`; knows nothing of drawing (`plots`) nor of pages (`report`).
+A `Chart` is a metric of one set, asked of one target: data from the `Summary`. matplotlib draws it; the page embeds the
+SVG as an image, with the numbers in a table below it, looks like the page of a run and needs no network.
 """
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from hashlib import sha256
 from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-from markupsafe import Markup
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 import cluster.page
@@ -160,53 +158,37 @@ def _kept(line: Line) -> float:
     return line.figures[KEPT].value
 
 
-LIGHT = ("#0a5aa8", "#b4460f", "#1b7a4a", "#8a3ea0", "#806200", "#b0256b", "#0f7483", "#555e6b")
-DARK = ("#79b8ff", "#ffab70", "#7fd99a", "#d2a8ff", "#e3c35a", "#ff9ac1", "#6fd3e0", "#b5bec9")
-INK, FAINT = "#1a1e24", "#c9ced6"
+COLOURS = ("#0a5aa8", "#b4460f", "#1b7a4a", "#8a3ea0", "#806200", "#b0256b", "#0f7483", "#555e6b")
 _MARKS, _STROKES = "osD^vPX*", ("-", "--", "-.", ":")
 _WIDTH, _HEIGHT = 7.2, 3.6
 _APART = 0.004
-_SETTINGS: Mapping[str, Any] = {
-    "svg.fonttype": "none",
+"""Points asked for at the same size are drawn this far apart, so that their intervals do not overlap."""
+_STYLE: Mapping[str, Any] = {
     "text.parse_math": False,
     "font.size": 11,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "figure.facecolor": "none",
-    "axes.facecolor": "none",
     "legend.frameon": False,
+    "svg.hashsalt": "evaluation",
 }
 
 
 def svg(chart: Chart) -> str:
-    """The picture as an ``svg`` element, labelled with `chart.words`."""
-    salt = "p" + sha256(f"{chart.set} {chart.target} {chart.metric}".encode()).hexdigest()[:8]
-    settings: Any = {**_SETTINGS, "svg.hashsalt": salt}
+    """The picture as an SVG document."""
+    settings: Any = _STYLE
     with mpl.rc_context(settings):
         figure = Figure(figsize=(_WIDTH, _HEIGHT), layout="constrained")
-        FigureCanvasSVG(figure)
         _draw(figure, chart)
         text = io.StringIO()
-        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    return _inlined(text.getvalue(), chart.words, salt)
-
-
-def style() -> str:
-    """The colours of the series as CSS, for both schemes."""
-    light, dark = (" ".join(f"--c{place}: {one};" for place, one in enumerate(all_)) for all_ in (LIGHT, DARK))
-    return f":root {{ {light} }}\n@media (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}"
+        figure.savefig(text, format="svg", metadata={"Date": None})
+    return text.getvalue()
 
 
 def _draw(figure: Figure, chart: Chart) -> None:
     axes = figure.add_subplot()
-    axes.grid(axis="y", color=FAINT, linewidth=0.6)
+    axes.grid(axis="y", color="lightgrey", linewidth=0.6)
     for (name, known), stroke in zip(chart.references.items(), cycle(((0, (5, 3)), (0, (1, 2)))), strict=False):
-        axes.axhline(known.value, color=INK, linewidth=1, linestyle=stroke, label=name, zorder=1)
+        axes.axhline(known.value, color="black", linewidth=1, linestyle=stroke, label=name, zorder=1)
     for place, one in enumerate(chart.series):
         _draw_series(axes, one, place, (place - (len(chart.series) - 1) / 2) * _APART)
     axes.set_xlabel("share of the context's tokens kept")
@@ -222,9 +204,9 @@ def _draw_series(axes: Any, series: Series, place: int, apart: float) -> None:
         [point.kept + apart for point in series.points],
         [figure.value for figure in figures],
         yerr=_errors(figures),
-        color=LIGHT[place % len(LIGHT)],
+        color=COLOURS[place % len(COLOURS)],
         marker=_MARKS[place % len(_MARKS)],
-        linestyle=_STROKES[place // len(LIGHT) % len(_STROKES)],
+        linestyle=_STROKES[place // len(COLOURS) % len(_STROKES)],
         linewidth=1.6,
         markersize=5.5,
         capsize=2.5,
@@ -244,24 +226,6 @@ def _limits(chart: Chart) -> tuple[float, float]:
     kept = [point.kept for one in chart.series for point in one.points]
     room = max(0.05, 0.08 * (max(kept) - min(kept))) + _APART * len(chart.series)
     return max(0.0, min(kept) - room), min(1.02, max(kept) + room)
-
-
-def _inlined(text: str, words: str, salt: str) -> str:
-    """The ``svg`` element alone: labelled, as wide as its place, in colours that the page's scheme decides."""
-    body = text[text.index("<svg") :]
-    body = re.sub(r"<svg [^>]*?viewBox=\"([^\"]+)\"[^>]*>", _opening(r"\1", words), body, count=1, flags=re.DOTALL)
-    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
-    body = re.sub(r"id=\"([\w.-]+)\"", rf'id="{salt}-\1"', body)
-    body = re.sub(r"(url\(#|xlink:href=\"#|href=\"#)", rf"\g<1>{salt}-", body)
-    for place, colour in enumerate(LIGHT):
-        body = body.replace(colour, f"var(--c{place}, {colour})")
-    return body.replace(INK, "currentColor").replace(FAINT, "var(--line)").replace("'DejaVu Sans'", "system-ui").strip()
-
-
-def _opening(box: str, words: str) -> str:
-    label = words.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;").replace("\\", r"\\")
-    names = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
-    return f'<svg class="plot" role="img" aria-label="{label}" viewBox="{box}" {names}>'
 
 
 def figures_of(series: Series) -> list[tuple[str, str, str, int]]:
@@ -285,13 +249,14 @@ class Drawn:
     """A chart with its picture and its numbers."""
 
     chart: Chart
-    picture: Markup
+    picture: str
     rows: list[tuple[str, str, str, str, int]]
 
     @classmethod
     def of(cls, chart: Chart) -> Drawn:
         rows = [(one.candidate, *figures) for one in chart.series for figures in figures_of(one)]
-        return cls(chart, Markup(svg(chart)), rows)
+        picture = base64.b64encode(svg(chart).encode()).decode()
+        return cls(chart, f"data:image/svg+xml;base64,{picture}", rows)
 
 
 def render(summary: Summary, info: Mapping[str, Any]) -> str:
@@ -304,7 +269,6 @@ def render(summary: Summary, info: Mapping[str, Any]) -> str:
         rows={name: _most_rows(summary, name) for name in _distinct(summary, "set")},
         rejected=sum(line.rejected for line in summary.lines if not line.target),
         baseline=summary.baseline,
-        colours=Markup(style()),
         info=list(_flat(info)),
         finished=info.get("finished", ""),
         model=info.get("model", ""),

@@ -1,7 +1,15 @@
-"""`EvalRow`: one question with its context and its right answers, and how the prompt of a row is written for a target.
+"""`EvalRow`: one question with its context and its right answers, how its prompt is built, and what is left of it.
 
-The unified form of an evaluation set; where rows come from is in `sources.py`. How a row is written is a `Template`:
-the parts of the prompt joined as everywhere (`Prompt.text`), then the words after which the answer stands.
+`kept_values` measures a compressed context by its text alone, the same for every candidate:
+
+answer_kept   1 if one of the answers still stands there; absent where none stood there before
+gold_kept     share of the strings with the evidence of which anything is left
+gold_share    share of their own words that is left. A string's own words are those that no other string has; where
+              it has none, all of its words
+information, numbers, names    as `lingua.fidelity` measures them
+readable      share of the kept words that follow the word that they followed before: 1 for whole passages, about the
+              rate for random words
+run_length    mean number of words in a row that stood in a row before
 """
 
 from __future__ import annotations

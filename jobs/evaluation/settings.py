@@ -1,6 +1,7 @@
 """`EvalConfig`: every setting of an evaluation, frozen and validated before anything loads.
 
-How flags, a YAML file and a preset are merged is in `flags.py`; candidates and targets as written are in `specs.py`.
+Flags override the YAML file, which overrides a preset, which overrides the defaults. Candidates and targets as users
+write them are in `specs.py`.
 """
 
 from __future__ import annotations

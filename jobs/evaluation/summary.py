@@ -1,4 +1,9 @@
-"""`Measured`: what was measured on one row of one candidate at one size, one JSON line each."""
+"""What was measured, and what it adds up to: `Measured` rows → `Summary`, one `Line` per set, size, candidate and target.
+
+Comparisons are paired: a candidate's figure rests on the rows for which everything it needs was measured, and intervals
+(percentile bootstrap, Efron 1979) resample whole rows. The share of the full prompt's advantage is (nll of nothing −
+nll) / (nll of nothing − nll of the whole context), of the means over rows. `markdown` writes the tables for people.
+"""
 
 from __future__ import annotations
 

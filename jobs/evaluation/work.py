@@ -1,6 +1,8 @@
-"""What a worker does with a unit: `CompressWork` makes contexts smaller, `AskWork` asks a target about what is left.
+"""What a worker does with a unit: `CompressWork` compresses contexts, `AskWork` asks a target about what is left.
 
-Both are given a unit and its rows and return what they measured; `tick` is called as rows are done.
+`UnitRunner` is a `cluster.protocols.Runner` over units; it runs inside an actor and knows no Ray. If a unit kills its
+worker, the row that does it is found by bisection, like in the main job: the row is set aside with its reason, and its
+neighbours are measured.
 """
 
 from __future__ import annotations
