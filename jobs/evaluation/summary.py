@@ -1,4 +1,4 @@
-"""What was measured, and what it adds up to: `Measured` rows → `Summary`, one `Line` per set, size, candidate and target.
+"""What was measured and what it adds up to: `Measured` rows → `Summary`, a `Line` per set, size, candidate and target.
 
 Comparisons are paired: a candidate's figure rests on the rows for which everything it needs was measured, and intervals
 (percentile bootstrap, Efron 1979) resample whole rows. The share of the full prompt's advantage is (nll of nothing −
