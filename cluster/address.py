@@ -1,7 +1,11 @@
-"""The address of a Ray cluster: a wrong one is told at once. Ray itself tries for minutes, then ends the process."""
+"""The address of a Ray cluster: a wrong one is told at once. Ray itself tries for minutes, then ends the process.
+
+Also whether this process is the driver of a submitted job, which Ray says in the environment.
+"""
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +17,11 @@ _REMEDY = (
     "write HOST:PORT, ray://HOST:PORT or auto (--address, RAY_ADDRESS), or leave it out for a Ray of its own on this "
     "machine"
 )
+
+
+def submitted() -> bool:
+    """Whether `ray job submit` started this process: Ray then runs it in a copy of the working directory."""
+    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import Any
 
 from cluster.columns import ROLES
 from cluster.config import JobConfig
+from cluster.inputs import shown
 from cluster.plan import Plan
 from cluster.shards import Source
 from lingua.methods import METHODS
@@ -32,6 +33,8 @@ def describe(config: JobConfig, plan: Plan, committed: Collection[str], reuse: s
     ]
     if len(plan.sources) > SHOWN_FILES:
         lines.append(f"           … and {len(plan.sources) - SHOWN_FILES:,} more")
+    if plan.about.get("left_out"):
+        lines.append(f"left out   {plan.about['left_out']}")
     settings = config.shown_settings()
     return "\n".join([*lines, "settings", *(f"  {key}: {json.dumps(value)}" for key, value in settings.items())])
 
@@ -63,7 +66,7 @@ def name_of(output: str) -> str:
 def _rows(plan: Plan) -> str:
     known = [shard.rows for shard in plan.shards if shard.rows is not None]
     unknown = len(plan.shards) - len(known)
-    more = f", and those of {unknown:,} compressed files" if unknown else ""
+    more = f", and those of {unknown:,} files that are counted as they are read" if unknown else ""
     return f"{sum(known):,}{more}"
 
 
@@ -75,7 +78,7 @@ def _columns(plan: Plan) -> str:
 
 def _file(source: Source) -> str:
     packed = f", {source.compression}" if source.compression else ""
-    return f"{source.path} ({source.size:,} bytes, {source.format}{packed})"
+    return f"{shown(source.path)} ({source.size:,} bytes, {source.format}{packed})"
 
 
 def _version(package: str) -> str | None:

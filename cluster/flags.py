@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import types
 import typing
 from collections.abc import Collection, Sequence
@@ -42,11 +43,17 @@ class FlagParser(argparse.ArgumentParser):
             return vars(parsed)
         word = strange[0].partition("=")[0]
         if not word.startswith("-"):
-            raise ConfigError(f"{word!r} belongs to no flag: write {self._needed}; {HELP}")
+            quoted = f": the shell made several words of a pattern; quote it, like --input '{_pattern_of(word)}'"
+            why = quoted if os.path.exists(word) else f": write {self._needed}"
+            raise ConfigError(f"{word!r} belongs to no flag{why}; {HELP}")
         raise ConfigError(f"unknown flag {word};{meant(word, self._option_string_actions)} {HELP}")
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"{message}; {HELP}")
+
+
+def _pattern_of(path: str) -> str:
+    return os.path.join(os.path.dirname(path), "*" + os.path.splitext(path)[1])
 
 
 def file_settings(path: str, known: Collection[str]) -> dict[str, Any]:

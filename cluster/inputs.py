@@ -1,25 +1,34 @@
 """Paths, globs, directories, data sets by name → `Source`s, in a fixed order, with what is checked at read time.
 
-A pattern's files come in the order of their paths, patterns in the order given; a file that two patterns name counts
-once. Directories are searched to the bottom; names that begin with ``_`` or ``.`` are left out, so an output folder can
-be the next job's input. An expansion without a readable file is a ConfigError, never an empty run.
+A pattern's files come in the order of their paths, patterns in the order given; a file that is reached by two names
+counts once. A name that is there is that file or folder, whatever signs are in it; else it is a pattern (`listing.py`).
+Folders are searched to the bottom. Left out, and told by `Inputs.left_out`, are: hidden names, so that an output folder
+can be the next job's input; the output that is being written, and other outputs inside a folder that is searched; what
+has no known ending; JSON files of a single object beside Parquet. An expansion without a readable file is a
+ConfigError, a file whose content cannot be read as rows a SourceUnusable, never an empty run.
 """
 
 from __future__ import annotations
 
+import os
 import posixpath
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from fsspec.core import has_magic
-
-from cluster.errors import RetryShard, SourceChanged
+from cluster.errors import RetryShard, SourceChanged, SourceUnusable
 from cluster.hub import SCHEME, HubDataset
+from cluster.listing import everything, is_pattern, split_pattern
 from cluster.secrets import require_no_credentials
 from cluster.shards import Compression, Format, Source
+from cluster.sniff import HEAD, Content, content_of
 from cluster.storage import LOCAL, Storage, absolute, protocol_of
 from lingua.errors import ConfigError
 
+AT_ONCE = 16
 FORMATS: Mapping[str, tuple[Format, Compression]] = {
     ".parquet": ("parquet", None),
     ".jsonl": ("jsonl", None),
@@ -32,13 +41,42 @@ FORMATS: Mapping[str, tuple[Format, Compression]] = {
     ".ndjson.zst": ("jsonl", "zstd"),
     ".json.zst": ("jsonl", "zstd"),
 }
+_METADATA = frozenset(
+    {
+        *("dataset_infos.json", "dataset_info.json", "dataset_dict.json", "state.json", "config.json", "vocab.json"),
+        *("generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
+        *("added_tokens.json", "metadata.json", "manifest.json", "schema.json", "croissant.json", "package.json"),
+    }
+)
+"""What lies beside data and describes it."""
+UNKNOWN_VERSION = "size-only"
 _VERSIONS = ("ETag", "etag", "generation", "md5Hash", "blob_id", "sha256", "checksum", "mtime", "LastModified")
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """The files of a run, and in words what the inputs hold beside them (empty: nothing)."""
+
+    sources: tuple[Source, ...]
+    left_out: str = ""
 
 
 def expand_inputs(inputs: Iterable[str], storage: Storage) -> list[Source]:
     """The files behind paths, globs and directories. ConfigError when an input is nothing or nothing readable."""
-    found = {source.path: source for pattern in inputs for source in _expand(pattern, storage)}
-    return list(found.values())
+    return list(list_inputs(inputs, storage).sources)
+
+
+def list_inputs(
+    inputs: Iterable[str], storage: Storage, output: str | None = None, known: Iterable[Source] = ()
+) -> Inputs:
+    """The same, without what lies in `output`. Files that are `known` and unchanged are not looked into again.
+
+    ConfigError also when an input lies inside the output, SourceUnusable when a file is not what its name says.
+    """
+    found = _Found(storage, output, {source.path: source for source in known})
+    for pattern in inputs:
+        found.add(pattern)
+    return Inputs(tuple(found.sources.values()), found.left_out())
 
 
 def require_unchanged(source: Source, storage: Storage) -> None:
@@ -63,31 +101,178 @@ def version_of(info: Mapping[str, Any]) -> str:
     for key in _VERSIONS:
         if info.get(key):
             return f"{key.lower()}:{str(info[key]).strip(chr(34))}"
-    return "size-only"
+    return UNKNOWN_VERSION
 
 
-def _expand(pattern: str, storage: Storage) -> list[Source]:
-    require_no_credentials("input", pattern)
-    if pattern.startswith(SCHEME):
-        return _readable(pattern, _from_hub(HubDataset.parse(pattern), storage))
-    url = absolute(pattern)
+@dataclass
+class _Found:
+    """What was found so far: `sources` by identity, and names of what was left out by its reason."""
+
+    storage: Storage
+    output: str | None
+    known: Mapping[str, Source]
+    sources: dict[str, Source] = field(default_factory=dict)
+    aside: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+
+    def add(self, pattern: str) -> None:
+        """The files of one more input."""
+        require_no_credentials("input", pattern)
+        if pattern.startswith(SCHEME):
+            self._take(pattern, _from_hub(HubDataset.parse(pattern), self.storage))
+            return
+        url = absolute(pattern)
+        try:
+            info = self.storage.info(url)
+        except FileNotFoundError:
+            if not is_pattern(url):
+                raise ConfigError(f"input = {pattern}: there is no such file or directory") from None
+            self._search(pattern, *literal_part(url, self.storage))
+            return
+        if info["type"] == "directory":
+            self._search(pattern, url, everything())
+        elif info["type"] == "file":
+            self._require_apart(pattern, url)
+            self._take(pattern, [(url, info)], named=True)
+        else:
+            raise ConfigError(f"input = {pattern}: is a pipe, a socket or a device; write its rows to a file first")
+
+    def left_out(self) -> str:
+        """In words: how many of each kind, and the first of their names."""
+        return "; ".join(
+            f"{len(names):,} {kind} ({', '.join(map(shown, names[:3]))}{', …' if len(names) > 3 else ''})"
+            for kind, names in self.aside.items()
+            if names
+        )
+
+    def _search(self, pattern: str, folder: str, names: Sequence[str]) -> None:
+        self._require_apart(pattern, folder)
+        files = []
+        for url, info in find_files(folder, names, self.storage, self.aside):
+            if self._in_output(url):
+                self.aside["files of the output itself"].append(posixpath.basename(url))
+            else:
+                files.append((url, info))
+        self._take(pattern, files)
+
+    def _take(self, pattern: str, files: Sequence[tuple[str, Mapping[str, Any]]], named: bool = False) -> None:
+        """Sources of those files that have a known ending; `named`: the input is that file."""
+        readable = [(url, info) for url, info in files if _by_name(url) is not None]
+        if not named and readable:
+            others = [posixpath.basename(url) for url, _ in files if _by_name(url) is None]
+            self.aside["files with another ending"] += others
+        with ThreadPoolExecutor(AT_ONCE) as threads:
+            looked = list(threads.map(lambda file: self._look(*file), readable))
+        beside = any(source.format == "parquet" for source, _ in looked)
+        taken = 0
+        for (source, content), (url, info) in zip(looked, readable, strict=True):
+            if not named and _is_metadata(url, content, beside):
+                self.aside["files of metadata"].append(posixpath.basename(url))
+                continue
+            if content.fault:
+                raise SourceUnusable(f"{shown(url)}: {content.fault}")
+            taken += 1
+            earlier = self.sources.setdefault(str(info.get("identity", url)), source)
+            if earlier.path != url:
+                self.aside["other names of the same files"].append(posixpath.basename(url))
+        if not taken:
+            raise self._nothing(pattern, [url for url, _ in files])
+
+    def _look(self, url: str, info: Mapping[str, Any]) -> tuple[Source, Content]:
+        """The source, from what the file holds where its name says JSON."""
+        form, compression = _by_name(url) or ("jsonl", None)
+        source = Source(url, int(info["size"]), version_of(info), form, compression)
+        before = self.known.get(url)
+        if before and (before.size, before.version) == (source.size, source.version) != (source.size, UNKNOWN_VERSION):
+            return before, Content(before.format, before.compression)
+        if form == "parquet" or not source.size:
+            return source, Content(form, compression)
+        with still_there(source):
+            head = self.storage.read_range(url, 0, min(source.size, HEAD))
+        content = content_of(head, source.size <= HEAD, compression)
+        return replace(source, format=content.format, compression=content.compression), content
+
+    def _nothing(self, pattern: str, urls: Sequence[str]) -> ConfigError:
+        aside = f"; left out: {left}" if (left := self.left_out()) else ""
+        if urls and not all(map(_by_name, urls)):
+            seen = ", ".join(sorted(shown(posixpath.basename(url)) for url in urls)[:5])
+            what = f"found {seen}, and no file with one of the endings {', '.join(FORMATS)}; convert the files"
+        elif is_pattern(pattern):
+            what = f"no file matches this pattern{aside}; check the path"
+        else:
+            what = f"there is no file in this directory{aside}; check the path"
+        return ConfigError(f"input = {pattern}: {what}")
+
+    def _require_apart(self, pattern: str, place: str) -> None:
+        if self._in_output(place):
+            raise ConfigError(
+                f"input = {pattern}: lies in the output {self.output}, whose own files would become its input; "
+                "choose another output"
+            )
+
+    def _in_output(self, url: str) -> bool:
+        return self.output is not None and f"{_place(url)}/".startswith(f"{_place(self.output).rstrip('/')}/")
+
+
+def literal_part(url: str, storage: Storage) -> tuple[str, list[str]]:
+    """The folder that a pattern names, and the names below it; a folder whose own name holds brackets is named, too."""
+    names = url.split("/")
+    index = next(at for at, name in enumerate(names) if is_pattern(name))
+    while index < len(names) - 1 and not set("*?") & set(names[index]):
+        if is_pattern(names[index]) and not storage.exists("/".join(names[: index + 1])):
+            break
+        index += 1
+    folder = "/".join(names[:index]) or "/"
+    if protocol_of(url) not in LOCAL and not folder.partition("://")[2]:
+        raise ConfigError(f"input = {url}: a pattern cannot stand for buckets; name the bucket")
+    return folder, names[index:]
+
+
+def find_files(
+    folder: str, names: Sequence[str], storage: Storage, aside: dict[str, list[str]] | None = None
+) -> list[tuple[str, dict[str, Any]]]:
+    """(URL, info) of the files that a pattern stands for below a folder, by path; none where there is no such folder.
+
+    With `aside`, which takes what is left out, other outputs of this job below the folder are left out too.
+    """
     try:
-        info = storage.info(url)
+        found = storage.search(folder, names)
     except FileNotFoundError:
-        if not has_magic(url):
-            raise ConfigError(f"input = {pattern}: there is no such file or directory") from None
-        return _readable(pattern, find_files(url, storage, globbing=True))
-    if info["type"] == "directory":
-        return _readable(pattern, find_files(url, storage, globbing=False))
-    return _readable(pattern, [(url, info)])
+        return []
+    files = sorted(found.files.items())
+    if aside is not None:
+        outputs = tuple(f"{path}/" for path in found.outputs)
+        own = [path for path, _ in files if path.startswith(outputs)] if outputs else []
+        files = [(path, info) for path, info in files if not (outputs and path.startswith(outputs))]
+        for kind, paths in (
+            ("hidden names", found.hidden),
+            ("folders, which a pattern reads with /** at its end", found.folders),
+            *((why, [path for path in found.odd if found.odd[path] == why]) for why in set(found.odd.values())),
+            ("files of other outputs", own),
+        ):
+            aside[kind] += sorted(paths)
+    return [(f"{folder.rstrip('/')}/{path}", info) for path, info in files]
+
+
+@contextmanager
+def still_there(source: Source) -> Iterator[None]:
+    """SourceChanged where a file that was listed is gone when it is read for the first time."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise SourceChanged(
+            f"{shown(source.path)}: was there when the inputs were listed, and is gone now; start again"
+        ) from None
+
+
+def shown(path: str) -> str:
+    """A name as it can be printed in a line."""
+    return path if path.isprintable() else repr(path)[1:-1]
 
 
 def _from_hub(dataset: HubDataset, storage: Storage) -> list[tuple[str, dict[str, Any]]]:
     try:
-        if not (files := find_files(dataset.glob, storage, globbing=True)):
-            raise dataset.missing(url for url, _ in find_files(dataset.any_split, storage, globbing=True))
-    except FileNotFoundError:
-        raise dataset.missing([]) from None
+        if not (files := _all_below(dataset.glob, storage)):
+            raise dataset.missing(url for url, _ in _all_below(dataset.any_split, storage))
     except RetryShard as error:
         raise ConfigError(
             f"input = {dataset}: the hub cannot be reached ({error}); without a network, give files on a disk"
@@ -96,43 +281,20 @@ def _from_hub(dataset: HubDataset, storage: Storage) -> list[tuple[str, dict[str
     return files
 
 
-def find_files(url: str, storage: Storage, globbing: bool) -> list[tuple[str, dict[str, Any]]]:
-    """(URL, info) of all files that a glob or a directory stands for, by path."""
-    fs, path = storage.resolve(url)
-    found = storage.search(url, globbing)
-    root = "" if globbing else path.rstrip("/") + "/"
-    return [
-        (_url_of(fs, name), info)
-        for name, info in sorted(found.items())
-        if info["type"] == "file" and (globbing or not _hidden(name.removeprefix(root)))
-    ]
+def _all_below(glob: str, storage: Storage) -> list[tuple[str, dict[str, Any]]]:
+    return find_files(*split_pattern(glob), storage)
 
 
-def _url_of(fs: Any, path: str) -> str:
-    url = str(fs.unstrip_protocol(path))
-    return path if protocol_of(url) in LOCAL else url
-
-
-def _hidden(path: str) -> bool:
-    return any(part.startswith(("_", ".")) for part in path.split("/"))
-
-
-def _readable(pattern: str, files: list[tuple[str, dict[str, Any]]]) -> list[Source]:
-    sources = [source for url, info in files if (source := _source(url, info)) is not None]
-    if sources:
-        return sources
-    if not files:
-        what = "no file matches this pattern" if has_magic(pattern) else "there is no file in this directory"
-        raise ConfigError(f"input = {pattern}: {what}; check the path")
-    seen = ", ".join(sorted(posixpath.basename(url) for url, _ in files)[:5])
-    raise ConfigError(
-        f"input = {pattern}: found {seen}, and no file with one of the endings {', '.join(FORMATS)}; convert the files"
-    )
-
-
-def _source(url: str, info: Mapping[str, Any]) -> Source | None:
+def _by_name(url: str) -> tuple[Format, Compression] | None:
     ending = next((end for end in sorted(FORMATS, key=len, reverse=True) if url.lower().endswith(end)), None)
-    if ending is None:
-        return None
-    form, compression = FORMATS[ending]
-    return Source(url, int(info["size"]), version_of(info), form, compression)
+    return FORMATS[ending] if ending else None
+
+
+def _is_metadata(url: str, content: Content, beside_parquet: bool) -> bool:
+    """A JSON file of one object, beside Parquet or under a name that is known for it."""
+    name = posixpath.basename(url).lower()
+    return content.single and name.endswith(".json") and (beside_parquet or name in _METADATA)
+
+
+def _place(url: str) -> str:
+    return os.path.realpath(url) if protocol_of(url) in LOCAL else url.replace("s3a://", "s3://", 1)

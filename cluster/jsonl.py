@@ -6,15 +6,20 @@ are harmless. One BadRow each, with its neighbours unharmed: not UTF-8 (``invali
 planned columns (``schema_mismatch``, ``unknown_column``, ``invalid_unicode``). NaN and Infinity are read as Python
 writes them; of equal keys the last counts.
 Compressed data that ends early or is damaged gives every row before the fault and one BadRow for the rest
-(``truncated_file``, ``damaged_file``).
+(``truncated_file``, ``damaged_file``, ``window_too_large``). Zeros between and after compressed members are padding.
+UTF-16 and UTF-32 are read as such where the file begins so; such a file is one shard.
 """
 
 from __future__ import annotations
 
+import codecs
 import json
+import re
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
@@ -24,10 +29,14 @@ from cluster.errors import RowError
 from cluster.rows import RAW_LIMIT, BadRow, Row, shortened
 from cluster.schema import record_of
 from cluster.shards import Shard, Source
+from cluster.sniff import MAX_WINDOW, encoding_of
 from cluster.storage import BLOCK, Storage
 
 MAX_LINE = 256 << 20
-_FEED = 2048  # bytes given to zstd at once: they may become 16,000 times as many
+_FIRST_FEED = 64  # bytes given to a decoder at once, doubled while its member goes on: what comes behind it is copied
+_GZIP_FEED = 64 << 10
+_ZSTD_FEED = 2048  # they may become 16,000 times as many
+_PADDING = re.compile(rb"\0*")
 _MARK = b"\xef\xbb\xbf"
 
 
@@ -56,12 +65,28 @@ def _row(number: int, line: bytes | FaultError, schema: pa.Schema | None, mapped
     return Row(number, {name: document[name] for name in mapped if name in document}, carried)
 
 
-def read_objects(shard: Shard, storage: Storage, limit: int) -> Iterator[dict[str, Any]]:
+@dataclass(slots=True)
+class Tally:
+    """What was seen of lines: how many hold an object, how many cannot be read and why, and the first of these."""
+
+    rows: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    example: str = ""
+
+    def add(self, path: str, number: int, fault: FaultError) -> None:
+        self.reasons[fault.reason] += 1
+        self.example = self.example or f"{path}, line {number + 1}: {fault.detail}"
+
+
+def read_objects(shard: Shard, storage: Storage, limit: int, tally: Tally) -> Iterator[dict[str, Any]]:
     """The JSON objects among the first lines of a shard, until `limit` bytes of lines are read."""
     size = 0
-    for _, line in numbered_lines(shard, storage):
-        with suppress(FaultError):
+    for number, line in numbered_lines(shard, storage):
+        try:
             yield parse(line)
+            tally.rows += 1
+        except FaultError as fault:
+            tally.add(shard.source.path, number, fault)
         size += len(line) if isinstance(line, bytes) else 0
         if size >= limit:
             return
@@ -70,7 +95,7 @@ def read_objects(shard: Shard, storage: Storage, limit: int) -> Iterator[dict[st
 def numbered_lines(shard: Shard, storage: Storage) -> Iterator[tuple[int, bytes | FaultError]]:
     """The lines of a shard that are not blank, each with its number in the file."""
     blocks = _decoded(shard.source, storage.blocks(shard.source.path, shard.start, shard.end))
-    for number, line in enumerate(split_lines(blocks), shard.first_row):
+    for number, line in enumerate(split_lines(blocks if shard.start else as_utf8(blocks)), shard.first_row):
         if number == 0 and isinstance(line, bytes):
             line = line.removeprefix(_MARK)
         if isinstance(line, FaultError) or line.strip():
@@ -150,51 +175,85 @@ class _Line:
 def _decoded(source: Source, blocks: Iterator[bytes]) -> Iterator[bytes]:
     if source.compression is None:
         return blocks
-    return _gunzip(blocks) if source.compression == "gzip" else _unzstd(blocks)
+    if source.compression == "gzip":
+        return _members(blocks, _gunzip, lambda: zlib.decompressobj(31), _GZIP_FEED)
+    decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW)
+    return _members(blocks, _unzstd, decompressor.decompressobj, _ZSTD_FEED)
 
 
-def _gunzip(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    decoder, inside = zlib.decompressobj(31), False
+def _members(
+    blocks: Iterator[bytes], decode: Callable[[Any, bytes], Iterator[bytes]], begin: Callable[[], Any], most: int
+) -> Iterator[bytes]:
+    """Compressed members one after the other, with zeros between and behind them, wherever the blocks end."""
+    decoder, feed = None, _FIRST_FEED
     for block in blocks:
-        full = False
-        while block or full:
-            inside = True
-            data = _decode(decoder.decompress, block, BLOCK)
+        position = 0
+        while position < len(block):
+            if decoder is None:
+                position = _PADDING.match(block, position).end()  # type: ignore[union-attr]
+                decoder, feed = (begin(), _FIRST_FEED) if position < len(block) else (None, feed)
+                continue
+            piece = block[position : position + feed]
+            yield from decode(decoder, piece)
+            position += len(piece) - len(decoder.unused_data)
+            decoder, feed = None if decoder.eof else decoder, min(2 * feed, most)
+    if decoder is not None:
+        raise FaultError("truncated_file", "the compressed data ends early; rows from here on are lost")
+
+
+def _gunzip(decoder: Any, piece: bytes) -> Iterator[bytes]:
+    data = b""
+    while piece or len(data) == BLOCK:
+        data = _decode(decoder.decompress, piece, BLOCK)
+        if data:
             yield data
-            block, full = decoder.unconsumed_tail, len(data) == BLOCK
-            if decoder.eof:  # another member may follow; zeros after the last one are padding
-                block, full = decoder.unused_data.lstrip(b"\0"), False
-                decoder, inside = zlib.decompressobj(31), False
-    _require_end(inside)
+        piece = decoder.unconsumed_tail
 
 
-def _unzstd(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    decompressor = zstandard.ZstdDecompressor()
-    decoder, inside = decompressor.decompressobj(), False
-    for block in blocks:
-        for start in range(0, len(block), _FEED):
-            feed = block[start : start + _FEED]
-            while feed:
-                inside = True
-                yield _decode(decoder.decompress, feed)
-                feed = decoder.unused_data
-                if decoder.eof:
-                    decoder, inside = decompressor.decompressobj(), False
-    _require_end(inside)
+def _unzstd(decoder: Any, piece: bytes) -> Iterator[bytes]:
+    if data := _decode(decoder.decompress, piece):
+        yield data
 
 
 def _decode(decompress: Any, *arguments: Any) -> bytes:
     try:
         return bytes(decompress(*arguments))
     except (zlib.error, zstandard.ZstdError) as error:
+        if "too much memory" in str(error):
+            detail = f"zstd with a window over {MAX_WINDOW:,} bytes; write it with --long=31 or less"
+            raise FaultError("window_too_large", f"{detail}; rows from here on are lost") from None
         raise FaultError(
             "damaged_file", f"the compressed data is damaged: {error}; rows from here on are lost"
         ) from None
 
 
-def _require_end(inside: bool) -> None:
-    if inside:
-        raise FaultError("truncated_file", "the compressed data ends early; rows from here on are lost")
+def as_utf8(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """The same text in UTF-8 where it begins as UTF-16 or UTF-32 do; half of a surrogate pair stays what it is."""
+    head = b""
+    try:
+        while len(head) < 4 and (block := next(blocks, None)) is not None:
+            head += block
+    except FaultError:
+        yield head
+        raise
+    codec = encoding_of(head[:64])
+    if codec is None:
+        yield head
+        yield from blocks
+        return
+    decoder = codecs.getincrementaldecoder(codec)("surrogatepass")
+    for block in chain([head], blocks):
+        yield from _transcoded(decoder, codec, block)
+    yield from _transcoded(decoder, codec, b"", final=True)
+
+
+def _transcoded(decoder: codecs.IncrementalDecoder, codec: str, block: bytes, final: bool = False) -> Iterator[bytes]:
+    try:
+        yield decoder.decode(block, final).encode("utf-8", "surrogatepass")
+    except UnicodeDecodeError as error:
+        yield error.object[: error.start].decode(codec, "surrogatepass").encode("utf-8", "surrogatepass")
+        detail = f"the text is not {codec.upper()}: {error.reason}; rows from here on are lost"
+        raise FaultError("damaged_file", detail) from None
 
 
 def _raw(line: bytes | FaultError) -> str:

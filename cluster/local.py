@@ -12,7 +12,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cluster.errors import AbortRun, RetryShard
@@ -43,6 +43,17 @@ def replace_whole(path: Path, data: bytes) -> None:
             temporary.replace(path)
         except FileNotFoundError:
             raise _swept(path) from None
+
+
+def files_in(folder: str) -> list[tuple[str, int]]:
+    """Names and sizes in bytes of the files directly in a folder, links followed, by name."""
+    found = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            with suppress(OSError):  # gone by now, or a link that leads nowhere
+                if entry.is_file():
+                    found.append((entry.name, entry.stat().st_size))
+    return sorted(found)
 
 
 @contextmanager

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any
 
+from cluster.inputs import still_there
 from cluster.parquet import open_parquet
 from cluster.shards import Range, Shard, Source, named
+from cluster.sniff import encoding_of
 from cluster.storage import Storage
 
 AT_ONCE = 4
@@ -36,7 +38,8 @@ def _cut(source: Source, shard_size: int, storage: Storage) -> list[Range]:
         return list(cut_parquet(source, shard_size, storage))
     if source.compression:
         return [Range(source, 0, source.size)]
-    return list(cut_lines(source, shard_size, storage))
+    with still_there(source):
+        return list(cut_lines(source, shard_size, storage))
 
 
 # ---- Parquet
@@ -80,17 +83,22 @@ def _rows(source: Source, start: int, end: int) -> Range:
 
 @dataclass(frozen=True, slots=True)
 class _Lines:
-    """What a nominal byte range holds: where its first and last line ends are (None: no line ends in it), how many."""
+    """What a nominal byte range holds: where its first and last line ends are (None: no line ends in it), how many.
+
+    wide   it is the beginning of a file in UTF-16 or UTF-32, whose line ends are not single bytes
+    """
 
     ends: int
     first: int | None
     last: int | None
+    wide: bool = False
 
 
 def cut_lines(source: Source, shard_size: int, storage: Storage) -> Iterator[Range]:
     """Byte ranges that begin and end at line starts, with the number of their first line and how many lines they hold.
 
-    Line ends are LF; a CR before it belongs to the line's end. The last line needs none.
+    Line ends are LF; a CR before it belongs to the line's end. The last line needs none. Text in UTF-16 or UTF-32 is
+    one range, whose lines are not counted.
     """
     nominal = [(start, min(start + shard_size, source.size)) for start in range(0, source.size, shard_size)]
     if len(nominal) == 1:  # of many small files none is worth threads of its own
@@ -98,19 +106,24 @@ def cut_lines(source: Source, shard_size: int, storage: Storage) -> Iterator[Ran
     else:
         with ThreadPoolExecutor(AT_ONCE) as threads:
             counts = list(threads.map(lambda edges: _count(source, edges, storage), nominal))
-    yield from _aligned(source, nominal, counts)
+    if counts[0].wide:
+        yield Range(source, 0, source.size)
+    else:
+        yield from _aligned(source, nominal, counts)
 
 
 def _count(source: Source, edges: tuple[int, int], storage: Storage) -> _Lines:
     position, ends = edges[0], 0
     first = last = None
+    wide = False
     for block in storage.blocks(source.path, *edges):
+        wide = wide or (position == 0 and encoding_of(block[:64]) is not None)
         if (found := block.count(b"\n")) > 0:
             first = position + block.index(b"\n") if first is None else first
             last = position + block.rindex(b"\n")
             ends += found
         position += len(block)
-    return _Lines(ends, first, last)
+    return _Lines(ends, first, last, wide)
 
 
 def _aligned(source: Source, nominal: Sequence[tuple[int, int]], counts: Sequence[_Lines]) -> Iterator[Range]:

@@ -29,7 +29,7 @@ from ray.util import metrics as ray_metrics
 
 import cluster
 import lingua
-from cluster.address import reachable
+from cluster.address import reachable, submitted
 from cluster.errors import AbortRun
 from cluster.limits import Wish, WorkerShape
 from cluster.messages import Assignment, Beat, Failure, Finished, ShardReport
@@ -104,7 +104,7 @@ def _demand_token() -> None:
 
 def _code(packages: Sequence[ModuleType]) -> dict[str, Any]:
     """A submitted job brings its working directory along; whoever attaches from elsewhere ships the packages."""
-    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
+    if submitted():
         return {}
     return {"py_modules": [str(Path(package.__path__[0])) for package in packages]}
 

@@ -16,8 +16,8 @@ import pyarrow as pa
 from cluster.columns import Columns, without_foreign_metadata
 from cluster.config import JobConfig
 from cluster.errors import PlanConflict, SourceUnusable
-from cluster.inputs import expand_inputs
-from cluster.jsonl import read_objects
+from cluster.inputs import list_inputs, shown, still_there
+from cluster.jsonl import Tally, read_objects
 from cluster.ledger import Ledger
 from cluster.parquet import open_parquet
 from cluster.plan import Identity, Plan
@@ -36,9 +36,9 @@ def open_plan(config: JobConfig, model_digest: str, ledger: Ledger) -> Plan:
     stored = ledger.plan()
     if stored is None:
         return ledger.open_or_create(make_plan(config, model_digest))
-    sources = expand_inputs(config.inputs, Storage(config.storage_options))
+    found = list_inputs(config.inputs, Storage(config.storage_options), config.output, stored.sources)
     try:
-        stored.require_same(Identity.of(config, model_digest), sources, ledger.output)
+        stored.require_same(Identity.of(config, model_digest), found.sources, ledger.output)
     except PlanConflict as error:
         if ledger.committed():
             raise
@@ -49,20 +49,23 @@ def open_plan(config: JobConfig, model_digest: str, ledger: Ledger) -> Plan:
 def make_plan(config: JobConfig, model_digest: str) -> Plan:
     """The plan of a job; nothing is written. ConfigError or SourceUnusable when there is none."""
     storage = Storage(config.storage_options)
-    sources = expand_inputs(config.inputs, storage)
+    found = list_inputs(config.inputs, storage, config.output)
+    sources = found.sources
     shards = plan_shards(sources, config.shard_size, storage)
     columns = find_columns(config, sources, shards, storage)
-    about = {"created": datetime.now(timezone.utc).isoformat(timespec="seconds"), "run": config.shown_settings()}
-    return Plan(Identity.of(config, model_digest), columns, config.output_format, tuple(sources), tuple(shards), about)
+    created = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    about = {"created": created, "run": config.shown_settings(), "left_out": found.left_out}
+    return Plan(Identity.of(config, model_digest), columns, config.output_format, sources, tuple(shards), about)
 
 
 def find_columns(config: JobConfig, sources: Sequence[Source], shards: Sequence[Shard], storage: Storage) -> Columns:
     """The schema that all files share and the mapped columns in it."""
     schema = _parquet_schema([source for source in sources if source.format == "parquet"], storage)
     if schema is None:
-        schema = infer_schema(_sample([shard for shard in shards if shard.source.format == "jsonl"], storage))
+        tally = Tally()
+        schema = infer_schema(_sample([shard for shard in shards if shard.source.format == "jsonl"], storage, tally))
         if not schema.names:
-            raise ConfigError(f"no rows in {', '.join(source.path for source in sources[:3])}: nothing to compress")
+            raise ConfigError(_nothing_in(sources, tally))
     everything_is_json = config.output_format == "jsonl" and all(source.format == "jsonl" for source in sources)
     try:
         mapped = config.mapped.or_defaults(schema.names)
@@ -74,23 +77,28 @@ def find_columns(config: JobConfig, sources: Sequence[Source], shards: Sequence[
     return Columns(mapped, None, config.output_prefix) if everything_is_json else columns
 
 
-def require_lines(source: Source, storage: Storage) -> None:
-    """SourceUnusable when a .json file holds one JSON array, which cannot be read by lines."""
-    if source.path.lower().endswith(".json") and storage.read_range(source.path, 0, 64).lstrip()[:1] == b"[":
-        raise SourceUnusable(
-            f"{source.path}: holds one JSON array; only JSON Lines (an object a line) are read: convert the file, "
-            "e.g. with jq -c '.[]'"
+def _nothing_in(sources: Sequence[Source], tally: Tally) -> str:
+    """Why no column is known: there is no line, none can be read, or all objects are empty."""
+    names = ", ".join(shown(source.path) for source in sources[:3])
+    names += f" and {len(sources) - 3:,} more files" if len(sources) > 3 else ""
+    if tally.reasons:
+        reason, count = tally.reasons.most_common(1)[0]
+        return (
+            f"no row of {names} can be read: of {tally.reasons.total() + tally.rows:,} lines that were looked at, "
+            f"{count:,} are rejected as {reason}; {tally.example}"
         )
+    if tally.rows:
+        return f"no row of {names} has a column: {tally.rows:,} empty objects were looked at"
+    return f"no rows in {names}: nothing to compress"
 
 
-def _sample(shards: Sequence[Shard], storage: Storage) -> Iterator[dict[str, Any]]:
+def _sample(shards: Sequence[Shard], storage: Storage, tally: Tally) -> Iterator[dict[str, Any]]:
     """Objects from the beginnings of shards that are spread evenly over the corpus; all objects of a small one."""
-    for source in {shard.source.path: shard.source for shard in shards}.values():
-        require_lines(source, storage)
     step = max(1, -(-len(shards) // SAMPLED_SHARDS))
     chosen = shards[::step]
     for shard in chosen:
-        yield from read_objects(shard, storage, SAMPLED_BYTES // len(chosen))
+        with still_there(shard.source):
+            yield from read_objects(shard, storage, SAMPLED_BYTES // len(chosen), tally)
 
 
 def _parquet_schema(sources: Iterable[Source], storage: Storage) -> pa.Schema | None:

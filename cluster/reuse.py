@@ -17,12 +17,11 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 
-from fsspec.core import has_magic
-
 from cluster.config import JobConfig
 from cluster.errors import PlanConflict, RetryShard
-from cluster.inputs import find_files
+from cluster.inputs import UNKNOWN_VERSION, find_files, literal_part
 from cluster.ledger import Ledger
+from cluster.listing import is_pattern
 from cluster.logs import event
 from cluster.parts import Blob, Counts, Part
 from cluster.plan import Identity, Plan
@@ -36,7 +35,6 @@ from cluster.storage import Storage
 
 AT_ONCE = 4
 """Parts that are copied at once; each is on the local disk as a whole for a moment."""
-UNKNOWN_VERSION = "size-only"
 
 _Stretch = tuple[Source, int, int]
 
@@ -106,7 +104,9 @@ class Previous:
 
 def open_previous(config: JobConfig, model_digest: str) -> Previous | None:
     """The output that ``reuse`` names. PlanConflict when nothing of it could be used."""
-    output = config.reuse if config.reuse is None or not has_magic(config.reuse) else latest(config)
+    output = config.reuse
+    if output is not None and is_pattern(output) and not Storage(config.storage_options).exists(output):
+        output = latest(config)
     if output is None:
         return None
     ledger = Ledger(output, config.storage_options)
@@ -124,7 +124,7 @@ def open_previous(config: JobConfig, model_digest: str) -> Previous | None:
 def latest(config: JobConfig) -> str | None:
     """Of the outputs that the glob ``reuse`` stands for, the last complete one by name; None if there is none yet."""
     storage = Storage(config.storage_options)
-    urls = [url for url, _ in find_files(f"{config.reuse}/_stats.json", storage, globbing=True)]
+    urls = [url for url, _ in find_files(*literal_part(f"{config.reuse}/_stats.json", storage), storage)]
     for url in sorted(urls, reverse=True):
         output = url.rpartition("/")[0]
         if output != config.output and Ledger(output, config.storage_options).statistics().get("complete"):

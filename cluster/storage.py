@@ -5,24 +5,30 @@ racing writers wins (`create`). On a disk that is a complete temporary file and 
 conditional put. Nothing is ever streamed to a final name: a writer that dies would leave half a file under it. Calls
 that fail for a transient reason are repeated; what then still fails is a RetryShard or an AbortRun. A missing file is
 FileNotFoundError. Directories above a path are made as needed.
+
+Names are names: only ``scheme://`` at the beginning is looked at, the rest is the path or the key as it stands,
+whatever signs are in it, and nothing in it is percent-decoded. Names that a store's client would take for something
+else are refused by `absolute`. Links on a disk are followed.
 """
 
 from __future__ import annotations
 
 import io
 import os
+import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import fsspec
-from fsspec.core import url_to_fs
 
+from cluster.address import submitted
 from cluster.errors import AbortRun, ClusterError, RetryShard, classify, service_code
-from cluster.local import create_whole, replace_whole
+from cluster.listing import Listing, disk_info, in_store, on_disk
+from cluster.local import create_whole, files_in, replace_whole
 from cluster.ranges import RangeReader
 from cluster.remedies import without_credentials, without_filesystem
 from cluster.secrets import redact
@@ -34,6 +40,16 @@ BLOCK = 4 << 20
 LARGE_PUT = 64 << 20
 PAUSES = (0.2, 0.8, 2.0)
 LOCAL = frozenset({"file", "local"})
+_SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*)://")
+_CHAINED = re.compile(r"[a-z0-9]+::([a-z][a-z0-9+.-]*://|/)")
+_VERSIONED = {
+    "s3": "?versionId=",
+    "s3a": "?versionId=",
+    "abfs": "?versionid=",
+    "abfss": "?versionid=",
+    "az": "?versionid=",
+}
+"""What the client of a store cuts off a name, and the rest with it, to ask for another object than the named one."""
 CONDITIONAL = LOCAL | {"memory", "s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"}
 
 
@@ -61,7 +77,11 @@ class Storage:
         own = self.options.get(protocol)
         options = own if isinstance(own, Mapping) else {} if protocol in LOCAL | {"memory"} else self.options
         try:
-            return url_to_fs(url, **options)  # type: ignore[no-any-return]
+            if protocol in LOCAL:
+                return fsspec.filesystem(protocol, **options), absolute(url)
+            kind = fsspec.get_filesystem_class(protocol)
+            named = kind._get_kwargs_from_urls(url)  # a host or an account that stands in the URL
+            return fsspec.filesystem(protocol, **{**named, **options}), kind._strip_protocol(url)
         except (ImportError, ValueError, TypeError) as error:
             complaint = f"{url}: no filesystem for {protocol}://: {self._words(error)}"
             raise ConfigError(complaint + without_filesystem(protocol)) from None
@@ -70,6 +90,8 @@ class Storage:
         """What the store says now about a file (never from a cache)."""
 
         def ask(fs: Any, path: str) -> dict[str, Any]:
+            if protocol_of(url) in LOCAL:
+                return disk_info(path, os.stat(path))
             fs.invalidate_cache()
             return dict(fs.info(path))
 
@@ -87,6 +109,8 @@ class Storage:
         """The files directly in a folder, by name, listed afresh; none when there is no such folder."""
 
         def ask(fs: Any, path: str) -> list[Entry]:
+            if protocol_of(folder) in LOCAL:
+                return [Entry(name, size) for name, size in files_in(path)]
             fs.invalidate_cache()
             found = fs.ls(path, detail=True)
             return sorted((_entry(item) for item in found if item["type"] == "file"), key=lambda entry: entry.name)
@@ -96,14 +120,16 @@ class Storage:
         except FileNotFoundError:
             return []
 
-    def search(self, url: str, globbing: bool) -> dict[str, dict[str, Any]]:
-        """What a glob stands for, or all that is below a folder, listed afresh: paths in the filesystem → info."""
+    def search(self, folder: str, pattern: Sequence[str]) -> Listing:
+        """What a pattern of names stands for below a folder, listed afresh."""
 
-        def ask(fs: Any, path: str) -> dict[str, dict[str, Any]]:
+        def ask(fs: Any, path: str) -> Listing:
+            if protocol_of(folder) in LOCAL:
+                return on_disk(path, pattern)
             fs.invalidate_cache()
-            return dict(fs.glob(path, detail=True) if globbing else fs.find(path, detail=True))
+            return in_store(fs, path, pattern)
 
-        return self._patiently("list", url, ask)
+        return self._patiently("list", folder, ask)
 
     def read(self, url: str) -> bytes:
         """A whole small file."""
@@ -160,6 +186,8 @@ class Storage:
         try:
             self._patiently("create", url, lambda fs, path: _create(fs, path, data))
         except FileExistsError:
+            if protocol_of(url) in LOCAL and not os.path.exists(absolute(url)):
+                raise AbortRun(f"cannot create {url}: a link of that name leads nowhere; remove or mend it") from None
             return self._same(url, data)
         return True
 
@@ -216,14 +244,66 @@ class Storage:
 
 def protocol_of(url: str) -> str:
     """The scheme of a URL; ``file`` for a plain path."""
-    return str(fsspec.core.split_protocol(url)[0] or "file")
+    match = _SCHEME.match(url)
+    return match[1] if match else "file"
 
 
 def absolute(url: str) -> str:
-    """A plain path made absolute, so that it means the same on resumption from another folder; URLs stay."""
-    if protocol_of(url) not in LOCAL:
+    """A plain path made absolute, so that it means the same on resumption from another folder; URLs stay.
+
+    ``~`` is the home directory, unless something of that name is here; ``file://`` needs a whole path, which is not
+    percent-decoded. ConfigError for a name that cannot be read or written as it stands, and for a relative path in a
+    job that was submitted to a cluster.
+    """
+    protocol = protocol_of(url)
+    _require_usable_name(url, protocol)
+    if protocol not in LOCAL:
         return url.rstrip("/")
-    return os.path.abspath(os.path.expanduser(str(fsspec.core.strip_protocol(url))))
+    path = _path_of_file_url(url) if _SCHEME.match(url) else url
+    if path.startswith("~") and not os.path.lexists(path.partition("/")[0]):
+        path = os.path.expanduser(path)
+    if submitted() and not path.startswith("/"):
+        raise ConfigError(
+            f"{url}: is a relative path, and a submitted job runs in a copy of the working directory, which is deleted "
+            "with the job; give an absolute path that all nodes share, or a URL"
+        )
+    path = _without_dots(f"{os.getcwd()}/{path}" if not path.startswith("/") else path)
+    if "/runtime_resources/working_dir_files/" in f"{path}/":
+        raise ConfigError(
+            f"{url}: lies in the copy of the working directory that Ray made for this job and deletes with it; "
+            "give an absolute path that all nodes share, or a URL"
+        )
+    return path
+
+
+def _require_usable_name(url: str, protocol: str) -> None:
+    cut = _VERSIONED.get(protocol, "\0")
+    if "\0" in url or cut in url:
+        raise ConfigError(f"{url!r}: no file can be asked for by this name, because of the {cut!r} in it; rename it")
+    if _CHAINED.match(url):
+        raise ConfigError(f"{url}: chained URLs (with ::) are not read; give the plain URL, or ./NAME for a local file")
+    try:
+        url.encode()
+    except UnicodeEncodeError:
+        raise ConfigError(f"{url!r}: the name is not UTF-8, and plans and rejects must spell it; rename it") from None
+
+
+def _path_of_file_url(url: str) -> str:
+    host, slash, rest = url.partition("://")[2].partition("/")
+    if host not in ("", "localhost") or not slash:
+        raise ConfigError(f"{url}: write file:///PATH with three slashes, or the plain path")
+    return f"/{rest}"
+
+
+def _without_dots(path: str) -> str:
+    """Without ``.``, ``..`` and doubled slashes; what is above a link is what is above its target."""
+    done = ""
+    for name in path.split("/"):
+        if name == "..":
+            done = os.path.dirname(os.path.realpath(done) if os.path.islink(done) else done).rstrip("/")
+        elif name not in ("", "."):
+            done = f"{done}/{name}"
+    return done or "/"
 
 
 def require_conditional(url: str) -> None:

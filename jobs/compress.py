@@ -58,6 +58,8 @@ def compress(config: JobConfig, make: MakeCompressor) -> int:
         require_target(config.compression.target_tokenizer)
         previous = open_previous(config, digest)  # refuses before there is an output
         plan = open_plan(config, digest, ledger)
+        if plan.about.get("left_out"):
+            print(f"Left out of the inputs: {plan.about['left_out']}.")
         patience = Patience(config.lease_wait, lambda: stop.reason is None)
         lease = patience.acquire(ledger, "jobs.compress", config.lease_seconds)
         try:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
+from cluster.hub import SCHEME
 from cluster.secrets import require_no_credentials
 from cluster.storage import absolute
 from cluster.validated import Validated
@@ -47,7 +48,7 @@ class TrainingConfig(Validated):
     def _no_credentials(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for url in value:
             require_no_credentials("input", url)
-        return tuple(url if "dataset:" in url else absolute(url) for url in value)
+        return tuple(url if url.startswith(SCHEME) else absolute(url) for url in value)
 
     def identity(self) -> dict[str, Any]:
         """What decides the result, as JSON values: never a credential, never how many machines work."""

@@ -142,9 +142,11 @@ def test_a_compressed_file_cut_short_gives_the_rows_before_the_cut_and_one_rejec
 
 
 @pytest.mark.parametrize("kind", ["gz", "zst"])
-def test_what_is_not_compressed_at_all_is_one_reject(tmp_path: Path, kind: str) -> None:
+def test_a_name_that_says_compressed_does_not_make_it_so(tmp_path: Path, kind: str) -> None:
     path = tmp_path / f"rows.jsonl.{kind}"
     path.write_bytes(GOOD)
+    assert outcomes(read(path)) == [(0, "one")]
+    path.write_bytes(b"\xff\0\xfe" + compressed(kind, GOOD)[3:])
     assert outcomes(read(path)) == [(0, "damaged_file")]
 
 

@@ -37,10 +37,10 @@ class Hub(MemoryFileSystem):  # type: ignore[misc]
     def unstrip_protocol(self, name: str) -> str:
         return "hf://" + name.lstrip("/")
 
-    def glob(self, path: str, maxdepth: int | None = None, **named: object) -> object:
+    def find(self, path: str, maxdepth: int | None = None, **named: object) -> object:
         if not Hub.reachable:
             raise ConnectionError("offline mode is enabled")
-        return super().glob(path, maxdepth, **named)
+        return super().find(path, maxdepth, **named)
 
 
 @pytest.fixture

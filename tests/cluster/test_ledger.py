@@ -163,8 +163,10 @@ def test_settings_that_do_not_decide_the_content_may_change(corpus: Path, tmp_pa
 
 
 def test_a_folder_with_other_files_is_not_an_output(corpus: Path) -> None:
-    with pytest.raises(PlanConflict, match=r"holds rows\.jsonl and no _plan\.json"):
-        run(job(corpus, corpus.parent))
+    (corpus.parent / "mine").mkdir()
+    (corpus.parent / "mine" / "notes.txt").write_text("not to be mixed with parts")
+    with pytest.raises(PlanConflict, match=r"holds notes\.txt and no _plan\.json"):
+        run(job(corpus, corpus.parent / "mine"))
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b"\xff", b'{"format": 99}'])

@@ -15,7 +15,9 @@ import zstandard
 
 from cluster.errors import ClusterError
 from cluster.hub import SCHEME, HubDataset
-from cluster.storage import Storage
+from cluster.inputs import find_files, literal_part
+from cluster.listing import is_pattern
+from cluster.storage import Storage, absolute
 from lingua.errors import ConfigError
 
 
@@ -61,7 +63,6 @@ class Source:
 
 
 _LISTS = ("examples", "data", "rows")
-_GLOB = "*?["
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,13 +151,13 @@ def read_bytes(url: str, storage: Storage) -> bytes:
 
 
 def _files(location: str, storage: Storage) -> list[str]:
-    if not any(sign in location for sign in _GLOB):
-        return [location]
-    fs, _ = storage.resolve(location)
-    found = [str(fs.unstrip_protocol(path)) for path in sorted(storage.search(location, globbing=True))]
+    url = absolute(location)
+    if not is_pattern(url) or storage.exists(url):
+        return [url]
+    found = [file for file, _ in find_files(*literal_part(url, storage), storage)]
     if not found:
         raise ConfigError(f"{location}: no file is called so")
-    return [url.removeprefix("file://") for url in found]
+    return found
 
 
 def _decoded(url: str, data: bytes) -> Iterator[Any]:
