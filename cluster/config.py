@@ -86,7 +86,7 @@ class JobConfig(Validated):
     context_column: str | None = Field(None, description="column with the documents of a prompt: a string or a list")
     question_column: str | None = Field(None, description="column with the question of a prompt")
     messages_column: str | None = Field(
-        None, description="column with a conversation a row (OpenAI form): a list of messages, or JSON text"
+        None, description="column with a conversation a row: a list of messages, an object that holds one, or JSON text"
     )
     structured_column: str | None = Field(
         None, description="column with a text a row in which 'llmlingua' tags say how much to keep"

@@ -17,19 +17,20 @@ import pyarrow as pa
 
 from cluster.errors import RowError
 from cluster.schema import is_list, is_string
+from lingua.structure.forms import LISTS
 from lingua.structure.streaming import Kind
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 WANTED: dict[Kind, str] = {
     "structured": "strings",
     "json": "JSON text, lists or structs",
-    "messages": "lists of structs, or JSON text",
+    "messages": "lists of structs, or JSON text, or structs that hold such a list",
 }
 """What a column of a kind must hold, for people."""
 _ACCEPTED: dict[Kind, tuple[tuple[type, ...], str]] = {
     "structured": ((str,), "a string"),
     "json": ((str, list, dict), "JSON text, an object or a list"),
-    "messages": ((str, list), "a list of messages or JSON text"),
+    "messages": ((str, list, dict), "a list of messages, an object that holds one, or JSON text"),
 }
 
 
@@ -59,6 +60,8 @@ def require_kind(kind: Kind, value: object, column: str) -> Value:
 
 def holds(kind: Kind, arrow: pa.DataType) -> bool:
     """Whether values of this kind can stand in a column of this Arrow type."""
+    if kind == "messages" and pa.types.is_struct(arrow):
+        return any(field.name in LISTS and holds(kind, field.type) for field in arrow)
     if kind == "messages" and is_list(arrow):
         return bool(pa.types.is_struct(arrow.value_type))
     return is_string(arrow) or (kind == "json" and bool(pa.types.is_nested(arrow)))

@@ -178,6 +178,8 @@ def compress_one(prompt: Prompt, drafter: Drafter, sample: float = 0.0) -> Progr
     def at_budget(draft: Draft) -> Program[CompressedPrompt]:
         yield from METHODS[drafter.config.method].program(draft)
         result = settle(draft)
+        if prompt.keep_some and draft.hold_emptied(result):
+            result = settle(draft)
         return replace(result, fidelity=original.kept_in(result.text).overall)
 
     result = yield from at_budget(draft)

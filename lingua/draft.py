@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -39,6 +40,7 @@ class Part:
     keep [u]         units that are kept so far
     surprisal [n]    nats, as far as the method has asked for it
     rate             the share of this part that the settings ask for by name; None: what the budget leaves
+    held             characters of which every unit must be kept, so that something of the part is left
     literal [u]      with `drop_consecutive`: which of `force_tokens` each unit is, -1 for none
     """
 
@@ -51,6 +53,7 @@ class Part:
     surprisal: Floats
     rate: float | None = None
     literal: Ints | None = None
+    held: Span | None = None
 
     @property
     def text(self) -> str:
@@ -76,6 +79,13 @@ class Part:
 
     def scores(self, config: CompressionConfig) -> Floats:
         return unit_scores(self.surprisal, self.starts, config.unit_score)
+
+    def hold(self, span: Span) -> None:
+        """Keep the units that these characters touch, whatever the budget."""
+        self.held = span
+        touched = (self.bounds[1:] > span[0]) & (self.bounds[:-1] < span[1])
+        self.must = self.must | touched
+        self.keep = self.keep | touched
 
     def group(self, begins: Ints) -> Ints:
         """Which group each unit [u] belongs to, if groups begin at these characters, the first at the text's."""
@@ -181,6 +191,8 @@ class Drafter:
         fine = self.part(part.encoding, unit)
         fine.keep = part.keep[np.searchsorted(part.bounds, fine.bounds[:-1], side="right") - 1]
         fine.surprisal, fine.rate = part.surprisal, part.rate
+        if part.held is not None:
+            fine.hold(part.held)
         return fine
 
     def protects(self, text: str) -> bool:
@@ -277,6 +289,22 @@ class Draft:
             target_tokens=self.target_tokens,
             status=status,
         )
+
+    def hold_emptied(self, result: CompressedPrompt) -> bool:
+        """If `result` leaves no text of a context string that has some, hold the best unit of each; whether it did.
+
+        Of each at once, since what is held here is taken from the others.
+        """
+        filled = [index for index, part in enumerate(self.context) if part.text.strip() and not part.whole]
+        texts = (cut_text(self.context[index].text, result.kept_spans[index]) for index in filled)
+        if all(text.strip() for text in texts):
+            return False
+        for index in filled:
+            part = self.context[index]
+            scores, spans = part.scores(self.config), list(pairwise(part.bounds.tolist()))
+            units = [unit for unit, (start, end) in enumerate(spans) if part.text[start:end].strip()]
+            part.hold(spans[max(units, key=scores.__getitem__)])
+        return True
 
     def stream(self) -> Iterator[tuple[Part, bool]]:
         """The non-empty parts in order, each with whether it is the first."""

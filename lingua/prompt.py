@@ -25,6 +25,7 @@ class Prompt:
     context_rates   for each string of `context` the share of its tokens to keep, or None for the configured one; if
                     given, the strings are pieces of a structure: none is dropped by a coarse step
     separator       stands between the non-empty parts in the joined text
+    keep_some       whether every string of `context` that has text keeps some of it, as where none may become empty
 
     Raises PromptError (``wrong_type``, ``wrong_rate``) when a field cannot be used.
     """
@@ -34,6 +35,7 @@ class Prompt:
     question: str = ""
     separator: str = "\n\n"
     context_rates: Sequence[float | None] = ()
+    keep_some: bool = False
 
     def __post_init__(self) -> None:
         context = (self.context,) if isinstance(self.context, str) else self.context

@@ -1,9 +1,10 @@
-"""Chat messages in the form of the OpenAI API: older talk made shorter, the conversation's structure and ids intact.
+"""Conversations: older talk made shorter, the structure, ids and calls intact; `conversation` knows the forms.
 
-Text is the `content` of a message, as a string or as parts with a `text`. Which roles are compressed, and at what rate,
-is a mapping; the newest user message stays as it is unless asked otherwise, and so do roles that are not named (by
-default system and developer). Tool calls are never changed, but count like every text, so that `target_token` is a
-budget for the whole conversation. Images, audio and files pass through uncounted.
+Which roles are compressed, and at what rate, is a mapping; the newest message in which a user says something stays as
+it is unless asked otherwise, and so do roles that are not named (by default system and developer). What a tool answered
+has the rate of ``tool``, whoever's message holds it. Names, arguments of calls and reasoning are never changed, but
+count like every text, so that `target_token` is a budget for the whole conversation. No text becomes empty, as some
+providers refuse that.
 
 A turn begins with a user message. With `older_turns` below 1 a turn keeps that share of the rate of the turn after it:
 what the configured rate or target leaves is shared out among the messages in these proportions, none above itself.
@@ -11,39 +12,43 @@ what the configured rate or target leaves is shared out among the messages in th
 
 from __future__ import annotations
 
-import copy
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate, groupby
 from typing import Any
 
 from lingua.config import CompressionConfig
 from lingua.errors import PromptError
 from lingua.prompt import CompressedPrompt, Prompt
+from lingua.structure.conversation import Found, Path, read, role_of
 from lingua.structure.pieces import Piece, kept_texts, rate_of, to_prompt
+from lingua.structure.scan import python_hint
 
 SEPARATOR = "\n\n"
-TEXT_PARTS = ("text", "input_text", "output_text")
+TOO_DEEP = "too_deep", "the value nests too deeply"
 
 
 @dataclass(frozen=True, slots=True)
 class _Text:
-    """One text of a conversation. place: (message, part) if it may be replaced; age: turns that came after it."""
+    """One text of a conversation. path: where it stands, if it may be replaced; age: turns that came after it."""
 
     text: str
     rate: float | None
     age: int
-    place: tuple[int, int | None] | None
+    path: Path | None
 
 
 @dataclass(frozen=True, slots=True)
 class Messages:
-    """The structure of a conversation: a list of messages, or JSON text of one.
+    """The structure of a conversation: a list of messages or an object that holds one, or JSON text of either.
 
     config   `message_rates`, `keep_newest_user`, `older_turns`, and the rate or target that they are within
     count    tokens of a text in the tokenizer of the budget
 
-    Both functions raise PromptError (``wrong_type``, ``malformed_json``) naming the message.
+    Both functions raise PromptError (``wrong_type``, ``unknown_form``, ``malformed_json``, ``too_deep``) naming the
+    message.
     """
 
     config: CompressionConfig
@@ -51,84 +56,118 @@ class Messages:
 
     def decompose(self, value: Any) -> Prompt:
         """The texts of the messages, in order."""
-        return to_prompt(self._pieces(_loaded(value)), SEPARATOR)
-
-    def reassemble(self, value: Any, outcome: CompressedPrompt) -> Any:
-        """The messages with what is kept of their texts: a copy, or JSON text for JSON text."""
-        messages = copy.deepcopy(_loaded(value))
-        texts = list(self._texts(messages))
-        kept = kept_texts([Piece(one.text, one.rate) for one in texts], outcome)
-        changed = [(one.place, new) for one, new in zip(texts, kept, strict=True) if one.place and new != one.text]
-        for (message, part), text in changed:
-            holder = messages[message] if part is None else messages[message]["content"][part]
-            holder["content" if part is None else "text"] = text
-        if isinstance(value, str):
-            return json.dumps(messages, ensure_ascii=False) if changed else value
-        return messages
-
-    def _pieces(self, messages: Sequence[Any]) -> list[Piece]:
-        texts = list(self._texts(messages))
+        texts = self._texts(_loaded(value))
         if self.config.older_turns < 1:
             texts = _discounted(texts, self.config, self.count)
-        return [Piece(one.text, one.rate) for one in texts]
+        return to_prompt([Piece(one.text, one.rate) for one in texts], SEPARATOR, keep_some=True)
 
-    def _texts(self, messages: Sequence[Any]) -> Iterator[_Text]:
+    def reassemble(self, value: Any, outcome: CompressedPrompt) -> Any:
+        """The conversation with what is kept of its texts: JSON text for JSON text, else a copy where it changed."""
+        loaded = _loaded(value)
+        texts = self._texts(loaded)
+        kept = kept_texts([Piece(one.text, one.rate) for one in texts], outcome)
+        changes = [(one.path, new) for one, new in zip(texts, kept, strict=True) if one.path and new != one.text]
+        if not changes:
+            return value
+        changed = _changed(loaded, changes)
+        return _dumped(changed) if isinstance(value, str) else changed
+
+    def _texts(self, value: Any) -> list[_Text]:
         """Every text of the conversation that is not empty, with the rate that its role asks for."""
-        users = [number for number, message in enumerate(messages) if message["role"] == "user"]
-        newest = users[-1] if users and self.config.keep_newest_user else -1
-        for number, message in enumerate(messages):
-            rate = 1.0 if number == newest else rate_of(self.config.message_rates.get(message["role"], "keep"))
-            age = sum(user > number for user in users)
-            found = [_Text(text, rate, age, (number, part)) for part, text in _contents(message, number)]
-            found += [_Text(text, 1.0, age, None) for text in _calls(message)]
-            yield from (one for one in found if one.text)
-
-
-def _loaded(value: Any) -> list[Any]:
-    """The messages, checked as far as they are looked at."""
-    if isinstance(value, str):
         try:
-            value = json.loads(value)
-        except (ValueError, RecursionError) as error:
-            raise PromptError("malformed_json", f"messages are not a JSON text: {error}") from None
-    if not isinstance(value, (list, tuple)):
-        raise PromptError("wrong_type", f"messages must be a list, not {type(value).__name__}")
-    for number, message in enumerate(value):
-        if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
-            raise PromptError("wrong_type", f"messages[{number}] must be an object with a 'role'")
-    return list(value)
+            found = [one for one in read(value) if one.text and one.fate != "opaque"]
+        except RecursionError:
+            raise PromptError(*TOO_DEEP) from None
+        self._require_roles(found)
+        users = sorted({one.message for one in found if one.fate == "cut" and _asks(one)})
+        newest = users[-1] if users and self.config.keep_newest_user else None
+        texts: list[_Text] = []
+        for (message, fate), group in groupby(found, lambda one: (one.message, one.fate)):
+            age = len(users) - bisect_right(users, message)
+            if fate == "keep":
+                texts.append(_Text(" ".join(map(_checked, group)), 1.0, age, None))
+            else:
+                texts += [_Text(_checked(one), self._rate(one, newest), age, one.path) for one in group]
+        return texts
+
+    def _rate(self, one: Found, newest: int | None) -> float | None:
+        if not one.text.strip() or (one.message == newest and role_of(one.role) == "user"):
+            return 1.0
+        rates = self.config.message_rates
+        return rate_of(rates.get(one.role, rates.get(role_of(one.role) or "", "keep")))
+
+    def _require_roles(self, found: Sequence[Found]) -> None:
+        """PromptError where no message has a role that is known: nothing would be compressed, and nobody would know."""
+        roles = {one.role: None for one in found if one.message >= 0 and one.text.strip()}
+        if roles and not any(role_of(role) or role in self.config.message_rates for role in roles):
+            example = json.dumps({next(iter(roles)): "compress"}, ensure_ascii=False)
+            named = ", ".join(map(repr, roles))
+            raise PromptError(
+                "unknown_form",
+                f"messages have the roles {named}, none of which is known; name them: message_rates {example}",
+            )
 
 
-def _contents(message: Mapping[str, Any], number: int) -> Iterator[tuple[int | None, str]]:
-    """The texts of a message's content: part number (None: the content itself) and text."""
-    content = message.get("content")
-    if isinstance(content, str):
-        yield None, content
-    elif isinstance(content, (list, tuple)):
-        for position, part in enumerate(content):
-            where = f"messages[{number}].content[{position}]"
-            if not isinstance(part, Mapping):
-                raise PromptError("wrong_type", f"{where} must be an object, not {type(part).__name__}")
-            if part.get("type") in TEXT_PARTS and part.get("text") is not None:
-                yield position, _string(part["text"], f"{where}.text")
-    elif content is not None:
-        wanted = "a string, a list of parts or null"
-        raise PromptError("wrong_type", f"messages[{number}].content must be {wanted}, not {type(content).__name__}")
+def _asks(one: Found) -> bool:
+    """Whether a text is a user's words."""
+    return role_of(one.role) == "user" and bool(one.text.strip())
 
 
-def _calls(message: Mapping[str, Any]) -> Iterator[str]:
-    """What a message calls, as texts: names and arguments of functions."""
-    calls = [call.get("function") for call in message.get("tool_calls") or () if isinstance(call, Mapping)]
-    for function in [*calls, message.get("function_call")]:
-        if isinstance(function, Mapping):
-            texts = (function.get("name"), function.get("arguments"))
-            yield " ".join(text for text in texts if isinstance(text, str))
+def _checked(one: Found) -> str:
+    try:
+        one.text.encode()
+    except UnicodeEncodeError as error:
+        raise PromptError(
+            "invalid_unicode", f"{one.where} holds a lone surrogate at {error.start}: not valid text"
+        ) from None
+    return one.text
 
 
-def _string(value: Any, where: str) -> str:
+def _loaded(value: Any) -> Any:
+    """The conversation; JSON text is read."""
     if not isinstance(value, str):
-        raise PromptError("wrong_type", f"{where} must be a string, not {type(value).__name__}")
-    return value
+        return value
+    try:
+        loaded = json.loads(value)
+    except RecursionError:
+        raise PromptError(*TOO_DEEP) from None
+    except ValueError as error:
+        position = error.pos if isinstance(error, json.JSONDecodeError) else 0
+        raise PromptError(
+            "malformed_json", f"messages are not a JSON text: {error}{python_hint(value, position)}"
+        ) from None
+    if isinstance(loaded, str):
+        raise PromptError(
+            "wrong_type", "messages are a JSON text that holds a string: were they written as JSON twice?"
+        )
+    return loaded
+
+
+def _dumped(value: Any) -> str:
+    """JSON text; lone surrogates, which may stand in what is not read, stay escaped."""
+    text = json.dumps(value, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(value)
+    return text
+
+
+def _changed(value: Any, changes: Sequence[tuple[Path, str]]) -> Any:
+    """The value with other strings at these paths; only what leads to them is copied."""
+    copies: dict[Path, Any] = {(): _shallow(value)}
+    for path, text in changes:
+        for depth in range(1, len(path)):
+            way = path[:depth]
+            if way not in copies:
+                holder = copies[way[:-1]]
+                copies[way] = holder[way[-1]] = _shallow(holder[way[-1]])
+        copies[path[:-1]][path[-1]] = text
+    return copies[()]
+
+
+def _shallow(value: Any) -> Any:
+    return dict(value) if isinstance(value, Mapping) else list(value)
 
 
 def _discounted(texts: list[_Text], config: CompressionConfig, count: Callable[[str], int]) -> list[_Text]:
@@ -157,8 +196,8 @@ def water_level(weights: Sequence[tuple[float, int]], budget: float) -> float:
     """The scale s at which Σ min(1, s·weight)·length over the (weight, length) pairs is `budget`, or all is kept."""
     left = max(0.0, budget)
     waiting = sorted(weights, reverse=True)
-    for position, (weight, length) in enumerate(waiting):
-        mass = sum(one * size for one, size in waiting[position:])
+    masses = list(accumulate(weight * length for weight, length in reversed(waiting)))[::-1]
+    for (weight, length), mass in zip(waiting, masses, strict=True):
         if mass > 0 and left / mass * weight < 1:
             return left / mass
         left -= length

@@ -30,12 +30,13 @@ class Piece:
         return self.rate == 1
 
 
-def to_prompt(pieces: Sequence[Piece], separator: str = "") -> Prompt:
-    """The pieces as the context strings of one prompt."""
+def to_prompt(pieces: Sequence[Piece], separator: str = "", keep_some: bool = False) -> Prompt:
+    """The pieces as the context strings of one prompt; `keep_some`: none of them becomes empty."""
     return Prompt(
         context=tuple(piece.text for piece in pieces),
         context_rates=tuple(piece.rate for piece in pieces),
         separator=separator,
+        keep_some=keep_some,
     )
 
 

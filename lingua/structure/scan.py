@@ -19,6 +19,8 @@ _TOKEN = re.compile(
     r"|(?P<plain>-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?(?![\w.])|(?:true|false|null|NaN|-?Infinity)\b)"
 )
 _SPACE = re.compile(r"[ \t\n\r]*")
+_PYTHON = re.compile(r"[ \t\n\r]*(?:'|None\b|True\b|False\b|nan\b|array\(|[A-Z]\w*\()")
+"""A value as Python prints it, but JSON does not write it."""
 _PAIRS = {"{": "}", "[": "]"}
 
 
@@ -154,8 +156,16 @@ def _skip(text: str, position: int) -> int:
     return match.end() if match is not None else position
 
 
+def python_hint(text: str, position: int) -> str:
+    """What to do about a text that is no JSON at `position`, where it is what Python prints of its values."""
+    if _PYTHON.match(text, position) is None:
+        return ""
+    return "; this is what Python prints of a value, not JSON: write the column with json.dumps(value)"
+
+
 def malformed_json(text: str, position: int, fault: str) -> PromptError:
     """The error for a JSON text that cannot be read at `position`."""
     line = text.count("\n", 0, position) + 1
     shown = text[position : position + 30]
-    return PromptError("malformed_json", f"{shown!r} at character {position} (line {line}): {fault}")
+    hint = python_hint(text, position)
+    return PromptError("malformed_json", f"{shown!r} at character {position} (line {line}): {fault}{hint}")

@@ -172,7 +172,7 @@ def test_an_empty_conversation_is_left_alone() -> None:
             "wrong_type",
             r"messages\[1\].content.*int",
         ),
-        ([{"role": "user", "content": ["a"]}], "wrong_type", r"messages\[0\].content\[0\]"),
+        ([{"role": "user", "content": [3]}], "wrong_type", r"messages\[0\].content\[0\]"),
         ([{"role": "user", "content": [{"type": "text", "text": 1}]}], "wrong_type", r"content\[0\].text"),
         ([{"role": "user", "content": "\ud800"}], "invalid_unicode", "surrogate"),
     ],

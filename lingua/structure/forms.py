@@ -1,0 +1,144 @@
+"""The forms of conversations as tables: which key of which message or part holds what. `conversation` reads by them.
+
+After the types of the providers' own libraries: OpenAI (Chat Completions, Responses), Anthropic, Gemini, Bedrock
+Converse, Cohere, Mistral; and of LangChain, the AI SDK and ShareGPT. A part that stands in no table is not understood.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+Use = str | Mapping[str, "Use"]
+"""What a value is read as; a mapping: an object with these keys.
+
+text      a string that may be cut            blocks    text, a part, or a list of both
+result    the same, said by a tool            object    JSON said by a tool: its prose may be cut, the rest is kept
+whole     kept, objects as JSON text          strings   all strings within are kept, marks and what is encoded aside
+calls     calls of tools, one or several      answers   Cohere's results of tools
+source    of a document: text, or a place     opaque    not text: no budget counts it
+"""
+
+
+def _each(names: str, use: Use) -> dict[str, Use]:
+    return dict.fromkeys(names.split(), use)
+
+
+LISTS = ("messages", "conversations", "conversation", "contents", "chat_history", "input")
+"""Keys under which an object holds the list of its messages."""
+CONTENTS = ("content", "value", "parts", "message", "text")
+"""Keys of a message that hold what is said."""
+ROLES = {
+    **dict.fromkeys(("user", "human", "prompter"), "user"),
+    **dict.fromkeys(("assistant", "ai", "model", "gpt", "bot", "chatbot", "chatgpt", "bing", "bard"), "assistant"),
+    **dict.fromkeys(("tool", "observation", "tool_response", "tool_result", "function_response", "ipython"), "tool"),
+    **dict.fromkeys(("function_call", "tool_call"), "call"),
+    "system": "system",
+    "developer": "developer",
+    "function": "function",
+}
+
+ASIDE = frozenset(
+    _each(
+        "metadata meta response_metadata usage_metadata usage cache_control annotations citations logprobs artifact "
+        "header headers provider_options providerOptions providerMetadata extras prompt_cache_breakpoint "
+        "video_metadata videoMetadata safety_ratings safetyRatings grounding_metadata groundingMetadata qualifiers",
+        "opaque",
+    )
+)
+"""Keys whose values are about a text and no text to the model, whatever they hold."""
+MARKS = frozenset(
+    _each(
+        "id ids uuid type object role from signature thoughtSignature thought_signature encrypted_content data status "
+        "encrypted_index redactedContent state model model_name language lang country hashed_ip timestamp time date "
+        "created created_at updated_at create_time index finish_reason stop_reason stop_sequence mime_type mimeType "
+        "media_type mediaType format detail namespace server_label phase channel hash sha256 bytes base64 lc example",
+        "opaque",
+    )
+)
+"""Keys whose single values are marks, as ids, dates and encrypted texts are; so are those that end with ``id``."""
+
+_CALLED: Use = _each("name toolName arguments args input parameters", "whole")
+CALL: Mapping[str, Use] = {
+    **_each("name toolName arguments args input parameters", "whole"),
+    **_each("function custom", _CALLED),
+}
+_SOURCE: Use = {"source": "source"}
+
+MEMBERS: Mapping[str, Use] = {
+    "text": "text",
+    **_each("functionCall function_call toolUse toolCall", CALL),
+    **_each("functionResponse function_response toolResponse", {"response": "object", "output": "object"}),
+    **_each("codeExecutionResult code_execution_result", {"output": "result"}),
+    **_each("inlineData inline_data fileData file_data image video audio cachePoint", "opaque"),
+    **_each("executableCode executable_code reasoningContent citationsContent guardContent", "strings"),
+    **_each("toolAddition toolRemoval", "strings"),
+    "toolResult": {"content": "result"},
+    "json": "object",
+    "document": _SOURCE,
+    "searchResult": {"content": "blocks"},
+}
+"""Parts without a type, told by their key: Gemini's and Bedrock's."""
+
+ITEMS: Mapping[str, Use] = {
+    **_each(
+        "function_call custom_tool_call tool_search_call mcp_call mcp_approval_request", {**CALL, "output": "result"}
+    ),
+    **_each(
+        "function_call_output custom_tool_call_output local_shell_call_output apply_patch_call_output",
+        {"output": "result"},
+    ),
+    "shell_call_output": {"output": "object"},
+    "program_output": {"result": "result"},
+    "code_interpreter_call": {"outputs": "object"},
+    "file_search_call": {"results": "object"},
+    "image_generation_call": {"result": "opaque"},
+    "computer_call_output": {"output": "opaque"},
+    **_each(
+        "reasoning compaction web_search_call local_shell_call shell_call apply_patch_call computer_call program "
+        "mcp_list_tools mcp_approval_response tool_search_output additional_tools item_reference compaction_trigger",
+        "strings",
+    ),
+}
+"""Items of OpenAI's Responses, which have a type and no role."""
+
+PARTS: Mapping[str, Use] = {
+    **ITEMS,
+    **_each("text input_text output_text", {"text": "text"}),
+    "text-plain": {"text": "text", "url": "opaque"},
+    **_each("tool_use server_tool_use mcp_tool_use tool_call tool-call tool_call_chunk", CALL),
+    **_each("invalid_tool_call server_tool_call server_tool_call_chunk", CALL),
+    **_each("tool_result mcp_tool_result", {"content": "result"}),
+    **_each("server_tool_result server_tool_call_result tool-result", {"output": "object", "result": "object"}),
+    "search_result": {"content": "blocks"},
+    "document": _SOURCE,
+    **_each(
+        "refusal thinking summary_text reasoning_text web_search_tool_result web_search_result web_fetch_tool_result "
+        "code_execution_tool_result bash_code_execution_tool_result text_editor_code_execution_tool_result "
+        "tool_search_tool_result advisor_tool_result tool_reference mid_conversation_system non_standard",
+        "strings",
+    ),
+    **_each(
+        "image image_url input_image audio audio_url input_audio video video_url file file_url input_file document_url "
+        "computer_screenshot media container_upload redacted_thinking reference fallback cache_point step-start",
+        "opaque",
+    ),
+}
+"""Parts of a message that are told by their type."""
+
+MESSAGE: Mapping[str, Use] = {
+    **dict.fromkeys(CONTENTS, "blocks"),
+    **_each("tool_calls invalid_tool_calls function_call toolCalls", "calls"),
+    "tool_results": "answers",
+    "name": "whole",
+    **_each(
+        "refusal audio reasoning reasoning_content reasoning_details thinking thinking_blocks tool_plan", "strings"
+    ),
+    "additional_kwargs": "strings",
+}
+ENVELOPE: Mapping[str, Use] = {
+    **_each("system systemInstruction system_instruction instructions preamble message", "blocks"),
+    **_each("tools functions", "whole"),
+}
+"""What stands beside the list of messages."""
+ANSWER: Mapping[str, Use] = {"call": CALL, "outputs": "object"}
+"""One of Cohere's `tool_results`."""
