@@ -45,7 +45,7 @@ class StructuredFace:
         return _single(self, structure, value)
 
     def compress_messages(self: _Compressor, messages: Any) -> CompressedValue[Any]:
-        """A conversation in any known form, as the settings `message_rates`, `keep_newest_user` and `older_turns` say."""
+        """A conversation in a known form, as the settings `message_rates`, `keep_newest_user` and `older_turns` say."""
         return _single(self, structure_of("messages", self.config, self.count), messages)
 
     def structure(self: _Compressor, kind: Kind) -> Structure[Any]:
