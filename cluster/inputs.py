@@ -50,6 +50,7 @@ _METADATA = frozenset(
 )
 """What lies beside data and describes it."""
 UNKNOWN_VERSION = "size-only"
+OUTPUTS = "files of outputs of this job"
 _VERSIONS = ("ETag", "etag", "generation", "md5Hash", "blob_id", "sha256", "checksum", "mtime", "LastModified")
 
 
@@ -121,6 +122,8 @@ class _Found:
             self._take(pattern, _from_hub(HubDataset.parse(pattern), self.storage))
             return
         url = absolute(pattern)
+        if is_pattern(url.partition("://")[2].partition("/")[0]):
+            raise ConfigError(f"input = {pattern}: a pattern cannot stand for buckets; name the bucket")
         try:
             info = self.storage.info(url)
         except FileNotFoundError:
@@ -139,7 +142,7 @@ class _Found:
     def left_out(self) -> str:
         """In words: how many of each kind, and the first of their names."""
         return "; ".join(
-            f"{len(names):,} {kind} ({', '.join(map(shown, names[:3]))}{', …' if len(names) > 3 else ''})"
+            f"{kind}: {len(names):,} ({', '.join(map(shown, names[:3]))}{', …' if len(names) > 3 else ''})"
             for kind, names in self.aside.items()
             if names
         )
@@ -149,7 +152,7 @@ class _Found:
         files = []
         for url, info in find_files(folder, names, self.storage, self.aside):
             if self._in_output(url):
-                self.aside["files of the output itself"].append(posixpath.basename(url))
+                self.aside[OUTPUTS].append(posixpath.basename(url))
             else:
                 files.append((url, info))
         self._take(pattern, files)
@@ -222,8 +225,6 @@ def literal_part(url: str, storage: Storage) -> tuple[str, list[str]]:
             break
         index += 1
     folder = "/".join(names[:index]) or "/"
-    if protocol_of(url) not in LOCAL and not folder.partition("://")[2]:
-        raise ConfigError(f"input = {url}: a pattern cannot stand for buckets; name the bucket")
     return folder, names[index:]
 
 
@@ -244,10 +245,10 @@ def find_files(
         own = [path for path, _ in files if path.startswith(outputs)] if outputs else []
         files = [(path, info) for path, info in files if not (outputs and path.startswith(outputs))]
         for kind, paths in (
-            ("hidden names", found.hidden),
+            ("hidden names", [path for path in found.hidden if not (outputs and path.startswith(outputs))]),
             ("folders, which a pattern reads with /** at its end", found.folders),
             *((why, [path for path in found.odd if found.odd[path] == why]) for why in set(found.odd.values())),
-            ("files of other outputs", own),
+            (OUTPUTS, own),
         ):
             aside[kind] += sorted(paths)
     return [(f"{folder.rstrip('/')}/{path}", info) for path, info in files]

@@ -175,7 +175,7 @@ class _Search:
         if stat.S_ISDIR(found.st_mode):
             if not last:
                 self._enter(path, name, index, index + 1)
-            elif ANY_DEPTH not in self._pattern:
+            elif ANY_DEPTH not in self._pattern and not hidden:
                 self.listing.folders.add(path)
         elif last and hidden:
             self.listing.hidden.add(path)

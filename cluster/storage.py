@@ -79,6 +79,7 @@ class Storage:
         try:
             if protocol in LOCAL:
                 return fsspec.filesystem(protocol, **options), absolute(url)
+            _require_usable_name(url, protocol)
             kind = fsspec.get_filesystem_class(protocol)
             named = kind._get_kwargs_from_urls(url)  # a host or an account that stands in the URL
             return fsspec.filesystem(protocol, **{**named, **options}), kind._strip_protocol(url)
