@@ -1,20 +1,28 @@
-"""Reading rows [start, end) of a Parquet file in small batches, whatever the size of its row groups.
+"""Parquet: footers with what their rows weigh in memory, and rows [start, end) in batches of bounded size.
 
-Columns are read through small buffers and decoded a few megabytes at a time. A page that cannot be read makes each
-remaining row of the shard a BadRow (``unreadable``); text that is not UTF-8 only its own row (``invalid_utf8``).
+What a row group weighs encoded says little of what it holds: a dictionary writes a string once, however many rows have
+it, and so do shared prefixes (DELTA_BYTE_ARRAY). So planning decodes a sample of such columns (`read_footers`), and
+reading takes their strings as dictionaries and decodes a few rows at a time. A page that cannot be read makes each
+remaining row of the shard a BadRow (``unreadable``), text that is not UTF-8 only its own row (``invalid_utf8``), and so
+does a row of more than `MAX_ROW` bytes (``row_too_large``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cluster.errors import SourceUnusable
-from cluster.inputs import require_unchanged
+from cluster.inputs import require_unchanged, still_there
 from cluster.rows import BadRow, Row
 from cluster.schema import printable
 from cluster.shards import Shard, Source
@@ -22,18 +30,179 @@ from cluster.storage import Storage
 
 BATCH_BYTES = 8 << 20
 BATCH_ROWS = 1024
+UNSURE_ROWS = 16
+"""Rows of a batch where the footer does not bound what a row takes."""
+DICTIONARY_BYTES = 1 << 20
+DICTIONARY_SHARE = 64 << 10
+"""Every batch copies the dictionaries: it has one row more for each share by which one exceeds the usual size."""
+PIECE_BYTES = 1 << 20
+MAX_ROW = 256 << 20
 BUFFER = 1 << 20
+FOOTERS_AT_ONCE = 16
+SAMPLED_GROUPS = 3
+SAMPLED_BYTES = 4 << 20
+SAMPLED_ROWS = 1 << 16
+_STRINGS = (pa.types.is_string, pa.types.is_binary, pa.types.is_large_string, pa.types.is_large_binary)
+_WIDTHS = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4, "INT64": 8, "DOUBLE": 8, "INT96": 12}
 
 
-def open_parquet(source: Source, storage: Storage) -> pq.ParquetFile:
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A row group: its rows, about how many bytes they hold once decoded (`weight`), and the bytes of its pages."""
+
+    rows: int
+    weight: int
+    encoded: int
+
+
+@dataclass(frozen=True, slots=True)
+class Footer:
+    """What planning needs to know of a file."""
+
+    source: Source
+    schema: pa.Schema
+    groups: tuple[Group, ...]
+
+
+def read_footers(sources: Iterable[Source], storage: Storage) -> list[Footer]:
+    """The footers of files in their order, many read at a time. SourceUnusable when one is no whole Parquet file."""
+    with ThreadPoolExecutor(FOOTERS_AT_ONCE) as threads:
+        return list(threads.map(lambda source: read_footer(source, storage), sources))
+
+
+def read_footer(source: Source, storage: Storage) -> Footer:
+    """The footer of one file, with the weights of its row groups."""
+    with still_there(source), open_parquet(source, storage) as file:
+        leaves = _leaves(file, range(file.metadata.num_row_groups))
+        groups = tuple(_groups(file, leaves, _sampled(file, leaves, source, storage)))
+        return Footer(source, file.schema_arrow, groups)
+
+
+def open_parquet(source: Source, storage: Storage, **reading: Any) -> pq.ParquetFile:
     """A Parquet file for streaming. SourceUnusable when it is not a whole one."""
     try:
         reader = storage.open(source.path, source.size)
-        return pq.ParquetFile(reader, pre_buffer=False, buffer_size=BUFFER)
+        return pq.ParquetFile(reader, pre_buffer=False, buffer_size=BUFFER, **reading)
+    except FileNotFoundError:
+        raise
     except (pa.ArrowException, OSError) as error:
         raise SourceUnusable(
             f"{source.path}: not a whole Parquet file ({error}); write it again, or leave it out of the inputs"
         ) from None
+
+
+# ---- what rows weigh
+
+
+@dataclass(frozen=True, slots=True)
+class _Leaf:
+    """A column of values by its encodings in some row groups.
+
+    width      bytes of a value; None: a string
+    shared     some values stand in a dictionary
+    prefixes   some values are stored by what they share with the one before
+    """
+
+    path: str
+    width: int | None
+    shared: bool
+    prefixes: bool
+
+    @property
+    def hides(self) -> bool:
+        """Whether its pages do not tell how much it holds."""
+        return self.width is None and (self.shared or self.prefixes)
+
+
+def _leaves(file: pq.ParquetFile, groups: Iterable[int]) -> list[_Leaf]:
+    chosen = [file.metadata.row_group(index) for index in groups]
+    columns = [file.schema.column(position) for position in range(len(file.schema))]
+    return [_leaf(column, [group.column(at) for group in chosen]) for at, column in enumerate(columns)]
+
+
+def _leaf(column: Any, chunks: Sequence[Any]) -> _Leaf:
+    encodings = {name for chunk in chunks for name in chunk.encodings}
+    width = column.length if column.physical_type == "FIXED_LEN_BYTE_ARRAY" else _WIDTHS.get(column.physical_type)
+    shared = bool(encodings & {"RLE_DICTIONARY", "PLAIN_DICTIONARY"})
+    return _Leaf(column.path, width, shared, "DELTA_BYTE_ARRAY" in encodings)
+
+
+def _told(chunk: Any, leaf: _Leaf) -> int:
+    """Bytes of a column chunk as its footer tells them."""
+    return int(max(chunk.total_uncompressed_size, chunk.num_values * (leaf.width or 0)))
+
+
+def _groups(file: pq.ParquetFile, leaves: Sequence[_Leaf], sampled: dict[int, float]) -> Iterator[Group]:
+    for index in range(file.metadata.num_row_groups):
+        group = file.metadata.row_group(index)
+        told = hidden = 0
+        for position, leaf in enumerate(leaves):
+            size = _told(group.column(position), leaf)
+            told, hidden = (told, hidden + size) if leaf.hides else (told + size, hidden)
+        nearest = min(sampled, key=lambda known: abs(known - index), default=None)
+        seen = 0 if nearest is None else int(sampled[nearest] * group.num_rows)
+        yield Group(group.num_rows, told + max(hidden, seen), max(1, int(group.total_byte_size)))
+
+
+def _sampled(file: pq.ParquetFile, leaves: Sequence[_Leaf], source: Source, storage: Storage) -> dict[int, float]:
+    """For a few row groups: how many bytes a row takes in the columns that hide it, from their first rows."""
+    paths, count = [leaf.path for leaf in leaves if leaf.hides], file.metadata.num_row_groups
+    found: dict[int, float] = {}
+    if not paths or not count:
+        return found
+    for index in range(0, count, max(1, -(-count // SAMPLED_GROUPS))):
+        with suppress(pa.ArrowException, OSError):  # a damaged page costs the rows in it, not the plan
+            sparing = _Sparing.of(file, leaves, [index], source, storage)
+            found[index] = _bytes_of_a_row(sparing.batches(paths))
+    return found
+
+
+def _bytes_of_a_row(batches: Iterator[pa.RecordBatch]) -> float:
+    rows, size = 0, 0.0
+    for batch in batches:
+        rows += batch.num_rows
+        size += float(row_bytes(batch).sum())
+        if size >= SAMPLED_BYTES or rows >= SAMPLED_ROWS:
+            break
+    return size / max(1, rows)
+
+
+def row_bytes(batch: pa.RecordBatch) -> Any:
+    """Bytes of each row, strings in dictionaries counted wherever they stand: an array of float64."""
+    return sum((_value_bytes(column) for column in batch.columns), np.zeros(batch.num_rows))
+
+
+def _value_bytes(array: pa.Array) -> Any:
+    kind = array.type
+    if isinstance(array, pa.ExtensionArray):
+        return _value_bytes(array.storage)
+    if pa.types.is_dictionary(kind):
+        known = np.append(_value_bytes(array.dictionary), 0.0)  # null: the last
+        return known[pc.fill_null(array.indices.cast(pa.int64()), len(known) - 1).to_numpy(zero_copy_only=False)]
+    if pa.types.is_struct(kind):
+        return sum((_value_bytes(array.field(at)) for at in range(kind.num_fields)), np.zeros(len(array)))
+    if pa.types.is_fixed_size_list(kind):
+        start, length = array.offset * kind.list_size, len(array) * kind.list_size
+        inner = _value_bytes(array.values.slice(start, length))
+        return inner.reshape(len(array), kind.list_size).sum(axis=1) if length else np.zeros(len(array))
+    if pa.types.is_map(kind):
+        return _summed(_value_bytes(array.keys) + _value_bytes(array.items), array)
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return _summed(_value_bytes(array.values), array)
+    if pa.types.is_string_view(kind) or pa.types.is_binary_view(kind):
+        return _value_bytes(array.cast(pa.large_binary()))
+    if any(known(kind) for known in _STRINGS):
+        return pc.fill_null(pc.binary_length(array), 0).to_numpy(zero_copy_only=False).astype(np.float64)
+    return np.full(len(array), array.nbytes / max(1, len(array)))
+
+
+def _summed(inner: Any, lists: pa.Array) -> Any:
+    ends = lists.offsets.to_numpy()
+    until = np.concatenate([[0.0], np.cumsum(inner)])
+    return until[ends[1:]] - until[ends[:-1]] + 4.0
+
+
+# ---- reading
 
 
 def read_parquet(shard: Shard, schema: pa.Schema, storage: Storage, mapped: Sequence[str]) -> Iterator[Row | BadRow]:
@@ -41,6 +210,10 @@ def read_parquet(shard: Shard, schema: pa.Schema, storage: Storage, mapped: Sequ
     number = shard.start
     try:
         for batch in _batches(shard, storage):
+            if isinstance(batch, BadRow):
+                yield batch
+                number += 1
+                continue
             carried = pa.RecordBatch.from_arrays([batch.column(name) for name in schema.names], schema=schema)
             for index in range(carried.num_rows):
                 yield _row(number, carried.slice(index, 1), mapped)
@@ -65,22 +238,21 @@ def _value(column: pa.Array) -> Any:
     return (column if kind == column.type else column.cast(kind))[0].as_py()
 
 
-def _batches(shard: Shard, storage: Storage) -> Iterator[pa.RecordBatch]:
+def _batches(shard: Shard, storage: Storage) -> Iterator[pa.RecordBatch | BadRow]:
     """The shard's rows, decoded from the beginning of the row group in which it starts."""
     with open_parquet(shard.source, storage) as file:
-        groups, skip = _groups(file.metadata, shard.start, shard.end)
-        left = shard.end - shard.start
-        for batch in file.iter_batches(_batch_rows(file.metadata), row_groups=groups, use_threads=False):
-            wanted = batch.slice(skip, left)
+        groups, skip = _touched(file.metadata, shard.start, shard.end)
+        leaves, number = _leaves(file, groups), shard.start
+        for batch in _Sparing.of(file, leaves, groups, shard.source, storage).batches():
+            wanted = batch.slice(skip, shard.end - number)
             skip = max(0, skip - batch.num_rows)
-            left -= wanted.num_rows
-            if wanted.num_rows:
-                yield wanted
-            if not left:
+            yield from _decoded(wanted, file.schema_arrow, number)
+            number += wanted.num_rows
+            if number == shard.end:
                 return
 
 
-def _groups(metadata: Any, start: int, end: int) -> tuple[list[int], int]:
+def _touched(metadata: Any, start: int, end: int) -> tuple[list[int], int]:
     """The row groups that hold rows [start, end), and how many rows of the first one come before `start`."""
     counts = [metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)]
     ends = list(accumulate(counts))
@@ -88,6 +260,117 @@ def _groups(metadata: Any, start: int, end: int) -> tuple[list[int], int]:
     return groups, start - (ends[groups[0]] - counts[groups[0]]) if groups else 0
 
 
-def _batch_rows(metadata: Any) -> int:
-    size = sum(metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups))
-    return int(max(1, min(BATCH_ROWS, BATCH_BYTES * metadata.num_rows // max(1, size))))
+@dataclass(frozen=True, slots=True)
+class _Sparing:
+    """Some row groups of a file, read so that memory holds little of them: `rows` at once.
+
+    Strings that stand in dictionaries are read as dictionaries if the types allow it, but not those of long columns
+    that a writer has gone on with as plain strings: Arrow would gather all of these in the dictionary.
+    """
+
+    file: pq.ParquetFile
+    groups: Sequence[int]
+    rows: int
+
+    @classmethod
+    def of(
+        cls, file: pq.ParquetFile, leaves: Sequence[_Leaf], groups: Sequence[int], source: Source, storage: Storage
+    ) -> _Sparing:
+        """The same file once more."""
+        chunks = [list(map(file.metadata.row_group(index).column, range(len(leaves)))) for index in groups]
+        sizes = [sum(map(_told, own, leaves)) for own in chunks]
+        few = max(sizes, default=0) <= 2 * BATCH_BYTES
+        chosen, dictionaries = list[str](), 0
+        for position, leaf in enumerate(leaves):
+            if leaf.hides and not leaf.prefixes:  # Arrow reads prefixes as strings only
+                shared = 0 if few else max(_dictionary(own[position], source, storage) for own in chunks)
+                if few or all(_is_only(own[position], shared) for own in chunks):
+                    chosen.append(leaf.path)
+                    dictionaries += max(0, shared - DICTIONARY_BYTES)
+        again = _with_dictionaries(file, chosen, source, storage)
+        if few and again is not None and not any(leaf.prefixes for leaf in leaves):
+            return cls(again, groups, BATCH_ROWS)
+        rows = sum(file.metadata.row_group(index).num_rows for index in groups)
+        most = UNSURE_ROWS + (dictionaries // DICTIONARY_SHARE if again is not None else 0)
+        most = max(1, min(most, BATCH_ROWS, BATCH_BYTES * rows // max(1, sum(sizes))))
+        return cls(again or open_parquet(source, storage, metadata=file.metadata), groups, most)
+
+    def batches(self, paths: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """The rows, of all columns or of those at these paths; no batch spans dictionaries, which Arrow cannot nest."""
+        with self.file as file:
+            for index in self.groups:
+                yield from file.iter_batches(self.rows, [index], paths, use_threads=False)
+
+
+def _with_dictionaries(
+    file: pq.ParquetFile, paths: Sequence[str], source: Source, storage: Storage
+) -> pq.ParquetFile | None:
+    """The file with these leaves read as dictionaries; None when its types could not be restored from that."""
+    again = open_parquet(source, storage, metadata=file.metadata, read_dictionary=paths, arrow_extensions_enabled=False)
+    try:
+        for found, wanted in zip(again.schema_arrow, file.schema_arrow, strict=True):
+            _restored(pa.nulls(0, found.type), wanted.type)
+    except (pa.ArrowException, ValueError, TypeError):
+        again.close()
+        return None
+    return again
+
+
+def _is_only(chunk: Any, dictionary: int) -> bool:
+    """Whether a column chunk with so large a dictionary has no other strings: numbers and levels are all the rest."""
+    return bool(chunk.total_uncompressed_size - dictionary <= 8 * chunk.num_values + BUFFER)
+
+
+def _dictionary(chunk: Any, source: Source, storage: Storage) -> int:
+    """Bytes of the dictionary of a column chunk: the second number in its page's header (Thrift, compact)."""
+    if not chunk.has_dictionary_page:
+        return 0
+    start = chunk.dictionary_page_offset
+    header, numbers, shift = storage.read_range(source.path, start, start + 32), [0, 0], 0
+    at = 1  # each number comes behind a byte with its field
+    for index in range(2):
+        shift = 0
+        while at < len(header):
+            numbers[index] |= (header[at] & 0x7F) << shift
+            at, shift = at + 1, shift + 7
+            if header[at - 1] < 0x80:
+                break
+        at += 1
+    return numbers[1] >> 1  # written as twice itself, as it may be negative elsewhere
+
+
+def _decoded(batch: pa.RecordBatch, schema: pa.Schema, number: int) -> Iterator[pa.RecordBatch | BadRow]:
+    """Rows from `number` on in pieces of about `PIECE_BYTES`, in the types of the file; too large ones as BadRows."""
+    sizes = row_bytes(batch)
+    start, held = 0, 0.0
+    for position, size in enumerate(sizes.tolist()):
+        if position > start and held + size > PIECE_BYTES:
+            yield _piece(batch, start, position, schema)
+            start, held = position, 0.0
+        held += size
+        if size > MAX_ROW:
+            yield BadRow(number + position, "row_too_large", _TOO_LARGE.format(int(size), MAX_ROW))
+            start, held = position + 1, 0.0
+    if start < batch.num_rows:
+        yield _piece(batch, start, batch.num_rows, schema)
+
+
+_TOO_LARGE = "the row has {:,} bytes, more than {:,}; split the row"
+
+
+def _piece(batch: pa.RecordBatch, start: int, end: int, schema: pa.Schema) -> pa.RecordBatch:
+    columns = batch.slice(start, end - start).columns
+    return pa.RecordBatch.from_arrays(list(map(_restored, columns, schema.types)), schema=schema)
+
+
+def _restored(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    """A column in the type that its file gives it."""
+    if column.type == kind:
+        return column
+    if isinstance(kind, pa.ExtensionType):
+        return kind.wrap_array(_restored(column, kind.storage_type))
+    if pa.types.is_string_view(kind) or pa.types.is_binary_view(kind):  # no dictionary can be cast to these
+        column = column.cast(column.type.value_type)
+    if pa.types.is_nested(kind):  # a cast would decode what lies before and behind the slice as well
+        column = column.take(pa.array(range(len(column)), pa.int64()))
+    return column.cast(kind)

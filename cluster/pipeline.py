@@ -24,6 +24,8 @@ from lingua.prompt import Outcome, Prompt, Rejected
 Item = Row | BadRow
 MAX_READY = 32 << 20
 """Bytes of rows with an outcome that may wait behind one without."""
+MAX_HELD = 64 << 20
+"""Bytes of rows that may wait for an outcome, their pass-through columns included."""
 
 
 class Streams(Protocol):
@@ -91,8 +93,8 @@ class Pipeline:
             else:
                 waiting.add(item, prompt)
                 self._drain(waiting, meter)
-                if waiting.ready >= MAX_READY:
-                    yield None
+            if waiting.ready >= MAX_READY or waiting.held >= MAX_HELD:
+                yield None
 
     def _prompt(self, item: Item) -> Prompt | Outcome:
         if isinstance(item, BadRow):
@@ -115,19 +117,22 @@ class Pipeline:
 
 
 class _Waiting:
-    """Rows in their order, with their outcome if they have it. `ready`: bytes of those that have it."""
+    """Rows in their order, with their outcome if they have it. `held`: their bytes; `ready`: of those that have one."""
 
     def __init__(self) -> None:
-        self.rows: deque[tuple[Item, Outcome | None]] = deque()
-        self.ready = 0
+        self.rows: deque[tuple[Item, Outcome | None, int]] = deque()
+        self.held = self.ready = 0
 
     def add(self, item: Item, outcome: Outcome | None) -> None:
-        self.rows.append((item, outcome))
-        self.ready += 0 if outcome is None else weight(item)
+        size = weight(item)
+        self.rows.append((item, outcome, size))
+        self.held += size
+        self.ready += 0 if outcome is None else size
 
     def take(self) -> Item:
-        item, outcome = self.rows.popleft()
-        self.ready -= 0 if outcome is None else weight(item)
+        item, outcome, size = self.rows.popleft()
+        self.held -= size
+        self.ready -= 0 if outcome is None else size
         return item
 
 

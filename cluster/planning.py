@@ -1,4 +1,4 @@
-"""Where sources are cut into shards: row groups from Parquet footers, line starts found by one pass over JSON Lines.
+"""Where sources are cut into shards: rows by what they weigh in memory, or line starts found by one pass.
 
 The pass reads every uncompressed JSON Lines byte once, several ranges at a time, and costs a thousandth of what
 compressing the same text does; in return shards begin exactly at a line, reading them needs no search, and a rejected
@@ -11,31 +11,38 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import Any
 
 from cluster.inputs import still_there
-from cluster.parquet import open_parquet
+from cluster.parquet import Footer, Group, read_footer
 from cluster.shards import Range, Shard, Source, named
 from cluster.sniff import encoding_of
 from cluster.storage import Storage
 
 AT_ONCE = 4
+MAX_ROWS = 1 << 16
+"""Rows of a shard of Parquet: a shard is what is lost when its worker dies."""
 MAX_CUTS = 16
-"""A row group is cut into at most so many shards: each must decode the rows of the group before its own."""
+"""A row group is cut into so many shards, or more where its pages are that much smaller than what they decode to."""
 
 
-def plan_shards(sources: Iterable[Source], shard_size: int, storage: Storage) -> list[Shard]:
-    """Cut sources, in order, into shards of about `shard_size` bytes. SourceUnusable when a file cannot be read."""
+def plan_shards(
+    sources: Iterable[Source], shard_size: int, storage: Storage, footers: Iterable[Footer] = ()
+) -> list[Shard]:
+    """Cut sources, in order, into shards of about `shard_size` bytes. SourceUnusable when a file cannot be read.
+
+    footers   of the Parquet files among them, as far as they were read already
+    """
+    known = {footer.source: footer for footer in footers}
     with ThreadPoolExecutor(AT_ONCE) as threads:
-        cuts = threads.map(lambda source: _cut(source, shard_size, storage), sources)
+        cuts = threads.map(lambda source: _cut(source, known.get(source), shard_size, storage), sources)
         return list(named([piece for pieces in cuts for piece in pieces]))
 
 
-def _cut(source: Source, shard_size: int, storage: Storage) -> list[Range]:
-    if source.size == 0 and source.format == "jsonl":
-        return []
+def _cut(source: Source, footer: Footer | None, shard_size: int, storage: Storage) -> list[Range]:
     if source.format == "parquet":
-        return list(cut_parquet(source, shard_size, storage))
+        return list(cut_parquet(footer or read_footer(source, storage), shard_size))
+    if source.size == 0:
+        return []
     if source.compression:
         return [Range(source, 0, source.size)]
     with still_there(source):
@@ -45,29 +52,28 @@ def _cut(source: Source, shard_size: int, storage: Storage) -> list[Range]:
 # ---- Parquet
 
 
-def cut_parquet(source: Source, shard_size: int, storage: Storage) -> Iterator[Range]:
-    """Row ranges of about `shard_size` uncompressed bytes, from the footer alone."""
-    with open_parquet(source, storage) as file:
-        groups = [(group.num_rows, group.total_byte_size) for group in _row_groups(file.metadata)]
+def cut_parquet(footer: Footer, shard_size: int) -> Iterator[Range]:
+    """Row ranges of about `shard_size` decoded bytes and at most `MAX_ROWS` rows."""
     start = end = size = 0
-    for rows, weight in groups:
-        if size and size + weight > shard_size:
-            yield _rows(source, start, end)
+    for group in footer.groups:
+        if end > start and (size + group.weight > shard_size or end - start + group.rows > MAX_ROWS):
+            yield _rows(footer.source, start, end)
             start, size = end, 0
-        end, size = end + rows, size + weight
-        if size >= 2 * shard_size:
-            yield from _pieces(source, start, end, size, shard_size)
+        end, size = end + group.rows, size + group.weight
+        if size >= 2 * shard_size or end - start > MAX_ROWS:
+            yield from _pieces(footer.source, start, end, _cuts(group, shard_size))
             start, size = end, 0
-    yield from [_rows(source, start, end)] if end > start else []
+    yield from [_rows(footer.source, start, end)] if end > start else []
 
 
-def _row_groups(metadata: Any) -> Iterator[Any]:
-    return (metadata.row_group(index) for index in range(metadata.num_row_groups))
+def _cuts(group: Group, shard_size: int) -> int:
+    """Into how many shards a row group is cut: the pages before its own rows are read for each of them again."""
+    wanted = max(-(-group.weight // shard_size), -(-group.rows // MAX_ROWS))
+    return int(min(wanted, max(MAX_CUTS, MAX_CUTS * group.weight // group.encoded)))
 
 
-def _pieces(source: Source, start: int, end: int, weight: int, shard_size: int) -> Iterator[Range]:
+def _pieces(source: Source, start: int, end: int, count: int) -> Iterator[Range]:
     """A huge row group in equal row ranges."""
-    count = max(1, min(-(-weight // shard_size), MAX_CUTS, end - start))
     edges = [start + (end - start) * index // count for index in range(count + 1)]
     for low, high in pairwise(edges):
         if high > low:

@@ -19,7 +19,7 @@ from cluster.errors import PlanConflict, SourceUnusable
 from cluster.inputs import list_inputs, shown, still_there
 from cluster.jsonl import Tally, read_objects
 from cluster.ledger import Ledger
-from cluster.parquet import open_parquet
+from cluster.parquet import Footer, read_footers
 from cluster.plan import Identity, Plan
 from cluster.planning import plan_shards
 from cluster.schema import infer_schema
@@ -51,16 +51,19 @@ def make_plan(config: JobConfig, model_digest: str) -> Plan:
     storage = Storage(config.storage_options)
     found = list_inputs(config.inputs, storage, config.output)
     sources = found.sources
-    shards = plan_shards(sources, config.shard_size, storage)
-    columns = find_columns(config, sources, shards, storage)
+    footers = read_footers((source for source in sources if source.format == "parquet"), storage)
+    shards = plan_shards(sources, config.shard_size, storage, footers)
+    columns = find_columns(config, sources, shards, storage, footers)
     created = datetime.now(timezone.utc).isoformat(timespec="seconds")
     about = {"created": created, "run": config.shown_settings(), "left_out": found.left_out}
     return Plan(Identity.of(config, model_digest), columns, config.output_format, sources, tuple(shards), about)
 
 
-def find_columns(config: JobConfig, sources: Sequence[Source], shards: Sequence[Shard], storage: Storage) -> Columns:
+def find_columns(
+    config: JobConfig, sources: Sequence[Source], shards: Sequence[Shard], storage: Storage, footers: Sequence[Footer]
+) -> Columns:
     """The schema that all files share and the mapped columns in it."""
-    schema = _parquet_schema([source for source in sources if source.format == "parquet"], storage)
+    schema = _parquet_schema(footers)
     if schema is None:
         tally = Tally()
         schema = infer_schema(_sample([shard for shard in shards if shard.source.format == "jsonl"], storage, tally))
@@ -101,11 +104,10 @@ def _sample(shards: Sequence[Shard], storage: Storage, tally: Tally) -> Iterator
             yield from read_objects(shard, storage, SAMPLED_BYTES // len(chosen), tally)
 
 
-def _parquet_schema(sources: Iterable[Source], storage: Storage) -> pa.Schema | None:
+def _parquet_schema(footers: Iterable[Footer]) -> pa.Schema | None:
     first: tuple[Source, pa.Schema] | None = None
-    for source in sources:
-        with open_parquet(source, storage) as file:
-            schema = without_foreign_metadata(file.schema_arrow)
+    for footer in footers:
+        source, schema = footer.source, without_foreign_metadata(footer.schema)
         _require_distinct(source, schema)
         if first is None:
             first = source, schema

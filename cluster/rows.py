@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from sys import getsizeof
 from typing import Any
 
 import pyarrow as pa
@@ -55,20 +56,34 @@ def shortened(raw: str) -> str:
 
 
 def weight(item: Row | BadRow) -> int:
-    """About how many bytes a row keeps in memory while it waits."""
+    """About how many bytes a row keeps in memory while it waits, the columns that only pass through included."""
     if isinstance(item, BadRow):
-        return len(item.raw or "")
-    return sum(map(_size, item.values.values())) + (2 * len(item.earlier.text) if item.earlier else 0)
+        return _size(item.raw) + _OVERHEAD
+    if isinstance(item.carried, dict):
+        size = _size(item.carried)  # its values are among these
+    else:
+        size = _size(item.values) + sum(map(_arrow_size, item.carried.columns))
+    return size + (2 * _size(item.earlier.text) if item.earlier else 0) + _OVERHEAD
+
+
+_OVERHEAD = 512
+_COLUMN = 256
+"""Bytes that Python and Arrow take for a row, and for each column of it, beside the values."""
+
+
+def _arrow_size(column: pa.Array) -> int:
+    """Bytes of a column of one row. A dictionary is the file's and shared by all rows."""
+    kind = column.type
+    return _COLUMN + int(column.indices.nbytes if pa.types.is_dictionary(kind) else column.nbytes)
 
 
 def _size(value: object) -> int:
     size, waiting = 0, [value]
     while waiting:  # no recursion: values nest as deeply as they like
         one = waiting.pop()
+        size += getsizeof(one)
         if isinstance(one, (list, tuple)):
             waiting.extend(one)
         elif isinstance(one, Mapping):
             waiting.extend([*one, *one.values()])
-        else:
-            size += len(one) if isinstance(one, str) else 8
     return size

@@ -226,6 +226,69 @@ def test_a_huge_row_group_is_streamed_in_bounded_memory(tmp_path: Path) -> None:
     assert peak < 64 << 20
 
 
+LONG = ["x" * 3_000_000, "y z" * 1_000_000]
+SHARED = pa.DictionaryArray.from_arrays(pa.array([row % 2 for row in range(1500)], pa.int32()), pa.array(LONG))
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_long_strings_that_many_rows_share_are_never_decoded_at_once(tmp_path: Path, nested: bool) -> None:
+    path = tmp_path / "rows.parquet"
+    texts: pa.Array = SHARED
+    if nested:
+        texts = pa.ListArray.from_arrays(pa.array(range(0, 1501, 5), pa.int32()), SHARED)
+    pq.write_table(pa.table({"text": texts}), path, dictionary_pagesize_limit=1 << 30, store_schema=False)
+    assert path.stat().st_size < 1 << 20  # of 4.5 GB
+    storage, schema = Storage(), pa.schema([("text", pa.list_(pa.string()) if nested else pa.string())])
+    shard = plan_shards(expand_inputs([str(path)], storage), 1 << 40, storage)[0]
+    rows = read_rows(shard, Columns(Mapped(), schema), storage)
+    peak = _peak_of(lambda: all(isinstance(row, Row) for row in rows))
+    assert peak < 100 << 20
+
+
+def test_a_row_that_no_memory_holds_is_rejected_and_its_neighbours_are_not(tmp_path: Path) -> None:
+    path, storage = tmp_path / "rows.parquet", Storage()
+    texts = pa.ListArray.from_arrays(pa.array([0, 1, 1499, 1500], pa.int32()), SHARED)
+    pq.write_table(pa.table({"text": texts}), path, dictionary_pagesize_limit=1 << 30, store_schema=False)
+    shard = plan_shards(expand_inputs([str(path)], storage), 1 << 40, storage)[0]
+    columns = Columns(Mapped(), pa.schema([("text", pa.list_(pa.string()))]))
+    first, lost, last = list(read_rows(shard, columns, storage))
+    assert isinstance(first, Row)
+    assert isinstance(lost, BadRow)
+    assert (lost.number, lost.reason) == (1, "row_too_large")
+    assert "4,494,000,0" in lost.detail
+    assert isinstance(last, Row)
+
+
+@pytest.mark.parametrize("rows_of_a_group", [7, 100, 1 << 20])
+@pytest.mark.parametrize("page", [1 << 10, 1 << 30])
+def test_strings_of_every_nesting_come_as_they_are(tmp_path: Path, rows_of_a_group: int, page: int) -> None:
+    words = [f"{number % 13}" * (number % 300) for number in range(400)]
+    texts = [word if number % 11 else None for number, word in enumerate(words)]
+    pairs = pa.array([[("k", word), ("l", None)] for word in words], pa.map_(pa.string(), pa.string()))
+    table = pa.table(
+        {
+            "text": texts,
+            "turns": [[{"role": "user", "content": text}, None] if text else None for text in texts],
+            "pairs": pairs,
+            "two": pa.array([[word, "q"] for word in words], pa.list_(pa.string(), 2)),
+            "deep": [{"a": word, "b": {"c": [[word], []]}} for word in words],
+            "kind": pa.array(words).dictionary_encode(),
+            "view": pa.array(words, pa.string_view()),
+            "large": pa.array(words, pa.large_string()),
+            "raw": [word.encode() for word in words],
+            "json": pa.array(['{"a": 1}'] * 400, pa.json_()),
+        }
+    )
+    path, storage = tmp_path / "rows.parquet", Storage()
+    pq.write_table(table, path, row_group_size=rows_of_a_group, dictionary_pagesize_limit=page)
+    shards = plan_shards(expand_inputs([str(path)], storage), 50_000, storage)
+    columns = Columns(Mapped(), table.schema)
+    rows = [row for shard in shards for row in read_rows(shard, columns, storage)]
+    carried = [row.carried for row in rows if isinstance(row, Row)]
+    assert len(shards) > 3
+    assert pa.Table.from_batches(carried, table.schema).to_pydict() == table.to_pydict()  # type: ignore[arg-type]
+
+
 def _peak_of(work: Any) -> int:
     """Bytes by which Arrow's memory grew at most while `work` ran."""
     before, peak, ended = pa.total_allocated_bytes(), 0, threading.Event()

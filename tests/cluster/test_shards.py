@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,10 +16,11 @@ from hypothesis import strategies as st
 from cluster.errors import SourceUnusable
 from cluster.inputs import expand_inputs
 from cluster.planning import cut_lines, plan_shards
+from cluster.prepare import make_plan
 from cluster.shards import Shard, Source
 from cluster.storage import Storage
 from lingua.errors import ConfigError
-from tests.cluster.jobs_for_tests import write_lines
+from tests.cluster.jobs_for_tests import DIGEST, job, write_lines
 from tests.s3server import S3Bucket
 
 
@@ -77,6 +79,52 @@ def test_parquet_is_cut_between_row_groups_and_a_huge_group_in_row_ranges(tmp_pa
     assert len(pieces) > 3
     assert [shard.start for shard in pieces[1:]] == [shard.end for shard in pieces[:-1]]
     assert pieces[-1].end == 1000
+
+
+PROMPTS = [(f"{number} " + "prompt " * 1200)[:8150] for number in range(40)]
+
+
+@pytest.mark.parametrize(
+    "written",
+    [{}, {"row_group_size": 500}, {"use_dictionary": False, "column_encoding": {"text": "DELTA_BYTE_ARRAY"}}],
+    ids=["one group", "small groups", "shared prefixes"],
+)
+@pytest.mark.parametrize("nested", [False, True])
+def test_parquet_is_cut_by_what_its_rows_hold_and_not_by_what_they_weigh_encoded(
+    tmp_path: Path, written: dict[str, Any], nested: bool
+) -> None:
+    texts: list[Any] = [PROMPTS[number % 40] for number in range(8000)]
+    if nested:
+        texts, written = [[text] for text in texts], {k: v for k, v in written.items() if k == "row_group_size"}
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({"text": texts}), path, **written)
+    assert path.stat().st_size < 5 << 20  # of 65 MB of text
+    shards = plan_shards([source_of(path)], 8 << 20, Storage())
+    assert 7 <= len(shards) <= 10
+    assert shards == plan_shards([source_of(path)], 8 << 20, Storage())
+    assert [shard.start for shard in shards[1:]] == [shard.end for shard in shards[:-1]]
+
+
+def test_a_shard_of_short_rows_is_bounded_by_their_number(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({"text": ["a"] * 200_000}), path, row_group_size=10_000)
+    shards = plan_shards([source_of(path)], 32 << 20, Storage())
+    assert {shard.rows for shard in shards} == {60_000, 20_000}
+
+
+def test_footers_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+
+    def counted(self: Storage, url: str, size: int) -> Any:
+        opened.append(url)
+        return real(self, url, size)
+
+    real = Storage.open
+    monkeypatch.setattr(Storage, "open", counted)
+    for number in range(5):
+        pq.write_table(pa.table({"text": [f"a {number}"]}), tmp_path / f"{number}.parquet", use_dictionary=False)
+    make_plan(job(tmp_path, tmp_path / "out"), DIGEST)
+    assert len(opened) == len(set(opened)) == 5
 
 
 def test_compressed_lines_are_one_shard_and_empty_files_none(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -18,9 +19,11 @@ from cluster.corpus import read_rows
 from cluster.errors import PlanConflict, RetryShard
 from cluster.ledger import Ledger
 from cluster.messages import Assignment, Failure, PoisonRow, RowRange, ShardReport
+from cluster.pipeline import Meter, Pipeline
 from cluster.plan import Plan
 from cluster.prepare import make_plan
-from cluster.shards import Shard
+from cluster.rows import BadRow, Row
+from cluster.shards import Shard, Source
 from cluster.worker import Worker, failure_of, weight
 from lingua.errors import ModelError
 from lingua.prompt import Outcome, Prompt
@@ -176,9 +179,32 @@ def test_failures_are_classed_by_consequence(error: Exception, kind: str) -> Non
     assert failure.detail
 
 
-def test_rows_weigh_their_text(tmp_path: Path) -> None:
-    from cluster.rows import BadRow, Row
+def test_a_row_weighs_all_that_it_holds_columns_that_pass_through_included() -> None:
+    text, page = "a" * 1000, "b" * 5_000_000
+    batch = pa.RecordBatch.from_pydict({"text": [text], "html": [page]})
+    for row in (Row(0, {"text": text}, {"text": text, "html": page}), Row(0, {"text": text}, batch)):
+        assert 5_000_000 < weight(row) < 5_010_000
+    assert weight(BadRow(0, "invalid_json", "…", "x" * 10_000)) > 10_000
+    shared = pa.array([page] * 3).dictionary_encode()[:1]  # its dictionary is there once, whatever waits
+    assert weight(Row(0, {}, pa.RecordBatch.from_arrays([shared], ["html"]))) < 2000
 
-    assert weight(Row(0, {"context": ["abc", "de"], "question": "f", "id": 7}, {})) == 14
-    assert weight(BadRow(0, "invalid_json", "…", "12345")) == 5
-    assert weight(BadRow(0, "truncated", "…")) == 0
+
+def test_no_more_rows_wait_for_the_compressor_than_memory_holds() -> None:
+    waiting, most = 0, 0
+
+    class Greedy:
+        """Takes all prompts before it answers."""
+
+        def stream(self, prompts: Iterable[Prompt]) -> Iterator[Outcome]:
+            nonlocal waiting, most
+            taken = list(prompts)
+            most = max(most, len(taken))
+            yield from FakeCompressor().compress(taken)
+
+    page = "b" * (8 << 20)
+    rows = [Row(number, {"text": "a"}, {"text": "a", "html": page}) for number in range(40)]
+    done: list[int] = []
+    pipeline = Pipeline(lambda values: Prompt(context=("a b",)), Greedy(), lambda item, _: done.append(item.number))
+    pipeline.run(rows, Assignment(Shard("part-00000-00000000", Source("x", 1, "v", "jsonl"), 0, 1)), Meter())
+    assert done == list(range(40))
+    assert most == 8
