@@ -131,19 +131,17 @@ def _first_frame(head: bytes) -> bytes:
 
 
 def _frame_fault(frame: bytes) -> tuple[str | None, int]:
+    """Why a zstd frame cannot be decoded here, and its window in bytes."""
     try:
         parameters = zstandard.get_frame_parameters(frame)
-    except zstandard.ZstdError:
-        return None, 0
-    window = int(parameters.window_size)
-    if window > MAX_WINDOW:
+    except zstandard.ZstdError as error:
+        too_large = "too much memory" in str(error)
         return (
-            f"is zstd with a window of {window:,} bytes, more than {MAX_WINDOW:,}; write it with --long=31 or less",
-            window,
-        )
+            f"is zstd with a window over {MAX_WINDOW:,} bytes; write it with --long=31 or less" if too_large else None
+        ), 0
     if parameters.dict_id:
-        return f"is zstd with dictionary {parameters.dict_id}, which is not here; write it without a dictionary", window
-    return None, window
+        return f"is zstd with dictionary {parameters.dict_id}, which is not here; write it without a dictionary", 0
+    return None, int(parameters.window_size)
 
 
 def _unpacked(frame: bytes) -> bytes:
@@ -189,8 +187,8 @@ def _object_fault(text: str, lines: list[str], whole: bool) -> tuple[str | None,
     try:
         _, end = json.JSONDecoder().raw_decode(text)
     except (ValueError, RecursionError):
-        opened = len(lines) > 1 and lines[0].rstrip().endswith(("{", "[", ",", ":"))
-        spread = opened and _parsed(lines[0]) is None and _parsed(lines[1]) is None
+        opened = not whole and lines and lines[0].rstrip().endswith(("{", "[", ",", ":"))
+        spread = bool(opened) and all(_parsed(line) is None for line in lines[:2])
         return (_spread() if spread else None), spread
     if "\n" in text[:end]:
         return _spread(), True
