@@ -23,7 +23,7 @@ from lingua.prompt import CompressedPrompt, Prompt, Rejected, Span, join_parts
 from lingua.structure.json import Json
 from lingua.structure.pieces import Piece, kept_texts, to_prompt
 from lingua.structure.tags import parse
-from lingua.units import word_edges
+from lingua.words import word_edges
 
 GAP = "\n\n"
 DOLLARS_PER_TOKEN = 0.06 / 1000

@@ -32,7 +32,7 @@ Demonstrations = Literal["auto", "whole", "cut"]
 WordScore = Literal["mean", "first", "max"]
 Preset = Literal["paper", "security"]
 
-ALGORITHM = 4
+ALGORITHM = 5
 """Part of every digest: raised when equal settings begin to give other results, so that old ones are not reused."""
 DEFAULT_RATE = 0.5
 CAUSAL_METHODS = ("llmlingua", "longllmlingua", "selective")

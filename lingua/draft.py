@@ -19,13 +19,17 @@ from lingua.tokens import Encoding, Ints, SourceTokenizer, TargetTokenizer
 from lingua.units import (
     Bools,
     Floats,
+    Kinds,
     cut,
     forced_spans,
+    kept_apart,
     literals,
     protected_spans,
     sentence_edges,
+    spelt,
     unit_edges,
     unit_scores,
+    within_words,
 )
 
 
@@ -42,6 +46,7 @@ class Part:
     rate             the share of this part that the settings ask for by name; None: what the budget leaves
     held             characters of which every unit must be kept, so that something of the part is left
     literal [u]      with `drop_consecutive`: which of `force_tokens` each unit is, -1 for none
+    kinds            of the text's characters, where kept units could run together to a word; None: they cannot
     """
 
     encoding: Encoding
@@ -54,6 +59,7 @@ class Part:
     rate: float | None = None
     literal: Ints | None = None
     held: Span | None = None
+    kinds: Kinds | None = None
 
     @property
     def text(self) -> str:
@@ -106,13 +112,18 @@ class Part:
         return spans_of(self.text, self.bounds, self._shown())
 
     def _shown(self) -> Bools:
-        """The kept units but for repeats of a forced string; a part that is kept whole stays as it is."""
-        if self.literal is None or self.keep.all():
+        """The kept units without repeats of a forced string, with what parts those that would run together.
+
+        A part that is kept whole stays as it is.
+        """
+        if self.keep.all():
             return self.keep
-        kept = np.flatnonzero(self.keep)
-        literal, shown = self.literal[kept], self.keep.copy()
-        shown[kept[1:][(literal[1:] >= 0) & (literal[1:] == literal[:-1])]] = False
-        return shown
+        shown = self.keep
+        if self.literal is not None:
+            kept = np.flatnonzero(self.keep)
+            literal, shown = self.literal[kept], self.keep.copy()
+            shown[kept[1:][(literal[1:] >= 0) & (literal[1:] == literal[:-1])]] = False
+        return shown if self.kinds is None else kept_apart(self.kinds, self.bounds, shown)
 
 
 def spans_of(text: str, bounds: Ints, keep: Bools) -> tuple[Span, ...]:
@@ -171,13 +182,17 @@ class Drafter:
         edges = unit_edges(text, unit, config.language)
         if edges is not None and config.use_sentence_level_filter:
             edges = np.union1d(edges, sentence_edges(text, config.language))
-        atoms, must = cut(encoding, edges, forced_spans(text, config))
+        forced = forced_spans(text, config)
+        if edges is not None and (forced or unit == "sentence" or config.use_sentence_level_filter):
+            edges, forced = within_words(text, edges, forced)
+        atoms, must = cut(encoding, edges, forced)
         starts = np.searchsorted(encoding.atom, atoms)
         bounds = encoding.bounds[atoms]
         keep = np.ones(len(must), bool)
         surprisal = np.zeros(len(encoding), np.float32)
         part = Part(encoding, starts, bounds, self._costs(encoding, bounds), must, keep, surprisal)
         part.literal = literals(text, bounds, config.force_tokens) if config.drop_consecutive else None
+        part.kinds = None if edges is None else spelt(text, bounds)
         return part
 
     def _costs(self, encoding: Encoding, bounds: Ints) -> Ints:

@@ -18,7 +18,8 @@ import regex
 
 from lingua.frequency import self_information
 from lingua.tokens import Encoding, Ints
-from lingua.units import Floats, sentence_edges, word_edges
+from lingua.units import Floats, sentence_edges
+from lingua.words import word_edges
 
 WEIGHTS = {
     "bias": -3.85,

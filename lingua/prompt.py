@@ -67,7 +67,8 @@ class CompressedPrompt:
     target_tokens      the promise asked for, in the same tokens
     status             ``compressed``; ``passthrough``: it was within its budget, nothing was touched;
                        ``kept``: nothing in it may be cut (or it has no text), so all of it was kept;
-                       ``over_budget``: what may not be cut exceeds the target, so only that was kept;
+                       ``over_budget``: what may not be cut exceeds the target, so only that was kept; of a prompt
+                       of which not one unit fits, the shortest unit;
                        ``relaxed``: at the target it kept less than `min_fidelity`, so more was kept, or all
     fidelity           share of the original's information, numbers and names that is left (`lingua.fidelity`)
     predicted          how well it predicts the original, where that was sampled (`lingua.prediction`)

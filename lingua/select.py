@@ -23,7 +23,7 @@ _TRIES = 10
 """Exact counts of the text spent on finding the margin."""
 _FILLS = 30
 """Exact counts spent on filling what is left."""
-_FINER: dict[Unit, Unit] = {"sentence": "word", "phrase": "word", "word": "token"}
+_FINER: dict[Unit, Unit] = {"sentence": "word", "phrase": "word"}
 
 
 def choose(scores: Floats, costs: Ints, must: Bools, budget: float) -> Bools:
@@ -53,8 +53,9 @@ def settle(draft: Draft) -> CompressedPrompt:
 def fit(draft: Draft) -> CompressedPrompt:
     """Drop or add units at the margin until the text holds as many target tokens as it may, and return the result.
 
-    Where whole units leave more than 5% of the target unused, the dropped ones are cut finer (sentence, word, token)
-    and the most surprising pieces fill it. If what must be kept exceeds the target, only that is kept: ``over_budget``.
+    Where whole sentences or phrases leave more than 5% of the target unused, the dropped ones are cut into words, and
+    the most surprising ones fill it; a word is never cut. If what must be kept exceeds the target, only that is kept,
+    and of a prompt of which no unit fits the shortest one: ``over_budget``.
     """
     unit: Unit | None = draft.config.unit
     while unit is not None:
@@ -64,6 +65,8 @@ def fit(draft: Draft) -> CompressedPrompt:
         unit = _FINER.get(unit) if margin.count < ENOUGH * draft.target_tokens and not margin.exhausted else None
         if unit is not None:
             draft = draft.finer(unit)
+    if margin.keep_something():
+        return draft.finish("over_budget")
     return draft.finish()
 
 
@@ -120,6 +123,18 @@ class _Margin:
             return False
         self._fill()
         return True
+
+    def keep_something(self) -> bool:
+        """Keep the best of the shortest units if the result would be empty and the prompt is not; whether it was so."""
+        if self.draft.text().strip():
+            return False
+        for rank in np.argsort(self.cost, kind="stable").tolist():
+            number, unit = self.place[rank].tolist()
+            part = self.parts[number][0]
+            part.keep[unit] = bool(part.text[part.bounds[unit] : part.bounds[unit + 1]].strip())
+            if part.keep[unit]:
+                return True
+        return False
 
     def _guess(self, seen: dict[int, int]) -> int:
         """The prefix that should meet the target, if counts grow with costs as between the two last ones seen."""

@@ -1,16 +1,15 @@
 """Token ids → selection units: what stands or falls together. One code path for token, word, phrase and sentence.
 
-A unit is a run of whole atoms (see `tokens`). A *word* is a run without white space together with the white space
-before it, so that kept words never run together; where a script writes no spaces, or a run is long, it is cut at the
-word boundaries of Unicode (UAX #29: ideographs one by one). A *phrase* is a run of words up to punctuation or a line
-break, of at most eight; where words are spaced, a short lower-case one (*of*, *und*, *que*) opens the next. A
-*sentence* is what `sentencex` finds, for some 240 languages. What must be kept (`force_tokens`, digits, line breaks,
-`protect`) is cut out as units of its own.
+A unit is a run of whole atoms (see `tokens`). A *word* is what `words` finds: a run without white space together with
+the white space before it. A *phrase* is a run of words up to punctuation or a line break, of at most eight; where words
+are spaced, a short lower-case one (*of*, *und*, *que*) opens the next. A *sentence* is what `sentencex` finds, for some
+240 languages. What must be kept (`force_tokens`, digits, line breaks, `protect`) is cut out as units of its own. No
+unit but the token ends within a word or a number, and no two that are kept run together to one (`kept_apart`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any
@@ -26,49 +25,25 @@ from lingua.errors import PromptError
 from lingua.prompt import Span
 from lingua.structure.markdown import code_blocks, structure_marks
 from lingua.tokens import Encoding, Ints
+from lingua.words import JOINS, NUMERAL, SPELLING, uncut, whole_spans, word_edges
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float32]
+Kinds = npt.NDArray[np.uint8]
 
-LONG_RUN = 100
-"""Characters without white space (a URL, a path) up to which a run is one word; minified JSON is longer."""
 PHRASE_WORDS = 8
 _SHORT_WORD = 3
 _LOWER = r"\p{Ll}"
 _ENDS_PHRASE = r"[\p{P}--['’\-\p{Ps}\p{Pi}]]"
 _SPACE = r"\s"
-_UAX29 = regex.compile(r"(?w)\b")
-_PIECE = 1_024
-"""Characters of a run that are cut at once: in a row of flags, each boundary looks back to the row's beginning."""
-_IDEOGRAPHIC = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]"
+_PARAGRAPH = regex.compile(r"\n\r*\n")
+SEEN_AT_ONCE = 2_000
+"""Characters of a paragraph that `sentencex` is shown: its work grows with their square."""
+_LETTER, _FIGURE, _JOIN, _COMMA, _THOUSAND = 1, 2, 3, 4, 5
+"""Kinds of characters that can run together; the last: a digit that opens a group of three."""
 _LINE_BREAKS = regex.compile(r"[\r\n]+")
 _DIGIT = regex.compile(r"\d")
 _PATTERN_SECONDS = 10.0
-
-
-def word_edges(text: str) -> Ints:
-    """Characters at which words begin, ascending."""
-    if not text:
-        return np.zeros(0, np.int64)
-    space = are(_SPACE, text)
-    begins = np.concatenate([[0], 1 + np.flatnonzero(space[1:] & ~space[:-1])])
-    unspaced = np.diff(begins, append=len(text)) > LONG_RUN
-    if not text.isascii():
-        unspaced |= np.logical_or.reduceat(are(_IDEOGRAPHIC, text), begins)
-    ends = [*begins[1:].tolist(), len(text)]
-    runs = ((int(begins[at]), ends[at]) for at in np.flatnonzero(unspaced).tolist())
-    inner = [edge for start, end in runs for edge in _inner_edges(text[start:end], start)]
-    return np.sort(np.concatenate([begins, np.asarray(inner, np.int64)])) if inner else begins
-
-
-def _inner_edges(body: str, start: int) -> Iterable[int]:
-    """Where the words within a run begin that is long or written without spaces, and begins at `start`."""
-    first = len(body) - len(body.lstrip())
-    if len(body) - first <= LONG_RUN and (body.isascii() or not are(_IDEOGRAPHIC, body).any()):
-        return ()
-    pieces = ((at, body[at : at + _PIECE]) for at in range(first, len(body), _PIECE))
-    inner = (at + found.start() for at, piece in pieces for found in _UAX29.finditer(piece))
-    return (start + edge for edge in inner if first < edge < len(body))
 
 
 def phrase_edges(text: str) -> Ints:
@@ -104,11 +79,38 @@ def _next(flags: Bools, places: Ints) -> Ints:
 
 def sentence_edges(text: str, language: str) -> Ints:
     """Characters at which sentences begin, ascending; white space between two belongs to the later one."""
-    sizes = [len(sentence) for sentence in sentencex.segment(language, text)]
+    sizes = [len(sentence) for sentence in _sentences(text, language)]
     edges = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64) if sizes else np.zeros(1, np.int64)
     behind_space = [at for at, edge in enumerate(edges.tolist()) if text[edge - 1 : edge].isspace()]
     edges[behind_space] = [_before_white_space(text, edge) for edge in edges[behind_space].tolist()]
     return edges
+
+
+def _sentences(text: str, language: str) -> Iterator[str]:
+    """What `sentencex` finds. It reads paragraphs by themselves, so a long one can be shown to it in windows."""
+    begin = last = 0
+    for end, following in [*(found.span() for found in _PARAGRAPH.finditer(text)), (len(text), len(text))]:
+        if end - last > SEEN_AT_ONCE:
+            yield from sentencex.segment(language, text[begin:last])
+            yield from _in_windows(text, (last, end), language)
+            begin = end
+        last = following
+    yield from sentencex.segment(language, text[begin:])
+
+
+def _in_windows(text: str, paragraph: Span, language: str) -> Iterator[str]:
+    """The last sentence of a window may go on behind it, and is read again. One that fills a window is cut.
+
+    Code, tables and data have such ones: they are cut at a line break, else behind a space.
+    """
+    begin, end = paragraph
+    while end - begin > SEEN_AT_ONCE:
+        window = text[begin : begin + SEEN_AT_ONCE]
+        whole = sentencex.segment(language, window)[:-1]
+        found = whole or [window[: window.rfind("\n") + 1 or window.rfind(" ") + 1 or SEEN_AT_ONCE]]
+        yield from found
+        begin += sum(map(len, found))
+    yield from sentencex.segment(language, text[begin:end])
 
 
 def _before_white_space(text: str, edge: int) -> int:
@@ -164,6 +166,19 @@ def unit_edges(text: str, unit: Unit, language: str) -> Ints | None:
     return word_edges(text) if unit == "word" else sentence_edges(text, language)
 
 
+def within_words(text: str, edges: Ints, forced: list[Span]) -> tuple[Ints, list[Span]]:
+    """Edges and forced spans without those ends that lie within a word or number: such a span holds all of it."""
+    whole = whole_spans(text)
+    spans = np.asarray(forced, np.int64).reshape(-1, 2)
+    known = np.asarray([(-1, -1), *whole], np.int64)
+    first, last = (
+        known[np.searchsorted(known[:, 0], side, side="right") - 1] for side in (spans[:, 0], spans[:, 1] - 1)
+    )
+    left = np.where(spans[:, 0] < first[:, 1], first[:, 0], spans[:, 0])
+    right = np.where(spans[:, 1] < last[:, 1], last[:, 1], spans[:, 1])
+    return uncut(edges, whole), list(zip(left.tolist(), right.tolist(), strict=True))
+
+
 def cut(encoding: Encoding, edges: Ints | None, forced: list[Span]) -> tuple[Ints, Bools]:
     """Cut `encoding` into units at those characters of `edges` and `forced` at which an atom begins.
 
@@ -196,6 +211,58 @@ def _covered(bounds: Ints, forced: list[Span]) -> Bools:
     closed = np.searchsorted(bounds, spans[:, 1], side="left")
     depth = np.bincount(opened, minlength=len(bounds)) - np.bincount(closed, minlength=len(bounds))
     return np.asarray(np.cumsum(depth)[:-1] > 0)
+
+
+def spelt(text: str, bounds: Ints) -> Kinds | None:
+    """The kind of each character [n], for `kept_apart`; None where white space or a mark opens every unit."""
+    kinds = are(SPELLING, text).astype(np.uint8)
+    digit = are(NUMERAL, text)
+    kinds[digit] = _FIGURE
+    kinds[are(JOINS, text)] = _JOIN
+    kinds[are(",", text)] = _COMMA
+    if not kinds[bounds[1:-1]].any():
+        return None
+    group = np.flatnonzero(np.diff(digit.astype(np.int8), prepend=0, append=0)).reshape(-1, 2)
+    kinds[group[group[:, 1] - group[:, 0] == 3, 0]] = _THOUSAND
+    return kinds
+
+
+def kept_apart(kinds: Kinds, bounds: Ints, keep: Bools) -> Bools:
+    """The mask `keep` [u] with more units: where two kept ones would spell a word or number together, one that parts
+    them, else all between them."""
+    kept = np.flatnonzero(keep)
+    gaps = np.flatnonzero(np.diff(kept) > 1)
+    shown = np.concatenate([[0, 0], kinds[np.repeat(keep, np.diff(bounds))], [0, 0]])
+    glued = gaps[_runs_together(shown, 2 + np.cumsum(np.diff(bounds)[kept])[gaps])]
+    left, right = kept[glued], kept[glued + 1]
+    first, last = kinds[bounds[:-1]], kinds[bounds[1:] - 1]
+    ends, begins = last[left + 1], first[right - 1]
+    parting = np.append(np.flatnonzero((first == 0) & (last == 0)), len(keep))
+    third = parting[np.searchsorted(parting, left + 1)]
+    chosen = np.where((ends == 0) | (ends == _COMMA) & (first[right] != _THOUSAND), left + 1, third)
+    chosen = np.where((chosen >= right) & (begins == 0), right - 1, chosen)
+    keep = keep.copy()
+    keep[chosen[chosen < right]] = True
+    for begin, end in zip(left[chosen >= right].tolist(), right[chosen >= right].tolist(), strict=True):
+        keep[begin:end] = True
+    return keep
+
+
+def _runs_together(kinds: Kinds, places: Ints) -> Bools:
+    """Whether what stands before and behind each place spells one word, or one number with the mark between."""
+    before, left, right, behind = (kinds[places + step] for step in (-2, -1, 0, 1))
+    words = _is_spelt(left) & _is_spelt(right)
+    joined = _is_digit(right) & _is_digit(before) & ((left == _JOIN) | (left == _COMMA) & (right == _THOUSAND))
+    joins = _is_digit(left) & _is_digit(behind) & ((right == _JOIN) | (right == _COMMA) & (behind == _THOUSAND))
+    return np.asarray(words | joined | joins)
+
+
+def _is_digit(kinds: Kinds) -> Bools:
+    return np.asarray((kinds == _FIGURE) | (kinds == _THOUSAND))
+
+
+def _is_spelt(kinds: Kinds) -> Bools:
+    return np.asarray((kinds == _LETTER) | _is_digit(kinds))
 
 
 def unit_scores(surprisal: Floats, starts: Ints, aggregate: Aggregate) -> Floats:

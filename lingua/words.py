@@ -1,13 +1,60 @@
-"""Words as matching needs them: where they stand in a text, punctuation apart, in every script."""
+"""Words in every script: where they begin, as units of a text, and which ones a text has, as matching needs them.
+
+A word as a unit is a run without white space, together with the white space before it. Where a script writes no spaces,
+or a run is long (minified JSON), it is cut further: ideographs one by one, Thai, Lao, Khmer and Burmese at the words of
+ICU's dictionaries, all else at punctuation. A number, a URL, an address or an identifier is never cut, also where a
+number holds spaces (*10 000*, *+1 555 255 4488*). Matching takes single ideographs and letters of those scripts.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import regex
 
+from lingua.characters import are
 from lingua.prompt import Span
+
+Ints = npt.NDArray[np.int64]
+
+LONG_RUN = 100
+"""Characters without white space (a URL, a path) up to which a run is one word; minified JSON is longer."""
+_SPACE = r"\s"
+_DICTIONARY = r"\p{LB=SA}"
+"""Scripts without spaces whose words only a dictionary knows (UAX #14, complex context)."""
+_NEEDS_CUTTING = rf"[\p{{Han}}\p{{Hiragana}}\p{{Katakana}}{_DICTIONARY}]"
+SPELLING = rf"[[\p{{L}}\p{{M}}\p{{N}}_]--[{_NEEDS_CUTTING}\p{{WB=Katakana}}]]"
+"""What words of spaced scripts and numbers are spelt with."""
+NUMERAL = r"\p{N}"
+JOINS = r"[.:/\-–−'’·٫٬]"
+"""What may stand within a number; a comma does before three digits."""
+_GROUPS = r"[ \u00a0\u2007\u2009\u202f]"
+_SPACED_NUMBER = regex.compile(
+    rf"(?<!\p{{N}}[{_GROUPS}.,:/\-]?)(?<!{SPELLING}|\))"
+    rf"(?:\+\p{{Nd}}{{1,3}}{_GROUPS}?(?:\(\p{{Nd}}{{1,5}}\))?|\(\p{{Nd}}{{2,5}}\)|\p{{Nd}}{{1,4}})(?:{_GROUPS}\p{{Nd}}{{2,4}}(?:-\p{{Nd}}{{2,4}}){{0,4}}){{1,5}}(?!{_GROUPS}?\p{{N}})",
+    regex.V1,
+)
+_THOUSANDS = regex.compile(r"\p{Nd}{1,3}(?:\s\p{Nd}{3})+")
+_ENDS_URL = rf"\s\"<>\\^`{{|}}\u3000-\u303f\uff00-\uffef{_NEEDS_CUTTING}\p{{Po}}--[!#%&*,./:;?@]"
+_URL = rf"(?:[A-Za-z][A-Za-z0-9+.\-]{{0,15}}://|www\.)[^{_ENDS_URL}]{{1,2048}}"
+_SPELT = rf"(?:{SPELLING}|[.+\-])"
+_ADDRESS = rf"{_SPELT}{{1,64}}+@(?:{SPELLING}|[.\-]){{1,255}}"
+_UUID = r"[0-9A-Fa-f]{8}-(?:[0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}"
+_JOINED = (
+    rf"(?:(?<!{SPELLING}|\.)[+\-−±]?\p{{Sc}}?\.?(?=\p{{Nd}}))?{SPELLING}++"
+    rf"(?:(?:[.'’@]|-|(?<=\p{{N}})(?:[:/–٫٬]|,(?=\p{{Nd}}{{3}}(?!\p{{Nd}})))(?=\p{{N}})){SPELLING}++){{0,7}}+[%‰°℃℉]?"
+)
+WHOLE = regex.compile(rf"(?<!{SPELLING})(?:{_URL}|{_ADDRESS}|{_UUID}(?!{SPELLING}))|{_JOINED}", regex.V1)
+"""A number, a URL, an address, an identifier: nothing within is ever a unit of its own."""
+_CUT = regex.compile(
+    rf"{WHOLE.pattern}|(?P<dictionary>{_DICTIONARY}[{_DICTIONARY}\p{{M}}\u200c\u200d]*+)|\p{{WB=Katakana}}++"
+    rf"|[〇零一二三四五六七八九十百千万萬亿億兆两兩]{{2,}}+|(?s:.)\p{{M}}*+",
+    regex.V1,
+)
 
 _UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
 _CHARACTER = rf"[{_UNSPACED}]\p{{M}}*"
@@ -18,7 +65,81 @@ _GRAM = regex.compile(rf"{_CHARACTER}(?=({_CHARACTER}))|(?<!{_CHARACTER}){_CHARA
 _MARK = regex.compile(r"[^\w\s]")
 _WORD_OR_MARK = regex.compile(rf"{_WORD.pattern}|{_MARK.pattern}", regex.V1)
 _RUN = regex.compile(rf"{_WORD_OR_MARK.pattern}|\s+", regex.V1)
-_SPACE = regex.compile(r"\s+")
+_WHITE_SPACE = regex.compile(r"\s+")
+
+
+def word_edges(text: str) -> Ints:
+    """Characters at which words begin, ascending."""
+    if not text:
+        return np.zeros(0, np.int64)
+    space = are(_SPACE, text)
+    begins = np.concatenate([[0], 1 + np.flatnonzero(space[1:] & ~space[:-1])])
+    unspaced = np.diff(begins, append=len(text)) > LONG_RUN
+    if not text.isascii():
+        unspaced |= np.logical_or.reduceat(are(_NEEDS_CUTTING, text), begins)
+    ends = [*begins[1:].tolist(), len(text)]
+    inner = _inner_edges(text, [(int(begins[at]), ends[at]) for at in np.flatnonzero(unspaced).tolist()])
+    edges = np.sort(np.concatenate([begins, np.asarray(inner, np.int64)])) if inner else begins
+    return uncut(edges, _spaced_numbers(text))
+
+
+def whole_spans(text: str) -> list[Span]:
+    """Numbers, URLs, addresses and words of spaced scripts, ascending and apart: no unit ends within one."""
+    spans = list[Span]()
+    for start, end in sorted([*(found.span() for found in WHOLE.finditer(text)), *_spaced_numbers(text)]):
+        if spans and start < spans[-1][1]:
+            spans[-1] = spans[-1][0], max(end, spans[-1][1])
+        else:
+            spans.append((start, end))
+    return spans
+
+
+def uncut(edges: Ints, spans: Iterable[Span]) -> Ints:
+    """The edges without those that lie inside one of the spans, which are ascending and apart."""
+    known = np.asarray([(-1, -1), *spans], np.int64)
+    last = known[np.searchsorted(known[:, 0], edges, side="right") - 1]
+    return edges[(edges <= last[:, 0]) | (edges >= last[:, 1])]
+
+
+def _spaced_numbers(text: str) -> list[Span]:
+    """Numbers that are written with spaces: groups of thousands, telephone numbers."""
+    found = (match for match in _SPACED_NUMBER.finditer(text))
+    return [match.span() for match in found if _is_one_number(match.group())]
+
+
+def _is_one_number(written: str) -> bool:
+    digits = sum(map(str.isdecimal, written))
+    return _THOUSANDS.fullmatch(written) is not None or 7 <= digits <= 15
+
+
+def _inner_edges(text: str, runs: Iterable[Span]) -> list[int]:
+    """Where the words begin within runs that are long or written without spaces."""
+    inner, unknown = list[int](), list[Span]()
+    for start, end in runs:
+        first = end - len(text[start:end].lstrip())
+        if end - first <= LONG_RUN and (text.isascii() or not are(_NEEDS_CUTTING, text[first:end]).any()):
+            continue
+        for found in _CUT.finditer(text, first, end):
+            if found.start() > first:
+                inner.append(found.start())
+            if found["dictionary"] is not None:
+                unknown.append(found.span())
+    return [*inner, *_dictionary_edges(text, unknown)]
+
+
+def _dictionary_edges(text: str, runs: list[Span]) -> Iterable[int]:
+    """Where the second word and those after it begin within runs of Thai, Lao, Khmer and Burmese; ICU is asked once."""
+    if not runs:
+        return ()
+    from icu4py.breakers import WordBreaker
+
+    starts, ends = np.asarray(runs, np.int64).T
+    places = np.cumsum([0, *(ends - starts + 1)[:-1]])
+    breaks = np.asarray([at for at, _ in WordBreaker("\n".join(text[a:b] for a, b in runs), "th").segments()], np.int64)
+    run = np.searchsorted(places, breaks, side="right") - 1
+    inside = (breaks > places[run]) & (breaks - places[run] < (ends - starts)[run])
+    edges: list[int] = (breaks - places[run] + starts[run])[inside].tolist()
+    return edges
 
 
 class Run(NamedTuple):
@@ -39,7 +160,7 @@ class Run(NamedTuple):
 
 @lru_cache(maxsize=1 << 16)
 def _run(written: str) -> Run:
-    if _SPACE.fullmatch(written):
+    if _WHITE_SPACE.fullmatch(written):
         return Run("", len(written), False, False, False, 0)
     word, first = written.isalnum() or is_word(written), written[0]
     capital = first.isupper() or first.istitle()

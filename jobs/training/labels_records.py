@@ -15,7 +15,7 @@ from typing import Any
 
 from cluster.errors import RowError
 from jobs.training.reading import require_whole
-from lingua.units import word_edges
+from lingua.words import word_edges
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,8 @@ from lingua.draft import Draft, Part
 from lingua.methods.llmlingua import required
 from lingua.methods.onepass import keep_best, keep_within
 from lingua.score import Context, Program, Score
-from lingua.units import sentence_edges, word_edges
+from lingua.units import sentence_edges
+from lingua.words import word_edges
 
 
 def llmlingua2(draft: Draft) -> Program[None]:

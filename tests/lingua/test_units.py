@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from lingua.config import CompressionConfig
 from lingua.errors import PromptError
-from lingua.units import forced_spans, sentence_edges, word_edges
+from lingua.units import forced_spans, sentence_edges
+from lingua.words import word_edges
 from tests.fakes_engine import drafter
 from tests.models import tokenizer
 from tests.texts import NASTY, PROSE

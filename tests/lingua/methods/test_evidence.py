@@ -22,8 +22,7 @@ from lingua.methods import needs_of
 from lingua.prompt import CompressedPrompt, Prompt
 from lingua.score import Context, Row, Surprisal
 from lingua.tokens import SourceTokenizer
-from lingua.units import word_edges
-from lingua.words import terms
+from lingua.words import terms, word_edges
 from tests.lingua.echo import compress, tokenizer
 from tests.texts import NASTY, PROSE
 

@@ -161,7 +161,7 @@ def test_nasty_text_is_kept_whole_at_rate_one_and_is_a_subsequence_below(
 ) -> None:
     assert compress(make(architecture, rate=1.0), text, "Bread.").text == Prompt(context=[text, "Bread."]).text
     result = compress(make(architecture, rate=0.5), text)
-    assert result.compressed_tokens <= max(1, result.target_tokens)
+    assert result.compressed_tokens <= max(1, result.target_tokens) or result.status == "over_budget"
     assert result.text == "".join(text[start:end] for start, end in result.kept_spans[0])
     assert "\ufffd" not in result.text
 
