@@ -174,7 +174,7 @@ class _Found:
             if content.fault:
                 raise SourceUnusable(f"{shown(url)}: {content.fault}")
             taken += 1
-            earlier = self.sources.setdefault(str(info.get("identity", url)), source)
+            earlier = self.sources.setdefault(str(info.get("identity") or _place(url)), source)
             if earlier.path != url:
                 self.aside["other names of the same files"].append(posixpath.basename(url))
         if not taken:

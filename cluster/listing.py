@@ -8,6 +8,7 @@ in a circle end. Names are compared as they are, never as URLs. Which endings ar
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -19,6 +20,7 @@ from typing import Any
 ANY_DEPTH = "**"
 PLAN = "_plan.json"
 """What shows that a folder is an output of this job."""
+_NOTHING_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 _WILD = re.compile(r"[*?\[]")
 
 
@@ -76,7 +78,7 @@ def in_store(fs: Any, root: str, pattern: Sequence[str]) -> Listing:
         if parts[-1] == PLAN and len(parts) > 1:
             listing.outputs.add("/".join(parts[:-1]))
         if _fits(parts, names, spelt=True):
-            listing.files["/".join(parts)] = {**info, "identity": path}
+            listing.files["/".join(parts)] = info
         elif _fits(parts, names, spelt=False):
             listing.hidden.add(_hidden_part(parts, names))
     return listing
@@ -168,9 +170,11 @@ class _Search:
         last, hidden = index == len(self._pattern) - 1, _unspelt(name, self._pattern[index])
         try:
             found = os.stat(self._path(path))
-        except OSError as error:  # gone by now, or a link in a circle or to nothing
-            if last and not hidden and os.path.lexists(self._path(path)):
-                self.listing.odd[path] = "links that lead nowhere" if os.path.islink(self._path(path)) else str(error)
+        except OSError as error:
+            if error.errno not in _NOTHING_THERE:
+                raise
+            if last and not hidden and os.path.islink(self._path(path)):  # else it is gone by now
+                self.listing.odd[path] = "links that lead nowhere"
             return
         if stat.S_ISDIR(found.st_mode):
             if not last:

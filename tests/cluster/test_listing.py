@@ -186,6 +186,30 @@ def test_an_output_behind_links_goes_on_and_is_whole(tmp_path: Path) -> None:
         run(job(tmp_path / "in.jsonl", tmp_path / "out"))
 
 
+def test_an_object_that_two_inputs_name_counts_once(s3: S3Bucket) -> None:
+    s3.files.pipe_file(f"{s3.url}/in/a.jsonl", b'{"text": "a b"}\n')
+    given = [f"{s3.url}/in", f"{s3.url}/in/a.jsonl", f"{s3.url}/i*/*", f"{s3.url}/in/".replace("s3://", "s3a://")]
+    for order in (given, given[::-1]):
+        assert len(expand_inputs(order, Storage(s3.storage_options))) == 1
+
+
+@pytest.mark.parametrize("call", ["scandir", "stat"])
+def test_a_folder_or_file_that_may_not_be_looked_at_is_told_and_not_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    fill(tmp_path, "a.jsonl", "closed/b.jsonl")
+    real = getattr(os, call)
+
+    def guarded(path: object, *rest: object, **named: object) -> object:
+        if str(path).endswith("closed" if call == "scandir" else "b.jsonl"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, *rest, **named)
+
+    monkeypatch.setattr(os, call, guarded)
+    with pytest.raises(AbortRun, match=r"cannot list .*closed"):
+        listed(tmp_path)
+
+
 # ---- outputs, metadata
 
 
