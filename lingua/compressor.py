@@ -41,7 +41,9 @@ class Compressor(StructuredFace):
     model        hub id, model directory, GGUF file, or an alias such as ``smollm2-135m``
     device       ``auto``, ``cpu``, ``cuda``, ``cuda:1``, …
     dtype        ``auto`` (bfloat16 where the hardware multiplies it), ``float32``, ``bfloat16``, ``float16``
-    batch_tokens tokens per batch; chosen by device if not given, halved when memory runs out
+    batch_tokens tokens per batch; chosen by device if not given, halved while memory is short
+    gpu_memory   share of a GPU's free memory that batches, keys and values take once the model is loaded
+    gpu_share    how much of the GPU is this process's, below 1 where others work on it as well
     fidelity_sample  share of the prompts whose outcome is told how well it predicts the original (`predicted`)
 
     Raises ModelError when the model or a tokenizer cannot be loaded.
@@ -58,17 +60,20 @@ class Compressor(StructuredFace):
         device: str = "auto",
         dtype: str = "auto",
         batch_tokens: int | None = None,
+        gpu_memory: float = 0.75,
+        gpu_share: float = 1.0,
         trust_remote_code: bool = False,
         fidelity_sample: float = 0.0,
     ) -> None:
         from lingua.models.load import Loader
+        from lingua.models.sizing import Allowance
 
         if not isinstance(model, str):
             raise TypeError(f"model is a name, not {type(model).__name__}; settings are the second argument")
         self.source: ModelSource = resolve(model)
         self._loader = Loader(self.source, device, dtype, trust_remote_code)
         self._tokenizer = SourceTokenizer(self._loader.tokenizer())
-        self._batch_tokens = batch_tokens
+        self._allowance = Allowance(batch_tokens, gpu_memory, gpu_share)
         self._fidelity_sample = fidelity_sample
         self._scorers: dict[tuple[Needs, Loader], tuple[Clocked, Memory]] = {}
         self._configure(config or CompressionConfig())
@@ -91,7 +96,7 @@ class Compressor(StructuredFace):
         """What answers the scores, loaded once for all settings that need the same, and what it remembers."""
         key = needs, loader
         if key not in self._scorers:
-            scorer = NoScorer() if needs == "nothing" else loader.scorer(needs, self._batch_tokens)
+            scorer = NoScorer() if needs == "nothing" else loader.scorer(needs, self._allowance)
             self._scorers[key] = Clocked(scorer), Memory()
         return self._scorers[key]
 
@@ -150,8 +155,7 @@ class Compressor(StructuredFace):
     def word_labels(self, prompts: Iterable[Prompt]) -> list[Labels | Rejected]:
         """For each prompt and each of its context strings: every word, its score, and whether it is kept."""
         engine: Engine[Labels] = Engine(self._scorer, memory=self._memory)
-        programs = ((label_words(prompt, self._drafter), len(prompt.text)) for prompt in prompts)
-        results = engine.run(programs)
+        results = engine.run(label_words(prompt, self._drafter) for prompt in prompts)
         return [Rejected(one.reason, one.detail) if isinstance(one, PromptError) else one for one in results]
 
     def _program(self, prompt: Prompt) -> Program[CompressedPrompt]:

@@ -4,6 +4,9 @@ It is given programs (see `score`), keeps hundreds of them alive, fills each bat
 and resumes every program with its answers. It knows no tensor: a `Scorer` answers the rows of a batch. Where a device
 computes by itself, the next batch is begun before programs are resumed with the answers of the one before.
 
+A program asks, and then waits until there is room for the contexts that it asks about: what they hold now and what they
+are expected to grow to (`Context.room`). Probes that are forgotten with their batch need none.
+
 Rows of a corpus repeat each other: many questions about one document, the same demonstrations in every prompt. What is
 asked after the same text is computed once, whoever asks; who asks meanwhile waits for the same answer. A program whose
 answers are all known needs no keys and values; where it leaves the others' way, it goes on from theirs.
@@ -11,6 +14,7 @@ answers are all known needs no keys and values; where it leaves the others' way,
 
 from __future__ import annotations
 
+import heapq
 from collections import deque
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +24,19 @@ import numpy as np
 
 from lingua.errors import ModelError, PromptError
 from lingua.memory import Memory, Store, digest_of
-from lingua.score import Answers, Context, OutOfMemoryError, Program, Row, Score, Scorer, Surprisal, ahead_of, start
+from lingua.score import (
+    Answers,
+    Context,
+    OutOfMemoryError,
+    PoolFullError,
+    Program,
+    Row,
+    Score,
+    Scorer,
+    Surprisal,
+    ahead_of,
+    start,
+)
 
 T = TypeVar("T")
 _Batch = list[tuple["_Job", Row]]
@@ -84,21 +100,62 @@ class _Job:
 
 @dataclass(slots=True, eq=False)
 class _Running(Generic[T]):
-    """A program that waits for answers."""
+    """A program that waits for answers: `jobs`, of which `open` are not answered yet.
+
+    room     context tokens for which memory is set aside
+    wanted   those that its jobs need; until they are set aside, the jobs are not computed for its sake
+    """
 
     index: int
     program: Program[T]
-    size: int
     jobs: list[_Job] = field(default_factory=list)
     open: int = 0
+    room: int = 0
+    wanted: int = 0
+
+    def __lt__(self, other: _Running[T]) -> bool:
+        return self.index < other.index
+
+
+class _BatchSize:
+    """Tokens of a batch: halved when memory runs out, doubled again after some batches that fit.
+
+    How many those are doubles whenever it proves to have been too early: trials stay rare where memory is small.
+    """
+
+    def __init__(self, scorer: Scorer) -> None:
+        self._scorer, self._full = scorer, scorer.batch_tokens
+        self._patience = _PATIENCE
+        self._fitted = 0
+        self._raised = False
+
+    def fitted(self) -> None:
+        """A batch was computed."""
+        if self._scorer.batch_tokens < self._full:
+            self._fitted += 1
+            if self._fitted >= self._patience:
+                self._scorer.batch_tokens = min(self._full, 2 * self._scorer.batch_tokens)
+                self._fitted, self._raised = 0, True
+
+    def lower(self, tokens: int) -> None:
+        """A batch of so many did not fit. Raises ModelError where less cannot be asked for."""
+        if self._scorer.batch_tokens <= 1:
+            raise ModelError("out of memory with a single token in the batch: the device is too small for this model")
+        self._scorer.batch_tokens = max(1, min(self._scorer.batch_tokens, tokens) // 2)
+        self._patience = min(_MOST_PATIENCE, 2 * self._patience) if self._raised else self._patience
+        self._fitted, self._raised = 0, False
+
+    def restore(self) -> None:
+        """What is learned holds for one run: the next may find the memory free."""
+        self._scorer.batch_tokens = max(self._full, self._scorer.batch_tokens)
 
 
 class Engine(Generic[T]):
     """Drives programs over a scorer.
 
-    At most `max_programs` are alive, and no more than fit `scorer.live_tokens` together, so memory is bounded however
-    many programs there are. `memory` keeps answers for other engines of the same scorer. `_read` holds the keys and
-    values of contexts by what was read, so that a program finds those of one that read the same before it.
+    At most `max_programs` are alive, and no more of them read than fit `scorer.live_tokens` together, so memory is
+    bounded however many programs there are. `memory` keeps answers for other engines of the same scorer. `_read` holds
+    the keys and values of contexts by what was read, so that a program finds those of one that read the same before it.
     """
 
     def __init__(self, scorer: Scorer, max_programs: int = 256, memory: Memory | None = None) -> None:
@@ -109,54 +166,79 @@ class Engine(Generic[T]):
         self._asked: dict[Hashable, _Job] = {}
         self._waiting: deque[_Job] = deque()
         self._ahead = ahead_of(scorer)
+        self._size = _BatchSize(scorer)
         self._flying: deque[tuple[_Batch, Answers]] = deque()
         self._finished: dict[int, T | PromptError] = {}
-        self._live: dict[int, int] = {}
+        self._live: dict[int, _Running[T]] = {}
+        self._queue: list[_Running[T]] = []
+        self._room = 0
 
-    def run(self, programs: Iterable[tuple[Program[T], int]]) -> Iterator[T | PromptError]:
+    def run(self, programs: Iterable[Program[T]]) -> Iterator[T | PromptError]:
         """Yield the result of each program, in order; a program that raised PromptError yields that error.
 
-        programs   pairs of a program and the number of tokens its context may grow to; pulled as room allows
+        Programs are pulled as room allows.
         """
         source = enumerate(programs)
-        pending = next(source, None)
-        emitted = 0
-        while pending is not None or self._live or self._finished:
-            while pending is not None and self._has_room(pending[1][1], pending[0] - emitted):
-                index, (program, size) = pending
-                self._start(_Running(index, program, min(size, self._scorer.window)))
-                pending = next(source, None)
-            if self._waiting or self._flying:
-                self._step()
-            while emitted in self._finished:
-                yield self._finished.pop(emitted)
-                emitted += 1
+        begun, emitted, more = 0, 0, True
+        try:
+            while more or self._live or self._finished:
+                while more and not self._queue and begun - emitted < self._max_programs:
+                    begun, more = self._begin(next(source, None), begun)
+                self._admit()
+                if self._waiting or self._flying:
+                    self._step()
+                while emitted in self._finished:
+                    yield self._finished.pop(emitted)
+                    emitted += 1
+        finally:
+            self._size.restore()
 
-    def _has_room(self, size: int, ahead: int) -> bool:
-        if ahead >= self._max_programs:
-            return False
-        return not self._live or sum(self._live.values()) + min(size, self._scorer.window) <= self._scorer.live_tokens
-
-    def _start(self, running: _Running[T]) -> None:
-        self._live[running.index] = running.size
+    def _begin(self, pulled: tuple[int, Program[T]] | None, begun: int) -> tuple[int, bool]:
+        """Start a program; how many were, and whether there may be more."""
+        if pulled is None:
+            return begun, False
+        running = self._live[pulled[0]] = _Running(*pulled)
         self._resume(running, None)
+        return begun + 1, True
 
     def _resume(self, running: _Running[T], answers: list[Surprisal] | None) -> None:
         try:
             scores = running.program.send(answers) if answers is not None else next(running.program)
             jobs = [self._job(score) for score in scores]
             while all(job.complete for job in jobs):
-                jobs = [self._job(score) for score in running.program.send([job.answer for job in jobs])]
+                scores = running.program.send([job.answer for job in jobs])
+                jobs = [self._job(score) for score in scores]
         except StopIteration as stop:
             self._finish(running, stop.value)
         except PromptError as error:
             self._finish(running, error)
         else:
-            self._enqueue(running, jobs)
+            running.jobs, running.wanted = jobs, sum(map(self._needs, scores))
+            if running.wanted <= running.room or (not self._queue and self._fits(running)):
+                self._enqueue(running)
+            else:
+                heapq.heappush(self._queue, running)
 
     def _finish(self, running: _Running[T], result: T | PromptError) -> None:
         self._finished[running.index] = result
+        self._room -= running.room
         del self._live[running.index]
+
+    def _needs(self, score: Score) -> int:
+        """Context tokens for which a request needs memory beyond its batch; a probe's where it stays or is cut."""
+        stays = score.reuse is not None or len(score.probe) > self._scorer.probe_tokens
+        needed = len(score.context) + (len(score.probe) if stays else 0)
+        return min(max(needed, score.context.room), self._scorer.window)
+
+    def _fits(self, running: _Running[T]) -> bool:
+        """Whether there is room for what it wants; one alone always fits."""
+        others = self._room - running.room
+        return not others or others + running.wanted <= self._scorer.live_tokens
+
+    def _admit(self) -> None:
+        """Let programs on that wait for room, the earliest first; one at least, where nothing else goes on."""
+        while self._queue and (self._fits(self._queue[0]) or not (self._waiting or self._flying)):
+            self._enqueue(heapq.heappop(self._queue))
 
     def _job(self, score: Score) -> _Job:
         """A new job; the same one, if its answer is already known or on its way."""
@@ -186,14 +268,18 @@ class Engine(Generic[T]):
                 context.cache = cache.fork()
                 return
 
-    def _enqueue(self, running: _Running[T], jobs: list[_Job]) -> None:
-        running.jobs = jobs
-        asked = [job for job in jobs if not job.complete]
+    def _enqueue(self, running: _Running[T]) -> None:
+        """Set memory aside for a program's jobs and have them computed."""
+        self._room += running.wanted - running.room
+        running.room = running.wanted
+        asked = [job for job in running.jobs if not job.complete]
         running.open = len(asked)
         for job in asked:
             if not job.waiting:
                 self._waiting.append(job)
             job.waiting.append(running)
+        if not asked:  # others have asked the same meanwhile
+            self._resume(running, [job.answer for job in running.jobs])
 
     def _step(self) -> None:
         """Begin as many batches as may be under way, then take the answers of the oldest."""
@@ -206,8 +292,8 @@ class Engine(Generic[T]):
         batch = self._next_batch()
         try:
             self._flying.append((batch, start(self._scorer, [row for _, row in batch])))
-        except OutOfMemoryError:
-            self._shrink(batch)
+        except OutOfMemoryError as error:
+            self._again(batch, error)
             return False
         return True
 
@@ -216,9 +302,10 @@ class Engine(Generic[T]):
         batch, answers = self._flying.popleft()
         try:
             found = answers()
-        except OutOfMemoryError:
-            self._shrink(batch)
+        except OutOfMemoryError as error:
+            self._again(batch, error)
             return
+        self._size.fitted()
         for (job, row), answer in zip(batch, found, strict=True):
             if job.accept(row, answer):
                 self._answered(job)
@@ -264,14 +351,41 @@ class Engine(Generic[T]):
         waiting = sum(len(job.probe) - job.done for job in self._waiting)
         return min(full, max(full // 4, waiting // 2))
 
-    def _shrink(self, batch: _Batch) -> None:
-        """Halve the batches for good and ask again, after what is under way: that may hold the memory."""
-        if self._scorer.batch_tokens <= 1 and not self._flying:
-            raise ModelError("out of memory with a single token in the batch: the device is too small for this model")
+    def _again(self, batch: _Batch, error: OutOfMemoryError) -> None:
+        """Ask again: behind what is under way, with what others may borrow let go, in smaller batches.
+
+        Where only the pool is full, batches stay as they are as long as something else makes room.
+        """
         tokens = sum(len(row.probe) + len(row.context) - self._scorer.cached(row.context) for _, row in batch)
-        self._scorer.batch_tokens = max(1, min(self._scorer.batch_tokens, tokens) // 2)
-        self._read.clear()
         self._waiting.extendleft(job for job, _ in reversed(batch))
+        if not (isinstance(error, PoolFullError) and (self._flying or self._make_room(len(batch)))):
+            self._read.clear()
+            if not self._flying or self._scorer.batch_tokens > 1:
+                self._size.lower(tokens)
+
+    def _make_room(self, first: int) -> bool:
+        """Let go of keys and values that can be computed again; False if there are none.
+
+        First those that others might borrow; then those of requests that are answered; then those of the newest that
+        wait, but for the `first` so many.
+        """
+        if len(self._read):
+            self._read.clear()
+            return True
+        answered = [job for running in self._live.values() for job in running.jobs if job.complete]
+        if sum(map(_drop, answered)):
+            return True
+        return any(_drop(job) for job in list(self._waiting)[: first - 1 : -1])
+
+
+def _drop(job: _Job) -> bool:
+    """Whether the keys and values of a request's context could be let go: not those that differ from computed ones."""
+    contexts = [one for one in (job.asked, job.context) if one.cache is not None and one.places is None]
+    if job.hold:
+        return False
+    for context in contexts:
+        context.cache = None
+    return bool(contexts)
 
 
 def stretch_of(room: int, window: int) -> int:
@@ -279,4 +393,6 @@ def stretch_of(room: int, window: int) -> int:
     return max(1, room, window // 2)
 
 
+_PATIENCE = 4
+_MOST_PATIENCE = 1_024
 _NOTHING: Surprisal = np.zeros(0, np.float32)

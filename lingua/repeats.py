@@ -40,16 +40,16 @@ class Repeats:
         self._compress = compress
         self._open: dict[bytes, Place] = {}
 
-    def program(self, prompt: Prompt) -> tuple[Program[Place], int]:
-        """The prompt's program and size for the engine; of a repeated one, a program that asks for nothing."""
+    def program(self, prompt: Prompt) -> Program[Place]:
+        """The prompt's program for the engine; of a repeated one, a program that asks for nothing."""
         key = _digest(prompt)
         known = self._known.get(key)
         if known is not None:
-            return _at_once(Place(known)), 0
+            return _at_once(Place(known))
         if key in self._open:
-            return _at_once(self._open[key]), 0
+            return _at_once(self._open[key])
         self._open[key] = Place()
-        return self._first(key, prompt), len(prompt.text)
+        return self._first(key, prompt)
 
     def _first(self, key: bytes, prompt: Prompt) -> Program[Place]:
         place = self._open[key]

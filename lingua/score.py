@@ -23,7 +23,11 @@ T = TypeVar("T")
 
 
 class OutOfMemoryError(LinguaError):
-    """The device could not hold a batch; the engine halves its batches and goes on."""
+    """The device could not hold a batch; the engine computes smaller ones for a while."""
+
+
+class PoolFullError(OutOfMemoryError):
+    """No room for more keys and values: there will be when some contexts are done; smaller batches do not help."""
 
 
 class Cache(Protocol):
@@ -47,7 +51,8 @@ class Context:
     """What a model has read: `head` (the start token, if any) and `ids` from `begin` on.
 
     `cache` belongs to the scorer. `places` are the positions of the visible tokens and `end` that of the next one; None
-    where nothing is missing between them.
+    where nothing is missing between them. `room`: tokens for which memory is set aside while the context is read on,
+    those that it is expected to grow to, or answers of that many tokens that its program holds.
     The engine notes in `asked` what was read at the last request, in `shelved` what of it others may borrow.
     """
 
@@ -57,6 +62,7 @@ class Context:
     cache: Cache | None = None
     places: list[int] | None = None
     end: int = 0
+    room: int = 0
     asked: bytes = b""
     shelved: bytes = b""
     _digest: Digest | None = None
@@ -65,7 +71,7 @@ class Context:
         """A context with the same beginning that goes its own way; cached keys and values are shared."""
         cache = self.cache.fork() if self.cache is not None else None
         places = None if self.places is None else list(self.places)
-        return Context(self.head, list(self.ids), self.begin, cache, places, self.end)
+        return Context(self.head, list(self.ids), self.begin, cache, places, self.end, self.room)
 
     def key(self) -> bytes:
         """Equal for contexts in which a model reads the same; costs only what is new since it was last asked for."""
@@ -157,8 +163,8 @@ class Scorer(Protocol):
     """Answers batches.
 
     window         the longest sequence, context and probe together
-    batch_tokens   tokens computed per batch; the engine lowers it when memory runs out
-    live_tokens    context tokens that may be kept alive at once
+    batch_tokens   tokens computed per batch; the engine lowers it while memory is short
+    live_tokens    context tokens that may be kept alive at once, besides the batches under way
     """
 
     window: int

@@ -81,7 +81,7 @@ def drafter(**settings: Any) -> Drafter:
 def outcomes(prompts: Iterable[Prompt], own: Drafter, scorer: Scorer | None = None) -> list[Outcome]:
     """What a `Compressor` gives, over any scorer."""
     engine: Engine[CompressedPrompt] = Engine(scorer or BigramScorer())
-    results = engine.run((compress_one(prompt, own), len(prompt.text)) for prompt in prompts)
+    results = engine.run(compress_one(prompt, own) for prompt in prompts)
     return [Rejected(one.reason, one.detail) if isinstance(one, PromptError) else one for one in results]
 
 

@@ -112,7 +112,7 @@ class Ours:
         tokenizer = MeasuredTokenizer(self.subject.tokenizer, clock)
         drafter = Drafter(tokenizer, tokenizer, self.config, scorer.probe_tokens, reader=self.reader)
         engine: Engine[CompressedPrompt] = Engine(scorer, self.programs, Memory(0) if self.forgetful else Memory())
-        return list(engine.run((compress_one(prompt, drafter), len(prompt.text)) for prompt in prompts))
+        return list(engine.run(compress_one(prompt, drafter) for prompt in prompts))
 
     def busy_share(self, prompts: Sequence[Prompt], seconds: float) -> float | None:
         """Share of `seconds`, an earlier run's over these prompts, in which the GPU ran kernels; None on a CPU."""

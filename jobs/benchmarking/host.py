@@ -94,7 +94,7 @@ def _seconds(mix: Mix, drafter: Drafter) -> float:
     scorer = BlankScorer(drafter.reader is not None)
     engine: Engine[CompressedPrompt] = Engine(scorer, memory=Memory())
     started = time.process_time()
-    for _ in engine.run((compress_one(prompt, drafter), len(prompt.text)) for prompt in mix.prompts):
+    for _ in engine.run(compress_one(prompt, drafter) for prompt in mix.prompts):
         pass
     return time.process_time() - started - scorer.seconds
 

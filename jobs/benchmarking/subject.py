@@ -18,7 +18,8 @@ from lingua.errors import ConfigError, ModelError
 from lingua.methods import METHODS
 from lingua.models.encoder import encoder_scorer
 from lingua.models.gguf import converted
-from lingua.models.load import choose_device, choose_dtype, faster_scorer
+from lingua.models.load import choose_device, choose_dtype, fast_scorer, place
+from lingua.models.sizing import Allowance
 from lingua.models.source import resolve
 from lingua.score import Scorer
 
@@ -57,10 +58,11 @@ class Subject:
 
         Raises ModelError.
         """
+        allowance = Allowance(batch_tokens, _MEMORY_SHARE)
         if self.is_encoder:
-            return encoder_scorer(self.model, self.tokenizer, batch_tokens)
-        ways = {"int8": way == "int8", "compiled": way == "compile"}
-        return faster_scorer(self.model, self.device, batch_tokens, share=_MEMORY_SHARE, **ways)
+            return encoder_scorer(self.model, self.tokenizer, allowance)
+        model = place(self.model, self.device, int8=way == "int8")
+        return fast_scorer(model, allowance, compiled=way == "compile")
 
     @contextmanager
     def plain(self) -> Iterator[Any]:

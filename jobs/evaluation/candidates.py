@@ -68,7 +68,7 @@ class Budgeted(Compressor):
     def compress_to(self, prompts: Iterable[Sized]) -> Iterator[Outcome]:
         """Compress each prompt to its own size: one outcome for each, in their order, as they are done."""
         engine: Engine[CompressedPrompt] = Engine(self._scorer, memory=self._memory)
-        for result in engine.run((self._sized(one), len(one.prompt.text)) for one in prompts):
+        for result in engine.run(map(self._sized, prompts)):
             yield Rejected(result.reason, result.detail) if isinstance(result, PromptError) else result
 
     def _sized(self, one: Sized) -> Program[CompressedPrompt]:

@@ -74,8 +74,8 @@ class LocalTarget:
     def _head(self) -> tuple[int, ...]:
         return () if self._tokenizer.bos is None else (self._tokenizer.bos,)
 
-    def _likelihoods(self, prompt: list[int], answers: list[list[int]]) -> tuple[Program[list[float]], int]:
-        """A program for one prompt and all its answers, and the tokens that it holds."""
+    def _likelihoods(self, prompt: list[int], answers: list[list[int]]) -> Program[list[float]]:
+        """The program of one prompt and all its answers."""
         longest = max(map(len, answers))
         ids = self._fitting(prompt, longest)
         context = Context(self._head, ids[len(self._head) :])
@@ -87,7 +87,7 @@ class LocalTarget:
                 sums.append(float(surprisal.sum(dtype="float64")))
             return sums
 
-        return program(), len(ids) + longest
+        return program()
 
     def _fitting(self, ids: list[int], room: int) -> list[int]:
         """The start token and as much of the prompt's end as leaves `room` tokens of the window."""

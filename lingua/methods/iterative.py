@@ -20,7 +20,7 @@ from lingua.units import Bools, unit_scores
 
 def compress_iteratively(draft: Draft, rates: Mapping[int, float]) -> Program[None]:
     """Algorithm 2 over all parts; `rates` are those of `part_rates`. A part at rate 1 is read as it stands, uncut."""
-    context, commit = Context(draft.head), list[int]()
+    context, commit = Context(draft.head, room=kept_tokens(draft, rates)), list[int]()
     reuse: list[int] | None = [] if draft.config.reuse_keys else None
     separator = draft.ids(draft.prompt.separator)
     allowance = 0.0
@@ -39,6 +39,18 @@ def compress_iteratively(draft: Draft, rates: Mapping[int, float]) -> Program[No
             commit = part.kept_ids(begin, end)
             if reuse is not None:
                 reuse = np.flatnonzero(_kept_tokens(part, (begin, end))[read]).tolist()
+
+
+def kept_tokens(draft: Draft, rates: Mapping[int, float]) -> int:
+    """About how many tokens the context grows to: what is kept until the last part that is cut, and one segment."""
+    separator = len(draft.ids(draft.prompt.separator))
+    read, most = float(len(draft.head)), 0.0
+    for part, first in draft.stream():
+        rate, cost = rates[id(part)], part.cost
+        kept = part.must_cost + rate * (cost - part.must_cost) if rate < 1 else cost
+        read += (0 if first else separator) + len(part.encoding) * kept / max(1, int(part.costs.sum()))
+        most = most if rate == 1 else read + draft.config.segment_tokens
+    return round(most)
 
 
 def part_rates(draft: Draft) -> dict[int, float]:

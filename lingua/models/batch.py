@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import islice
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +19,7 @@ from torch.nn import functional as F
 from lingua.models import varlen
 from lingua.models.pool import Pool, PooledKeyValues, Slots
 from lingua.models.upload import upload
+from lingua.models.varlen import Options
 
 _ALIGNED = 8
 """Keys of a group are a multiple of this: fused kernels ask it of a mask."""
@@ -29,28 +29,35 @@ MOST_PAIRS = 1 << 25
 """(query, key) pairs of a group of more than one row, which bounds the mask."""
 
 
+States = tuple[Tensor, Tensor, Tensor]
+
+
 class Batch:
     """What every layer needs to know of a batch: rows of m new tokens after `start` cached ones, all in the pool.
 
-    new   [T] slot of each packed token; worked out by who uploads the batch's other integers
+    Each call of `attend` is that of the next layer.
+
+    new   [T] slot of each packed token; computed by the uploader of the batch's other integers
     """
 
     def __init__(self, pool: Pool, rows: Sequence[tuple[PooledKeyValues, int]], new: Tensor) -> None:
         self._pool, self._new = pool, new
         self._slots = [cache.slots for cache, _ in rows]
         self._sizes = np.asarray([len(cache.slots) - start for cache, start in rows])
+        self._layer = -1
 
-    def attend(self, module: Any, states: tuple[Tensor, Tensor, Tensor], options: dict[str, Any]) -> Tensor:
+    def attend(self, states: States, options: Options) -> Tensor:
         """Query [1, heads, T, d], key and value [1, kv heads, T, d] → [1, T, heads, d]."""
-        query, key, value = (state[0].transpose(0, 1) for state in states)
-        keys, values = self._pool.write(module.layer_idx, self._new, key, value)
+        self._layer += 1
+        query, key, value = (state[0, :, : self._new.shape[0]].transpose(0, 1) for state in states)
+        keys, values = self._pool.write(self._layer, self._new, key, value)
         if varlen.serves(query, value, options):
             return self._unpadded(query, (key, value), (keys, values), options)[None]
         groups, order = self._groups
         return torch.cat([one.attend(query, keys, values, options) for one in groups]).index_select(0, order)[None]
 
     def _unpadded(
-        self, query: Tensor, new: tuple[Tensor, Tensor], pool: tuple[Tensor, Tensor], options: dict[str, Any]
+        self, query: Tensor, new: tuple[Tensor, Tensor], pool: tuple[Tensor, Tensor], options: Options
     ) -> Tensor:
         found = []
         for piece in self._pieces:
@@ -102,11 +109,11 @@ class _Group:
         """Take the `arrays` as they are on the device."""
         self._queries, self._keys, self._starts, self._lengths = queries, keys, starts, lengths
 
-    def attend(self, query: Tensor, keys: Tensor, values: Tensor, options: dict[str, Any]) -> Tensor:
+    def attend(self, query: Tensor, keys: Tensor, values: Tensor, options: Options) -> Tensor:
         """Query [T, heads, d], pools [S, kv heads, d] → [rows · width, heads, d]."""
         asked = query[self._queries].transpose(1, 2)
         seen, known = keys[self._keys].transpose(1, 2), values[self._keys].transpose(1, 2)
-        mask = self._mask(options.get("sliding_window"))
+        mask = self._mask(options.window)
         found = attention(asked, seen, known, mask, options)
         return found.transpose(1, 2).flatten(0, 1)
 
@@ -140,9 +147,9 @@ def _grouped(sizes: Sequence[tuple[int, int]]) -> list[list[int]]:
     return groups
 
 
-def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, options: dict[str, Any]) -> Tensor:
+def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, options: Options) -> Tensor:
     """Query [r, heads, m, d], key and value [r, kv heads, k, d] → [r, heads, m, d]; mask None: plainly causal."""
-    scale, cap = options.get("scaling"), options.get("softcap")
+    scale, cap = options.scaling, options.softcap
     groups = query.shape[1] // key.shape[1]
     if groups > 1 and (cap or query.is_cuda):  # CUDA's fused kernels take a mask or grouped heads, not both
         key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)

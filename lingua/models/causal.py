@@ -3,12 +3,11 @@
 `PlainScorer` recomputes everything, row by row, with the model as it comes: slow and obviously right. `PackedScorer`
 gives the same numbers without waste: rows packed without padding, keys and values of contexts cached, the head applied
 only where a token is probed. `causal_scorer` checks once, on the model at hand, that they agree, and falls back where
-they do not.
+they do not (`trial`).
 """
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Sequence
 from functools import partial
@@ -17,36 +16,42 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from lingua.models.attention import PACKED, PackedRow, batch_rows
+from lingua.errors import ModelError
+from lingua.models.attention import Attends, Noting, PackedRow, PackedRows, batch_at_hand
 from lingua.models.batch import Batch
 from lingua.models.cache import KeyValues
 from lingua.models.download import Arriving, download
+from lingua.models.head import Head
 from lingua.models.pool import Pool, PooledKeyValues
-from lingua.models.sizing import HEAD_ELEMENTS, choose_sizes
+from lingua.models.sizing import USUAL, Allowance, choose_sizes, is_out_of_memory
 from lingua.models.upload import Ints, upload
-from lingua.score import Answers, Cache, Context, OutOfMemoryError, Row, Scorer, Surprisal
-
-log = logging.getLogger(__name__)
+from lingua.models.varlen import Options
+from lingua.score import Answers, Cache, Context, OutOfMemoryError, Row, Surprisal
 
 _DEFAULT_WINDOW = 2_048
-_CHECK_TOKENS = 1_024
-"""The pool with which it is tried out whether a model runs packed."""
+_COMPILED_MULTIPLE = 8
+"""A compiled decoder computes so many tokens, or a multiple: a single one would be compiled apart."""
 
 
 class PlainScorer:
-    """Every row computed from scratch by the untouched model."""
+    """Every row computed from scratch by the untouched model.
 
-    def __init__(self, model: Any, batch_tokens: int | None = None, share: float = 1.0) -> None:
+    packing   what came of the question whether the model can do better, in words
+    """
+
+    packing = "not tried"
+
+    def __init__(self, model: Any, allowance: Allowance = USUAL) -> None:
         self._model = model
-        self._device = next(model.parameters()).device
-        self.ahead = int(self._device.type == "cuda")
+        self.device = next(model.parameters()).device
+        self.ahead = int(self.device.type == "cuda")
         config = model.config.get_text_config()
         self.window = int(getattr(config, "max_position_embeddings", None) or _DEFAULT_WINDOW)
         self.vocabulary = int(model.get_output_embeddings().weight.shape[0])
         self.layers = int(config.num_hidden_layers)
-        self._sizes = choose_sizes(config, model.dtype, self._device, batch_tokens, share)
+        self._sizes = choose_sizes(config, model.dtype, self.device, allowance)
         self.batch_tokens, self.live_tokens = self._sizes.batch_tokens, self._sizes.live_tokens
 
     @property
@@ -62,12 +67,16 @@ class PlainScorer:
         return self.start(rows)()
 
     def start(self, rows: Sequence[Row]) -> Answers:
-        """Begin to compute it. Raises OutOfMemoryError."""
+        """Begin to compute it. Raises OutOfMemoryError, and ValueError where two rows share one context."""
+        if len({id(row.context) for row in rows}) < len(rows):
+            raise ValueError("two rows of a batch share one context: each would overwrite it; give one of them a fork")
         try:
             with torch.inference_mode():
                 return self._start(rows)
-        except torch.OutOfMemoryError as error:
-            if self._device.type == "cuda":
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            if self.device.type == "cuda":
                 torch.cuda.empty_cache()
             raise OutOfMemoryError(str(error)) from error
 
@@ -77,7 +86,7 @@ class PlainScorer:
 
     def _row(self, row: Row) -> Surprisal:
         visible = row.context.visible(0)
-        ids = torch.tensor([[*visible, *row.probe]], device=self._device)
+        ids = torch.tensor([[*visible, *row.probe]], device=self.device)
         logits = self._model(input_ids=ids, use_cache=False).logits[0].float()
         asked = ids[0, len(visible) :]
         lead = [math.log(self.vocabulary)] if not visible else []
@@ -92,15 +101,33 @@ class PackedScorer(PlainScorer):
     A cached context keeps all its tokens' keys and values; its last token is computed again with the next request, as
     its hidden state predicts the first probe token. A token without any predecessor (a model without a start token)
     gets ln(vocabulary): nothing is known about it.
+
+    noted   where it is a list: what the attention layers ask for
     """
 
-    def __init__(self, model: Any, batch_tokens: int | None = None, share: float = 1.0) -> None:
-        super().__init__(model, batch_tokens, share)
+    noted: list[Options] | None = None
+
+    def __init__(self, model: Any, allowance: Allowance = USUAL) -> None:
+        super().__init__(model, allowance)
         self._decoder = model.get_decoder()
-        self._head = model.get_output_embeddings()
-        self._reuses = not _slides(model.config.get_text_config())
-        self._softcap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
-        self._head_rows = max(16, HEAD_ELEMENTS.get(self._device.type, 1 << 24) // self.vocabulary)
+        self._head = Head(model)
+        self._reuses = not slides(model.config.get_text_config())
+        self._multiple = 1
+
+    def compile(self, backend: str = "inductor") -> None:
+        """Compile the decoder as one graph for batches of every size, and run it once.
+
+        Raises ModelError, with the cause, for a decoder that is more than one graph.
+        """
+        self._decoder.compile(dynamic=True, fullgraph=True, backend=backend)
+        self._multiple = _COMPILED_MULTIPLE
+        try:
+            self.score([Row(Context(ids=[0] * 9), [0] * 12), Row(Context(), [0] * 5)])
+        except Exception as error:  # whatever torch's compiler meets in a model's code
+            cause = str(error).strip().splitlines() or [type(error).__name__]
+            raise ModelError(
+                f"compile: {type(self._decoder).__name__} does not compile as one graph ({cause[0]}); leave compile off"
+            ) from error
 
     def cached(self, context: Context) -> int:
         return min(context.cache.length, len(context) - 1) if context.cache is not None else 0
@@ -139,24 +166,34 @@ class PackedScorer(PlainScorer):
             cache.settle(len(row.context), len(row.probe) if row.hold and self._reuses else 0)
 
     def _forward(self, ids: Sequence[int], places: Sequence[int], packed: Sequence[PackedRow]) -> Tensor:
-        """Hidden states [T, hidden] of the packed ids at their positions."""
-        written = self._written(packed)
-        ids_there, places_there, *slots = upload(self._device, [np.asarray(ids), np.asarray(places), *written])
-        token = batch_rows.set(self._batch(packed, slots))
+        """Hidden states [T, hidden] of the packed ids at their positions, and of what fills them up when compiled."""
+        more = [0] * (-len(ids) % self._multiple)
         try:
-            output = self._decoder(input_ids=ids_there[None], position_ids=places_there[None], use_cache=False)
-        finally:
-            batch_rows.reset(token)
+            written = self._written(packed)
+            arrays = [np.asarray([*ids, *more]), np.asarray([*places, *more]), *written]
+            ids_there, places_there, *slots = upload(self.device, arrays)
+            batch = self._batch(packed, slots)
+            token = batch_at_hand.set(batch if self.noted is None else Noting(batch, self.noted))
+            try:
+                output = self._decoder(input_ids=ids_there[None], position_ids=places_there[None], use_cache=False)
+            finally:
+                batch_at_hand.reset(token)
+        except BaseException:
+            self._withdraw(packed)
+            raise
         hidden: Tensor = output.last_hidden_state[0]
         return hidden
 
     def _written(self, packed: Sequence[PackedRow]) -> list[Ints]:
-        """The slots, if any, that the packed tokens take: uploaded with them."""
+        """The slots, if any, that the packed tokens take: uploaded with them. Raises PoolFullError."""
         return []
 
-    def _batch(self, packed: Sequence[PackedRow], written: Sequence[Tensor]) -> Sequence[PackedRow] | Batch:
+    def _withdraw(self, packed: Sequence[PackedRow]) -> None:
+        """Give back what was taken for a batch that failed."""
+
+    def _batch(self, packed: Sequence[PackedRow], written: Sequence[Tensor]) -> Attends:
         """What the attention layers find."""
-        return packed
+        return PackedRows(packed)
 
     def _cache(self, context: Context) -> Any:
         if context.cache is None:
@@ -170,10 +207,8 @@ class PackedScorer(PlainScorer):
         """The surprisal of all probed positions, by row."""
         probed = np.concatenate([np.arange(p.end - len(r.probe), p.end) for r, p in zip(rows, packed, strict=True)])
         opening = np.isin(probed, [place.begin for place in packed])
-        targets, before = upload(self._device, [np.asarray(ids)[probed], np.maximum(probed - 1, 0)])
-        slices = zip(torch.split(before, self._head_rows), torch.split(targets, self._head_rows), strict=True)
-        room = self._room(len(probed))
-        values = download(torch.cat([self._surprisal_at(hidden[place], target, room) for place, target in slices]))
+        targets, before = upload(self.device, [np.asarray(ids)[probed], np.maximum(probed - 1, 0)])
+        values = download(self._head(hidden, before, targets))
         return partial(self._by_row, values, opening, [len(row.probe) for row in rows])
 
     def _by_row(self, arriving: Arriving, opening: npt.NDArray[np.bool_], sizes: Sequence[int]) -> list[Surprisal]:
@@ -181,37 +216,13 @@ class PackedScorer(PlainScorer):
         values[opening] = math.log(self.vocabulary)
         return np.split(values, np.cumsum(sizes)[:-1])
 
-    def _room(self, rows: int) -> tuple[Tensor, Tensor] | None:
-        """Where a slice's logits and their log-softmax go: fresh memory for each slice costs a CPU more than both."""
-        if self._device.type != "cpu" or not _is_plain(self._head):
-            return None
-        logits = torch.empty((min(rows, self._head_rows), self.vocabulary))
-        return logits, torch.empty_like(logits)
-
-    def _surprisal_at(self, hidden: Tensor, targets: Tensor, room: tuple[Tensor, Tensor] | None) -> Tensor:
-        if room is None or self._softcap:
-            logits = self._head(hidden)
-            if self._softcap:
-                logits = self._softcap * torch.tanh(logits.float() / self._softcap)
-            likelihood = torch.log_softmax(logits, -1, dtype=torch.float32)
-        else:
-            logits, likelihood = (tensor[: len(hidden)] for tensor in room)
-            torch.mm(hidden, self._head.weight.T, out=logits)
-            torch.log_softmax(logits, -1, out=likelihood)
-        return -likelihood.gather(1, targets[:, None])[:, 0]
-
-
-def _is_plain(head: Any) -> bool:
-    """Whether the head is one float32 matrix and nothing else."""
-    return type(head) is nn.Linear and head.bias is None and head.weight.dtype == torch.float32
-
 
 def _worth(row: Row) -> bool:
     """Whether anything of the row can be used again: more than a start token, or a probe that stays."""
     return row.retain or row.hold or row.context.cache is not None or len(row.context) > len(row.context.head)
 
 
-def _slides(config: Any) -> bool:
+def slides(config: Any) -> bool:
     """Whether some layer sees the newest tokens only: which those are, a cache with gaps does not tell."""
     return bool(getattr(config, "sliding_window", None)) or "sliding_attention" in (
         getattr(config, "layer_types", None) or ()
@@ -221,66 +232,48 @@ def _slides(config: Any) -> bool:
 class PooledScorer(PackedScorer):
     """The same with all keys and values in one pool, and rows computed in groups: few kernels, for a GPU."""
 
-    def __init__(
-        self, model: Any, batch_tokens: int | None = None, pool_tokens: int | None = None, share: float = 1.0
-    ) -> None:
-        super().__init__(model, batch_tokens, share)
-        self._pool = Pool(pool_tokens or self._sizes.pool_tokens)
+    def __init__(self, model: Any, allowance: Allowance = USUAL, pool: Pool | None = None) -> None:
+        super().__init__(model, allowance)
+        self.pool = Pool(self._sizes.pool_tokens) if pool is None else pool
+
+    def take_memory(self, like: Pool) -> None:
+        """Take all of the pool's memory now, for the layers of a smaller one: less, where there is not as much.
+
+        Raises ModelError where there is next to none.
+        """
+        tokens, pool = self._sizes.pool_tokens, None
+        while (pool := _pool(tokens, like)) is None:
+            tokens = tokens * 3 // 4
+            self._sizes = self._sizes.within(tokens)
+            if self._sizes.live_tokens < 1:
+                raise ModelError("too little GPU memory is left for keys and values: free some or use a smaller model")
+        self.pool = pool
+        self.batch_tokens, self.live_tokens = self._sizes.batch_tokens, self._sizes.live_tokens
 
     def _new_cache(self) -> Cache:
-        return PooledKeyValues(self._pool)
+        return PooledKeyValues(self.pool)
 
     def _written(self, packed: Sequence[PackedRow]) -> list[Ints]:
         for row in packed:
-            row.cache = row.cache or PooledKeyValues(self._pool)
+            row.cache = row.cache or PooledKeyValues(self.pool)
             row.cache.reserve(row.start, row.end - row.begin)
         return [np.concatenate([row.cache.slots[row.start :] for row in packed])]
 
-    def _batch(self, packed: Sequence[PackedRow], written: Sequence[Tensor]) -> Batch:
-        return Batch(self._pool, [(row.cache, row.start) for row in packed], written[0])
+    def _withdraw(self, packed: Sequence[PackedRow]) -> None:
+        for row in packed:
+            if row.cache is not None:
+                row.cache.withdraw(row.start)
+
+    def _batch(self, packed: Sequence[PackedRow], written: Sequence[Tensor]) -> Attends:
+        return Batch(self.pool, [(row.cache, row.start) for row in packed], written[0])
 
 
-def causal_scorer(model: Any, batch_tokens: int | None = None, share: float = 1.0) -> Scorer:
-    """The fastest scorer that gives this model's own numbers; `share`: how much of a GPU's free memory it may take."""
-    plain = PlainScorer(model, batch_tokens, share)
-    if not _packs(model, plain):
-        log.warning("%s cannot run packed; it runs row by row, which is slow", type(model).__name__)
-        return plain
-    return _packing(plain._device)(model, batch_tokens, share=share)
-
-
-def _packing(device: torch.device) -> type[PackedScorer]:
-    """On a CPU a row at a time is as fast as a group, and nothing is padded."""
-    return PooledScorer if device.type == "cuda" else PackedScorer
-
-
-def _packs(model: Any, plain: PlainScorer) -> bool:
-    """Whether packed, cached rows give the plain numbers; leaves the model set up for the winner."""
-    ids = np.random.default_rng(0).integers(0, plain.vocabulary, 3 * 16).tolist()
-    implementation = model.config._attn_implementation
-    expected = plain.score([Row(Context(ids=ids[:24]), ids[24:40]), Row(Context(), ids[40:])])
+def _pool(tokens: int, like: Pool) -> Pool | None:
+    """A pool whose memory is taken; None where there is not as much."""
     try:
-        model.set_attn_implementation(PACKED)
-        kind = _packing(plain._device)
-        got = _packed_twice(kind(model, pool_tokens=_CHECK_TOKENS) if kind is PooledScorer else kind(model), ids)
-    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError, LookupError) as error:
-        log.info("no packed attention for %s: %s", type(model).__name__, error)
-        got = []
-    close = bool(got) and float(np.abs(np.concatenate(got) - np.concatenate(expected)).mean()) < _tolerance(model.dtype)
-    if not close:
-        model.set_attn_implementation(implementation)
-    return close
-
-
-def _packed_twice(scorer: PackedScorer, ids: list[int]) -> list[Surprisal]:
-    """The same two rows, the first after its context was cached; nothing if a layer did not take part."""
-    context = Context(ids=ids[:12])
-    scorer.score([Row(context, ids[40:])])
-    if scorer._cache(context).layers != scorer.layers:
-        return []
-    context.ids.extend(ids[12:24])
-    return scorer.score([Row(context, ids[24:40]), Row(Context(), ids[40:])])
-
-
-def _tolerance(dtype: torch.dtype) -> float:
-    return 1e-3 if dtype == torch.float32 else 0.1
+        return Pool(tokens, like)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+    torch.cuda.empty_cache()
+    return None

@@ -1,13 +1,12 @@
-"""Decoder layers compiled by torch: fewer and larger kernels for everything around attention.
+"""Whether torch can compile here, asked before a model loads; what is compiled is a packed scorer's decoder (`causal`).
 
-Lengths are symbols, so that one compilation serves batches of any size, and all layers of a kind share it. Attention
-stays as it is: a batch's rows are found through the host.
+The whole decoder is one graph. Lengths are symbols, so that it serves batches of any size. Attention is an operator of
+our own in it (`attention`), as a batch's rows are found through the host.
 """
 
 from __future__ import annotations
 
 import torch
-from torch import nn
 
 from lingua.errors import ModelError
 
@@ -26,13 +25,3 @@ def require_compiler(device: torch.device) -> None:
             f"compile: torch cannot compile for {device.type} here ({cause[0]}); it needs a C++ compiler, Python's "
             "headers and, on a GPU, Triton; install them or leave compile off"
         ) from error
-
-
-def compile_layers(decoder: nn.Module, layers: int, backend: str = "inductor") -> None:
-    """Compile each of the decoder's `layers` layers, in place. Raises ModelError for a decoder without such a list."""
-    for module in decoder.modules():
-        if isinstance(module, nn.ModuleList) and len(module) == layers:
-            for layer in module:
-                layer.compile(dynamic=True, backend=backend)
-            return
-    raise ModelError(f"compile: {type(decoder).__name__} has no list of its {layers} layers; leave compile off")

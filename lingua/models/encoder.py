@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lingua.errors import ModelError
 from lingua.models.padded import PaddedScorer, positions
+from lingua.models.sizing import USUAL, Allowance, encoder_batch
 from lingua.models.unpadded import unpadded
 from lingua.score import Surprisal
 
@@ -40,9 +41,10 @@ class EncoderScorer(PaddedScorer):
         return values[begin : begin + size].copy()
 
 
-def encoder_scorer(model: Any, tokenizer: Any, batch_tokens: int | None = None) -> EncoderScorer:
+def encoder_scorer(model: Any, tokenizer: Any, allowance: Allowance = USUAL) -> EncoderScorer:
     """The scorer, without padding where the model says the same so; the model is then of use to nobody else."""
-    scorer = EncoderScorer(model, tokenizer, batch_tokens)
+    device = next(model.parameters()).device
+    scorer = EncoderScorer(model, tokenizer, encoder_batch(model.config, model.dtype, device, allowance))
     some = [one for one in range(min(_TRIED, model.config.vocab_size)) if one != model.config.pad_token_id]
     scorer._unpadded = unpadded(model, scorer.window, some)
     return scorer

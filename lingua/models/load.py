@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import os
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -18,13 +23,15 @@ from transformers import (
 from transformers.utils import logging
 
 from lingua.errors import ModelError
-from lingua.models.causal import causal_scorer
-from lingua.models.compiled import compile_layers, require_compiler
+from lingua.models.causal import PackedScorer
+from lingua.models.compiled import require_compiler
 from lingua.models.encoder import encoder_scorer
 from lingua.models.gguf import converted
 from lingua.models.int8 import to_int8
 from lingua.models.sentences import StateScorer
+from lingua.models.sizing import USUAL, Allowance
 from lingua.models.source import ModelSource
+from lingua.models.trial import causal_scorer
 from lingua.score import Scorer
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -47,42 +54,47 @@ class Loader:
     def tokenizer(self) -> Any:
         return self._load(AutoTokenizer)
 
-    def scorer(self, needs: Literal["causal", "encoder", "sentences"], batch_tokens: int | None = None) -> Scorer:
+    def scorer(self, needs: Literal["causal", "encoder", "sentences"], allowance: Allowance = USUAL) -> Scorer:
         """The model on its device, ready to answer the engine."""
         device = choose_device(self.device)
         if needs == "sentences":
             return StateScorer(self.base, self.tokenizer(), device)
         dtype = choose_dtype(self.dtype, device)
         if needs == "encoder":
-            return encoder_scorer(_on(device, self._classifier(dtype)), self.tokenizer(), batch_tokens)
-        return self._causal(device, dtype, batch_tokens)
-
-    def _causal(self, device: torch.device, dtype: torch.dtype, batch_tokens: int | None) -> Scorer:
+            return encoder_scorer(self._classifier(device, dtype), self.tokenizer(), allowance)
         if self.compiled:
             require_compiler(device)
-        model = self._load(AutoModelForCausalLM, dtype=dtype)
-        return faster_scorer(model, device, batch_tokens, int8=self.int8, compiled=self.compiled)
+        return fast_scorer(self._causal(device, dtype), allowance, compiled=self.compiled)
+
+    def _causal(self, device: torch.device, dtype: torch.dtype) -> Any:
+        """The language model on its device, where only its 8-bit weights ever lie if there are any."""
+        with _in_turn(device):
+            straight = {} if self.int8 else _straight(device)
+            return place(self._load(AutoModelForCausalLM, dtype=dtype, **straight), device, int8=self.int8)
 
     def base(self) -> Any:
         """The model without a head, on its device."""
         device = choose_device(self.device)
-        return _on(device, self._load(AutoModel, dtype=choose_dtype(self.dtype, device)))
+        with _in_turn(device):
+            return place(self._load(AutoModel, dtype=choose_dtype(self.dtype, device), **_straight(device)), device)
 
     def pair_classifier(self) -> Any:
         """A model that says how well two texts belong together, on its device."""
         device = choose_device(self.device)
         remedy = "is no cross-encoder", "to rank documents, such as cross-encoder/ms-marco-MiniLM-L6-v2"
-        return _on(device, self._trained(AutoModelForSequenceClassification, choose_dtype(self.dtype, device), remedy))
+        return self._trained(AutoModelForSequenceClassification, device, choose_dtype(self.dtype, device), remedy)
 
-    def _classifier(self, dtype: torch.dtype) -> Any:
-        """A token classifier."""
+    def _classifier(self, device: torch.device, dtype: torch.dtype) -> Any:
+        """A token classifier, on its device."""
         example = "microsoft/llmlingua-2-xlm-roberta-large-meetingbank"
         remedy = "is no token classifier", f"to keep or drop tokens, such as {example}"
-        return self._trained(AutoModelForTokenClassification, dtype, remedy)
+        return self._trained(AutoModelForTokenClassification, device, dtype, remedy)
 
-    def _trained(self, kind: Any, dtype: torch.dtype, remedy: tuple[str, str]) -> Any:
-        """A model with its head; one without a trained head would get a random one, so it is refused."""
-        model, report = self._load(kind, dtype=dtype, output_loading_info=True)
+    def _trained(self, kind: Any, device: torch.device, dtype: torch.dtype, remedy: tuple[str, str]) -> Any:
+        """A model with its head, on its device; one without a trained head would get a random one, so it is refused."""
+        with _in_turn(device):
+            model, report = self._load(kind, dtype=dtype, output_loading_info=True, **_straight(device))
+            model = place(model, device)
         missing = sorted(report["missing_keys"])
         if missing:
             fault, purpose = remedy
@@ -98,26 +110,44 @@ class Loader:
             return kind.from_pretrained(source.location, **arguments)
 
 
-def faster_scorer(
-    model: Any,
-    device: torch.device,
-    batch_tokens: int | None = None,
-    *,
-    int8: bool = False,
-    compiled: bool = False,
-    share: float = 1.0,
-) -> Scorer:
-    """A causal model's scorer on `device`, where only the 8-bit weights ever lie if `int8`. Changes the model."""
+def place(model: Any, device: torch.device, *, int8: bool = False) -> Any:
+    """A model on its device, for inference; its 8-bit weights if `int8`. Changes the model."""
     if int8:
         to_int8(model.get_decoder())
-    scorer = causal_scorer(_on(device, model), batch_tokens, share)
-    if compiled:
-        compile_layers(model.get_decoder(), int(model.config.get_text_config().num_hidden_layers))
+    return model.to(device).eval().requires_grad_(False)
+
+
+def fast_scorer(model: Any, allowance: Allowance = USUAL, *, compiled: bool = False) -> Scorer:
+    """The scorer of a causal model that is on its device, and is changed. Raises ModelError."""
+    scorer = causal_scorer(model, allowance)
+    if compiled and not isinstance(scorer, PackedScorer):
+        raise ModelError(f"compile: {type(model).__name__} runs {scorer.packing}; leave compile off")
+    if compiled and isinstance(scorer, PackedScorer):
+        scorer.compile()
     return scorer
 
 
-def _on(device: torch.device, model: Any) -> Any:
-    return model.to(device).eval().requires_grad_(False)
+def _straight(device: torch.device) -> dict[str, Any]:
+    """Arguments with which transformers reads weights to a GPU tensor by tensor; without accelerate it cannot."""
+    return {"device_map": {"": device}} if device.type != "cpu" and find_spec("accelerate") else {}
+
+
+@contextlib.contextmanager
+def _in_turn(device: torch.device) -> Iterator[None]:
+    """One process of a node after the other reads weights for a GPU: each may need them in the host's memory meanwhile.
+
+    The lock ends with its process, however that ends.
+    """
+    with contextlib.ExitStack() as stack:
+        if device.type != "cpu":
+            with contextlib.suppress(OSError):  # a temporary folder that cannot be written: then all at once
+                lock = stack.enter_context(_lock_file().open("a"))
+                fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _lock_file() -> Path:
+    return Path(tempfile.gettempdir()) / f"lingua-loading-{os.getuid()}.lock"
 
 
 def choose_device(device: str) -> torch.device:

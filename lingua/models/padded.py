@@ -17,13 +17,13 @@ from torch import Tensor
 
 from lingua.errors import ModelError
 from lingua.models.download import download
+from lingua.models.sizing import ENCODER_BATCH, is_out_of_memory
 from lingua.models.unpadded import Unpadded, first_position, position_embeddings
 from lingua.models.upload import upload
 from lingua.score import Answers, Context, OutOfMemoryError, Row, Surprisal
 
 Windows = Callable[[], Iterable[Surprisal]]
 """Waits for the values of each window and gives them."""
-_BATCH_TOKENS = {"cuda": 32_768, "cpu": 4_096}
 _DEFAULT_WINDOW = 512
 _LEAST_FILL = 0.75
 """A row shorter than this share of its batch's longest starts a batch of its own."""
@@ -44,7 +44,7 @@ class PaddedScorer:
         self.ahead = int(device.type == "cuda")
         self._pad = int(tokenizer.pad_token_id or 0)
         self._before, self._after = special_tokens(tokenizer)
-        self.batch_tokens = max(window, batch_tokens or _BATCH_TOKENS.get(device.type, 4_096))
+        self.batch_tokens = max(window, batch_tokens or ENCODER_BATCH.get(device.type, 4_096))
         self.probe_tokens = window - len(self._before) - len(self._after)
 
     def cached(self, context: Context) -> int:
@@ -96,7 +96,9 @@ class PaddedScorer:
                 if self._unpadded is None:
                     return download(self._values(self._model(**self._padded(sequences))))
                 values = download(self._values(self._unpadded(sequences))[0])
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
             self._out_of_memory(len(probes), error)
         ends = np.cumsum([len(one) for one in sequences])
         return lambda: np.split(values(), ends[:-1])

@@ -12,21 +12,27 @@ import torch
 from torch import Tensor
 
 from lingua.models.upload import Ints
-from lingua.score import OutOfMemoryError
+from lingua.score import PoolFullError
 
 Slots = Ints
 _NO_SLOTS: Slots = np.zeros(0, np.int64)
 
 
 class Pool:
-    """Room for the keys and values of `tokens` tokens per layer; a layer's is taken when it first writes."""
+    """Room for the keys and values of `tokens` tokens per layer.
 
-    def __init__(self, tokens: int) -> None:
+    like   a smaller pool into which a batch has written: all of the memory is taken at once, for the same layers.
+           Without one, a layer's is taken when it first writes.
+    """
+
+    def __init__(self, tokens: int, like: Pool | None = None) -> None:
         self._tokens = tokens
         self._free = np.arange(tokens, dtype=np.int64)
         self._left = tokens
         self._holders = np.zeros(tokens, np.int32)
         self._layers: dict[int, tuple[Tensor, Tensor]] = {}
+        for layer, (keys, values) in (like._layers if like is not None else {}).items():
+            self._layers[layer] = self._room_like(keys), self._room_like(values)
 
     @property
     def layers(self) -> int:
@@ -34,13 +40,18 @@ class Pool:
         return len(self._layers)
 
     @property
+    def tokens(self) -> int:
+        """Slots, free or not."""
+        return self._tokens
+
+    @property
     def left(self) -> int:
         return self._left
 
     def take(self, number: int) -> Slots:
-        """Free slots, held once. Raises OutOfMemoryError."""
+        """Free slots, held once. Raises PoolFullError."""
         if number > self._left:
-            raise OutOfMemoryError(f"{number} tokens do not fit into a pool with {self._left} of {self._tokens} left")
+            raise PoolFullError(f"{number} tokens do not fit into a pool with {self._left} of {self._tokens} left")
         self._left -= number
         slots = self._free[self._left : self._left + number].copy()
         self._holders[slots] = 1
@@ -93,6 +104,11 @@ class PooledKeyValues:
         """Slots of its own for positions [start, start + tokens)."""
         self._cut(start)
         self.slots = np.concatenate([self.slots, self._pool.take(tokens)])
+
+    def withdraw(self, start: int) -> None:
+        """Give back what was reserved from `start` on: it was not written."""
+        self._cut(start)
+        self.length, self.probed = min(self.length, start), 0
 
     def settle(self, length: int, probed: int = 0) -> None:
         """Declare the first `length` tokens cached, and `probed` more for now."""

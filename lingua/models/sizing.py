@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,21 +11,39 @@ import torch
 
 from lingua.errors import ModelError
 from lingua.models.batch import MOST_PAIRS
+from lingua.models.head import head_bytes
 from lingua.models.varlen import MOST_KEYS
 
-HEAD_ELEMENTS = {"cuda": 1 << 26, "cpu": 1 << 22}
-"""Float32 logits alive at once, on a CPU so few that they stay in its caches: the head takes as many rows as fit."""
 _BATCH_TOKENS = {"cuda": 16_384, "cpu": 1_024}
+ENCODER_BATCH = {"cuda": 32_768, "cpu": 4_096}
 _LEAST_BATCH_TOKENS = 512
-_CPU_CACHE_BYTES = 4 << 30
+_CPU_CACHE_BYTES = 1 << 30
+"""Many times what fills its small batches."""
 _MOST_TOKENS = 1 << 22
 """Of context that are alive at once: more than all programs ask for together."""
-_USABLE = 0.75
-"""Share of the free memory that is handed out; the rest is for what comes later: rankers, encoders, workspaces."""
 _MASK_BYTES = 3
 """Per (query, key) pair: whether it is seen, and what a kernel makes of that."""
 _SOFTCAP_BYTES = 12
 """Per (query, key) pair and head: logits, where they are capped, and their float32 copy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What a scorer may take of its device.
+
+    batch_tokens   tokens per batch; None: chosen for the device. More than fit are made fewer
+    share          of a GPU's memory that is free once the weights are there; the rest is for what comes later: rankers,
+                   encoders, workspaces
+    card           of the GPU itself: no more of its whole memory is counted as free, so that several workers on one
+                   card plan with what is theirs, whoever comes first
+    """
+
+    batch_tokens: int | None = None
+    share: float = 0.75
+    card: float = 1.0
+
+
+USUAL = Allowance()
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +53,13 @@ class Sizes:
     batch_tokens: int
     live_tokens: int
     pool_tokens: int
+
+    def within(self, pool: int) -> Sizes:
+        """The same with a pool of so many slots: batches are made smaller before they take half of it."""
+        batch = self.batch_tokens
+        while batch > _LEAST_BATCH_TOKENS and 4 * batch > pool:
+            batch //= 2
+        return Sizes(batch, (pool - 2 * batch) * 4 // 5, pool)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,39 +114,45 @@ class Shape:
 
     @property
     def logits(self) -> int:
-        """Bytes of a slice of the head: its logits, and their log-softmax in float32."""
-        return max(HEAD_ELEMENTS["cuda"], 16 * self.vocabulary) * (self.size + 2 * 4)
+        """Bytes of a slice of the head."""
+        return head_bytes("cuda", self.vocabulary, self.size)
 
 
 def _known(config: Any, name: str) -> int:
     return int(getattr(config, name, None) or 0)
 
 
-def choose_sizes(
-    config: Any, dtype: torch.dtype, device: torch.device, batch_tokens: int | None, share: float = 1.0
-) -> Sizes:
-    """By the memory of the device, on which the weights lie already; `share` of what is free there may be taken.
-
-    Raises ModelError where too little is left.
-    """
+def choose_sizes(config: Any, dtype: torch.dtype, device: torch.device, allowance: Allowance) -> Sizes:
+    """By the memory of the device, on which the weights lie already. Raises ModelError where too little is left."""
     shape = Shape.of(config, dtype)
     if device.type == "cuda":
-        return on_gpu(shape, int(free_bytes(device) * share), batch_tokens)
+        return on_gpu(shape, int(free_bytes(device, allowance.card) * allowance.share), allowance.batch_tokens)
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     live = max(1, min(_CPU_CACHE_BYTES, physical // 4) // 2 // shape.per_context_token)
-    batch = batch_tokens or _BATCH_TOKENS.get(device.type, 4_096)
+    batch = allowance.batch_tokens or _BATCH_TOKENS.get(device.type, 4_096)
     return Sizes(batch, live, live + live // 4 + 2 * batch)
 
 
-def free_bytes(device: torch.device) -> int:
-    """Memory that nobody has, and what torch holds without using it."""
-    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return int(torch.cuda.mem_get_info(device)[0] + kept)
+def encoder_batch(config: Any, dtype: torch.dtype, device: torch.device, allowance: Allowance) -> int:
+    """Tokens that an encoder reads at once: two batches fit into what it may take of a GPU."""
+    batch = allowance.batch_tokens or ENCODER_BATCH.get(device.type, 4_096)
+    if device.type == "cuda":
+        shape, usable = Shape.of(config, dtype), free_bytes(device, allowance.card) * allowance.share
+        while batch > _LEAST_BATCH_TOKENS and shape.activations(batch) > usable // 2:
+            batch //= 2
+    return batch
 
 
-def on_gpu(shape: Shape, free: int, batch_tokens: int | None) -> Sizes:
-    """The pool takes what batches leave of `free` bytes; batches are made smaller before they take half of it."""
-    usable = int(free * _USABLE)
+def free_bytes(device: torch.device, card: float = 1.0) -> int:
+    """Memory that nobody has, and what torch holds without using it; of a share of the `card`, what is left of that."""
+    free, total = torch.cuda.mem_get_info(device)
+    own = torch.cuda.memory_allocated(device)
+    kept = torch.cuda.memory_reserved(device) - own
+    return max(0, min(int(free + kept), int(total * card) - own))
+
+
+def on_gpu(shape: Shape, usable: int, batch_tokens: int | None) -> Sizes:
+    """The pool takes what batches leave of `usable` bytes; batches are made smaller before they take half of it."""
     batch = batch_tokens or _BATCH_TOKENS["cuda"]
     fixed = shape.gathered + shape.logits
     while batch > _LEAST_BATCH_TOKENS and fixed + shape.whole_batch(batch) > usable // 2:
@@ -128,5 +160,21 @@ def on_gpu(shape: Shape, free: int, batch_tokens: int | None) -> Sizes:
     pool = min(2 * _MOST_TOKENS, (usable - fixed - shape.activations(batch)) // shape.per_context_token)
     live = (pool - 2 * batch) * 4 // 5
     if live < 1:
-        raise ModelError(f"{free >> 20} MiB of GPU memory are left beside the model: too little to compress with it")
+        raise ModelError(
+            f"{max(0, usable) >> 20} MiB of GPU memory may be used beside the model: too little to compress with it; "
+            "free some, use a larger share of it (gpu_memory), or a smaller model"
+        )
     return Sizes(batch, live, pool)
+
+
+_EXHAUSTED = re.compile(r"out of memory|(CUBLAS|CUDNN|CUSOLVER)_STATUS_(ALLOC_FAILED|NOT_INITIALIZED)", re.IGNORECASE)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of torch means that the device has no memory left, also as its libraries put it.
+
+    cuBLAS that cannot make its workspace fails with a plain RuntimeError.
+    """
+    return isinstance(error, torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and _EXHAUSTED.search(str(error)) is not None
+    )

@@ -39,21 +39,22 @@ def windows_attention(
     module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
 ) -> tuple[Tensor, None]:
     """In transformers' form: query, key and value [1, heads, T, d] → [1, T, heads, d]. Raises ValueError."""
-    if options.get("sliding_window") is not None:
-        raise ValueError("a sliding window")
-    windows = _windows.get()
-    if varlen.serves(query, value, options):
+    for name in ("sliding_window", "s_aux", "softcap"):
+        if options.get(name) is not None:
+            raise ValueError(f"{name} is not computed")
+    windows, asked = _windows.get(), varlen.Options(options.get("scaling"))
+    if varlen.serves(query, value, asked):
         states = (query[0].transpose(0, 1), key[0].transpose(0, 1), value[0].transpose(0, 1))
-        return varlen.attend(states, windows.place, options, causal=False)[None], None
+        return varlen.attend(states, windows.place, asked, causal=False)[None], None
     if query.is_cuda:
         raise ValueError("no kernel for these states")
-    parts = [_attend([state[:, :, a:b] for state in (query, key, value)], options) for a, b in windows.spans]
+    parts = [_attend([state[:, :, a:b] for state in (query, key, value)], asked) for a, b in windows.spans]
     return torch.cat(parts, 2).transpose(1, 2), None
 
 
-def _attend(states: Sequence[Tensor], options: dict[str, Any]) -> Tensor:
+def _attend(states: Sequence[Tensor], options: varlen.Options) -> Tensor:
     query, key, value = states
-    return F.scaled_dot_product_attention(query, key, value, scale=options.get("scaling"))
+    return F.scaled_dot_product_attention(query, key, value, scale=options.scaling)
 
 
 AttentionInterface.register(ROWS, windows_attention)

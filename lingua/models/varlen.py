@@ -36,11 +36,26 @@ def kernel() -> Kernel | None:
     return varlen_attn if {"scale", "window_size"} <= _parameters(varlen_attn) else None
 
 
-def _parameters(function: Kernel) -> set[str]:
-    return set(inspect.signature(function).parameters)
+@cache
+def _parameters(function: Kernel) -> frozenset[str]:
+    return frozenset(inspect.signature(function).parameters)
 
 
-def serves(query: Tensor, value: Tensor, options: dict[str, Any]) -> bool:
+@cache
+def _capable(device: torch.device) -> bool:
+    return torch.cuda.get_device_capability(device) >= _FIRST_CAPABILITY
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a layer's attention asks for: the factor of its logits, their cap, how many keys up to its own it sees."""
+
+    scaling: float | None = None
+    softcap: float | None = None
+    window: int | None = None
+
+
+def serves(query: Tensor, value: Tensor, options: Options) -> bool:
     """Whether the kernel can compute this layer: half precision on a GPU, heads as it wants them, plain softmax."""
     size = query.shape[-1]
     return (
@@ -49,23 +64,22 @@ def serves(query: Tensor, value: Tensor, options: dict[str, Any]) -> bool:
         and size == value.shape[-1]
         and size % _HEAD_ALIGNED == 0
         and size <= _MOST_HEAD_SIZE
-        and not options.get("softcap")
-        and options.get("s_aux") is None
+        and not options.softcap
         and kernel() is not None
-        and torch.cuda.get_device_capability(query.device) >= _FIRST_CAPABILITY
+        and _capable(query.device)
     )
 
 
-def attend(states: tuple[Tensor, Tensor, Tensor], place: Place, options: dict[str, Any], causal: bool = True) -> Tensor:
+def attend(states: tuple[Tensor, Tensor, Tensor], place: Place, options: Options, causal: bool = True) -> Tensor:
     """Query [T, heads, d], key and value [K, kv heads, d] of rows, one after the other → [T, heads, d].
 
-    `options`: `scaling`; `sliding_window`, how many keys up to its own a query sees. Not `causal`: it sees all its row.
+    Not `causal`: a query sees all its row.
     """
     query, key, _ = states
     run = kernel()
     if run is None:
         raise RuntimeError("this torch has no variable-length attention")
-    window = options.get("sliding_window")
+    window = options.window
     left = -1 if window is None or window >= place.longest else window - 1
     grouped = {"enable_gqa": query.shape[1] != key.shape[1]} if "enable_gqa" in _parameters(run) else {}
     found: Tensor = run(
@@ -74,7 +88,7 @@ def attend(states: tuple[Tensor, Tensor, Tensor], place: Place, options: dict[st
         place.keys,
         place.widest,
         place.longest,
-        scale=options.get("scaling"),
+        scale=options.scaling,
         window_size=(left, 0) if causal else (-1, -1),
         **grouped,
     )

@@ -207,7 +207,7 @@ def test_other_ways_to_compute_stand_beside_with_what_they_change(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(SHAPES, "tiny", tiny_shape)
-    monkeypatch.setattr("lingua.models.load.compile_layers", lambda decoder, layers: None)
+    monkeypatch.setattr("lingua.models.causal.PackedScorer.compile", lambda scorer: None)
     monkeypatch.setattr("jobs.benchmark.require_compiler", lambda device: None)
     flags = ["--model", "shape:tiny", "--mix", "short:60", "--rows", "2", "--rounds", "1", "--device", "cpu"]
     flags += ["--also", "int8", "--also", "compile", "--also", "evidence", "--peer-python", str(tmp_path / "none")]
@@ -237,7 +237,7 @@ def test_what_the_page_measures_on_a_gpu_runs_small_on_a_cpu(
 ) -> None:
     for name in SHAPES:
         monkeypatch.setitem(SHAPES, name, tiny_encoder if "roberta" in name else tiny_shape)
-    monkeypatch.setattr("lingua.models.load.compile_layers", lambda decoder, layers: None)
+    monkeypatch.setattr("lingua.models.causal.PackedScorer.compile", lambda scorer: None)
     monkeypatch.setattr("jobs.benchmark.require_compiler", lambda device: None)
     model = [] if "--model" in command else ["--model", "shape:smollm2-135m"]
     small = ["--device", "cpu", "--rows", "5", "--slow-rows", "1", "--tokens", "80", "--rounds", "1"]

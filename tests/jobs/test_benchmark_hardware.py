@@ -14,7 +14,7 @@ from jobs.benchmarking.roofline import Roofline, Size, attainable, plain_forward
 from jobs.benchmarking.shapes import SHAPES, random_model, trained_tokenizer
 from jobs.benchmarking.stages import Batch, Clock, MeasuredScorer, MeasuredTokenizer
 from jobs.benchmarking.subject import Subject
-from lingua.models.causal import causal_scorer
+from lingua.models.trial import causal_scorer
 from lingua.score import Context, Row, Surprisal
 from lingua.tokens import SourceTokenizer
 from tests.jobs.benchmarks import tiny_shape

@@ -100,5 +100,5 @@ def compress(
     """What a Compressor would do, over an `EchoScorer`."""
     own = drafter(**settings)
     engine: Engine[Any] = Engine(scorer or EchoScorer(), memory=memory)
-    results = engine.run((compress_one(prompt, own), len(prompt.text)) for prompt in prompts)
+    results = engine.run(compress_one(prompt, own) for prompt in prompts)
     return [Rejected(one.reason, one.detail) if isinstance(one, PromptError) else one for one in results]

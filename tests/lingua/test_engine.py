@@ -42,7 +42,7 @@ def expected(asked: Asked) -> list[Surprisal]:
 @settings(deadline=None)
 def test_every_program_gets_its_own_answers_in_order(programs: list[Asked], batch: int, alive: int) -> None:
     engine: Engine[list[Surprisal]] = Engine(BigramScorer(batch_tokens=batch), max_programs=alive)
-    results = list(engine.run((program(asked), 20) for asked in programs))
+    results = list(engine.run(program(asked) for asked in programs))
     assert len(results) == len(programs)
     for asked, answers in zip(programs, results, strict=True):
         assert not isinstance(answers, PromptError)
@@ -85,7 +85,7 @@ class LateScorer(BigramScorer):
 @settings(deadline=None)
 def test_batches_under_way_together_change_no_answer(programs: list[Asked], batch: int, ahead: int, late: int) -> None:
     scorer = LateScorer(ahead, [late], batch_tokens=batch << 3, window=24)
-    results = list(Engine(scorer).run((program(asked), 20) for asked in programs))
+    results = list(Engine(scorer).run(program(asked) for asked in programs))
     for asked, answers in zip(programs, results, strict=True):
         for one, other in zip(answers, expected(asked), strict=True):  # type: ignore[arg-type]
             np.testing.assert_array_equal(one, other)
@@ -95,7 +95,7 @@ def test_batches_under_way_together_change_no_answer(programs: list[Asked], batc
 def test_the_next_batch_is_begun_before_programs_are_resumed_with_the_answers_of_the_one_before() -> None:
     scorer = LateScorer(1, batch_tokens=40)
     steps: Asked = [([], [number] * 10) for number in range(1, 4)]
-    list(Engine(scorer).run((program([([9 + first], [1] * 10), *steps]), 60) for first in range(8)))
+    list(Engine(scorer).run(program([([9 + first], [1] * 10), *steps]) for first in range(8)))
     assert scorer.log[:3] == [("start", 0), ("start", 1), ("finish", 0)]
     assert [number for event, number in scorer.log if event == "finish"] == list(range(len(scorer.log) // 2))
     assert min(scorer.under_way[1:-2]) >= 1
@@ -103,14 +103,14 @@ def test_the_next_batch_is_begun_before_programs_are_resumed_with_the_answers_of
 
 def test_a_first_batch_leaves_half_of_the_work_to_a_second_one() -> None:
     scorer = LateScorer(1, batch_tokens=100)
-    list(Engine(scorer).run((program([([first], [7] * 10)]), 20) for first in range(1, 9)))
+    list(Engine(scorer).run(program([([first], [7] * 10)]) for first in range(1, 9)))
     assert scorer.log[:2] == [("start", 0), ("start", 1)]
 
 
 def test_a_probe_of_several_pieces_is_never_under_way_twice() -> None:
     scorer = LateScorer(2, batch_tokens=8, window=64)
     asked: Asked = [([1, 2], list(range(1, 40))), ([3], list(range(2, 30)))]
-    (answers,) = Engine(scorer).run([(program(asked), 20)])
+    (answers,) = Engine(scorer).run([program(asked)])
     for one, other in zip(answers, expected(asked), strict=True):  # type: ignore[arg-type]
         np.testing.assert_array_equal(one, other)
     assert max(scorer.under_way) == 1
@@ -120,16 +120,17 @@ def test_a_probe_of_several_pieces_is_never_under_way_twice() -> None:
 def test_memory_that_runs_out_while_a_batch_is_under_way_halves_the_batches_and_loses_nothing(ahead: int) -> None:
     scorer = LateScorer(ahead, late=[1], batch_tokens=400, memory=100)
     asked = [[([first], [5, first] * 30), ([2], [first] * 20)] for first in range(1, 12)]
-    results = list(Engine(scorer).run((program(one), 90) for one in asked))  # type: ignore[arg-type]
+    results = list(Engine(scorer).run(program(one) for one in asked))  # type: ignore[arg-type]
     for one, answers in zip(asked, results, strict=True):
         for found, wanted in zip(answers, expected(one), strict=True):  # type: ignore[arg-type]
             np.testing.assert_array_equal(found, wanted)
-    assert scorer.batch_tokens <= 100
+    assert max(scorer.batches) <= 100
+    assert scorer.batch_tokens == 400
 
 
 def test_a_device_that_holds_nothing_is_an_error_with_batches_under_way_too() -> None:
     with pytest.raises(ModelError, match="too small"):
-        list(Engine(LateScorer(1, memory=0)).run((program([([], [n, 2, 3])]), 20) for n in range(5)))
+        list(Engine(LateScorer(1, memory=0)).run(program([([], [n, 2, 3])]) for n in range(5)))
 
 
 class TripleScorer(BigramScorer):
@@ -142,7 +143,7 @@ class TripleScorer(BigramScorer):
 def test_answers_of_another_length_than_the_probe_are_remembered_too() -> None:
     engine: Engine[list[Surprisal]] = Engine(scorer := TripleScorer())
     asked: Asked = [([], [1, 2, 3, 4, 5]), ([7], [6])]
-    first, second = (answers for _ in range(2) for answers in engine.run([(program(asked), 20)]))
+    first, second = (answers for _ in range(2) for answers in engine.run([program(asked)]))
     np.testing.assert_array_equal(first, second)
     assert np.shape(first) == (2, 3)
     assert len(scorer.batches) == 2
@@ -151,16 +152,16 @@ def test_answers_of_another_length_than_the_probe_are_remembered_too() -> None:
 def test_out_of_memory_halves_the_batch_and_goes_on() -> None:
     scorer = BigramScorer(batch_tokens=4_096, memory=100)
     asked: Asked = [([1, 2], list(range(1, 300)))] * 3
-    results = list(Engine(scorer).run([(program(asked), 20)]))
+    results = list(Engine(scorer).run([program(asked)]))
     for one, other in zip(results[0], expected(asked), strict=True):  # type: ignore[arg-type]
         np.testing.assert_array_equal(one, other)
     assert max(scorer.batches) <= 100
-    assert scorer.batch_tokens <= 100
+    assert scorer.batch_tokens == 4_096
 
 
 def test_a_device_that_holds_not_even_one_token_is_an_error() -> None:
     with pytest.raises(ModelError, match="too small"):
-        list(Engine(BigramScorer(memory=0)).run([(program([([], [1, 2, 3])]), 20)]))
+        list(Engine(BigramScorer(memory=0)).run([program([([], [1, 2, 3])])]))
 
 
 def test_no_row_is_longer_than_the_window() -> None:
@@ -175,7 +176,7 @@ def test_a_program_that_fails_leaves_its_neighbours_alone() -> None:
         raise PromptError("broken", "this one")
 
     asked: Asked = [([], [4, 5])]
-    first, second, third = Engine(BigramScorer()).run([(program(asked), 9), (failing(), 9), (program(asked), 9)])
+    first, second, third = Engine(BigramScorer()).run([program(asked), failing(), program(asked)])
     assert isinstance(second, PromptError)
     assert not isinstance(first, PromptError)
     assert not isinstance(third, PromptError)
@@ -187,7 +188,7 @@ def test_programs_are_pulled_as_room_allows() -> None:
     def source():  # type: ignore[no-untyped-def]
         for number in range(50):
             pulled.append(number)
-            yield program([([], [number + 1])]), 10
+            yield program([([], [number + 1])])
 
     results = Engine(BigramScorer(), max_programs=4).run(source())
     next(results)

@@ -10,7 +10,8 @@ import pytest
 
 from lingua.engine import Engine
 from lingua.memory import Digest, Memory, digest_of
-from lingua.models.causal import PackedScorer, causal_scorer
+from lingua.models.causal import PackedScorer
+from lingua.models.trial import causal_scorer
 from lingua.score import Context, Program, Row, Score, Surprisal
 from tests.lingua.echo import EchoScorer
 from tests.models import tiny
@@ -57,7 +58,7 @@ def ask(*scores: Score) -> Program[Any]:
 def test_programs_that_ask_the_same_at_once_share_one_row() -> None:
     scorer = EchoScorer()
     engine: Engine[Any] = Engine(scorer)
-    programs = [(ask(Score(Context((0,)), [5, 6, 7]), Score(Context((0,)), [5, 6, 7])), 3) for _ in range(4)]
+    programs = [ask(Score(Context((0,)), [5, 6, 7]), Score(Context((0,)), [5, 6, 7])) for _ in range(4)]
     found = list(engine.run(programs))
     assert scorer.rows == 1
     assert all(np.array_equal(answer, found[0][0]) for answers in found for answer in answers)
@@ -67,7 +68,7 @@ def test_what_was_read_before_makes_another_question() -> None:
     scorer = EchoScorer()
     engine: Engine[Any] = Engine(scorer)
     alone, after, headless = Score(Context((0,)), [5, 6]), Score(Context((0,)), [5, 6], [5]), Score(Context(), [5, 6])
-    ((first, second, third),) = engine.run([(ask(alone, after, headless), 3)])
+    ((first, second, third),) = engine.run([ask(alone, after, headless)])
     assert scorer.rows == 3
     assert first.tolist() != second.tolist()
     assert first.tolist() == third.tolist()
@@ -81,9 +82,9 @@ def test_a_scorer_that_fails_leaves_nothing_behind_for_the_next_run() -> None:
     memory = Memory()
     failing: Engine[Any] = Engine(Failing(), memory=memory)
     with pytest.raises(RuntimeError, match="lost"):
-        list(failing.run([(ask(Score(Context(), [5, 6])), 2)]))
+        list(failing.run([ask(Score(Context(), [5, 6]))]))
     engine: Engine[Any] = Engine(EchoScorer(), memory=memory)
-    (answers,) = engine.run([(ask(Score(Context(), [5, 6])), 2)])
+    (answers,) = engine.run([ask(Score(Context(), [5, 6]))])
     assert len(answers[0]) == 2
 
 
@@ -135,9 +136,9 @@ def reading(last: int) -> Program[list[Surprisal]]:
 
 def test_programs_that_read_the_same_are_answered_by_one_and_go_on_from_its_keys_and_values(scorer: Counting) -> None:
     engine: Engine[list[Surprisal]] = Engine(scorer)
-    (alone,) = engine.run([(reading(100), 60)])
+    (alone,) = engine.run([reading(100)])
     once, scorer.tokens = scorer.tokens, 0
-    found = list(Engine(scorer).run((reading(100 + number), 60) for number in range(20)))
+    found = list(Engine(scorer).run(reading(100 + number) for number in range(20)))
     assert scorer.tokens == once + 19 * (2 + 1)
     for one, other in zip(found[0], alone, strict=True):  # type: ignore[arg-type]
         np.testing.assert_allclose(one, other, atol=1e-4)
@@ -145,18 +146,18 @@ def test_programs_that_read_the_same_are_answered_by_one_and_go_on_from_its_keys
 
 def test_programs_one_after_the_other_read_on_from_what_the_last_one_read(scorer: Counting) -> None:
     engine: Engine[list[Surprisal]] = Engine(scorer, max_programs=1)
-    found = list(engine.run((reading(100 + number), 60) for number in range(5)))
-    plain = list(Engine(scorer, memory=Memory(0)).run((reading(100 + number), 60) for number in range(5)))
+    found = list(engine.run(reading(100 + number) for number in range(5)))
+    plain = list(Engine(scorer, memory=Memory(0)).run(reading(100 + number) for number in range(5)))
     for one, other in zip(found, plain, strict=True):
         for answer, expected in zip(one, other, strict=True):  # type: ignore[arg-type]
             np.testing.assert_allclose(answer, expected, atol=1e-4)
     scorer.tokens = 0
-    list(engine.run([(reading(200), 60)]))
+    list(engine.run([reading(200)]))
     assert scorer.tokens == 2 + 1
 
 
 def test_a_memory_without_room_shares_nothing() -> None:
     scorer = EchoScorer()
     engine: Engine[Any] = Engine(scorer, memory=Memory(0))
-    list(engine.run([(ask(Score(Context((0,)), [5, 6, 7])), 3) for _ in range(4)]))
+    list(engine.run([ask(Score(Context((0,)), [5, 6, 7])) for _ in range(4)]))
     assert scorer.rows == 4

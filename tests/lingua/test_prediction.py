@@ -24,14 +24,14 @@ def asked(
 ) -> CompressedPrompt:
     """The outcome of a prompt that is in the sample."""
     own = own or drafter(**{"method": "llmlingua", **settings})
-    (result,) = Engine(scorer or EchoScorer()).run([(compress_one(prompt, own, 1.0), len(prompt.text))])
+    (result,) = Engine(scorer or EchoScorer()).run([compress_one(prompt, own, 1.0)])
     assert isinstance(result, CompressedPrompt)
     return result
 
 
 def predicted(prompt: Prompt, result: CompressedPrompt) -> float | None:
     """What the program says of a result that was made elsewhere."""
-    (share,) = Engine(EchoScorer()).run([(prediction(drafter(rate=0.5).draft(prompt), result), len(prompt.text))])
+    (share,) = Engine(EchoScorer()).run([prediction(drafter(rate=0.5).draft(prompt), result)])
     return share  # type: ignore[return-value]
 
 
@@ -55,7 +55,7 @@ def test_a_long_text_costs_no_more_than_a_few_stretches() -> None:
         with_it, without = EchoScorer(), EchoScorer()
         asked(Prompt(context=[text]), with_it, rate=0.5, method="selective")
         own = drafter(rate=0.5, method="selective")
-        list(Engine(without).run([(compress_one(Prompt(context=[text]), own), len(text))]))
+        list(Engine(without).run([compress_one(Prompt(context=[text]), own)]))
         return with_it.tokens - without.tokens
 
     assert 0 < cost(PROSE) < cost(WORDS * 8) <= 3 * STRETCH * STRETCHES

@@ -29,7 +29,7 @@ QUESTION = "What is the name of the river?"
 
 def importance(ranker: Ranker, documents: Sequence[str] = DOCUMENTS, question: str = QUESTION) -> Any:
     engine: Engine[Any] = Engine(EchoScorer())
-    (found,) = engine.run([(ranker.importance(draft_of(Prompt(context=documents, question=question))), 100)])
+    (found,) = engine.run([ranker.importance(draft_of(Prompt(context=documents, question=question)))])
     return found
 
 

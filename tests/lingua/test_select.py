@@ -28,7 +28,7 @@ MOST_COUNTS = 68
 def counted(prompt: Prompt, own: Drafter) -> tuple[CompressedPrompt, int]:
     """The result, and how often the target tokenizer was asked for a length."""
     target = CountingTarget(own.target)
-    (result,) = Engine(BigramScorer()).run([(compress_one(prompt, Drafter(own.source, target, own.config)), 1)])
+    (result,) = Engine(BigramScorer()).run([compress_one(prompt, Drafter(own.source, target, own.config))])
     assert isinstance(result, CompressedPrompt)
     return result, target.counts
 

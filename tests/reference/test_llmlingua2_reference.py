@@ -118,7 +118,7 @@ class Case:
     def _classify(self, name: str) -> Part:
         compressor = self.patched()
         draft = compressor._drafter.draft(Prompt(context=[self.texts[name]]))
-        assert list(Engine[None](compressor._scorer).run([(classify(draft), 1)])) == [None]
+        assert list(Engine[None](compressor._scorer).run([classify(draft)])) == [None]
         return draft.context[0]
 
 

@@ -140,7 +140,7 @@ def english() -> SourceTokenizer:
 def by_meaning(prompts: Sequence[Prompt], scorer: Meaning, **chosen: object) -> list[CompressedPrompt]:
     own = Drafter(tokenizer(), tokenizer(), CompressionConfig(**chosen), scorer.probe_tokens, reader=english())
     engine: Engine[CompressedPrompt] = Engine(scorer)
-    return list(engine.run((compress_one(prompt, own), len(prompt.text)) for prompt in prompts))
+    return list(engine.run(compress_one(prompt, own) for prompt in prompts))
 
 
 def near(question: str, strings: list[list[str]]) -> list[list[float]]:

@@ -10,7 +10,9 @@ import pytest
 from lingua.draft import Draft
 from lingua.engine import Engine
 from lingua.methods.llmlingua import filter_sentences, llmlingua
-from lingua.models.causal import PlainScorer, causal_scorer
+from lingua.models.causal import PlainScorer
+from lingua.models.sizing import Allowance
+from lingua.models.trial import causal_scorer
 from lingua.prompt import Prompt
 from lingua.score import Scorer
 from lingua.units import sentence_edges
@@ -32,7 +34,7 @@ PAPER: dict[str, Any] = {"unit": "token", "instruction_rate": 0.85, "question_ra
 def decided(prompt: Prompt, scorer: Scorer, **settings: Any) -> Draft:
     """What the method leaves, before the exact budget is settled."""
     draft = drafter(**settings).draft(prompt)
-    list(Engine(scorer).run([(llmlingua(draft), 1_000)]))
+    list(Engine(scorer).run([llmlingua(draft)]))
     return draft
 
 
@@ -78,7 +80,7 @@ def test_batched_and_alone_keep_the_same() -> None:
     own = drafter(rate=0.5, iterative_size=30)
     prompts = [Prompt(context=[" ".join(SENTENCES[: 1 + number % 5])] * (1 + number % 3)) for number in range(12)]
     together = outcomes(prompts, own, causal_scorer(tiny("llama")))
-    alone = [outcomes([prompt], own, causal_scorer(tiny("llama"), 17))[0] for prompt in prompts]
+    alone = [outcomes([prompt], own, causal_scorer(tiny("llama"), Allowance(17)))[0] for prompt in prompts]
     assert together == alone
 
 
@@ -108,7 +110,7 @@ def test_the_sentence_filter_drops_whole_sentences_but_not_the_first_and_last() 
         rate=0.3, use_sentence_level_filter=True, sentence_budget="*1", keep_first_sentence=1, keep_last_sentence=1
     )
     draft = own.draft(Prompt(context=[PROSE]))
-    list(Engine(BigramScorer()).run([(filter_sentences(draft), 1_000)]))
+    list(Engine(BigramScorer()).run([filter_sentences(draft)]))
     ((first, *_, last),) = [draft.context[0].kept_spans()]
     edges = {*sentence_edges(PROSE, "en").tolist(), len(PROSE)}
     assert (first[0], last[1]) == (0, len(PROSE))
@@ -121,6 +123,6 @@ def test_many_filtered_sentences_in_one_segment_do_not_spend_its_budget() -> Non
     draft = drafter(rate=0.5, use_sentence_level_filter=True, sentence_budget="*1", iterative_size=400).draft(
         Prompt(context=[PROSE * 3])
     )
-    list(Engine(BigramScorer()).run([(llmlingua(draft), 1_000)]))
+    list(Engine(BigramScorer()).run([llmlingua(draft)]))
     part = draft.context[0]
     assert part.costs[part.keep].sum() >= 0.8 * draft.target_tokens

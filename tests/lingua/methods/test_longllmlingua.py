@@ -183,5 +183,5 @@ def test_what_is_kept_is_cut_out_of_the_original(context: list[str], question: s
 
 def run(program: Program[Any]) -> Any:
     engine: Engine[Any] = Engine(EchoScorer())
-    (result,) = engine.run([(program, 1000)])
+    (result,) = engine.run([program])
     return result

@@ -47,7 +47,7 @@ def test_every_token_is_scored_once_after_the_uncut_text_before_it() -> None:
     prompt = Prompt("Read this.", ("the river the river", "the train"), "river?")
     draft, scorer = draft_of(prompt, rate=0.5), EchoScorer()
     engine: Engine[Any] = Engine(scorer)
-    list(engine.run([(inform(draft), 100)]))
+    list(engine.run([inform(draft)]))
     separator = draft.ids("\n\n")
     seen = {0, *draft.instruction.ids.tolist(), *separator}
     for part in draft.context:

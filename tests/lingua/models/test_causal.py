@@ -13,7 +13,9 @@ import torch
 import torch.nn.functional as F
 
 from lingua.engine import Engine
-from lingua.models.causal import PackedScorer, PlainScorer, causal_scorer
+from lingua.models.causal import PackedScorer, PlainScorer
+from lingua.models.sizing import Allowance
+from lingua.models.trial import causal_scorer
 from lingua.score import Context, Program, Row, Score, Surprisal
 from tests.models import PACKED, UNPACKED, WINDOW, tiny
 
@@ -84,8 +86,8 @@ STEPS = [(0, 7), (5, 11), (1, 1), (20, 30), (0, 30), (13, 2)]
 
 def test_cached_contexts_and_their_forks_equal_uncached_ones(pair: tuple[Any, Any]) -> None:
     scorer, model = pair
-    (cached,) = Engine(scorer).run([(growing((0,), STEPS), 100)])
-    (plain,) = Engine(PlainScorer(model)).run([(growing((0,), STEPS), 100)])
+    (cached,) = Engine(scorer).run([growing((0,), STEPS)])
+    (plain,) = Engine(PlainScorer(model)).run([growing((0,), STEPS)])
     for one, other in zip(cached, plain, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-4)
 
@@ -96,8 +98,8 @@ def test_cached_equals_uncached_where_the_window_slides(pair: tuple[Any, Any], h
     plain_scorer = PlainScorer(model)
     scorer.window = plain_scorer.window = WINDOW
     steps = [(30, 40), (40, 20), (40, 48), (48, 90), (3, 5), (100, 10)]
-    (cached,) = Engine(scorer).run([(growing(head, steps), 400)])
-    (plain,) = Engine(plain_scorer).run([(growing(head, steps), 400)])
+    (cached,) = Engine(scorer).run([growing(head, steps)])
+    (plain,) = Engine(plain_scorer).run([growing(head, steps)])
     for one, other in zip(cached, plain, strict=True):
         assert np.isfinite(one).all()
         np.testing.assert_allclose(one, other, atol=1e-4)
@@ -105,10 +107,10 @@ def test_cached_equals_uncached_where_the_window_slides(pair: tuple[Any, Any], h
 
 def test_batched_equals_alone_whatever_the_size_of_a_batch(pair: tuple[Any, Any]) -> None:
     _, model = pair
-    many = [(growing((0,), STEPS[start:]), 100) for start in range(4)]
-    together = list(Engine(causal_scorer(deepcopy(model), 2_000)).run(many))
+    many = [growing((0,), STEPS[start:]) for start in range(4)]
+    together = list(Engine(causal_scorer(deepcopy(model), Allowance(2_000))).run(many))
     for start, answers in enumerate(together):
-        (alone,) = Engine(causal_scorer(deepcopy(model), 13)).run([(growing((0,), STEPS[start:]), 100)])
+        (alone,) = Engine(causal_scorer(deepcopy(model), Allowance(13))).run([growing((0,), STEPS[start:])])
         for one, other in zip(answers, alone, strict=True):
             np.testing.assert_allclose(one, other, atol=1e-4)
 
@@ -126,9 +128,9 @@ def test_a_device_out_of_memory_halves_the_batch_and_the_numbers_stay(
         return real(self, rows)
 
     monkeypatch.setattr(type(scorer), "_start", limited)
-    answers = list(Engine(scorer).run([(growing((0,), STEPS), 100)]))
+    answers = list(Engine(scorer).run([growing((0,), STEPS)]))
     monkeypatch.undo()
-    (expected,) = Engine(PlainScorer(tiny(name))).run([(growing((0,), STEPS), 100)])
+    (expected,) = Engine(PlainScorer(tiny(name))).run([growing((0,), STEPS)])
     for one, other in zip(answers[0], expected, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-4)
-    assert scorer.batch_tokens <= 30
+    assert scorer.batch_tokens == 1_024

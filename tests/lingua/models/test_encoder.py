@@ -15,6 +15,7 @@ from lingua.errors import ModelError
 from lingua.models import varlen
 from lingua.models.encoder import EncoderScorer, keep_label
 from lingua.models.load import Loader
+from lingua.models.sizing import Allowance
 from lingua.models.source import resolve
 from lingua.score import Context, OutOfMemoryError, Program, Row, Score, Surprisal
 from tests.lingua.models.encoders import ARCHITECTURES, LINES, save_encoder
@@ -35,7 +36,7 @@ def scorer(folders: dict[str, Path]) -> EncoderScorer:
 
 
 def load(folder: Path, batch_tokens: int | None = None) -> EncoderScorer:
-    scorer = Loader(resolve(str(folder)), "cpu", "float32").scorer("encoder", batch_tokens)
+    scorer = Loader(resolve(str(folder)), "cpu", "float32").scorer("encoder", Allowance(batch_tokens))
     assert isinstance(scorer, EncoderScorer)
     return scorer
 
@@ -152,7 +153,7 @@ def test_the_engine_halves_its_batches_when_memory_runs_out_and_answers_the_same
     def program() -> Program[list[Surprisal]]:
         return (yield [Score(row.context, row.probe) for row in rows(*[60] * 6)])
 
-    (answers,) = Engine[list[Surprisal]](scorer).run([(program(), 1)])
+    (answers,) = Engine[list[Surprisal]](scorer).run([program()])
     np.testing.assert_allclose(np.stack(answers), np.stack(expected), atol=1e-5)
 
 

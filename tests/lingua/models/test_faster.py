@@ -15,9 +15,11 @@ from lingua.config import CAUSAL_METHODS, CompressionConfig
 from lingua.errors import ConfigError, ModelError
 from lingua.methods import METHODS
 from lingua.models import compiled, load
-from lingua.models.causal import PackedScorer, PooledScorer, causal_scorer
-from lingua.models.compiled import compile_layers, require_compiler
+from lingua.models.causal import PackedScorer, PooledScorer
+from lingua.models.compiled import require_compiler
 from lingua.models.int8 import Int8Linear, to_int8
+from lingua.models.load import fast_scorer
+from lingua.models.trial import causal_scorer
 from lingua.prompt import CompressedPrompt, Prompt
 from lingua.score import Context, Row
 from tests.lingua.models.test_causal import TEXT
@@ -68,22 +70,45 @@ def test_a_row_s_answer_does_not_depend_on_its_neighbours() -> None:
     close(scorer.score(rows()), [scorer.score([row])[0] for row in rows()])
 
 
-@pytest.mark.parametrize("name", ["llama", "gemma2 softcap"])
-def test_compiled_layers_give_the_same_numbers_in_one_compilation_a_kind(name: str) -> None:
+def batches_of_all_sizes() -> list[list[Row]]:
+    """Of 1 to 119 tokens, in one row or several, with a past and without."""
+    alone = [[Row(Context((0,), TEXT[:a]), TEXT[a : a + b])] for a, b in ((0, 1), (9, 20), (30, 33), (0, 60))]
+    return [*alone, rows(), rows()[1:], [Row(Context(), TEXT[:1])]]
+
+
+@pytest.mark.parametrize("kind", [PackedScorer, PooledScorer])
+@pytest.mark.parametrize("name", ["llama", "qwen2 sliding", "gemma2 softcap", "gpt2"])
+def test_a_compiled_decoder_is_one_graph_for_batches_of_all_sizes(name: str, kind: type[PackedScorer]) -> None:
+    graphs: list[int] = []
+
+    def counting(graph: Any, _: Any) -> Any:
+        graphs.append(sum("packed_attention" in str(node.target) for node in graph.graph.nodes))
+        return graph.forward
+
     torch._dynamo.reset()
     model = tiny(name)
-    expected = causal_scorer(model).score(rows())
-    compile_layers(model.get_decoder(), 2, "eager")
-    with torch._dynamo.config.patch(error_on_recompile=False, recompile_limit=4, fail_on_recompile_limit_hit=True):
-        for kind in (PackedScorer, PooledScorer):
-            scorer = kind(model)
-            close(scorer.score(rows()), expected)
-            close(scorer.score(rows()[:1]), expected[:1])
+    plain = causal_scorer(model)
+    expected = [plain.score(batch) for batch in batches_of_all_sizes()]
+    scorer = kind(model)
+    scorer.compile(counting)  # type: ignore[arg-type]
+    for batch, wanted in zip(batches_of_all_sizes(), expected, strict=True):
+        close(scorer.score(batch), wanted)
+    assert graphs == [2]
 
 
-def test_a_decoder_without_a_list_of_layers_is_refused() -> None:
-    with pytest.raises(ModelError, match="leave compile off"):
-        compile_layers(nn.Linear(2, 2), 2)
+def test_a_decoder_that_is_more_than_one_graph_is_refused() -> None:
+    torch._dynamo.reset()
+    model = tiny("llama")
+    scorer = causal_scorer(model)
+    assert isinstance(scorer, PackedScorer)
+    model.model.layers[1].register_forward_hook(lambda *_: torch._dynamo.graph_break())
+    with pytest.raises(ModelError, match=r"LlamaModel does not compile as one graph.*leave compile off"):
+        scorer.compile("eager")
+
+
+def test_a_model_that_runs_row_by_row_is_not_compiled() -> None:
+    with pytest.raises(ModelError, match=r"row by row.*leave compile off"):
+        fast_scorer(tiny("bloom"), compiled=True)
 
 
 def test_where_torch_cannot_compile_it_is_said_before_a_model_loads(

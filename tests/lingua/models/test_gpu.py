@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,11 +12,12 @@ import torch
 
 from lingua.models import varlen
 from lingua.models.batch import Batch
-from lingua.models.causal import PackedScorer, PooledScorer, causal_scorer
+from lingua.models.causal import PackedScorer, PooledScorer
 from lingua.models.load import Loader
 from lingua.models.pool import Pool, PooledKeyValues
-from lingua.models.sizing import free_bytes
+from lingua.models.sizing import Allowance, free_bytes
 from lingua.models.source import resolve
+from lingua.models.trial import causal_scorer
 from lingua.score import Context, Row, Surprisal
 from tests.lingua.models.encoders import LINES, save_encoder
 from tests.models import PACKED, tiny
@@ -73,17 +73,17 @@ def test_the_kernel_without_padding_attends_as_a_mask_does(
     query = torch.randn((1, 4, size, 64), generator=generator, device="cuda", dtype=dtype)
     key, value = torch.randn((2, 1, 2, size, 64), generator=generator, device="cuda", dtype=dtype)
     new = torch.from_numpy(np.concatenate([cache.slots[start:] for cache, start in rows])).cuda()
-    module, options = SimpleNamespace(layer_idx=0), {"scaling": 0.2, "sliding_window": window}
-    batch = Batch(pool, rows, new)
+    options = varlen.Options(0.2, window=window)
     assert varlen.serves(query, value, options)
-    found = batch.attend(module, (query, key, value), options)
+    found = Batch(pool, rows, new).attend((query, key, value), options)
     monkeypatch.setattr(varlen, "serves", lambda *_: False)
-    torch.testing.assert_close(found, batch.attend(module, (query, key, value), options), atol=2e-2, rtol=2e-2)
+    masked = Batch(pool, rows, new).attend((query, key, value), options)
+    torch.testing.assert_close(found, masked, atol=2e-2, rtol=2e-2)
 
 
 def test_memory_that_is_planned_is_not_exceeded() -> None:
     """The pool and a full batch fit into what the arithmetic gave out, so nothing is found by running out."""
-    scorer = causal_scorer(tiny("llama").to(device="cuda", dtype=torch.bfloat16), share=0.2)
+    scorer = causal_scorer(tiny("llama").to(device="cuda", dtype=torch.bfloat16), Allowance(share=0.2))
     assert isinstance(scorer, PooledScorer)
     allowed = 0.2 * free_bytes(torch.device("cuda"))
     torch.cuda.reset_peak_memory_stats()

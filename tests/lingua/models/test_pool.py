@@ -8,16 +8,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lingua.engine import Engine
 from lingua.models import causal
 from lingua.models.batch import Batch, _grouped
-from lingua.models.causal import PackedScorer, PlainScorer, PooledScorer, causal_scorer
+from lingua.models.causal import PackedScorer, PlainScorer, PooledScorer
 from lingua.models.pool import Pool, PooledKeyValues
-from lingua.score import Context, OutOfMemoryError, Program, Row, Score, Surprisal
+from lingua.models.sizing import Allowance
+from lingua.models.trial import causal_scorer
+from lingua.score import Context, PoolFullError, Program, Row, Score, Surprisal
 from tests.fakes_engine import drafter, outcomes
 from tests.lingua.methods.test_llmlingua import ONE_TEXT, PROMPT
 from tests.lingua.models.test_causal import STEPS, TEXT, growing
@@ -31,7 +32,7 @@ TOKENS = 4_000
 def pooled(name: str, batch_tokens: int | None = None, tokens: int = TOKENS) -> PooledScorer:
     model = tiny(name)
     assert isinstance(causal_scorer(model), PackedScorer)
-    return PooledScorer(model, batch_tokens, tokens)
+    return PooledScorer(model, Allowance(batch_tokens), Pool(tokens))
 
 
 def close(one: Sequence[Surprisal], other: Sequence[Surprisal]) -> None:
@@ -53,8 +54,8 @@ def test_pooled_contexts_and_their_forks_equal_uncached_ones(name: str, window: 
     scorer, plain = pooled(name, 60), PlainScorer(tiny(name))
     scorer.window = plain.window = window
     many = [growing((0,), steps[first:]) for first in range(3)]
-    for first, found in enumerate(Engine(scorer).run((one, 400) for one in many)):
-        (expected,) = Engine(plain).run([(growing((0,), steps[first:]), 400)])
+    for first, found in enumerate(Engine(scorer).run(many)):
+        (expected,) = Engine(plain).run([growing((0,), steps[first:])])
         close(found, expected)  # type: ignore[arg-type]
 
 
@@ -71,23 +72,23 @@ def test_pooled_and_plain_scorers_keep_the_same() -> None:
 
 def test_all_slots_are_free_when_the_programs_are_done() -> None:
     scorer = pooled("llama", 50)
-    list(Engine(scorer).run((growing((0,), STEPS[first:]), 100) for first in range(5)))
+    list(Engine(scorer).run(growing((0,), STEPS[first:]) for first in range(5)))
     gc.collect()
-    assert scorer._pool.left == TOKENS
+    assert scorer.pool.left == TOKENS
 
 
-def test_a_pool_that_is_too_small_for_a_batch_halves_it() -> None:
+def test_a_batch_that_the_pool_has_no_room_for_is_asked_in_smaller_ones_that_grow_again() -> None:
     scorer = pooled("llama", 2_000, 260)
     scorer.live_tokens = 240
 
     def asking(first: int) -> Program[list[Surprisal]]:
         return (yield [Score(Context((0,), TEXT[first : first + 3]), TEXT[:90])])
 
-    found = list(Engine(scorer).run((asking(first), 60) for first in range(4)))
+    found = list(Engine(scorer).run(asking(first) for first in range(4)))
     rows = [Row(Context((0,), TEXT[first : first + 3]), TEXT[:90]) for first in range(4)]
     close([one[0] for one in found], PlainScorer(tiny("llama")).score(rows))  # type: ignore[index]
-    assert scorer.batch_tokens < 2_000
-    with pytest.raises(OutOfMemoryError, match="do not fit"):
+    assert scorer.batch_tokens == 2_000
+    with pytest.raises(PoolFullError, match="do not fit"):
         scorer.score(rows)
 
 
@@ -128,10 +129,5 @@ def test_a_fork_keeps_its_slots_when_the_other_writes() -> None:
 
 
 def test_what_does_not_fit_is_out_of_memory() -> None:
-    with pytest.raises(OutOfMemoryError, match="11 tokens"):
+    with pytest.raises(PoolFullError, match="11 tokens"):
         Pool(10).take(11)
-
-
-def test_a_cpu_has_no_pool() -> None:
-    assert causal._packing(torch.device("cpu")) is PackedScorer
-    assert causal._packing(torch.device("cuda")) is PooledScorer

@@ -11,7 +11,9 @@ import pytest
 import torch
 
 from lingua.engine import Engine
-from lingua.models.causal import PlainScorer, causal_scorer
+from lingua.models.causal import PlainScorer
+from lingua.models.sizing import Allowance
+from lingua.models.trial import causal_scorer
 from lingua.prompt import CompressedPrompt, Prompt
 from lingua.score import Context, Program, Score, Scorer, Surprisal
 from tests.fakes_engine import drafter, outcomes
@@ -44,7 +46,7 @@ def asked(steps: Sequence[Step], reuse: bool = True) -> Program[list[Surprisal]]
 
 
 def answers_of(scorer: Scorer, steps: Sequence[Step], reuse: bool = True) -> list[Surprisal]:
-    (found,) = Engine(scorer).run([(asked(steps, reuse), 200)])
+    (found,) = Engine(scorer).run([asked(steps, reuse)])
     assert isinstance(found, list)
     return found
 
@@ -127,15 +129,15 @@ def test_where_the_positions_run_out_the_kept_text_is_computed_anew() -> None:
     steps: list[Step] = [([], TEXT[:40], [1, 5, 9]), ([], TEXT[40:80], [0, 39]), ([], TEXT[80:110], [])]
     found = answers_of(scorer, steps)
     kept = [TEXT[1], TEXT[5], TEXT[9], TEXT[40], TEXT[79]]
-    (expected,) = Engine(PlainScorer(model)).run([(asked([(kept, TEXT[80:110], [])]), 99)])
+    (expected,) = Engine(PlainScorer(model)).run([asked([(kept, TEXT[80:110], [])])])
     np.testing.assert_allclose(found[-1], expected[0], atol=1e-4)  # type: ignore[index]
 
 
 def test_programs_in_a_batch_reuse_what_they_reuse_alone() -> None:
     many = [STEPS[start:] for start in range(len(STEPS))]
-    together = list(Engine(causal_scorer(tiny("llama"))).run((asked(steps), 200) for steps in many))
+    together = list(Engine(causal_scorer(tiny("llama"))).run(asked(steps) for steps in many))
     for steps, found in zip(many, together, strict=True):
-        for one, other in zip(found, answers_of(causal_scorer(tiny("llama"), 13), steps), strict=True):  # type: ignore[arg-type]
+        for one, other in zip(found, answers_of(causal_scorer(tiny("llama"), Allowance(13)), steps), strict=True):  # type: ignore[arg-type]
             np.testing.assert_allclose(one, other, atol=1e-4)
 
 

@@ -66,7 +66,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return stand_in(query, key, *rest, enable_gqa=enable_gqa, **options)
 
     monkeypatch.setattr(varlen, "kernel", lambda: counted)
-    monkeypatch.setattr(varlen, "serves", lambda query, value, options: not options.get("softcap"))
+    monkeypatch.setattr(varlen, "serves", lambda query, value, options: not options.softcap)
     monkeypatch.setattr(varlen, "_parameters", lambda kernel: {"enable_gqa"})
     return seen
 
@@ -88,8 +88,8 @@ def test_rows_of_all_lengths_equal_plain_ones(
 def test_cached_contexts_and_their_forks_equal_uncached_ones(name: str, calls: list[int]) -> None:
     scorer, plain = pooled(name, 60), PlainScorer(tiny(name))
     scorer.window = plain.window = 4_096
-    for first, found in enumerate(Engine(scorer).run((growing((0,), STEPS[first:]), 400) for first in range(3))):
-        (expected,) = Engine(plain).run([(growing((0,), STEPS[first:]), 400)])
+    for first, found in enumerate(Engine(scorer).run(growing((0,), STEPS[first:]) for first in range(3))):
+        (expected,) = Engine(plain).run([growing((0,), STEPS[first:])])
         close(found, expected)  # type: ignore[arg-type]
     assert calls
 
@@ -128,7 +128,7 @@ def option_windows(window: int | None, longest: int) -> tuple[int, int]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(varlen, "kernel", lambda: kernel)
         states: Any = (torch.zeros(1, 2, 8),) * 3
-        varlen.attend(states, varlen.Place(torch.zeros(2), torch.zeros(2), 1, longest), {"sliding_window": window})
+        varlen.attend(states, varlen.Place(torch.zeros(2), torch.zeros(2), 1, longest), varlen.Options(window=window))
     return given[0]
 
 
@@ -138,8 +138,8 @@ def test_a_window_counts_the_own_key_and_one_that_hides_nothing_is_none() -> Non
 
 def test_nothing_but_half_precision_on_a_gpu_is_served() -> None:
     state = torch.zeros(4, 2, 64)
-    assert not varlen.serves(state, state, {})
-    assert not varlen.serves(state.bfloat16(), state.bfloat16(), {})
+    assert not varlen.serves(state, state, varlen.Options())
+    assert not varlen.serves(state.bfloat16(), state.bfloat16(), varlen.Options())
 
 
 def test_a_kernel_without_scale_or_window_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
