@@ -6,6 +6,7 @@ ClusterError
 └── AbortRun            fatal (no permission, disk full, bad settings): the run stops, what is committed stays
     ├── SourceChanged   an input file is not the one that was planned
     ├── SourceUnusable  an input file cannot be planned (damaged, another schema, not a format we read)
+    ├── DamagedFile     a file that the job itself keeps beside an output is not what was written
     ├── PlanConflict    the output belongs to other settings, another model or other inputs
     └── LeaseError      another driver took the output over
         └── InUseError  another driver holds it
@@ -55,6 +56,10 @@ class SourceChanged(AbortRun):
 
 class SourceUnusable(AbortRun):
     """An input file cannot be planned: damaged, of another schema, or of no format that is read here."""
+
+
+class DamagedFile(AbortRun):
+    """A file that the job keeps beside an output is not what was written: its message says what to do."""
 
 
 class PlanConflict(AbortRun):

@@ -18,24 +18,33 @@ import uuid
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
+from typing import Annotated
+
+from pydantic import Field
 
 from cluster.errors import InUseError, LeaseError, RetryShard
 from cluster.storage import Storage
+from cluster.validated import STORED, parsed
 
 _NAME = re.compile(r"_lease-(\d{6})\.json")
+DAY = 86400.0
+"""Seconds by which clocks may differ; a lease from further in the future is damaged."""
+Moment = Annotated[float, Field(ge=0, lt=200 * 365 * DAY)]
 
 
 @dataclass(frozen=True, slots=True)
 class Holder:
     """Who holds a lease; times in seconds since 1970. `token` is unique to one acquisition."""
 
+    __pydantic_config__ = STORED
+
     owner: str
     host: str
     pid: int
     token: str
-    since: float
-    renewed: float
-    seconds: float
+    since: Moment
+    renewed: Moment
+    seconds: Annotated[float, Field(le=100 * 365 * DAY)]
 
     @property
     def expires(self) -> float:
@@ -58,13 +67,15 @@ class Holder:
         return json.dumps({**asdict(self), **words}, indent=1).encode()
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> Holder:
-        """The inverse of `to_bytes`. LeaseError when it is no lease."""
+    def from_bytes(cls, data: bytes, where: str) -> Holder:
+        """The inverse of `to_bytes`. LeaseError when it is no lease, or of a time that no clock shows."""
         try:
-            content = json.loads(data)
-            return cls(**{name: content[name] for name in cls.__slots__})
-        except (ValueError, KeyError, TypeError, RecursionError):
-            raise LeaseError("the lease file is damaged; if nobody works on the output, delete it") from None
+            holder = parsed(cls, data, "a lease")
+            if holder.renewed > time.time() + DAY:
+                raise ValueError(f"renewed at {_utc(holder.renewed)}, which is yet to come")
+        except ValueError as error:
+            raise LeaseError(f"{where} is damaged ({error}); if nobody works on the output, delete it") from None
+        return holder
 
 
 class Lease:
@@ -117,7 +128,7 @@ def _require_expired(storage: Storage, folder: str, generation: int) -> None:
     if holder is not None and time.time() < holder.expires:
         raise InUseError(
             f"{folder}: in use by {holder.who} since {_utc(holder.since)}; wait for its end, or if it died, until "
-            f"{holder.ends}, when its lease runs out",
+            f"{holder.ends}, when its lease runs out; if nobody works on it, {_url(folder, generation)} can be deleted",
             holder,
         )
 
@@ -128,7 +139,8 @@ def _generations(storage: Storage, folder: str) -> list[int]:
 
 def _read(storage: Storage, folder: str, generation: int) -> Holder | None:
     try:
-        return Holder.from_bytes(storage.read(_url(folder, generation)))
+        url = _url(folder, generation)
+        return Holder.from_bytes(storage.read(url), url)
     except FileNotFoundError:
         return None
 

@@ -24,15 +24,17 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Any, Literal
 
-from cluster.errors import PlanConflict
+from cluster.errors import DamagedFile, PlanConflict
 from cluster.lease import Lease
 from cluster.local import TEMPORARY
 from cluster.parts import Part
 from cluster.plan import REMEDY, Plan
 from cluster.records import Record
+from cluster.report import StoredStatistics
 from cluster.shards import Shard
 from cluster.sketch import Sketch
 from cluster.storage import Entry, Storage, absolute, require_conditional
+from cluster.validated import parsed
 
 PART = re.compile(r"(part-\d{5,}-[0-9a-f]{8})\.(parquet|jsonl)")
 SIDE_FILE = re.compile(r"(part-\d{5,}-[0-9a-f]{8})\.([0-9a-f]{12})\.jsonl?")
@@ -98,12 +100,19 @@ class Ledger:
         self.storage.delete(self._sketch_url(record))
         return "already"
 
-    def records(self) -> list[Record]:
-        """The record of every committed shard that has one, in the order of the shards."""
+    def records(self, damaged: list[str] | None = None) -> list[Record]:
+        """The record of every committed shard that has one, in the order of the shards.
+
+        DamagedFile for a part all of whose records are damaged; with `damaged` it is told there instead.
+        """
         candidates = self._candidates()
         with ThreadPoolExecutor(AT_ONCE) as threads:
-            found = threads.map(self._record, sorted(candidates), [candidates[name] for name in sorted(candidates)])
-            return [record for record in found if record is not None]
+            found = list(threads.map(self._told, sorted(candidates), [candidates[name] for name in sorted(candidates)]))
+        for fault in (one for one in found if isinstance(one, str)):
+            if damaged is None:
+                raise DamagedFile(fault)
+            damaged.append(fault)
+        return [record for record in found if isinstance(record, Record)]
 
     def _candidates(self) -> dict[str, list[str]]:
         """Names of the record files of each committed shard."""
@@ -114,9 +123,15 @@ class Ledger:
                 names[match[1]].append(entry.name)
         return names
 
-    def _record(self, name: str, files: list[str]) -> Record | None:
-        records = list(filter(None, (self._read_record(file) for file in sorted(files))))
-        if len(records) < 2:
+    def _told(self, name: str, files: list[str]) -> Record | str | None:
+        """The record of a shard, or what is wrong with it."""
+        faults: list[str] = []
+        record = self._record(name, files, faults)
+        return record or next(iter(faults), None)
+
+    def _record(self, name: str, files: list[str], faults: list[str]) -> Record | None:
+        records = [record for file in sorted(files) if (record := self._read_record(file, faults)) is not None]
+        if len(records) + len(faults) < 2:
             return records[0] if records else None
         checksum = self._part_checksum(name)
         return next((record for record in records if record.part_sha256 == checksum), None)
@@ -125,11 +140,19 @@ class Ledger:
         there = [url for url in self._part_urls(name) if self.storage.exists(url)]
         return self.checksum(there[0]) if there else None
 
-    def _read_record(self, file: str) -> Record | None:
+    def _read_record(self, file: str, faults: list[str]) -> Record | None:
+        url = self._url("_records", file)
         try:
-            return Record.from_bytes(self.storage.read(self._url("_records", file)))
-        except (FileNotFoundError, ValueError):
+            record = Record.from_bytes(self.storage.read(url))
+            if file != f"{record.shard.name}.{record.token}.json":
+                raise ValueError(f"it is the record of {record.shard.name}.{record.token}")
+        except FileNotFoundError:
             return None
+        except ValueError as error:
+            part = f"{self.output}/{file.partition('.')[0]}.*"
+            faults.append(f"{url} is damaged: {error}; delete it and {part}, and the next start makes both again")
+            return None
+        return record
 
     def checksum(self, url: str) -> str:
         """SHA-256 of a file, in hex."""
@@ -167,7 +190,7 @@ class Ledger:
 
     def _clear(self, name: str, urls: Mapping[str, list[str]]) -> None:
         """Remove the side files (`urls` by token) of a committed shard, except those of the attempt that counts."""
-        record = self._record(name, [f"{name}.{token}.json" for token in urls])
+        record = self._record(name, [f"{name}.{token}.json" for token in urls], [])
         if record is None or record.part_sha256 != self._part_checksum(name):
             return
         for url in (url for token, some in urls.items() if token != record.token for url in some):
@@ -192,11 +215,16 @@ class Ledger:
         return self._url("_report.html")
 
     def statistics(self) -> dict[str, Any]:
-        """The content of `_stats.json`; empty while the first run goes on."""
+        """The content of `_stats.json`; empty while the first run goes on. DamagedFile when it is none."""
+        url = self._url("_stats.json")
         try:
-            return dict(json.loads(self.storage.read(self._url("_stats.json"))))
-        except (FileNotFoundError, ValueError):
+            data = self.storage.read(url)
+            parsed(StoredStatistics, data, "statistics")
+            return dict(json.loads(data))
+        except FileNotFoundError:
             return {}
+        except ValueError as error:
+            raise DamagedFile(f"{url} is damaged: {error}; delete it, and the same job writes it again") from None
 
     def sketches(self, records: Iterable[Record]) -> Iterator[tuple[Record, Sketch]]:
         """What the report shows of these commits, of each that it was gathered for; a few in memory at a time."""
@@ -209,11 +237,14 @@ class Ledger:
                         yield record, sketch
 
     def sketch(self, record: Record) -> Sketch | None:
-        """What the report shows of a commit, if it was gathered."""
+        """What the report shows of a commit, if it was gathered. DamagedFile when it is not what was."""
+        url = self._sketch_url(record)
         try:
-            return Sketch.from_bytes(self.storage.read(self._sketch_url(record)))
-        except (FileNotFoundError, ValueError):
+            return Sketch.from_bytes(self.storage.read(url))
+        except FileNotFoundError:
             return None
+        except ValueError as error:
+            raise DamagedFile(f"{url} is damaged: {error}; delete it: the report can do without") from None
 
     def _sketch_url(self, record: Record) -> str:
         return self._url("_sketches", f"{record.shard.name}.{record.token}.json")

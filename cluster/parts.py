@@ -25,6 +25,7 @@ from cluster.rows import BadRow, Row
 from cluster.scratch import Scratch
 from cluster.shards import Shard
 from cluster.sketch import Sketch, Sketcher
+from cluster.validated import STORED, Count
 from lingua.prompt import CompressedPrompt, Outcome, Rejected
 
 
@@ -36,21 +37,23 @@ class Counts:
     `fidelity` is added up over all rows that were not rejected, `predicted` over the `sampled` ones.
     """
 
-    rows: int = 0
-    compressed: int = 0
-    passthrough: int = 0
-    over_budget: int = 0
-    rejected: int = 0
-    rejects: Mapping[str, int] = field(default_factory=dict)
-    origin_tokens: int = 0
-    compressed_tokens: int = 0
-    reused: int = 0
-    reused_tokens: int = 0
-    relaxed: int = 0
+    __pydantic_config__ = STORED
+
+    rows: Count = 0
+    compressed: Count = 0
+    passthrough: Count = 0
+    over_budget: Count = 0
+    rejected: Count = 0
+    rejects: Mapping[str, Count] = field(default_factory=dict)
+    origin_tokens: Count = 0
+    compressed_tokens: Count = 0
+    reused: Count = 0
+    reused_tokens: Count = 0
+    relaxed: Count = 0
     fidelity: float = 0.0
-    sampled: int = 0
+    sampled: Count = 0
     predicted: float = 0.0
-    kept: int = 0
+    kept: Count = 0
 
     @property
     def untouched(self) -> bool:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from cluster.columns import PARTS, Columns
 from cluster.errors import PlanConflict
 from cluster.shards import NAME, Shard, Source
+from cluster.validated import STORED, Count, parsed
 from cluster.values import Value
 from lingua.config import CompressionConfig
 from lingua.prompt import Prompt
@@ -119,23 +120,48 @@ class Plan:
                 )
             if content.pop("digest") != _digest(content):
                 raise ValueError("it is not what was written")
-            return cls._from_json(content)
-        except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
+            return cls._from_stored(parsed(_Stored, data, "a plan"))
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError, OSError) as error:
             raise PlanConflict(f"{where} is damaged ({type(error).__name__}: {error}); use another output") from None
 
     @classmethod
-    def _from_json(cls, content: dict[str, Any]) -> Plan:
-        sources = tuple(Source(**source) for source in content["sources"])
-        shards = tuple(Shard(name, sources[index], *numbers) for name, index, *numbers in content["shards"])
-        _require_own_names([shard.name for shard in shards], content["output_format"])
-        return cls(
-            Identity(content["settings"], content["model"], content["model_digest"]),
-            Columns.from_json(content["columns"]),
-            content["output_format"],
-            sources,
-            shards,
-            content["about"],
+    def _from_stored(cls, stored: _Stored) -> Plan:
+        shards = tuple(
+            Shard(name, stored.sources[index], start, end, first, rows)
+            for name, index, start, end, first, rows in stored.shards
         )
+        _require_own_names([shard.name for shard in shards], stored.output_format)
+        if backwards := next((shard for shard in shards if shard.start > shard.end), None):
+            raise ValueError(f"{backwards.name} ends before it begins")
+        names = [*stored.columns["mapped"].values(), stored.columns["prefix"] or None]
+        if not all(name is None or isinstance(name, str) for name in names):
+            raise ValueError("a column's name is no string")
+        if not isinstance(stored.about.get("run", {}), dict):
+            raise ValueError("about.run is no object")
+        return cls(
+            Identity(stored.settings, stored.model, stored.model_digest),
+            Columns.from_json(stored.columns),
+            stored.output_format,
+            stored.sources,
+            shards,
+            stored.about,
+        )
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """The content of `_plan.json`, as far as its types go."""
+
+    __pydantic_config__ = STORED
+
+    about: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    model: str
+    model_digest: str
+    output_format: str
+    columns: dict[str, Any]
+    sources: tuple[Source, ...]
+    shards: tuple[tuple[str, Count, Count, Count, Count, Count | None], ...]
 
 
 def _require_own_names(names: Sequence[str], ending: str) -> None:

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
+from typing import Annotated
+
+from pydantic import Field
 
 from cluster.parts import Counts, Part
-from cluster.shards import Shard
+from cluster.shards import NAME, Shard
+from cluster.validated import Count, parsed
+
+TOKEN = re.compile(r"[0-9a-f]{12}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,8 +29,8 @@ class Record(Counts):
 
     shard: Shard
     identity: str
-    seconds: float
-    part_size: int
+    seconds: Annotated[float, Field(ge=0)]
+    part_size: Count
     part_sha256: str
     rejects_sha256: str | None
     token: str
@@ -51,8 +58,9 @@ class Record(Counts):
     @classmethod
     def from_bytes(cls, data: bytes) -> Record:
         """The inverse of `to_bytes`. ValueError when it is no record."""
-        try:
-            content = json.loads(data)
-            return cls(**{**content, "shard": Shard.from_json(content["shard"])})
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise ValueError(f"not a commit record ({type(error).__name__}: {error})") from None
+        record = parsed(cls, data, "a commit record")
+        if not NAME.fullmatch(record.shard.name) or not TOKEN.fullmatch(record.token):
+            raise ValueError(f"not a commit record (no attempt is called {record.shard.name}.{record.token})")
+        if sum(record.rejects.values()) != record.rejected or record.rejected > record.rows:
+            raise ValueError("not a commit record (its counts do not add up)")
+        return record

@@ -15,6 +15,7 @@ from cluster.messages import Failure
 from cluster.parts import Counts
 from cluster.progress import counted
 from cluster.records import Record
+from cluster.validated import STORED, Count
 
 
 @dataclass(slots=True)
@@ -122,6 +123,40 @@ class Statistics:
             "worker_seconds": round(self.seconds, 3),
             "reused": {"shards": self.reused_shards, "rows": self.reused, "tokens": self.reused_tokens},
         }
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """What others rely on in `last_run` of `_stats.json`."""
+
+    __pydantic_config__ = STORED
+
+    shards: Count = 0
+    rows: Count = 0
+    seconds: float = 0.0
+    tokens_per_second: float = 0.0
+    failures: Mapping[str, Count] = field(default_factory=dict)
+    given_up: Mapping[str, str] = field(default_factory=dict)
+    stopped: str | None = None
+
+
+@dataclass(frozen=True)
+class StoredStatistics:
+    """What others rely on in `_stats.json`."""
+
+    __pydantic_config__ = STORED
+
+    complete: bool = False
+    planned_shards: Count = 0
+    shards: Count = 0
+    rows: Count = 0
+    statuses: Mapping[str, Count] = field(default_factory=dict)
+    rejects: Mapping[str, Count] = field(default_factory=dict)
+    origin_tokens: Count = 0
+    compressed_tokens: Count = 0
+    last_run: StoredRun = StoredRun()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from functools import cached_property
 from pathlib import Path
 
 from cluster.config import JobConfig
-from cluster.errors import PlanConflict, RetryShard
+from cluster.errors import DamagedFile, PlanConflict, RetryShard
 from cluster.inputs import UNKNOWN_VERSION, find_files, literal_part
 from cluster.ledger import Ledger
 from cluster.listing import is_pattern
@@ -149,7 +149,7 @@ class _Copy:
             try:
                 part = self._fetch(record, scratch.path)
                 self.target.commit(self.plan, shard, part, time.perf_counter() - started)
-            except (FileNotFoundError, RetryShard, ValueError) as error:
+            except (FileNotFoundError, RetryShard, DamagedFile, ValueError) as error:
                 event("not reused", shard=shard.name, earlier=record.shard.name, reason=str(error))
                 return False
         return True

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from cluster.validated import STORED
 from lingua.prompt import CompressedPrompt, Prompt, Span
 
 CHARACTERS = 1600
@@ -24,6 +24,8 @@ class RowNote:
 
     predicted   how well the result predicts the original; None: it is not in the fidelity sample
     """
+
+    __pydantic_config__ = STORED
 
     row: int
     id: str | None
@@ -45,6 +47,8 @@ class RowNote:
 class Piece:
     """One string of a prompt: its beginning, the kept characters in it (None: not known), how many more there were."""
 
+    __pydantic_config__ = STORED
+
     name: str
     text: str
     kept: tuple[Span, ...] | None
@@ -54,6 +58,8 @@ class Piece:
 @dataclass(frozen=True, slots=True)
 class Sample:
     """A row before and after. `fingerprint` decides whether it is shown."""
+
+    __pydantic_config__ = STORED
 
     fingerprint: str
     note: RowNote
@@ -100,13 +106,3 @@ def _cut(piece: Piece, room: int) -> Piece:
 
 def _shortened(text: str) -> str:
     return text if len(text) <= CHARACTERS else f"{text[:CHARACTERS]} … ({len(text) - CHARACTERS:,} more characters)"
-
-
-def sample_from(content: dict[str, Any]) -> Sample:
-    """The inverse of `asdict`."""
-    pieces = tuple(Piece(**{**piece, "kept": _spans(piece["kept"])}) for piece in content["pieces"])
-    return Sample(**{**content, "note": RowNote(**content["note"]), "pieces": pieces})
-
-
-def _spans(spans: list[list[int]] | None) -> tuple[Span, ...] | None:
-    return None if spans is None else tuple((start, end) for start, end in spans)

@@ -12,8 +12,10 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
+
+from cluster.validated import STORED, Count
 
 Format = Literal["parquet", "jsonl"]
 Compression = Literal["gzip", "zstd"] | None
@@ -25,8 +27,10 @@ NAME = re.compile(r"part-\d{5,}-[0-9a-f]{8}")
 class Source:
     """One input file as it was when planned: with another `size` (bytes) or `version` (etag, mtime) it is another."""
 
+    __pydantic_config__ = STORED
+
     path: str
-    size: int
+    size: Count
     version: str
     format: Format
     compression: Compression = None
@@ -52,21 +56,14 @@ class Shard:
     rows        rows in the range; for JSON Lines lines, blank ones included; None where only reading would tell
     """
 
+    __pydantic_config__ = STORED
+
     name: str
     source: Source
-    start: int
-    end: int
-    first_row: int = 0
-    rows: int | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """The shard as plain JSON values."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, record: dict[str, Any]) -> Shard:
-        """The inverse of `to_json`."""
-        return cls(**{**record, "source": Source(**record["source"])})
+    start: Count
+    end: Count
+    first_row: Count = 0
+    rows: Count | None = None
 
 
 def named(ranges: list[Range]) -> Iterator[Shard]:

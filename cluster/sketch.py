@@ -16,7 +16,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from cluster.rows import Row
-from cluster.samples import RowNote, Sample, sample_from, sample_of
+from cluster.samples import RowNote, Sample, sample_of
+from cluster.validated import STORED, Count, parsed
 from lingua.prompt import CompressedPrompt, Prompt
 
 BINS = 20
@@ -33,8 +34,10 @@ class Sketch:
     foretold            rows of the fidelity sample that predict their original worst
     """
 
-    rates: tuple[int, ...]
-    fidelities: tuple[int, ...] = (0,) * BINS
+    __pydantic_config__ = STORED
+
+    rates: tuple[Count, ...]
+    fidelities: tuple[Count, ...] = (0,) * BINS
     slowest: tuple[RowNote, ...] = ()
     worst: tuple[RowNote, ...] = ()
     lost: tuple[RowNote, ...] = ()
@@ -48,16 +51,10 @@ class Sketch:
     @classmethod
     def from_bytes(cls, data: bytes) -> Sketch:
         """The inverse of `to_bytes`. ValueError when it is no sketch."""
-        try:
-            content = json.loads(data)
-            for key in ("rates", "fidelities"):
-                content[key] = tuple(content[key])
-            for key in NOTED:
-                content[key] = tuple(RowNote(**note) for note in content[key])
-            content["samples"] = tuple(map(sample_from, content["samples"]))
-            return cls(**content)
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"not a sketch ({type(error).__name__}: {error})") from None
+        sketch = parsed(cls, data, "a sketch")
+        if not len(sketch.rates) == len(sketch.fidelities) == BINS:
+            raise ValueError(f"not a sketch (a histogram has no {BINS} bins)")
+        return sketch
 
 
 class Sketcher:

@@ -34,6 +34,7 @@ from cluster.values import json_text
 from lingua.prompt import Status
 
 MAX_PER_SHARD = 5
+_NO_RECORD = "no commit record has its checksum: it was not committed by this job, or changed since"
 
 
 @dataclass(slots=True)
@@ -64,7 +65,7 @@ def verify(output: str, storage_options: Mapping[str, Any] | None = None) -> Aud
     audit = Audit()
     audit.problems += _strays(ledger, plan)
     changed = {source for source in plan.sources if _changed(source, ledger, audit)}
-    records = {record.shard.name: record for record in ledger.records()}
+    records = {record.shard.name: record for record in ledger.records(audit.problems)}
     for shard in plan.shards:
         audit.shards += 1
         found = _Shard(ledger, plan, shard, records.get(shard.name)).problems(audit, shard.source in changed)
@@ -101,7 +102,8 @@ class _Shard:
         if not self.ledger.is_committed(self.shard.name):
             return ["missing: the shard is not committed; run the job again"]
         if self.record is None:
-            return ["no commit record has its checksum: it was not committed by this job, or changed since"]
+            damaged = any(f"/{self.shard.name}." in problem for problem in audit.problems)  # told already
+            return [] if damaged else [_NO_RECORD]
         found = [*self._record_problems(self.record), *self._bytes_problems(self.record)]
         if found or input_changed:
             return found

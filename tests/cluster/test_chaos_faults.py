@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,7 +19,7 @@ import pytest
 from cluster.config import JobConfig
 from cluster.corpus import read_rows
 from cluster.driver import Driver, Terms
-from cluster.errors import AbortRun, LeaseError, PlanConflict, RetryShard, SourceChanged, SourceUnusable
+from cluster.errors import AbortRun, DamagedFile, LeaseError, PlanConflict, RetryShard, SourceChanged, SourceUnusable
 from cluster.ledger import Ledger
 from cluster.local import replace_whole
 from cluster.messages import Assignment, Failure, ShardReport
@@ -233,16 +234,18 @@ def test_a_record_that_is_deleted_comes_back_with_the_next_start(config: JobConf
     require_whole(config)
 
 
-def test_a_record_that_is_damaged_is_told_and_named_by_the_audit(config: JobConfig) -> None:
+@pytest.mark.parametrize("content", [b"", b"{}", b"null", b"[1]", b'{"rows": "many"}', b"\xff\xfe{}"])
+def test_a_record_that_is_damaged_is_told_with_its_remedy(config: JobConfig, content: bytes) -> None:
     assert drive(config).complete
     record = min(Path(config.output).glob("_records/*.json"))
-    record.write_bytes(record.read_bytes()[:100])
-    report = drive(config)
-    assert not report.complete
-    assert "no record  1 parts: delete those that python -m jobs.verify names" in report.summary()
+    record.write_bytes(content)
+    remedy = rf"{record.name} is damaged: .*; delete it and .*/{record.name.partition('.')[0]}\.\*, and the next start"
+    with pytest.raises(DamagedFile, match=remedy):
+        drive(config)
     (problem,) = verify(config.output).problems
-    assert problem.startswith(record.name.partition(".")[0])
+    assert re.search(remedy, problem)
     next(Path(config.output).glob(f"{record.name.partition('.')[0]}.parquet")).unlink()
+    record.unlink()
     assert drive(config).complete
     require_whole(config)
 

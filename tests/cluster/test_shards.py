@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,7 +16,7 @@ from cluster.errors import SourceUnusable
 from cluster.inputs import expand_inputs
 from cluster.planning import cut_lines, plan_shards
 from cluster.prepare import make_plan
-from cluster.shards import Shard, Source
+from cluster.shards import Source
 from cluster.storage import Storage
 from lingua.errors import ConfigError
 from tests.cluster.jobs_for_tests import DIGEST, job, write_lines
@@ -60,12 +59,6 @@ def test_planning_twice_gives_the_same_names_and_a_changed_file_other_ones(tmp_p
     write_lines(path, [{"text": "y" * 100}] * 101)
     second = plan_shards([source_of(path)], 2000, Storage())
     assert not {shard.name for shard in first} & {shard.name for shard in second}
-
-
-def test_shards_survive_json(tmp_path: Path) -> None:
-    path = write_lines(tmp_path / "rows.jsonl", [{"text": "x"}])
-    (shard,) = plan_shards([source_of(path)], 2000, Storage())
-    assert Shard.from_json(json.loads(json.dumps(shard.to_json()))) == shard
 
 
 def test_parquet_is_cut_between_row_groups_and_a_huge_group_in_row_ranges(tmp_path: Path) -> None:

@@ -156,7 +156,7 @@ def no_record(output: Path) -> str:
 def record_of_another_shard(output: Path) -> str:
     first, second = (next(output.glob(f"_records/{part.stem}.*")) for part in parts(output)[:2])
     first.write_bytes(second.read_bytes())
-    return "no commit record"
+    return "is damaged: it is the record of"
 
 
 def changed_input(output: Path) -> str:
