@@ -61,7 +61,7 @@ def part_rates(draft: Draft) -> dict[int, float]:
     budget = shares(draft)
     chosen = [draft.context[index] for index in draft.chosen]
     shared = [part for part in chosen if part.rate is None]
-    rates = {id(part): stepped(optional_rate(shared, budget.demonstrations)) for part in shared}
+    rates = dict.fromkeys(map(id, shared), stepped(optional_rate(shared, budget.demonstrations)))
     rates |= {id(part): optional_rate([part], part.at_rate(part.rate)) for part in chosen if part.rate is not None}
     rates[id(draft.instruction)] = optional_rate([draft.instruction], budget.instruction)
     rates[id(draft.question)] = optional_rate([draft.question], budget.question)

@@ -27,6 +27,8 @@ from lingua.structure.pieces import Piece, kept_texts, rate_of, to_prompt
 from lingua.structure.scan import python_hint
 
 SEPARATOR = "\n\n"
+_LEAST = 1e-9
+"""Weight of turns so old that theirs would be no number above 0."""
 TOO_DEEP = "too_deep", "the value nests too deeply"
 
 
@@ -175,7 +177,7 @@ def _discounted(texts: list[_Text], config: CompressionConfig, count: Callable[[
     fixed = [replace(one, rate=_aged(one, config)) for one in texts]
     lengths = [count(one.text) for one in fixed]
     free = [index for index, one in enumerate(fixed) if one.rate is None]
-    weights = [(config.older_turns ** fixed[index].age, lengths[index]) for index in free]
+    weights = [(max(_LEAST, config.older_turns ** fixed[index].age), lengths[index]) for index in free]
     if config.target_token is None:
         budget = (config.rate or 1.0) * sum(length for _, length in weights)
     else:

@@ -27,7 +27,7 @@ DEFAULT_RULES: Mapping[str, object] = {"**": "compress"}
 class Json:
     """The structure of JSON. A value is either JSON text (any string) or what `json.loads` gives for an object or list.
 
-    Both functions raise PromptError: ``malformed_json``, ``wrong_type``, ``too_deep`` (values, not text).
+    Both functions raise PromptError: ``malformed_json``, ``wrong_type``. Any depth is read.
     """
 
     rules: Rules
@@ -49,15 +49,10 @@ class Json:
         texts = (text for piece, text in kept if not piece.verbatim)
         if isinstance(value, str):
             return "".join(_rewritten(fragment, texts) for fragment in fragments)
-        return _copy(value, self.rules, texts)
+        return _copied(value, self.rules, texts)
 
     def _fragments(self, value: Any) -> list[Fragment]:
-        if isinstance(value, str):
-            return list(_cut(value, self.rules))
-        try:
-            return list(_walk(value, self.rules))
-        except RecursionError:
-            raise PromptError("too_deep", "the value nests too deeply; give it as JSON text") from None
+        return list(_cut(value, self.rules) if isinstance(value, str) else _walk(value, self.rules))
 
 
 def _pieces(fragments: Sequence[Fragment]) -> list[Piece]:
@@ -108,19 +103,25 @@ def _is_text(text: str) -> bool:
 
 
 def _walk(value: Any, rules: Rules) -> Iterator[Fragment]:
-    """The fragments of a Python value, as `json.dumps` would write it."""
-    if isinstance(value, str):
-        yield _string(_dumps(value), value, rules)
-    elif isinstance(value, (Mapping, list, tuple)):
-        brackets = "{}" if isinstance(value, Mapping) else "[]"
-        yield Fragment(brackets[0])
-        for number, (key, item, inner) in enumerate(_members(value, rules)):
-            label = f"{_dumps(key)}: " if isinstance(key, str) else ""
-            yield Fragment((", " if number else "") + label)
-            yield from _walk(item, inner)
-        yield Fragment(brackets[1])
-    else:
-        yield Fragment(_dumps(value))
+    """The fragments of a Python value, as `json.dumps` would write it; without recursion."""
+    waiting: list[tuple[Any, Rules] | Fragment] = [(value, rules)]
+    while waiting:
+        entry = waiting.pop()
+        if isinstance(entry, Fragment):
+            yield entry
+            continue
+        value, rules = entry
+        if isinstance(value, str):
+            yield _string(_dumps(value), value, rules)
+        elif isinstance(value, (Mapping, list, tuple)):
+            opening, closing = "{}" if isinstance(value, Mapping) else "[]"
+            inner: list[tuple[Any, Rules] | Fragment] = [Fragment(opening)]
+            for number, (key, item, below) in enumerate(_members(value, rules)):
+                label = f"{_dumps(key)}: " if isinstance(key, str) else ""
+                inner += [Fragment((", " if number else "") + label), (item, below)]
+            waiting += [Fragment(closing), *reversed(inner)]
+        else:
+            yield Fragment(_dumps(value))
 
 
 def _members(value: Any, rules: Rules) -> Iterator[tuple[str | int, Any, Rules]]:
@@ -134,15 +135,26 @@ def _members(value: Any, rules: Rules) -> Iterator[tuple[str | int, Any, Rules]]
             yield key, item, inner
 
 
-def _copy(value: Any, rules: Rules, texts: Iterator[str]) -> Any:
-    """The value with its changeable strings taken from `texts`, in the order of `_walk`."""
-    if isinstance(value, str):
-        return value if _string("", value, rules).text is None else next(texts)
-    if isinstance(value, Mapping):
-        return {key: _copy(item, inner, texts) for key, item, inner in _members(value, rules)}
-    if isinstance(value, (list, tuple)):
-        return [_copy(item, inner, texts) for _, item, inner in _members(value, rules)]
-    return value
+def _copied(value: Any, rules: Rules, texts: Iterator[str]) -> Any:
+    """The value with its changeable strings taken from `texts`, in the order of `_walk`; without recursion."""
+    whole: list[Any] = [None]
+    waiting: list[tuple[Any, Any, Any, Rules]] = [(whole, 0, value, rules)]  # holder, key, what goes there
+    while waiting:
+        holder, key, value, rules = waiting.pop()
+        if isinstance(value, str):
+            holder[key] = value if _string("", value, rules).text is None else next(texts)
+        elif isinstance(value, (Mapping, list, tuple)):
+            members = list(_members(value, rules))
+            mapping = isinstance(value, Mapping)
+            copy: Any = dict.fromkeys(name for name, _, _ in members) if mapping else [None] * len(members)
+            holder[key] = copy
+            entries = enumerate(members)
+            waiting += reversed(
+                [(copy, name if mapping else place, item, below) for place, (name, item, below) in entries]
+            )
+        else:
+            holder[key] = value
+    return whole[0]
 
 
 def _dumps(value: Any) -> str:

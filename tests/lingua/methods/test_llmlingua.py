@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lingua.budget import optional_rate
 from lingua.draft import Draft
 from lingua.engine import Engine
+from lingua.methods import iterative
 from lingua.methods.llmlingua import filter_sentences, llmlingua
 from lingua.models.causal import PlainScorer
 from lingua.models.sizing import Allowance
@@ -92,6 +94,21 @@ def test_a_text_of_ten_windows_is_compressed_evenly_to_its_end() -> None:
     for start, end in result.kept_spans[0]:
         kept[start:end] = 1
     assert all(0.1 < quarter.mean() < 0.6 for quarter in np.array_split(kept, 4))
+
+
+def test_the_shared_rate_is_worked_out_once_however_many_strings_share_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    visited: list[int] = []
+    monkeypatch.setattr(
+        iterative, "optional_rate", lambda parts, budget: visited.append(len(parts)) or optional_rate(parts, budget)
+    )
+
+    def parts_visited(strings: int) -> int:
+        visited.clear()
+        prompt = Prompt(context=["several words each"] * strings, context_rates=[None] * strings)
+        iterative.part_rates(drafter(rate=0.5, method="llmlingua").draft(prompt))
+        return sum(visited)
+
+    assert parts_visited(80) <= 2 * parts_visited(40)
 
 
 def test_forced_context_strings_are_kept_whatever_they_cost() -> None:

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lingua.config import CompressionConfig
 from lingua.errors import ConfigError, PromptError
-from lingua.structure.chat import water_level
+from lingua.structure.chat import Messages, water_level
 from tests.lingua.echo import tokenizer
 from tests.lingua.structure.echo_face import LONG_LINE, PROSE, STRINGS, EchoCompressor, is_subsequence
 
@@ -127,6 +128,28 @@ def test_water_level_hands_out_the_budget_in_proportion_and_never_more_than_ever
     budget = fraction * sum(length for _, length in weights)
     scale = water_level(weights, budget)
     assert sum(min(1.0, scale * weight) * length for weight, length in weights) == pytest.approx(budget, abs=1e-6)
+
+
+def test_turns_too_old_for_a_weight_of_their_own_are_compressed_all_the_same() -> None:
+    messages = [{"role": "user", "content": f"question {number} of many"} for number in range(1200)]
+    prompt = Messages(CompressionConfig(older_turns=0.5, rate=0.5), len).decompose(messages)
+    assert list(prompt.context_rates) == sorted(prompt.context_rates, key=float)
+
+
+def test_the_water_level_is_found_with_work_that_grows_as_the_texts() -> None:
+    class Counted(float):
+        times = 0
+
+        def __mul__(self, other: float) -> float:
+            Counted.times += 1
+            return float(self) * other
+
+    def work(texts: int) -> int:
+        Counted.times = 0
+        water_level([(Counted(1 / (1 + number)), 7) for number in range(texts)], 5.0 * texts)
+        return Counted.times
+
+    assert work(2000) <= 2.1 * work(1000)
 
 
 @pytest.mark.parametrize("text", [*STRINGS, LONG_LINE], ids=lambda t: repr(t[:12]))
