@@ -15,13 +15,15 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
 
+from cluster.arrow import is_list, is_string, value_type
 from cluster.errors import RowError
-from cluster.schema import is_list, is_string
+from cluster.notes import extended
+from cluster.schema import UNPLANNED, encoding_of, unplanned_field, unplanned_name
 from cluster.values import KINDS, WANTED, Value, holds, require_kind
 from lingua.errors import ConfigError, PromptError
 from lingua.explain import meant
@@ -31,6 +33,8 @@ from lingua.structure.streaming import Kind
 PARTS = ("instruction", "context", "question")
 ROLES = ("text", *PARTS, *KINDS, "id")
 """All that a column can be mapped to."""
+USUAL = ("text", *PARTS)
+"""Names of columns that are mapped where none is named."""
 RESULTS = pa.schema(
     [
         ("compressed_prompt", pa.string()),
@@ -44,7 +48,9 @@ RESULTS = pa.schema(
         ("fingerprint", pa.string()),
     ]
 )
-_NOT_OURS = (b"huggingface", b"pandas")  # describe the columns of the input file, and would be wrong of ours
+OBJECTS_HINT = "; make one string of each object first, such as its title, a line break and its text"
+SHOWN = 50
+"""Columns that a message lists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +87,7 @@ class Mapped:
         missing = [name for name in chosen.all if name not in names]
         if missing:
             raise ConfigError(
-                f"the input has no column {missing[0]!r};{meant(missing[0], names)} its columns: {', '.join(names)}"
+                f"the input has no column {missing[0]!r};{meant(missing[0], names)} its columns: {_listed(names)}"
             )
         return chosen
 
@@ -95,7 +101,7 @@ class Mapped:
         if not parts and "text" not in names:
             raise ConfigError(
                 f"the input has no column 'text', 'instruction', 'context' or 'question'; name what to compress with "
-                f"--text-column, --context-column, --messages-column, …; its columns: {', '.join(names)}"
+                f"--text-column, --context-column, --messages-column, …; its columns: {_listed(names)}"
             )
         found = {"text": "text"} if "text" in names else {name: name for name in parts}
         return Mapped(**found, id=self.id)
@@ -103,11 +109,22 @@ class Mapped:
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns of a run. `schema` is the input's; None for JSON Lines in and out: objects pass as they are."""
+    """The columns of a run.
+
+    schema    the input's; None for JSON Lines in and out
+    objects   the parts are JSON Lines: JSON objects pass as they are
+    """
 
     mapped: Mapped
     schema: pa.Schema | None
     prefix: str = ""
+    objects: bool = False
+
+    def with_unplanned(self, lines: bool) -> Columns:
+        """With a column for what a sample does not foresee, where rows of JSON Lines become rows of a schema."""
+        if self.schema is None or self.objects or not lines:
+            return self
+        return replace(self, schema=self.schema.append(unplanned_field(self.prefix)))
 
     def content(self, values: Mapping[str, Any]) -> Prompt | Value:
         """What a row's result depends on: its prompt or its structured value. RowError when there is none."""
@@ -151,11 +168,14 @@ class Columns:
         """The schema of every part: the input's columns, then the results. None: JSON objects as they came."""
         if self.schema is None:
             return None
-        return pa.schema([*self.schema, *(field.with_name(self.prefix + field.name) for field in RESULTS)])
+        added = [field.with_name(self.prefix + field.name) for field in RESULTS]
+        rest = [field for field in self.schema if encoding_of(field) == "unplanned"]
+        return pa.schema([*self.schema, *added], extended(self.schema.metadata, [*rest, *added]))
 
     def require_usable(self, names: Sequence[str]) -> None:
         """ConfigError when a result column would collide, or a prompt column cannot hold what it is mapped to."""
-        taken = [self.prefix + name for name in RESULTS.names if self.prefix + name in names]
+        added = [*RESULTS.names, *([UNPLANNED] if unplanned_name(self.schema) else [])]
+        taken = [name for name in map(self.result_name, added) if name in names]
         if taken:
             raise ConfigError(
                 f"the result columns {', '.join(taken)} collide with input columns; give --output-prefix, e.g. 'llm_'"
@@ -166,33 +186,34 @@ class Columns:
 
     def _require_type(self, field: pa.Field) -> None:
         kind = self.mapped.kind
-        listed = field.name == self.mapped.context and is_list(field.type) and is_string(field.type.value_type)
+        listed = field.name == self.mapped.context and is_list(field.type) and is_string(value_type(field.type))
         if not (listed or (is_string(field.type) if kind is None else holds(kind, field.type))):
             texts = "strings or lists of strings" if field.name == self.mapped.context else "strings"
             wanted = texts if kind is None else WANTED[kind]
-            raise ConfigError(f"column {field.name!r} holds {field.type}; it must hold {wanted}")
+            of_objects = field.name == self.mapped.context and is_list(field.type)
+            hint = OBJECTS_HINT if of_objects and pa.types.is_struct(value_type(field.type)) else ""
+            raise ConfigError(f"column {field.name!r} holds {field.type}; it must hold {wanted}{hint}")
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; the schema in Arrow's own serialization, and readable beside it."""
         names = {key: getattr(self.mapped, key) for key in ROLES}
         if self.schema is None:
-            return {"mapped": names, "prefix": self.prefix, "schema": None}
+            return {"mapped": names, "prefix": self.prefix, "schema": None, "objects": self.objects}
         packed = base64.b64encode(self.schema.serialize().to_pybytes()).decode()
         readable = {field.name: str(field.type) for field in self.schema}
-        return {"mapped": names, "prefix": self.prefix, "schema": packed, "readable": readable}
+        common = {"mapped": names, "prefix": self.prefix, "objects": self.objects}
+        return {**common, "schema": packed, "readable": readable}
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> Columns:
         """The inverse of `to_json`."""
         packed = record["schema"]
         schema = None if packed is None else pa.ipc.read_schema(pa.py_buffer(base64.b64decode(packed)))
-        return cls(Mapped(**record["mapped"]), schema, record["prefix"])
+        return cls(Mapped(**record["mapped"]), schema, record["prefix"], record.get("objects", False))
 
 
-def without_foreign_metadata(schema: pa.Schema) -> pa.Schema:
-    """A Parquet file's schema without the notes of libraries that describe its columns as a whole."""
-    kept = {key: value for key, value in (schema.metadata or {}).items() if key not in _NOT_OURS}
-    return schema.with_metadata(kept or None)
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (f", and {len(names) - SHOWN:,} more" if len(names) > SHOWN else "")
 
 
 def _text(values: Mapping[str, Any], name: str | None) -> str:
@@ -211,7 +232,9 @@ def _texts(values: Mapping[str, Any], name: str | None) -> tuple[str, ...]:
             "wrong_type", f"column {name!r} must hold a string or a list of strings, not {type(value).__name__}"
         )
     for position, item in enumerate(value):
-        if not isinstance(item, str):
-            kind = "null" if item is None else type(item).__name__
-            raise RowError("wrong_type", f"column {name!r}: item {position} must be a string, not {kind}")
-    return tuple(value)
+        if item is not None and not isinstance(item, str):
+            hint = OBJECTS_HINT if isinstance(item, dict) else ""
+            raise RowError(
+                "wrong_type", f"column {name!r}: item {position} must be a string, not {type(item).__name__}{hint}"
+            )
+    return tuple(item or "" for item in value)  # null is an empty document, so that `kept_context` counts it

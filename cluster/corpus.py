@@ -30,7 +30,7 @@ def read_rows(shard: Shard, columns: Columns, storage: Storage) -> Iterator[Row 
         for row in read_parquet(shard, columns.schema, storage, columns.mapped.all):
             yield _as_json(row, columns)
     else:
-        yield from read_jsonl(shard, columns.schema, storage, columns.mapped.all)
+        yield from read_jsonl(shard, None if columns.objects else columns.schema, storage, columns.mapped.all)
     require_unchanged(shard.source, storage)
 
 

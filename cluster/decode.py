@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from cluster.columns import RESULTS
 from cluster.jsonl import split_lines
 from cluster.plan import Plan
+from cluster.rows import ArrowRow, Carried
 from cluster.storage import Storage
 
 BATCH_ROWS = 256
@@ -22,7 +23,7 @@ BATCH_ROWS = 256
 class OutputRow:
     """One row of a part."""
 
-    carried: pa.RecordBatch | dict[str, Any]
+    carried: Carried
     results: dict[str, Any]
 
 
@@ -44,7 +45,7 @@ def _from_parquet(plan: Plan, url: str, size: int, storage: Storage) -> Iterator
             carried = pa.RecordBatch.from_arrays([batch.column(name) for name in schema.names], schema=schema)
             results = [batch.column(plan.columns.result_name(name)).to_pylist() for name in RESULTS.names]
             for index, values in enumerate(zip(*results, strict=True)):
-                yield OutputRow(carried.slice(index, 1), dict(zip(RESULTS.names, values, strict=True)))
+                yield OutputRow(ArrowRow(carried, index), dict(zip(RESULTS.names, values, strict=True)))
 
 
 def _require_schema(found: pa.Schema, planned: pa.Schema) -> None:

@@ -1,47 +1,50 @@
 """Rows with results → the bytes of a part: Parquet (zstd) or JSON Lines.
 
-Parquet takes the input's Arrow rows as they are. JSON Lines take JSON objects as they are; what comes from Parquet and
-JSON cannot say becomes a string: times in ISO form, binary in base64, decimals in digits. NaN and infinity are written
-as Python's `json` writes and reads them.
+Parquet takes the input's Arrow rows as they are, and fitted JSON objects many at a time: no row has arrays of its own.
+What waits to be written is bounded by the memory that it takes, not by what it would take once written. JSON Lines take
+JSON objects as they are; what comes from Parquet and JSON cannot say becomes a string: times in ISO form, binary in
+base64, decimals in digits. NaN and infinity are written as Python's `json` writes and reads them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cluster.arrow import printable
 from cluster.columns import RESULTS
-from cluster.rows import Row
-from cluster.schema import printable
-from cluster.values import json_text
+from cluster.errors import AbortRun
+from cluster.rows import ArrowRow, Carried, Row, size_of
+from cluster.schema import batch_of, json_text
 
 GROUP_BYTES = 32 << 20
 GROUP_ROWS = 16384
+OBJECTS_BYTES = 4 << 20
+OBJECTS = 1024
+_PER_ARRAY = 512
+"""About what an array takes beside its values."""
 
 
 class ParquetEncoder:
-    """Rows of one Arrow schema into a Parquet file; a row group per `GROUP_BYTES` or `GROUP_ROWS`."""
+    """Rows of one Arrow schema into a Parquet file; a row group per `GROUP_BYTES` of memory or `GROUP_ROWS`."""
 
     def __init__(self, path: Path, carried: pa.Schema, output: pa.Schema) -> None:
-        self._carried, self._output = carried, output
-        self._writer = pq.ParquetWriter(path, output, compression="zstd")
-        self._measured = [index for index, field in enumerate(carried) if not pa.types.is_dictionary(field.type)]
-        self._records: list[pa.RecordBatch] = []
+        self._path, self._output = path, output
+        self._writer = pq.ParquetWriter(path, output, compression="zstd", write_page_checksum=True)
+        self._group = _Group(carried)
         self._results: list[dict[str, Any]] = []
-        self._size = 0
+        self._size = self._rows = 0
 
     def write(self, row: Row, results: dict[str, Any]) -> None:
-        """Append a row that carries Arrow."""
-        record = cast(pa.RecordBatch, row.carried)
-        self._records.append(record)
+        """Append a row."""
+        self._group.add(row.carried)
         self._results.append(results)
-        self._size += len(results["compressed_prompt"])
-        self._size += sum(record.column(index).nbytes for index in self._measured)
-        if self._size >= GROUP_BYTES or len(self._records) >= GROUP_ROWS:
+        self._size += size_of(results)
+        if self._size + self._group.size >= GROUP_BYTES or len(self._results) >= GROUP_ROWS:
             self._flush()
 
     def close(self) -> None:
@@ -50,14 +53,101 @@ class ParquetEncoder:
             self._flush()
             self._writer.close()
 
+    def prove(self) -> None:
+        """Open the closed file as any reader does. AbortRun when it does not hold what was written."""
+        try:
+            with pq.ParquetFile(self._path) as file:
+                found, rows = file.schema_arrow, file.metadata.num_rows
+        except (pa.ArrowException, OSError) as error:
+            raise AbortRun(f"a part was written that cannot be read ({error}); nothing of it is committed") from None
+        if rows != self._rows or found.names != self._output.names:
+            raise AbortRun(
+                f"a part was written that reads otherwise ({rows} rows of {self._rows}, {len(found)} columns of "
+                f"{len(self._output)}); nothing of it is committed: is another program writing to {self._path.parent}?"
+            )
+
     def _flush(self) -> None:
-        if not self._records:
+        if not self._results:
             return
-        carried = pa.Table.from_batches(self._records, self._carried).combine_chunks()
+        carried = self._group.take()
         results = [pa.array([row[field.name] for row in self._results], field.type) for field in RESULTS]
         table = pa.Table.from_arrays([*carried.columns, *results], schema=self._output)
         self._writer.write_table(table, row_group_size=max(1, table.num_rows))
-        self._records, self._results, self._size = [], [], 0
+        self._rows += table.num_rows
+        self._results, self._size = [], 0
+
+
+class _Group:
+    """The input columns of the next row group. `size`: bytes of memory that they keep."""
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self._schema = schema
+        self._clear()
+
+    def _clear(self) -> None:
+        self.size = self._objects_size = 0
+        self._batches: list[pa.RecordBatch] = []
+        self._objects: list[Mapping[str, Any]] = []
+        self._run: tuple[pa.RecordBatch, int, int] | None = None
+        self._seen: set[int] = set()
+
+    def add(self, carried: Carried) -> None:
+        """Append a row: of a batch that goes on, of another one, or an object."""
+        if isinstance(carried, ArrowRow):
+            self._end_objects()
+            self._add_to_run(carried)
+            return
+        self._end_run()
+        self._objects.append(carried)
+        size = size_of(carried)
+        self.size, self._objects_size = self.size + size, self._objects_size + size
+        if self._objects_size >= OBJECTS_BYTES or len(self._objects) >= OBJECTS:
+            self._end_objects()
+
+    def take(self) -> pa.Table:
+        """All rows, and begin again."""
+        self._end_run()
+        self._end_objects()
+        table = pa.Table.from_batches(self._batches, self._schema)
+        self._clear()
+        return table
+
+    def _add_to_run(self, row: ArrowRow) -> None:
+        if self._run is not None and self._run[0] is row.batch and self._run[2] == row.index:
+            self._run = (row.batch, self._run[1], row.index + 1)
+            return
+        self._end_run()
+        self._run = (row.batch, row.index, row.index + 1)
+        self._measure(row.batch)
+
+    def _end_run(self) -> None:
+        if self._run is not None:
+            batch, start, end = self._run
+            self._batches.append(batch.slice(start, end - start))
+            self._run = None
+
+    def _end_objects(self) -> None:
+        if self._objects:
+            batch = batch_of(self._objects, self._schema)
+            self._batches.append(batch)
+            self.size -= self._objects_size
+            self._objects, self._objects_size = [], 0
+            self._measure(batch)
+
+    def _measure(self, batch: pa.RecordBatch) -> None:
+        """Count what a batch keeps: every buffer once, whole, and the arrays themselves."""
+        for column in batch.columns:
+            for buffer in _buffers(column):
+                self.size += _PER_ARRAY // 2  # an array has about two
+                if buffer.address not in self._seen:
+                    self._seen.add(buffer.address)
+                    self.size += buffer.size
+
+
+def _buffers(array: pa.Array) -> Iterator[pa.Buffer]:
+    yield from filter(None, array.buffers())
+    if isinstance(array, pa.DictionaryArray):
+        yield from _buffers(array.dictionary)
 
 
 class JsonlEncoder:
@@ -76,10 +166,21 @@ class JsonlEncoder:
         """Close the file. Closing twice is fine."""
         self._file.close()
 
+    def prove(self) -> None:
+        """Nothing: any reader of lines can read what was written."""
 
-def as_document(carried: pa.RecordBatch | dict[str, Any]) -> dict[str, Any]:
+
+def as_document(carried: Carried) -> dict[str, Any]:
     """The input columns of a row as one object of Python values."""
-    if isinstance(carried, dict):
-        return carried
-    columns = [column.cast(printable(column.type)) for column in carried.columns]
-    return {name: column[0].as_py() for name, column in zip(carried.schema.names, columns, strict=True)}
+    return printed(carried.record()) if isinstance(carried, ArrowRow) else carried
+
+
+def record_of(carried: Carried, schema: pa.Schema) -> pa.RecordBatch:
+    """The input columns of a row as a batch of this row alone."""
+    return carried.record() if isinstance(carried, ArrowRow) else batch_of([carried], schema)
+
+
+def printed(record: pa.RecordBatch) -> dict[str, Any]:
+    """The only row of a batch as one object of Python values."""
+    columns = [column.cast(printable(column.type)) for column in record.columns]
+    return {name: column[0].as_py() for name, column in zip(record.schema.names, columns, strict=True)}

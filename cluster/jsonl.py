@@ -27,12 +27,15 @@ import zstandard
 
 from cluster.errors import RowError
 from cluster.rows import RAW_LIMIT, BadRow, Row, shortened
-from cluster.schema import record_of
+from cluster.schema import Fitter, is_deeper
 from cluster.shards import Shard, Source
 from cluster.sniff import MAX_WINDOW, encoding_of
 from cluster.storage import BLOCK, Storage
 
 MAX_LINE = 256 << 20
+MAX_NESTING = 400
+"""Levels of lists and objects in a row: what Python's `json` can take however deep it is called itself."""
+TOO_DEEP = f"the row nests more than {MAX_NESTING} levels deep; give the deep value as a string of JSON text"
 _FIRST_FEED = 64  # bytes given to a decoder at once, doubled while its member goes on: what comes behind it is copied
 _GZIP_FEED = 64 << 10
 _ZSTD_FEED = 2048  # they may become 16,000 times as many
@@ -52,14 +55,15 @@ def read_jsonl(
     shard: Shard, schema: pa.Schema | None, storage: Storage, mapped: Sequence[str]
 ) -> Iterator[Row | BadRow]:
     """The rows of a shard, streamed; `mapped` names the columns that a Row shows as values."""
+    fitter = None if schema is None else Fitter(schema)
     for number, line in numbered_lines(shard, storage):
-        yield _row(number, line, schema, mapped)
+        yield _row(number, line, fitter, mapped)
 
 
-def _row(number: int, line: bytes | FaultError, schema: pa.Schema | None, mapped: Sequence[str]) -> Row | BadRow:
+def _row(number: int, line: bytes | FaultError, fitter: Fitter | None, mapped: Sequence[str]) -> Row | BadRow:
     try:
         document = parse(line)
-        carried = document if schema is None else record_of(document, schema)
+        carried = document if fitter is None else fitter.fit(document)
     except (FaultError, RowError) as error:
         return BadRow(number, error.reason, error.detail, _raw(line))
     return Row(number, {name: document[name] for name in mapped if name in document}, carried)
@@ -110,8 +114,12 @@ def parse(line: bytes | FaultError) -> dict[str, Any]:
         document = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise FaultError("invalid_utf8", f"byte {error.start} of the line is not UTF-8; convert the file") from None
-    except (ValueError, RecursionError) as error:
+    except RecursionError:
+        raise FaultError("too_deep", TOO_DEEP) from None
+    except ValueError as error:
         raise FaultError("invalid_json", f"the line is not JSON: {error}") from None
+    if line.count(b"[") + line.count(b"{") > MAX_NESTING and is_deeper(document, MAX_NESTING):
+        raise FaultError("too_deep", TOO_DEEP)
     if not isinstance(document, dict):
         raise FaultError(
             "not_an_object", f"the line holds a JSON {type(document).__name__}, not an object with columns"

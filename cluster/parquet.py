@@ -21,10 +21,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from cluster.arrow import conform, printable
 from cluster.errors import SourceUnusable
 from cluster.inputs import require_unchanged, still_there
-from cluster.rows import BadRow, Row
-from cluster.schema import printable
+from cluster.rows import ArrowRow, BadRow, Row, arrow_rows
 from cluster.shards import Shard, Source
 from cluster.storage import Storage
 
@@ -214,9 +214,8 @@ def read_parquet(shard: Shard, schema: pa.Schema, storage: Storage, mapped: Sequ
                 yield batch
                 number += 1
                 continue
-            carried = pa.RecordBatch.from_arrays([batch.column(name) for name in schema.names], schema=schema)
-            for index in range(carried.num_rows):
-                yield _row(number, carried.slice(index, 1), mapped)
+            for carried in arrow_rows(conform(batch, schema)):
+                yield _row(number, carried, mapped)
                 number += 1
     except (pa.ArrowException, OSError) as error:  # the storage's own failures are ClusterErrors already
         require_unchanged(shard.source, storage)
@@ -224,18 +223,18 @@ def read_parquet(shard: Shard, schema: pa.Schema, storage: Storage, mapped: Sequ
         yield from (BadRow(lost, "unreadable", detail) for lost in range(number, shard.end))
 
 
-def _row(number: int, record: pa.RecordBatch, mapped: Sequence[str]) -> Row | BadRow:
+def _row(number: int, carried: ArrowRow, mapped: Sequence[str]) -> Row | BadRow:
     try:
-        return Row(number, {name: _value(record.column(name)) for name in mapped}, record)
+        return Row(number, {name: value_at(carried.batch.column(name), carried.index) for name in mapped}, carried)
     except UnicodeDecodeError as error:
         raw = repr(error.object[:1000])
         return BadRow(number, "invalid_utf8", f"a mapped column is not UTF-8 at byte {error.start}", raw)
 
 
-def _value(column: pa.Array) -> Any:
-    """The only value of a column, with moments as text."""
+def value_at(column: pa.Array, index: int) -> Any:
+    """One value of a column, with moments as text."""
     kind = printable(column.type)
-    return (column if kind == column.type else column.cast(kind))[0].as_py()
+    return column[index].as_py() if kind == column.type else column.slice(index, 1).cast(kind)[0].as_py()
 
 
 def _batches(shard: Shard, storage: Storage) -> Iterator[pa.RecordBatch | BadRow]:

@@ -19,9 +19,10 @@ from typing import Any
 from cluster.columns import RESULTS
 from cluster.encode import JsonlEncoder, ParquetEncoder
 from cluster.errors import RowError
-from cluster.forms import Form, Plain
+from cluster.forms import TOO_DEEP, Form, Plain
 from cluster.plan import Plan
 from cluster.rows import BadRow, Row
+from cluster.schema import unplanned_name
 from cluster.scratch import Scratch
 from cluster.shards import Shard
 from cluster.sketch import Sketch, Sketcher
@@ -34,6 +35,7 @@ class Counts:
     """What became of a shard's rows: `rows` = compressed + passthrough + kept + over_budget + relaxed + rejected.
 
     `reused` rows, with `reused_tokens` of `origin_tokens`, came from an earlier output instead of from the model.
+    `unplanned` rows that were not rejected hold values that no planned column could take.
     `fidelity` is added up over all rows that were not rejected, `predicted` over the `sampled` ones.
     """
 
@@ -54,6 +56,7 @@ class Counts:
     sampled: Count = 0
     predicted: float = 0.0
     kept: Count = 0
+    unplanned: Count = 0
 
     @property
     def untouched(self) -> bool:
@@ -117,6 +120,8 @@ class PartWriter:
             opened.callback(self._reject_file.close)
             self._opened = opened.pop_all()
         self._results = frozenset(map(plan.columns.result_name, RESULTS.names))
+        self._rest = unplanned_name(plan.columns.schema)
+        self._unplanned = 0
         self._statuses: Counter[str] = Counter()
         self._reasons: Counter[str] = Counter()
         self._tokens = [0, 0]
@@ -144,6 +149,7 @@ class PartWriter:
     def finish(self) -> Part:
         """Close the files and measure them."""
         self._encoder.close()
+        self._encoder.prove()
         self._reject_file.close()
         rejects = Blob.of(self._rejects) if self._reasons else None
         sketch = self._sketcher.sketch() if self._sketcher else None
@@ -161,7 +167,12 @@ class PartWriter:
         except RowError as error:
             self._reject(row.rejected(error.reason, error.detail))
             return
-        self._encoder.write(row, results_of(outcome, fingerprint))
+        try:
+            self._encoder.write(row, results_of(outcome, fingerprint))
+        except RecursionError:  # nothing of the row was written
+            self._reject(row.rejected(*TOO_DEEP))
+            return
+        self._unplanned += isinstance(row.carried, dict) and self._rest in row.carried
         if self._sketcher:
             self._sketcher.add(row, partial(self._form.prompt, row.values), outcome, fingerprint)
         self._statuses[outcome.status] += 1
@@ -198,6 +209,7 @@ class PartWriter:
             fidelity=self._fidelity,
             sampled=len(self._predicted),
             predicted=sum(self._predicted),
+            unplanned=self._unplanned,
             kept=self._statuses["kept"],
         )
 

@@ -7,24 +7,26 @@ objects pass as they are.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
 
 import pyarrow as pa
 
-from cluster.columns import Columns, without_foreign_metadata
+from cluster.columns import USUAL, Columns
 from cluster.config import JobConfig
-from cluster.errors import PlanConflict, SourceUnusable
+from cluster.errors import PlanConflict
 from cluster.inputs import list_inputs, shown, still_there
 from cluster.jsonl import Tally, read_objects
 from cluster.ledger import Ledger
-from cluster.parquet import Footer, read_footers
+from cluster.parquet import Footer, open_parquet, read_footers
 from cluster.plan import Identity, Plan
 from cluster.planning import plan_shards
 from cluster.schema import infer_schema
 from cluster.shards import Shard, Source
 from cluster.storage import Storage
+from cluster.unify import common_schema
 from lingua.errors import ConfigError
 
 SAMPLED_SHARDS = 256
@@ -62,22 +64,26 @@ def make_plan(config: JobConfig, model_digest: str) -> Plan:
 def find_columns(
     config: JobConfig, sources: Sequence[Source], shards: Sequence[Shard], storage: Storage, footers: Sequence[Footer]
 ) -> Columns:
-    """The schema that all files share and the mapped columns in it."""
-    schema = _parquet_schema(footers)
-    if schema is None:
-        tally = Tally()
-        schema = infer_schema(_sample([shard for shard in shards if shard.source.format == "jsonl"], storage, tally))
-        if not schema.names:
-            raise ConfigError(_nothing_in(sources, tally))
-    everything_is_json = config.output_format == "jsonl" and all(source.format == "jsonl" for source in sources)
+    """The columns of all files, and which of them are mapped."""
+    parquet = _parquet_schema(footers, storage)
+    lines = [shard for shard in shards if shard.source.format == "jsonl"]
+    tally = Tally()
+    inferred = infer_schema(_sample(lines, storage, tally), {*config.mapped.all, *USUAL})
+    known = parquet or pa.schema([])
+    if lines:  # whose rows may lack any column
+        known = pa.schema([field.with_nullable(True) for field in known], known.metadata)
+    schema = pa.schema([*known, *(field for field in inferred if field.name not in known.names)], known.metadata)
+    if not schema.names:
+        raise ConfigError(_nothing_in(sources, tally))
+    objects = config.output_format == "jsonl"
     try:
         mapped = config.mapped.or_defaults(schema.names)
-        columns = Columns(mapped, schema, config.output_prefix)
+        columns = Columns(mapped, schema, config.output_prefix, objects).with_unplanned(bool(lines))
         columns.require_usable(schema.names)
     except ConfigError as error:
         more = f" and {len(sources) - 1:,} more" if len(sources) > 1 else ""
         raise ConfigError(f"{sources[0].path}{more}: {error}") from None
-    return Columns(mapped, None, config.output_prefix) if everything_is_json else columns
+    return columns if parquet or not objects else replace(columns, schema=None)
 
 
 def _nothing_in(sources: Sequence[Source], tally: Tally) -> str:
@@ -104,29 +110,9 @@ def _sample(shards: Sequence[Shard], storage: Storage, tally: Tally) -> Iterator
             yield from read_objects(shard, storage, SAMPLED_BYTES // len(chosen), tally)
 
 
-def _parquet_schema(footers: Iterable[Footer]) -> pa.Schema | None:
-    first: tuple[Source, pa.Schema] | None = None
-    for footer in footers:
-        source, schema = footer.source, without_foreign_metadata(footer.schema)
-        _require_distinct(source, schema)
-        if first is None:
-            first = source, schema
-        _require_equal(first[0], first[1], source, schema)
-    return None if first is None else pa.schema([field.with_nullable(True) for field in first[1]], first[1].metadata)
+def _parquet_schema(footers: Sequence[Footer], storage: Storage) -> pa.Schema | None:
+    def metadata(source: Source) -> Any:
+        with open_parquet(source, storage) as file:
+            return file.metadata
 
-
-def _require_distinct(source: Source, schema: pa.Schema) -> None:
-    twice = next((name for name in schema.names if schema.names.count(name) > 1), None)
-    if twice is not None:
-        raise SourceUnusable(f"{source.path}: two columns are called {twice!r}; rename one")
-
-
-def _require_equal(first: Source, wanted: pa.Schema, source: Source, schema: pa.Schema) -> None:
-    types = {field.name: field.type for field in schema}
-    for name in {**dict.fromkeys(wanted.names), **dict.fromkeys(types)}:
-        known = wanted.field(name).type if name in wanted.names else "absent"
-        if types.get(name, "absent") != known:
-            raise SourceUnusable(
-                f"{source.path}: column {name!r} is {types.get(name, 'absent')}, but {known} in {first.path}; all "
-                "files of a run share one schema: run files of another schema as a job of their own"
-            )
+    return common_schema(footers, metadata) if footers else None

@@ -15,6 +15,7 @@ from cluster.messages import Failure
 from cluster.parts import Counts
 from cluster.progress import counted
 from cluster.records import Record
+from cluster.schema import UNPLANNED
 from cluster.validated import STORED, Count
 
 
@@ -43,6 +44,7 @@ class Statistics:
     fidelity: float = 0.0
     sampled: int = 0
     predicted: float = 0.0
+    unplanned: int = 0
     rejects: Counter[str] = field(default_factory=Counter)
 
     @classmethod
@@ -76,6 +78,7 @@ class Statistics:
         self.fidelity += counts.fidelity
         self.sampled += counts.sampled
         self.predicted += counts.predicted
+        self.unplanned += counts.unplanned
         self.rejects.update(counts.rejects)
 
     @property
@@ -112,6 +115,7 @@ class Statistics:
                 "rejected": self.rejected,
             },
             "rejects": dict(sorted(self.rejects.items())),
+            "unplanned": self.unplanned,
             "origin_tokens": self.origin_tokens,
             "compressed_tokens": self.compressed_tokens,
             "rate": None if rate is None else round(rate, 6),
@@ -256,6 +260,11 @@ def _figures(total: Statistics) -> list[str]:
     if total.reused:
         lines.append(
             f"  reused     {total.reused:,} of {total.rows:,} rows, among them {total.reused_shards:,} whole shards"
+        )
+    if total.unplanned:
+        lines.append(
+            f"  unplanned  {counted(total.unplanned, 'row')} with values that the sample did not show, kept as JSON "
+            f"text in the column {UNPLANNED}"
         )
     if total.rejects:
         lines.append(f"  rejects    {_counts(total.rejects)}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from sys import getsizeof
 from typing import Any
@@ -17,18 +17,42 @@ RAW_LIMIT = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
+class ArrowRow:
+    """One row of a record batch, by its position: it has no arrays of its own. `size`: its share of the bytes."""
+
+    batch: pa.RecordBatch
+    index: int
+    size: int = 0
+
+    def record(self) -> pa.RecordBatch:
+        """A batch of this row alone."""
+        return self.batch.slice(self.index, 1)
+
+
+def arrow_rows(batch: pa.RecordBatch) -> Iterator[ArrowRow]:
+    """The rows of a batch, each with an equal share of its bytes. A dictionary is the file's and shared by all rows."""
+    own = [column.indices if pa.types.is_dictionary(column.type) else column for column in batch.columns]
+    size = sum(column.nbytes for column in own) // max(1, batch.num_rows)
+    return (ArrowRow(batch, index, size) for index in range(batch.num_rows))
+
+
+Carried = ArrowRow | dict[str, Any]
+"""All input columns of a row: of a Parquet file, or of a JSON object, as it came or fitted to planned columns."""
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
     """A usable row.
 
     number   in its file, from 0
     values   the mapped columns (prompt and id) as Python values
-    carried  all input columns: one Arrow row of the planned schema, or the JSON object itself where none is planned
+    carried  all input columns, as the output will hold them
     earlier  what an earlier output holds for the same prompt, so that no model need see it
     """
 
     number: int
     values: Mapping[str, Any]
-    carried: pa.RecordBatch | dict[str, Any]
+    carried: Carried
     earlier: CompressedPrompt | None = None
 
     def rejected(self, reason: str, detail: str) -> BadRow:
@@ -58,26 +82,19 @@ def shortened(raw: str) -> str:
 def weight(item: Row | BadRow) -> int:
     """About how many bytes a row keeps in memory while it waits, the columns that only pass through included."""
     if isinstance(item, BadRow):
-        return _size(item.raw) + _OVERHEAD
-    if isinstance(item.carried, dict):
-        size = _size(item.carried)  # its values are among these
-    else:
-        size = _size(item.values) + sum(map(_arrow_size, item.carried.columns))
-    return size + (2 * _size(item.earlier.text) if item.earlier else 0) + _OVERHEAD
+        return size_of(item.raw) + _OVERHEAD
+    kept = item.carried if isinstance(item.carried, dict) else {}
+    size = item.carried.size if isinstance(item.carried, ArrowRow) else size_of(kept)
+    size += sum(size_of(value) for name, value in item.values.items() if kept.get(name) is not value)
+    return size + (2 * size_of(item.earlier.text) if item.earlier else 0) + _OVERHEAD
 
 
 _OVERHEAD = 512
-_COLUMN = 256
-"""Bytes that Python and Arrow take for a row, and for each column of it, beside the values."""
+"""Bytes that a row takes beside its values."""
 
 
-def _arrow_size(column: pa.Array) -> int:
-    """Bytes of a column of one row. A dictionary is the file's and shared by all rows."""
-    kind = column.type
-    return _COLUMN + int(column.indices.nbytes if pa.types.is_dictionary(kind) else column.nbytes)
-
-
-def _size(value: object) -> int:
+def size_of(value: object) -> int:
+    """Bytes that a value of Python's takes, with all that it holds."""
     size, waiting = 0, [value]
     while waiting:  # no recursion: values nest as deeply as they like
         one = waiting.pop()

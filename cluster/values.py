@@ -8,15 +8,15 @@ the keys that their type says. In JSON Lines both are as they were written.
 
 from __future__ import annotations
 
-import base64
 import json
 from dataclasses import dataclass
 from typing import Any, get_args
 
 import pyarrow as pa
 
+from cluster.arrow import is_list, is_string, storage_of, value_type
 from cluster.errors import RowError
-from cluster.schema import is_list, is_string
+from cluster.schema import json_text
 from lingua.structure.forms import LISTS
 from lingua.structure.streaming import Kind
 
@@ -60,11 +60,11 @@ def require_kind(kind: Kind, value: object, column: str) -> Value:
 
 def holds(kind: Kind, arrow: pa.DataType) -> bool:
     """Whether values of this kind can stand in a column of this Arrow type."""
-    if kind == "messages" and pa.types.is_struct(arrow):
+    if kind == "messages" and pa.types.is_struct(storage_of(arrow)):
         return any(field.name in LISTS and holds(kind, field.type) for field in arrow)
     if kind == "messages" and is_list(arrow):
-        return bool(pa.types.is_struct(arrow.value_type))
-    return is_string(arrow) or (kind == "json" and bool(pa.types.is_nested(arrow)))
+        return bool(pa.types.is_struct(storage_of(value_type(arrow))))
+    return is_string(arrow) or (kind == "json" and bool(pa.types.is_nested(storage_of(arrow))))
 
 
 def from_arrow(kind: Kind, value: Any) -> Any:
@@ -81,17 +81,3 @@ def _without_nulls(fields: list[tuple[str, Any]]) -> dict[str, Any]:
 def text_of(value: Any) -> str:
     """A structured value as text: a string as it is, everything else as JSON."""
     return value if isinstance(value, str) else json_text(value)
-
-
-def json_text(value: Any) -> str:
-    """JSON on one line; lone surrogates stay escaped, as nothing else can carry them."""
-    text = json.dumps(value, ensure_ascii=False, default=_as_text)
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return json.dumps(value, default=_as_text)
-    return text
-
-
-def _as_text(value: Any) -> str:
-    return base64.b64encode(value).decode() if isinstance(value, bytes) else str(value)

@@ -16,12 +16,10 @@ from itertools import islice
 from math import isclose
 from typing import Any, get_args
 
-import pyarrow as pa
-
 from cluster.columns import RESULTS
 from cluster.corpus import read_rows
 from cluster.decode import OutputRow, read_part
-from cluster.encode import as_document
+from cluster.encode import as_document, printed, record_of
 from cluster.errors import AbortRun, RowError
 from cluster.inputs import require_unchanged
 from cluster.ledger import PART, Ledger
@@ -29,8 +27,8 @@ from cluster.plan import Plan
 from cluster.progress import counted
 from cluster.records import Record
 from cluster.rows import BadRow, Row
+from cluster.schema import json_text
 from cluster.shards import Shard, Source
-from cluster.values import json_text
 from lingua.prompt import Status
 
 MAX_PER_SHARD = 5
@@ -222,10 +220,11 @@ class _Walk:
 
 def same_columns(row: Row, output: OutputRow) -> bool:
     """Whether the input columns came through unchanged; NaN equals NaN."""
-    wanted, found = row.carried, output.carried
-    if isinstance(wanted, pa.RecordBatch) and isinstance(found, pa.RecordBatch) and wanted.equals(found):
-        return True
-    return json_text(as_document(wanted)) == json_text(as_document(found))
+    if isinstance(output.carried, dict):
+        return json_text(as_document(row.carried)) == json_text(output.carried)
+    found = output.carried.record()
+    wanted = record_of(row.carried, found.schema)
+    return wanted.equals(found) or json_text(printed(wanted)) == json_text(printed(found))
 
 
 def _implausible(results: Mapping[str, Any]) -> Iterator[str]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from cluster.encode import as_document
 from cluster.errors import RowError
 from cluster.jsonl import read_jsonl
 from cluster.parquet import open_parquet
@@ -28,7 +29,7 @@ def read_rows(source: Source, storage: Storage, columns: Sequence[str] = ()) -> 
     for row in read_jsonl(Shard("rows", source, 0, source.size), None, storage, tuple(columns)):
         if isinstance(row, BadRow):
             raise ConfigError(f"{source.path}, row {row.number}: {row.detail}")
-        yield row.number, dict(row.carried)
+        yield row.number, as_document(row.carried)
 
 
 @contextmanager

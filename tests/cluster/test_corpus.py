@@ -23,7 +23,7 @@ from cluster.errors import SourceChanged
 from cluster.inputs import expand_inputs
 from cluster.jsonl import FaultError, split_lines
 from cluster.planning import plan_shards
-from cluster.rows import BadRow, Row
+from cluster.rows import ArrowRow, BadRow, Row
 from cluster.storage import Storage
 
 TEXT = pa.schema([("text", pa.string())])
@@ -53,14 +53,12 @@ def lines(tmp_path: Path, content: bytes) -> list[tuple[int, str]]:
     [
         (b'{"text": "\xff"}', "invalid_utf8"),
         (b'{"text": ', "invalid_json"),
-        (b"[" * 100_000, "invalid_json"),
+        (b"[" * 100_000, "too_deep"),
+        (b'{"text": "x", "deep": ' + b"[" * 450 + b"]" * 450 + b"}", "too_deep"),
         (b'{"n": ' + b"1" * 5000 + b"}", "invalid_json"),
         (b'["text"]', "not_an_object"),
         (b'"text"', "not_an_object"),
         (b"null", "not_an_object"),
-        (b'{"text": 1}', "schema_mismatch"),
-        (b'{"text": "x", "more": 1}', "unknown_column"),
-        (rb'{"text": "\ud800"}', "invalid_unicode"),
     ],
 )
 def test_a_bad_line_is_rejected_and_its_neighbours_are_not(tmp_path: Path, line: bytes, outcome: str) -> None:
@@ -99,7 +97,7 @@ def test_nan_and_infinity_pass_through_as_floats(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_bytes(b'{"text": "a", "x": NaN}\n{"text": "b", "x": -Infinity}\n')
     rows = read(path, TEXT.append(pa.field("x", pa.float64())))
-    assert [str(row.carried["x"][0]) for row in rows] == ["nan", "-inf"]
+    assert [str(row.carried["x"]) for row in rows] == ["nan", "-inf"]
 
 
 @given(st.binary(max_size=60), st.integers(1, 7), st.integers(1, 20))
@@ -181,7 +179,7 @@ def test_parquet_rows_carry_their_number_and_their_exact_types(tmp_path: Path) -
     path = parquet(tmp_path / "rows.parquet", table, row_group_size=2)
     rows = read(path, pq.read_schema(path))
     assert [row.number for row in rows] == [0, 1, 2]
-    again = pa.Table.from_batches([row.carried for row in rows])
+    again = pa.Table.from_batches([row.carried.record() for row in rows])
     assert again.schema.types == table.schema.types
     assert str(again.to_pydict()) == str(table.to_pydict())
 
@@ -284,9 +282,9 @@ def test_strings_of_every_nesting_come_as_they_are(tmp_path: Path, rows_of_a_gro
     shards = plan_shards(expand_inputs([str(path)], storage), 50_000, storage)
     columns = Columns(Mapped(), table.schema)
     rows = [row for shard in shards for row in read_rows(shard, columns, storage)]
-    carried = [row.carried for row in rows if isinstance(row, Row)]
+    carried = [row.carried.record() for row in rows if isinstance(row, Row) and isinstance(row.carried, ArrowRow)]
     assert len(shards) > 3
-    assert pa.Table.from_batches(carried, table.schema).to_pydict() == table.to_pydict()  # type: ignore[arg-type]
+    assert pa.Table.from_batches(carried, table.schema).to_pydict() == table.to_pydict()
 
 
 def _peak_of(work: Any) -> int:

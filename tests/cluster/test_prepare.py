@@ -12,13 +12,15 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from cluster.columns import RESULTS
 from cluster.errors import SourceUnusable
+from cluster.ledger import Ledger
 from cluster.prepare import make_plan
-from cluster.schema import infer_schema, is_json_text, record_of
+from cluster.report import RunReport, Statistics
+from cluster.schema import UNPLANNED, Fitter, Shape, batch_of, encoding_of, infer_schema
 from cluster.verify import verify
 from lingua.errors import ConfigError
 from tests.cluster.jobs_for_tests import DIGEST, job, rejects, run, write_lines
@@ -32,13 +34,37 @@ VALUES = st.recursive(
 
 @given(st.lists(st.dictionaries(st.sampled_from("abc"), VALUES, max_size=3), min_size=1, max_size=5))
 def test_every_sampled_object_fits_the_schema_and_comes_back(documents: list[dict[str, Any]]) -> None:
+    assume(any(documents))
     schema = infer_schema(documents)
-    for document in documents:
-        record = record_of(document, schema)
+    fitter = Fitter(schema)  # without a column for the rest: all must have its place
+    batch = batch_of([fitter.fit(document) for document in documents], schema)
+    for row, document in zip(batch.to_pylist(), documents, strict=True):
         for field in schema:
-            value = record.column(field.name)[0].as_py()
-            value = json.loads(value) if is_json_text(field) and value is not None else value
-            assert _without_nulls(value) == _without_nulls(document.get(field.name))
+            assert _without_nulls(_read(row[field.name], field)) == _without_nulls(
+                _spelt(document.get(field.name), field)
+            )
+
+
+def _read(value: Any, field: pa.Field) -> Any:
+    """What a reader of the column's encoding makes of a value of Arrow."""
+    if value is None or encoding_of(field) == "text":
+        return value
+    if encoding_of(field) == "json":
+        return json.loads(value)
+    if pa.types.is_struct(field.type):
+        return {part.name: _read(value[part.name], part) for part in field.type}
+    return [_read(item, field.type.value_field) for item in value] if pa.types.is_list(field.type) else value
+
+
+def _spelt(value: Any, field: pa.Field) -> Any:
+    """A JSON value as the column should hold it: only what is marked as text is spelt."""
+    if value is None or encoding_of(field) == "json":
+        return value
+    if encoding_of(field) == "text":
+        return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if isinstance(value, dict):
+        return {part.name: _spelt(value.get(part.name), part) for part in field.type}
+    return [_spelt(item, field.type.value_field) for item in value] if isinstance(value, list) else value
 
 
 def _without_nulls(value: Any) -> Any:
@@ -48,29 +74,160 @@ def _without_nulls(value: Any) -> Any:
     return [_without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
-def test_what_the_sample_did_not_show_is_rejected_and_not_bent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cluster.prepare.SAMPLED_BYTES", 1)
+def planned(*documents: dict[str, Any]) -> dict[str, tuple[str, str | None]]:
+    """Type and encoding of each column that a sample gives."""
+    return {field.name: (str(field.type), encoding_of(field)) for field in infer_schema(documents)}
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "encoding"),
+    [
+        (["doc-7", 8, 2.5, True], "string", "text"),
+        ([1, True], "string", "text"),
+        ([None, None], "string", "text"),
+        ([2**63, 1], "uint64", None),
+        ([2**64, 1], "string", "text"),
+        ([2**53 + 1, 0.5], "string", "text"),
+        ([1, 0.5], "double", None),
+        ([{"a": 1}, [1]], "string", "json"),
+        ([{}, {}], "string", "json"),
+        ([{"a": 1}, "x"], "string", "text"),
+        ([[], None], "list<element: string>", None),
+        ([["x", 1]], "list<element: string>", None),
+        ([{"source": "m", "author": None}], "struct<source: string, author: string>", None),
+        ([{"source": "m", "more": {}}], "struct<source: string, more: string>", None),
+        ([{"a": {"b": 1}}, {"a": {"b": "x", "c": []}}], "struct<a: struct<b: string, c: list<element: string>>>", None),
+    ],
+)
+def test_only_the_place_without_a_common_type_becomes_text(values: list[Any], kind: str, encoding: str | None) -> None:
+    assert planned(*({"x": value} for value in values))["x"] == (kind, encoding)
+
+
+def test_strings_among_numbers_stay_as_they_are_and_numbers_get_their_digits(tmp_path: Path) -> None:
     rows = [
-        {"text": "a b c", "n": 1, "o": {"k": 1}},
-        {"text": "a", "n": 1.5},
-        {"text": "a", "o": {"j": 1}},
-        {"text": "b"},
+        {"id": "doc-7", "text": "a b"},
+        {"id": 8, "text": "c d"},
+        {"id": 2**70, "text": "e"},
+        {"id": 0.5, "text": 7},
     ]
-    rows += [{"text": "c", "n": True}, {"text": "c", "n": 2**80}, {"text": "c", "new": 1}]
     run(job(write_lines(tmp_path / "rows.jsonl", rows), tmp_path / "out"))
-    assert [(row["row"], row["reason"]) for row in rejects(tmp_path / "out")] == [
-        (1, "schema_mismatch"),
-        (2, "schema_mismatch"),
-        (4, "schema_mismatch"),
-        (5, "schema_mismatch"),
-        (6, "unknown_column"),
+    assert pq.read_table(tmp_path / "out")["id"].to_pylist() == ["doc-7", "8", str(2**70)]
+    assert [(row["row"], row["reason"]) for row in rejects(tmp_path / "out")] == [(3, "wrong_type")]
+    assert verify(str(tmp_path / "out")).problems == []
+
+
+def test_objects_used_as_maps_become_one_column_of_json_text() -> None:
+    maps = [{"meta": {"source": "crawl", f"h-{n}": "x"}} for n in range(200)]
+    assert planned(*maps)["meta"] == ("string", "json")
+    assert planned(*maps[:50])["meta"][0].startswith("struct<source: string, h-0: string")
+    wide = [{"meta": {f"k-{n}": n for n in range(300)}} for _ in range(3)]
+    assert planned(*wide)["meta"][0].startswith("struct<")
+
+
+def test_keys_of_rows_that_are_maps_themselves_go_to_the_unplanned_column(tmp_path: Path) -> None:
+    rows = [{"text": "a b", "often": n, f"h-{n}": "x"} for n in range(150)]
+    run(job(write_lines(tmp_path / "rows.jsonl", rows), tmp_path / "out"))
+    table = pq.read_table(tmp_path / "out")
+    assert table.schema.names == ["text", "often", UNPLANNED, *RESULTS.names]
+    assert json.loads(table[UNPLANNED][77].as_py()) == {"h-77": "x"}
+
+
+def test_planning_the_schema_costs_what_the_keys_are_and_not_their_square(monkeypatch: pytest.MonkeyPatch) -> None:
+    def calls(keys: int) -> int:
+        seen = 0
+        whole = Shape.see
+
+        def counted(self: Shape, value: object) -> None:
+            nonlocal seen
+            seen += 1
+            whole(self, value)
+
+        monkeypatch.setattr(Shape, "see", counted)
+        schema = infer_schema({"meta": {f"h-{n}": n}, f"c-{n}": n} for n in range(keys))
+        monkeypatch.setattr(Shape, "see", whole)
+        assert schema.names == ["meta"]
+        return seen
+
+    assert calls(4000) == 2 * calls(2000)
+
+
+def test_fitting_a_row_looks_at_each_key_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    schema = infer_schema([{f"c-{n}": n for n in range(2000)}])
+    fitter = Fitter(schema)
+    monkeypatch.setattr("cluster.schema.unplanned_name", lambda schema: pytest.fail("the schema is walked for a row"))
+    assert fitter.fit({"c-1999": 1}) == {"c-1999": 1}
+
+
+def test_what_the_sample_did_not_show_survives_in_a_column_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cluster.prepare.SAMPLED_BYTES", 1)
+    rows: list[dict[str, Any]] = [
+        {"text": "a b c", "n": 1, "o": {"k": 1}, "s": "x"},
+        {"text": "a", "n": 1.5},
+        {"text": "a", "o": {"j": 1, "k": 2}},
+        {"text": "b", "n": True},
+        {"text": "c", "n": 2**80, "new": [None, {"a.b": ""}], "": 0, "rate": 1},
+        {"text": "d", "s": "\ud800", "n": 2},
+        {"text": "e", "o": {"k": None}, "later": None, "n": 3},
+        {"text": 5},
     ]
+    plan = run(job(write_lines(tmp_path / "rows.jsonl", rows), tmp_path / "out"))
+    table = pq.read_table(tmp_path / "out")
+    assert table["n"].to_pylist() == [1, None, None, None, None, 2, 3]
+    assert table["o"].to_pylist() == [{"k": 1}, None, None, None, None, None, {"k": None}]
+    kept = [None if text is None else json.loads(text) for text in table[UNPLANNED].to_pylist()]
+    assert kept == [
+        None,
+        {"n": 1.5},
+        {"o": {"j": 1, "k": 2}},
+        {"n": True},
+        {"n": 2**80, "new": [None, {"a.b": ""}], "": 0, "rate": 1},
+        {"s": "\ud800"},
+        None,
+    ]
+    assert [(row["row"], row["reason"]) for row in rejects(tmp_path / "out")] == [(7, "wrong_type")]
+    assert verify(str(tmp_path / "out")).problems == []
+    total = Statistics.over(Ledger(str(tmp_path / "out")).records())
+    assert total.unplanned == total.as_json()["unplanned"] == 5
+    report = RunReport(len(plan.shards), total, total, 1.0)
+    assert "unplanned  5 rows with values that the sample did not show" in report.summary()
 
 
 def test_values_without_a_common_type_become_json_text(tmp_path: Path) -> None:
     rows = [{"text": "a b c", "facts": ["x", 1]}, {"text": "d e f", "facts": None}, {"text": "g", "facts": {}}]
     run(job(write_lines(tmp_path / "rows.jsonl", rows), tmp_path / "out"))
     assert pq.read_table(tmp_path / "out")["facts"].to_pylist() == ['["x", 1]', None, "{}"]
+
+
+def test_a_value_nested_deeper_than_readers_take_is_text_from_there_on(tmp_path: Path) -> None:
+    deep: Any = "end"
+    for _ in range(60):
+        deep = [{"a": deep}]
+    rows = [{"text": "a b", "x": deep, "y": 1}, {"text": "c d", "x": [{"a": None}], "y": 2}]
+    run(job(write_lines(tmp_path / "rows.jsonl", rows), tmp_path / "out"))
+    first, second = pq.read_table(tmp_path / "out").to_pylist()
+    assert (first["y"], second["x"]) == (1, [{"a": None}])
+    found, texts = first["x"], 0
+    while found != "end":
+        if isinstance(found, str):
+            found, texts = json.loads(found), texts + 1
+        found = found[0] if isinstance(found, list) else found["a"]
+    assert texts == 1
+    assert verify(str(tmp_path / "out")).problems == []
+
+
+@pytest.mark.parametrize("levels", [39, 130, 399, 5000])
+@pytest.mark.parametrize("output_format", ["parquet", "jsonl"])
+def test_a_deep_row_is_kept_or_rejected_and_its_neighbours_are_read(
+    tmp_path: Path, levels: int, output_format: str
+) -> None:
+    lines = ['{"text": "a b"}', '{"text": "c d", "x": ' + "[" * levels + "]" * levels + "}", '{"text": "e"}']
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines))
+    run(job(tmp_path / "rows.jsonl", tmp_path / "out", output_format=output_format))
+    wanted = [(1, "too_deep")] if levels > 400 else []
+    assert [(row["row"], row["reason"]) for row in rejects(tmp_path / "out")] == wanted
+    assert verify(str(tmp_path / "out")).problems == []
 
 
 def test_json_lines_to_json_lines_keep_every_object_as_it_is(tmp_path: Path) -> None:
@@ -97,6 +254,8 @@ def test_json_lines_to_json_lines_keep_every_object_as_it_is(tmp_path: Path) -> 
         ({"text": "x"}, {"id_column": "id"}, "no column 'id'"),
         ({"text": 1}, {}, "column 'text' holds int64; it must hold strings"),
         ({"context": [1]}, {}, "must hold strings or lists of strings"),
+        ({"context": [{"title": "t", "text": "x"}]}, {}, "make one string of each object first"),
+        ({"text": "x", UNPLANNED: 1}, {}, f"{UNPLANNED} collide with input columns; give --output-prefix"),
         ({"text": "x", "rate": 1}, {}, "rate collide with input columns; give --output-prefix"),
     ],
 )
@@ -123,7 +282,8 @@ def test_a_prefix_makes_room_for_colliding_columns(tmp_path: Path) -> None:
         ({"id": 1, "instruction": None, "context": None, "question": None}, "null_text"),
         ({"id": None, "question": "q"}, "missing_id"),
         ({"question": "q"}, "missing_id"),
-        ({"id": 1, "context": ["a", None]}, "wrong_type"),
+        ({"id": 1, "context": ["a", 1]}, "wrong_type"),
+        ({"id": 1, "context": [{"title": "t", "text": "x"}]}, "wrong_type"),
         ({"id": 1, "context": 5}, "wrong_type"),
         ({"id": 1, "question": ["q"]}, "wrong_type"),
     ],
@@ -137,14 +297,14 @@ def test_rows_without_a_prompt_are_rejected_with_their_reason(tmp_path: Path, ro
     assert len(part.read_text().splitlines()) == 2  # equal ids are no error
 
 
-def test_parquet_files_of_one_run_share_one_schema(tmp_path: Path) -> None:
+def test_parquet_files_whose_columns_cannot_be_one_are_told_before_the_run(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     pq.write_table(pa.table({"text": ["a"], "n": [1]}), tmp_path / "in" / "a.parquet")
     pq.write_table(pa.table({"n": [2], "text": ["b"]}), tmp_path / "in" / "b.parquet")
     run(job(tmp_path / "in", tmp_path / "out"))
     assert sorted(pq.read_table(tmp_path / "out")["n"].to_pylist()) == [1, 2]
     pq.write_table(pa.table({"text": ["a"], "n": ["1"]}), tmp_path / "in" / "c.parquet")
-    with pytest.raises(SourceUnusable, match=r"c\.parquet: column 'n' is string, but int64 in .*a\.parquet"):
+    with pytest.raises(SourceUnusable, match=r"c\.parquet: column 'n' is string, but int64 in .*a\.parquet, and no"):
         run(job(tmp_path / "in", tmp_path / "other"))
 
 
@@ -221,10 +381,28 @@ def test_parquet_to_json_lines_says_all_that_json_can(tmp_path: Path) -> None:
 def test_json_lines_and_parquet_together_follow_the_parquet_schema(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     pq.write_table(pa.table({"text": ["a b c"], "n": [1]}), tmp_path / "in" / "a.parquet")
-    write_lines(tmp_path / "in" / "b.jsonl", [{"text": "d e f", "n": 2}, {"text": "g", "n": "3"}])
+    write_lines(tmp_path / "in" / "b.jsonl", [{"text": "d e f", "n": 2, "m": [1]}, {"text": "g", "n": "3"}])
     run(job(tmp_path / "in", tmp_path / "out"))
-    assert pq.read_table(tmp_path / "out").sort_by("n")["n"].to_pylist() == [1, 2]
-    assert [row["reason"] for row in rejects(tmp_path / "out")] == ["schema_mismatch"]
+    table = pq.read_table(tmp_path / "out").sort_by("n")
+    assert table["n"].to_pylist() == [1, 2, None]
+    assert table["m"].to_pylist() == [None, [1], None]
+    assert table[UNPLANNED].to_pylist() == [None, None, '{"n": "3"}']
+    run(job(tmp_path / "in", tmp_path / "lines", output_format="jsonl"))
+    found = [
+        json.loads(line)
+        for part in sorted((tmp_path / "lines").glob("part-*"))
+        for line in part.read_text().splitlines()
+    ]
+    assert (found[-1]["text"], found[-1]["n"]) == ("g", "3")
+    assert [verify(str(tmp_path / name)).problems for name in ("out", "lines")] == [[], []]
+
+
+def test_a_null_among_documents_costs_nothing_and_indices_stay_the_inputs(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"context": [["a b", None, "c d"]], "question": ["q"]}), tmp_path / "rows.parquet")
+    run(job(tmp_path / "rows.parquet", tmp_path / "out"))
+    (row,) = pq.read_table(tmp_path / "out").to_pylist()
+    assert row["kept_context"] == [0, 1, 2]
+    assert row["compressed_context"][1] == ""
 
 
 def test_real_prompts_go_through_whole(shared_data: Path, tmp_path: Path) -> None:

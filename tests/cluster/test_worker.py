@@ -22,7 +22,7 @@ from cluster.messages import Assignment, Failure, PoisonRow, RowRange, ShardRepo
 from cluster.pipeline import Meter, Pipeline
 from cluster.plan import Plan
 from cluster.prepare import make_plan
-from cluster.rows import BadRow, Row
+from cluster.rows import BadRow, Row, arrow_rows
 from cluster.shards import Shard, Source
 from cluster.worker import Worker, failure_of, weight
 from lingua.errors import ModelError
@@ -182,11 +182,11 @@ def test_failures_are_classed_by_consequence(error: Exception, kind: str) -> Non
 def test_a_row_weighs_all_that_it_holds_columns_that_pass_through_included() -> None:
     text, page = "a" * 1000, "b" * 5_000_000
     batch = pa.RecordBatch.from_pydict({"text": [text], "html": [page]})
-    for row in (Row(0, {"text": text}, {"text": text, "html": page}), Row(0, {"text": text}, batch)):
+    for row in (Row(0, {"text": text}, {"text": text, "html": page}), Row(0, {"text": text}, next(arrow_rows(batch)))):
         assert 5_000_000 < weight(row) < 5_010_000
     assert weight(BadRow(0, "invalid_json", "…", "x" * 10_000)) > 10_000
     shared = pa.array([page] * 3).dictionary_encode()[:1]  # its dictionary is there once, whatever waits
-    assert weight(Row(0, {}, pa.RecordBatch.from_arrays([shared], ["html"]))) < 2000
+    assert weight(Row(0, {}, next(arrow_rows(pa.RecordBatch.from_arrays([shared], ["html"]))))) < 2000
 
 
 def test_no_more_rows_wait_for_the_compressor_than_memory_holds() -> None:

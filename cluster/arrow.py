@@ -1,0 +1,74 @@
+"""What is asked of Arrow types: which hold strings or lists, how Python sees them, and batches put into other types."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+
+def storage_of(kind: pa.DataType) -> pa.DataType:
+    """The type that holds an extension's values; another type itself."""
+    return storage_of(kind.storage_type) if isinstance(kind, pa.BaseExtensionType) else kind
+
+
+def is_string(kind: pa.DataType) -> bool:
+    """Whether values of this Arrow type are strings: of any width, in a dictionary, or below an extension type."""
+    kind = storage_of(kind)
+    value = storage_of(kind.value_type) if pa.types.is_dictionary(kind) else kind
+    return bool(pa.types.is_string(value) or pa.types.is_large_string(value) or pa.types.is_string_view(value))
+
+
+def is_list(kind: pa.DataType) -> bool:
+    """Whether values of this Arrow type arrive as `list`."""
+    kind = storage_of(kind)
+    return any(test(kind) for test in (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)) or any(
+        test(kind) for test in (pa.types.is_list_view, pa.types.is_large_list_view)
+    )
+
+
+def value_type(kind: pa.DataType) -> pa.DataType:
+    """The type of a list's elements."""
+    return storage_of(kind).value_type
+
+
+def printable(kind: pa.DataType) -> pa.DataType:
+    """The type that is cast to before values become Python's: moments as strings, extensions as what they store."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return kind if isinstance(kind, (pa.UuidType, pa.Bool8Type)) else printable(kind.storage_type)
+    if pa.types.is_timestamp(kind) or pa.types.is_time64(kind):  # Python has no nanoseconds, and no year 10000
+        return pa.string()
+    if pa.types.is_duration(kind):
+        return pa.int64()
+    if pa.types.is_map(kind):
+        return pa.map_(printable(kind.key_type), printable(kind.item_type))
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(printable(kind.value_type), kind.list_size)
+    if is_list(kind):
+        return pa.large_list(printable(kind.value_type))
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(printable(field.type)) for field in kind])
+    if pa.types.is_dictionary(kind):
+        return printable(kind.value_type)
+    return kind
+
+
+def conform(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """A file's rows in the columns of the run. ArrowInvalid when a value would change."""
+    known = {name: position for position, name in enumerate(batch.schema.names)}
+    columns = [
+        _cast(batch.column(known[field.name]), field.type) if field.name in known else _nulls(batch.num_rows, field)
+        for field in schema
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _nulls(count: int, field: pa.Field) -> pa.Array:
+    return pa.nulls(count, field.type)
+
+
+def _cast(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    if column.type == kind:
+        return column
+    if column.null_count == len(column) or pa.types.is_null(column.type):
+        return pa.nulls(len(column), kind)
+    plain = column.cast(storage_of(column.type)) if isinstance(column.type, pa.BaseExtensionType) else column
+    return plain.cast(kind)
