@@ -12,6 +12,7 @@ from cluster.columns import ROLES
 from cluster.config import JobConfig
 from cluster.inputs import shown
 from cluster.plan import Plan
+from cluster.progress import counted
 from cluster.shards import Source
 from lingua.methods import METHODS
 
@@ -66,7 +67,7 @@ def name_of(output: str) -> str:
 def _rows(plan: Plan) -> str:
     known = [shard.rows for shard in plan.shards if shard.rows is not None]
     unknown = len(plan.shards) - len(known)
-    more = f", and those of {unknown:,} files that are counted as they are read" if unknown else ""
+    more = f", and those of {counted(unknown, 'file')}, counted as they are read" if unknown else ""
     return f"{sum(known):,}{more}"
 
 

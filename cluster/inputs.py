@@ -29,6 +29,8 @@ from cluster.storage import LOCAL, Storage, absolute, protocol_of
 from lingua.errors import ConfigError
 
 AT_ONCE = 16
+ONE_LINE = 16 << 20
+"""A JSON file whose beginning is a line without end is looked into so far, to tell data from a single object."""
 FORMATS: Mapping[str, tuple[Format, Compression]] = {
     ".parquet": ("parquet", None),
     ".jsonl": ("jsonl", None),
@@ -128,7 +130,9 @@ class _Found:
             info = self.storage.info(url)
         except FileNotFoundError:
             if not is_pattern(url):
-                raise ConfigError(f"input = {pattern}: there is no such file or directory") from None
+                dangling = protocol_of(url) in LOCAL and os.path.islink(url)
+                what = "is a link that leads nowhere" if dangling else "there is no such file or directory"
+                raise ConfigError(f"input = {pattern}: {what}") from None
             self._search(pattern, *literal_part(url, self.storage))
             return
         if info["type"] == "directory":
@@ -191,7 +195,9 @@ class _Found:
             return source, Content(form, compression)
         with still_there(source):
             head = self.storage.read_range(url, 0, min(source.size, HEAD))
-        content = content_of(head, source.size <= HEAD, compression)
+            if source.size > len(head) and url.lower().endswith(".json") and b"\n" not in head:  # a row, or all of it
+                head = self.storage.read_range(url, 0, min(source.size, ONE_LINE))
+        content = content_of(head, source.size <= len(head), compression)
         return replace(source, format=content.format, compression=content.compression), content
 
     def _nothing(self, pattern: str, urls: Sequence[str]) -> ConfigError:

@@ -62,7 +62,7 @@ class Content:
 
 
 def content_of(head: bytes, whole: bool, named: Compression = None) -> Content:
-    """From the first `HEAD` bytes of a file under a JSON name; `whole`: there are no more.
+    """From the first bytes of a file under a JSON name, `HEAD` of a large one; `whole`: there are no more.
 
     What is neither compressed nor text stays what it is `named`: a compressed file with a damaged beginning.
     """
@@ -180,6 +180,8 @@ def _read(head: bytes, whole: bool) -> tuple[str | None, bool]:
 def _array_fault(text: str, lines: list[str]) -> str | None:
     if len(lines) > 1 and _parsed(lines[0]) is not None and lines[1].lstrip().startswith("{"):
         return None  # a bad line among good ones
+    if len(lines) > 1 and all(isinstance(_parsed(line), list) for line in lines[:100]):
+        return f"holds a JSON array a line; {_LINES}: give the values names, e.g. with jq -c '{{text: .[0]}}'"
     return f"holds one JSON array; {_LINES}: convert the file, e.g. with jq -c '.[]'"
 
 

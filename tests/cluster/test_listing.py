@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from pathlib import Path
@@ -102,6 +103,8 @@ def test_what_is_left_out_is_told_in_the_plan(tmp_path: Path) -> None:
     assert set(str(plan.about["left_out"]).split("; ")) == told
     assert f"left out   {plan.about['left_out']}" in describe(config, plan, ())
     assert len(plan.sources) == 2
+    with pytest.raises(ConfigError, match="is a link that leads nowhere"):
+        listed(tmp_path, "gone.jsonl")
     with pytest.raises(ConfigError, match="pipe, a socket or a device"):
         listed(tmp_path, "pipe.jsonl")
     assert "folders, which a pattern reads with /** at its end: 1 (s)" in listed(tmp_path, "*").left_out
@@ -134,6 +137,11 @@ def test_a_pattern_through_a_link_finds_its_files_whatever_the_link_is_called(tm
     (tmp_path / "latest").symlink_to("v1")
     assert names(tmp_path, "**/latest/*.jsonl") == ["latest/a.jsonl"]
     assert names(tmp_path, "**/v1/*.jsonl") == ["v1/a.jsonl"]
+
+
+def test_names_that_look_alike_are_two_files(tmp_path: Path) -> None:
+    fill(tmp_path, "\u00e9.jsonl", "e\u0301.jsonl", "A.jsonl", "a.jsonl")
+    assert len(names(tmp_path)) == 4
 
 
 def test_a_file_that_is_reached_by_two_names_counts_once_and_is_told(tmp_path: Path) -> None:
@@ -252,7 +260,11 @@ def test_metadata_beside_data_is_no_input_and_is_told(tmp_path: Path) -> None:
     (tmp_path / "anything.json").write_text('{\n  "indented": 1\n}')
     assert names(tmp_path) == ["a.parquet"]
     assert listed(tmp_path).left_out == "files of metadata: 2 (anything.json, dataset_infos.json)"
-    write_lines(tmp_path / "rows.json", [{"text": "b"}, {"text": "c"}])  # rows under the same ending are rows
+    (tmp_path / "dataset_infos.json").write_text(
+        json.dumps({"features": "x" * 300_000})
+    )  # longer than HEAD
+    assert names(tmp_path) == ["a.parquet"]
+    write_lines(tmp_path / "rows.json", [{"text": "b" * 300_000}, {"text": "c"}])  # rows under the same ending are rows
     assert names(tmp_path) == ["a.parquet", "rows.json"]
     fill(tmp_path / "lines", "a.jsonl")
     (tmp_path / "lines" / "state.json").write_text('{"_fingerprint": "1"}')
