@@ -24,6 +24,11 @@ def submitted() -> bool:
     return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
 
 
+def is_elsewhere(address: str | None) -> bool:
+    """Whether a job with this address (or RAY_ADDRESS, set inside a submitted job) runs on a cluster that is there."""
+    return (address or os.environ.get("RAY_ADDRESS", "")) not in ("", "local")
+
+
 @contextmanager
 def reachable(address: str) -> Iterator[None]:
     """Attaches inside. AbortRun when nothing answers at this address, or when it is none."""

@@ -19,7 +19,9 @@ from cluster.secrets import MASK, require_no_credentials
 from cluster.storage import absolute
 from cluster.validated import Validated
 from cluster.values import KINDS
-from lingua.config import CompressionConfig
+from lingua.config import ALGORITHM, CompressionConfig
+from lingua.errors import ConfigError, UnreadError
+from lingua.methods import DEFAULTS, METHODS, decisive
 
 UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 DEVICE = re.compile(r"auto|cpu|(cuda|mps|xpu|hpu|npu)(:\d+)?")
@@ -158,7 +160,12 @@ class JobConfig(Validated):
         """Flags over the file of ``--config`` over the environment over defaults. ConfigError; help exits."""
         from cluster.settings import gather  # builds the flags from this class
 
-        return cls(**gather(argv, environment))
+        settings, origins = gather(argv, environment)
+        try:
+            return cls(**settings)
+        except UnreadError as error:
+            told = [f"{origins.get(name, name)} {complaint}" for name, complaint in error.complaints.items()]
+            raise ConfigError("; ".join(told)) from None
 
     @model_validator(mode="before")
     @classmethod
@@ -222,6 +229,17 @@ class JobConfig(Validated):
             raise ValueError("reuse names the output itself; name an older one, or leave it out to go on with this one")
         return self
 
+    @model_validator(mode="after")
+    def _given_is_read(self) -> JobConfig:
+        given = [name for name in OF_COLUMNS if name in self.compression.model_fields_set]
+        unread = [name for name in given if not any(getattr(self, f"{role}_column") for role in OF_COLUMNS[name])]
+        if unread:
+            columns = {name: " or ".join(f"{role}_column" for role in OF_COLUMNS[name]) for name in unread}
+            raise UnreadError(
+                {name: f"is read only with {column}: name one, or leave it out" for name, column in columns.items()}
+            )
+        return self
+
     @property
     def mapped(self) -> Mapped:
         """The columns that were named."""
@@ -230,7 +248,7 @@ class JobConfig(Validated):
     def identity_settings(self) -> dict[str, Any]:
         """What decides the content of an output, as JSON values: never a credential, never how many machines work."""
         own = self.model_dump(mode="json", include=set(DECISIVE))
-        return {**own, **self.compression.model_dump(mode="json")}
+        return {"algorithm": ALGORITHM, **deciding({**own, **self.compression.model_dump(mode="json")})}
 
     def shown_settings(self) -> dict[str, Any]:
         """All settings by their flat keys, for plans, statistics and people; storage options masked."""
@@ -245,6 +263,39 @@ class JobConfig(Validated):
         }
 
 
+def deciding(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Of settings as JSON values, by flat keys, what decides the content of an output, less what is at its default.
+
+    So a run is known by what its method reads: a setting that a later version adds changes nothing until it is given.
+    `settings` may be those that an older plan stored, which knows other names; they are kept. The model's name decides
+    nothing: its digest does.
+    """
+    if "method" not in settings:  # not those of a job
+        return dict(settings)
+    computing = METHODS[settings["method"]].needs in ("causal", "encoder") if settings["method"] in METHODS else True
+    ignored = {"model", *(() if computing else ("dtype",))}
+    ignored |= {name for name, roles in OF_COLUMNS.items() if not any(settings.get(f"{role}_column") for role in roles)}
+    own = {name: field.default for name, field in JobConfig.model_fields.items() if name in DECISIVE}
+    return {
+        name: value
+        for name, value in decisive(settings).items()
+        if name not in ignored and (name not in own or value != own[name])
+    }
+
+
+def default_of(name: str) -> Any:
+    """A setting's value where it is not given; None for a name that is not known."""
+    field = JobConfig.model_fields.get(name)
+    return DEFAULTS.get(name) if field is None else field.default
+
+
+OF_COLUMNS = {
+    "json_rules": ("json",),
+    "message_rates": ("messages",),
+    "keep_newest_user": ("messages",),
+    "older_turns": ("messages",),
+}
+"""Settings of a compression that only rows of some columns read."""
 DECISIVE = (
     "text_column",
     "instruction_column",

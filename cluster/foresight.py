@@ -29,7 +29,8 @@ def outlook(config: JobConfig) -> str:
     for model in filter(None, (config.model, second_model(config.compression))):
         resolve(model)
     digest = models_digest(resolve(config.model), config.compression) if config.reuse else ""
-    previous, plan = open_previous(config, digest), make_plan(config, digest)
+    previous = open_previous(config, digest)
+    plan = make_plan(config, digest, previous.plan.identity if previous else None)
     committed = Ledger(config.output, config.storage_options).committed()
     return describe(config, plan, committed, foresee(previous, plan, committed) if previous else None)
 

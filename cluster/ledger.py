@@ -60,14 +60,27 @@ class Ledger:
             return None
 
     def open_or_create(self, plan: Plan) -> Plan:
-        """Store the plan of a new output, or find that it was begun with the same one. PlanConflict otherwise."""
-        if (stored := self.plan()) is None:
-            self._require_empty()
-            if self.storage.create(self._url("_plan.json"), plan.to_bytes()):
-                return plan
-            stored = self._planned()
-        stored.require_same(plan.identity, plan.sources, self.output)
+        """Store the plan of a new output, or find that it was begun with the same one. PlanConflict otherwise.
+
+        Another plan, or a damaged one, is replaced where no part is committed yet: only for the holder of the lease.
+        """
+        try:
+            if (stored := self.plan()) is None:
+                self._require_empty()
+                if self.storage.create(self._url("_plan.json"), plan.to_bytes()):
+                    return plan
+                stored = self._planned()
+            stored.require_same(plan.identity, plan.sources, self.output)
+        except PlanConflict:
+            if self.begun() or not self.storage.exists(self._url("_plan.json")):
+                raise
+            self.storage.write(self._url("_plan.json"), plan.to_bytes())
+            return plan
         return stored
+
+    def begun(self) -> bool:
+        """Whether any part is there, with its record or without."""
+        return any(PART.fullmatch(entry.name) for entry in self.storage.entries(self.output))
 
     # ---- commits
 

@@ -5,10 +5,12 @@ Both are plain arithmetic, without I/O and without Ray.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from cluster.config import JobConfig
 from cluster.errors import AbortRun
+from lingua.errors import ConfigError
 from lingua.methods import needs_of
 
 ROWS_BEFORE_A_SHARE_COUNTS = 1000
@@ -49,12 +51,74 @@ _REMEDY = "look at _rejects/ beside the output, mend the input or raise max_reje
 
 
 @dataclass(frozen=True, slots=True)
+class Machine:
+    """What a machine of the cluster has."""
+
+    gpus: float
+    cpus: float
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerShape:
-    """How many workers, and what each occupies. Without GPUs, `workers` × `threads` = the processors."""
+    """How many workers, and what each occupies. Without GPUs, `workers` × `threads` = the processors.
+
+    share   of a processor, where there are more workers than processors
+    """
 
     workers: int
     gpus: float
     threads: int
+    share: float | None = None
+
+    @property
+    def cpus(self) -> float:
+        """Processors that one worker occupies."""
+        return self.threads if self.share is None else self.share
+
+    def room(self, machines: Sequence[Machine]) -> int:
+        """How many such workers fit on these machines at once."""
+        return sum(self._room_on(machine) for machine in machines)
+
+    def fits(self, machines: Sequence[Machine]) -> bool:
+        """Whether one worker fits on any of these machines."""
+        return self.room(machines) > 0
+
+    def _room_on(self, machine: Machine) -> int:
+        by_cpus = int(machine.cpus / self.cpus + _ROUNDING)
+        return min(by_cpus, _room_on_gpus(machine.gpus, self.gpus)) if self.gpus else by_cpus
+
+
+_ROUNDING = 1e-6
+
+
+def _room_on_gpus(gpus: float, share: float) -> int:
+    """Workers of a share of a GPU each: a worker with a part of one has all of it on the same one."""
+    return int(gpus / share + _ROUNDING) if share >= 1 else int(gpus) * int(1 / share + _ROUNDING)
+
+
+def fitted(wish: Wish, shape: WorkerShape, machines: Sequence[Machine]) -> WorkerShape:
+    """The shape, if all its workers fit on these machines, to which none will be added; else ConfigError.
+
+    More workers than processors, where nothing is said of the processors of each, share them.
+    """
+    there = f"{sum(one.gpus for one in machines):g} GPUs and {sum(one.cpus for one in machines):g} CPUs"
+    asked = {"gpus_per_worker": wish.gpus_per_worker, "cpus_per_worker": wish.cpus_per_worker, "workers": wish.workers}
+    told = ", ".join(f"{name} = {value:g}" for name, value in asked.items() if value)
+    each = f"{shape.gpus:g} GPU and {shape.cpus:g} CPU" if shape.gpus else f"{shape.cpus:g} CPU"
+    if not shape.fits(machines):
+        raise ConfigError(
+            f"{told}: a worker would need {each}, and this machine has {there}; ask for less per worker, or name a "
+            "cluster with --address"
+        )
+    if shape.workers <= (room := shape.room(machines)):
+        return shape
+    if not shape.gpus and not wish.cpus_per_worker:
+        cpus = sum(one.cpus for one in machines)
+        return replace(shape, share=int(cpus / shape.workers * 1e4) / 1e4)  # Ray counts in ten-thousandths
+    raise ConfigError(
+        f"{told}: each worker needs {each}, and this machine has {there}, room for {room}; ask for fewer workers or "
+        "less per worker, or name a cluster with --address"
+    )
 
 
 def shape_on_cpus(
@@ -69,9 +133,11 @@ def shape_on_cpus(
     return WorkerShape(workers or max(1, min(shards, cores // threads)), 0.0, threads)
 
 
-def shape_on_gpus(gpus: float, share: float, shards: int, workers: int | None) -> WorkerShape:
-    """Workers that occupy `share` of a GPU each (1 = a whole one; 2 = two of them)."""
-    return WorkerShape(workers or max(1, min(shards, int(gpus / share + 1e-9))), share, 1)
+def shape_on_gpus(
+    gpus: float, share: float, shards: int, workers: int | None, threads: int | None = None
+) -> WorkerShape:
+    """Workers that occupy `share` of a GPU each (1 = a whole one; 2 = two of them), and `threads` processors (or 1)."""
+    return WorkerShape(workers or max(1, min(shards, int(gpus / share + 1e-9))), share, threads or 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +163,9 @@ class Wish:
 
     def shape(self, gpus: float, cpus: float, memory: float = 0.0) -> WorkerShape:
         """The workers that fit on a cluster with so many GPUs, processors and bytes of memory (0: not known)."""
-        if self.gpus_per_worker or (self.gpus_per_worker is None and gpus):
-            return shape_on_gpus(gpus, self.gpus_per_worker or 1.0, self.shards, self.workers)
         threads = max(1, int(self.cpus_per_worker)) if self.cpus_per_worker else None
+        if self.gpus_per_worker or (self.gpus_per_worker is None and gpus):
+            return shape_on_gpus(gpus, self.gpus_per_worker or 1.0, self.shards, self.workers, threads)
         return shape_on_cpus(max(1, int(cpus)), self.shards, self.workers, threads, self._room(memory))
 
     def _room(self, memory: float) -> int | None:

@@ -9,22 +9,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from cluster.columns import PARTS, Columns
+from cluster.config import DECISIVE, JobConfig, deciding, default_of
 from cluster.errors import PlanConflict
 from cluster.shards import NAME, Shard, Source
 from cluster.validated import STORED, Count, parsed
 from cluster.values import Value
-from lingua.config import CompressionConfig
+from lingua.models.source import models_digest, resolve
 from lingua.prompt import Prompt
 
-if TYPE_CHECKING:
-    from cluster.config import JobConfig
-
 FORMAT = 2
+ALGORITHM = "algorithm"
+"""Among the settings: the number of how results came about, raised where equal settings begin to give others."""
+NOT_OF_ROWS = {*DECISIVE} - {"dtype"}
+"""Settings that decide which rows there are and how they are written, not what becomes of one."""
 REMEDY = "use the same settings and inputs, or another output"
 
 
@@ -41,19 +43,29 @@ class Identity:
         """The identity of a job."""
         return cls(config.identity_settings(), config.model, model_digest)
 
+    @classmethod
+    def beside(cls, stored: Identity, config: JobConfig, model_digest: str) -> Identity:
+        """The identity of a job, with its model's digest as `stored` tells it."""
+        if stored.older and stored.model_digest != model_digest:
+            model_digest = models_digest(resolve(config.model), config.compression, whole=True)
+        return cls.of(config, model_digest)
+
     def differences(self, now: Identity) -> Iterator[str]:
-        """In words, one for each setting that is not the same in `now`."""
-        for name in sorted({*self.settings, *now.settings}):
-            before, after = self.settings.get(name), now.settings.get(name)
-            if before != after:
+        """In words, one for each setting that decides and is not the same in `now`."""
+        return self._differences(now, frozenset())
+
+    def _differences(self, now: Identity, ignored: Collection[str]) -> Iterator[str]:
+        mine, other = deciding(self.settings), deciding(now.settings)
+        for name in sorted({*mine, *other} - {*ignored}):
+            before, after = (one.get(name, default_of(name)) for one in (mine, other))
+            if before != after and not (name == ALGORITHM and (self.older or now.older)):  # it was not noted
                 yield f"{name} was {json.dumps(before)}, now {json.dumps(after)}"
         if self.model_digest != now.model_digest:
             yield f"model was {self.model} ({self.model_digest[:12]}), now {now.model} ({now.model_digest[:12]})"
 
     def row_differences(self, now: Identity) -> list[str]:
         """The same of what decides about single rows: with any of these, no fingerprint is equal."""
-        mine, other = (replace(one, settings=one._decisive) for one in (self, now))
-        return list(mine.differences(other))
+        return list(self._differences(now, NOT_OF_ROWS))
 
     def fingerprint(self, content: Prompt | Value) -> str:
         """Digest of a row's content, of the settings that compress it and of the model; equal on every machine."""
@@ -61,10 +73,22 @@ class Identity:
         known = [self._decisive, self.model_digest, *own]
         return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:32]
 
+    def as_written_by(self, earlier: Identity) -> Identity:
+        """The same, its settings of rows and its model as an `earlier` identity without row differences tells them.
+
+        Fingerprints are then equal, whichever version of this job wrote the earlier output.
+        """
+        own = {name: value for name, value in self.settings.items() if name in NOT_OF_ROWS}
+        return Identity({**own, **earlier._decisive}, self.model, earlier.model_digest)
+
+    @property
+    def older(self) -> bool:
+        """Whether it was stored by a version that noted all settings, and the digest of all files of the model."""
+        return ALGORITHM not in self.settings
+
     @property
     def _decisive(self) -> dict[str, Any]:
-        names = {*CompressionConfig.model_fields, "dtype"}
-        return {name: value for name, value in self.settings.items() if name in names}
+        return {name: value for name, value in self.settings.items() if name not in NOT_OF_ROWS}
 
     def digest(self) -> str:
         """Digest of settings and model."""

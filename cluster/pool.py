@@ -29,9 +29,9 @@ from ray.util import metrics as ray_metrics
 
 import cluster
 import lingua
-from cluster.address import reachable, submitted
+from cluster.address import is_elsewhere, reachable, submitted
 from cluster.errors import AbortRun
-from cluster.limits import Wish, WorkerShape
+from cluster.limits import Machine, Wish, WorkerShape, fitted
 from cluster.messages import Assignment, Beat, Failure, Finished, ShardReport
 from cluster.metrics import Metric
 from cluster.protocols import MakeRunner, Runner
@@ -43,8 +43,10 @@ SECONDS_BETWEEN_BEATS = 1.0
 
 
 @contextmanager
-def session(address: str | None = None, packages: Sequence[ModuleType] = ()) -> Iterator[None]:
+def session(address: str | None = None, packages: Sequence[ModuleType] = ()) -> Iterator[bool]:
     """Ray, for as long as one is inside: the cluster at `address` or RAY_ADDRESS (set inside a job), else a local one.
+
+    Yields whether its machines are all that there will ever be, as those of a local one are.
 
     A local Ray listens on loopback only and demands a token that is drawn for it. Everything that was started is
     stopped at the end.
@@ -52,17 +54,18 @@ def session(address: str | None = None, packages: Sequence[ModuleType] = ()) -> 
     packages   what workers need beside `cluster` and `lingua`, shipped to a cluster that one attaches to
     """
     known = address or os.environ.get("RAY_ADDRESS", "")
+    fixed = not is_elsewhere(address)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     with _hushed():
         try:
-            if known in ("", "local"):
+            if fixed:
                 _demand_token()
                 with _on_loopback():
                     ray.init("local", include_dashboard=False, **quiet)
             else:
                 with reachable(known):
                     ray.init(address, runtime_env=_code((cluster, lingua, *packages)), **quiet)
-            yield
+            yield fixed
         finally:
             ray.shutdown()
 
@@ -176,12 +179,17 @@ class _Handle:
 
 
 class RayPool:
-    """A `cluster.driver.Pool` of actors, each with the runner that `make` builds in its own process."""
+    """A `cluster.driver.Pool` of actors, each with the runner that `make` builds in its own process.
 
-    def __init__(self, make: MakeRunner, wish: Wish) -> None:
+    fixed   no machine will ever join: ConfigError at once when the workers that are wished for do not fit on these
+    """
+
+    def __init__(self, make: MakeRunner, wish: Wish, *, fixed: bool = False) -> None:
         self._make = make
         self._wish = wish
         self._shape = wish.shape(*_resources())
+        if fixed:
+            self._shape = fitted(wish, self._shape, _machines())
         self._handles: dict[str, _Handle] = {}
         self._numbers = itertools.count()
         self._failed_starts = 0
@@ -223,7 +231,8 @@ class RayPool:
     def outlook(self) -> str:
         each = f"{self._shape.gpus:g} GPU" if self._shape.gpus else f"{self._shape.threads} CPU"
         has = f"{_resource('GPU'):g} GPUs and {_resource('CPU'):g} CPUs"
-        return f"{len(self._handles)} starting or pending, each needs {each}; the cluster has {has}"
+        never = "" if self._shape.fits(_machines()) else "; none of its machines can hold one, so one must join"
+        return f"{len(self._handles)} starting or pending, each needs {each}; the cluster has {has}{never}"
 
     def close(self) -> None:
         for worker in list(self._handles):
@@ -286,7 +295,7 @@ class RayPool:
 def _remote(shape: WorkerShape) -> Any:
     options: dict[str, Any] = {"max_restarts": 0, "max_task_retries": 0, "concurrency_groups": {"beat": 1}}
     actor: Any = ray.remote(**options)(_Actor)
-    return actor.options(num_gpus=shape.gpus, num_cpus=shape.threads)
+    return actor.options(num_gpus=shape.gpus, num_cpus=shape.cpus)
 
 
 def _listen(handle: _Handle) -> None:
@@ -318,6 +327,12 @@ def _death(error: RayError, node: str | None) -> Failure:
 
 def _alive(node: str) -> bool:
     return any(entry["NodeID"] == node and entry["Alive"] for entry in ray.nodes())  # type: ignore[no-untyped-call]
+
+
+def _machines() -> list[Machine]:
+    """The living machines of the cluster."""
+    held = (entry["Resources"] for entry in ray.nodes() if entry["Alive"])  # type: ignore[no-untyped-call]
+    return [Machine(float(one.get("GPU", 0)), float(one.get("CPU", 0))) for one in held]
 
 
 def _resources() -> tuple[float, float, float]:

@@ -34,22 +34,34 @@ SAMPLED_BYTES = 64 << 20
 
 
 def open_plan(config: JobConfig, model_digest: str, ledger: Ledger) -> Plan:
-    """The output's plan: the stored one if it fits (else PlanConflict), or a new one, stored."""
-    stored = ledger.plan()
-    if stored is None:
-        return ledger.open_or_create(make_plan(config, model_digest))
-    found = list_inputs(config.inputs, Storage(config.storage_options), config.output, stored.sources)
+    """The output's plan, stored. PlanConflict when the output was begun otherwise."""
+    return ledger.open_or_create(draft_plan(config, model_digest, ledger))
+
+
+def draft_plan(config: JobConfig, model_digest: str, ledger: Ledger, earlier: Identity | None = None) -> Plan:
+    """The output's stored plan if it fits, else a new one; nothing is written. `earlier`: see `make_plan`.
+
+    PlanConflict when the output was begun otherwise and holds a part already. As long as it holds none, the settings
+    may be corrected: the holder of the lease stores the new plan over the old one (`Ledger.open_or_create`).
+    """
     try:
-        stored.require_same(Identity.of(config, model_digest), found.sources, ledger.output)
-    except PlanConflict as error:
-        if ledger.committed():
+        stored = ledger.plan()
+        if stored is not None:
+            found = list_inputs(config.inputs, Storage(config.storage_options), config.output, stored.sources)
+            identity = Identity.beside(stored.identity, config, model_digest)
+            stored.require_same(identity, found.sources, ledger.output)
+            return stored
+    except PlanConflict:
+        if ledger.begun():
             raise
-        raise PlanConflict(f"{error}; nothing is committed there yet, so that folder can be deleted") from None
-    return stored
+    return make_plan(config, model_digest, earlier)
 
 
-def make_plan(config: JobConfig, model_digest: str) -> Plan:
-    """The plan of a job; nothing is written. ConfigError or SourceUnusable when there is none."""
+def make_plan(config: JobConfig, model_digest: str, earlier: Identity | None = None) -> Plan:
+    """The plan of a job; nothing is written. ConfigError or SourceUnusable when there is none.
+
+    earlier   identity of the output that is reused: the same settings, as another version may have written them
+    """
     storage = Storage(config.storage_options)
     found = list_inputs(config.inputs, storage, config.output)
     sources = found.sources
@@ -58,7 +70,9 @@ def make_plan(config: JobConfig, model_digest: str) -> Plan:
     columns = find_columns(config, sources, shards, storage, footers)
     created = datetime.now(timezone.utc).isoformat(timespec="seconds")
     about = {"created": created, "run": config.shown_settings(), "left_out": found.left_out}
-    return Plan(Identity.of(config, model_digest), columns, config.output_format, sources, tuple(shards), about)
+    identity = Identity.of(config, model_digest)
+    identity = identity.as_written_by(earlier) if earlier else identity
+    return Plan(identity, columns, config.output_format, sources, tuple(shards), about)
 
 
 def find_columns(

@@ -113,7 +113,7 @@ def open_previous(config: JobConfig, model_digest: str) -> Previous | None:
     plan = ledger.plan()
     if plan is None:
         raise PlanConflict(f"reuse = {output}: has no _plan.json, so it is no output of this job; check the path")
-    if found := plan.identity.row_differences(Identity.of(config, model_digest)):
+    if found := plan.identity.row_differences(Identity.beside(plan.identity, config, model_digest)):
         raise PlanConflict(
             f"reuse = {output}: nothing of it can be used: {'; '.join(found[:10])}; "
             "use the same settings, or leave reuse out to compress every row"

@@ -84,20 +84,26 @@ def grouped() -> dict[str, tuple[str, ...]]:
     return {**GROUPS, "compression": tuple(key for key in CompressionConfig.model_fields if key not in named)}
 
 
-def gather(argv: Sequence[str], environment: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """The merged settings. ConfigError for unknown keys and unreadable files; ``--help`` prints and exits."""
+def gather(argv: Sequence[str], environment: Mapping[str, str] | None = None) -> tuple[dict[str, Any], dict[str, str]]:
+    """The merged settings, and what each is called where it was given (a flag, a variable, a file's key).
+
+    ConfigError for unknown keys and unreadable files; ``--help`` prints and exits.
+    """
     flags = build_parser().parse(argv)
     file = flags.pop("config")
     merged = from_environment(os.environ if environment is None else environment)
-    for layer in (file_settings(file, fields()) if file else {}, flags):
+    origins = {key: f"{PREFIX}{key.upper()} (in the environment)" for key in merged}
+    written = file_settings(file, fields()) if file else {}
+    for layer, named in ((written, f"{{}} (in {file})"), (flags, "--{}")):
         if layer.keys() & {"rate", "target_token"}:  # either one overrules the other of a lower layer
             merged = {key: value for key, value in merged.items() if key not in ("rate", "target_token")}
         merged = {**merged, **layer}
+        origins |= {key: named.format(key if layer is written else key.replace("_", "-")) for key in layer}
     missing = [key for key in ("input", "output") if key not in merged]
     if missing:
         flags_missing = " and ".join(f"--{key}" for key in missing)
         raise ConfigError(f"missing setting: {', '.join(missing)}; give {flags_missing}, or --help for all settings")
-    return merged
+    return merged, origins
 
 
 def from_environment(environment: Mapping[str, str]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from cluster import logs
+from cluster.address import is_elsewhere
 from cluster.config import JobConfig
 from cluster.corpus import read_rows
 from cluster.errors import AbortRun, RetryShard, classify
@@ -29,6 +30,8 @@ from cluster.shards import Shard
 from cluster.sketch import Sketcher
 from cluster.storage import Storage
 from cluster.watch import Watch
+from lingua.methods import needs_of
+from lingua.models.source import resolve
 from lingua.prompt import Outcome
 
 MAX_DETAIL = 500
@@ -51,6 +54,18 @@ def load_compressor(config: JobConfig) -> Streams:
         trust_remote_code=config.trust_remote_code,
         fidelity_sample=config.fidelity_sample,
     )
+
+
+def require_loadable(config: JobConfig) -> None:
+    """ModelError where a worker could not be built, as far as that can be told without loading weights."""
+    from lingua.models.load import Loader, require_device
+
+    if not is_elsewhere(config.address):  # the machine at hand is where workers will be
+        require_device(config.device)
+    source = resolve(config.model)
+    Loader(source, trust_remote_code=config.trust_remote_code).require(needs_of(config.compression))
+    if config.compression.focus is not None:
+        Loader(resolve(config.compression.focus), trust_remote_code=config.trust_remote_code).require("sentences")
 
 
 def start_worker(

@@ -1,7 +1,8 @@
 """Compress a corpus: `python -m jobs.compress --input … --output … --rate 0.5`, by itself or through `ray job submit`.
 
-Joins the parts: settings → plan → pool of workers → driver → report. Exit code 0 only if every shard is committed;
-2 for wrong settings, before any model loads or Ray starts; 128 + n after signal n; else 1.
+Joins the parts: settings → inputs and columns → device, model and tokenizer → lease → plan → pool of workers → driver →
+report. Nothing is written before the lease. Exit code 0 only if every shard is committed; 2 for wrong settings, before
+any model computes; 128 + n after signal n; else 1.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ from cluster.ledger import Ledger
 from cluster.limits import Wish
 from cluster.patience import Patience
 from cluster.plan import Plan
-from cluster.prepare import open_plan
+from cluster.prepare import draft_plan
 from cluster.protocols import NoPool
 from cluster.report import RunReport
 from cluster.reuse import open_previous
 from cluster.stopping import Heartbeat, StopRequest, grace_seconds, on_signals
 from cluster.watch import watched_progress
-from cluster.worker import Hire, MakeCompressor, load_compressor, start_worker
+from cluster.worker import Hire, MakeCompressor, load_compressor, require_loadable, start_worker
 from jobs.ending import exit_code
 from lingua.models.source import models_digest, resolve
 from lingua.tokens import require_target
@@ -57,13 +58,16 @@ def compress(config: JobConfig, make: MakeCompressor) -> int:
         digest = models_digest(resolve(config.model), config.compression)
         require_target(config.compression.target_tokenizer)
         previous = open_previous(config, digest)  # refuses before there is an output
-        plan = open_plan(config, digest, ledger)
+        plan = draft_plan(config, digest, ledger, previous.plan.identity if previous else None)
+        if make is load_compressor:
+            require_loadable(config)
         if plan.about.get("left_out"):
             print(f"Left out of the inputs: {plan.about['left_out']}.")
         patience = Patience(config.lease_wait, lambda: stop.reason is None)
         lease = patience.acquire(ledger, "jobs.compress", config.lease_seconds)
         try:
             with Heartbeat(lease.renew, config.lease_seconds, stop):
+                plan = ledger.open_or_create(plan)
                 ledger.clean()
                 earlier = previous.hand_over(ledger, plan, stop, config.report) if previous else None
                 report = _run(config, ledger, plan, stop, partial(start_worker, make_compressor=make, earlier=earlier))
@@ -87,10 +91,10 @@ def _run(config: JobConfig, ledger: Ledger, plan: Plan, stop: StopRequest, hire:
     from cluster.pool import RayMetrics, RayPool, session  # Ray takes a second, for nothing where all is done
 
     light, metrics = replace(plan, shards=(), sources=()), RayMetrics(name_of(config.output))
-    with session(config.address), on_signals(stop):  # Ray brings signal handlers of its own
+    with session(config.address) as fixed, on_signals(stop):  # Ray brings signal handlers of its own
         start = partial(hire, config, light, metrics=metrics)
         pool, progress = (
-            RayPool(start, Wish.of(config, missing, resolve(config.model).size)),
+            RayPool(start, Wish.of(config, missing, resolve(config.model).size), fixed=fixed),
             watched_progress(config.log_format, metrics),
         )
         with closing(pool), closing(progress):

@@ -19,6 +19,7 @@ from lingua.compat_settings import loading, question_aware, rules, segments, war
 from lingua.compressor import Compressor
 from lingua.config import CompressionConfig
 from lingua.errors import PromptError
+from lingua.methods import readable
 from lingua.prompt import CompressedPrompt, Prompt, Rejected, Span, join_parts
 from lingua.structure.json import Json
 from lingua.structure.pieces import Piece, kept_texts, to_prompt
@@ -122,7 +123,8 @@ class PromptCompressor:
         return self._result(call, prompt.text, texts)
 
     def _compress(self, prompt: Prompt, settings: Mapping[str, Any]) -> CompressedPrompt:
-        (outcome,) = self._compressor.using(CompressionConfig(**{**self._base, **settings})).compress([prompt])
+        config = CompressionConfig(**readable({**self._base, **settings}))
+        (outcome,) = self._compressor.using(config).compress([prompt])
         if isinstance(outcome, Rejected):
             raise PromptError(outcome.reason, outcome.detail)
         return outcome

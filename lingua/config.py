@@ -1,5 +1,6 @@
 """`CompressionConfig`: every setting of a compression, frozen and validated before any model loads. No I/O.
 
+A setting that is given must be read by the chosen method (`lingua.methods` knows which are); defaults need not be.
 Names follow the public `llmlingua` library where it has them; symbols in the comments are those of arXiv 2310.05736.
 """
 
@@ -8,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import regex
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from lingua.errors import ConfigError
+from lingua.errors import ConfigError, UnreadError
 from lingua.explain import explain
 from lingua.structure.paths import Rules
 from lingua.structure.pieces import require_actions
@@ -35,8 +37,6 @@ Preset = Literal["paper", "security"]
 ALGORITHM = 5
 """Part of every digest: raised when equal settings begin to give other results, so that old ones are not reused."""
 DEFAULT_RATE = 0.5
-CAUSAL_METHODS = ("llmlingua", "longllmlingua", "selective")
-"""Those that read with a causal language model."""
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {
         "method": "llmlingua",
@@ -251,28 +251,25 @@ class CompressionConfig(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _one_target(cls, settings: dict[str, Any]) -> dict[str, Any]:
-        settings = {**PRESETS.get(str(settings.get("preset")), {}), **settings}
+        settings = {**_preset(settings), **settings}
         given = [name for name in ("rate", "target_token", "keep_threshold") if settings.get(name) is not None]
         if len(given) > 1:
             raise ValueError(f"{' and '.join(given)} exclude each other; give one of them")
         return settings if given else {**settings, "rate": DEFAULT_RATE}
 
     @model_validator(mode="after")
-    def _threshold_fits(self) -> CompressionConfig:
-        if self.open_ended and self.method != "llmlingua2":
-            raise ValueError(f"keep_threshold is for method llmlingua2, not {self.method}; give a rate or target_token")
-        if self.open_ended and self.use_context_level_filter:
-            raise ValueError("use_context_level_filter needs a budget: give a rate or target_token, no keep_threshold")
+    def _given_is_read(self) -> CompressionConfig:
+        from lingua.methods import complaints  # the methods are made of this class
+
+        given = [name for name in sorted(self.model_fields_set) if getattr(self, name) is not None]
+        if found := dict(complaints(self.__dict__, given)):
+            raise UnreadError(found)
         return self
 
     @model_validator(mode="after")
-    def _causal_settings_have_a_causal_model(self) -> CompressionConfig:
-        given = [name for name, asked in (("weights", self.weights == "int8"), ("compile", self.compile)) if asked]
-        if given and self.method not in CAUSAL_METHODS:
-            raise ValueError(
-                f"{' and '.join(given)}: method {self.method} reads with no causal language model; leave it out, or "
-                f"choose {', '.join(CAUSAL_METHODS)}"
-            )
+    def _threshold_fits(self) -> CompressionConfig:
+        if self.open_ended and self.use_context_level_filter:
+            raise ValueError("use_context_level_filter needs a budget: give a rate or target_token, no keep_threshold")
         return self
 
     @property
@@ -323,7 +320,31 @@ class CompressionConfig(BaseModel):
         """`tokens`, or fewer if `target_token` asks for it."""
         return tokens if self.target_token is None else min(self.target_token, tokens)
 
+    def decisive(self) -> dict[str, Any]:
+        """What results depend on, as JSON values: the method, and what it reads that is not at its default."""
+        from lingua.methods import decisive
+
+        return decisive(self.model_dump(mode="json"))
+
     def digest(self) -> str:
-        """Hexadecimal digest of all settings, equal for equal settings on every machine."""
-        canonical = json.dumps([ALGORITHM, self.model_dump(mode="json", exclude={"preset"})], sort_keys=True)
+        """Hexadecimal digest of what results depend on, equal for equal settings on every machine."""
+        canonical = json.dumps([ALGORITHM, self.decisive()], sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def _preset(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What a preset sets beside `settings`: what their method reads of it. ValueError when that is nothing."""
+    from lingua.methods import DEFAULTS, METHODS, complaints
+
+    preset = PRESETS.get(str(settings.get("preset")), {})
+    method = str(settings.get("method") or preset.get("method"))
+    if method not in METHODS:
+        return preset
+    unread = dict(complaints({**DEFAULTS, **preset, **settings, "method": method}, preset))
+    read = {name: value for name, value in preset.items() if name not in unread}
+    if preset and read.keys() == {"method"}:
+        raise ValueError(
+            f"preset {settings['preset']} is of method {preset['method']}, and method {method} reads nothing of it; "
+            "give one of them"
+        )
+    return read

@@ -2,6 +2,7 @@
 
 LinguaError
 ├── ConfigError     a setting is wrong: nothing starts
+│   └── UnreadError settings were given that the chosen method does not read
 ├── ModelError      a model or tokenizer cannot be found, loaded or used: nothing starts
 └── PromptError     one prompt cannot be compressed: it becomes a `Rejected`, its neighbours go on
 
@@ -17,6 +18,14 @@ class LinguaError(Exception):
 
 class ConfigError(LinguaError):
     """A setting is wrong; raised before any model is loaded."""
+
+
+class UnreadError(ConfigError):
+    """Settings were given that the chosen method does not read: `complaints`, what is said of each by its name."""
+
+    def __init__(self, complaints: dict[str, str]) -> None:
+        super().__init__("; ".join(f"{name} {complaint}" for name, complaint in complaints.items()))
+        self.complaints = complaints
 
 
 class ModelError(LinguaError):

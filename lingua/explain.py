@@ -33,6 +33,13 @@ def first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
+def in_words(error: BaseException) -> str:
+    """What an exception says in one line of at most 300 characters, with its name where that says more."""
+    said = " ".join(str(error).split())[:300]
+    plain = isinstance(error, (OSError, ValueError, RuntimeError)) and len(said) > 12
+    return said if plain else f"{type(error).__name__}: {said}" if said else type(error).__name__
+
+
 def _fault(fault: Any, known: Collection[str]) -> str:
     name = ".".join(str(step) for step in fault["loc"])
     if fault["type"] == "extra_forbidden":

@@ -28,7 +28,7 @@ from cluster.storage import Storage, absolute
 from jobs.evaluation.rows import EvalRow
 from jobs.evaluation.settings import EvalConfig
 from jobs.evaluation.sources import parse_row, to_line
-from jobs.evaluation.specs import Candidate, TargetSpec
+from jobs.evaluation.specs import Candidate, TargetSpec, as_identified
 from jobs.evaluation.summary import Measured, read_lines, write_lines
 from jobs.packages import require_packages
 from lingua.errors import ConfigError
@@ -141,7 +141,7 @@ class EvalLedger:
         url = self._url("_evaluation.json")
         try:
             content = json.loads(self.storage.read(url))
-            return Identity(content["settings"], content["model"], content["model_digest"])
+            return Identity(as_identified(content["settings"]), content["model"], content["model_digest"])
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError) as error:

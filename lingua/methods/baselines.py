@@ -13,8 +13,14 @@ import numpy as np
 
 from lingua.draft import Draft
 from lingua.frequency import self_information
+from lingua.methods import onepass
 from lingua.methods.onepass import keep_best
 from lingua.score import Program
+
+READS = {
+    **dict.fromkeys(("random", "truncate", "lead"), onepass.READS),
+    "rarity": {**onepass.READS, "aggregate": ""},
+}
 
 
 def random(draft: Draft) -> Program[None]:

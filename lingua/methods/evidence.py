@@ -23,6 +23,7 @@ from lingua.config import ContextBudget
 from lingua.draft import Draft
 from lingua.focus import focus, nearness, reads
 from lingua.kinds import token_evidence
+from lingua.methods import onepass
 from lingua.methods.llmlingua import required
 from lingua.methods.onepass import keep_best
 from lingua.ranking.bm25 import bm25
@@ -31,6 +32,13 @@ from lingua.score import Program
 from lingua.tokens import Ints
 from lingua.units import sentence_edges
 
+READS = {
+    **onepass.READS,
+    "question_aware": "",
+    "focus_model": "question_aware",
+    "demonstrations": "",
+    "force_context_ids": "demonstrations=auto or demonstrations=whole",
+}
 FOCUS = 4.0
 """Natural logarithm of the advantage of a sentence that holds all of the question over one that holds nothing of it."""
 SHARED, NEAR = 2.8, 1.0

@@ -17,6 +17,8 @@ from lingua.score import Context, Program, Score, Surprisal
 from lingua.select import choose
 from lingua.units import Bools, unit_scores
 
+READS = {"aggregate": "", "iterative_size": "", "reuse_keys": ""}
+
 
 def compress_iteratively(draft: Draft, rates: Mapping[int, float]) -> Program[None]:
     """Algorithm 2 over all parts; `rates` are those of `part_rates`. A part at rate 1 is read as it stands, uncut."""

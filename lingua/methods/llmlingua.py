@@ -13,10 +13,20 @@ import numpy as np
 from lingua.budget import coarse_choice, shares
 from lingua.config import CompressionConfig, ContextBudget
 from lingua.draft import Draft, Part
+from lingua.methods import iterative
 from lingua.methods.iterative import compress_iteratively, part_rates
 from lingua.score import Context, Program, Score, Surprisal
 from lingua.select import choose
 from lingua.units import sentence_edges
+
+_FILTER = "use_sentence_level_filter"
+READS = {
+    **iterative.READS,
+    "context_budget": "",
+    "force_context_ids": "",
+    _FILTER: "",
+    **dict.fromkeys(("sentence_budget", "keep_first_sentence", "keep_last_sentence", "keep_sentence_number"), _FILTER),
+}
 
 
 def llmlingua(draft: Draft) -> Program[None]:

@@ -16,11 +16,23 @@ import numpy as np
 from lingua.budget import coarse_choice, shares
 from lingua.config import ContextBudget
 from lingua.draft import Draft, Part
+from lingua.methods import onepass
 from lingua.methods.llmlingua import required
 from lingua.methods.onepass import keep_best, keep_within
 from lingua.score import Context, Program, Score
 from lingua.units import sentence_edges
 from lingua.words import word_edges
+
+_FILTER = "use_context_level_filter"
+READS = {
+    **onepass.READS,
+    "token_to_word": "",
+    "window_tokens": "",
+    "keep_threshold": "",
+    _FILTER: "",
+    "context_budget": _FILTER,
+    "force_context_ids": _FILTER,
+}
 
 
 def llmlingua2(draft: Draft) -> Program[None]:

@@ -17,10 +17,21 @@ import numpy.typing as npt
 from lingua.budget import coarse_choice, shares
 from lingua.config import ContextBudget, Order
 from lingua.draft import Draft
+from lingua.methods import llmlingua
 from lingua.methods.iterative import compress_iteratively, keep_range, part_rates
 from lingua.methods.llmlingua import filter_sentences, required
 from lingua.ranking import OwnSurprisal, Ranker, load_ranker
 from lingua.score import Context, Program, Score
+
+READS = {
+    **llmlingua.READS,
+    "rank_method": "",
+    "rank_model": "rank_method=embedding or rank_method=reranker",
+    "condition_in_question": "rank_method=longllmlingua",
+    "condition_compare": "",
+    "dynamic_context_compression_ratio": "",
+    "reorder_context": "",
+}
 
 
 def longllmlingua(draft: Draft) -> Program[None]:

@@ -15,6 +15,8 @@ from lingua.coherent import keep_coherent
 from lingua.draft import Draft, Part
 from lingua.select import choose
 
+READS = {"coherence": ""}
+
 
 def keep_best(draft: Draft) -> None:
     """Set every part's keep mask from its tokens' evidence (`Part.surprisal`)."""

@@ -8,8 +8,11 @@ rule. The paper's percentile is replaced by the exact budget.
 from __future__ import annotations
 
 from lingua.draft import Draft, Part
+from lingua.methods import onepass
 from lingua.methods.onepass import keep_best
 from lingua.score import Context, Program, Score
+
+READS = {**onepass.READS, "aggregate": ""}
 
 
 def selective(draft: Draft) -> Program[None]:

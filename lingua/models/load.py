@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import torch
 from transformers import (
+    AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
@@ -22,7 +23,9 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from lingua.errors import ModelError
+from lingua.errors import LinguaError, ModelError
+from lingua.explain import in_words
+from lingua.methods import Needs
 from lingua.models.causal import PackedScorer
 from lingua.models.compiled import require_compiler
 from lingua.models.encoder import encoder_scorer
@@ -34,6 +37,12 @@ from lingua.models.source import ModelSource
 from lingua.models.trial import causal_scorer
 from lingua.score import Scorer
 
+WEIGHTS = ("*.safetensors", "*.bin")
+_PURPOSES = {
+    "causal": "reads no text from left to right: this method needs a causal language model",
+    "encoder": "cannot classify tokens: give one like microsoft/llmlingua-2-xlm-roberta-large-meetingbank",
+    "sentences": "has no states of tokens: give an encoder of sentences",
+}
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -53,6 +62,23 @@ class Loader:
 
     def tokenizer(self) -> Any:
         return self._load(AutoTokenizer)
+
+    def require(self, needs: Needs) -> None:
+        """ModelError unless the tokenizer loads and the rest looks like a model that `needs`; no weights are loaded."""
+        self.tokenizer()
+        if needs == "nothing" or self.source.gguf:
+            return
+        with _quietly(), _explained(self.source):
+            code = self.trust_remote_code
+            found = AutoConfig.from_pretrained(
+                self.source.location, trust_remote_code=code, **self.source.load_arguments
+            )
+        kind = {"causal": AutoModelForCausalLM, "encoder": AutoModelForTokenClassification}.get(needs, AutoModel)
+        custom = kind.__name__ in (getattr(found, "auto_map", None) or {})
+        if not custom and type(found) not in (kind._model_mapping or ()):
+            raise ModelError(f"model {self.source.name!r} is a {found.model_type or 'model'}, which {_PURPOSES[needs]}")
+        if self.source.local and not any(any(Path(self.source.location).glob(name)) for name in WEIGHTS):
+            raise ModelError(f"model {self.source.name!r} has no weights: no {' or '.join(WEIGHTS)} in its directory")
 
     def scorer(self, needs: Literal["causal", "encoder", "sentences"], allowance: Allowance = USUAL) -> Scorer:
         """The model on its device, ready to answer the engine."""
@@ -158,8 +184,22 @@ def choose_device(device: str) -> torch.device:
         chosen = torch.device(device)
         torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError) as error:
-        raise ModelError(f"device {device!r} cannot be used: {error}") from error
+        raise ModelError(
+            f"device {device!r} cannot be used: {in_words(error)}; leave device out, or give 'cpu'"
+        ) from error
     return chosen
+
+
+def require_device(device: str) -> None:
+    """ModelError for a device that is not there; none is taken into use."""
+    kind, _, index = device.partition(":")
+    if kind != "cuda":
+        choose_device(device)
+    elif int(index or 0) >= torch.cuda.device_count():
+        there = (
+            f"there are {torch.cuda.device_count()} GPUs" if torch.cuda.is_available() else "torch finds no GPU here"
+        )
+        raise ModelError(f"device {device!r} cannot be used: {there}; leave device out, or give 'cpu'")
 
 
 def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
@@ -180,8 +220,13 @@ def _cpu_has_bfloat16() -> bool:
 def _explained(source: ModelSource) -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError, ImportError, KeyError) as error:
-        raise ModelError(f"model {source.name!r} cannot be loaded from {source.location}: {error}") from error
+    except LinguaError:
+        raise
+    except Exception as error:  # on broken files the libraries let through whatever their readers raise
+        raise ModelError(
+            f"model {source.name!r} cannot be loaded from {source.location}: {in_words(error)}; give a complete model "
+            "directory (config.json, tokenizer, *.safetensors), a GGUF file or a hub id"
+        ) from error
 
 
 @contextlib.contextmanager

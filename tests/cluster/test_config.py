@@ -150,8 +150,8 @@ def test_a_share_may_be_written_in_percent() -> None:
 
 
 def test_the_gate_decides_what_an_output_holds_and_the_fidelity_sample_does_not() -> None:
-    assert "min_fidelity" in load().identity_settings()
-    assert "fidelity_sample" not in load().identity_settings()
+    assert load("--min-fidelity", "0.5").identity_settings() != load().identity_settings()
+    assert load("--fidelity-sample", "0.5").identity_settings() == load().identity_settings()
 
 
 def test_unknown_variables_and_missing_settings_are_errors() -> None:

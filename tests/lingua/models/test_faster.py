@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from lingua.compressor import Compressor
-from lingua.config import CAUSAL_METHODS, CompressionConfig
+from lingua.config import CompressionConfig
 from lingua.errors import ConfigError, ModelError
 from lingua.methods import METHODS
 from lingua.models import compiled, load
@@ -141,7 +141,3 @@ def test_settings_of_a_causal_model_are_refused_where_there_is_none(method: Any)
     for setting in ({"weights": "int8"}, {"compile": True}):
         with pytest.raises(ConfigError, match=f"{next(iter(setting))}.*{method}"):
             CompressionConfig(method=method, **setting)
-
-
-def test_the_methods_with_a_causal_model_are_known_to_the_settings() -> None:
-    assert set(CAUSAL_METHODS) == {name for name, method in METHODS.items() if method.needs == "causal"}
