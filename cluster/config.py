@@ -23,6 +23,8 @@ from lingua.config import ALGORITHM, CompressionConfig
 from lingua.errors import ConfigError, UnreadError
 from lingua.methods import DEFAULTS, METHODS, decisive
 
+SMALLEST_SHARE = 1e-4
+"""Of a GPU; Ray counts in ten-thousandths."""
 UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 DEVICE = re.compile(r"auto|cpu|(cuda|mps|xpu|hpu|npu)(:\d+)?")
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", re.IGNORECASE)
@@ -210,6 +212,15 @@ class JobConfig(Validated):
     def _is_a_device(cls, value: str) -> str:
         if DEVICE.fullmatch(value) is None:
             raise ValueError("must be 'auto', 'cpu', or a GPU: 'cuda', 'cuda:1', 'mps', 'xpu'")
+        return value
+
+    @field_validator("gpus_per_worker")
+    @classmethod
+    def _whole_or_a_part(cls, value: float | None) -> float | None:
+        if value is not None and value > 1 and value != int(value):
+            raise ValueError("must be a whole number of GPUs, or a share below 1 of one")
+        if value is not None and 0 < value < SMALLEST_SHARE:
+            raise ValueError(f"must be at least {SMALLEST_SHARE:g}, or 0 for none")
         return value
 
     @field_validator("max_rejected")

@@ -112,6 +112,8 @@ def fitted(wish: Wish, shape: WorkerShape, machines: Sequence[Machine]) -> Worke
         )
     if shape.workers <= (room := shape.room(machines)):
         return shape
+    if wish.workers is None:
+        return replace(shape, workers=room)
     if not shape.gpus and not wish.cpus_per_worker:
         cpus = sum(one.cpus for one in machines)
         return replace(shape, share=int(cpus / shape.workers * 1e4) / 1e4)  # Ray counts in ten-thousandths
@@ -145,6 +147,7 @@ class Wish:
     """What the user asked for; None leaves it to the machines at hand. `shards` is how many could be run at once.
 
     model_bytes   size of the model's files; None: not known before they are loaded
+    fixed         whether no machine will ever join those at hand
     """
 
     shards: int
@@ -152,6 +155,7 @@ class Wish:
     gpus_per_worker: float | None = None
     cpus_per_worker: float | None = None
     model_bytes: int | None = None
+    fixed: bool = False
 
     @classmethod
     def of(cls, config: JobConfig, shards: int, model_bytes: int | None = None) -> Wish:

@@ -181,14 +181,14 @@ class _Handle:
 class RayPool:
     """A `cluster.driver.Pool` of actors, each with the runner that `make` builds in its own process.
 
-    fixed   no machine will ever join: ConfigError at once when the workers that are wished for do not fit on these
+    ConfigError at once when the workers that are wished for do not fit on these machines and none will ever join.
     """
 
-    def __init__(self, make: MakeRunner, wish: Wish, *, fixed: bool = False) -> None:
+    def __init__(self, make: MakeRunner, wish: Wish) -> None:
         self._make = make
         self._wish = wish
         self._shape = wish.shape(*_resources())
-        if fixed:
+        if wish.fixed:
             self._shape = fitted(wish, self._shape, _machines())
         self._handles: dict[str, _Handle] = {}
         self._numbers = itertools.count()
@@ -283,7 +283,7 @@ class RayPool:
 
     def _fill(self) -> None:
         """Ask for every worker that is wanted and not there; more machines mean more workers."""
-        wanted = self._wish.shape(*_resources()).workers
+        wanted = (self._shape if self._wish.fixed else self._wish.shape(*_resources())).workers
         for _ in range(wanted - len(self._handles)):
             actor = _remote(self._shape).remote(self._make)
             self._handles[f"worker-{next(self._numbers)}"] = _Handle(actor, actor.ready.remote())

@@ -94,7 +94,7 @@ def _run(config: JobConfig, ledger: Ledger, plan: Plan, stop: StopRequest, hire:
     with session(config.address) as fixed, on_signals(stop):  # Ray brings signal handlers of its own
         start = partial(hire, config, light, metrics=metrics)
         pool, progress = (
-            RayPool(start, Wish.of(config, missing, resolve(config.model).size), fixed=fixed),
+            RayPool(start, replace(Wish.of(config, missing, resolve(config.model).size), fixed=fixed)),
             watched_progress(config.log_format, metrics),
         )
         with closing(pool), closing(progress):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 
 import jobs
@@ -70,7 +71,7 @@ def _run(config: EvalConfig, ledger: EvalLedger, wave: Wave, stop: StopRequest, 
     terms = Terms(RetryPolicy(config.max_attempts), shard_timeout=config.timeout, grace=grace_seconds())
     wish = Wish(missing, config.workers, config.gpus_per_worker, config.cpus_per_worker)
     with session(config.address, (jobs,)) as fixed, on_signals(stop):  # Ray brings signal handlers of its own
-        pool, progress = RayPool(partial(start_runner, config, wave, make), wish, fixed=fixed), progress_on()
+        pool, progress = RayPool(partial(start_runner, config, wave, make), replace(wish, fixed=fixed)), progress_on()
         with closing(pool), closing(progress):
             progress.note(f"{wave.title}: {missing} of {len(names)} units are missing")
             report = Driver(ledger, pool, terms, stop=stop).run([unit.shard() for unit in wave.units], progress)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from cluster.parts import PartWriter
 from cluster.plan import Identity, Plan
 from cluster.prepare import make_plan, open_plan
 from cluster.shards import Shard
+from cluster.verify import verify
 from lingua.errors import ConfigError
 from lingua.prompt import Prompt
 from tests.cluster.jobs_for_tests import DIGEST, job, rejects, run, run_shard, write_lines
@@ -126,14 +126,30 @@ def test_other_settings_do_not_go_on(corpus: Path, tmp_path: Path, change: dict[
         run(job(corpus, tmp_path / "out", **change))
 
 
-@pytest.mark.parametrize(("only", "free"), [((), True), (None, False)])
-def test_an_output_in_which_nothing_is_committed_may_be_deleted(
-    corpus: Path, tmp_path: Path, only: Iterable[str] | None, free: bool
-) -> None:
-    run(job(corpus, tmp_path / "out"), only)
-    with pytest.raises(PlanConflict) as refusal:
+def test_a_plan_with_nothing_committed_gives_way_to_the_corrected_command(corpus: Path, tmp_path: Path) -> None:
+    run(job(corpus, tmp_path / "out"), only=())
+    run(job(corpus, tmp_path / "out", rate=0.3))
+    assert Ledger(str(tmp_path / "out")).plan().identity.settings["rate"] == 0.3  # type: ignore[union-attr]
+    assert verify(str(tmp_path / "out")).problems == []
+    with pytest.raises(PlanConflict, match=r"rate was 0\.3, now 0\.5"):
+        run(job(corpus, tmp_path / "out"))
+
+
+def test_a_part_without_its_record_keeps_its_plan(corpus: Path, tmp_path: Path) -> None:
+    run(job(corpus, tmp_path / "out"))
+    for record in (tmp_path / "out" / "_records").iterdir():
+        record.unlink()
+    with pytest.raises(PlanConflict, match="rate was"):
         run(job(corpus, tmp_path / "out", rate=0.3))
-    assert ("nothing is committed there yet" in str(refusal.value)) == free
+
+
+def test_a_damaged_plan_is_written_again_where_nothing_is_committed(corpus: Path, tmp_path: Path) -> None:
+    run(job(corpus, tmp_path / "out"), only=())
+    (tmp_path / "out" / "_plan.json").write_text("{")
+    run(job(corpus, tmp_path / "out"))
+    (tmp_path / "out" / "_plan.json").write_text("{")
+    with pytest.raises(PlanConflict, match="damaged"):
+        run(job(corpus, tmp_path / "out"))
 
 
 def test_another_model_does_not_go_on(corpus: Path, tmp_path: Path) -> None:

@@ -78,6 +78,25 @@ def test_wrong_settings_are_one_clear_line_and_exit_code_2(
     assert message in captured.err
 
 
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (["--device", "cuda:7"], "device 'cuda:7' cannot be used"),
+        ([], "cannot be loaded from"),
+        (["--target-tokenizer", "./no-such-tokenizer"], "no-such-tokenizer"),
+        (["--method", "llmlingua2"], "cannot be loaded from"),
+    ],
+)
+def test_device_model_and_tokenizer_are_looked_at_before_anything_is_written(
+    corpus: Path, model: Path, capsys: pytest.CaptureFixture[str], extra: list[str], message: str
+) -> None:
+    assert main([*arguments(corpus, model), *extra]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.err.count("\n") == 1
+    assert not (corpus.parent / "out").exists()
+
+
 def test_a_dry_run_prints_the_plan_and_writes_nothing(
     corpus: Path, model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -92,7 +111,7 @@ def test_another_driver_is_told_who_holds_the_output(
     corpus: Path, model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lease = Ledger(str(corpus.parent / "out")).acquire_lease("somebody", 60)
-    assert main(arguments(corpus, model, lease_wait=5)) == 1
+    assert main(arguments(corpus, model, lease_wait=5), deadly) == 1
     assert "in use by somebody" in capsys.readouterr().err
     lease.release()
 
