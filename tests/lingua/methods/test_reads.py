@@ -92,7 +92,7 @@ def read_by(method: str, settings: dict[str, Any]) -> set[str]:
     if ranker is not None:
         load_ranker(config)
     drafter = Drafter(tokenizer(), tokenizer(), config, ranker=ranker)
-    list(Engine(EchoScorer()).run([(compress_one(PROMPT, drafter), 100)]))
+    list(Engine(EchoScorer()).run([compress_one(PROMPT, drafter)]))
     return seen
 
 
