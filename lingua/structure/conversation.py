@@ -234,7 +234,7 @@ def _without_prose(value: Any, at: _At, apart: list[Found]) -> Any:
 
 
 def _whole(value: Any, at: _At) -> Iterator[Found]:
-    if isinstance(value, (str, Mapping, list, tuple)):
+    if value is not None and not isinstance(value, (bool, int, float)):
         yield from at.found(value if isinstance(value, str) else _compact(value), "keep")
 
 

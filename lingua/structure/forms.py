@@ -28,8 +28,10 @@ LISTS = ("messages", "conversations", "conversation", "contents", "chat_history"
 CONTENTS = ("content", "value", "parts", "message", "text")
 """Keys of a message that hold what is said."""
 ROLES = {
-    **dict.fromkeys(("user", "human", "prompter"), "user"),
-    **dict.fromkeys(("assistant", "ai", "model", "gpt", "bot", "chatbot", "chatgpt", "bing", "bard"), "assistant"),
+    **dict.fromkeys(("user", "human", "prompter", "customer"), "user"),
+    **dict.fromkeys(
+        ("assistant", "ai", "model", "gpt", "bot", "agent", "chatbot", "chatgpt", "bing", "bard"), "assistant"
+    ),
     **dict.fromkeys(("tool", "observation", "tool_response", "tool_result", "function_response", "ipython"), "tool"),
     **dict.fromkeys(("function_call", "tool_call"), "call"),
     "system": "system",

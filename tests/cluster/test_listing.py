@@ -260,9 +260,7 @@ def test_metadata_beside_data_is_no_input_and_is_told(tmp_path: Path) -> None:
     (tmp_path / "anything.json").write_text('{\n  "indented": 1\n}')
     assert names(tmp_path) == ["a.parquet"]
     assert listed(tmp_path).left_out == "files of metadata: 2 (anything.json, dataset_infos.json)"
-    (tmp_path / "dataset_infos.json").write_text(
-        json.dumps({"features": "x" * 300_000})
-    )  # longer than HEAD
+    (tmp_path / "dataset_infos.json").write_text(json.dumps({"features": "x" * 300_000}))  # longer than HEAD
     assert names(tmp_path) == ["a.parquet"]
     write_lines(tmp_path / "rows.json", [{"text": "b" * 300_000}, {"text": "c"}])  # rows under the same ending are rows
     assert names(tmp_path) == ["a.parquet", "rows.json"]

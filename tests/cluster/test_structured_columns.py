@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,37 @@ def test_json_text_of_a_conversation_gives_json_text(tmp_path: Path) -> None:
     config = lines(tmp_path, [json.dumps(TALK)], "messages_column")
     made(config)
     assert prompts(config) == [json.dumps(SHORTER, ensure_ascii=False)]
+
+
+def test_an_object_that_holds_the_messages_comes_back_as_it_is_from_lines_and_from_structs(tmp_path: Path) -> None:
+    value = {"id": "a", "conversations": [{"from": "human", "value": "a b c d"}, {"from": "human", "value": "and you"}]}
+    for make in (lines, parquet):
+        config = make(tmp_path, [value], "messages_column")
+        made(config)
+        (found,) = map(json.loads, prompts(config))
+        assert found == {**value, "conversations": [{"from": "human", "value": "ac"}, value["conversations"][1]]}
+        assert verify(config.output).problems == []
+        shutil.rmtree(config.output)
+
+
+def test_a_conversation_without_text_is_kept_and_has_no_rate(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    fast_tokenizer().save_pretrained(model)
+    settings = {"model": str(model), "device": "cpu", "method": "random", "rate": 0.5, "output_format": "jsonl"}
+    config = lines(tmp_path, [[], [{"role": "user", "content": "one question"}]], "messages_column", **settings)
+    made(config, load_compressor, resolve(str(model)).digest)
+    empty, single = rows(config)
+    assert (empty["status"], empty["origin_tokens"], empty["rate"]) == ("kept", 0, None)
+    assert (single["status"], single["rate"]) == ("kept", 1.0)
+    assert verify(config.output).problems == []
+
+
+def test_messages_as_python_prints_them_are_rejected_with_the_remedy(tmp_path: Path) -> None:
+    config = lines(tmp_path, [str(TALK)], "messages_column", output_format="jsonl")
+    made(config)
+    (reject,) = rejects(config.output)
+    assert reject["reason"] == "malformed_json"
+    assert "json.dumps(value)" in reject["detail"]
 
 
 def test_tags_say_what_is_kept_and_go(tmp_path: Path) -> None:

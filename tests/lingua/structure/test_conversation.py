@@ -139,6 +139,15 @@ def test_results_of_tools_have_the_rate_of_tools_whoever_says_them() -> None:
             assert (len(new[path]) < 0.6 * len(text)) == (text == LISTING), path
 
 
+@pytest.mark.parametrize(("asks", "answers"), [("USER", "CHATBOT"), ("Human", "AI"), ("customer", "agent")])
+def test_roles_are_known_by_their_other_names(asks: str, answers: str) -> None:
+    value = [{"role": asks, "content": ASK}, {"role": answers, "content": ANSWER}, {"role": asks, "content": NEWEST}]
+    first, second, last = EchoCompressor(rate=0.3).compress_messages(value).value
+    assert len(first["content"]) < 0.8 * len(ASK)
+    assert len(second["content"]) < 0.8 * len(ANSWER)
+    assert last["content"] == NEWEST
+
+
 @pytest.mark.parametrize("name", ["human", "Human"])
 def test_a_role_may_be_named_as_it_is_written_or_by_what_it_stands_for(name: str) -> None:
     value = [{"role": name, "content": ASK}, {"role": "ai", "content": ANSWER}, {"role": name, "content": NEWEST}]
@@ -184,6 +193,7 @@ REFUSED: tuple[tuple[Any, str, str], ...] = (
     ({"turns": [{"role": "user", "content": PROSE}]}, "wrong_type", r"'turns'"),
     ([{"role": "narrator", "content": PROSE}], "unknown_form", r"'narrator'.*message_rates"),
     ({"conversations": [{"from": "human", "value": 3}]}, "wrong_type", r"conversations\[0\]\.value must be a string"),
+    ([{"role": "ai", "tool_calls": [{"name": "f", "args": {1, 2}}]}], "wrong_type", "set is not JSON"),
     (json.dumps(json.dumps([{"role": "user", "content": PROSE}])), "wrong_type", "written as JSON twice"),
     (str([{"role": "user", "content": PROSE}]), "malformed_json", r"what Python prints.*json\.dumps"),
     ('[{"role": "user", "content": None}]', "malformed_json", r"what Python prints.*json\.dumps"),
