@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import sys
+import threading
 from collections.abc import Iterable, Iterator, Sized
 from dataclasses import replace
 from functools import cached_property
@@ -23,7 +24,7 @@ from lingua.models.source import ModelSource, models_digest, resolve
 from lingua.prediction import drawn, measurable, prediction
 from lingua.prompt import CompressedPrompt, Outcome, Prompt, Rejected
 from lingua.ranking import load_ranker
-from lingua.repeats import KNOWN_CHARACTERS, Place, Repeats
+from lingua.repeats import KNOWN_BYTES, Place, Repeats
 from lingua.score import NoScorer, Program, Scorer
 from lingua.select import settle
 from lingua.structure.face import StructuredFace
@@ -76,6 +77,7 @@ class Compressor(StructuredFace):
         self._allowance = Allowance(batch_tokens, gpu_memory, gpu_share)
         self._fidelity_sample = fidelity_sample
         self._scorers: dict[tuple[Needs, Loader], tuple[Clocked, Memory]] = {}
+        self._one_at_a_time = threading.RLock()  # shared by `using`, as the models are
         self._configure(config or CompressionConfig())
 
     def _configure(self, config: CompressionConfig) -> None:
@@ -90,7 +92,7 @@ class Compressor(StructuredFace):
         ranks = config.method == "longllmlingua"
         ranker = load_ranker(config, loader.device, loader.trust_remote_code) if ranks else None
         self._drafter = Drafter(self._tokenizer, target, config, self._scorer.probe_tokens, ranker, reader)
-        self._known: Store[Outcome] = Store(KNOWN_CHARACTERS)
+        self._known: Store[Outcome] = Store(KNOWN_BYTES)
 
     def _scoring(self, needs: Needs, loader: Loader) -> tuple[Scorer, Memory]:
         """What answers the scores, loaded once for all settings that need the same, and what it remembers."""
@@ -120,18 +122,23 @@ class Compressor(StructuredFace):
     def compress(self, prompts: Iterable[Prompt], progress: bool | None = None) -> list[Outcome]:
         """Compress all prompts: one outcome for each, in their order.
 
-        A prompt that cannot be compressed becomes a `Rejected`; the others are not affected.
+        A prompt that cannot be compressed becomes a `Rejected`; the others are not affected. Several threads may call:
+        the calls of compressors that share a model wait for each other.
 
         progress   whether a bar on standard error counts them; None: on a terminal, when they take some seconds
         """
         shown = sys.stderr.isatty() if progress is None else progress
-        if not shown:
-            return list(self.stream(prompts))
+        with self._one_at_a_time:
+            return list(self._shown(prompts, progress)) if shown else list(self.stream(prompts))
+
+    def _shown(self, prompts: Iterable[Prompt], progress: bool | None) -> Iterable[Outcome]:
+        """The stream with a bar that counts it."""
         from tqdm import tqdm
 
         total = len(prompts) if isinstance(prompts, Sized) else None
         patience = SECONDS_WITHOUT_BAR if progress is None else 0
-        return list(tqdm(self.stream(prompts), total=total, unit="prompt", delay=patience))
+        outcomes: Iterable[Outcome] = tqdm(self.stream(prompts), total=total, unit="prompt", delay=patience)
+        return outcomes
 
     def stream(self, prompts: Iterable[Prompt]) -> Iterator[Outcome]:
         """The same, lazily: prompts are pulled as the engine has room, outcomes come in order as they are done."""

@@ -19,7 +19,7 @@ import regex
 from lingua.frequency import self_information
 from lingua.tokens import Encoding, Ints
 from lingua.units import Floats, sentence_edges
-from lingua.words import word_edges
+from lingua.words import LONG_RUN, word_edges
 
 WEIGHTS = {
     "bias": -3.85,
@@ -102,8 +102,17 @@ def _properties(encoding: Encoding, words: Ints, language: str) -> Table:
     return np.stack([np.asarray(column, np.float64) for column in columns], axis=1)
 
 
-@lru_cache(maxsize=1 << 16)
 def _kind(word: str) -> tuple[int, str]:
+    return _short_kind(word) if len(word) <= LONG_RUN else _read_kind(word)
+
+
+@lru_cache(maxsize=1 << 16)
+def _short_kind(word: str) -> tuple[int, str]:
+    """Of what is short: a cache of words of any length would have no bound."""
+    return _read_kind(word)
+
+
+def _read_kind(word: str) -> tuple[int, str]:
     """Whether a word looks like a name, holds a number, is short, ends with a comma (bits 0 to 3); and its letters."""
     found = (_NAME.match(word), _NUMBER.match(word), _SHORT.fullmatch(word), word.endswith((",", ";")))
     return sum(bool(one) << bit for bit, one in enumerate(found)), _EDGE.sub("", word).casefold()

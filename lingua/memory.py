@@ -49,13 +49,17 @@ class Store(Generic[V]):
             self.drop(key)
 
 
+ENTRY = 128
+"""Numbers that a key and what is kept for it weigh besides the array itself."""
+
+
 class Memory:
-    """Float32 arrays by key: at most `values` numbers; with 0 nothing is remembered or shared.
+    """Float32 arrays by key: at most `values` numbers, `ENTRY` for each key; with 0 nothing is remembered or shared.
 
     Arrays are copied in and handed out read-only, as all who ask share them.
     """
 
-    def __init__(self, values: int = 1 << 23) -> None:
+    def __init__(self, values: int = 1 << 24) -> None:
         self.enabled = values > 0
         self._arrays: Store[Array] = Store(values)
 
@@ -68,7 +72,7 @@ class Memory:
     def put(self, key: Hashable, array: Array) -> None:
         array = array.copy()
         array.flags.writeable = False
-        self._arrays.put(key, array, array.size)
+        self._arrays.put(key, array, array.size + ENTRY)
 
 
 class Digest:

@@ -15,8 +15,10 @@ from lingua.memory import Store
 from lingua.prompt import CompressedPrompt, Outcome, Prompt, Rejected
 from lingua.score import Program
 
-KNOWN_CHARACTERS = 1 << 22
-"""Of prompts whose outcomes are remembered."""
+KNOWN_BYTES = 1 << 26
+"""Of outcomes that are remembered."""
+_OUTCOME, _CHARACTER, _SPAN = 500, 4, 128
+"""Bytes of an outcome, of each character of its texts and of each kept span, at most."""
 
 
 @dataclass(slots=True, eq=False)
@@ -57,9 +59,18 @@ class Repeats:
             place.outcome = yield from self._compress(prompt)
         except PromptError as error:
             place.outcome = Rejected(error.reason, error.detail)
-        self._known.put(key, place.filled, len(prompt.text) + 1)
+        self._known.put(key, place.filled, size_of(place.filled))
         del self._open[key]
         return place
+
+
+def size_of(outcome: Outcome) -> int:
+    """Bytes that an outcome takes, from above."""
+    if isinstance(outcome, Rejected):
+        return _OUTCOME + _CHARACTER * len(outcome.detail)
+    texts = (outcome.text, outcome.instruction, outcome.question, *outcome.context)
+    spans = len(outcome.kept_spans) + sum(map(len, outcome.kept_spans))
+    return _OUTCOME + _CHARACTER * sum(map(len, texts)) + _SPAN * spans
 
 
 def _at_once(place: Place) -> Program[Place]:

@@ -87,7 +87,8 @@ class Pieces:
 
     def _learn(self, pieces: Sequence[str]) -> dict[str, bytes]:
         new = {piece: array.tobytes() for piece, array in zip(pieces, self._read(pieces), strict=True)}
-        if len(self._known) > _MOST:
+        short = [piece for piece in new if len(piece) <= _LONGEST][-_MOST:]
+        if len(self._known) + len(short) > _MOST:
             self._known = {}  # not emptied: another thread may be reading it
-        self._known.update((piece, array) for piece, array in new.items() if len(piece) <= _LONGEST)
+        self._known.update((piece, new[piece]) for piece in short)
         return new

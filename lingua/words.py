@@ -158,8 +158,17 @@ class Run(NamedTuple):
     capitals: int
 
 
-@lru_cache(maxsize=1 << 16)
 def _run(written: str) -> Run:
+    return _short_run(written) if len(written) <= LONG_RUN else _read_run(written)
+
+
+@lru_cache(maxsize=1 << 16)
+def _short_run(written: str) -> Run:
+    """Of what is short: a cache of words of any length would have no bound."""
+    return _read_run(written)
+
+
+def _read_run(written: str) -> Run:
     if _WHITE_SPACE.fullmatch(written):
         return Run("", len(written), False, False, False, 0)
     word, first = written.isalnum() or is_word(written), written[0]

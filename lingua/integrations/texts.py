@@ -1,20 +1,18 @@
-"""What the adapters share: found texts and a question through a compressor, one call at a time.
+"""What the adapters share: found texts and a question through a compressor.
 
-Chains call from many threads at once, and one model computes for all of them: calls wait for each other here.
+Chains call from many threads at once; `Compressor.compress` lets the calls of one model wait for each other.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from threading import Lock
 from typing import Protocol
 
 from lingua.errors import PromptError
 from lingua.prompt import Outcome, Prompt, Rejected
 
 LOGGER = logging.getLogger("lingua")
-_ONE_AT_A_TIME = Lock()
 
 
 class Compresses(Protocol):
@@ -30,8 +28,7 @@ def compress_together(compressor: Compresses, texts: Sequence[str], question: st
     """
     if not any(texts):
         return list(enumerate(texts))
-    with _ONE_AT_A_TIME:
-        (outcome,) = compressor.compress([Prompt(context=texts, question=question)])
+    (outcome,) = compressor.compress([Prompt(context=texts, question=question)])
     if isinstance(outcome, Rejected):
         raise PromptError(outcome.reason, outcome.detail)
     return list(zip(outcome.kept_context, outcome.context, strict=True))
@@ -39,8 +36,7 @@ def compress_together(compressor: Compresses, texts: Sequence[str], question: st
 
 def compress_each(compressor: Compresses, texts: Sequence[str]) -> list[str]:
     """Each text by itself, under its own budget. One that cannot be compressed stays as it is, with a warning."""
-    with _ONE_AT_A_TIME:
-        outcomes = compressor.compress([Prompt(context=(text,)) for text in texts])
+    outcomes = compressor.compress([Prompt(context=(text,)) for text in texts])
     return [_text_of(text, outcome) for text, outcome in zip(texts, outcomes, strict=True)]
 
 

@@ -29,7 +29,7 @@ from lingua.methods import Needs
 from lingua.models.causal import PackedScorer
 from lingua.models.compiled import require_compiler
 from lingua.models.encoder import encoder_scorer
-from lingua.models.gguf import converted
+from lingua.models.gguf import converted, tokenizer_of
 from lingua.models.int8 import to_int8
 from lingua.models.sentences import StateScorer
 from lingua.models.sizing import USUAL, Allowance
@@ -131,7 +131,9 @@ class Loader:
 
     def _load(self, kind: Any, **arguments: Any) -> Any:
         with _quietly(), _explained(self.source):
-            source = converted(self.source) if self.source.gguf else self.source
+            source = self.source
+            if source.gguf:
+                source = tokenizer_of(source) if kind is AutoTokenizer else converted(source)
             arguments |= {"trust_remote_code": self.trust_remote_code, **source.load_arguments}
             return kind.from_pretrained(source.location, **arguments)
 

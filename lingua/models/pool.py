@@ -1,10 +1,14 @@
 """Keys and values of all contexts in one preallocated pool, a slot per token: nothing is copied, moved or reallocated.
 
-A context is a list of slots, held on the host. A fork shares them; who writes takes new ones.
+A context is a list of slots, held on the host. A fork shares them; who writes takes new ones. Those of a context that
+nobody holds any more are handed in when Python forgets it, which may be in the middle of anything, and are free at the
+pool's next move.
 """
 
 from __future__ import annotations
 
+import weakref
+from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
@@ -30,6 +34,7 @@ class Pool:
         self._free = np.arange(tokens, dtype=np.int64)
         self._left = tokens
         self._holders = np.zeros(tokens, np.int32)
+        self._handed_in: deque[list[Slots]] = deque()
         self._layers: dict[int, tuple[Tensor, Tensor]] = {}
         for layer, (keys, values) in (like._layers if like is not None else {}).items():
             self._layers[layer] = self._room_like(keys), self._room_like(values)
@@ -46,10 +51,12 @@ class Pool:
 
     @property
     def left(self) -> int:
+        self._take_back()
         return self._left
 
     def take(self, number: int) -> Slots:
         """Free slots, held once. Raises PoolFullError."""
+        self._take_back()
         if number > self._left:
             raise PoolFullError(f"{number} tokens do not fit into a pool with {self._left} of {self._tokens} left")
         self._left -= number
@@ -66,6 +73,14 @@ class Pool:
         free = slots[self._holders[slots] == 0]
         self._free[self._left : self._left + len(free)] = free
         self._left += len(free)
+
+    def hand_in(self, slots: list[Slots]) -> None:
+        """Give the slots back at the next move: safe wherever a garbage collector interrupts."""
+        self._handed_in.append(slots)
+
+    def _take_back(self) -> None:
+        while self._handed_in:
+            self.release(*self._handed_in.popleft())
 
     def write(self, layer: int, slots: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Put `key`, `value` [T, kv heads, head size] into `slots` [T]; return all of the layer's."""
@@ -84,12 +99,21 @@ class Pool:
 class PooledKeyValues:
     """The slots of a context's first `length` tokens, and until the next request of `probed` more."""
 
-    __slots__ = ("_pool", "length", "probed", "slots")
+    __slots__ = ("__weakref__", "_held", "_pool", "length", "probed")
 
     def __init__(self, pool: Pool, slots: Slots = _NO_SLOTS) -> None:
         self._pool = pool
-        self.slots = slots
+        self._held = [slots]
         self.length, self.probed = len(slots), 0
+        weakref.finalize(self, pool.hand_in, self._held).atexit = False
+
+    @property
+    def slots(self) -> Slots:
+        return self._held[0]
+
+    @slots.setter
+    def slots(self, slots: Slots) -> None:
+        self._held[0] = slots
 
     @property
     def layers(self) -> int:
@@ -127,6 +151,3 @@ class PooledKeyValues:
     def _cut(self, length: int) -> None:
         self._pool.release(self.slots[length:])
         self.slots = self.slots[:length]
-
-    def __del__(self) -> None:
-        self._pool.release(self.slots)

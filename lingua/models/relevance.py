@@ -7,6 +7,7 @@ before questions are left out. Documents beyond the window are read in windows; 
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -63,7 +64,8 @@ class Embedder:
 
     def embed(self, texts: Sequence[str]) -> list[Relevance]:
         """Unit vectors of each text's windows: one array [windows, size] per text."""
-        known = {text: found for text in set(texts) if (found := self.memory.get(text)) is not None}
+        keys = {text: hashlib.blake2b(text.encode(), digest_size=16).digest() for text in texts}
+        known = {text: found for text, key in keys.items() if (found := self.memory.get(key)) is not None}
         new = [text for text in dict.fromkeys(texts) if text not in known]
         if new:
             limit = _window(self.model, self.tokenizer)
@@ -71,7 +73,7 @@ class Embedder:
             vectors = _by_text(_run(self.tokenizer, windows, self._vectors), windows, len(new))
             known |= dict(zip(new, vectors, strict=True))
         for text in new:
-            self.memory.put(text, known[text])
+            self.memory.put(keys[text], known[text])
         return [known[text] for text in texts]
 
     def _vectors(self, batch: BatchEncoding) -> Tensor:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lingua.engine import Engine
-from lingua.memory import Digest, Memory, digest_of
+from lingua.memory import ENTRY, Digest, Memory, digest_of
 from lingua.models.causal import PackedScorer
 from lingua.models.trial import causal_scorer
 from lingua.score import Context, Program, Row, Score, Surprisal
@@ -18,7 +18,7 @@ from tests.models import tiny
 
 
 def test_it_forgets_what_was_used_least_recently() -> None:
-    memory = Memory(values=4)
+    memory = Memory(values=4 + 2 * ENTRY)
     memory.put("a", np.ones(2, np.float32))
     memory.put("b", np.ones(2, np.float32))
     assert memory.get("a") is not None
@@ -29,7 +29,7 @@ def test_it_forgets_what_was_used_least_recently() -> None:
 
 
 def test_what_is_larger_than_all_its_room_is_not_kept() -> None:
-    memory = Memory(values=4)
+    memory = Memory(values=4 + ENTRY)
     memory.put("large", np.ones(5, np.float32))
     assert len(memory) == 0
     memory.put("small", np.ones(4, np.float32))

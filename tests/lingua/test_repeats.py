@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import replace
+
 import pytest
 
 from lingua.engine import Engine
 from lingua.errors import PromptError
 from lingua.memory import Store
 from lingua.prompt import CompressedPrompt, Outcome, Prompt, Rejected
-from lingua.repeats import Place, Repeats
+from lingua.repeats import Place, Repeats, size_of
 from lingua.score import Context, Program, Score
 from tests.lingua.echo import EchoScorer
 
@@ -38,7 +41,7 @@ def run(prompts: list[Prompt], known: Store[Outcome], compress: Counted) -> list
 
 
 def test_equal_prompts_are_compressed_once_in_one_run_and_in_the_next() -> None:
-    known, compress = Store[Outcome](1_000), Counted()
+    known, compress = Store[Outcome](100_000), Counted()
     prompts = [Prompt(name) for name in "aababbcaaac"]
     assert run(prompts, known, compress) == [result(prompt.instruction) for prompt in prompts]
     assert run(prompts, known, compress) == [result(prompt.instruction) for prompt in prompts]
@@ -47,7 +50,7 @@ def test_equal_prompts_are_compressed_once_in_one_run_and_in_the_next() -> None:
 
 def test_a_prompt_that_fails_fails_for_all_that_equal_it() -> None:
     compress = Counted()
-    outcomes = run([Prompt("a", question="bad")] * 4 + [Prompt("a")], Store(1_000), compress)
+    outcomes = run([Prompt("a", question="bad")] * 4 + [Prompt("a")], Store(100_000), compress)
     assert outcomes == [Rejected("bad", "it had to be")] * 4 + [result("a")]
     assert len(compress.given) == 2
 
@@ -64,12 +67,20 @@ def test_a_prompt_that_fails_fails_for_all_that_equal_it() -> None:
 )
 def test_prompts_that_differ_in_anything_are_not_the_same(other: Prompt) -> None:
     compress = Counted()
-    run([Prompt("a", ["b", "c"]), other], Store(1_000), compress)
+    run([Prompt("a", ["b", "c"]), other], Store(100_000), compress)
     assert len(compress.given) == 2
 
 
 def test_what_is_remembered_is_bounded() -> None:
-    known, compress = Store[Outcome](10), Counted()
-    run([Prompt(name * 4) for name in "abc"] * 2, known, compress)
+    one = size_of(result("a" * 100))
+    known, compress = Store[Outcome](2 * one), Counted()
+    run([Prompt(name * 100) for name in "abc"] * 2, known, compress)
     assert len(known) == 2
-    assert len(run([Prompt("x" * 50)] * 3, known, compress)) == 3
+    assert len(run([Prompt("x" * one)] * 3, known, compress)) == 3
+    assert len(known) == 2
+
+
+def test_an_outcome_weighs_its_texts_and_spans() -> None:
+    few, many = (replace(result("a"), kept_spans=(((0, 1),) * count,)) for count in (1, 1_000))
+    assert size_of(many) - size_of(few) > 999 * sys.getsizeof((0, 1))
+    assert size_of(result("漢" * 1_000)) > sys.getsizeof("漢" * 1_000)

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lingua.characters import are
+from lingua.kinds import _kind, _short_kind
 from lingua.prompt import Prompt
-from lingua.words import SPELLING, grams, terms, word_edges
+from lingua.words import LONG_RUN, SPELLING, _short_run, grams, keys, terms, word_edges
 from tests.fakes_engine import compressed, drafter, outcomes
 from tests.texts import NASTY, PROSE
 
@@ -134,6 +135,14 @@ def test_scripts_that_need_a_dictionary_are_cut_at_words(text: str, words: list[
 )
 def test_what_is_one_thing_is_one_word(text: str, whole: str) -> None:
     assert whole in words_of(text)
+
+
+def test_long_words_are_read_each_time_so_that_what_is_remembered_is_bounded() -> None:
+    long, before = "x" * (LONG_RUN + 1), (_short_run.cache_info().currsize, _short_kind.cache_info().currsize)
+    for number in range(20):
+        keys(f"{long}{number}")
+        _kind(f"{long}{number}")
+    assert (_short_run.cache_info().currsize, _short_kind.cache_info().currsize) == before
 
 
 def test_a_long_list_of_numbers_is_cut_between_them() -> None:

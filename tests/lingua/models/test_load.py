@@ -8,9 +8,11 @@ import pytest
 import torch
 
 from lingua.errors import ModelError
+from lingua.models import gguf
 from lingua.models.load import Loader, choose_device, choose_dtype
-from lingua.models.source import resolve
+from lingua.models.source import ModelSource, resolve
 from tests.models import save
+from tests.texts import NASTY, PROSE
 
 
 def test_the_dtype_is_the_one_asked_for() -> None:
@@ -59,6 +61,63 @@ def test_threads_wait_asleep_unless_the_environment_says_otherwise(monkeypatch: 
     monkeypatch.delenv("OMP_WAIT_POLICY")
     importlib.reload(lingua.models)
     assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
+
+
+class FakeAuto:
+    """Stands for a class of transformers whose `from_pretrained` gives something that can be saved; counts."""
+
+    def __init__(self, file: str) -> None:
+        self.file, self.loaded = file, 0
+
+    def from_pretrained(self, *_: object, **__: object) -> FakeAuto:
+        self.loaded += 1
+        return self
+
+    def save_pretrained(self, folder: Path) -> None:
+        (folder / self.file).write_text("{}")
+
+
+@pytest.fixture
+def fakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[ModelSource, FakeAuto, FakeAuto]:
+    """A GGUF file, and what reads its tokenizer and its weights."""
+    monkeypatch.setenv("LINGUA_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "tiny.gguf").write_bytes(b"weights")
+    tokenizer, model = FakeAuto("tokenizer.json"), FakeAuto("model.safetensors")
+    monkeypatch.setattr(gguf, "AutoTokenizer", tokenizer)
+    monkeypatch.setattr(gguf, "AutoModelForCausalLM", model)
+    monkeypatch.setattr(gguf, "_unquantised", lambda loaded: loaded)
+    return resolve(str(tmp_path / "tiny.gguf")), tokenizer, model
+
+
+def test_the_tokenizer_of_a_gguf_file_is_made_once_without_its_weights(
+    fakes: tuple[ModelSource, FakeAuto, FakeAuto],
+) -> None:
+    source, tokenizer, model = fakes
+    folders = {gguf.tokenizer_of(source).location for _ in range(2)}
+    assert (len(folders), tokenizer.loaded, model.loaded) == (1, 1, 0)
+    assert [path.name for path in Path(folders.pop()).iterdir()] == ["tokenizer.json"]
+
+
+def test_a_converted_model_serves_its_tokenizer_too(fakes: tuple[ModelSource, FakeAuto, FakeAuto]) -> None:
+    source, tokenizer, model = fakes
+    gguf.converted(source)
+    assert gguf.tokenizer_of(source) == gguf.converted(source)
+    assert (tokenizer.loaded, model.loaded) == (1, 1)
+
+
+@pytest.mark.model
+def test_a_tokenizer_alone_reads_as_that_of_the_converted_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loader = Loader(resolve("smollm2-135m"))
+    gguf.converted(loader.source)
+    whole = loader.tokenizer()
+    monkeypatch.setenv("LINGUA_CACHE", str(tmp_path))
+    alone = loader.tokenizer()
+    assert not list(tmp_path.rglob("*.safetensors"))
+    texts = [PROSE, *NASTY.values()]
+    assert alone(texts)["input_ids"] == whole(texts)["input_ids"]
+    assert (alone.bos_token_id, alone.unk_token_id) == (whole.bos_token_id, whole.unk_token_id)
 
 
 def test_a_hub_that_is_not_reached_is_one_sentence_with_the_alias_that_was_meant(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import lingua
 from lingua.engine import Engine
 from lingua.models import causal
 from lingua.models.batch import Batch, _grouped
@@ -126,6 +128,25 @@ def test_a_fork_keeps_its_slots_when_the_other_writes() -> None:
     assert pool.left == 10 - 4
     del fork
     assert pool.left == 10
+
+
+def test_slots_that_the_collector_hands_in_are_taken_at_the_next_move_not_in_the_middle_of_one() -> None:
+    pool = Pool(10)
+    lost: Any = PooledKeyValues(pool)
+    lost.reserve(0, 4)
+    context = Context(cache=lost)
+    context.asked = context  # type: ignore[assignment]  # a circle, as a traceback makes one
+    del lost, context
+    free = pool._free.copy()
+    gc.collect()
+    assert (pool._free == free).all()
+    assert len(pool.take(10)) == 10
+    assert pool.left == 0
+
+
+def test_no_class_relies_on_its_finaliser() -> None:
+    sources = Path(lingua.__file__).parent.rglob("*.py")
+    assert [path for path in sources if "__del__" in path.read_text()] == []
 
 
 def test_what_does_not_fit_is_out_of_memory() -> None:
