@@ -1,24 +1,22 @@
 """Align a small model to a target: `python -m jobs.align --input … --output …`, by itself or through `ray job submit`.
 
-Joins the parts: settings → plan → responses → the target's surprisal → training → a model directory. Started again, it
-goes on where it was stopped. Exit code 0 when the model is there; 2 for wrong settings or rows, before any model loads
-or Ray starts; 143 after SIGTERM; else 1.
+Started again, it continues where it was stopped. Exit code 0 when the model is there; 2 for wrong settings or rows,
+before any model loads or Ray starts; 143 after SIGTERM; else 1.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-from cluster.storage import Storage
 from jobs.ending import exit_code
 from jobs.packages import require_packages
-from jobs.training.align_plan import open_plan
-from jobs.training.align_settings import AlignConfig
-from jobs.training.card import table
-from jobs.training.publish import RESULT
-from jobs.training.run import Work, alone, staff
+from jobs.training.rows import digest, read_examples, split
+from jobs.training.settings import AlignConfig
+from jobs.training.teachers import teacher_digest
+from jobs.training.workers import RESULT, Groups, folder_of, shown_progress, staff
+from lingua.models.source import resolve
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,45 +26,26 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def align(config: AlignConfig) -> int:
     """Do what is not done yet, and say what came of it."""
-    if config.method == "lora":
-        require_packages("train", "peft")
-    storage = Storage(config.storage_options)
-    open_plan(config, storage)
-    result = f"{config.output}/{RESULT}"
-    if not storage.exists(result):
-        with alone(storage, config.output, "jobs.align", config.lease_seconds):
-            _train(config, storage)
-    print(summary(config, storage.read(result)))
-    return 0
+    require_packages("train", "accelerate", "scipy", *(["peft"] if config.method == "lora" else []))
+    folder = folder_of(config)
+    examples = read_examples(config, folder.storage)
+    split(examples, config.held_out)
+    rows = digest(text for one in examples for text in (one.before, one.response))
+    models = {"model_digest": resolve(config.model).digest, "target_digest": teacher_digest(config)}
+    folder.begin({**config.identity(), **models, "rows": rows})
+    from jobs.training import alignment  # torch takes seconds, for nothing where a setting is wrong
 
-
-def _train(config: AlignConfig, storage: Storage) -> None:
-    from jobs.training.progress import Watch  # torch takes seconds, for nothing where a setting is wrong
-
-    with staff(config) as run, Watch(storage, config.output):
-        for work, workers in phases(config, storage):
-            run(work, workers)
-
-
-def phases(config: AlignConfig, storage: Storage) -> Iterator[tuple[Work, int]]:
-    """What is left to be done, in order, and by how many workers at most; looked at when the one before is done."""
-    from jobs.training import align_work
-
-    if align_work.lacks_responses(config, storage):
-        yield align_work.respond, config.workers
-    if align_work.lacks_surprisal(config, storage):
-        yield align_work.look, 1
-    yield align_work.train, config.workers
-
-
-def summary(config: AlignConfig, result: bytes) -> str:
-    """What was made and measured, for people."""
-    found = json.loads(result)
-    learned = f"learned from {found['rows']:,} rows in {len(found['losses']):,} steps"
-    model = f"{config.output}/model"
-    return (
-        f"{learned}\n\n{table(found)}\n\nmodel: {model}  (python -m jobs.compress --method llmlingua --model {model} …)"
+    if not folder.exists(RESULT):
+        with folder.held(config.lease_seconds), staff(config) as do, shown_progress(folder):
+            if config.target is not None and Groups(folder, alignment.RESPONSES).missing():
+                do(alignment.respond)
+            do(alignment.train)
+    found, model = json.loads(folder.read(RESULT)), f"{config.output}/model"
+    print(
+        f"learned from {found['rows']:,} rows in {len(found['losses']):,} steps\n\n{alignment.table(found)}\n\n"
+        f"model: {model}  (python -m jobs.compress --method llmlingua --model {model} …)"
     )
+    return 0
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
 """Distil an encoder for `method: llmlingua2`: `python -m jobs.distill --input … --output …`, also as a Ray job.
 
-Joins the parts: settings → plan → labels by the teacher → training → model directory. Started again, it goes on where
-it was stopped. Exit code 0 when the model is there; 2 for wrong settings or rows, before any model loads or Ray starts;
-143 after SIGTERM; else 1.
+Started again, it continues where it was stopped. Exit code 0 when the model is there; 2 for wrong settings or rows,
+before any model loads or Ray starts; 143 after SIGTERM; else 1.
 """
 
 from __future__ import annotations
@@ -11,14 +10,13 @@ import json
 import sys
 from collections.abc import Sequence
 
-from cluster.storage import Storage
 from jobs.ending import exit_code
-from jobs.training import distill_work
-from jobs.training.distill_plan import open_plan
-from jobs.training.distill_settings import DistillConfig
-from jobs.training.progress import Watch
-from jobs.training.publish import RESULT
-from jobs.training.run import alone, staff
+from jobs.packages import require_packages
+from jobs.training.rows import digest, read_passages
+from jobs.training.settings import DistillConfig
+from jobs.training.teachers import teacher_digest
+from jobs.training.workers import RESULT, Groups, folder_of, shown_progress, staff
+from lingua.models.source import resolve
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,29 +26,32 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def distill(config: DistillConfig) -> int:
     """Do what is not done yet, and say what came of it."""
-    storage = Storage(config.storage_options)
-    open_plan(config, storage)
-    result = f"{config.output}/{RESULT}"
-    if not storage.exists(result):
-        holding = alone(storage, config.output, "jobs.distill", config.lease_seconds)
-        with holding, staff(config) as run, Watch(storage, config.output):
-            if distill_work.labels_of(config, storage).missing() != 0:
-                run(distill_work.label, config.workers)
-            run(distill_work.train, config.workers)
-    print(summary(config, storage.read(result)))
-    return 0
+    require_packages("train", "accelerate", "scipy")
+    folder = folder_of(config)
+    passages = read_passages(config, folder.storage)
+    rows = digest(text for one in passages for text in (one.origin, one.text, repr(one.given)))
+    models = {"model_digest": resolve(config.model).digest, "teacher_digest": teacher_digest(config)}
+    remedy = (
+        "restore that, or give another --output. To train again on the labels of this one: "
+        f"--teacher labels --input {config.output}/labels --targets {config.learnt}"
+    )
+    folder.begin({**config.identity(), **models, "rows": rows}, remedy)
+    if not folder.exists(RESULT):
+        from jobs.training import distillation  # torch takes seconds, for nothing where a setting is wrong
 
-
-def summary(config: DistillConfig, result: bytes) -> str:
-    """What was made and measured, for people."""
-    made = json.loads(result)
-    found, model = made["agreement"], f"{config.output}/model"
-    return (
+        with folder.held(config.lease_seconds), staff(config) as do, shown_progress(folder):
+            if Groups(folder, distillation.LABELS).missing():
+                do(distillation.label)
+            do(distillation.train)
+    made, model = json.loads(folder.read(RESULT)), f"{config.output}/model"
+    found = made["agreement"]
+    print(
         f"trained on {made['tokens']:,} tokens in {len(made['losses']):,} steps\n"
         f"with the teacher, on {found['texts']:,} held-out texts: F1 {found['f1']:.3f} (chance {found['chance']:.3f}), "
         f"AUC {found['auc']:.3f}, rank correlation {found['spearman']:.3f}\n"
         f"model: {model}  (python -m jobs.compress --method llmlingua2 --model {model} …)"
     )
+    return 0
 
 
 if __name__ == "__main__":

@@ -1,88 +1,216 @@
-"""Surprisal of responses under a causal model, many examples in one sequence: the loss when training, and the measure.
+"""Surprisal of responses under a causal model: what an alignment lowers, and what it is measured by.
 
-Needs a model that keeps examples apart by their positions; `Reader` tries that once on the model at hand, and reads one
-example after the other where it does not (ALiBi, recurrent layers).
+Several examples fill one sequence, whose positions restart with each; from these transformers makes a mask that keeps
+them apart. A trial finds models that ignore positions (ALiBi, recurrent layers): these get a padded batch, with a row
+for each example. The end token is not part of a response: a compressor never asks for it.
+
+Tokenizers differ, so the surprisal of two models is compared between characters at which a token ends in both: sums
+over such stretches are exact.
 """
 
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from scipy.stats import spearmanr
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
+from transformers import BatchEncoding, DataCollatorWithFlattening
 
-from jobs.training.packing import Tokens, pack
+from jobs.training.rows import Example
+from lingua.tokens import Encoding, Ints, SourceTokenizer
 
+Floats = npt.NDArray[np.floating[Any]]
+NO_LABEL = -100
+OPEN_PACKS = 32
+"""Packs that are looked through for room before another one is begun: more fill better and take longer."""
+FEWEST = 3
+"""Stretches below which a rank correlation says nothing."""
 TOLERANCE = 1e-3
 
 
-class Reader:
-    """Reads packs with a model, which may be in training; `multiply_in` is what autocast multiplies in."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Tokens:
+    """One example as a model reads it.
 
-    def __init__(self, model: Any, multiply_in: torch.dtype = torch.float32) -> None:
-        self._model = model
-        self.device = next(model.parameters()).device
-        self._dtype = multiply_in
-        parameters = inspect.signature(_innermost(model).forward).parameters
-        self._selects, self._places = "logits_to_keep" in parameters, "position_ids" in parameters
-        self.apart = self._keeps_apart()
+    ids [n]             the start token if the model has one, the text before the response, the response
+    first               which of them begins the response, at least 1
+    ends [n - first]    the character of the response at which each of its tokens ends
+    """
 
-    def surprisal(self, examples: Sequence[Tokens]) -> Tensor:
-        """−ln p of every response token of a pack, in nats and in order, float32 [tokens]."""
-        parts = [examples] if self.apart else [[example] for example in examples]
-        return torch.cat([self._read(part) for part in parts])
+    ids: Ints
+    first: int
+    ends: Ints
 
-    def each(self, examples: Sequence[Tokens], window: int) -> list[np.ndarray[Any, np.dtype[np.float32]]]:
-        """Surprisal of the responses of many examples, by example, without gradients."""
-        found: dict[int, Any] = {}
-        with torch.no_grad():
-            for indices in pack(range(len(examples)), [len(example) for example in examples], window):
-                chosen = [examples[index] for index in indices]
-                values = self.surprisal(chosen).cpu().numpy()
-                ends = np.cumsum([example.predicted for example in chosen])[:-1]
-                found |= zip(indices, np.split(values, ends), strict=True)
-        return [found[index] for index in range(len(examples))]
+    def __len__(self) -> int:
+        return len(self.ids)
 
-    def _read(self, examples: Sequence[Tokens]) -> Tensor:
-        ids = np.concatenate([example.ids for example in examples])
-        starts = np.cumsum([0, *map(len, examples)])[:-1]
-        at = [start + np.arange(one.first, len(one)) for start, one in zip(starts, examples, strict=True)]
-        tokens = torch.from_numpy(ids).to(self.device)
-        predicted = torch.from_numpy(np.concatenate(at)).to(self.device)
-        extra: dict[str, Tensor] = {"logits_to_keep": predicted - 1} if self._selects else {}
-        if len(examples) > 1:
-            places = np.concatenate([np.arange(len(example)) for example in examples])
-            extra["position_ids"] = torch.from_numpy(places)[None].to(self.device)
-        with self._autocast():
-            logits = self._model(input_ids=tokens[None], use_cache=False, **extra).logits[0]
-        logits = logits if self._selects else logits[predicted - 1]
-        return F.cross_entropy(logits.float(), tokens[predicted], reduction="none")
+    @property
+    def labels(self) -> Ints:
+        """The ids of the response, and no label for what stands before."""
+        return np.where(np.arange(len(self.ids)) < self.first, NO_LABEL, self.ids)
 
-    def _autocast(self) -> AbstractContextManager[Any]:
-        return torch.autocast(self.device.type, self._dtype, enabled=self._dtype != torch.float32)
 
-    def _keeps_apart(self) -> bool:
-        """Whether two examples in one sequence read as each of them alone."""
-        if not self._places:
-            return False
-        vocabulary = self._model.get_input_embeddings().weight.shape[0]
-        draw = np.random.default_rng(0)
-        two = [Tokens(draw.integers(vocabulary, size=size), 1, np.arange(size - 1)) for size in (7, 9)]
-        was = self._model.training
-        self._model.eval()
-        dtype, self._dtype = self._dtype, torch.float32  # bfloat16 would hide a difference
-        with torch.no_grad():
-            together, alone = self._read(two), torch.cat([self._read([one]) for one in two])
-        self._dtype = dtype
-        self._model.train(was)
-        return bool(torch.allclose(together, alone, rtol=TOLERANCE, atol=TOLERANCE))
+NOTHING = Tokens(np.zeros(2, np.int64), 2, np.zeros(0, np.int64))
+"""What a worker reads that has nothing to read."""
+
+
+def tokenize(examples: Sequence[Example], tokenizer: SourceTokenizer, window: int) -> list[Tokens | None]:
+    """The examples' tokens, cut to a window; None where nothing of a response is within it."""
+    texts = tokenizer.encode([example.before + example.response for example in examples])
+    head = [] if tokenizer.bos is None else [tokenizer.bos]
+    return [_tokens(head, text, len(example.before), window) for text, example in zip(texts, examples, strict=True)]
+
+
+def _tokens(head: list[int], text: Encoding, start: int, window: int) -> Tokens | None:
+    """A token that spans the border counts to the response."""
+    ends = text.bounds[text.atom + 1]
+    first = max(1, len(head) + int(np.searchsorted(ends, start, side="right")))
+    ids = np.concatenate([head, text.ids]).astype(np.int64)[:window]
+    return Tokens(ids, first, ends[first - len(head) : window - len(head)] - start) if first < len(ids) else None
+
+
+def pack(lengths: Sequence[int], window: int, seed: int | None = None) -> list[list[int]]:
+    """Numbers of examples that fill a sequence together: first fit among the newest packs, in an order by the seed."""
+    order = range(len(lengths)) if seed is None else np.random.default_rng(seed).permutation(len(lengths)).tolist()
+    packs: list[list[int]] = []
+    room: list[int] = []
+    for number in order:
+        oldest = max(0, len(packs) - OPEN_PACKS)
+        place = next((at for at in range(oldest, len(packs)) if room[at] >= lengths[number]), len(packs))
+        if place == len(packs):
+            packs.append([])
+            room.append(window)
+        packs[place].append(number)
+        room[place] -= lengths[number]
+    return packs
+
+
+# ---- reading
+
+
+@dataclass(frozen=True, slots=True)
+class PackCollator:
+    """Examples → inputs and labels: one sequence where the model keeps examples `apart`, else a row for each."""
+
+    apart: bool
+
+    def __call__(self, examples: Sequence[Tokens]) -> dict[str, Any]:
+        both = [{"input_ids": one.ids.tolist(), "labels": one.labels.tolist()} for one in examples or [NOTHING]]
+        if self.apart:  # with a cache of keys and values, positions would not keep them apart
+            return {**DataCollatorWithFlattening()(both), "use_cache": False}  # type: ignore[no-untyped-call]
+        fill = {"input_ids": 0, "labels": NO_LABEL}
+        rows = {name: [torch.tensor(one[name]) for one in both] for name in fill}
+        return {name: pad_sequence(rows[name], batch_first=True, padding_value=fill[name]) for name in fill}
+
+
+def surprisal(logits: Tensor, labels: Tensor) -> Tensor:
+    """−ln p of every labelled token, in nats and in order, float32 [tokens]."""
+    labelled = labels[:, 1:] != NO_LABEL
+    return F.cross_entropy(logits[:, :-1][labelled].float(), labels[:, 1:][labelled], reduction="none")
+
+
+def loss(outputs: Any, labels: Tensor, num_items_in_batch: Tensor) -> Tensor:
+    """The share of a batch in the mean surprisal of a step."""
+    return surprisal(outputs.logits, labels).sum() / num_items_in_batch
+
+
+def collator_for(model: Any) -> PackCollator:
+    """How a model can read several examples: tried out on two."""
+    if "position_ids" not in inspect.signature(_innermost(model).forward).parameters:
+        return PackCollator(apart=False)
+    vocabulary = model.get_input_embeddings().weight.shape[0]
+    draw = np.random.default_rng(0)
+    two = [Tokens(draw.integers(vocabulary, size=size), 1, np.arange(size - 1)) for size in (7, 9)]
+    was = model.training
+    model.eval()
+    with torch.no_grad():
+        together, alone = (_read(model, PackCollator(apart), two) for apart in (True, False))
+    model.train(was)
+    return PackCollator(bool(torch.allclose(together, alone, rtol=TOLERANCE, atol=TOLERANCE)))
+
+
+def read(model: Any, examples: Sequence[Tokens], window: int, dtype: torch.dtype = torch.float32) -> list[Floats]:
+    """Surprisal of the tokens of each response; products are in `dtype`."""
+    found: dict[int, Floats] = {}
+    collate = collator_for(model)
+    model.eval()
+    for numbers in pack([len(example) for example in examples], window):
+        chosen = [examples[number] for number in numbers]
+        with torch.no_grad(), torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32):
+            values = _read(model, collate, chosen).cpu().numpy()
+        parts = np.split(values, np.cumsum([len(one.ends) for one in chosen])[:-1])
+        found |= zip(numbers, parts, strict=True)
+    return [found[number] for number in range(len(examples))]
+
+
+def _read(model: Any, collate: PackCollator, examples: Sequence[Tokens]) -> Tensor:
+    inputs = BatchEncoding(collate(examples)).to(model.device)
+    labels = inputs.pop("labels")
+    return surprisal(model(**inputs).logits, labels)
 
 
 def _innermost(model: Any) -> Any:
     """The model of transformers inside peft's wrappers."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+# ---- measuring
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Seen:
+    """A response as one model sees it: where its tokens end, in characters, and the surprisal of each, in nats."""
+
+    ends: Ints
+    surprisal: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class TextFit:
+    """A model on held-out responses; `agreement` is None where the target's probabilities cannot be had.
+
+    rows, tokens    how many responses, and tokens of them in the model's own tokenizer
+    compared        responses that `agreement` is the mean of
+    """
+
+    perplexity: float
+    bits_per_byte: float
+    agreement: float | None
+    rows: int
+    tokens: int
+    compared: int
+
+
+def measure(rows: Sequence[tuple[Seen, str, Seen | None]]) -> TextFit:
+    """How a model sees responses; each row: as the model sees it, its text, as the target sees it where it tells."""
+    nats = float(sum(one.surprisal.sum(dtype=np.float64) for one, _, _ in rows))
+    tokens = sum(len(one.ends) for one, _, _ in rows)
+    size = sum(len(text[: int(one.ends[-1])].encode()) for one, text, _ in rows)
+    found = [agreement(one, target) for one, _, target in rows if target is not None]
+    ranks = [rank for rank in found if rank is not None]
+    mean = sum(ranks) / len(ranks) if ranks else None
+    return TextFit(math.exp(nats / tokens), nats / math.log(2) / size, mean, len(rows), tokens, len(ranks))
+
+
+def agreement(one: Seen, other: Seen) -> float | None:
+    """Spearman's correlation over the stretches that both can be cut into; None where it is not defined."""
+    common = np.intersect1d(one.ends, other.ends)
+    sums = [_sums(seen, common) for seen in (one, other)]
+    if len(common) < FEWEST or any(np.ptp(values) == 0 for values in sums):
+        return None
+    return float(spearmanr(*sums).statistic)
+
+
+def _sums(seen: Seen, ends: Ints) -> Floats:
+    """Surprisal between consecutive ends."""
+    reached = np.cumsum(seen.surprisal, dtype=np.float64)[np.searchsorted(seen.ends, ends, side="right") - 1]
+    return np.diff(reached, prepend=0.0)

@@ -61,7 +61,7 @@ class Loader:
     compiled: bool = False
 
     def tokenizer(self) -> Any:
-        return self._load(AutoTokenizer)
+        return self.load(AutoTokenizer)
 
     def require(self, needs: Needs) -> None:
         """ModelError unless the tokenizer loads and the rest looks like a model that `needs`; no weights are loaded."""
@@ -96,13 +96,13 @@ class Loader:
         """The language model on its device, where only its 8-bit weights ever lie if there are any."""
         with _in_turn(device):
             straight = {} if self.int8 else _straight(device)
-            return place(self._load(AutoModelForCausalLM, dtype=dtype, **straight), device, int8=self.int8)
+            return place(self.load(AutoModelForCausalLM, dtype=dtype, **straight), device, int8=self.int8)
 
     def base(self) -> Any:
         """The model without a head, on its device."""
         device = choose_device(self.device)
         with _in_turn(device):
-            return place(self._load(AutoModel, dtype=choose_dtype(self.dtype, device), **_straight(device)), device)
+            return place(self.load(AutoModel, dtype=choose_dtype(self.dtype, device), **_straight(device)), device)
 
     def pair_classifier(self) -> Any:
         """A model that says how well two texts belong together, on its device."""
@@ -119,7 +119,7 @@ class Loader:
     def _trained(self, kind: Any, device: torch.device, dtype: torch.dtype, remedy: tuple[str, str]) -> Any:
         """A model with its head, on its device; one without a trained head would get a random one, so it is refused."""
         with _in_turn(device):
-            model, report = self._load(kind, dtype=dtype, output_loading_info=True, **_straight(device))
+            model, report = self.load(kind, dtype=dtype, output_loading_info=True, **_straight(device))
             model = place(model, device)
         missing = sorted(report["missing_keys"])
         if missing:
@@ -129,7 +129,8 @@ class Loader:
             )
         return model
 
-    def _load(self, kind: Any, **arguments: Any) -> Any:
+    def load(self, kind: Any, **arguments: Any) -> Any:
+        """What a class of transformers makes of the model's files, given these arguments of `from_pretrained`."""
         with _quietly(), _explained(self.source):
             source = self.source
             if source.gguf:

@@ -12,30 +12,24 @@ from transformers import AutoModelForCausalLM
 from lingua import CompressionConfig, Compressor, Prompt
 from tests import models
 from tests.jobs.evaluation.openai_server import Model, openai_server
-from tests.jobs.training.both import JOBS
+from tests.jobs.training.runs import JOBS
 from tests.texts import PROSE
 
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")  # peft asks
 run = JOBS["align"].run
 
 
-def test_perplexity_of_the_held_out_text_falls(tmp_path: Path) -> None:
-    result = run(tmp_path, epochs=6)
+def test_the_model_learns_and_compresses_and_its_card_tells_data_settings_and_effect_and_no_path(
+    tmp_path: Path,
+) -> None:
+    result = run(tmp_path, epochs=6, seed=7)
     assert result["after"]["perplexity"] < 0.7 * result["before"]["perplexity"]
     assert result["after"]["bits_per_byte"] < result["before"]["bits_per_byte"]
     assert result["losses"][-1] < result["losses"][0]
     assert result["after"]["agreement"] is None
-
-
-def test_the_directory_is_a_model_that_compresses(tmp_path: Path) -> None:
-    run(tmp_path)
     compressor = Compressor(str(tmp_path / "out" / "model"), CompressionConfig(method="llmlingua", rate=0.5))
     (outcome,) = compressor.compress([Prompt(context=[PROSE])])
     assert outcome.compressed_tokens < outcome.origin_tokens
-
-
-def test_the_card_tells_data_settings_and_effect_and_no_path(tmp_path: Path) -> None:
-    result = run(tmp_path, seed=7)
     card = (tmp_path / "out" / "model" / "README.md").read_text()
     assert str(tmp_path) not in card
     assert "--method llmlingua --model DIRECTORY" in card  # the default method asks no model
@@ -55,11 +49,11 @@ def test_lora_changes_the_projections_and_nothing_else(tmp_path: Path) -> None:
 
 def test_a_model_learns_from_what_a_target_wrote_and_agreement_is_measured(tmp_path: Path) -> None:
     target = models.save(tmp_path / "target", "qwen2")
-    result = run(tmp_path, target=target, response_tokens=8, chunk_rows=5, epochs=4)
+    result = run(tmp_path, target=target, response_tokens=8, group=5, epochs=4)
     assert result["after"]["perplexity"] < result["before"]["perplexity"]
     assert result["after"]["compared"] > 0
     assert -1 <= result["after"]["agreement"] <= 1
-    texts = [path.read_text() for path in (tmp_path / "out" / "responses").glob("0*")]
+    texts = [path.read_text() for path in (tmp_path / "out" / "responses").glob("group-*")]
     assert sum(len(text.splitlines()) for text in texts) == 24
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.jobs.training.both import JOBS, Job
+from tests.jobs.training.runs import JOBS, Job
 
 NOWHERE = "model './nowhere': no such file or directory"
 BOTH: list[tuple[dict[str, Any], str]] = [
@@ -89,20 +89,23 @@ def test_a_finished_run_is_not_done_again(tmp_path: Path, capsys: pytest.Capture
 
 
 @pytest.mark.parametrize(
-    ("name", "settings", "inputs"),
+    ("name", "complaint"),
     [
-        ("align", "was begun otherwise: epochs was 2, is 3", "rows was "),
-        ("distill", "settings epochs: 2, now 3; begin a new output, or delete this one. To train again on", "inputs "),
+        ("align", "was begun otherwise: epochs was 2, now 3; use the same settings and inputs, or another output"),
+        (
+            "distill",
+            "was begun otherwise: epochs was 2, now 3; restore that, or give another --output. To train again on",
+        ),
     ],
 )
-def test_other_settings_and_rows_do_not_go_on_with_an_output(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, settings: str, inputs: str
+def test_other_settings_and_rows_do_not_continue_an_output(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, complaint: str
 ) -> None:
     job = JOBS[name]
     job.run(tmp_path)
     assert job.module.main(job.flags(tmp_path, epochs=3)) == 1
-    assert settings in capsys.readouterr().err
+    assert complaint in capsys.readouterr().err
     (rows,) = tmp_path.glob("*.jsonl")
     rows.write_text("".join(rows.read_text().splitlines(keepends=True)[:-1]))
     assert job.module.main(job.flags(tmp_path)) == 1
-    assert inputs in capsys.readouterr().err
+    assert "rows was " in capsys.readouterr().err

@@ -1,11 +1,11 @@
 """The training jobs on a real Ray: several workers do what one does, and a worker's death is not the run's.
 
-One Ray serves all tests: to start it, and its workers' imports, takes most of their time. The first test starts it as
-the job does. What their limit ends is a run that hangs, not one on a machine where many work.
+One Ray serves all tests: to start it, and its workers' imports, takes most of their time.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -16,20 +16,18 @@ import ray
 
 from cluster import pool
 from cluster.errors import AbortRun
-from jobs import align
-from jobs.training import align_work
-from jobs.training.align_settings import AlignConfig
-from jobs.training.run import staff
-from tests.jobs.training import dying
-from tests.jobs.training.both import JOBS
-from tests.jobs.training.rows import flags, result_of
+from jobs.training import alignment
+from jobs.training.settings import AlignConfig
+from jobs.training.trainer import Lesson
+from jobs.training.workers import Rank, staff
+from tests.jobs.training.runs import JOBS
 
 pytestmark = [
     pytest.mark.ray,
     pytest.mark.timeout(1800),
     pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context"),  # its own defaults, set by itself
 ]
-TWO: dict[str, Any] = {"workers": 2, "cpus_per_worker": 0.5}
+STEP = 3
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -47,29 +45,59 @@ def one_ray_for_all() -> Iterator[None]:
         yield
 
 
+def train_and_die(config: AlignConfig, rank: Rank) -> None:
+    """Train; in step `STEP` the last worker's process ends, the first time."""
+    learn, mark = alignment.learn, Path(config.output) / "died"
+
+    def learning(lesson: Lesson, *others: Any, **arguments: Any) -> list[float]:
+        collate, steps = lesson.collate, iter(range(1000))
+
+        def dying(items: Any) -> dict[str, Any]:
+            if next(steps) == STEP and rank.index == rank.world - 1 and not mark.exists():
+                mark.touch()
+                os._exit(1)
+            return collate(items)
+
+        object.__setattr__(lesson, "collate", dying)
+        return learn(lesson, *others, **arguments)
+
+    alignment.learn = learning  # type: ignore[attr-defined]
+    _TRAIN(config, rank)
+
+
+_TRAIN = alignment.train
+
+
+def complain(config: AlignConfig, rank: Rank) -> None:
+    """What no second attempt would change."""
+    with (Path(config.output) / "attempts").open("a") as file:
+        file.write("1")
+    raise AbortRun("the loss is no number")
+
+
 def test_two_workers_learn_what_one_learns_also_when_one_of_them_dies(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert align.main(flags(tmp_path, "one")) == 0
-    monkeypatch.setattr(align_work, "train", dying.train)
-    assert align.main(flags(tmp_path, "two", **TWO)) == 0
+    settings = {"step_sequences": 3, "checkpoint_every": 2}
+    one = JOBS["align"].run(tmp_path, "one", **settings)
+    monkeypatch.setattr(alignment, "train", train_and_die)
+    two = JOBS["align"].run(tmp_path, "two", workers=2, cpus_per_worker=0.5, **settings)
     assert (tmp_path / "two" / "died").exists()
-    one, two = result_of(tmp_path, "one"), result_of(tmp_path, "two")
     assert two["losses"] == pytest.approx(one["losses"], rel=1e-4)
     assert two["after"]["perplexity"] == pytest.approx(one["after"]["perplexity"], rel=1e-3)
-    assert two["after"]["rows"] == one["after"]["rows"] == 4
+    assert two["before"] == one["before"]
 
 
 def test_what_no_attempt_would_change_is_told_once(tmp_path: Path) -> None:
-    config = AlignConfig.load(flags(tmp_path, workers=1))
+    config = AlignConfig.load(JOBS["align"].flags(tmp_path, workers=1))
     Path(config.output).mkdir()
-    with staff(config) as run, pytest.raises(AbortRun, match="the loss is no number"):
-        run(dying.complain, 1)
+    with staff(config) as do, pytest.raises(AbortRun, match="the loss is no number"):
+        do(complain)
     assert (tmp_path / "out" / "attempts").read_text() == "1"
 
 
-def test_two_workers_label_and_distil(tmp_path: Path) -> None:
-    shared = JOBS["distill"].run(tmp_path, **TWO, max_steps=6)
+def test_a_worker_labels_and_distils_what_a_process_without_ray_does(tmp_path: Path) -> None:
+    shared = JOBS["distill"].run(tmp_path, workers=1, max_steps=6)
     alone = JOBS["distill"].run(tmp_path, "alone", max_steps=6)
-    assert shared["losses"][0] == pytest.approx(alone["losses"][0], rel=0.05)
+    assert shared["losses"] == pytest.approx(alone["losses"], rel=1e-5)
     assert (tmp_path / "out" / "model" / "model.safetensors").exists()

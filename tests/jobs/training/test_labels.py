@@ -1,21 +1,65 @@
-"""A compression is found again in its original word by word, and the rates tell how well."""
+"""Labels from rows, from compressions and from answers: every word has its score."""
 
 from __future__ import annotations
+
+import json
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.training.labels_align import align, best, matches, same_stem
-from jobs.training.labels_records import Labelled
+from cluster.errors import RowError
+from jobs.training.labels import (
+    Labelled,
+    best,
+    label_answers,
+    label_compression,
+    labels_of_row,
+    matches,
+    same_stem,
+    words_of,
+)
 from lingua.words import terms
 from tests.texts import NASTY, PROSE
+
+
+@pytest.mark.parametrize("text", NASTY.values(), ids=NASTY)
+def test_words_add_up_to_their_text(text: str) -> None:
+    assert "".join(words_of(text)) == text
+
+
+@given(st.lists(st.tuples(st.text(st.characters(codec="utf-8")), st.floats(-100, 100)), max_size=5))
+def test_a_line_of_labels_is_a_row_to_train_from(pairs: list[tuple[str, float]]) -> None:
+    words, scores = (tuple(one[place] for one in pairs) for place in (0, 1))
+    record = Labelled(words, scores, "a.jsonl, row 3", 0.25, 0.5)
+    assert labels_of_row(json.loads(record.to_line()), "elsewhere") == record
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({}, "no_words"),
+        ({"words": "one two", "labels": [1, 0]}, "no_words"),
+        ({"words": ["one"]}, "no_labels"),
+        ({"words": ["one"], "labels": ["yes"]}, "no_labels"),
+        ({"words": ["one"], "labels": [float("nan")]}, "no_labels"),
+        ({"words": ["one", " two"], "labels": [1]}, "wrong_labels"),
+    ],
+)
+def test_a_row_whose_words_and_labels_do_not_belong_together_is_told(row: dict[str, Any], reason: str) -> None:
+    with pytest.raises(RowError) as caught:
+        labels_of_row(row, "rows.jsonl, row 0")
+    assert caught.value.reason == reason
+
+
+# ---- compressions
 
 WORDS = PROSE.split()
 
 
 def kept(text: str, compressed: str) -> str:
-    record = align(text, compressed)
+    record = label_compression(text, compressed)
     return "".join(word for word, score in zip(record.words, record.scores, strict=True) if score).strip()
 
 
@@ -23,13 +67,13 @@ def kept(text: str, compressed: str) -> str:
 def test_where_words_were_only_left_out_the_labels_spell_the_compression(mask: list[bool]) -> None:
     compressed = " ".join(word for word, keep in zip(WORDS, mask, strict=True) if keep)
     assert terms(kept(" ".join(WORDS), compressed)) == terms(compressed)
-    record = align(" ".join(WORDS), compressed)
+    record = label_compression(" ".join(WORDS), compressed)
     assert (record.variation, record.gap) == (0, 0)
 
 
 @given(st.text(), st.text())
 def test_whatever_the_texts_are_every_word_has_a_label_and_the_words_add_up(text: str, compressed: str) -> None:
-    record = align(text, compressed)
+    record = label_compression(text, compressed)
     assert record.text == text
     assert len(record.words) == len(record.scores)
     assert 0 <= record.variation <= 1
@@ -37,7 +81,7 @@ def test_whatever_the_texts_are_every_word_has_a_label_and_the_words_add_up(text
 
 @pytest.mark.parametrize("text", NASTY.values(), ids=NASTY)
 def test_a_text_that_was_not_compressed_keeps_all_its_words(text: str) -> None:
-    record = align(text, text)
+    record = label_compression(text, text)
     assert all(score == bool(terms(word)) for word, score in zip(record.words, record.scores, strict=True))
 
 
@@ -68,7 +112,7 @@ def test_a_word_too_far_away_is_not_meant() -> None:
 
 def test_a_worked_example_of_both_rates() -> None:
     """Of 4 words "purple" is not in the original: 1/4. 3 are, of which 2 are found near: (3 − 2) / 203."""
-    record = align(" ".join(["alpha", "beta", *["filler"] * 200, "omega"]), "alpha beta purple omega")
+    record = label_compression(" ".join(["alpha", "beta", *["filler"] * 200, "omega"]), "alpha beta purple omega")
     assert record.variation == pytest.approx(1 / 4)
     assert record.gap == pytest.approx(1 / 203)
 
@@ -86,3 +130,32 @@ def test_the_filters_drop_nothing_where_all_are_equally_good() -> None:
     records = graded(*[(0.0, 0.0)] * 10)
     assert best(records, 0.05, 0.1) == records
     assert best([], 0.05, 0.1) == []
+
+
+# ---- answers
+
+TEXT = "Art was made in 1871 by Ada Party. A party of 1871 people (Ada) came."
+
+
+def marked(answers: object) -> list[str]:
+    found = label_answers(TEXT, answers, "file, row 0")
+    assert found.text == TEXT
+    return [word.strip() for word, score in zip(found.words, found.scores, strict=True) if score == 1]
+
+
+def test_the_first_occurrence_as_whole_words_is_marked_whatever_its_case() -> None:
+    assert marked(["art", "ada party", "1871"]) == ["Art", "1871", "Ada", "Party."]
+
+
+def test_where_a_row_tells_the_place_it_is_that_one() -> None:
+    assert marked([{"text": "Ada", "answer_start": TEXT.index("(Ada") + 1}]) == ["(Ada)"]
+
+
+def test_what_is_not_there_is_empty_or_long_marks_nothing() -> None:
+    assert marked(["Bob", "", " ", TEXT]) == []
+
+
+@pytest.mark.parametrize("answers", [None, "Ada", [3], [{"text": 3}], [{"text": "Ada", "answer_start": "0"}]])
+def test_what_is_no_list_of_answers_is_refused(answers: object) -> None:
+    with pytest.raises(RowError, match="answer"):
+        label_answers(TEXT, answers, "file, row 0")

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from jobs.training import labels_teachers
-from jobs.training.distill_settings import DistillConfig
-from jobs.training.labels_read import Piece
-from jobs.training.labels_teachers import from_endpoint, from_function, load_teacher, teacher_digest
+from jobs.training.labels import labels_of_row
+from jobs.training.rows import Passage
+from jobs.training.settings import DistillConfig
+from jobs.training.teachers import find_function, from_function, from_writer, load_teacher, teacher_digest
 from lingua.compressor import Compressor
 from lingua.errors import ConfigError, ModelError
 from lingua.prompt import Prompt
@@ -26,7 +26,7 @@ def test_a_compressor_labels_every_word_with_its_score(tmp_path: Path) -> None:
     model = str(models.save(tmp_path / "model"))
     given = config(tmp_path, teacher_model=model)
     texts = [PROSE, *(text for text in NASTY.values() if text)]
-    found = load_teacher(given, "cpu")([Piece(f"row {text[:3]}", text) for text in texts])
+    found = load_teacher(given, "cpu")([Passage(f"row {text[:3]}", text) for text in texts])
     assert [record.text for record in found] == texts
     (expected,) = Compressor(model, given.compression, device="cpu").word_labels([Prompt(context=[PROSE])])
     assert [(one.text, one.score) for one in expected[0]] == list(zip(found[0].words, found[0].scores, strict=True))
@@ -55,7 +55,7 @@ class LeavesOut:
 
 def test_an_endpoint_is_shown_the_instruction_and_its_reply_is_found_in_the_text() -> None:
     model = LeavesOut()
-    (record,) = from_endpoint(model, 100)([Piece("row 0", "one two three four five")])
+    (record,) = from_writer(model, 100)([Passage("row 0", "one two three four five")])
     assert record.scores == (1, 0, 1, 0, 1)
     assert (record.origin, record.variation, record.gap) == ("row 0", 0, 0)
     assert "Leave out only words" in model.prompts[0]
@@ -63,24 +63,24 @@ def test_an_endpoint_is_shown_the_instruction_and_its_reply_is_found_in_the_text
 
 def test_a_function_is_a_teacher() -> None:
     teach = from_function(lambda texts: [[len(word) / 10 for word in text.split()] for text in texts])
-    (record,) = teach([Piece("row 0", "one three")])
+    (record,) = teach([Passage("row 0", "one three")])
     assert record.scores == (0.3, 0.5)
     assert record.words == ("one", " three")
 
 
 def test_a_function_that_gives_other_than_one_score_a_word_is_refused() -> None:
     with pytest.raises(ModelError, match="row 0: the teacher gave 1 scores for 2 words"):
-        from_function(lambda texts: [[1.0] for _ in texts])([Piece("row 0", "one three")])
+        from_function(lambda texts: [[1.0] for _ in texts])([Passage("row 0", "one three")])
 
 
 def test_rows_that_hold_compressions_or_labels_need_no_model(tmp_path: Path) -> None:
-    piece = Piece("row 0", "one two", "two", {"words": ["one", " two"], "labels": [1, 0]})
-    (pair,) = load_teacher(config(tmp_path, teacher="pairs"), "cpu")([piece])
-    (labels,) = load_teacher(config(tmp_path, teacher="labels"), "cpu")([piece])
+    given = labels_of_row({"words": ["one", " two"], "labels": [1, 0]})
+    (pair,) = load_teacher(config(tmp_path, teacher="pairs"), "cpu")([Passage("row 0", "one two", "two")])
+    (labels,) = load_teacher(config(tmp_path, teacher="labels"), "cpu")([Passage("row 0", "one two", given)])
     assert (pair.scores, labels.scores) == ((0, 1), (1, 0))
 
 
-@pytest.mark.parametrize("name", ["no.such.module:f", "tests.jobs.training.distill_runs:no_such_function"])
+@pytest.mark.parametrize("name", ["no.such.module:f", "tests.jobs.training.runs:no_such_function"])
 def test_a_function_that_is_not_there_is_named(name: str) -> None:
     with pytest.raises(ConfigError, match=f"teacher = {name}"):
-        labels_teachers.find_function(name)
+        find_function(name)

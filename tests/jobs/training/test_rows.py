@@ -1,4 +1,4 @@
-"""Rows become examples, or the run ends with the file, the row and the field."""
+"""Rows become examples and passages, or the run ends with the file, the row and the field."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from cluster.storage import Storage
-from jobs.training.align_settings import AlignConfig
-from jobs.training.examples import Example, digest, read_examples, split
+from jobs.training.rows import Example, Passage, read_examples, read_passages, split
+from jobs.training.settings import AlignConfig, DistillConfig
 from lingua.errors import ConfigError
-from tests.texts import NASTY
+from tests.texts import NASTY, PROSE
 
 ROWS = [{"instruction": f"Ask {number}", "input": f"text {number}", "response": f"Say {number}"} for number in range(9)]
 
@@ -32,7 +32,6 @@ def test_json_lines_and_parquet_give_the_same_examples_in_the_same_order(tmp_pat
     lines = read(write(tmp_path / "a.jsonl", *ROWS))
     pq.write_table(pa.Table.from_pylist(ROWS[::-1]), tmp_path / "b.parquet")
     assert lines == read(tmp_path / "b.parquet")
-    assert digest(lines) == digest(read(tmp_path / "b.parquet"))
     assert {example.before for example in lines} == {f"Ask {number}\n" for number in range(9)}
 
 
@@ -86,15 +85,70 @@ def test_a_row_that_cannot_be_used_is_named(tmp_path: Path, row: object, complai
 def test_an_input_without_rows_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="holds no rows"):
         read(write(tmp_path / "a.jsonl"))
+    with pytest.raises(ConfigError, match="holds no rows"):
+        passages(config(tmp_path, ""))
 
 
 def test_a_held_out_instruction_is_never_trained_on() -> None:
     examples = [Example(f"Ask {number % 5}", f"Say {number}") for number in range(20)]
-    parts = split(examples, 3)
-    assert parts.held_out == tuple(examples[:3])
-    assert {example.before for example in parts.train} == {"Ask 3", "Ask 4"}
+    train, held_out = split(examples, 3)
+    assert held_out == examples[:3]
+    assert {example.before for example in train} == {"Ask 3", "Ask 4"}
 
 
 def test_nothing_left_to_train_on_is_refused() -> None:
     with pytest.raises(ConfigError, match="held_out = 4: of 4 usable rows none is left"):
         split([Example(f"Ask {number}", "Say") for number in range(4)], 4)
+
+
+# ---- passages
+
+
+def config(folder: Path, *rows: Any, **settings: Any) -> DistillConfig:
+    text = "".join(row if isinstance(row, str) else json.dumps(row) + "\n" for row in rows)
+    (folder / "rows.jsonl").write_text(text, encoding="utf-8")
+    return DistillConfig(**{"input": str(folder / "rows.jsonl"), "output": str(folder / "out"), **settings})
+
+
+def passages(given: DistillConfig) -> list[Passage]:
+    return list(read_passages(given, Storage()))
+
+
+def test_a_piece_knows_its_row_and_what_the_row_says_of_it(tmp_path: Path) -> None:
+    assert passages(config(tmp_path, {"text": PROSE}, {"text": "Short."}))[1] == Passage("rows.jsonl, row 1", "Short.")
+    pairs = config(tmp_path, {"text": PROSE, "shorter": "met"}, teacher="pairs", compressed_column="shorter")
+    assert passages(pairs) == [Passage("rows.jsonl, row 0", PROSE, "met")]
+    (labels,) = passages(config(tmp_path, {"words": ["one", " two"], "labels": [1, 0]}, teacher="labels"))
+    assert (labels.text, labels.given.scores) == ("one two", (1, 0))
+    (answers,) = passages(config(tmp_path, {"text": "one two", "answers": ["two"]}, teacher="answers"))
+    assert (answers.text, answers.given.scores) == ("one two", (0, 1))
+
+
+def test_parquet_is_read_as_well(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": ["one two", "three"], "other": [1, 2]}), tmp_path / "rows.parquet")
+    given = DistillConfig(input=str(tmp_path / "rows.parquet"), output=str(tmp_path / "out"))
+    assert [passage.text for passage in passages(given)] == ["one two", "three"]
+
+
+def test_a_limit_reads_the_first_rows(tmp_path: Path) -> None:
+    assert len(passages(config(tmp_path, *[{"text": "a"}] * 5, limit=3))) == 3
+
+
+@pytest.mark.parametrize(
+    ("row", "settings", "complaint"),
+    [
+        ({"body": "x"}, {}, r"rows\.jsonl, row 1: no column 'text', but body"),
+        ({"text": 3}, {}, r"row 1: text = '3' is no text but int"),
+        ({"text": " "}, {}, r"row 1: text is empty"),
+        ('{"text": "\\ud800"}\n', {}, r"row 1: text holds a lone surrogate"),
+        ("{\n", {}, r"rows\.jsonl, row 1: "),
+        ({"text": "x"}, {"teacher": "pairs"}, r"row 1: no column 'compressed'"),
+        ({"words": ["x"], "labels": []}, {"teacher": "labels"}, r"row 1: 1 words but 0 labels"),
+    ],
+)
+def test_a_text_that_cannot_be_used_is_named(
+    tmp_path: Path, row: Any, settings: dict[str, Any], complaint: str
+) -> None:
+    good = {"text": "x", "compressed": "x", "words": ["x"], "labels": [1]}
+    with pytest.raises(ConfigError, match=complaint):
+        passages(config(tmp_path, good, row, **settings))

@@ -1,0 +1,313 @@
+"""Distribution alignment (LLMLingua, arXiv 2310.05736, section 4.3): a small model learns to see text as a target does.
+
+`respond`: the target writes responses, group by group. `train`: the small model is measured, trained on the responses,
+measured again and written. Each can be killed and started again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from cluster.errors import RowError
+from cluster.folder import RunFolder
+from jobs.evaluation.specs import cut
+from jobs.training.rows import Example, digest, read_examples, split
+from jobs.training.settings import AlignConfig
+from jobs.training.surprisal import Seen, Tokens, collator_for, loss, measure, pack, read, tokenize
+from jobs.training.teachers import Writer, open_endpoint, teacher_digest
+from jobs.training.trainer import Lesson, learn, publish
+from jobs.training.workers import Groups, Rank, folder_of
+from lingua.errors import ConfigError
+from lingua.models.load import Loader, choose_dtype
+from lingua.models.source import resolve
+from lingua.tokens import SourceTokenizer
+
+RESPONSES = "responses"
+BATCH = {"cuda": 32, "cpu": 16}
+"""Prompts that a model in process continues at once."""
+
+
+# ---- responses
+
+
+def respond(config: AlignConfig, rank: Rank) -> None:
+    """Write this worker's share of the missing responses."""
+    folder = folder_of(config)
+    prompts = [example.before for example in read_examples(config, folder.storage)]
+
+    def start() -> Callable[[Sequence[str]], list[str]]:
+        writer = LocalWriter(config, rank) if config.endpoint is None else open_endpoint(config, str(config.target))
+        return partial(response_lines, writer, config)
+
+    Groups(folder, RESPONSES).make(prompts, config.group, rank, start)
+
+
+def response_lines(writer: Writer, config: AlignConfig, prompts: Sequence[str]) -> list[str]:
+    """Prompts with their responses, as lines of JSON; "" where the target refuses a prompt."""
+    try:
+        texts = writer.generate(prompts, config.response_tokens, config.stop)
+    except RowError:  # of which prompt it was said shows alone
+        if len(prompts) > 1:
+            return [line for prompt in prompts for line in response_lines(writer, config, [prompt])]
+        texts = [""]
+    rows = ({"prompt": prompt, "response": text} for prompt, text in zip(prompts, texts, strict=True))
+    return [json.dumps(row, ensure_ascii=False) for row in rows]
+
+
+class LocalWriter:
+    """Draws responses from a model of transformers, batch by batch, from one seed per call."""
+
+    def __init__(self, config: AlignConfig, rank: Rank) -> None:
+        self._config, loader = config, _loader(str(config.target), config)
+        self._tokenizer = loader.load(AutoTokenizer)
+        self._tokenizer.padding_side = "left"
+        self._tokenizer.pad_token = self._tokenizer.pad_token or self._tokenizer.eos_token
+        device = torch.device(rank.device)
+        model = loader.load(AutoModelForCausalLM, dtype=choose_dtype("auto", device))
+        self._model = model.to(device).eval().requires_grad_(False)
+
+    def generate(self, prompts: Sequence[str], max_tokens: int, stop: Sequence[str]) -> list[str]:
+        """What follows each prompt, cut before the first of the `stop` strings."""
+        torch.manual_seed(self._config.seed)
+        size = BATCH.get(self._model.device.type, BATCH["cpu"])
+        order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))  # little padding
+        texts: dict[int, str] = {}
+        for start in range(0, len(order), size):
+            batch = order[start : start + size]
+            texts |= zip(batch, self._batch([prompts[index] for index in batch], max_tokens, stop), strict=True)
+        return [texts[index] for index in range(len(prompts))]
+
+    def _batch(self, prompts: list[str], max_tokens: int, stop: Sequence[str]) -> list[str]:
+        asked = self._tokenizer(prompts, return_tensors="pt", padding=True).to(self._model.device)
+        drawn = {"do_sample": True, "temperature": self._config.temperature, "top_k": 0, "top_p": 1.0}
+        written = self._model.generate(
+            input_ids=asked.input_ids,
+            attention_mask=asked.attention_mask,
+            max_new_tokens=max_tokens,
+            pad_token_id=self._tokenizer.pad_token_id,
+            **(drawn if self._config.temperature > 0 else {"do_sample": False}),
+            **({"stop_strings": list(stop), "tokenizer": self._tokenizer} if stop else {}),
+        )
+        new = written[:, asked.input_ids.shape[1] :]
+        texts = self._tokenizer.batch_decode(new, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return [cut(text, stop) for text in texts]
+
+
+# ---- training
+
+
+def train(config: AlignConfig, rank: Rank) -> None:
+    """Train the small model and write it, with its card; the result last."""
+    folder = folder_of(config)
+    trained, held = split(_examples(config, folder), config.held_out)
+    loader, dtype = _loader(config.model, config), choose_dtype(config.dtype, torch.device(rank.device))
+    test = HeldOut(held, _target_sees(config, folder, held, rank)) if rank.leads else None
+    model = _student(config, loader).to(rank.device)
+    window = min(config.sequence_tokens, _window(model))
+    tokenizer = SourceTokenizer(loader.load(AutoTokenizer))
+    tokens = [one for one in tokenize(trained, tokenizer, window) if one is not None]
+    if not tokens:
+        raise ConfigError(f"sequence_tokens = {window}: too short for the texts before the responses; raise it")
+    before = folder.once("_before.json", lambda: test.measure(model, tokenizer, window, dtype)) if test else None
+    losses = learn(
+        _lesson(config, model, tokens, window),
+        config,
+        folder,
+        rank,
+        bf16=dtype == torch.bfloat16,
+        **({"activation_checkpointing": True} if config.gradient_checkpointing else {}),
+    )
+    if test:
+        model = _finished(model, loader)
+        after = test.measure(model, tokenizer, window, dtype)
+        result = {**_counts(config, trained, held, tokens), "before": before, "after": after, "losses": losses}
+        publish(folder, partial(_save, model, loader, card(config, result)), result)
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """Rows to measure with, and how the target sees each of them, where that is known."""
+
+    examples: Sequence[Example]
+    target: Sequence[Seen | None]
+
+    def measure(self, model: Any, tokenizer: SourceTokenizer, window: int, dtype: torch.dtype) -> dict[str, Any]:
+        """`surprisal.TextFit` of a model, as JSON values. ConfigError when the window holds no response."""
+        seen = _seen(model, self.examples, tokenizer, window, dtype)
+        together = zip(seen, self.examples, self.target, strict=True)
+        rows = [(one, example.response, target) for one, example, target in together if one is not None]
+        if not rows:
+            raise ConfigError(f"sequence_tokens = {window}: too short for the held-out rows; raise it")
+        return asdict(measure(rows))
+
+
+def _examples(config: AlignConfig, folder: RunFolder) -> list[Example]:
+    """The rows with their responses, without those to which the target said nothing. After `respond`."""
+    if config.target is None:
+        return read_examples(config, folder.storage)
+    found = (Example(row["prompt"], row["response"]) for row in Groups(folder, RESPONSES).read())
+    return [example for example in found if example.response.strip()]
+
+
+def _seen(
+    model: Any, examples: Sequence[Example], tokenizer: SourceTokenizer, window: int, dtype: torch.dtype
+) -> list[Seen | None]:
+    """The responses as a model sees them; None for those that its window does not reach."""
+    tokens = tokenize(examples, tokenizer, window)
+    values = iter(read(model, [one for one in tokens if one is not None], window, dtype))
+    return [None if one is None else Seen(one.ends, next(values)) for one in tokens]
+
+
+def _target_sees(config: AlignConfig, folder: RunFolder, held: Sequence[Example], rank: Rank) -> list[Seen | None]:
+    """The held-out responses as the target sees them, kept in the folder; an endpoint does not tell."""
+    if config.target is None or config.endpoint is not None:
+        return [None] * len(held)
+
+    def look() -> list[Any]:
+        loader = _loader(str(config.target), config)
+        model = loader.load(AutoModelForCausalLM, dtype=torch.float32).to(rank.device).requires_grad_(False)
+        tokenizer = SourceTokenizer(loader.load(AutoTokenizer))
+        seen = _seen(model, held, tokenizer, config.sequence_tokens, torch.float32)
+        return [None if one is None else (one.ends.tolist(), one.surprisal.tolist()) for one in seen]
+
+    rows = folder.once(f"{RESPONSES}/_surprisal.json", look)
+    return [None if row is None else Seen(np.asarray(row[0]), np.asarray(row[1])) for row in rows]
+
+
+def _lesson(config: AlignConfig, model: Any, tokens: Sequence[Tokens], window: int) -> Lesson:
+    packs = [[tokens[number] for number in numbers] for numbers in pack(list(map(len, tokens)), window, config.seed)]
+    collate = collator_for(model)
+    return Lesson(
+        model=model,
+        items=packs,
+        lengths=[sum(map(len, one)) for one in packs],
+        collate=lambda some: collate([example for one in some for example in one]),
+        loss=loss,
+        step=config.step_sequences,
+        at_once=1,
+        schedule="cosine",
+    )
+
+
+def _counts(config: AlignConfig, trained: Sequence[Example], held: Sequence[Example], tokens: Any) -> dict[str, Any]:
+    digests = (digest(text for one in some for text in (one.before, one.response)) for some in (trained, held))
+    return {
+        "model_digest": resolve(config.model).digest,
+        "target_digest": teacher_digest(config),
+        "rows": len(tokens),
+        "skipped_rows": len(trained) - len(tokens),
+        "tokens": sum(map(len, tokens)),
+        "response_tokens": sum(len(one.ends) for one in tokens),
+        **dict(zip(("train_digest", "held_out_digest"), digests, strict=True)),
+    }
+
+
+# ---- the small model
+
+
+def _loader(name: str, config: AlignConfig) -> Loader:
+    return Loader(resolve(name), trust_remote_code=config.trust_remote_code)
+
+
+def _window(model: Any) -> int:
+    """Tokens that a model reads at once, as its configuration says."""
+    return int(getattr(model.config.get_text_config(), "max_position_embeddings", None) or 1 << 30)
+
+
+def _student(config: AlignConfig, loader: Loader) -> Any:
+    """The small model in float32, whole or frozen behind LoRA."""
+    model = loader.load(AutoModelForCausalLM, dtype=torch.float32)
+    if config.method == "full":
+        return model
+    from peft import LoraConfig, get_peft_model  # takes seconds, for nothing where all weights are trained
+
+    torch.manual_seed(config.seed)  # the first matrices are drawn, and must be the same on all workers
+    lora = LoraConfig(
+        r=config.lora_rank,
+        lora_alpha=2 * config.lora_rank,
+        lora_dropout=config.lora_dropout,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(model, lora)
+
+
+def _finished(model: Any, loader: Loader) -> Any:
+    """The whole model as it will be saved: LoRA merged, in the precision that it came in."""
+    whole = model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
+    return whole.to(loader.load(AutoConfig).dtype or torch.float32).eval().requires_grad_(False)
+
+
+def _save(model: Any, loader: Loader, text: str, folder: Path) -> None:
+    model.save_pretrained(folder, max_shard_size="4GB")
+    loader.load(AutoTokenizer).save_pretrained(folder)  # a fresh one: reading changes it
+    (folder / "README.md").write_text(text, encoding="utf-8")
+
+
+# ---- what is told of it
+
+ROWS = (
+    ("perplexity", "perplexity of the target's text", "{:.2f}"),
+    ("bits_per_byte", "bits per byte of it", "{:.3f}"),
+    ("agreement", "rank agreement of surprisal with the target's", "{:.3f}"),
+)
+
+
+def table(result: dict[str, Any]) -> str:
+    """Before and after, as a Markdown table."""
+    lines = ["| on held-out rows | before | after |", "|---|---|---|"]
+    for key, title, form in ROWS:
+        values = [result[when][key] for when in ("before", "after")]
+        shown = ["not measured" if value is None else form.format(value) for value in values]
+        lines.append(f"| {title} | {shown[0]} | {shown[1]} |")
+    return "\n".join(lines)
+
+
+def card(config: AlignConfig, result: dict[str, Any]) -> str:
+    """The README.md of the model directory. Of paths only the last part is told: the rest is nobody's business."""
+    model, target = (
+        Path(name).name if Path(name).is_absolute() else name for name in (config.model, config.target or "")
+    )
+    settings = {**config.identity(), "model": model, "target": target or None}
+    compared = result["after"]["compared"]
+    explained = (
+        "\nAgreement is Spearman's rank correlation between stretches of characters that both tokenizers can be cut "
+        f"into, averaged over {compared:,} responses.\n"
+    )
+    return f"""---
+library_name: transformers
+pipeline_tag: text-generation
+tags: [prompt-compression, distribution-alignment]
+---
+
+# {model}, aligned
+
+A small language model whose surprisal decides which tokens of a prompt to drop, trained on the text of a target model
+(distribution alignment, arXiv 2310.05736, section 4.3) by `python -m jobs.align` of Lingua. Use it with a method that
+asks a model: `python -m jobs.compress --method llmlingua --model DIRECTORY`. It is not meant for writing text. The
+licences of the model it came from and of the target's text still apply.
+
+- from: `{model}` (digest `{result["model_digest"]}`)
+- target: `{target or "given with the rows"}`{f" (digest `{result['target_digest']}`)" if target else ""}
+- learned from {result["rows"]:,} rows ({result["tokens"]:,} tokens, {result["response_tokens"]:,} of them of responses;
+  digest `{result["train_digest"]}`; {result["skipped_rows"]:,} more were too long), in {len(result["losses"]):,} steps
+- measured on {result["after"]["rows"]:,} held-out rows ({result["after"]["tokens"]:,} tokens; digest
+  `{result["held_out_digest"]}`)
+
+{table(result)}
+{explained if compared else ""}
+## Settings
+
+```yaml
+{yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)}```
+"""

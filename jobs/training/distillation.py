@@ -1,0 +1,352 @@
+"""Distillation (LLMLingua-2, arXiv 2403.12968): an encoder learns from a teacher which words of a text to keep.
+
+`label`: the teacher labels the input, group by group. `train`: the encoder learns the probability of each word, is
+measured and written. Each can be killed and started again.
+
+Texts are read in the windows in which `method: llmlingua2` will read them later. A word's target is learnt by all its
+tokens, since its keep probability will be the mean of theirs. Surprisal has no upper bound, so the encoder learns its
+rank among all words of the training texts, which lies in [0, 1]. Unlike in the paper, targets may be fractions.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.stats import mannwhitneyu, spearmanr
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import AutoModelForTokenClassification, AutoTokenizer
+from transformers.utils import logging
+
+from jobs.training.labels import Labelled, best, labels_of_row
+from jobs.training.rows import Passage, digest, read_passages
+from jobs.training.settings import DistillConfig
+from jobs.training.surprisal import NO_LABEL
+from jobs.training.teachers import load_teacher, teacher_digest
+from jobs.training.trainer import Lesson, learn, publish
+from jobs.training.workers import Groups, Rank, folder_of
+from lingua.config import CompressionConfig
+from lingua.draft import Drafter, Part
+from lingua.errors import ConfigError
+from lingua.methods.llmlingua2 import windows
+from lingua.models.encoder import EncoderScorer, keep_label
+from lingua.models.load import Loader
+from lingua.models.padded import positions, special_tokens
+from lingua.models.source import resolve
+from lingua.score import Context, Row, Scorer
+from lingua.tokens import SourceTokenizer
+from lingua.units import Bools, Floats
+
+LABELS = "labels"
+NAMES = {0: "drop", 1: "keep"}
+LONG = 1 << 30
+Targets = Callable[[Floats], Floats]
+
+
+# ---- labels
+
+
+def label(config: DistillConfig, rank: Rank) -> None:
+    """Label this worker's share of the groups that are missing."""
+    folder = folder_of(config)
+    chunker = Chunker(SourceTokenizer(_loader(config).tokenizer()), config.chunk_tokens, config.language)
+    whole = config.teacher in ("pairs", "labels", "answers")
+    passages = [
+        passage if whole else Passage(passage.origin, chunk)
+        for passage in read_passages(config, folder.storage)
+        for chunk in ([passage.text] if whole else chunker.chunks(passage.text))
+    ]
+
+    def start() -> Callable[[Sequence[Passage]], list[str]]:
+        teacher = load_teacher(config, rank.device)
+        return lambda some: [labelled.to_line() for labelled in teacher(some)]
+
+    Groups(folder, LABELS).make(passages, config.group, rank, start)
+
+
+class Chunker:
+    """Cuts texts into chunks of at most `size` tokens, which end where a sentence does."""
+
+    def __init__(self, tokenizer: SourceTokenizer, size: int, language: str = "en") -> None:
+        self._drafter = Drafter(tokenizer, tokenizer, CompressionConfig(method="llmlingua2"), LONG, None)
+        self._tokenizer, self._size, self._language = tokenizer, size, language
+
+    def part(self, text: str) -> Part:
+        """The text in the tokens and words in which it will be compressed."""
+        return self._drafter.part(self._tokenizer.encode([text])[0], "word")
+
+    def ranges(self, part: Part) -> list[tuple[int, int]]:
+        """The token ranges [begin, end) of the chunks; they tile the text."""
+        return list(windows(part, self._size, self._language))
+
+    def chunks(self, text: str) -> Iterator[str]:
+        """The chunks that hold more than white space; white space between two belongs to the later one."""
+        part = self.part(text)
+        begins = [int(part.encoding.token_starts[begin]) for begin, _ in self.ranges(part)]
+        edges = [*dict.fromkeys([0, *begins]), len(text)]
+        yield from (text[start:end] for start, end in pairwise(edges) if text[start:end].strip())
+
+
+# ---- what is learnt
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Window:
+    """ids [t] of the text's tokens without special tokens, the word [t] of each, and the target [t] of that word."""
+
+    ids: list[int]
+    word: npt.NDArray[np.int64]
+    target: Floats
+
+
+def split(records: Sequence[Labelled], share: float, seed: int) -> tuple[list[Labelled], list[Labelled]]:
+    """What to train on and what to measure with: about `share` of the rows with all their chunks, drawn by the seed.
+
+    Raises ConfigError when nothing is left to train on.
+    """
+    origins = sorted({record.origin for record in records}, key=lambda origin: digest([str(seed), origin]))
+    held = set(origins[: max(1, round(share * len(origins)))])
+    if len(held) == len(origins):
+        raise ConfigError(f"held_out = {share}: of {len(origins)} usable rows none is left to train on; give more rows")
+    return [one for one in records if one.origin not in held], [one for one in records if one.origin in held]
+
+
+def targets_of(learnt: str, records: Sequence[Labelled], rate: float) -> Targets:
+    """From scores to targets in [0, 1], as the scores of all `records` are spread. ConfigError where they are none."""
+    scores = np.sort(np.concatenate([np.asarray(record.scores, np.float32) for record in records]))
+    if learnt == "rank":
+        return partial(_rank, scores)
+    if learnt == "kept":
+        limit = scores[min(len(scores) - 1, int((1 - rate) * len(scores)))]
+        return lambda values: (values >= limit).astype(np.float32)
+    if scores[0] < 0 or scores[-1] > 1:
+        raise ConfigError(f"scores from {scores[0]:g} to {scores[-1]:g} are no targets in [0, 1]; use --targets rank")
+    return lambda values: values
+
+
+def _rank(known: Floats, values: Floats) -> Floats:
+    """The middle of the places that each value has among the sorted `known`, as a share."""
+    left, right = (np.searchsorted(known, values, side=side) for side in ("left", "right"))
+    return ((left + right) / (2 * len(known))).astype(np.float32)
+
+
+def windows_of(record: Labelled, chunker: Chunker, targets: Targets) -> Iterator[Window]:
+    """The windows of one labelled text."""
+    part = chunker.part(record.text)
+    starts = np.cumsum([0, *map(len, record.words)])[:-1]
+    word = np.searchsorted(starts, part.encoding.token_starts, side="right") - 1
+    target = targets(np.asarray(record.scores, np.float32))[word] if len(word) else np.zeros(0, np.float32)
+    for begin, end in chunker.ranges(part):
+        yield Window(part.ids[begin:end].tolist(), word[begin:end], target[begin:end])
+
+
+@dataclass(frozen=True, slots=True)
+class WindowCollator:
+    """Windows → a padded batch. `before` and `after` are the special tokens around a text, which have no label."""
+
+    before: Sequence[int]
+    after: Sequence[int]
+    pad: int
+
+    def __call__(self, some: Sequence[Window]) -> dict[str, Tensor]:
+        width = max((len(window.ids) for window in some), default=0) + len(self.before) + len(self.after)
+        shape = (max(1, len(some)), max(1, width))
+        ids, mask = torch.full(shape, self.pad), torch.zeros(shape, dtype=torch.long)
+        labels = torch.full(shape, float(NO_LABEL))
+        mask[:, 0] = 1  # also of a batch without windows
+        for row, window in enumerate(some):
+            whole, begin = [*self.before, *window.ids, *self.after], len(self.before)
+            ids[row, : len(whole)], mask[row, : len(whole)] = torch.tensor(whole), 1
+            labels[row, begin : begin + len(window.ids)] = torch.from_numpy(window.target)
+        return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+
+
+def keep_loss(keep: int, outputs: Any, labels: Tensor, num_items_in_batch: Tensor) -> Tensor:
+    """Cross-entropy of the probability of label `keep` with targets in [0, 1]: a batch's share in the step's mean."""
+    logits, labelled = outputs.logits.float(), labels != NO_LABEL
+    others = torch.cat([logits[..., :keep], logits[..., keep + 1 :]], -1).logsumexp(-1)
+    odds = logits[..., keep] - others
+    return F.binary_cross_entropy_with_logits(odds[labelled], labels[labelled], reduction="sum") / num_items_in_batch
+
+
+# ---- training
+
+
+def train(config: DistillConfig, rank: Rank) -> None:
+    """Train the encoder, measure it on what was held out, and write it; the result last."""
+    folder, loader = folder_of(config), _loader(config)
+    records = [labels_of_row(row) for row in Groups(folder, LABELS).read()]
+    chosen = best(records, config.drop_variation, config.drop_gap)
+    trained, held = split(chosen, config.held_out, config.seed)
+    targets = targets_of(config.learnt, trained, config.rate)
+    model, tokenizer = _student(config, loader), loader.tokenizer()
+    before, after = special_tokens(tokenizer)
+    size = min(config.chunk_tokens, positions(model) - len(before) - len(after))
+    chunker = Chunker(SourceTokenizer(tokenizer), size, config.language)
+    found = [window for record in trained for window in windows_of(record, chunker, targets)]
+    if not found:
+        raise ConfigError(f"input = {', '.join(config.inputs)}: no text to train on is left after the filters")
+    lesson = Lesson(
+        model=model,
+        items=found,
+        lengths=[len(window.ids) for window in found],
+        collate=WindowCollator(before, after, int(model.config.pad_token_id or 0)),
+        loss=partial(keep_loss, keep_label(model.config)),
+        step=config.batch_size,
+        at_once=config.batch_size,
+        schedule="linear",
+    )
+    losses = learn(lesson, config, folder, rank, bf16=rank.device.startswith("cuda"))
+    if rank.leads:
+        counts = {"chunks": len(records), "dropped": len(records) - len(chosen), "windows": len(found)}
+        tokens = sum(len(window.ids) for window in found)
+        scorer = EncoderScorer(model.eval(), tokenizer)
+        agrees = asdict(agreement(scorer, held, chunker, targets, config.rate))
+        result = {**counts, "tokens": tokens, "agreement": agrees, "losses": losses}
+        publish(folder, partial(_save, model, loader, card(config, result)), result)
+
+
+def _loader(config: DistillConfig) -> Loader:
+    return Loader(resolve(config.model), trust_remote_code=config.trust_remote_code)
+
+
+def _student(config: DistillConfig, loader: Loader) -> Any:
+    """The encoder with its head: a trained one is trained further, a missing one is drawn by the seed."""
+    torch.manual_seed(config.seed)
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # it reports that a head is new: that is what is meant
+    names = {"id2label": NAMES, "label2id": {name: number for number, name in NAMES.items()}}
+    return loader.load(AutoModelForTokenClassification, dtype=torch.float32, **names)
+
+
+def _save(model: Any, loader: Loader, text: str, folder: Path) -> None:
+    model.save_pretrained(folder)
+    loader.load(AutoTokenizer).save_pretrained(folder)  # a fresh one: the chunker's reads special tokens as text
+    (folder / "README.md").write_text(text, encoding="utf-8")
+
+
+# ---- what came of it
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How far an encoder agrees with its teacher on `words` words of `texts` texts that neither was fitted to.
+
+    The teacher keeps the share `kept` of the words; the encoder, asked as `method: llmlingua2` asks it, keeps as many
+    of each text, so precision and recall are equal. `chance` is the F1 of an encoder that guesses.
+    """
+
+    texts: int
+    words: int
+    kept: float
+    f1: float
+    chance: float
+    auc: float
+    spearman: float
+
+
+def agreement(
+    scorer: Scorer, records: Sequence[Labelled], chunker: Chunker, targets: Targets, rate: float
+) -> Agreement:
+    """Compare the encoder with the labels of held-out texts.
+
+    Targets that are 0 or 1 say themselves what is kept; of others, the share `rate` of all words with the highest ones.
+    """
+    wanted = [targets(np.asarray(record.scores, np.float32)) for record in records]
+    given = [word_probabilities(scorer, record, chunker) for record in records]
+    every, scores = np.concatenate(wanted), np.concatenate(given)
+    hard = bool(np.isin(every, (0.0, 1.0)).all())
+    limit = 1.0 if hard else float(np.sort(every)[min(len(every) - 1, int((1 - rate) * len(every)))])
+    kept = [one >= limit for one in wanted]
+    chosen = np.concatenate([highest(one, int(keep.sum())) for one, keep in zip(given, kept, strict=True)])
+    all_kept = np.concatenate(kept)
+    total = max(1, int(all_kept.sum()))
+    return Agreement(
+        texts=len(records),
+        words=len(every),
+        kept=float(all_kept.mean()),
+        f1=int((all_kept & chosen).sum()) / total,
+        chance=float(sum(keep.sum() ** 2 / len(keep) for keep in kept if len(keep)) / total),
+        auc=auc(scores, all_kept),
+        spearman=float(spearmanr(scores, every).statistic) if np.ptp(scores) and np.ptp(every) else 0.0,
+    )
+
+
+def word_probabilities(scorer: Scorer, record: Labelled, chunker: Chunker) -> Floats:
+    """The encoder's keep probability of every word [w], the mean of its tokens'; 0 for a word without tokens."""
+    found = list(windows_of(record, chunker, lambda values: values))
+    answers = scorer.score([Row(Context(), window.ids) for window in found])
+    total, count = np.zeros(len(record.words)), np.zeros(len(record.words))
+    for window, answer in zip(found, answers, strict=True):
+        np.add.at(total, window.word, answer)
+        np.add.at(count, window.word, 1)
+    return (total / np.maximum(count, 1)).astype(np.float32)
+
+
+def highest(scores: Floats, count: int) -> Bools:
+    """Mask of the `count` highest scores, of equal ones the earlier."""
+    mask = np.zeros(len(scores), bool)
+    mask[np.argsort(-scores, kind="stable")[:count]] = True
+    return mask
+
+
+def auc(scores: Floats, positive: Bools) -> float:
+    """How probably a positive scores above a negative, equal scores counting half; 0.5 where either is absent."""
+    ones, zeros = scores[positive], scores[~positive]
+    return float(mannwhitneyu(ones, zeros).statistic / (len(ones) * len(zeros))) if len(ones) and len(zeros) else 0.5
+
+
+LEARNT = {
+    "rank": "the rank of a word's score among all words, from 0 to 1",
+    "kept": "whether a word is among the share that the teacher keeps",
+    "scores": "the teacher's own score or label of a word",
+}
+
+
+def card(config: DistillConfig, result: Mapping[str, Any]) -> str:
+    """The README.md of the model directory."""
+    found, losses = result["agreement"], result["losses"][-20:]
+    teacher = config.teacher_model if config.teacher == "endpoint" else f"`{config.teacher}`"
+    if config.teacher == "compressor":
+        method = config.compression.method
+        teacher = f"{config.teacher_model}, `method: {method}`, digest `{teacher_digest(config)}`"
+    return f"""---
+library_name: transformers
+pipeline_tag: token-classification
+tags: [prompt-compression, llmlingua-2]
+---
+# An encoder that tells which words of a prompt to keep
+
+Trained by `python -m jobs.distill`, as in LLMLingua-2 (arXiv 2403.12968). It gives every token a probability of being
+kept; what it learnt is {LEARNT[config.learnt]}.
+
+```bash
+python -m jobs.compress --method llmlingua2 --model DIRECTORY --rate {config.rate} --input corpus.jsonl --output out
+```
+
+| | |
+|---|---|
+| began as | {config.model} |
+| teacher | {teacher} |
+| trained on | {result["windows"]:,} windows, {result["tokens"]:,} tokens |
+| dropped by the filters of compressions | {result["dropped"]:,} of {result["chunks"]:,} chunks |
+| loss at the end | {sum(losses) / len(losses):.4f} nats a token |
+
+Agreement with the teacher on {found["texts"]:,} held-out texts ({found["words"]:,} words, {found["kept"]:.0%} of them
+kept): F1 {found["f1"]:.3f} (guessing: {found["chance"]:.3f}), AUC {found["auc"]:.3f}, rank correlation
+{found["spearman"]:.3f}.
+
+Settings:
+
+```json
+{json.dumps(config.identity(), indent=1, ensure_ascii=False)}
+```
+"""

@@ -1,0 +1,177 @@
+"""Words with scores: the form in which labels are made, stored and given; and labels from what people know of a text.
+
+The words add up to the text (white space stands before its word), so nothing has to be matched again when another
+tokenizer cuts it. What a score means is the teacher's business: surprisal in nats, a probability, or 0 and 1.
+
+`label_compression` is the annotation of LLMLingua-2 (arXiv 2403.12968, section 3.2 f.). A model that is asked to leave
+words out still changes some: it inflects, reorders, invents. So each word of the compression is looked for near the one
+found before it, ahead first, as it is and then by its stem; a word of the original is labelled once. Two rates say how
+far the result can be trusted, and `best` filters by them. The paper's lemmatizer is replaced by a rule that needs no
+language.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import accumulate, pairwise
+from typing import Any
+
+import numpy as np
+import regex
+
+from cluster.errors import RowError
+from lingua.prompt import Span
+from lingua.words import terms, word_edges
+
+WINDOW = 150
+"""Words ahead in which a word of the compression is looked for; half as many behind."""
+STEM = 4
+ENDING = 3
+LONGEST_ANSWER = 60
+"""Characters; longer answers say little about single words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """A text and what its words are worth.
+
+    words, scores   the words and their scores, as many of the one as of the other
+    origin          file and row that the text is from: chunks of one origin are trained on or held out together
+    variation       of a compression: the share of its words that the original does not have
+    gap             of a compression: how many more of them the original has than were found where they should stand
+    """
+
+    words: tuple[str, ...]
+    scores: tuple[float, ...]
+    origin: str = ""
+    variation: float = 0.0
+    gap: float = 0.0
+
+    @property
+    def text(self) -> str:
+        return "".join(self.words)
+
+    def to_line(self) -> str:
+        """As a line of JSON, which `labels_of_row` reads."""
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+
+def words_of(text: str) -> tuple[str, ...]:
+    """The words of a text as `unit: word` cuts them; they add up to it."""
+    return tuple(text[start:end] for start, end in pairwise([*word_edges(text).tolist(), len(text)]))
+
+
+def labels_of_row(row: Mapping[str, Any], origin: str = "") -> Labelled:
+    """The labels in a row with `words` and `labels` (or `scores`). RowError when they do not belong together."""
+    words, scores = row.get("words"), row.get("labels", row.get("scores"))
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise RowError("no_words", "a labelled row needs 'words', a list of strings that add up to its text")
+    require_whole("".join(words), "words")
+    if not isinstance(scores, list) or not all(_is_number(score) for score in scores):
+        raise RowError("no_labels", "a labelled row needs 'labels' (or 'scores'), a list of numbers")
+    if len(words) != len(scores):
+        raise RowError("wrong_labels", f"{len(words)} words but {len(scores)} labels: give one label for each word")
+    rates = {name: float(row[name]) for name in ("variation", "gap") if _is_number(row.get(name))}
+    return Labelled(tuple(words), tuple(map(float, scores)), str(row.get("origin", origin)), **rates)
+
+
+def require_whole(text: str, name: str) -> None:
+    """RowError when a text holds a lone surrogate, which no file in UTF-8 can."""
+    if not text.isascii() and any(0xD800 <= ord(sign) < 0xE000 for sign in text):
+        raise RowError("invalid_unicode", f"{name} holds a lone surrogate: not valid text; mend the row")
+
+
+# ---- a text and its compression
+
+
+def label_compression(text: str, compressed: str, origin: str = "") -> Labelled:
+    """The words of `text` with 1 for those that `compressed` kept and 0 for the others, and both rates."""
+    words = words_of(text)
+    known = [(term, number) for number, word in enumerate(words) for term in terms(word)]
+    original, shorter = [term for term, _ in known], terms(compressed)
+    found, vocabulary = list(matches(original, shorter)), set(original)
+    kept = {known[place][1] for place in found}
+    hits = sum(term in vocabulary for term in shorter)
+    variation = 1 - hits / len(shorter) if shorter else 0.0
+    gap = (hits - len(found)) / len(original) if original else 0.0
+    return Labelled(words, tuple(float(number in kept) for number in range(len(words))), origin, variation, gap)
+
+
+def matches(original: Sequence[str], shorter: Iterable[str], window: int = WINDOW) -> Iterator[int]:
+    """Places in `original` of the words of `shorter`, in their order; words that are nowhere near are left out."""
+    free = [True] * len(original)
+    last = -1
+    for term in shorter:
+        ahead = range(last + 1, min(len(original), last + 1 + window))
+        behind = range(last - 1, max(-1, last - 1 - window // 2), -1)
+        places = [place for place in (*ahead, *behind) if free[place]]
+        place = next((one for one in places if original[one] == term), None)
+        if place is None:
+            place = next((one for one in places if same_stem(original[one], term)), None)
+        if place is not None:
+            free[place] = False
+            last = place
+            yield place
+
+
+def same_stem(one: str, other: str) -> bool:
+    """Whether two words differ by their endings alone (*open*, *opened*); never true of numbers."""
+    alike = [left == right for left, right in zip(one, other, strict=False)]
+    stem = [*alike, False].index(False)
+    rest = max(len(one), len(other)) - stem
+    return stem >= STEM and rest <= ENDING and not any(sign.isdigit() for sign in one[stem:] + other[stem:])
+
+
+def best(records: Sequence[Labelled], variation: float, gap: float) -> list[Labelled]:
+    """What the paper's filters leave: without the share `variation` of highest variation rate, and then without the
+    share `gap` of what is left with the widest alignment gap. Where all are equally good, none goes."""
+    chosen = _without_worst(records, [record.variation for record in records], variation)
+    return _without_worst(chosen, [record.gap for record in chosen], gap)
+
+
+def _without_worst(records: Sequence[Labelled], faults: Sequence[float], share: float) -> list[Labelled]:
+    if not records:
+        return []
+    limit = np.quantile(np.asarray(faults), 1 - share, method="lower")
+    return [record for record, fault in zip(records, faults, strict=True) if fault <= limit]
+
+
+# ---- a text and answers that stand in it
+
+
+def label_answers(text: str, answers: Any, origin: str = "") -> Labelled:
+    """The words of `text` with 1 for those that answered a question and 0 for the others.
+
+    An answer is a string, looked for as whole words, or an object with `text` and `answer_start`, the character at
+    which it begins. RowError for anything else.
+    """
+    if not isinstance(answers, list):
+        raise RowError("no_answers", "the answers must be a list of strings, or of objects with text and answer_start")
+    spans = [span for answer in answers for span in _places(text, *_answer(answer))]
+    words = words_of(text)
+    edges = pairwise([0, *accumulate(map(len, words))])
+    return Labelled(words, tuple(float(any(a < end and start < b for a, b in spans)) for start, end in edges), origin)
+
+
+def _answer(answer: Any) -> tuple[str, int | None]:
+    wanted, begin = (answer.get("text"), answer.get("answer_start")) if isinstance(answer, Mapping) else (answer, None)
+    if not isinstance(wanted, str) or not (begin is None or isinstance(begin, int)):
+        raise RowError("no_answers", f"an answer is a string, or an object with text and answer_start; not {answer!r}")
+    return wanted.strip(), begin
+
+
+def _places(text: str, answer: str, begin: int | None) -> Iterator[Span]:
+    """Where an answer stands: as told, else its first occurrence as whole words; nowhere if it is empty or long."""
+    if not 0 < len(answer) <= LONGEST_ANSWER:
+        return
+    if begin is not None:
+        yield begin, begin + len(answer)
+    elif found := regex.search(rf"(?<!\w){regex.escape(answer)}(?!\w)", text, regex.IGNORECASE):
+        yield found.span()
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)

@@ -1,0 +1,147 @@
+"""Rows of JSON Lines or Parquet → what a training job works on: `Example`s to align with, `Passage`s to label.
+
+All rows are read and checked before any model loads, and the first that cannot be used ends the run with its file,
+number and field: a training set is small and worth mending.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, TypeVar
+
+from cluster.encode import as_document
+from cluster.errors import RowError
+from cluster.inputs import expand_inputs
+from cluster.jsonl import read_jsonl
+from cluster.parquet import open_parquet
+from cluster.rows import BadRow
+from cluster.shards import Shard, Source
+from cluster.storage import Storage
+from jobs.training.labels import label_answers, labels_of_row, require_whole
+from jobs.training.settings import AlignConfig, DistillConfig, TrainingConfig
+from lingua.errors import ConfigError
+from lingua.prompt import join_parts
+
+T = TypeVar("T")
+Config = TypeVar("Config", bound=TrainingConfig)
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """`before` is the text that both models read, `response` what the target wrote after it ("" while unknown)."""
+
+    before: str
+    response: str
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A text, or a chunk of one; `origin` says which file and row it is from.
+
+    given   what the row says of the text: its compression, or its labels
+    """
+
+    origin: str
+    text: str
+    given: Any = None
+
+
+def read_examples(config: AlignConfig, storage: Storage) -> list[Example]:
+    """The rows of all inputs, each once, in an order that depends on their content and the seed alone."""
+    found = dict.fromkeys(_checked(config, storage, _example))
+    return sorted(found, key=lambda one: digest([str(config.seed), one.before, one.response]))[: config.limit]
+
+
+def split(examples: Sequence[Example], held_out: int) -> tuple[list[Example], list[Example]]:
+    """What to train on and what to measure with: the first `held_out`, whose prompts are never trained on.
+
+    Raises ConfigError when nothing is left to train on.
+    """
+    held = list(examples[:held_out])
+    known = {example.before for example in held}
+    train = [example for example in examples[held_out:] if example.before not in known]
+    if not train:
+        raise ConfigError(
+            f"held_out = {held_out}: of {len(examples)} usable rows none is left to train on; lower it or add rows"
+        )
+    return train, held
+
+
+def read_passages(config: DistillConfig, storage: Storage) -> Iterator[Passage]:
+    """The rows of all inputs in their order, streamed."""
+    return islice(_checked(config, storage, _passage), config.limit)
+
+
+def digest(texts: Iterable[str]) -> str:
+    """Digest of texts in their order."""
+    total = hashlib.blake2b(digest_size=16)
+    for text in texts:
+        total.update(f"{len(text)}\0{text}".encode())
+    return total.hexdigest()
+
+
+def _checked(config: Config, storage: Storage, make: Callable[[Config, str, Row], T]) -> Iterator[T]:
+    """What `make` makes of every row. ConfigError names the row that it cannot use, or inputs without rows."""
+    number = None
+    for source in expand_inputs(config.inputs, storage):
+        for number, row in _rows(source, storage):
+            try:
+                made = make(config, f"{source.path.rpartition('/')[2]}, row {number}", row)
+            except RowError as error:
+                raise ConfigError(f"{source.path}, row {number}: {error.detail}") from None
+            yield made
+    if number is None:
+        raise ConfigError(f"input = {', '.join(config.inputs)}: holds no rows")
+
+
+def _rows(source: Source, storage: Storage) -> Iterator[tuple[int, Row]]:
+    """(number from 0, columns) of every row. ConfigError for one that is no row."""
+    if source.format == "parquet":
+        with open_parquet(source, storage) as file:
+            yield from enumerate(row for batch in file.iter_batches(use_threads=False) for row in batch.to_pylist())
+        return
+    for row in read_jsonl(Shard("rows", source, 0, source.size), None, storage, ()):
+        if isinstance(row, BadRow):
+            raise ConfigError(f"{source.path}, row {row.number}: {row.detail}")
+        yield row.number, as_document(row.carried)
+
+
+def _example(config: AlignConfig, _: str, row: Row) -> Example:
+    asked = [_filled(row, config.instruction_column)]
+    if config.input_column is not None:
+        asked.append(_text(row, config.input_column))
+    response = "" if config.target else _filled(row, config.response_column)
+    return Example(config.template.replace("{instruction}", join_parts(asked, "\n\n")), response)
+
+
+def _passage(config: DistillConfig, origin: str, row: Row) -> Passage:
+    if config.teacher == "labels":
+        labelled = labels_of_row(row, origin)
+        return Passage(labelled.origin, labelled.text, labelled)
+    text = _filled(row, config.text_column)
+    if config.teacher == "answers":
+        return Passage(origin, text, label_answers(text, row.get(config.answers_column), origin))
+    return Passage(origin, text, _filled(row, config.compressed_column) if config.teacher == "pairs" else None)
+
+
+def _text(row: Row, name: str) -> str:
+    """The text in a column, which may be empty. RowError when there is none."""
+    if name not in row:
+        raise RowError("no_column", f"no column {name!r}, but {', '.join(sorted(row)) or 'none'}; name the right one")
+    value = row[name]
+    if not isinstance(value, str):
+        raise RowError("no_text", f"{name} = {str(value)[:80]!r} is no text but {type(value).__name__}; write a string")
+    require_whole(value, name)
+    return value
+
+
+def _filled(row: Row, name: str) -> str:
+    """The same, with more than white space in it."""
+    text = _text(row, name)
+    if not text.strip():
+        raise RowError("no_text", f"{name} is empty; write a text or remove the row")
+    return text
