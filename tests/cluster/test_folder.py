@@ -1,4 +1,4 @@
-"""A folder of a run: begun with one plan, held by one run; directories count when they are whole; on a disk and on S3."""
+"""A run's folder: begun with one plan, held by one run; a directory counts when it is whole; on a disk and on S3."""
 
 from __future__ import annotations
 
