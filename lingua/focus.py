@@ -9,6 +9,7 @@ counts as much as the sentence itself, since what a question asks is often sprea
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from itertools import accumulate, islice, pairwise
 
@@ -32,14 +33,15 @@ def focus(question: str, strings: Sequence[Sequence[str]]) -> list[Importance]:
     """For each string's sentences [s] the share of the question's information in them and their string, in [0, 1]."""
     words = [[set(grams(sentence)) for sentence in sentences] for sentences in strings]
     asked = _information(set(grams(question)), [sentence for sentences in words for sentence in sentences])
-    total = sum(asked.values()) or 1.0
+    total = math.fsum(asked.values()) or 1.0
     return [_of_string(sentences, asked) / np.float32(total) for sentences in words]
 
 
 def _information(question: set[str], sentences: list[set[str]]) -> dict[str, float]:
     """The question's words with their inverse frequency among the sentences; those found nowhere count too."""
-    holders = {word: sum(word in sentence for sentence in sentences) for word in question}
-    return {word: math.log(1 + (len(sentences) - n + 0.5) / (n + 0.5)) for word, n in holders.items()}
+    holders = Counter(word for sentence in sentences for word in sentence & question)
+    found = {word: holders[word] for word in question}
+    return {word: math.log(1 + (len(sentences) - n + 0.5) / (n + 0.5)) for word, n in found.items()}
 
 
 def _of_string(sentences: list[set[str]], asked: dict[str, float]) -> Importance:
@@ -49,7 +51,7 @@ def _of_string(sentences: list[set[str]], asked: dict[str, float]) -> Importance
 
 
 def _sum(words: set[str], asked: dict[str, float]) -> float:
-    return sum(value for word, value in asked.items() if word in words)
+    return math.fsum(asked[word] for word in words & asked.keys())  # exact, so in any order
 
 
 def reads(reader: SourceTokenizer, question: str) -> bool:

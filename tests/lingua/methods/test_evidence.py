@@ -45,6 +45,26 @@ def test_it_asks_an_encoder_of_sentences_unless_told_otherwise(chosen: dict[str,
     assert needs_of(CompressionConfig(**chosen)) == "nothing"
 
 
+def test_a_long_question_is_sought_in_many_sentences_with_work_that_grows_as_the_text(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Counted(str):
+        looked_up = 0
+
+        def __hash__(self) -> int:
+            Counted.looked_up += 1
+            return super().__hash__()
+
+    monkeypatch.setattr("lingua.focus.grams", lambda text: map(Counted, text.split()))
+
+    def work(words: int) -> int:
+        Counted.looked_up = 0
+        focus(" ".join(map(str, range(words))), [[f"{number} and {number + 1}"] for number in range(words)])
+        return Counted.looked_up
+
+    assert work(400) <= 2.2 * work(200)
+
+
 def test_demonstrations_of_the_form_of_the_question_stay_whole_but_one() -> None:
     result = one(Prompt(context=DEMONSTRATIONS, question=ASKED), rate=0.6)
     whole = [text for text in result.context if text in DEMONSTRATIONS]
