@@ -4,8 +4,8 @@ It is given programs (see `score`), keeps hundreds of them alive, fills each bat
 and resumes every program with its answers. It knows no tensor: a `Scorer` answers the rows of a batch. Where a device
 computes by itself, the next batch is begun before programs are resumed with the answers of the one before.
 
-A program asks, and then waits until there is room for the contexts that it asks about: what they hold now and what they
-are expected to grow to (`Context.room`). Probes that are forgotten with their batch need none.
+What a program asks waits until there is room for its contexts: what they hold, and are expected to grow to
+(`Context.room`). Probes that are forgotten with their batch need none.
 
 Rows of a corpus repeat each other: many questions about one document, the same demonstrations in every prompt. What is
 asked after the same text is computed once, whoever asks; who asks meanwhile waits for the same answer. A program whose
@@ -146,7 +146,7 @@ class _BatchSize:
         self._fitted, self._raised = 0, False
 
     def restore(self) -> None:
-        """What is learned holds for one run: the next may find the memory free."""
+        """Forget what was learned: the next run may find the memory free."""
         self._scorer.batch_tokens = max(self._full, self._scorer.batch_tokens)
 
 
@@ -172,18 +172,19 @@ class Engine(Generic[T]):
         self._live: dict[int, _Running[T]] = {}
         self._queue: list[_Running[T]] = []
         self._room = 0
+        self._rows = _MANY
 
     def run(self, programs: Iterable[Program[T]]) -> Iterator[T | PromptError]:
         """Yield the result of each program, in order; a program that raised PromptError yields that error.
 
         Programs are pulled as room allows.
         """
-        source = enumerate(programs)
-        begun, emitted, more = 0, 0, True
+        source, begun, emitted, more = iter(programs), 0, 0, True
         try:
             while more or self._live or self._finished:
                 while more and not self._queue and begun - emitted < self._max_programs:
-                    begun, more = self._begin(next(source, None), begun)
+                    more = self._begin(begun, next(source, None))
+                    begun += more
                 self._admit()
                 if self._waiting or self._flying:
                     self._step()
@@ -193,13 +194,12 @@ class Engine(Generic[T]):
         finally:
             self._size.restore()
 
-    def _begin(self, pulled: tuple[int, Program[T]] | None, begun: int) -> tuple[int, bool]:
-        """Start a program; how many were, and whether there may be more."""
-        if pulled is None:
-            return begun, False
-        running = self._live[pulled[0]] = _Running(*pulled)
-        self._resume(running, None)
-        return begun + 1, True
+    def _begin(self, index: int, program: Program[T] | None) -> bool:
+        """Start a program; False where there is none left."""
+        if program is not None:
+            self._live[index] = _Running(index, program)
+            self._resume(self._live[index], None)
+        return program is not None
 
     def _resume(self, running: _Running[T], answers: list[Surprisal] | None) -> None:
         try:
@@ -295,6 +295,7 @@ class Engine(Generic[T]):
         except OutOfMemoryError as error:
             self._again(batch, error)
             return False
+        self._rows = _MANY
         return True
 
     def _land(self) -> None:
@@ -317,7 +318,8 @@ class Engine(Generic[T]):
             self._memory.put(job.key, job.answer)
             del self._asked[job.key]
             self._shelve(job.asked)
-        for running in job.waiting:
+        waiting, job.waiting = job.waiting, []  # no cycle keeps the keys and values of programs that are done
+        for running in waiting:
             running.open -= 1
             if running.open == 0:
                 self._resume(running, [one.answer for one in running.jobs])
@@ -332,7 +334,7 @@ class Engine(Generic[T]):
     def _next_batch(self) -> _Batch:
         budget = self._budget()
         batch: _Batch = []
-        while self._waiting:
+        while self._waiting and len(batch) < self._rows:
             job = self._waiting[0]
             row = job.row(self._scorer.probe_tokens, self._scorer.window)
             cost = len(row.probe) + len(row.context) - self._scorer.cached(row.context)
@@ -354,14 +356,18 @@ class Engine(Generic[T]):
     def _again(self, batch: _Batch, error: OutOfMemoryError) -> None:
         """Ask again: behind what is under way, with what others may borrow let go, in smaller batches.
 
-        Where only the pool is full, batches stay as they are as long as something else makes room.
+        Where only the pool is full, that is all until something else makes room: later batches are of the usual size.
         """
         tokens = sum(len(row.probe) + len(row.context) - self._scorer.cached(row.context) for _, row in batch)
         self._waiting.extendleft(job for job, _ in reversed(batch))
-        if not (isinstance(error, PoolFullError) and (self._flying or self._make_room(len(batch)))):
-            self._read.clear()
-            if not self._flying or self._scorer.batch_tokens > 1:
-                self._size.lower(tokens)
+        if isinstance(error, PoolFullError) and (self._flying or self._make_room(len(batch))):
+            return
+        if isinstance(error, PoolFullError) and len(batch) > 1:
+            self._rows = len(batch) // 2
+            return
+        self._read.clear()
+        if not self._flying or self._scorer.batch_tokens > 1:
+            self._size.lower(tokens)
 
     def _make_room(self, first: int) -> bool:
         """Let go of keys and values that can be computed again; False if there are none.
@@ -380,9 +386,7 @@ class Engine(Generic[T]):
 
 def _drop(job: _Job) -> bool:
     """Whether the keys and values of a request's context could be let go: not those that differ from computed ones."""
-    contexts = [one for one in (job.asked, job.context) if one.cache is not None and one.places is None]
-    if job.hold:
-        return False
+    contexts = [one for one in (job.asked, job.context) if one.cache and one.places is None and not job.hold]
     for context in contexts:
         context.cache = None
     return bool(contexts)
@@ -393,6 +397,5 @@ def stretch_of(room: int, window: int) -> int:
     return max(1, room, window // 2)
 
 
-_PATIENCE = 4
-_MOST_PATIENCE = 1_024
+_MANY, _PATIENCE, _MOST_PATIENCE = 1 << 60, 4, 1_024
 _NOTHING: Surprisal = np.zeros(0, np.float32)

@@ -1,19 +1,52 @@
-"""Fixtures that several test folders share: the evaluation data, where it is, and a real S3 server on loopback."""
+"""Fixtures that several test folders share: the evaluation data, where it is, and a real S3 server on loopback.
+
+`pytest -m gpu` needs torch, transformers and what `lingua` itself needs: it looks at the files with such tests alone.
+Elsewhere what needs Ray or moto is skipped where these are not installed.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from hypothesis import settings
 
 from tests.s3server import S3Bucket, running_server
 
-settings.register_profile("lingua", deadline=None)  # what is made once, in the first example, takes its time
-settings.load_profile("lingua")
+if find_spec("hypothesis"):
+    from hypothesis import settings
+
+    settings.register_profile("lingua", deadline=None)  # what is made once, in the first example, takes its time
+    settings.load_profile("lingua")
+
+_OPTIONAL = re.compile(r"No module named '(ray|moto)[.']")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Without its plugin nobody knows the setting `timeout`, which would be an error."""
+    if find_spec("pytest_timeout") is None:
+        parser.addini("timeout", "seconds after which a test is ended")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With `-m gpu`, ignore the files that have no such test."""
+    if config.option.markexpr != "gpu" or collection_path.suffix != ".py":
+        return None
+    return "mark.gpu" not in collection_path.read_text(encoding="utf-8") or None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[None]:
+    """Skip a file whose import asks for an optional package that is not there."""
+    report: Any = yield
+    missing = _OPTIONAL.search(str(report.longrepr)) if report.failed else None
+    if missing is not None:
+        report.outcome, report.longrepr = "skipped", (str(collector.path), 0, f"Skipped: needs {missing[1]}")
+    return report
 
 
 @pytest.fixture(scope="session")

@@ -50,9 +50,15 @@ UNPACKED: dict[str, tuple[str, dict[str, Any]]] = {"bloom": ("BloomConfig", _SIZ
 
 def tiny(name: str) -> Any:
     """A fresh random model in float32, the same one each time."""
+    return made(name)
+
+
+def made(name: str, **changed: Any) -> Any:
+    """The same with some settings changed."""
     kind, settings = (PACKED | UNPACKED)[name]
     torch.manual_seed(7)
-    model = AutoModelForCausalLM.from_config(getattr(transformers, kind)(**settings), dtype=torch.float32)
+    config = getattr(transformers, kind)(**settings | changed)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     return model.eval().requires_grad_(False)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from lingua.engine import Engine
 from lingua.errors import ModelError, PromptError
 from lingua.prompt import Prompt, Rejected
-from lingua.score import Answers, Context, OutOfMemoryError, Program, Row, Score, Surprisal
+from lingua.score import Answers, Context, OutOfMemoryError, PoolFullError, Program, Row, Score, Surprisal
 from tests.fakes_engine import BigramScorer, bigram, drafter, outcomes
 from tests.texts import NASTY, PROSE
 
@@ -209,3 +210,161 @@ def test_outcomes_match_prompts_in_number_and_order(monkeypatch: pytest.MonkeyPa
 
 def test_no_prompts_give_no_outcomes() -> None:
     assert outcomes([], drafter()) == []
+
+
+class Alive:
+    """Programs that read on, and how many of them have been answered but are not done."""
+
+    def __init__(self) -> None:
+        self.now = self.most = 0
+
+    def program(self, room: int, first: int, steps: int = 3) -> Program[int]:
+        context = Context((0,), room=room)
+        yield [Score(context, [first], [7])]
+        self.now += 1
+        self.most = max(self.most, self.now)
+        for step in range(steps):
+            yield [Score(context, [first, step], [step])]
+        self.now -= 1
+        return first
+
+
+def test_as_many_programs_read_at_once_as_there_is_room_for_what_they_grow_to() -> None:
+    scorer, alive = BigramScorer(), Alive()
+    scorer.live_tokens = 1_000
+    assert list(Engine(scorer).run(alive.program(100, first) for first in range(40))) == list(range(40))
+    assert alive.most == 10
+
+
+def test_a_probe_that_is_forgotten_with_its_batch_needs_no_room() -> None:
+    scorer = BigramScorer()
+    scorer.live_tokens = 100
+    list(Engine(scorer).run(program([([first], [first] * 50)]) for first in range(1, 40)))
+    assert scorer.batches == [39 * 50]
+
+
+def test_a_program_too_large_for_all_the_room_runs_alone() -> None:
+    scorer, alive = BigramScorer(), Alive()
+    scorer.live_tokens = 10
+    assert list(Engine(scorer).run(alive.program(500, first) for first in range(5))) == list(range(5))
+    assert alive.most == 1
+
+
+@given(st.lists(st.tuples(requests, st.lists(st.integers(0, 60), min_size=4, max_size=4)), max_size=9), st.data())
+@settings(deadline=None)
+def test_programs_that_come_to_need_more_room_wait_and_are_answered_all(
+    many: list[tuple[Asked, list[int]]], data: st.DataObject
+) -> None:
+    def moving(asked: Asked, rooms: list[int]) -> Program[list[Surprisal]]:
+        answers = list[Surprisal]()
+        for (commit, probe), room in zip(asked, rooms, strict=False):
+            answers += yield [Score(Context((0,), room=room), probe, commit)]
+        return answers
+
+    scorer = BigramScorer(batch_tokens=data.draw(st.integers(1, 50)))
+    scorer.live_tokens = data.draw(st.integers(1, 100))
+    results = list(Engine(scorer, max_programs=5).run(moving(*one) for one in many))
+    for (asked, _), answers in zip(many, results, strict=True):
+        for (commit, probe), answer in zip(asked, answers, strict=True):  # type: ignore[arg-type]
+            np.testing.assert_array_equal(answer, bigram([0, *commit, *probe])[1 + len(commit) :])
+
+
+class ShortScorer(BigramScorer):
+    """Has no memory for more than `least` tokens in the batches from `first` to `last`; `sizes` is what was tried."""
+
+    def __init__(self, first: int, last: int, least: int, **others: int) -> None:
+        super().__init__(**others)
+        self.first, self.last, self.least = first, last, least
+        self.sizes: list[int] = []
+
+    def score(self, rows: Sequence[Row]) -> list[Surprisal]:
+        self.sizes.append(sum(len(row.probe) for row in rows))
+        self.memory = self.least if self.first <= len(self.sizes) <= self.last else 1 << 40
+        return super().score(rows)
+
+
+def test_memory_that_is_short_for_a_while_makes_small_batches_for_a_while() -> None:
+    scorer = ShortScorer(3, 20, 1, batch_tokens=256)
+    asked = [[([first], [5, first] * 20), ([2], [first] * 40)] for first in range(1, 99)]
+    results = list(Engine(scorer).run(program(one) for one in asked))  # type: ignore[arg-type]
+    for one, answers in zip(asked, results, strict=True):
+        for found, wanted in zip(answers, expected(one), strict=True):  # type: ignore[arg-type]
+            np.testing.assert_array_equal(found, wanted)
+    assert min(scorer.batches) == 1
+    assert max(scorer.batches[-9:]) > 200
+    assert scorer.batch_tokens == 256
+
+
+def test_a_memory_that_stays_small_is_tried_ever_more_rarely() -> None:
+    def failures(programs: int) -> int:
+        scorer = ShortScorer(0, 1 << 30, 100, batch_tokens=256)
+        list(Engine(scorer).run(program([([first], [5, first] * 20)]) for first in range(programs)))
+        return len(scorer.sizes) - len(scorer.batches)
+
+    assert failures(800) <= failures(400) + 2
+
+
+class FullScorer(LateScorer):
+    """Keeps what contexts have read until they are gone, in a pool of `pool` tokens."""
+
+    def __init__(self, pool: int, ahead: int = 0, **others: int) -> None:
+        super().__init__(ahead, **others)
+        self.pool, self.inside = pool, False
+        self.held: list[weakref.ref[Held]] = []
+        self.seen: set[int] = set()
+
+    def cached(self, context: Context) -> int:
+        return min(context.cache.length, len(context) - 1) if context.cache is not None else 0
+
+    def start(self, rows: Sequence[Row]) -> Answers:
+        self.seen.add(self.batch_tokens)
+        held = sum(one.length for ref in self.held if (one := ref()) is not None)
+        new = sum(len(row.context) - self.cached(row.context) + len(row.probe) for row in rows)
+        if held + new > self.pool:
+            raise PoolFullError(f"{held} + {new}")
+        for row in rows:
+            row.context.cache = Held(len(row.context))
+            self.held.append(weakref.ref(row.context.cache))
+        return super().start(rows)
+
+    def score(self, rows: Sequence[Row]) -> list[Surprisal]:
+        if not self.ahead and not self.inside:
+            self.inside = True
+            try:
+                return self.start(rows)()
+            finally:
+                self.inside = False
+        return super().score(rows)
+
+
+class Held:
+    """The keys and values of so many tokens, or of a fork of them."""
+
+    probed = 0
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+
+    def fork(self) -> Held:
+        return self
+
+    def keep(self, places: Sequence[int]) -> None:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 2])
+def test_a_full_pool_waits_and_lets_go_what_can_be_computed_again_before_batches_shrink(ahead: int) -> None:
+    scorer = FullScorer(300, ahead, batch_tokens=200)
+    scorer.live_tokens = 100_000  # far more than there is
+    asked = [[([first] * 20, [first] * 9)] + [([step] * 15, [first, step]) for step in range(3)] for first in range(30)]
+    results = list(Engine(scorer).run(program(one) for one in asked))
+    for one, answers in zip(asked, results, strict=True):
+        for found, wanted in zip(answers, expected(one), strict=True):  # type: ignore[arg-type]
+            np.testing.assert_array_equal(found, wanted)
+    assert scorer.seen == {200}
+
+
+def test_a_pool_that_not_even_one_context_fits_into_is_an_error() -> None:
+    scorer = FullScorer(30, batch_tokens=200)
+    with pytest.raises(ModelError, match="out of memory"):
+        list(Engine(scorer).run([program([([1] * 50, [2, 3])])]))

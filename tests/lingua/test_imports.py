@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -56,3 +57,44 @@ def test_importing_the_library_loads_no_model_framework() -> None:
     code = "import sys, lingua\nprint('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.stdout == "False\n", done.stderr
+
+
+_BARE = """
+import socket, sys
+class Hidden:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in sys.argv[1].split(","):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+def offline(*_, **__):
+    raise OSError("no network")
+sys.meta_path.insert(0, Hidden())
+socket.create_connection = socket.socket.connect = offline
+import importlib.util
+found = importlib.util.find_spec
+def find_spec(name, package=None):
+    try:
+        return found(name, package)
+    except ModuleNotFoundError:
+        return None
+importlib.util.find_spec = find_spec
+import pytest
+sys.exit(pytest.main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("hidden", "arguments", "expected"),
+    [
+        ("ray,moto,s3fs,fsspec,pyarrow,boto3,hypothesis,pytest_timeout", ["-m", "gpu"], "needs a CUDA device"),
+        ("ray,moto,pytest_timeout", ["tests/cluster/test_pool.py", "tests/cluster/test_names.py"], "needs ray"),
+    ],
+    ids=["the tests of a GPU", "others"],
+)
+def test_the_suite_runs_without_ray_moto_and_the_network(hidden: str, arguments: list[str], expected: str) -> None:
+    environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, "-c", _BARE, hidden, "-rs", *arguments]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=250)
+    said = done.stdout + done.stderr
+    assert done.returncode in (0, 5), said
+    assert expected in said
+    assert "error" not in said.lower(), said

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from lingua.errors import ModelError
-from lingua.models import gguf
-from lingua.models.load import Loader, choose_device, choose_dtype
+from lingua.models import gguf, load
+from lingua.models.load import Loader, choose_device, choose_dtype, place
 from lingua.models.source import ModelSource, resolve
-from tests.models import save
+from lingua.models.trial import causal_scorer
+from lingua.score import Context, Row
+from tests.models import save, tiny
 from tests.texts import NASTY, PROSE
+
+CPU = torch.device("cpu")
 
 
 def test_the_dtype_is_the_one_asked_for() -> None:
@@ -133,3 +143,73 @@ def test_a_hub_that_is_not_reached_is_one_sentence_with_the_alias_that_was_meant
     with pytest.raises(ModelError) as refusal:
         _ = resolve("smollm2-135").digest
     assert "name not known; did you mean smollm2-135m?" in str(refusal.value)
+
+
+def test_weights_are_read_straight_to_a_gpu_and_8_bit_ones_rounded_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, placed = list[dict[str, Any]](), list[bool]()
+    loader = Loader(resolve(str(save(tmp_path))), "cpu", "float32")
+
+    def loading(_: Loader, kind: Any, **arguments: Any) -> Any:
+        asked.append(arguments)
+        return tiny("llama")
+
+    def placing(model: Any, device: torch.device, *, int8: bool = False) -> Any:
+        placed.append(int8)
+        return model
+
+    monkeypatch.setattr(Loader, "_load", loading)
+    monkeypatch.setattr(load, "place", placing)
+    cuda = torch.device("cuda:0")
+    loader._causal(cuda, torch.bfloat16)
+    replace(loader, int8=True)._causal(cuda, torch.bfloat16)
+    loader._causal(torch.device("cpu"), torch.bfloat16)
+    assert [one.get("device_map") for one in asked] == [{"": cuda}, None, None]
+    assert placed == [False, True, False]
+    monkeypatch.setattr(load, "find_spec", lambda _: None)
+    assert load._straight(cuda) == {}
+
+
+def test_a_device_map_of_one_device_leaves_a_plain_model(tmp_path: Path) -> None:
+    """What `_straight` asks of transformers, on the device that is here."""
+    loader = Loader(resolve(str(save(tmp_path))), "cpu", "float32")
+    straight = loader._load(load.AutoModelForCausalLM, dtype=torch.float32, device_map={"": torch.device("cpu")})
+    plain = loader._load(load.AutoModelForCausalLM, dtype=torch.float32)
+    assert not any(hasattr(module, "_hf_hook") for module in straight.modules())
+    row = Row(Context((0,)), list(range(3, 40)))
+    np.testing.assert_array_equal(*(causal_scorer(place(one, CPU)).score([row])[0] for one in (straight, plain)))
+
+
+_HOLDING = """
+import sys, time, torch
+from lingua.models.load import _in_turn
+with _in_turn(torch.device(sys.argv[1])):
+    print("in", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_one_process_of_a_node_reads_weights_for_a_gpu_at_a_time(tmp_path: Path) -> None:
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+
+    def process(device: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", _HOLDING, device]
+        pipe = subprocess.PIPE
+        return subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment)
+
+    first = process("cuda")
+    assert first.stdout is not None
+    assert first.stdout.readline() == "in\n"
+    second, on_cpu = process("cuda"), process("cpu")
+    assert on_cpu.communicate(timeout=100)[0] == "in\n"
+    assert second.poll() is None
+    first.kill()  # a lock ends with its process, however that ends
+    assert second.communicate(timeout=100)[0] == "in\n"
+    first.communicate()
+
+
+def test_a_folder_that_cannot_hold_a_lock_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load, "_lock_file", lambda: Path("/proc/no/such/folder/lock"))
+    with load._in_turn(torch.device("cuda")):
+        pass
