@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from cluster.errors import RetryShard, SourceChanged, SourceUnusable
@@ -155,7 +156,7 @@ class _Found:
         self._require_apart(pattern, folder)
         files = []
         for url, info in find_files(folder, names, self.storage, self.aside):
-            if self._in_output(url):
+            if self._in_output(_identity(url, info)):
                 self.aside[OUTPUTS].append(posixpath.basename(url))
             else:
                 files.append((url, info))
@@ -178,7 +179,7 @@ class _Found:
             if content.fault:
                 raise SourceUnusable(f"{shown(url)}: {content.fault}")
             taken += 1
-            earlier = self.sources.setdefault(str(info.get("identity") or _place(url)), source)
+            earlier = self.sources.setdefault(info.get("inode") or _identity(url, info), source)
             if earlier.path != url:
                 self.aside["other names of the same files"].append(posixpath.basename(url))
         if not taken:
@@ -212,14 +213,18 @@ class _Found:
         return ConfigError(f"input = {pattern}: {what}")
 
     def _require_apart(self, pattern: str, place: str) -> None:
-        if self._in_output(place):
+        if self._in_output(_place(place)):
             raise ConfigError(
                 f"input = {pattern}: lies in the output {self.output}, whose own files would become its input; "
                 "choose another output"
             )
 
-    def _in_output(self, url: str) -> bool:
-        return self.output is not None and f"{_place(url)}/".startswith(f"{_place(self.output).rstrip('/')}/")
+    def _in_output(self, place: str) -> bool:
+        return self._own is not None and f"{place}/".startswith(self._own)
+
+    @cached_property
+    def _own(self) -> str | None:
+        return None if self.output is None else f"{_place(self.output).rstrip('/')}/"
 
 
 def literal_part(url: str, storage: Storage) -> tuple[str, list[str]]:
@@ -253,7 +258,7 @@ def find_files(
         for kind, paths in (
             ("hidden names", [path for path in found.hidden if not (outputs and path.startswith(outputs))]),
             ("folders, which a pattern reads with /** at its end", found.folders),
-            *((why, [path for path in found.odd if found.odd[path] == why]) for why in set(found.odd.values())),
+            *((why, [path for path in found.odd if found.odd[path] == why]) for why in sorted(set(found.odd.values()))),
             (OUTPUTS, own),
         ):
             aside[kind] += sorted(paths)
@@ -301,6 +306,10 @@ def _is_metadata(url: str, content: Content, beside_parquet: bool) -> bool:
     """A JSON file of one object, beside Parquet or under a name that is known for it."""
     name = posixpath.basename(url).lower()
     return content.single and name.endswith(".json") and (beside_parquet or name in _METADATA)
+
+
+def _identity(url: str, info: Mapping[str, Any]) -> str:
+    return str(info.get("identity") or _place(url))
 
 
 def _place(url: str) -> str:

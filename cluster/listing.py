@@ -28,7 +28,7 @@ _WILD = re.compile(r"[*?\[]")
 class Listing:
     """Paths relative to the folder that was searched.
 
-    files     with their info as fsspec gives it; on a disk that of a link's target, and `identity`, its real path
+    files     with their info as fsspec gives it; on a disk that of a link's target (`disk_info`)
     hidden    what only its ``.`` or ``_`` keeps out, the highest folder of it
     folders   folders that the last name of the pattern fits: they are not searched
     odd       what has a fitting name and is no file, with the reason
@@ -204,12 +204,12 @@ def _below(folder: str, name: str) -> str:
 
 
 def disk_info(path: str, found: os.stat_result) -> dict[str, Any]:
-    """What fsspec tells of a file, links followed; a link and its target, or two hard links, have one `identity`."""
-    shared = f"inode:{found.st_dev}:{found.st_ino}" if found.st_nlink > 1 and found.st_ino else ""
+    """What fsspec tells of a file, links followed; `identity`: its real path, `inode`: what its hard links share."""
     return {
         "name": path,
         "size": found.st_size,
         "type": "directory" if stat.S_ISDIR(found.st_mode) else "file" if stat.S_ISREG(found.st_mode) else "other",
         "mtime": found.st_mtime,
-        "identity": shared or os.path.realpath(path),
+        "identity": os.path.realpath(path),
+        "inode": f"inode:{found.st_dev}:{found.st_ino}" if found.st_nlink > 1 and found.st_ino else None,
     }

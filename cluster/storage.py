@@ -83,7 +83,7 @@ class Storage:
             kind = fsspec.get_filesystem_class(protocol)
             named = kind._get_kwargs_from_urls(url)  # a host or an account that stands in the URL
             return fsspec.filesystem(protocol, **{**named, **options}), kind._strip_protocol(url)
-        except (ImportError, ValueError, TypeError) as error:
+        except (ImportError, ValueError, TypeError, OSError) as error:
             complaint = f"{url}: no filesystem for {protocol}://: {self._words(error)}"
             raise ConfigError(complaint + without_filesystem(protocol)) from None
 

@@ -230,6 +230,8 @@ def test_an_output_inside_its_input_is_left_out_and_goes_on(tmp_path: Path, patt
         plan = run(job(given, tmp_path / "shorter"))
         assert [Path(source.path).name for source in plan.sources] == ["a.jsonl"]
     assert verify(str(tmp_path / "shorter")).problems == []
+    (tmp_path / "s" / "back.parquet").symlink_to(next((tmp_path / "shorter").glob("part-*")))  # its own part again
+    assert len(make_plan(job(given, tmp_path / "shorter"), DIGEST).sources) == 1
     assert "files of outputs of this job: 1 (older/part-" in str(plan.about["left_out"])
     assert len(expand_inputs([str(tmp_path / "older")], Storage())) == 1  # named, an output is an input
     assert len(expand_inputs([str(tmp_path / "older" / "part-*")], Storage())) == 1

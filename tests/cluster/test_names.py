@@ -100,6 +100,11 @@ def test_an_object_with_a_version_in_its_name_is_refused_and_never_read_as_anoth
         expand_inputs(["s3://*/a.jsonl"], Storage(s3.storage_options))
 
 
+def test_a_filesystem_inside_another_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no filesystem for zip://"):
+        expand_inputs([f"zip://a.jsonl::{tmp_path}/a.zip"], Storage())
+
+
 def test_a_file_in_a_folder_whose_name_is_no_text_is_told(tmp_path: Path) -> None:
     write_lines(tmp_path / "a.jsonl", [{"text": "a"}])
     (tmp_path / os.fsdecode(b"caf\xe9.jsonl")).write_text('{"text": "b"}')
