@@ -57,11 +57,12 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Footer:
-    """What planning needs to know of a file."""
+    """What planning needs to know of a file. `int96`: the paths of moments that are stored in 96 bits."""
 
     source: Source
     schema: pa.Schema
     groups: tuple[Group, ...]
+    int96: tuple[str, ...] = ()
 
 
 def read_footers(sources: Iterable[Source], storage: Storage) -> list[Footer]:
@@ -74,21 +75,43 @@ def read_footer(source: Source, storage: Storage) -> Footer:
     """The footer of one file, with the weights of its row groups."""
     with still_there(source), open_parquet(source, storage) as file:
         leaves = _leaves(file, range(file.metadata.num_row_groups))
-        groups = tuple(_groups(file, leaves, _sampled(file, leaves, source, storage)))
-        return Footer(source, file.schema_arrow, groups)
+        groups = tuple(_groups(file, leaves, _sampled(file, leaves, _Opening(source, storage))))
+        return Footer(source, file.schema_arrow, groups, _int96(file))
+
+
+def _int96(file: pq.ParquetFile) -> tuple[str, ...]:
+    columns = map(file.schema.column, range(len(file.schema)))
+    return tuple(column.path for column in columns if column.physical_type == "INT96")
 
 
 def open_parquet(source: Source, storage: Storage, **reading: Any) -> pq.ParquetFile:
-    """A Parquet file for streaming. SourceUnusable when it is not a whole one."""
+    """A Parquet file for streaming. SourceUnusable when it is not a whole one.
+
+    Where Arrow's defaults would change values they are not used: pages must have their checksums, if any, and moments
+    of 96 bits are read as microseconds, in which no date wraps.
+    """
+    chosen = {"coerce_int96_timestamp_unit": "us", "page_checksum_verification": True, **reading}
     try:
         reader = storage.open(source.path, source.size)
-        return pq.ParquetFile(reader, pre_buffer=False, buffer_size=BUFFER, **reading)
+        return pq.ParquetFile(reader, pre_buffer=False, buffer_size=BUFFER, **chosen)
     except FileNotFoundError:
         raise
     except (pa.ArrowException, OSError) as error:
         raise SourceUnusable(
             f"{source.path}: not a whole Parquet file ({error}); write it again, or leave it out of the inputs"
         ) from None
+
+
+@dataclass(frozen=True, slots=True)
+class _Opening:
+    """How a file is opened once more. `unit`: that of moments of 96 bits."""
+
+    source: Source
+    storage: Storage
+    unit: str = "us"
+
+    def again(self, **reading: Any) -> pq.ParquetFile:
+        return open_parquet(self.source, self.storage, coerce_int96_timestamp_unit=self.unit, **reading)
 
 
 # ---- what rows weigh
@@ -144,7 +167,7 @@ def _groups(file: pq.ParquetFile, leaves: Sequence[_Leaf], sampled: dict[int, fl
         yield Group(group.num_rows, told + max(hidden, seen), max(1, int(group.total_byte_size)))
 
 
-def _sampled(file: pq.ParquetFile, leaves: Sequence[_Leaf], source: Source, storage: Storage) -> dict[int, float]:
+def _sampled(file: pq.ParquetFile, leaves: Sequence[_Leaf], opening: _Opening) -> dict[int, float]:
     """For a few row groups: how many bytes a row takes in the columns that hide it, from their first rows."""
     paths, count = [leaf.path for leaf in leaves if leaf.hides], file.metadata.num_row_groups
     found: dict[int, float] = {}
@@ -152,7 +175,7 @@ def _sampled(file: pq.ParquetFile, leaves: Sequence[_Leaf], source: Source, stor
         return found
     for index in range(0, count, max(1, -(-count // SAMPLED_GROUPS))):
         with suppress(pa.ArrowException, OSError):  # a damaged page costs the rows in it, not the plan
-            sparing = _Sparing.of(file, leaves, [index], source, storage)
+            sparing = _Sparing.of(file, leaves, [index], opening)
             found[index] = _bytes_of_a_row(sparing.batches(paths))
     return found
 
@@ -209,7 +232,7 @@ def read_parquet(shard: Shard, schema: pa.Schema, storage: Storage, mapped: Sequ
     """The rows of a shard, streamed; `mapped` names the columns that a Row shows as values."""
     number = shard.start
     try:
-        for batch in _batches(shard, storage):
+        for batch in _batches(shard, schema, storage):
             if isinstance(batch, BadRow):
                 yield batch
                 number += 1
@@ -237,18 +260,26 @@ def value_at(column: pa.Array, index: int) -> Any:
     return column[index].as_py() if kind == column.type else column.slice(index, 1).cast(kind)[0].as_py()
 
 
-def _batches(shard: Shard, storage: Storage) -> Iterator[pa.RecordBatch | BadRow]:
+def _batches(shard: Shard, schema: pa.Schema, storage: Storage) -> Iterator[pa.RecordBatch | BadRow]:
     """The shard's rows, decoded from the beginning of the row group in which it starts."""
     with open_parquet(shard.source, storage) as file:
+        opening = _Opening(shard.source, storage, _unit(file, schema))
+    with opening.again(metadata=file.metadata) as file:
         groups, skip = _touched(file.metadata, shard.start, shard.end)
         leaves, number = _leaves(file, groups), shard.start
-        for batch in _Sparing.of(file, leaves, groups, shard.source, storage).batches():
+        for batch in _Sparing.of(file, leaves, groups, opening).batches():
             wanted = batch.slice(skip, shard.end - number)
             skip = max(0, skip - batch.num_rows)
             yield from _decoded(wanted, file.schema_arrow, number)
             number += wanted.num_rows
             if number == shard.end:
                 return
+
+
+def _unit(file: pq.ParquetFile, schema: pa.Schema) -> str:
+    """The unit in which the run has a file's moments of 96 bits (see `int96.settle`)."""
+    finer = tuple(f"{field.name}." for field in schema if "[ns" in str(field.type))
+    return "ns" if any(f"{path}.".startswith(finer) for path in _int96(file)) else "us"
 
 
 def _touched(metadata: Any, start: int, end: int) -> tuple[list[int], int]:
@@ -272,9 +303,7 @@ class _Sparing:
     rows: int
 
     @classmethod
-    def of(
-        cls, file: pq.ParquetFile, leaves: Sequence[_Leaf], groups: Sequence[int], source: Source, storage: Storage
-    ) -> _Sparing:
+    def of(cls, file: pq.ParquetFile, leaves: Sequence[_Leaf], groups: Sequence[int], opening: _Opening) -> _Sparing:
         """The same file once more."""
         chunks = [list(map(file.metadata.row_group(index).column, range(len(leaves)))) for index in groups]
         sizes = [sum(map(_told, own, leaves)) for own in chunks]
@@ -282,17 +311,17 @@ class _Sparing:
         chosen, dictionaries = list[str](), 0
         for position, leaf in enumerate(leaves):
             if leaf.hides and not leaf.prefixes:  # Arrow reads prefixes as strings only
-                shared = 0 if few else max(_dictionary(own[position], source, storage) for own in chunks)
+                shared = 0 if few else max(_dictionary(own[position], opening) for own in chunks)
                 if few or all(_is_only(own[position], shared) for own in chunks):
                     chosen.append(leaf.path)
                     dictionaries += max(0, shared - DICTIONARY_BYTES)
-        again = _with_dictionaries(file, chosen, source, storage)
+        again = _with_dictionaries(file, chosen, opening)
         if few and again is not None and not any(leaf.prefixes for leaf in leaves):
             return cls(again, groups, BATCH_ROWS)
         rows = sum(file.metadata.row_group(index).num_rows for index in groups)
         most = UNSURE_ROWS + (dictionaries // DICTIONARY_SHARE if again is not None else 0)
         most = max(1, min(most, BATCH_ROWS, BATCH_BYTES * rows // max(1, sum(sizes))))
-        return cls(again or open_parquet(source, storage, metadata=file.metadata), groups, most)
+        return cls(again or opening.again(metadata=file.metadata), groups, most)
 
     def batches(self, paths: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
         """The rows, of all columns or of those at these paths; no batch spans dictionaries, which Arrow cannot nest."""
@@ -301,11 +330,9 @@ class _Sparing:
                 yield from file.iter_batches(self.rows, [index], paths, use_threads=False)
 
 
-def _with_dictionaries(
-    file: pq.ParquetFile, paths: Sequence[str], source: Source, storage: Storage
-) -> pq.ParquetFile | None:
+def _with_dictionaries(file: pq.ParquetFile, paths: Sequence[str], opening: _Opening) -> pq.ParquetFile | None:
     """The file with these leaves read as dictionaries; None when its types could not be restored from that."""
-    again = open_parquet(source, storage, metadata=file.metadata, read_dictionary=paths, arrow_extensions_enabled=False)
+    again = opening.again(metadata=file.metadata, read_dictionary=paths, arrow_extensions_enabled=False)
     try:
         for found, wanted in zip(again.schema_arrow, file.schema_arrow, strict=True):
             _restored(pa.nulls(0, found.type), wanted.type)
@@ -320,12 +347,12 @@ def _is_only(chunk: Any, dictionary: int) -> bool:
     return bool(chunk.total_uncompressed_size - dictionary <= 8 * chunk.num_values + BUFFER)
 
 
-def _dictionary(chunk: Any, source: Source, storage: Storage) -> int:
+def _dictionary(chunk: Any, opening: _Opening) -> int:
     """Bytes of the dictionary of a column chunk: the second number in its page's header (Thrift, compact)."""
     if not chunk.has_dictionary_page:
         return 0
     start = chunk.dictionary_page_offset
-    header, numbers, shift = storage.read_range(source.path, start, start + 32), [0, 0], 0
+    header, numbers, shift = opening.storage.read_range(opening.source.path, start, start + 32), [0, 0], 0
     at = 1  # each number comes behind a byte with its field
     for index in range(2):
         shift = 0

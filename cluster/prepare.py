@@ -18,6 +18,7 @@ from cluster.columns import USUAL, Columns
 from cluster.config import JobConfig
 from cluster.errors import PlanConflict
 from cluster.inputs import list_inputs, shown, still_there
+from cluster.int96 import settle
 from cluster.jsonl import Tally, read_objects
 from cluster.ledger import Ledger
 from cluster.parquet import Footer, open_parquet, read_footers
@@ -65,7 +66,8 @@ def make_plan(config: JobConfig, model_digest: str, earlier: Identity | None = N
     storage = Storage(config.storage_options)
     found = list_inputs(config.inputs, storage, config.output)
     sources = found.sources
-    footers = read_footers((source for source in sources if source.format == "parquet"), storage)
+    parquet = (source for source in sources if source.format == "parquet")
+    footers = settle(read_footers(parquet, storage), storage)
     shards = plan_shards(sources, config.shard_size, storage, footers)
     columns = find_columns(config, sources, shards, storage, footers)
     created = datetime.now(timezone.utc).isoformat(timespec="seconds")
@@ -94,10 +96,21 @@ def find_columns(
         mapped = config.mapped.or_defaults(schema.names)
         columns = Columns(mapped, schema, config.output_prefix, objects).with_unplanned(bool(lines))
         columns.require_usable(schema.names)
+        _require_everywhere(mapped.all, footers)
     except ConfigError as error:
         more = f" and {len(sources) - 1:,} more" if len(sources) > 1 else ""
         raise ConfigError(f"{sources[0].path}{more}: {error}") from None
     return columns if parquet or not objects else replace(columns, schema=None)
+
+
+def _require_everywhere(names: Sequence[str], footers: Sequence[Footer]) -> None:
+    """ConfigError unless every Parquet file with rows has these columns: what a file lacks would be null."""
+    for footer in footers:
+        lacking = [name for name in names if footer.schema.get_field_index(name) < 0]
+        if lacking and any(group.rows for group in footer.groups):
+            raise ConfigError(
+                f"{shown(footer.source.path)} has no column {lacking[0]!r}, which is in other files and mapped; leave the file out, or give it the column"
+            )
 
 
 def _nothing_in(sources: Sequence[Source], tally: Tally) -> str:

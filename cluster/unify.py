@@ -196,7 +196,7 @@ def _structs(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
     if len(mine) < one.num_fields or len(others) < other.num_fields:
         return None
     fields = [_field(mine.get(name), others.get(name)) for name in {**mine, **others}]
-    return None if None in fields else pa.struct(fields)
+    return None if any(field is None for field in fields) else pa.struct(fields)
 
 
 def _field(one: pa.Field | None, other: pa.Field | None) -> pa.Field | None:

@@ -1,0 +1,429 @@
+"""Columns that pass through: every type of Parquet comes out as it went in, and files of like types are one corpus."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import json
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import datasets
+import duckdb
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cluster import unify
+from cluster.columns import RESULTS
+from cluster.encode import ParquetEncoder
+from cluster.errors import AbortRun, SourceUnusable
+from cluster.inputs import expand_inputs
+from cluster.int96 import settle
+from cluster.parquet import Footer, read_footers
+from cluster.prepare import make_plan
+from cluster.rows import Row, arrow_rows
+from cluster.storage import Storage
+from cluster.unify import common_schema
+from cluster.verify import verify
+from lingua.errors import ConfigError
+from tests.cluster.jobs_for_tests import DIGEST, job, rejects, run, write_lines
+
+US = pa.timestamp("us")
+TEXTS = ["a b c d", "e f", "g h i", "j"]
+
+
+def through(folder: Path, tables: Mapping[str, pa.Table], writing: Mapping[str, Any] | None = None) -> pa.Table:
+    """What comes out of a run over these files, without the results."""
+    (folder / "in").mkdir(exist_ok=True)
+    for name, table in tables.items():
+        (folder / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(table, folder / "in" / name, **(writing or {}))
+    run(job(folder / "in", folder / "out"))
+    assert verify(str(folder / "out")).problems == []
+    parts = [pq.read_table(part) for part in sorted((folder / "out").glob("part-*"))]
+    return pa.concat_tables(parts).drop_columns(RESULTS.names)
+
+
+def extension(kind: Any, values: list[Any]) -> pa.Array:
+    return pa.ExtensionArray.from_storage(kind, pa.array(values, kind.storage_type))
+
+
+EVERY: dict[str, pa.Array] = {
+    "ancient": pa.array([-(10**17), 10**17, None, 0], US),
+    "far_ms": pa.array([-(10**15), 10**15, None, 0], pa.timestamp("ms", "Europe/Berlin")),
+    "fine": pa.array([1, -1, None, 2**62], pa.timestamp("ns", "UTC")),
+    "day": pa.array([datetime.date(1, 1, 1), datetime.date(9999, 12, 31), None, datetime.date(1970, 1, 1)]),
+    "time": pa.array([1, 2, None, 86_399_999_999_999], pa.time64("ns")),
+    "span": pa.array([1, -1, None, 2**62], pa.duration("us")),
+    "price": pa.array([decimal.Decimal("1.50"), decimal.Decimal("-99999999.99"), None, decimal.Decimal(0)]),
+    "huge": pa.array([decimal.Decimal(10**50), None, None, decimal.Decimal(1)], pa.decimal256(60, 2)),
+    "unsigned": pa.array([2**64 - 1, 0, None, 1], pa.uint64()),
+    "small": pa.array([-128, 127, None, 0], pa.int8()),
+    "half": pa.array(np.array([0.5, np.inf, 0, np.nan], np.float16)),
+    "kind": pa.array(["x", None, "y", "x"]).dictionary_encode(),
+    "ordered": pa.DictionaryArray.from_arrays(pa.array([1, 0, None, 1], pa.int8()), ["lo", "hi"], ordered=True),
+    "raw": pa.array([b"\xff\x00", b"", None, b"x"]),
+    "fixed": pa.array([b"abcd", None, b"\x00\x00\x00\x00", b"wxyz"], pa.binary(4)),
+    "large": pa.array(["p", "", None, "é"], pa.large_string()),
+    "view": pa.array(["p", "", None, "é" * 40], pa.string_view()),
+    "lists": pa.array([[[1], None], [], None, [[]]], pa.list_(pa.list_(pa.int16()))),
+    "large_lists": pa.array([["a"], [], None, [None]], pa.large_list(pa.string())),
+    "pair": pa.array([[1, 2], None, [3, 4], [5, 6]], pa.list_(pa.int32(), 2)),
+    "nested": pa.array([{"a": [{"b": 1.5}]}, None, {"a": []}, {"a": None}]),
+    "map": pa.array([[("k", [1])], [], None, [("l", None)]], pa.map_(pa.string(), pa.list_(pa.int32()))),
+    "json": extension(pa.json_(pa.string()), ['{"a": 1}', None, "[]", '"x"']),
+    "uuid": extension(pa.uuid(), [uuid.uuid4().bytes, None, uuid.uuid4().bytes, b"\0" * 16]),
+    "flag": extension(pa.bool8(), [1, None, 0, 1]),
+    "foreign": extension(pa.opaque(pa.string(), "shape", "maker"), ["x", None, "y", "z"]),
+    "tensor": extension(pa.fixed_shape_tensor(pa.int32(), [2]), [[1, 2], [3, 4], [5, 6], [7, 8]]),
+    "nothing": pa.nulls(4),
+}
+
+
+@pytest.mark.parametrize("rows_of_a_group", [1, 3, 100])
+def test_every_type_of_parquet_comes_out_as_it_went_in(tmp_path: Path, rows_of_a_group: int) -> None:
+    fields = [pa.field(name, array.type, metadata={"unit": name}) for name, array in EVERY.items()]
+    fields.append(pa.field("always", pa.int64(), nullable=False))
+    plain = pa.field("plain", pa.string(), metadata={"ARROW:extension:name": "nobody.knows"})
+    schema = pa.schema([pa.field("text", pa.string()), *fields, plain], metadata={"mine": "kept", "geo": "{}"})
+    table = pa.Table.from_arrays([pa.array(TEXTS), *EVERY.values(), pa.array(range(4)), pa.array(TEXTS)], schema=schema)
+    found = through(tmp_path, {"rows.parquet": table}, {"row_group_size": rows_of_a_group})
+    wanted = pq.ParquetFile(tmp_path / "in" / "rows.parquet").read()
+    assert found.schema.equals(wanted.schema, check_metadata=True)
+    half = found.schema.get_field_index("half")  # NaN is no equal of itself
+    assert found.remove_column(half).equals(wanted.remove_column(half))
+    assert str(found["half"].to_pylist()) == str(wanted["half"].to_pylist())
+
+
+SIMPLE = {
+    pa.int32(): st.integers(-(2**31), 2**31 - 1),
+    pa.uint64(): st.integers(0, 2**64 - 1),
+    pa.float64(): st.floats(allow_nan=False),
+    pa.string(): st.text(st.characters(exclude_categories=["Cs"]), max_size=5),
+    pa.binary(): st.binary(max_size=5),
+    pa.bool_(): st.booleans(),
+    US: st.integers(-(2**63), 2**63 - 1),
+    pa.timestamp("ns", "UTC"): st.integers(-(2**63), 2**63 - 1),
+    pa.decimal128(38, 10): st.integers(-(10**38) + 1, 10**38 - 1).map(lambda n: decimal.Decimal(n).scaleb(-10)),
+    pa.dictionary(pa.int32(), pa.string()): st.sampled_from(["x", "y", ""]),
+}
+
+
+@st.composite
+def columns(draw: Any) -> pa.Array:
+    """A column of some type, nested at will, with three values."""
+    kind, values = draw(st.sampled_from(list(SIMPLE.items())))
+    values = st.none() | values
+    for wrap in draw(st.lists(st.sampled_from(["list", "struct", "map"]), max_size=3)):
+        if wrap == "list":
+            kind, values = pa.list_(kind), st.none() | st.lists(values, max_size=2)
+        elif wrap == "struct":
+            kind, values = (
+                pa.struct([("a.b", kind), ("n", pa.int8())]),
+                st.none() | st.fixed_dictionaries({"a.b": values}),
+            )
+        else:
+            kind = pa.map_(pa.string(), kind)
+            values = st.none() | st.lists(st.tuples(st.just("k"), values), max_size=1)
+    with decimal.localcontext(decimal.Context(prec=60)):
+        return pa.array([draw(values) for _ in range(3)], kind)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(column=columns(), name=st.sampled_from(["x", "", "a.b", "a b", "é`", "rate "]))
+def test_any_nested_column_comes_out_as_it_went_in(tmp_path_factory: Any, column: pa.Array, name: str) -> None:
+    table = pa.table({"text": TEXTS[:3], name: column})
+    found = through(tmp_path_factory.mktemp("any"), {"rows.parquet": table})
+    assert found.schema.equals(table.schema)
+    assert found.combine_chunks().equals(table.combine_chunks())
+
+
+# ---- moments of 96 bits
+
+
+def int96(moments: list[int | None], unit: str = "us") -> pa.Table:
+    column = pa.array(moments, pa.timestamp(unit))
+    return pa.table(
+        {"text": TEXTS[: len(moments)], "t": column, "l": pa.array([[one] for one in column], pa.list_(column.type))}
+    )
+
+
+OLD = {"use_deprecated_int96_timestamps": True, "store_schema": False}
+
+
+def test_no_date_of_96_bits_wraps(tmp_path: Path) -> None:
+    years = [-62_135_596_800_000_000, 253_402_300_799_999_999, None, 0]  # 0001-01-01, the end of 9999
+    found = through(tmp_path, {"rows.parquet": int96(years)}, OLD)
+    assert found["t"].type == US
+    assert found["t"].cast(pa.int64()).to_pylist() == years
+    assert found["l"].cast(pa.list_(pa.int64())).to_pylist() == [[year] for year in years]
+
+
+def test_digits_below_the_microsecond_are_kept_where_all_dates_allow_it(tmp_path: Path) -> None:
+    found = through(tmp_path, {"a.parquet": int96([1, 2]), "b.parquet": int96([1_000_000_001, None], "ns")}, OLD)
+    assert found["t"].type == pa.timestamp("ns")
+    assert found["t"].cast(pa.int64()).to_pylist() == [1000, 2000, 1_000_000_001, None]
+
+
+def test_dates_and_digits_that_no_type_holds_together_are_told(tmp_path: Path) -> None:
+    pq.write_table(int96([1], "ns"), tmp_path / "a.parquet", **OLD)
+    pq.write_table(int96([253_402_300_799_999_999]), tmp_path / "b.parquet", **OLD)
+    with pytest.raises(SourceUnusable, match=r"b\.parquet has dates before 1677 .*a\.parquet digits below"):
+        make_plan(job(tmp_path, tmp_path / "out"), DIGEST)
+
+
+def test_a_page_whose_checksum_is_wrong_is_not_read_as_if_it_were_right(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    table = pa.table({"text": ["wordaaaa " * 3] * 50})
+    pq.write_table(table, path, write_page_checksum=True, use_dictionary=False, compression="none")
+    content = bytearray(path.read_bytes())
+    content[pq.read_metadata(path).row_group(0).column(0).data_page_offset + 600] ^= 1
+    path.write_bytes(content)
+    run(job(path, tmp_path / "out"))
+    assert {row["reason"] for row in rejects(tmp_path / "out")} == {"unreadable"}
+
+
+# ---- several files, one schema
+
+
+def strings(kind: pa.DataType) -> pa.Array:
+    return pa.array(["x", None]).cast(kind)
+
+
+DICTIONARY = pa.dictionary(pa.int32(), pa.string())
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "wanted"),
+    [
+        (pa.nulls(2), strings(pa.string()), pa.string()),
+        (strings(pa.large_string()), strings(pa.string()), pa.large_string()),
+        (strings(DICTIONARY), strings(pa.string()), pa.string()),
+        (strings(DICTIONARY), strings(pa.large_string()), pa.large_string()),
+        (strings(pa.string_view()), strings(pa.string()), pa.string()),
+        (extension(pa.json_(pa.string()), ["1", None]), strings(pa.string()), pa.string()),
+        (strings(DICTIONARY), strings(DICTIONARY), DICTIONARY),
+        (pa.array([1, None], pa.int32()), pa.array([2**40, 2]), pa.int64()),
+        (pa.array([255, None], pa.uint8()), pa.array([-1, 2], pa.int8()), pa.int16()),
+        (pa.array([0.5, None], pa.float32()), pa.array([0.1, 2]), pa.float64()),
+        (pa.array([1, 2**53]), pa.array([0.5, None]), pa.float64()),
+        (pa.array([0.5, None]), pa.array([None, None], pa.string()), pa.float64()),
+        (pa.array([1, None], US), pa.array([1, 2], pa.timestamp("ms")), US),
+        (pa.array([1, None], US), pa.array([1, 2], pa.timestamp("ns")), pa.timestamp("ns")),
+        (pa.array([[1], None]), pa.array([[], []], pa.list_(pa.null())), pa.list_(pa.int64())),
+        (
+            pa.array([{"a": 1, "b": None}, None]),
+            pa.array([{"a": 2, "c": "x"}, {"a": 3, "c": None}]),
+            pa.struct([("a", pa.int64()), ("b", pa.null()), ("c", pa.string())]),
+        ),
+        (
+            pa.array([decimal.Decimal("1.5"), None], pa.decimal128(5, 1)),
+            pa.array([decimal.Decimal("2.25"), None], pa.decimal128(4, 2)),
+            pa.decimal128(6, 2),
+        ),
+        (pa.array([b"x", None]), pa.array([b"y", None], pa.large_binary()), pa.large_binary()),
+    ],
+    ids=str,
+)
+def test_columns_of_like_types_become_one_without_loss(
+    tmp_path: Path, one: pa.Array, other: pa.Array, wanted: pa.DataType
+) -> None:
+    texts = pa.array(TEXTS[:2])
+    for first, second, folder in ((one, other, tmp_path / "a"), (other, one, tmp_path / "b")):
+        folder.mkdir()
+        tables = {name: pa.table({"text": texts, "x": x}) for name, x in (("a.parquet", first), ("b.parquet", second))}
+        found = through(folder, tables)["x"]
+        if not pa.types.is_struct(wanted):
+            assert found.type == wanted
+        values = [*first.to_pylist(), *second.to_pylist()]
+        assert [_without(value) for value in found.to_pylist()] == [_without(value) for value in values]
+
+
+def _without(value: Any) -> Any:
+    """Absent fields of a struct are null in Arrow."""
+    return {key: item for key, item in value.items() if item is not None} if isinstance(value, dict) else value
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (pa.array([1, 2]), pa.array(["x", "y"])),
+        (pa.array([2**53 + 1, 2]), pa.array([0.5, 1])),
+        (pa.array([10**16, 2], US), pa.array([1, 2], pa.timestamp("ns"))),
+        (pa.array([1, 2], US), pa.array([1, 2], pa.timestamp("us", "UTC"))),
+        (pa.array([b"x", b"y"]), pa.array(["x", "y"])),
+        (pa.array([[1], [2]]), pa.array([["x"], ["y"]])),
+        (pa.array([2**63, 1], pa.uint64()), pa.array([-1, 2])),
+    ],
+    ids=str,
+)
+def test_columns_that_would_lose_something_are_told_with_file_and_types(
+    tmp_path: Path, one: pa.Array, other: pa.Array
+) -> None:
+    for name, column in (("a.parquet", one), ("b.parquet", other)):
+        pq.write_table(pa.table({"text": TEXTS[:2], "x": column}), tmp_path / name)
+    with pytest.raises(SourceUnusable, match=r"b\.parquet: column 'x' is .*, but .* in .*a\.parquet"):
+        make_plan(job(tmp_path, tmp_path / "out"), DIGEST)
+
+
+def test_files_without_rows_and_columns_without_values_decide_nothing(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"text": TEXTS[:2], "n": [1, 2], "note": ["a", None]})
+    (tmp_path / "in").mkdir()
+    frame.to_parquet(tmp_path / "in" / "b.parquet")
+    frame.iloc[:0].astype(object).to_parquet(tmp_path / "in" / "a.parquet")
+    pd.DataFrame({"text": [], "n": [], "other": []}).to_parquet(tmp_path / "in" / "c.parquet")
+    frame.assign(note=[None, None]).to_parquet(tmp_path / "in" / "d.parquet")
+    frame.assign(note=[float("nan")] * 2).to_parquet(tmp_path / "in" / "e.parquet")
+    run(job(tmp_path / "in", tmp_path / "out"))
+    found = pd.concat([pd.read_parquet(part) for part in sorted((tmp_path / "out").glob("part-*"))])
+    assert found["n"].tolist() == [1, 2] * 3
+    assert found["note"].fillna("-").tolist() == ["a", "-", "-", "-", "-", "-"]
+
+
+def test_a_column_that_a_file_lacks_is_null_there_but_a_mapped_one_is_told(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": ["a b"], "n": pa.array([1])}), tmp_path / "a.parquet")
+    pq.write_table(pa.table({"text": ["c d"]}), tmp_path / "b.parquet")
+    run(job([tmp_path / "a.parquet", tmp_path / "b.parquet"], tmp_path / "out"))
+    assert pq.read_table(tmp_path / "out")["n"].to_pylist() == [1, None]
+    pq.write_table(pa.table({"n": [2]}), tmp_path / "c.parquet")
+    with pytest.raises(ConfigError, match=r"c\.parquet has no column 'text', which is in other files and mapped"):
+        make_plan(job([tmp_path / "a.parquet", tmp_path / "c.parquet"], tmp_path / "other"), DIGEST)
+
+
+def test_uniting_schemas_looks_at_each_column_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def work(count: int) -> int:
+        paths = [tmp_path / f"{count}-{name}.parquet" for name in "ab"]
+        for path, kind in zip(paths, (pa.int32(), pa.int64()), strict=True):
+            pq.write_table(pa.table({f"c{n}": pa.array([1], kind) for n in range(count)}), path)
+        calls = 0
+        whole = unify._common_of
+
+        def counted(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
+            nonlocal calls
+            calls += 1
+            return whole(one, other)
+
+        monkeypatch.setattr(unify, "_common_of", counted)
+        footers = _footers(paths)
+        schema = common_schema(footers, lambda source: pytest.fail("types alone say that nothing is lost"))
+        monkeypatch.setattr(unify, "_common_of", whole)
+        assert set(schema.types) == {pa.int64()}
+        return calls
+
+    assert work(400) == 2 * work(200)
+
+
+def _footers(paths: list[Path]) -> list[Footer]:
+    return settle(read_footers(expand_inputs([str(path) for path in paths], Storage()), Storage()), Storage())
+
+
+# ---- what files note of their columns
+
+
+def test_pandas_finds_its_index_and_its_types_again(tmp_path: Path) -> None:
+    frame = pd.DataFrame(
+        {
+            "text": TEXTS,
+            "count": pd.array([1, None, 3, 4], "Int64"),
+            "kind": pd.Categorical(["x", "y", None, "x"]),
+            "when": pd.date_range("2024-01-01", periods=4, tz="Europe/Berlin"),
+        },
+        index=pd.Index(["r1", "r2", "r3", "r4"], name="key"),
+    )
+    frame.to_parquet(tmp_path / "a.parquet")
+    run(job(tmp_path / "a.parquet", tmp_path / "out"))
+    found = pd.read_parquet(tmp_path / "out")
+    pd.testing.assert_frame_equal(found[frame.columns], frame)
+    assert set(RESULTS.names) < set(found.columns)
+
+
+def test_a_range_of_pandas_is_no_index_of_other_files(tmp_path: Path) -> None:
+    pd.DataFrame({"text": TEXTS[:2]}, index=pd.RangeIndex(500, 502)).to_parquet(tmp_path / "a.parquet")
+    pd.DataFrame({"text": TEXTS[2:]}).to_parquet(tmp_path / "b.parquet")
+    run(job(tmp_path / "a.parquet", tmp_path / "one"))
+    assert pd.read_parquet(tmp_path / "one").index.tolist() == [500, 501]
+    run(job([tmp_path / "a.parquet", tmp_path / "b.parquet"], tmp_path / "two"))
+    parts = sorted((tmp_path / "two").glob("part-*"))
+    assert [pd.read_parquet(part).index.tolist() for part in parts] == [[0, 1], [0, 1]]
+
+
+def test_datasets_and_spark_see_the_input_as_it_was_and_the_results(tmp_path: Path) -> None:
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["no", "yes"])})
+    data = datasets.Dataset.from_dict({"text": TEXTS, "label": [0, 1, 1, 0]}, features=features)
+    data.to_parquet(tmp_path / "a.parquet")
+    table = pq.read_table(tmp_path / "a.parquet")
+    spark = {"type": "struct", "fields": [{"name": "text", "type": "string", "nullable": True, "metadata": {}}]}
+    key = "org.apache.spark.sql.parquet.row.metadata"
+    notes = {**(table.schema.metadata or {}), key: json.dumps(spark), "pandas": "no JSON"}
+    pq.write_table(table.replace_schema_metadata(notes), tmp_path / "a.parquet")
+    run(job(tmp_path / "a.parquet", tmp_path / "out"))
+    (part,) = (tmp_path / "out").glob("part-*")
+    loaded = datasets.load_dataset("parquet", data_files=str(part), cache_dir=str(tmp_path / "cache"))["train"]
+    assert loaded.features["label"].names == ["no", "yes"]
+    assert loaded["compressed_context"][0] == ["a c"]
+    written = json.loads(pq.read_schema(part).metadata[key.encode()])
+    assert [field["name"] for field in written["fields"]] == ["text", *RESULTS.names]
+    assert b"pandas" not in pq.read_schema(part).metadata
+
+
+def test_duckdb_json_is_read_and_stays_json(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    with duckdb.connect() as base:
+        base.execute(f"copy (select 1 id, '{{\"text\": \"a b c\"}}'::json doc, uuid() u) to '{path}' (format parquet)")
+    run(job(path, tmp_path / "out", text_column="doc"))
+    (part,) = (tmp_path / "out").glob("part-*")
+    assert "JSON" in str(pq.ParquetFile(part).schema.column(1).logical_type)
+    with duckdb.connect() as base:
+        assert base.execute(f"select typeof(doc), doc->>'text', typeof(u) from '{part}'").fetchall() == [
+            ("JSON", "a b c", "UUID")
+        ]
+
+
+# ---- parts
+
+
+def test_a_part_that_cannot_be_read_again_is_not_committed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_lines(tmp_path / "rows.jsonl", [{"text": "a b"}])
+    whole = ParquetEncoder.close
+
+    def cut(self: ParquetEncoder) -> None:
+        whole(self)
+        self._path.write_bytes(self._path.read_bytes()[:-9])
+
+    monkeypatch.setattr(ParquetEncoder, "close", cut)
+    with pytest.raises(AbortRun, match="a part was written that cannot be read"):
+        run(job(path, tmp_path / "out"))
+    assert not list((tmp_path / "out").glob("part-*"))
+
+
+def test_a_wide_row_takes_no_arrays_of_its_own_while_it_waits(tmp_path: Path) -> None:
+    schema = pa.schema([(f"c{n}", pa.int64()) for n in range(2000)])
+    batch = pa.RecordBatch.from_arrays([pa.array(range(500))] * 2000, schema=schema)
+    added = [*schema, *RESULTS]
+    encoder = ParquetEncoder(tmp_path / "part", schema, pa.schema(added))
+    results = {field.name: [] if pa.types.is_list(field.type) else None for field in RESULTS}
+    before = pa.total_allocated_bytes()
+    for carried in arrow_rows(batch):
+        encoder.write(Row(0, {}, carried), results)
+    assert pa.total_allocated_bytes() - before < 1 << 20
+    encoder.close()
+    assert pq.read_metadata(tmp_path / "part").num_row_groups == 1
+
+
+def test_what_waits_to_be_written_is_measured_in_memory(tmp_path: Path) -> None:
+    schema = pa.schema([("page", pa.string())])
+    encoder = ParquetEncoder(tmp_path / "part", schema, pa.schema([*schema, *RESULTS]))
+    results = {field.name: [] if pa.types.is_list(field.type) else None for field in RESULTS}
+    for _ in range(200):
+        encoder.write(Row(0, {}, {"page": "x" * (1 << 20)}), results)
+        assert pa.total_allocated_bytes() < 100 << 20
+    encoder.close()
+    encoder.prove()
+    assert pq.read_metadata(tmp_path / "part").num_rows == 200
