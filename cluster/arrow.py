@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pyarrow as pa
 
 
@@ -51,18 +53,24 @@ def printable(kind: pa.DataType) -> pa.DataType:
     return kind
 
 
-def conform(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    """A file's rows in the columns of the run. ArrowInvalid when a value would change."""
+def conform(batch: pa.RecordBatch, schema: pa.Schema, given: Mapping[str, str | None]) -> pa.RecordBatch:
+    """A file's rows in the columns of the run; `given` values stand in all rows where it has no column for them.
+
+    ArrowInvalid when a value would change.
+    """
     known = {name: position for position, name in enumerate(batch.schema.names)}
     columns = [
-        _cast(batch.column(known[field.name]), field.type) if field.name in known else _nulls(batch.num_rows, field)
+        _cast(batch.column(known[field.name]), field.type)
+        if field.name in known
+        else constant(given.get(field.name), field.type, batch.num_rows)
         for field in schema
     ]
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-def _nulls(count: int, field: pa.Field) -> pa.Array:
-    return pa.nulls(count, field.type)
+def constant(value: str | None, kind: pa.DataType, count: int) -> pa.Array:
+    """The same value in a number of rows. ArrowInvalid when the type does not hold it."""
+    return pa.nulls(count, kind) if value is None else pa.repeat(value, count).cast(kind)
 
 
 def _cast(column: pa.Array, kind: pa.DataType) -> pa.Array:

@@ -24,6 +24,7 @@ from cluster.arrow import is_list, is_string, value_type
 from cluster.errors import RowError
 from cluster.notes import extended
 from cluster.schema import UNPLANNED, encoding_of, unplanned_field, unplanned_name
+from cluster.shards import Source
 from cluster.values import KINDS, WANTED, Value, holds, require_kind
 from lingua.errors import ConfigError, PromptError
 from lingua.explain import meant
@@ -113,12 +114,18 @@ class Columns:
 
     schema    the input's; None for JSON Lines in and out
     objects   the parts are JSON Lines: JSON objects pass as they are
+    folders   columns that some files have in the names of their folders
     """
 
     mapped: Mapped
     schema: pa.Schema | None
     prefix: str = ""
     objects: bool = False
+    folders: tuple[str, ...] = ()
+
+    def given(self, source: Source) -> dict[str, str | None]:
+        """What the folders of a file say of all its rows, unless these say something else themselves."""
+        return {name: value for name, value in source.folders.items() if name in self.folders}
 
     def with_unplanned(self, lines: bool) -> Columns:
         """With a column for what a sample does not foresee, where rows of JSON Lines become rows of a schema."""
@@ -197,11 +204,11 @@ class Columns:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; the schema in Arrow's own serialization, and readable beside it."""
         names = {key: getattr(self.mapped, key) for key in ROLES}
+        common = {"mapped": names, "prefix": self.prefix, "objects": self.objects, "folders": list(self.folders)}
         if self.schema is None:
-            return {"mapped": names, "prefix": self.prefix, "schema": None, "objects": self.objects}
+            return {**common, "schema": None}
         packed = base64.b64encode(self.schema.serialize().to_pybytes()).decode()
         readable = {field.name: str(field.type) for field in self.schema}
-        common = {"mapped": names, "prefix": self.prefix, "objects": self.objects}
         return {**common, "schema": packed, "readable": readable}
 
     @classmethod
@@ -209,7 +216,13 @@ class Columns:
         """The inverse of `to_json`."""
         packed = record["schema"]
         schema = None if packed is None else pa.ipc.read_schema(pa.py_buffer(base64.b64decode(packed)))
-        return cls(Mapped(**record["mapped"]), schema, record["prefix"], record.get("objects", False))
+        return cls(
+            Mapped(**record["mapped"]),
+            schema,
+            record["prefix"],
+            record.get("objects", False),
+            tuple(record.get("folders", ())),
+        )
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -27,10 +27,10 @@ def read_rows(shard: Shard, columns: Columns, storage: Storage) -> Iterator[Row 
     """The rows of a shard in order, streamed. Raises SourceChanged, and RetryShard where the storage fails."""
     require_unchanged(shard.source, storage)
     if shard.source.format == "parquet":
-        for row in read_parquet(shard, columns.schema, storage, columns.mapped.all):
+        for row in read_parquet(shard, columns, storage):
             yield _as_json(row, columns)
     else:
-        yield from read_jsonl(shard, None if columns.objects else columns.schema, storage, columns.mapped.all)
+        yield from read_jsonl(shard, columns, storage)
     require_unchanged(shard.source, storage)
 
 

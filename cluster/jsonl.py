@@ -17,14 +17,14 @@ import json
 import re
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
-import pyarrow as pa
 import zstandard
 
+from cluster.columns import Columns
 from cluster.errors import RowError
 from cluster.rows import RAW_LIMIT, BadRow, Row, shortened
 from cluster.schema import Fitter, is_deeper
@@ -51,18 +51,23 @@ class FaultError(Exception):
         self.reason, self.detail, self.raw = reason, detail, raw
 
 
-def read_jsonl(
-    shard: Shard, schema: pa.Schema | None, storage: Storage, mapped: Sequence[str]
-) -> Iterator[Row | BadRow]:
-    """The rows of a shard, streamed; `mapped` names the columns that a Row shows as values."""
-    fitter = None if schema is None else Fitter(schema)
+def read_jsonl(shard: Shard, columns: Columns, storage: Storage) -> Iterator[Row | BadRow]:
+    """The rows of a shard, streamed."""
+    fitter = None if columns.objects or columns.schema is None else Fitter(columns.schema)
+    given = columns.given(shard.source)
     for number, line in numbered_lines(shard, storage):
-        yield _row(number, line, fitter, mapped)
+        yield _row(number, line, fitter, given, columns.mapped.all)
 
 
-def _row(number: int, line: bytes | FaultError, fitter: Fitter | None, mapped: Sequence[str]) -> Row | BadRow:
+def _row(
+    number: int,
+    line: bytes | FaultError,
+    fitter: Fitter | None,
+    given: Mapping[str, str | None],
+    mapped: Sequence[str],
+) -> Row | BadRow:
     try:
-        document = parse(line)
+        document = {**given, **parse(line)}
         carried = document if fitter is None else fitter.fit(document)
     except (FaultError, RowError) as error:
         return BadRow(number, error.reason, error.detail, _raw(line))
@@ -87,7 +92,7 @@ def read_objects(shard: Shard, storage: Storage, limit: int, tally: Tally) -> It
     size = 0
     for number, line in numbered_lines(shard, storage):
         try:
-            yield parse(line)
+            yield {**shard.source.folders, **parse(line)}
             tally.rows += 1
         except FaultError as fault:
             tally.add(shard.source.path, number, fault)

@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cluster.arrow import conform, printable
+from cluster.columns import Columns
 from cluster.errors import SourceUnusable
 from cluster.inputs import require_unchanged, still_there
 from cluster.rows import ArrowRow, BadRow, Row, arrow_rows
@@ -80,15 +81,15 @@ def read_footer(source: Source, storage: Storage) -> Footer:
 
 
 def _int96(file: pq.ParquetFile) -> tuple[str, ...]:
-    columns = map(file.schema.column, range(len(file.schema)))
-    return tuple(column.path for column in columns if column.physical_type == "INT96")
+    return tuple(
+        leaf.path for leaf in map(file.schema.column, range(len(file.schema))) if leaf.physical_type == "INT96"
+    )
 
 
 def open_parquet(source: Source, storage: Storage, **reading: Any) -> pq.ParquetFile:
     """A Parquet file for streaming. SourceUnusable when it is not a whole one.
 
-    Where Arrow's defaults would change values they are not used: pages must have their checksums, if any, and moments
-    of 96 bits are read as microseconds, in which no date wraps.
+    Unlike Arrow's default, pages must have their checksums, if any, and moments of 96 bits do not wrap.
     """
     chosen = {"coerce_int96_timestamp_unit": "us", "page_checksum_verification": True, **reading}
     try:
@@ -228,8 +229,9 @@ def _summed(inner: Any, lists: pa.Array) -> Any:
 # ---- reading
 
 
-def read_parquet(shard: Shard, schema: pa.Schema, storage: Storage, mapped: Sequence[str]) -> Iterator[Row | BadRow]:
-    """The rows of a shard, streamed; `mapped` names the columns that a Row shows as values."""
+def read_parquet(shard: Shard, columns: Columns, storage: Storage) -> Iterator[Row | BadRow]:
+    """The rows of a shard, streamed."""
+    schema, given = columns.schema, columns.given(shard.source)
     number = shard.start
     try:
         for batch in _batches(shard, schema, storage):
@@ -237,8 +239,8 @@ def read_parquet(shard: Shard, schema: pa.Schema, storage: Storage, mapped: Sequ
                 yield batch
                 number += 1
                 continue
-            for carried in arrow_rows(conform(batch, schema)):
-                yield _row(number, carried, mapped)
+            for carried in arrow_rows(conform(batch, schema, given)):
+                yield _row(number, carried, columns.mapped.all)
                 number += 1
     except (pa.ArrowException, OSError) as error:  # the storage's own failures are ClusterErrors already
         require_unchanged(shard.source, storage)

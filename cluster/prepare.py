@@ -27,7 +27,7 @@ from cluster.planning import plan_shards
 from cluster.schema import infer_schema
 from cluster.shards import Shard, Source
 from cluster.storage import Storage
-from cluster.unify import common_schema
+from cluster.unify import common_schema, with_folders
 from lingua.errors import ConfigError
 
 SAMPLED_SHARDS = 256
@@ -81,6 +81,8 @@ def find_columns(
     config: JobConfig, sources: Sequence[Source], shards: Sequence[Shard], storage: Storage, footers: Sequence[Footer]
 ) -> Columns:
     """The columns of all files, and which of them are mapped."""
+    folders = tuple(dict.fromkeys(name for source in sources for name in source.folders))
+    footers = with_folders(footers)
     parquet = _parquet_schema(footers, storage)
     lines = [shard for shard in shards if shard.source.format == "jsonl"]
     tally = Tally()
@@ -94,7 +96,7 @@ def find_columns(
     objects = config.output_format == "jsonl"
     try:
         mapped = config.mapped.or_defaults(schema.names)
-        columns = Columns(mapped, schema, config.output_prefix, objects).with_unplanned(bool(lines))
+        columns = Columns(mapped, schema, config.output_prefix, objects, folders).with_unplanned(bool(lines))
         columns.require_usable(schema.names)
         _require_everywhere(mapped.all, footers)
     except ConfigError as error:
@@ -109,7 +111,8 @@ def _require_everywhere(names: Sequence[str], footers: Sequence[Footer]) -> None
         lacking = [name for name in names if footer.schema.get_field_index(name) < 0]
         if lacking and any(group.rows for group in footer.groups):
             raise ConfigError(
-                f"{shown(footer.source.path)} has no column {lacking[0]!r}, which is in other files and mapped; leave the file out, or give it the column"
+                f"{shown(footer.source.path)} has no column {lacking[0]!r}, which is in other files and mapped; leave "
+                "the file out, or give it the column"
             )
 
 

@@ -13,7 +13,9 @@ import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Literal
+from urllib.parse import unquote
 
 from cluster.validated import STORED, Count
 
@@ -21,6 +23,8 @@ Format = Literal["parquet", "jsonl"]
 Compression = Literal["gzip", "zstd"] | None
 NAME = re.compile(r"part-\d{5,}-[0-9a-f]{8}")
 """Every shard's name: a number and a digest, so that no input decides where something is written."""
+_FOLDER = re.compile(r"([^\W\d]\w*)=(.+)")
+_NULL = "__HIVE_DEFAULT_PARTITION__"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,17 @@ class Source:
     version: str
     format: Format
     compression: Compression = None
+
+    @property
+    def folders(self) -> dict[str, str | None]:
+        """The columns that the file's folders hold for all its rows, as Hive, Spark and pandas write them.
+
+        These are the folders called `name=value` right above the file, one in the other; values are strings.
+        """
+        *above, _ = self.path.split("/")
+        found = takewhile(bool, map(_FOLDER.fullmatch, reversed(above)))
+        pairs = [(match[1], unquote(match[2])) for match in found if match]
+        return {name: None if value == _NULL else value for name, value in reversed(pairs)}
 
 
 @dataclass(frozen=True, slots=True)

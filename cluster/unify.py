@@ -10,14 +10,14 @@ be shown to be lossless is told before the run starts, with the file and the col
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any
 
 import pyarrow as pa
 
-from cluster.arrow import is_list, is_string, storage_of
+from cluster.arrow import constant, is_list, is_string, storage_of
 from cluster.errors import SourceUnusable
 from cluster.notes import shared
 from cluster.parquet import Footer
@@ -55,6 +55,34 @@ def common_schema(files: Sequence[Footer], statistics: Statistics) -> pa.Schema:
     fields = [_united(name, list(kinds.values()), statistics) for name, kinds in columns.items()]
     known = [field.with_nullable(field.name in nullable or met[field.name] < len(counted)) for field in fields]
     return pa.schema(known, metadata=shared([file.schema for file in counted], pa.schema(known)))
+
+
+def with_folders(footers: Sequence[Footer]) -> list[Footer]:
+    """The files with the columns that their folders hold, where they have none of that name themselves."""
+    known: dict[str, pa.DataType] = {}
+    for footer in footers:
+        for name in footer.source.folders:
+            position = footer.schema.get_field_index(name)
+            if position >= 0:
+                known.setdefault(name, footer.schema.field(position).type)
+    return [replace(footer, schema=_with_folders_of(footer, known)) for footer in footers]
+
+
+def _with_folders_of(footer: Footer, known: Mapping[str, pa.DataType]) -> pa.Schema:
+    schema = footer.schema
+    for name, value in footer.source.folders.items():
+        if schema.get_field_index(name) >= 0:
+            continue
+        kind = known.get(name, pa.string())
+        try:
+            constant(value, kind, 1)
+        except pa.ArrowException:
+            raise SourceUnusable(
+                f"{footer.source.path}: the folder says {name}={value!r}, but column {name!r} is {kind} in "
+                "other files; rename the folder, or run the files as jobs of their own"
+            ) from None
+        schema = schema.append(pa.field(name, kind))
+    return schema
 
 
 def _require_distinct(file: Footer) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
 
+from cluster.columns import Columns, Mapped
 from cluster.encode import as_document
 from cluster.errors import RowError
 from cluster.inputs import expand_inputs
@@ -104,7 +105,7 @@ def _rows(source: Source, storage: Storage) -> Iterator[tuple[int, Row]]:
         with open_parquet(source, storage) as file:
             yield from enumerate(row for batch in file.iter_batches(use_threads=False) for row in batch.to_pylist())
         return
-    for row in read_jsonl(Shard("rows", source, 0, source.size), None, storage, ()):
+    for row in read_jsonl(Shard("rows", source, 0, source.size), Columns(Mapped(), None), storage):
         if isinstance(row, BadRow):
             raise ConfigError(f"{source.path}, row {row.number}: {row.detail}")
         yield row.number, as_document(row.carried)

@@ -20,19 +20,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cluster import unify
 from cluster.columns import RESULTS
 from cluster.encode import ParquetEncoder
 from cluster.errors import AbortRun, SourceUnusable
-from cluster.inputs import expand_inputs
-from cluster.int96 import settle
-from cluster.parquet import Footer, read_footers
 from cluster.prepare import make_plan
 from cluster.rows import Row, arrow_rows
-from cluster.storage import Storage
-from cluster.unify import common_schema
 from cluster.verify import verify
-from lingua.errors import ConfigError
 from tests.cluster.jobs_for_tests import DIGEST, job, rejects, run, write_lines
 
 US = pa.timestamp("us")
@@ -188,140 +181,6 @@ def test_a_page_whose_checksum_is_wrong_is_not_read_as_if_it_were_right(tmp_path
     path.write_bytes(content)
     run(job(path, tmp_path / "out"))
     assert {row["reason"] for row in rejects(tmp_path / "out")} == {"unreadable"}
-
-
-# ---- several files, one schema
-
-
-def strings(kind: pa.DataType) -> pa.Array:
-    return pa.array(["x", None]).cast(kind)
-
-
-DICTIONARY = pa.dictionary(pa.int32(), pa.string())
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "wanted"),
-    [
-        (pa.nulls(2), strings(pa.string()), pa.string()),
-        (strings(pa.large_string()), strings(pa.string()), pa.large_string()),
-        (strings(DICTIONARY), strings(pa.string()), pa.string()),
-        (strings(DICTIONARY), strings(pa.large_string()), pa.large_string()),
-        (strings(pa.string_view()), strings(pa.string()), pa.string()),
-        (extension(pa.json_(pa.string()), ["1", None]), strings(pa.string()), pa.string()),
-        (strings(DICTIONARY), strings(DICTIONARY), DICTIONARY),
-        (pa.array([1, None], pa.int32()), pa.array([2**40, 2]), pa.int64()),
-        (pa.array([255, None], pa.uint8()), pa.array([-1, 2], pa.int8()), pa.int16()),
-        (pa.array([0.5, None], pa.float32()), pa.array([0.1, 2]), pa.float64()),
-        (pa.array([1, 2**53]), pa.array([0.5, None]), pa.float64()),
-        (pa.array([0.5, None]), pa.array([None, None], pa.string()), pa.float64()),
-        (pa.array([1, None], US), pa.array([1, 2], pa.timestamp("ms")), US),
-        (pa.array([1, None], US), pa.array([1, 2], pa.timestamp("ns")), pa.timestamp("ns")),
-        (pa.array([[1], None]), pa.array([[], []], pa.list_(pa.null())), pa.list_(pa.int64())),
-        (
-            pa.array([{"a": 1, "b": None}, None]),
-            pa.array([{"a": 2, "c": "x"}, {"a": 3, "c": None}]),
-            pa.struct([("a", pa.int64()), ("b", pa.null()), ("c", pa.string())]),
-        ),
-        (
-            pa.array([decimal.Decimal("1.5"), None], pa.decimal128(5, 1)),
-            pa.array([decimal.Decimal("2.25"), None], pa.decimal128(4, 2)),
-            pa.decimal128(6, 2),
-        ),
-        (pa.array([b"x", None]), pa.array([b"y", None], pa.large_binary()), pa.large_binary()),
-    ],
-    ids=str,
-)
-def test_columns_of_like_types_become_one_without_loss(
-    tmp_path: Path, one: pa.Array, other: pa.Array, wanted: pa.DataType
-) -> None:
-    texts = pa.array(TEXTS[:2])
-    for first, second, folder in ((one, other, tmp_path / "a"), (other, one, tmp_path / "b")):
-        folder.mkdir()
-        tables = {name: pa.table({"text": texts, "x": x}) for name, x in (("a.parquet", first), ("b.parquet", second))}
-        found = through(folder, tables)["x"]
-        if not pa.types.is_struct(wanted):
-            assert found.type == wanted
-        values = [*first.to_pylist(), *second.to_pylist()]
-        assert [_without(value) for value in found.to_pylist()] == [_without(value) for value in values]
-
-
-def _without(value: Any) -> Any:
-    """Absent fields of a struct are null in Arrow."""
-    return {key: item for key, item in value.items() if item is not None} if isinstance(value, dict) else value
-
-
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        (pa.array([1, 2]), pa.array(["x", "y"])),
-        (pa.array([2**53 + 1, 2]), pa.array([0.5, 1])),
-        (pa.array([10**16, 2], US), pa.array([1, 2], pa.timestamp("ns"))),
-        (pa.array([1, 2], US), pa.array([1, 2], pa.timestamp("us", "UTC"))),
-        (pa.array([b"x", b"y"]), pa.array(["x", "y"])),
-        (pa.array([[1], [2]]), pa.array([["x"], ["y"]])),
-        (pa.array([2**63, 1], pa.uint64()), pa.array([-1, 2])),
-    ],
-    ids=str,
-)
-def test_columns_that_would_lose_something_are_told_with_file_and_types(
-    tmp_path: Path, one: pa.Array, other: pa.Array
-) -> None:
-    for name, column in (("a.parquet", one), ("b.parquet", other)):
-        pq.write_table(pa.table({"text": TEXTS[:2], "x": column}), tmp_path / name)
-    with pytest.raises(SourceUnusable, match=r"b\.parquet: column 'x' is .*, but .* in .*a\.parquet"):
-        make_plan(job(tmp_path, tmp_path / "out"), DIGEST)
-
-
-def test_files_without_rows_and_columns_without_values_decide_nothing(tmp_path: Path) -> None:
-    frame = pd.DataFrame({"text": TEXTS[:2], "n": [1, 2], "note": ["a", None]})
-    (tmp_path / "in").mkdir()
-    frame.to_parquet(tmp_path / "in" / "b.parquet")
-    frame.iloc[:0].astype(object).to_parquet(tmp_path / "in" / "a.parquet")
-    pd.DataFrame({"text": [], "n": [], "other": []}).to_parquet(tmp_path / "in" / "c.parquet")
-    frame.assign(note=[None, None]).to_parquet(tmp_path / "in" / "d.parquet")
-    frame.assign(note=[float("nan")] * 2).to_parquet(tmp_path / "in" / "e.parquet")
-    run(job(tmp_path / "in", tmp_path / "out"))
-    found = pd.concat([pd.read_parquet(part) for part in sorted((tmp_path / "out").glob("part-*"))])
-    assert found["n"].tolist() == [1, 2] * 3
-    assert found["note"].fillna("-").tolist() == ["a", "-", "-", "-", "-", "-"]
-
-
-def test_a_column_that_a_file_lacks_is_null_there_but_a_mapped_one_is_told(tmp_path: Path) -> None:
-    pq.write_table(pa.table({"text": ["a b"], "n": pa.array([1])}), tmp_path / "a.parquet")
-    pq.write_table(pa.table({"text": ["c d"]}), tmp_path / "b.parquet")
-    run(job([tmp_path / "a.parquet", tmp_path / "b.parquet"], tmp_path / "out"))
-    assert pq.read_table(tmp_path / "out")["n"].to_pylist() == [1, None]
-    pq.write_table(pa.table({"n": [2]}), tmp_path / "c.parquet")
-    with pytest.raises(ConfigError, match=r"c\.parquet has no column 'text', which is in other files and mapped"):
-        make_plan(job([tmp_path / "a.parquet", tmp_path / "c.parquet"], tmp_path / "other"), DIGEST)
-
-
-def test_uniting_schemas_looks_at_each_column_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def work(count: int) -> int:
-        paths = [tmp_path / f"{count}-{name}.parquet" for name in "ab"]
-        for path, kind in zip(paths, (pa.int32(), pa.int64()), strict=True):
-            pq.write_table(pa.table({f"c{n}": pa.array([1], kind) for n in range(count)}), path)
-        calls = 0
-        whole = unify._common_of
-
-        def counted(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
-            nonlocal calls
-            calls += 1
-            return whole(one, other)
-
-        monkeypatch.setattr(unify, "_common_of", counted)
-        footers = _footers(paths)
-        schema = common_schema(footers, lambda source: pytest.fail("types alone say that nothing is lost"))
-        monkeypatch.setattr(unify, "_common_of", whole)
-        assert set(schema.types) == {pa.int64()}
-        return calls
-
-    assert work(400) == 2 * work(200)
-
-
-def _footers(paths: list[Path]) -> list[Footer]:
-    return settle(read_footers(expand_inputs([str(path) for path in paths], Storage()), Storage()), Storage())
 
 
 # ---- what files note of their columns
