@@ -103,9 +103,16 @@ class JobConfig(Validated):
     output_prefix: str = Field("", pattern=r"^\w*$", description="put before the names of the result columns")
 
     model: str = Field("smollm2-135m", min_length=1, description="hub id, directory, GGUF file, or 'smollm2-135m'")
-    device: str = Field("auto", min_length=1, description="'auto', 'cpu', 'cuda', 'cuda:1', …")
+    device: str = Field("auto", min_length=1, description="'auto', 'cpu', or a GPU: 'cuda', 'mps', …")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="what a model computes in")
     batch_tokens: int | None = Field(None, ge=1, description="tokens per model call (default: chosen for the device)")
+    gpu_memory: Share = Field(
+        0.75,
+        gt=0,
+        le=1,
+        description="share of a GPU's free memory that batches, keys and values take once the model is loaded; with a "
+        "fraction of a GPU, of that fraction",
+    )
     trust_remote_code: bool = Field(False, description="run Python code that a model brings with it")
 
     shard_size: Size = Field(
@@ -115,7 +122,7 @@ class JobConfig(Validated):
     )
     workers: int | None = Field(None, ge=1, description="workers (default: one per GPU, or what the cores allow)")
     gpus_per_worker: float | None = Field(
-        None, ge=0, description="GPUs per worker, also a fraction (default: 1 if any)"
+        None, ge=0, description="share of a GPU per worker, at most 1; 0: none (default: 1 if there is any)"
     )
     cpus_per_worker: float | None = Field(None, gt=0, description="CPU cores per worker (default: chosen)")
     address: str | None = Field(None, description="Ray cluster (default: the one submitted to, or a local one)")
@@ -211,14 +218,20 @@ class JobConfig(Validated):
     @classmethod
     def _is_a_device(cls, value: str) -> str:
         if DEVICE.fullmatch(value) is None:
-            raise ValueError("must be 'auto', 'cpu', or a GPU: 'cuda', 'cuda:1', 'mps', 'xpu'")
+            raise ValueError("must be 'auto', 'cpu', or a GPU: 'cuda', 'mps', 'xpu'")
+        kind, _, number = value.partition(":")
+        if int(number or 0) > 0:
+            raise ValueError(
+                f"a worker sees none but its own GPU, as number 0: write '{kind}', and choose among several GPUs where "
+                "Ray is started (CUDA_VISIBLE_DEVICES)"
+            )
         return value
 
     @field_validator("gpus_per_worker")
     @classmethod
     def _whole_or_a_part(cls, value: float | None) -> float | None:
-        if value is not None and value > 1 and value != int(value):
-            raise ValueError("must be a whole number of GPUs, or a share below 1 of one")
+        if value is not None and value > 1:
+            raise ValueError("a worker computes on one GPU: must be 1, a share of one, or 0 for none")
         if value is not None and 0 < value < SMALLEST_SHARE:
             raise ValueError(f"must be at least {SMALLEST_SHARE:g}, or 0 for none")
         return value
@@ -229,6 +242,16 @@ class JobConfig(Validated):
         if isinstance(value, float) and value > 1:
             raise ValueError("a share is at most 100%; write a whole number for rows")
         return value
+
+    @model_validator(mode="after")
+    def _gpus_are_used(self) -> JobConfig:
+        if self.device == "cpu" and self.gpus_per_worker:
+            raise ValueError(
+                f"gpus_per_worker = {self.gpus_per_worker:g} with device = cpu: nothing would use them; leave one out"
+            )
+        if self.device not in ("auto", "cpu") and self.gpus_per_worker == 0:
+            raise ValueError(f"gpus_per_worker = 0 with device = {self.device}: it would have none; leave one out")
+        return self
 
     @model_validator(mode="after")
     def _one_shape(self) -> JobConfig:

@@ -72,6 +72,7 @@ class Driver:
         self._this_run = Statistics()
         self._noted = clock()
         self._uncounted = 0
+        self._model: set[str] = set()
 
     def run(self, shards: Sequence[Shard], progress: Progress | None = None) -> RunReport:
         """Bring every shard to its end. Raises AbortRun when going on is pointless; what is committed stays."""
@@ -120,6 +121,7 @@ class Driver:
         self._done += 1
         if report.outcome == "committed":
             self._this_run.add(report.counts, report.seconds)
+            self._model.update(report.model)
         else:
             self._uncounted += 1
         rejected, rows = self._earlier.rejected + self._this_run.rejected, self._earlier.rows + self._this_run.rows
@@ -200,4 +202,5 @@ class Driver:
             failures=dict(self._backlog.reasons),
             given_up=dict(self._backlog.given_up),
             stopped=self._stop.reason,
+            model=tuple(sorted(self._model)),
         )

@@ -138,8 +138,8 @@ def shape_on_cpus(
 def shape_on_gpus(
     gpus: float, share: float, shards: int, workers: int | None, threads: int | None = None
 ) -> WorkerShape:
-    """Workers that occupy `share` of a GPU each (1 = a whole one; 2 = two of them), and `threads` processors (or 1)."""
-    return WorkerShape(workers or max(1, min(shards, int(gpus / share + 1e-9))), share, threads or 1)
+    """Workers that occupy `share` of a GPU each, all of it on the same one, and `threads` processors (or 1)."""
+    return WorkerShape(workers or max(1, min(shards, _room_on_gpus(gpus, share))), share, threads or 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +161,10 @@ class Wish:
     def of(cls, config: JobConfig, shards: int, model_bytes: int | None = None) -> Wish:
         """What a job's settings ask for. A method without a language model has no GPU unless one is asked for."""
         gpus, size = config.gpus_per_worker, model_bytes
-        if needs_of(config.compression) in ("nothing", "sentences"):
-            gpus, size = gpus or 0.0, 0
+        light = needs_of(config.compression) in ("nothing", "sentences")
+        if config.device == "cpu" or (light and config.device == "auto"):
+            gpus = gpus or 0.0
+        size = 0 if light else size
         return cls(shards, config.workers, gpus, config.cpus_per_worker, size)
 
     def shape(self, gpus: float, cpus: float, memory: float = 0.0) -> WorkerShape:

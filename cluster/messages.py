@@ -74,12 +74,14 @@ class ShardReport:
 
     outcome   ``committed``, ``already`` (an earlier attempt had committed it), or ``probed``: nothing was written, and
               `counts.rows` is how many rows the whole shard has
+    model     how its models run, such as why one runs row by row
     """
 
     shard: str
     outcome: Literal["committed", "already", "probed"]
     counts: Counts = field(default_factory=Counts)
     seconds: float = 0.0
+    model: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

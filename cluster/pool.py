@@ -144,9 +144,11 @@ class _Ready:
 class _Actor:
     """A runner in a process of its own. A runner that cannot be built is reported, not raised: Ray would hide why."""
 
-    def __init__(self, make: MakeRunner) -> None:
+    def __init__(self, make: MakeRunner, sees_gpus: bool) -> None:
         self._runner: Runner | None = None
         self._failure: Failure | None = None
+        if not sees_gpus:  # Ray leaves all of the machine's visible to an actor that reserves none
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""
         try:
             self._runner = make()
         except Exception as error:
@@ -285,7 +287,7 @@ class RayPool:
         """Ask for every worker that is wanted and not there; more machines mean more workers."""
         wanted = (self._shape if self._wish.fixed else self._wish.shape(*_resources())).workers
         for _ in range(wanted - len(self._handles)):
-            actor = _remote(self._shape).remote(self._make)
+            actor = _remote(self._shape).remote(self._make, self._shape.gpus > 0)
             self._handles[f"worker-{next(self._numbers)}"] = _Handle(actor, actor.ready.remote())
 
     def _bury(self, worker: str) -> None:

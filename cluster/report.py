@@ -7,7 +7,7 @@ only what it did itself. Seconds of compressing are the workers' own, added over
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -173,6 +173,7 @@ class RunReport:
     failures      how often attempts failed, by reason; retried ones included
     given_up      shards that could not be brought to an end, with the last failure
     stopped       why the run ended before everything was tried, or None
+    model         how the workers' models ran, such as why one ran row by row
     """
 
     planned: int
@@ -182,6 +183,7 @@ class RunReport:
     failures: Mapping[str, int] = field(default_factory=dict)
     given_up: Mapping[str, Failure] = field(default_factory=dict)
     stopped: str | None = None
+    model: Sequence[str] = ()
 
     @property
     def complete(self) -> bool:
@@ -212,6 +214,7 @@ class RunReport:
                 "failures": dict(sorted(self.failures.items())),
                 "given_up": {name: failure.detail for name, failure in sorted(self.given_up.items())},
                 "stopped": self.stopped,
+                "model": list(self.model),
             },
             **settings,
         }
@@ -237,7 +240,8 @@ class RunReport:
         ]
 
     def _troubles(self) -> list[str]:
-        lines = [f"  given up   {name}: {failure.detail}" for name, failure in sorted(self.given_up.items())]
+        slow = [f"  model      {how}: slow" for how in self.model if how.startswith("row by row")]
+        lines = [f"  given up   {name}: {failure.detail}" for name, failure in sorted(self.given_up.items())] + slow
         if self.failures:
             lines.insert(0, f"  failures   {_counts(self.failures)}")
         if self._unrecorded:

@@ -36,7 +36,7 @@ GROUPS = {
         "json_column",
         "id_column",
     ),
-    "model": ("model", "device", "dtype", "batch_tokens", "trust_remote_code"),
+    "model": ("model", "device", "dtype", "batch_tokens", "gpu_memory", "trust_remote_code"),
     "cluster": ("shard_size", "workers", "gpus_per_worker", "cpus_per_worker", "address"),
     "watching": ("report", "report_samples", "fidelity_sample", "price", "log_format", "webhook"),
     "failures": (

@@ -51,6 +51,8 @@ def load_compressor(config: JobConfig) -> Streams:
         device=config.device,
         dtype=config.dtype,
         batch_tokens=config.batch_tokens,
+        gpu_memory=config.gpu_memory,
+        gpu_share=config.gpus_per_worker or 1.0,
         trust_remote_code=config.trust_remote_code,
         fidelity_sample=config.fidelity_sample,
     )
@@ -147,7 +149,7 @@ class Worker:
             part = writer.finish()
             seconds = time.perf_counter() - started
             outcome = self._ledger.commit(self._plan, shard, part, seconds)
-        return ShardReport(shard.name, outcome, part.counts, seconds)
+        return ShardReport(shard.name, outcome, part.counts, seconds, getattr(self._compressor, "packing", ()))
 
     def _sketcher(self) -> Sketcher | None:
         config = self._config

@@ -114,6 +114,13 @@ class Compressor(StructuredFace):
         """How long the model has computed since it was loaded, whatever the settings."""
         return sum(scorer.seconds for scorer, _ in self._scorers.values())
 
+    @property
+    def packing(self) -> tuple[str, ...]:
+        """How each causal model runs: packed, and how near to its plain forward; or row by row, and why."""
+        return tuple(
+            clocked.scorer.packing for clocked, _ in self._scorers.values() if hasattr(clocked.scorer, "packing")
+        )
+
     @cached_property
     def digest(self) -> str:
         """What the results depend on: settings and models."""

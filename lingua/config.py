@@ -111,8 +111,8 @@ class CompressionConfig(BaseModel):
     )
     compile: bool = Field(
         False,
-        description="compile a causal model's layers with torch: slower to start, fewer kernels, scores that differ by "
-        "rounding",
+        description="compile a causal model's decoder with torch: slower to start, fewer kernels, scores that differ "
+        "by rounding",
     )
 
     unit: Unit = Field("word", description="what stands or falls together: token (the paper), word, phrase or sentence")

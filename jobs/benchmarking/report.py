@@ -76,7 +76,12 @@ def _command(settings: Settings) -> str:
 def _model(ours: Ours) -> dict[str, Any]:
     model = ours.subject.model
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    return {"name": ours.subject.name, "parameters": parameters, "dtype": str(model.dtype).removeprefix("torch.")}
+    return {
+        "name": ours.subject.name,
+        "parameters": parameters,
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "runs": getattr(ours.scorer, "packing", "as an encoder"),
+    }
 
 
 def _mix(rounds: Rounds, ours: Ours) -> dict[str, Any]:

@@ -102,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, …")
     how.add_argument("--dtype", default="float32", help="float32 (default), bfloat16, float16 or auto; also the peer's")
     how.add_argument("--batch-tokens", type=int, help="tokens per batch (default: the engine's choice)")
-    also = "our engine measured so as well, repeatable: 8-bit weights, layers compiled by torch, the method evidence"
+    also = "our engine measured so as well, repeatable: 8-bit weights, a decoder compiled by torch, the method evidence"
     how.add_argument("--also", action="append", default=[], choices=ALSO, help=also)
     how.add_argument("--threads", type=int, help="of CPU work, everyone's (default: one per core)")
     how.add_argument("--rounds", type=int, help="alternating repetitions (full: 3, small: 1)")

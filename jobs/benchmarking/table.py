@@ -38,6 +38,7 @@ def _heading(report: dict[str, Any]) -> list[str]:
         f"- date: {report['date']}",
         f"- device: {device['name']} ({where})",
         f"- model: {model['name']}, {model['parameters'] / 1e6:.1f}M parameters, {model['dtype']}",
+        f"- the model runs {model['runs']}",
         f"- method: {settings['method']}, rate {settings['rate']}, {settings['batch_tokens']} tokens per batch",
         f"- versions: {versions}",
         f"- peer: {peer}",

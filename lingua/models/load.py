@@ -50,7 +50,7 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torc
 class Loader:
     """Loads what a model name stands for. All methods raise ModelError with the cause.
 
-    int8, compiled   of a causal model: 8-bit weights, and its layers compiled by torch
+    int8, compiled   of a causal model: 8-bit weights, and its decoder compiled by torch
     """
 
     source: ModelSource

@@ -46,7 +46,7 @@ def test_what_the_user_asked_for_is_taken() -> None:
     assert shape_on_cpus(2, 100, workers=9, threads=None).workers == 9
 
 
-@pytest.mark.parametrize(("gpus", "share", "workers"), [(8, 1, 8), (1, 0.25, 4), (3, 0.3, 10), (0, 1, 1), (4, 2, 2)])
+@pytest.mark.parametrize(("gpus", "share", "workers"), [(8, 1, 8), (1, 0.25, 4), (3, 0.3, 9), (0, 1, 1), (4, 2, 2)])
 def test_gpus_are_shared_by_fractions(gpus: float, share: float, workers: int) -> None:
     assert shape_on_gpus(gpus, share, 1000, None).workers == workers
 

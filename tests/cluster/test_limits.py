@@ -73,7 +73,46 @@ def test_a_worker_never_spans_machines() -> None:
     assert not shape.fits([Machine(gpus=1, cpus=8)] * 2)
 
 
-@pytest.mark.parametrize("share", [1.5, 2.25])
-def test_a_part_of_a_gpu_beside_whole_ones_is_refused(share: float, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="a whole number of GPUs, or a share below 1"):
+@pytest.mark.parametrize("share", [1.5, 2, 8])
+def test_more_gpus_than_a_worker_can_use_are_refused(share: float, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="a worker computes on one GPU"):
         JobConfig(input="in.jsonl", output=str(tmp_path), gpus_per_worker=share)
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"device": "cuda:1"}, "write 'cuda'.*CUDA_VISIBLE_DEVICES"),
+        ({"device": "cpu", "gpus_per_worker": 1}, "nothing would use them"),
+        ({"device": "cuda", "gpus_per_worker": 0}, "it would have none"),
+        ({"gpu_memory": 0}, "gpu_memory"),
+        ({"gpu_memory": 1.5}, "gpu_memory"),
+    ],
+)
+def test_devices_and_gpus_that_do_not_go_together_are_refused(
+    settings: dict[str, Any], why: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=why):
+        JobConfig(input="in.jsonl", output=str(tmp_path), **settings)
+
+
+@pytest.mark.parametrize(
+    ("device", "method", "gpus"),
+    [
+        ("cpu", "llmlingua", 0),
+        ("auto", "llmlingua", 1),
+        ("cuda", "llmlingua", 1),
+        ("cuda:0", "llmlingua", 1),
+        ("auto", "evidence", 0),
+        ("cuda", "evidence", 1),
+        ("cpu", "evidence", 0),
+    ],
+)
+def test_a_gpu_is_reserved_for_what_uses_one(device: str, method: str, gpus: float, tmp_path: Path) -> None:
+    config = JobConfig(input="in.jsonl", output=str(tmp_path), device=device, method=method)
+    assert Wish.of(config, 100).shape(gpus=4, cpus=8).gpus == gpus
+
+
+@pytest.mark.parametrize(("gpus", "share", "workers"), [(4, 0.3, 12), (2, 0.4, 4), (8, 1 / 3, 24), (3, 0.6, 3)])
+def test_a_share_of_a_gpu_is_all_on_one_of_them(gpus: int, share: float, workers: int) -> None:
+    assert Wish(shards=100, gpus_per_worker=share).shape(gpus=gpus, cpus=64).workers == workers

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ from cluster.errors import AbortRun
 from cluster.limits import Wish
 from cluster.messages import Assignment, Failure, Finished, ShardReport
 from cluster.parts import Counts
-from cluster.pool import RayPool, session
+from cluster.pool import RayPool, _Actor, session
 from cluster.retry import RetryPolicy
 from cluster.stopping import StopRequest
 from tests.cluster import actors
@@ -144,3 +145,15 @@ def test_a_wish_fits_workers_to_the_machines() -> None:
     assert (two_by_one.workers, two_by_one.threads) == (2, 1)
     one_by_eight = Wish(shards=1).shape(gpus=0, cpus=8)
     assert (one_by_eight.workers, one_by_eight.threads) == (1, 8)
+
+
+@pytest.mark.parametrize(("sees", "expected"), [(True, "0,1"), (False, "")])
+def test_a_worker_without_a_gpu_can_open_none(sees: bool, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    seen = list[str]()
+
+    def make() -> Any:
+        seen.append(os.environ["CUDA_VISIBLE_DEVICES"])
+
+    _Actor(make, sees)
+    assert seen == [expected]
