@@ -74,7 +74,7 @@ def test_datasets_reads_an_output(folder: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", folder / "cache")
     dataset = run(sections("after.md")["Hugging Face datasets"], {})["dataset"]
     assert dataset.num_rows == 40
-    assert dataset.column_names[:3] == ["id", "text", "compressed_prompt"]
+    assert dataset.column_names[:3] == ["id", "text", "unplanned_columns"]
 
 
 @pytest.mark.filterwarnings("default")
