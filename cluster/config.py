@@ -128,7 +128,11 @@ class JobConfig(Validated):
     address: str | None = Field(None, description="Ray cluster (default: the one submitted to, or a local one)")
 
     max_attempts: int = Field(3, ge=1, description="attempts per shard after transient failures")
-    max_rejected: Ceiling | None = Field(None, ge=0, description="rejected rows that end the run: 100, or '1%'")
+    max_rejected: Ceiling | None = Field(
+        None,
+        ge=0,
+        description="rejected rows that end the run: 100, or '1%' (default: more than 10% and than 10 rows, or all)",
+    )
     shard_timeout: float = Field(1800, gt=0, description="seconds without progress until a worker is replaced")
     lease_seconds: float = Field(60, gt=0, description="seconds after which a dead driver's hold on the output ends")
     lease_wait: float = Field(

@@ -8,15 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from cluster.columns import RESULTS
 from cluster.jsonl import split_lines
+from cluster.parquet import open_parquet, read_batches
 from cluster.plan import Plan
-from cluster.rows import ArrowRow, Carried
+from cluster.rows import ArrowRow, BadRow, Carried
+from cluster.shards import Shard, Source
 from cluster.storage import Storage
-
-BATCH_ROWS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +38,17 @@ def _from_parquet(plan: Plan, url: str, size: int, storage: Storage) -> Iterator
     schema = plan.columns.schema
     if schema is None:
         raise ValueError("the plan has no schema, and Parquet parts need one")
-    with pq.ParquetFile(storage.open(url, size), pre_buffer=False, buffer_size=1 << 20) as file:
+    source = Source(url, size, "", "parquet")
+    with open_parquet(source, storage) as file:
         _require_schema(file.schema_arrow, plan.columns.output_schema)
-        for batch in file.iter_batches(BATCH_ROWS, use_threads=False):
-            carried = pa.RecordBatch.from_arrays([batch.column(name) for name in schema.names], schema=schema)
-            results = [batch.column(plan.columns.result_name(name)).to_pylist() for name in RESULTS.names]
-            for index, values in enumerate(zip(*results, strict=True)):
-                yield OutputRow(ArrowRow(carried, index), dict(zip(RESULTS.names, values, strict=True)))
+        rows = file.metadata.num_rows
+    for batch in read_batches(Shard("", source, 0, rows), plan.columns.output_schema, storage):
+        if isinstance(batch, BadRow):
+            raise ValueError(f"row {batch.number}: {batch.detail}")
+        carried = pa.RecordBatch.from_arrays([batch.column(name) for name in schema.names], schema=schema)
+        results = [batch.column(plan.columns.result_name(name)).to_pylist() for name in RESULTS.names]
+        for index, values in enumerate(zip(*results, strict=True)):
+            yield OutputRow(ArrowRow(carried, index), dict(zip(RESULTS.names, values, strict=True)))
 
 
 def _require_schema(found: pa.Schema, planned: pa.Schema) -> None:

@@ -84,7 +84,7 @@ class Driver:
             self._tell()
         if self._stop.reason:
             self._wind_down()
-        return self._report(len(shards))
+        return self._report(shards)
 
     def _begin(self, shards: Sequence[Shard], progress: Progress) -> None:
         self._started = self._clock()
@@ -95,7 +95,7 @@ class Driver:
         self._done = len(shards) - len(missing)
         self._earlier = Statistics.over(self._ledger.records()) if self._done else Statistics()
         self._backlog = Backlog(missing, self._terms.retry)
-        self._terms.ceiling.check(self._earlier.rejected, self._earlier.rows, final=not missing)
+        self._check(self._earlier, final=not missing)
 
     def _hand_out(self) -> None:
         for worker in self._pool.idle():
@@ -124,8 +124,10 @@ class Driver:
             self._model.update(report.model)
         else:
             self._uncounted += 1
-        rejected, rows = self._earlier.rejected + self._this_run.rejected, self._earlier.rows + self._this_run.rows
-        self._terms.ceiling.check(rejected, rows, final=False)
+        self._check(self._earlier + self._this_run, final=False)
+
+    def _check(self, total: Statistics, *, final: bool) -> None:
+        self._terms.ceiling.check(total.rejected, total.rows, total.rejects, final=final)
 
     def _failed(self, worker: str, assignment: Assignment, failure: Failure) -> None:
         shard = assignment.shard
@@ -188,14 +190,29 @@ class Driver:
             self._noted = self._clock()
             self._progress.note(f"waiting for a worker: {self._pool.outlook()}")
 
-    def _report(self, planned: int) -> RunReport:
+    def _require_there(self, shards: Sequence[Shard]) -> None:
+        """AbortRun unless every shard that was done still is: somebody may have deleted what was committed."""
+        listed = self._ledger.committed()
+        lost = [
+            shard.name
+            for shard in shards
+            if shard.name not in listed and shard.name not in self._backlog.given_up and not self._is_committed(shard)
+        ]
+        if lost:
+            raise AbortRun(
+                f"{counted(len(lost), 'part')} that had been committed vanished while the run went on ({lost[0]}, …): "
+                "the output was changed or deleted by another hand; start the same command again"
+            )
+
+    def _report(self, shards: Sequence[Shard]) -> RunReport:
         total = self._earlier + self._this_run
         if not self._stop.reason:
             if self._uncounted:  # shards whose counts stand in their records only
                 total = Statistics.over(self._ledger.records())
-            self._terms.ceiling.check(total.rejected, total.rows, final=True)
+            self._require_there(shards)
+            self._check(total, final=True)
         return RunReport(
-            planned=planned,
+            planned=len(shards),
             total=total,
             this_run=self._this_run,
             seconds=self._clock() - self._started,

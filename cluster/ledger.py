@@ -22,9 +22,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
+from pathlib import Path
 from typing import Any, Literal
 
-from cluster.errors import DamagedFile, PlanConflict
+from cluster.errors import AbortRun, DamagedFile, PlanConflict
 from cluster.lease import Lease
 from cluster.local import TEMPORARY
 from cluster.parts import Part
@@ -100,9 +101,10 @@ class Ledger:
 
     def commit(self, plan: Plan, shard: Shard, part: Part, seconds: float) -> Literal["committed", "already"]:
         """Publish a part, all or nothing. ``already``: another attempt's part was there before."""
+        self.require_planned()
         record = Record.of(shard, part, plan.identity.digest(), seconds)
         if part.rejects is not None:
-            self.storage.write(self.rejects_url(record), part.rejects.path.read_bytes())
+            self._put_rejects(self.rejects_url(record), part.rejects.path)
         if part.sketch is not None:
             self.storage.write(self._sketch_url(record), part.sketch.to_bytes())
         self.storage.write(self._record_url(record), record.to_bytes())
@@ -112,6 +114,19 @@ class Ledger:
         self.storage.delete(self.rejects_url(record))
         self.storage.delete(self._sketch_url(record))
         return "already"
+
+    def _put_rejects(self, url: str, path: Path) -> None:
+        """Stream the rejects to their file; its name tells its content, so another one there is damaged."""
+        if not self.storage.create(url, path):
+            self.storage.delete(url)
+            self.storage.create(url, path)
+
+    def require_planned(self) -> None:
+        """AbortRun when the plan is gone, and with it probably the output: nothing may be written there then."""
+        if not self.storage.exists(self._url("_plan.json")):
+            raise AbortRun(
+                f"{self._url('_plan.json')} is gone: the output was deleted while the run went on; start again"
+            )
 
     def records(self, damaged: list[str] | None = None) -> list[Record]:
         """The record of every committed shard that has one, in the order of the shards.

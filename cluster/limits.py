@@ -5,7 +5,7 @@ Both are plain arithmetic, without I/O and without Ray.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cluster.config import JobConfig
@@ -14,6 +14,8 @@ from lingua.errors import ConfigError
 from lingua.methods import needs_of
 
 ROWS_BEFORE_A_SHARE_COUNTS = 1000
+DEFAULT_SHARE = 0.1
+SPARED_ROWS = 10
 THREADS_PER_WORKER = 4
 """Where it is not known whether memory holds a worker for each core."""
 WORKER_BYTES = 1 << 30
@@ -23,27 +25,34 @@ WEIGHT_BYTES = 4
 
 @dataclass(frozen=True, slots=True)
 class RejectCeiling:
-    """At most `rows` rejected rows, or at most the `share` of all rows. None: no ceiling.
+    """At most `rows` rejected rows, or at most the `share` of all rows but `spared` ones in any case.
 
-    A share is compared once 1,000 rows are done, so that a bad first row does not end a run, and again at the end.
+    A share is compared once 1,000 rows are done, so that a bad first row does not end a run, and again at the end. By
+    default a tenth may be rejected; of a small corpus ten rows, but not all. A share of 1 is no ceiling.
     """
 
     rows: int | None = None
-    share: float | None = None
+    share: float | None = DEFAULT_SHARE
+    spared: int = 0
 
     @classmethod
     def of(cls, setting: int | float | None) -> RejectCeiling:
         """From the setting `max_rejected`: an int is a number of rows, a float a share of them."""
-        return cls(share=setting) if isinstance(setting, float) else cls(rows=setting)
+        if setting is None:
+            return cls(spared=SPARED_ROWS)
+        return cls(share=setting) if isinstance(setting, float) else cls(rows=setting, share=None)
 
-    def check(self, rejected: int, rows: int, *, final: bool) -> None:
-        """Raises AbortRun when the ceiling is exceeded."""
+    def check(self, rejected: int, rows: int, reasons: Mapping[str, int], *, final: bool) -> None:
+        """Raises AbortRun, with the most frequent reason, when the ceiling is exceeded."""
+        reason = max(reasons, key=lambda name: reasons[name], default=None)
+        most = f", most of them for {reason} ({reasons[reason]:,})" if reason else ""
         if self.rows is not None and rejected > self.rows:
-            raise AbortRun(f"{rejected:,} rows are rejected, max_rejected allows {self.rows:,}; {_REMEDY}")
+            raise AbortRun(f"{rejected:,} rows are rejected{most}, max_rejected allows {self.rows:,}; {_REMEDY}")
         if self.share is None or not (final or rows >= ROWS_BEFORE_A_SHARE_COUNTS):
             return
-        if rejected > self.share * rows:
-            found = f"{rejected:,} of {rows:,} rows ({rejected / rows:.2%}) are rejected"
+        spared = self.spared if rejected < rows else 0
+        if rejected > max(self.share * rows, spared):
+            found = f"{rejected:,} of {rows:,} rows ({rejected / rows:.2%}) are rejected{most}"
             raise AbortRun(f"{found}, max_rejected allows {self.share:.2%}; {_REMEDY}")
 
 

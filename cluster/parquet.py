@@ -234,7 +234,7 @@ def read_parquet(shard: Shard, columns: Columns, storage: Storage) -> Iterator[R
     schema, given = columns.schema, columns.given(shard.source)
     number = shard.start
     try:
-        for batch in _batches(shard, schema, storage):
+        for batch in read_batches(shard, schema, storage):
             if isinstance(batch, BadRow):
                 yield batch
                 number += 1
@@ -262,7 +262,7 @@ def value_at(column: pa.Array, index: int) -> Any:
     return column[index].as_py() if kind == column.type else column.slice(index, 1).cast(kind)[0].as_py()
 
 
-def _batches(shard: Shard, schema: pa.Schema, storage: Storage) -> Iterator[pa.RecordBatch | BadRow]:
+def read_batches(shard: Shard, schema: pa.Schema, storage: Storage) -> Iterator[pa.RecordBatch | BadRow]:
     """The shard's rows, decoded from the beginning of the row group in which it starts."""
     with open_parquet(shard.source, storage) as file:
         opening = _Opening(shard.source, storage, _unit(file, schema))

@@ -65,6 +65,19 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
+class Reject:
+    """A line of `_rejects/`."""
+
+    __pydantic_config__ = STORED
+
+    source: str
+    row: Count
+    reason: str
+    detail: str
+    raw: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Blob:
     """A finished local file: size in bytes and SHA-256."""
 

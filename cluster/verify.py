@@ -9,29 +9,43 @@ whether the compressed text is what the model would give: that would be the run 
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from math import isclose
+from pathlib import Path
 from typing import Any, get_args
 
 from cluster.columns import RESULTS
 from cluster.corpus import read_rows
 from cluster.decode import OutputRow, read_part
 from cluster.encode import as_document, printed, record_of
-from cluster.errors import AbortRun, RowError
+from cluster.errors import AbortRun, ClusterError, DamagedFile, RowError, SourceUnusable
 from cluster.inputs import require_unchanged
+from cluster.jsonl import split_lines
 from cluster.ledger import PART, Ledger
+from cluster.parquet import open_parquet
+from cluster.parts import Reject
 from cluster.plan import Plan
 from cluster.progress import counted
 from cluster.records import Record
+from cluster.report import Statistics
 from cluster.rows import BadRow, Row
 from cluster.schema import json_text
 from cluster.shards import Shard, Source
+from cluster.storage import Storage
+from cluster.validated import parsed
+from lingua.errors import LinguaError
 from lingua.prompt import Status
+from lingua.tokens import is_encoding, named_target
 
 MAX_PER_SHARD = 5
+AT_ONCE = 4
+"""Shards that are looked at together, each in the memory of a worker that reads it twice."""
+_NO_PART = (ValueError, OSError, KeyError, TypeError, AttributeError, RecursionError, SourceUnusable)
+"""What reading a file that is no part raises; pyarrow's exceptions are among these."""
 _NO_RECORD = "no commit record has its checksum: it was not committed by this job, or changed since"
 
 
@@ -43,6 +57,13 @@ class Audit:
     shards: int = 0
     rows: int = 0
     rejected: int = 0
+
+    def add(self, other: Audit) -> None:
+        """Take in what was found elsewhere."""
+        self.problems += other.problems
+        self.shards += other.shards
+        self.rows += other.rows
+        self.rejected += other.rejected
 
     def summary(self) -> str:
         """One line for people."""
@@ -61,23 +82,86 @@ def verify(output: str, storage_options: Mapping[str, Any] | None = None) -> Aud
     if plan is None:
         raise AbortRun(f"{ledger.output} has no _plan.json: not an output of this job")
     audit = Audit()
-    audit.problems += _strays(ledger, plan)
+    audit.problems += [*_strays(ledger, plan), *_uncovered(plan, ledger.storage)]
     changed = {source for source in plan.sources if _changed(source, ledger, audit)}
     records = {record.shard.name: record for record in ledger.records(audit.problems)}
-    for shard in plan.shards:
-        audit.shards += 1
-        found = _Shard(ledger, plan, shard, records.get(shard.name)).problems(audit, shard.source in changed)
-        audit.problems += [f"{plan.part_name(shard)}: {problem}" for problem in found]
+    audit.problems += _figures(ledger, plan, list(records.values()))
+    recount = _target(plan)
+
+    def look(shard: Shard) -> Audit:
+        told = any(f"/_records/{shard.name}." in problem for problem in audit.problems)
+        one = _Shard(ledger, plan, shard, records.get(shard.name), recount, told)
+        return one.audit(shard.source in changed)
+
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        for one in list(threads.map(look, plan.shards)):
+            audit.add(one)
     return audit
 
 
 def _strays(ledger: Ledger, plan: Plan) -> Iterator[str]:
-    """Whatever lies at the root and readers of the folder would take for a part."""
+    """Whatever lies below the output and readers of the folder would take for a part."""
     planned = {plan.part_name(shard) for shard in plan.shards}
-    for entry in ledger.storage.entries(ledger.output):
-        if entry.name not in planned and not entry.name.startswith(("_", ".")):
-            kind = "part" if PART.fullmatch(entry.name) else "file"
-            yield f"{entry.name}: a {kind} that is not in the plan"
+    root = ledger.storage.resolve(ledger.output)[1].rstrip("/") + "/"
+    for path in sorted(ledger.storage.search(ledger.output, ("**", "*")).files):
+        name = path.removeprefix(root)
+        if name not in planned and not any(part.startswith(("_", ".")) for part in name.split("/")):
+            kind = "part" if PART.fullmatch(name.rpartition("/")[2]) else "file"
+            yield f"{name}: a {kind} that is not in the plan"
+
+
+def _uncovered(plan: Plan, storage: Storage) -> Iterator[str]:
+    """Sources that the shards of the plan do not cover from end to end, each stretch once."""
+    found: dict[Source, list[Shard]] = {source: [] for source in plan.sources}
+    for shard in plan.shards:
+        found[shard.source].append(shard)
+    for source, shards in found.items():
+        at = row = 0
+        for shard in shards:
+            if shard.start != at or shard.first_row != row:
+                yield f"_plan.json: {shard.name} begins at {shard.start} of {source.path}, the one before ends at {at}"
+            at, row = shard.end, shard.first_row + (shard.rows or 0)
+        end = source.size if source.format == "jsonl" else _rows_of(source, storage)
+        if end is not None and at != end:
+            yield f"_plan.json: its shards cover {source.path} up to {at}, not to its end, {end}: rows are missing"
+
+
+def _rows_of(source: Source, storage: Storage) -> int | None:
+    try:
+        with open_parquet(source, storage) as file:
+            return int(file.metadata.num_rows)
+    except (ClusterError, FileNotFoundError):
+        return None  # that it changed is told elsewhere
+
+
+def _figures(ledger: Ledger, plan: Plan, records: Sequence[Record]) -> Iterator[str]:
+    """What `_stats.json` says of a complete output otherwise than its commit records."""
+    try:
+        stored = ledger.statistics()
+    except DamagedFile as error:
+        yield str(error)
+        return
+    told = Statistics.over(records).as_json()
+    if not stored.get("complete") or len(records) < len(plan.shards):
+        return
+    for name in ("shards", "rows", "statuses", "rejects", "origin_tokens", "compressed_tokens"):
+        if name in stored and {**_none(told[name]), **_none(stored[name])} != _none(told[name]):
+            yield f"_stats.json says {name} = {stored[name]}, the commit records {told[name]}; start the job again"
+
+
+def _none(value: Any) -> dict[str, Any]:
+    return dict(value) if isinstance(value, Mapping) else {"": value}
+
+
+def _target(plan: Plan) -> Callable[[str], int] | None:
+    """Counts tokens as the run did, where that takes no model."""
+    name = plan.identity.settings.get("target_tokenizer")
+    if not isinstance(name, str) or not (is_encoding(name) or Path(name).is_dir()):  # a hub is not asked for an audit
+        return None
+    try:
+        return named_target(name).count
+    except (LinguaError, OSError, ValueError):
+        return None
 
 
 def _changed(source: Source, ledger: Ledger, audit: Audit) -> bool:
@@ -92,16 +176,30 @@ def _changed(source: Source, ledger: Ledger, audit: Audit) -> bool:
 class _Shard:
     """The audit of one shard."""
 
-    def __init__(self, ledger: Ledger, plan: Plan, shard: Shard, record: Record | None) -> None:
-        self.ledger, self.plan, self.shard, self.record = ledger, plan, shard, record
+    def __init__(
+        self,
+        ledger: Ledger,
+        plan: Plan,
+        shard: Shard,
+        record: Record | None,
+        recount: Callable[[str], int] | None,
+        told: bool,
+    ) -> None:
+        self.ledger, self.plan, self.shard, self.record, self.recount = ledger, plan, shard, record, recount
+        self.told = told
 
-    def problems(self, audit: Audit, input_changed: bool) -> list[str]:
-        """All that is wrong with the part, its rejects and its record."""
+    def audit(self, input_changed: bool) -> Audit:
+        """All that is wrong with the part, its rejects and its record, and what was looked at."""
+        audit = Audit(shards=1)
+        found = self._problems(audit, input_changed)
+        audit.problems = [f"{self.plan.part_name(self.shard)}: {problem}" for problem in found]
+        return audit
+
+    def _problems(self, audit: Audit, input_changed: bool) -> list[str]:
         if not self.ledger.is_committed(self.shard.name):
             return ["missing: the shard is not committed; run the job again"]
         if self.record is None:
-            damaged = any(f"/{self.shard.name}." in problem for problem in audit.problems)  # told already
-            return [] if damaged else [_NO_RECORD]
+            return [] if self.told else [_NO_RECORD]  # a damaged record was told already
         found = [*self._record_problems(self.record), *self._bytes_problems(self.record)]
         if found or input_changed:
             return found
@@ -126,8 +224,8 @@ class _Shard:
             return None
 
     def _rows_problems(self, audit: Audit, record: Record) -> Iterator[str]:
-        walk = _Walk(self.plan, self._outputs(), self._rejects(record))
         try:
+            walk = _Walk(self.plan, self.shard.source, self._outputs(), self._rejects(record), self.recount)
             for item in read_rows(self.shard, self.plan.columns, self.ledger.storage):
                 yield from walk.step(item)
             yield from walk.rest()
@@ -141,17 +239,20 @@ class _Shard:
     def _outputs(self) -> Iterator[OutputRow]:
         try:
             yield from read_part(self.plan, self.ledger.part_url(self.plan, self.shard), self.ledger.storage)
-        except (ValueError, OSError, KeyError) as error:  # pyarrow's exceptions are among these
+        except _NO_PART as error:
             raise _UnreadableError(f"cannot be read: {type(error).__name__}: {error}") from None
 
-    def _rejects(self, record: Record) -> Iterator[dict[str, Any]]:
+    def _rejects(self, record: Record) -> Iterator[Reject]:
         if record.rejects_sha256 is None:
             return
+        url, storage = self.ledger.rejects_url(record), self.ledger.storage
         try:
-            for line in self.ledger.storage.read(self.ledger.rejects_url(record)).splitlines():
-                yield json.loads(line)
+            for line in split_lines(storage.blocks(url, 0, int(storage.info(url)["size"]))):
+                if not isinstance(line, bytes):
+                    raise ValueError(f"{line.reason}: {line.detail}")
+                yield parsed(Reject, line, "a reject")
         except ValueError as error:
-            raise _UnreadableError(f"its rejects cannot be read: {error}") from None
+            raise _UnreadableError(f"its rejects ({url}) cannot be read: {error}") from None
 
 
 class _UnreadableError(Exception):
@@ -161,8 +262,17 @@ class _UnreadableError(Exception):
 class _Walk:
     """Input rows, part rows and rejects, side by side in order."""
 
-    def __init__(self, plan: Plan, outputs: Iterator[OutputRow], rejects: Iterator[dict[str, Any]]) -> None:
-        self._plan, self._outputs, self._rejects = plan, outputs, rejects
+    def __init__(
+        self,
+        plan: Plan,
+        source: Source,
+        outputs: Iterator[OutputRow],
+        rejects: Iterator[Reject],
+        count: Callable[[str], int] | None,
+    ) -> None:
+        self._plan, self._source, self._outputs, self._rejects = plan, source, outputs, rejects
+        self._recount = count
+        self._reasons: Counter[str] = Counter()
         self._reject = next(rejects, None)
         self.rows = self.rejected = 0
         self._sums: dict[str, float] = {"origin_tokens": 0, "compressed_tokens": 0, "fidelity": 0.0}
@@ -171,8 +281,8 @@ class _Walk:
     def step(self, item: Row | BadRow) -> Iterator[str]:
         """Match the next input row."""
         self.rows += 1
-        if self._reject is not None and self._reject.get("row") == item.number:
-            self.rejected += 1
+        if self._reject is not None and self._reject.row == item.number:
+            yield from self._compare_reject(item, self._reject)
             self._reject = next(self._rejects, None)
             return
         if isinstance(item, BadRow):
@@ -190,7 +300,7 @@ class _Walk:
         if (more := sum(1 for _ in self._outputs)) > 0:
             yield f"{more} rows more than its input has"
         if self._reject is not None:
-            yield f"the reject of row {self._reject.get('row')} is not of this shard, or stands twice"
+            yield f"the reject of row {self._reject.row} is not of this shard, or stands twice"
 
     def against(self, record: Record) -> Iterator[str]:
         """What the commit record counts otherwise."""
@@ -198,6 +308,17 @@ class _Walk:
         for name, count in seen.items():
             if not isclose(getattr(record, name, -1), count, rel_tol=1e-9):
                 yield f"its commit record says {name} = {getattr(record, name)}, there are {count}"
+        if dict(record.rejects) != dict(self._reasons):
+            yield f"its commit record says rejects = {dict(record.rejects)}, there are {dict(self._reasons)}"
+
+    def _compare_reject(self, item: Row | BadRow, reject: Reject) -> Iterator[str]:
+        self.rejected += 1
+        self._reasons[reject.reason] += 1
+        known = item if isinstance(item, BadRow) else item.rejected(reject.reason, reject.detail)
+        if reject.source != self._source.path:
+            yield f"the reject of row {item.number} is of another file, {reject.source}"
+        elif reject.raw != known.raw or reject.reason != known.reason:
+            yield f"the reject of row {item.number} is not of what the input holds there ({reject.reason})"
 
     def _count(self, results: Mapping[str, Any]) -> None:
         for name in self._sums:
@@ -215,7 +336,18 @@ class _Walk:
             return
         if output.results["fingerprint"] != fingerprint:
             yield f"row {row.number}: its fingerprint is not that of its content, settings and model"
-        yield from (f"row {row.number}: {fault}" for fault in _implausible(output.results))
+        yield from (f"row {row.number}: {fault}" for fault in self._faults(row, output.results))
+
+    def _faults(self, row: Row, results: Mapping[str, Any]) -> Iterator[str]:
+        faults = list(_implausible(results))
+        yield from faults
+        if faults or self._plan.columns.mapped.kind is not None:  # a structured value is put together again by a model
+            return
+        yield from _unlike(self._plan.columns.prompt(row.values).context, results)
+        if self._recount is not None and results["fingerprint"].startswith("00"):
+            count = self._recount(results["compressed_prompt"])
+            if count != results["compressed_tokens"]:
+                yield f"compressed_tokens = {results['compressed_tokens']}, but compressed_prompt has {count}"
 
 
 def same_columns(row: Row, output: OutputRow) -> bool:
@@ -238,5 +370,29 @@ def _implausible(results: Mapping[str, Any]) -> Iterator[str]:
         yield f"rate = {results['rate']}, but {compressed} of {origin} tokens were kept"
     if not 0 <= results["fidelity"] <= 1:
         yield f"fidelity = {results['fidelity']} is no share between 0 and 1"
+    if not 0 <= compressed <= origin:
+        yield f"compressed_tokens = {compressed} is more than origin_tokens = {origin}"
     if len(results["compressed_context"]) != len(results["kept_context"]):
         yield "compressed_context and kept_context have different lengths"
+
+
+def _unlike(context: Sequence[str], results: Mapping[str, Any]) -> Iterator[str]:
+    """Kept strings that are not what is left of the original's."""
+    kept = results["kept_context"]
+    if len(set(kept)) < len(kept) or not all(0 <= index < len(context) for index in kept):
+        yield f"kept_context = {kept} does not name {len(context)} strings of the original, each at most once"
+        return
+    for index, text in zip(kept, results["compressed_context"], strict=True):
+        if not _left_of(text, context[index]):
+            yield f"compressed_context of string {index} is not what is left of it when something is taken out"
+            return
+
+
+def _left_of(text: str, original: str) -> bool:
+    """Whether the letters and digits of a text stand in its original in that order; marks of a cut stand between."""
+    at = 0
+    for letter in filter(str.isalnum, text):
+        at = original.find(letter, at) + 1
+        if not at:
+            return False
+    return True

@@ -72,6 +72,7 @@ def compress(config: JobConfig, make: MakeCompressor) -> int:
                 earlier = previous.hand_over(ledger, plan, stop, config.report) if previous else None
                 report = _run(config, ledger, plan, stop, partial(start_worker, make_compressor=make, earlier=earlier))
                 lease.renew()  # who lost it must not write over the figures of the next
+                ledger.require_planned()
                 conclude(config, ledger, plan, report)
                 if report.complete:
                     ledger.clean()

@@ -30,11 +30,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ClusterError, LinguaError) as error:
         print(f"verify: {error}", file=sys.stderr)
         return 2
+    print(audit.summary())
     for problem in audit.problems[:SHOWN]:
         print(problem)
     if len(audit.problems) > SHOWN:
         print(f"… and {len(audit.problems) - SHOWN} more problems")
-    print(audit.summary())
     return 1 if audit.problems else 0
 
 

@@ -248,6 +248,11 @@ def _hugging_face(name: str) -> Any:
         ) from error
 
 
+def is_encoding(name: str) -> bool:
+    """Whether a name is that of a tiktoken encoding, which loads without a model."""
+    return name in _TIKTOKEN
+
+
 def _encoding_of(name: str) -> str | None:
     """The encoding of an OpenAI model, if it is one of ours."""
     import tiktoken

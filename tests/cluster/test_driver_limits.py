@@ -62,18 +62,35 @@ def test_no_gpu_for_workers_means_processors_even_where_there_are_gpus() -> None
 
 def test_a_share_is_not_judged_by_the_first_rows() -> None:
     ceiling = RejectCeiling(share=0.01)
-    ceiling.check(5, 10, final=False)
+    ceiling.check(5, 10, {}, final=False)
     with pytest.raises(AbortRun, match=r"5 of 10 rows \(50\.00%\) are rejected, max_rejected allows 1\.00%"):
-        ceiling.check(5, 10, final=True)
+        ceiling.check(5, 10, {}, final=True)
     with pytest.raises(AbortRun):
-        ceiling.check(11, 1000, final=False)
+        ceiling.check(11, 1000, {}, final=False)
 
 
 def test_zero_allows_no_reject_at_all() -> None:
-    RejectCeiling(rows=0).check(0, 10, final=True)
+    RejectCeiling(rows=0).check(0, 10, {}, final=True)
     with pytest.raises(AbortRun, match="1 rows are rejected, max_rejected allows 0"):
-        RejectCeiling(rows=0).check(1, 10, final=False)
+        RejectCeiling(rows=0).check(1, 10, {}, final=False)
 
 
 def test_nothing_done_exceeds_nothing() -> None:
-    RejectCeiling(share=0.0).check(0, 0, final=True)
+    RejectCeiling(share=0.0).check(0, 0, {}, final=True)
+
+
+@pytest.mark.parametrize(("rejected", "rows"), [(0, 5), (4, 5), (10, 20), (10, 100), (100, 1000)])
+def test_by_default_a_tenth_may_be_rejected_and_a_few_rows_of_a_small_corpus(rejected: int, rows: int) -> None:
+    RejectCeiling.of(None).check(rejected, rows, {"null_text": rejected}, final=True)
+
+
+@pytest.mark.parametrize(("rejected", "rows"), [(1, 1), (5, 5), (11, 20), (101, 1000), (1000, 1000)])
+def test_by_default_a_run_ends_with_its_most_frequent_reason_where_more_or_all_are(rejected: int, rows: int) -> None:
+    reasons = {"null_text": rejected - 1, "wrong_type": 1} if rejected > 2 else {"null_text": rejected}
+    for final in (True, rows < 1000):
+        with pytest.raises(AbortRun, match=r"most of them for null_text .*max_rejected allows 10\.00%"):
+            RejectCeiling.of(None).check(rejected, rows, reasons, final=final)
+
+
+def test_whoever_asks_for_it_may_reject_every_row() -> None:
+    RejectCeiling.of(1.0).check(5, 5, {"null_text": 5}, final=True)

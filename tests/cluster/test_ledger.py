@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cluster.corpus import read_rows
-from cluster.errors import LeaseError, PlanConflict
+from cluster.errors import AbortRun, LeaseError, PlanConflict
 from cluster.ledger import Ledger
 from cluster.local import TEMPORARY
 from cluster.parts import PartWriter
@@ -283,3 +286,27 @@ def test_a_whole_job_runs_from_s3_to_s3(s3: S3Bucket) -> None:
     assert "test-secret-key" not in s3.files.cat_file(f"{s3.url}/out/_plan.json").decode()
     ledger.clean()
     assert run(config) == plan
+
+
+def test_nothing_is_written_to_an_output_that_was_deleted_meanwhile(corpus: Path, tmp_path: Path) -> None:
+    config = job(corpus, tmp_path / "out", shard_size=1024)
+    ledger = Ledger(config.output)
+    plan = open_plan(config, DIGEST, ledger)
+    shutil.rmtree(tmp_path / "out")
+    with pytest.raises(AbortRun, match=r"_plan\.json is gone: the output was deleted while the run went on"):
+        run_shard(plan, plan.shards[0], ledger)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("moment", ["Infinity", "NaN", "1e300", "4e9", '"now"', "null", "-1"])
+@pytest.mark.parametrize("field", ["renewed", "seconds", "since"])
+def test_no_lease_is_for_ever(tmp_path: Path, moment: str, field: str) -> None:
+    ledger = Ledger(str(tmp_path))
+    ledger.acquire_lease("someone", 0.0)
+    (path,) = tmp_path.glob("_lease-*.json")
+    path.write_text(re.sub(rf'"{field}": [^,]*', f'"{field}": {moment}', path.read_text()))
+    with suppress(LeaseError):
+        ledger.acquire_lease("next", 60)
+        return  # it had run out, whatever it says
+    with pytest.raises(LeaseError, match=r"_lease-\d+\.json .*if nobody works on (it|the output)"):
+        ledger.acquire_lease("next", 60)

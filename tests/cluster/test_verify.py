@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -169,7 +171,93 @@ def lost_rejects(output: Path) -> str:
     return "its rejects are missing"
 
 
+def replanned(output: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change the plan and seal it again, as a forger would."""
+    content = json.loads((output / "_plan.json").read_text())
+    del content["digest"]
+    change(content)
+    content["digest"] = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    (output / "_plan.json").write_text(json.dumps(content))
+
+
+def unplanned_shard(output: Path) -> str:
+    replanned(output, lambda content: content["shards"].pop(1))
+    return "the one before ends at"
+
+
+def unplanned_end(output: Path) -> str:
+    last = parts(output)[-1]
+    replanned(output, lambda content: content["shards"].pop())
+    last.unlink()
+    return "not to its end"
+
+
+def nested_part(output: Path) -> str:
+    (output / "year=2026").mkdir()
+    shutil.copy(parts(output)[0], output / "year=2026")
+    return f"year=2026/{parts(output)[0].name}: a part that is not in the plan"
+
+
+def reject_of_another_file(output: Path) -> str:
+    return _reject(output, source="/elsewhere.jsonl") or "is of another file"
+
+
+def reject_of_another_row(output: Path) -> str:
+    return _reject(output, raw='{"text": "never there"}') or "is not of what the input holds there"
+
+
+def reject_of_wrong_type(output: Path) -> str:
+    return _reject(output, row="5") or "cannot be read: not a reject (row:"
+
+
+def _reject(output: Path, **changed: object) -> str:
+    """Change the first reject of the first part that has any, and forge its record."""
+    path = min(output.glob("_rejects/*"))
+    first, *rest = path.read_text().splitlines()
+    path.write_text("\n".join([json.dumps({**json.loads(first), **changed}), *rest]) + "\n")
+    record = output / "_records" / f"{path.name.removesuffix('l')}"
+    content = {**json.loads(record.read_text()), "rejects_sha256": Blob.of(path).sha256}
+    record.write_text(json.dumps(content))
+    return ""
+
+
+def invented_text(output: Path) -> str:
+    rewritten(parts(output)[0], lambda rows: [{**rows[0], "compressed_context": ["invented"]}, *rows[1:]])
+    return "is not what is left of it"
+
+
+def invented_string(output: Path) -> str:
+    rewritten(parts(output)[0], lambda rows: [{**rows[0], "kept_context": [7]}, *rows[1:]])
+    return "kept_context = [7] does not name 1 strings"
+
+
+def more_than_all(output: Path) -> str:
+    rewritten(parts(output)[0], lambda rows: [{**rows[0], "origin_tokens": 1, "rate": 3.0}, *rows[1:]])
+    return "is more than origin_tokens = 1"
+
+
+def other_figures(output: Path) -> str:
+    (output / "_stats.json").write_text(json.dumps({"complete": True, "rows": 121}))
+    return "_stats.json says rows = 121, the commit records 120"
+
+
+def figures_of_wrong_type(output: Path) -> str:
+    (output / "_stats.json").write_text(json.dumps({"complete": "yes"}))
+    return "_stats.json is damaged: not statistics (complete:"
+
+
 FAULTS = [
+    unplanned_shard,
+    unplanned_end,
+    nested_part,
+    reject_of_another_file,
+    reject_of_another_row,
+    reject_of_wrong_type,
+    invented_text,
+    invented_string,
+    more_than_all,
+    other_figures,
+    figures_of_wrong_type,
     missing,
     truncated,
     truncated_and_forged,
