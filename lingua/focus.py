@@ -25,6 +25,9 @@ States = npt.NDArray[np.float32]
 MEANING = 0.5
 """What a standard deviation of a sentence's own meaning weighs; one of its words', and of its string's, weighs 1."""
 
+ASKED = 1_024
+"""Tokens of a question, of its beginning and its end, that are looked for one by one: a longer one is a document."""
+
 READABLE = 0.75
 """Share of a question's words that an encoder's tokenizer must know for the encoder to be asked."""
 
@@ -37,7 +40,7 @@ def focus(question: str, strings: Sequence[Sequence[str]]) -> list[Importance]:
     return [_of_string(sentences, asked) / np.float32(total) for sentences in words]
 
 
-def _information(question: set[str], sentences: list[set[str]]) -> dict[str, float]:
+def _information(question: list[str], sentences: list[set[str]]) -> dict[str, float]:
     """The question's words with their inverse frequency among the sentences; those found nowhere count too."""
     holders = Counter(word for sentence in sentences for word in sentence & question)
     found = {word: holders[word] for word in question}
@@ -120,7 +123,9 @@ def _compare(asked: States, states: States, sentence: Ints, count: int) -> tuple
         first = np.flatnonzero(np.diff(sentence, prepend=-1))
         owner = sentence[first]
         meaning[owner] = _unit(np.add.reduceat(states, first)) @ _unit(asked.sum(axis=0))
-        words[owner] = np.maximum.reduceat(states @ asked.T, first).mean(axis=1)
+        some = asked if len(asked) <= ASKED else np.concatenate([asked[: ASKED // 2], asked[-ASKED // 2 :]])
+        ends = pairwise([*first.tolist(), len(states)])
+        words[owner] = [(states[begin:end] @ some.T).max(axis=0).mean() for begin, end in ends]
     return meaning, words
 
 

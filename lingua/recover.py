@@ -7,7 +7,7 @@ it was cut from. Text is compared by words and punctuation marks; all else of th
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -16,6 +16,8 @@ import regex
 from lingua.prompt import Span
 from lingua.words import is_word, word_spans
 
+MOST_STEPS = 5_000_000
+"""Looks at words of the original in one call: what is left of a response that would need more stays as it is."""
 _BREAK = regex.compile(r"\n\s*\n")
 
 
@@ -25,7 +27,7 @@ def recover(original: str, compressed: str, response: str) -> str:
     original, compressed   texts of the prompt before and after compression (`Prompt.text`, `CompressedPrompt.text`)
 
     A span never crosses a blank line of the compressed text, where parts meet. One that is whole in the original, or
-    does not occur there, stays untouched.
+    does not occur there, stays untouched; so does what would take too long (`MOST_STEPS`: the same few words for ever).
     """
     source, spans = _Original(original), word_spans(response)
     words = [response[start:end] for start, end in spans]
@@ -121,6 +123,7 @@ class _Original:
 
     def __init__(self, text: str) -> None:
         self._spans = word_spans(text)
+        self._steps = MOST_STEPS
         self._places: dict[str, list[int]] = defaultdict(list)
         for place, (start, end) in enumerate(self._spans):
             self._places[text[start:end]].append(place)
@@ -130,6 +133,9 @@ class _Original:
 
         Of passages of the same length the first. Only places of the words themselves are looked at.
         """
+        self._steps -= sum(times * len(self._places.get(word, ())) for word, times in Counter(words).items())
+        if self._steps < 0:
+            return None
         latest = [-1] * (len(words) + 1)
         best: Span | None = None
         for place, steps in self._meetings(words):

@@ -91,11 +91,11 @@ def _sentences(text: str, language: str) -> Iterator[str]:
     begin = last = 0
     for end, following in [*(found.span() for found in _PARAGRAPH.finditer(text)), (len(text), len(text))]:
         if end - last > SEEN_AT_ONCE:
-            yield from sentencex.segment(language, text[begin:last])
+            yield from _segment(language, text[begin:last])
             yield from _in_windows(text, (last, end), language)
             begin = end
         last = following
-    yield from sentencex.segment(language, text[begin:])
+    yield from _segment(language, text[begin:])
 
 
 def _in_windows(text: str, paragraph: Span, language: str) -> Iterator[str]:
@@ -106,11 +106,23 @@ def _in_windows(text: str, paragraph: Span, language: str) -> Iterator[str]:
     begin, end = paragraph
     while end - begin > SEEN_AT_ONCE:
         window = text[begin : begin + SEEN_AT_ONCE]
-        whole = sentencex.segment(language, window)[:-1]
-        found = whole or [window[: window.rfind("\n") + 1 or window.rfind(" ") + 1 or SEEN_AT_ONCE]]
+        whole = _segment(language, window)[:-1]
+        half = SEEN_AT_ONCE // 2
+        found = whole or [window[: window.rfind("\n", half) + 1 or window.rfind(" ", half) + 1 or SEEN_AT_ONCE]]
         yield from found
         begin += sum(map(len, found))
-    yield from sentencex.segment(language, text[begin:end])
+    yield from _segment(language, text[begin:end])
+
+
+def _segment(language: str, text: str) -> list[str]:
+    """What `sentencex` finds. Where it fails, which marks of several bytes make it do, the lines stand in."""
+    try:
+        found: list[str] = sentencex.segment(language, text)
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # of Rust: no Exception, and named by no module
+            raise
+        found = []
+    return found if sum(map(len, found)) == len(text) else text.splitlines(keepends=True)
 
 
 def _before_white_space(text: str, edge: int) -> int:

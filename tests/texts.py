@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
+
 PROSE = (
     "The committee met in Vienna on 14 March to settle the price of coal, and nobody expected an agreement. "
     "Dr. Amal Haddad, who had written the first proposal, spoke for twenty minutes about tariffs. "
@@ -46,5 +48,13 @@ LONG = {
     "chinese": "委员会三月十四日在维也纳开会" * 4_000,
     "accents": "e\u0301" * 50_000,
     "windows lines": "line\r\n" * 30_000,
+    "backticks": "use `a` and `b` " * 6_000,
+    "table": "| a1 | b. C | 3.5 |\n" * 5_000,
+    "minified": '{"id":12,"n":"Bob. X","v":[1.5,2]},' * 2_500,
+    "base64": b64encode(bytes(number * number % 251 for number in range(75_000))).decode(),
+    "empty lines": "a\n\n\n" * 20_000,
+    "brackets": "(a.)[" * 15_000,
+    "thai": "คณะกรรมการประชุมเมื่อวันอังคาร" * 2_500,
+    "emoji": "👨‍👩‍👧‍👦" * 10_000,
 }
 """Long enough to show what is not linear."""

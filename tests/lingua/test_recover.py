@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lingua.recover import recover
+from lingua.recover import _Original, recover
 from lingua.words import word_spans
 from tests.lingua.echo import NASTY
 
 LETTERS = st.lists(st.sampled_from("abcd"), max_size=14)
+
+
+def test_a_few_words_for_ever_are_left_as_they_are_before_they_take_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks, meetings = list[int](), _Original._meetings
+
+    def counted(self: _Original, words: Sequence[str]) -> Iterator[tuple[int, list[int]]]:
+        for place, steps in meetings(self, words):
+            looks.append(len(steps))
+            yield place, steps
+
+    monkeypatch.setattr(_Original, "_meetings", counted)
+    monkeypatch.setattr(sys.modules["lingua.recover"], "MOST_STEPS", 100_000)
+    for size in (20, 200, 2_000):
+        looks.clear()
+        recover("a b " * size * 3, "a a b " * size, "b a a " * size)
+        assert sum(looks) <= 100_000
+    assert recover("a b " * 6_000, "a a b " * 2_000, "b a a " * 2_000) == "b a a " * 2_000
 
 
 def test_a_cut_name_is_completed() -> None:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lingua import units
 from lingua.config import CompressionConfig
 from lingua.errors import PromptError
-from lingua.units import forced_spans, sentence_edges
+from lingua.units import SEEN_AT_ONCE, forced_spans, sentence_edges
 from lingua.words import word_edges
 from tests.fakes_engine import drafter
 from tests.models import tokenizer
 from tests.texts import NASTY, PROSE
 
+NASTY_LINES = ["`a`. ", "| a. | B. | 3.5 |\n", "「a。」", "x", "(a.)[", "\n", '{"a":"B. C"},', "use `a` and `b` then "]
 TEXTS = {**NASTY, "prose": PROSE}
 
 
@@ -43,6 +46,54 @@ def test_edges_ascend_from_the_beginning(text: str) -> None:
         assert edges == sorted(edges)
         assert "".join(pieces(text, edges)) == text or not text
         assert all(0 <= edge <= len(text) for edge in edges)
+
+
+BUG = "'\0\0[ .'。🇩]!U.S.\0``\u2028漢».\0。U.S.B\u2028.B\"'\r\0U.S.「`)漢"
+"""Makes `sentencex` 1.0.32 panic, which is no Exception."""
+
+
+def test_text_on_which_the_library_fails_is_cut_at_its_lines() -> None:
+    edges = sentence_edges(f"One.\n{BUG}", "en").tolist()
+    assert edges[0] == 0
+    assert 4 in edges
+
+
+def shown(monkeypatch: pytest.MonkeyPatch, text: str) -> tuple[int, int]:
+    """How many characters the library was shown for a text, and the most in a paragraph."""
+    paragraphs = list[str]()
+    segment = units.sentencex.segment
+    monkeypatch.setattr(
+        units.sentencex,
+        "segment",
+        lambda language, seen: paragraphs.extend(seen.split("\n\n")) or segment(language, seen),
+    )
+    sentence_edges(text, "en")
+    monkeypatch.undo()
+    return sum(map(len, paragraphs)), max(map(len, paragraphs))
+
+
+@pytest.mark.parametrize("unit", NASTY_LINES, ids=NASTY_LINES)
+def test_the_library_sees_twice_as_much_of_twice_the_text_and_little_at_once(
+    monkeypatch: pytest.MonkeyPatch, unit: str
+) -> None:
+    once, twice = (shown(monkeypatch, unit * (size // len(unit))) for size in (60_000, 120_000))
+    assert twice[0] <= 2.1 * once[0] <= 2.1 * 2 * 60_000
+    assert max(once[1], twice[1]) <= SEEN_AT_ONCE
+
+
+@given(
+    st.lists(
+        st.sampled_from(["One. ", "Two is (so. What) it. ", "“Three. Four,” he said. ", "\n", "x " * 700]), max_size=60
+    )
+)
+def test_windows_of_a_long_paragraph_hold_the_sentences_of_the_whole(pieces: list[str]) -> None:
+    text = "".join(pieces).replace("\n\n", "\n")
+    sizes = [len(sentence) for sentence in units.sentencex.segment("en", text)]
+    whole = {0, *np.cumsum(sizes)[:-1].tolist()}
+    found = [0, *np.cumsum([len(one) for one in units._sentences(text, "en")])[:-1].tolist()]
+    added = set(found) - whole
+    assert not whole - set(found)
+    assert all(max(edge - begin for begin in whole if begin <= edge) >= SEEN_AT_ONCE // 2 for edge in added)
 
 
 def test_sentences_are_found_in_several_scripts() -> None:

@@ -16,7 +16,8 @@ from lingua.compressor import compress_one
 from lingua.config import CompressionConfig
 from lingua.draft import Drafter
 from lingua.engine import Engine
-from lingua.focus import MEANING, focus, nearness, reads
+from lingua.focus import ASKED as MOST_ASKED
+from lingua.focus import MEANING, _compare, _sum, focus, nearness, reads
 from lingua.kinds import WEIGHTS, _properties, token_evidence, word_evidence
 from lingua.methods import needs_of
 from lingua.prompt import CompressedPrompt, Prompt
@@ -37,6 +38,32 @@ def one(prompt: Prompt, **chosen: object) -> CompressedPrompt:
     (outcome,) = compress([prompt], **{"method": "evidence", **chosen})
     assert isinstance(outcome, CompressedPrompt)
     return outcome
+
+
+class Looked(dict[str, float]):
+    """Counts the words that are looked up."""
+
+    looks = 0
+
+    def __getitem__(self, word: str) -> float:
+        self.looks += 1
+        return super().__getitem__(word)
+
+
+def test_of_a_long_question_only_the_words_that_a_sentence_has_are_looked_up() -> None:
+    words = [f"w{number}" for number in range(2_000)]
+    asked = Looked.fromkeys(words, 0.5)
+    assert _sum({"w1", "w7", "other"}, asked) == 1.0
+    assert asked.looks == 2
+
+
+def test_a_question_as_long_as_a_document_is_compared_by_its_beginning_and_end() -> None:
+    rng = np.random.default_rng(0)
+    states, sentence = rng.random((60, 4), np.float32), np.repeat(np.arange(6), 10)
+    asked = rng.random((3 * MOST_ASKED, 4), np.float32)
+    some = np.concatenate([asked[: MOST_ASKED // 2], asked[-MOST_ASKED // 2 :]])
+    expected = np.maximum.reduceat(states @ some.T, range(0, 60, 10)).mean(axis=1)
+    np.testing.assert_allclose(_compare(asked, states, sentence, 6)[1], expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("chosen", [{"focus_model": "none"}, {"question_aware": False}, {"method": "lead"}])
