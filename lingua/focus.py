@@ -40,7 +40,7 @@ def focus(question: str, strings: Sequence[Sequence[str]]) -> list[Importance]:
     return [_of_string(sentences, asked) / np.float32(total) for sentences in words]
 
 
-def _information(question: list[str], sentences: list[set[str]]) -> dict[str, float]:
+def _information(question: set[str], sentences: list[set[str]]) -> dict[str, float]:
     """The question's words with their inverse frequency among the sentences; those found nowhere count too."""
     holders = Counter(word for sentence in sentences for word in sentence & question)
     found = {word: holders[word] for word in question}
