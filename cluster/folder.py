@@ -20,7 +20,7 @@ from cluster.lease import Lease
 from cluster.listing import everything
 from cluster.plan import REMEDY
 from cluster.stopping import Heartbeat, StopRequest
-from cluster.storage import Storage, absolute
+from cluster.storage import LOCAL, Storage, absolute, protocol_of
 
 PLAN = "_plan.json"
 SHOWN = 120
@@ -125,6 +125,8 @@ class RunFolder:
         """Remove a directory, `last` first, so that what a kill leaves of it does not count."""
         for file in sorted(self._files(name), key=lambda file: file.rpartition("/")[2] != last):
             self.storage.delete(self._at(name, file))
+        if protocol_of(self.url) in LOCAL:  # elsewhere there are no empty folders
+            shutil.rmtree(self._at(name), ignore_errors=True)
 
     def _files(self, name: str) -> dict[str, int]:
         """All files below a directory, relative to it, and their sizes in bytes."""

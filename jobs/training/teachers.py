@@ -8,6 +8,7 @@ anybody's own: texts → for each of them one score for each of its words (`labe
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any, Protocol, cast
@@ -107,12 +108,20 @@ def from_function(scores: WordScores) -> Teacher:
 
     def label(passages: Sequence[Passage]) -> list[Labelled]:
         found = scores([passage.text for passage in passages])
-        return [_scored(passage, tuple(map(float, values))) for passage, values in zip(passages, found, strict=True)]
+        try:
+            values = [tuple(map(float, one)) for one in found]
+        except (TypeError, ValueError) as error:
+            raise ModelError(f"the teacher gave no list of numbers for each text: {error}") from None
+        if len(values) != len(passages):
+            raise ModelError(f"the teacher gave scores for {len(values)} texts, not {len(passages)}")
+        return list(map(_scored, passages, values))
 
     def _scored(passage: Passage, values: tuple[float, ...]) -> Labelled:
         words = words_of(passage.text)
         if len(words) != len(values):
             raise ModelError(f"{passage.origin}: the teacher gave {len(values)} scores for {len(words)} words")
+        if not all(map(math.isfinite, values)):
+            raise ModelError(f"{passage.origin}: the teacher gave a score that is no finite number")
         return Labelled(words, values, passage.origin)
 
     return label

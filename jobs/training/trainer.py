@@ -150,8 +150,7 @@ def publish(folder: RunFolder, save: Callable[[Path], object], result: dict[str,
         save(Path(local))
         folder.put("model", Path(local), "config.json")
     folder.write(RESULT, json.dumps(result, indent=1).encode())
-    for name in _checkpoints(folder):
-        folder.drop(f"{CHECKPOINTS}/{name}", STATE)
+    folder.drop(CHECKPOINTS, STATE)
 
 
 def _checkpoints(folder: RunFolder) -> list[str]:

@@ -84,6 +84,7 @@ def test_a_directory_comes_back_as_it_was_and_counts_with_its_last_file(folder: 
     folder.drop("models/one", "config.json")
     folder.drop("models/none", "config.json")
     assert folder.directories("models", "config.json") == []
+    assert not folder.exists("models/one")
 
 
 def test_the_last_file_comes_last_and_goes_first(

@@ -1,14 +1,16 @@
 """The training jobs on a real Ray: several workers do what one does, and a worker's death is not the run's.
 
-One Ray serves all tests: to start it, and its workers' imports, takes most of their time.
+One Ray serves all tests: most of their time goes into starting it and into the imports of its workers.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,7 +21,8 @@ from cluster.errors import AbortRun
 from jobs.training import alignment
 from jobs.training.settings import AlignConfig
 from jobs.training.trainer import Lesson
-from jobs.training.workers import Rank, staff
+from jobs.training.workers import Rank, _in_worker
+from lingua.errors import ModelError
 from tests.jobs.training.runs import JOBS
 
 pytestmark = [
@@ -68,13 +71,6 @@ def train_and_die(config: AlignConfig, rank: Rank) -> None:
 _TRAIN = alignment.train
 
 
-def complain(config: AlignConfig, rank: Rank) -> None:
-    """What no second attempt would change."""
-    with (Path(config.output) / "attempts").open("a") as file:
-        file.write("1")
-    raise AbortRun("the loss is no number")
-
-
 def test_two_workers_learn_what_one_learns_also_when_one_of_them_dies(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -88,16 +84,25 @@ def test_two_workers_learn_what_one_learns_also_when_one_of_them_dies(
     assert two["before"] == one["before"]
 
 
-def test_what_no_attempt_would_change_is_told_once(tmp_path: Path) -> None:
-    config = AlignConfig.load(JOBS["align"].flags(tmp_path, workers=1))
-    Path(config.output).mkdir()
-    with staff(config) as do, pytest.raises(AbortRun, match="the loss is no number"):
-        do(complain)
-    assert (tmp_path / "out" / "attempts").read_text() == "1"
-
-
-def test_a_worker_labels_and_distils_what_a_process_without_ray_does(tmp_path: Path) -> None:
-    shared = JOBS["distill"].run(tmp_path, workers=1, max_steps=6)
-    alone = JOBS["distill"].run(tmp_path, "alone", max_steps=6)
+def test_two_workers_distil_also_where_one_has_nothing_to_read(tmp_path: Path) -> None:
+    settings = {"batch_size": 1, "max_steps": 4}
+    alone = JOBS["distill"].run(tmp_path, "alone", **settings)
+    shutil.copytree(tmp_path / "alone" / "labels", tmp_path / "out" / "labels")
+    shared = JOBS["distill"].run(tmp_path, workers=2, cpus_per_worker=0.5, **settings)
     assert shared["losses"] == pytest.approx(alone["losses"], rel=1e-5)
     assert (tmp_path / "out" / "model" / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("error", [AbortRun("the loss is no number"), ModelError("the loss is no number")])
+def test_what_no_attempt_would_change_is_told_and_not_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def work(config: AlignConfig, rank: Rank) -> None:
+        assert (rank.index, rank.world, rank.device) == (1, 2, "cpu")
+        raise error
+
+    context = SimpleNamespace(get_world_rank=lambda: 1, get_world_size=lambda: 2)
+    monkeypatch.setattr("ray.train.v2.api.train_fn_utils.get_context", lambda: context)
+    monkeypatch.setattr("ray.train.v2.torch.train_loop_utils.get_device", lambda: "cpu")
+    config = AlignConfig(input="rows.jsonl", output=str(tmp_path))
+    assert _in_worker(work, config) == "the loss is no number"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -68,9 +69,19 @@ def test_a_function_is_a_teacher() -> None:
     assert record.words == ("one", " three")
 
 
-def test_a_function_that_gives_other_than_one_score_a_word_is_refused() -> None:
-    with pytest.raises(ModelError, match="row 0: the teacher gave 1 scores for 2 words"):
-        from_function(lambda texts: [[1.0] for _ in texts])([Passage("row 0", "one three")])
+@pytest.mark.parametrize(
+    ("scores", "complaint"),
+    [
+        ([[1.0]], "row 0: the teacher gave 1 scores for 2 words"),
+        ([[1.0, float("nan")]], "row 0: the teacher gave a score that is no finite number"),
+        ([], "the teacher gave scores for 0 texts, not 1"),
+        ([1.0], "the teacher gave no list of numbers for each text"),
+        (None, "the teacher gave no list of numbers for each text"),
+    ],
+)
+def test_a_function_that_gives_other_than_one_score_a_word_is_refused(scores: Any, complaint: str) -> None:
+    with pytest.raises(ModelError, match=complaint):
+        from_function(lambda _: scores)([Passage("row 0", "one three")])
 
 
 def test_rows_that_hold_compressions_or_labels_need_no_model(tmp_path: Path) -> None:
