@@ -28,7 +28,7 @@ from transformers import AutoModelForTokenClassification, AutoTokenizer
 from transformers.utils import logging
 
 from jobs.training.labels import Labelled, best, labels_of_row
-from jobs.training.rows import Passage, digest, read_passages
+from jobs.training.rows import Passage, draw, read_passages
 from jobs.training.settings import DistillConfig
 from jobs.training.surprisal import NO_LABEL
 from jobs.training.teachers import load_teacher, teacher_digest
@@ -113,7 +113,7 @@ def split(records: Sequence[Labelled], share: float, seed: int) -> tuple[list[La
 
     Raises ConfigError when nothing is left to train on.
     """
-    origins = sorted({record.origin for record in records}, key=lambda origin: digest([str(seed), origin]))
+    origins = sorted({record.origin for record in records}, key=lambda origin: draw(seed, origin))
     held = set(origins[: max(1, round(share * len(origins)))])
     if len(held) == len(origins):
         raise ConfigError(f"held_out = {share}: of {len(origins)} usable rows none is left to train on; give more rows")

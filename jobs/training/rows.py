@@ -54,7 +54,7 @@ class Passage:
 def read_examples(config: AlignConfig, storage: Storage) -> list[Example]:
     """The rows of all inputs, each once, in an order that depends on their content and the seed alone."""
     found = dict.fromkeys(_checked(config, storage, _example))
-    return sorted(found, key=lambda one: digest([str(config.seed), one.before, one.response]))[: config.limit]
+    return sorted(found, key=lambda one: draw(config.seed, one.before, one.response))[: config.limit]
 
 
 def split(examples: Sequence[Example], held_out: int) -> tuple[list[Example], list[Example]]:
@@ -75,6 +75,11 @@ def split(examples: Sequence[Example], held_out: int) -> tuple[list[Example], li
 def read_passages(config: DistillConfig, storage: Storage) -> Iterator[Passage]:
     """The rows of all inputs in their order, streamed."""
     return islice(_checked(config, storage, _passage), config.limit)
+
+
+def draw(seed: int, *texts: str) -> bytes:
+    """What to sort by for an order that looks random and depends on the seed and the texts alone."""
+    return hashlib.blake2b("\0".join([str(seed), *texts]).encode(), digest_size=16).digest()
 
 
 def digest(texts: Iterable[str]) -> str:
