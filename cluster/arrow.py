@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 
 def storage_of(kind: pa.DataType) -> pa.DataType:
@@ -36,7 +37,8 @@ def printable(kind: pa.DataType) -> pa.DataType:
     """The type that is cast to before values become Python's: moments as strings, extensions as what they store."""
     if isinstance(kind, pa.BaseExtensionType):
         return kind if isinstance(kind, (pa.UuidType, pa.Bool8Type)) else printable(kind.storage_type)
-    if pa.types.is_timestamp(kind) or pa.types.is_time64(kind):  # Python has no nanoseconds, and no year 10000
+    if any(test(kind) for test in (pa.types.is_timestamp, pa.types.is_date, pa.types.is_time64)):
+        # Python has no nanoseconds, and no year 10000
         return pa.string()
     if pa.types.is_duration(kind):
         return pa.int64()
@@ -80,3 +82,16 @@ def _cast(column: pa.Array, kind: pa.DataType) -> pa.Array:
         return pa.nulls(len(column), kind)
     plain = column.cast(storage_of(column.type)) if isinstance(column.type, pa.BaseExtensionType) else column
     return plain.cast(kind)
+
+
+def int96_paths(file: pq.ParquetFile) -> tuple[str, ...]:
+    """The paths of a file's moments of 96 bits."""
+    return tuple(
+        leaf.path for leaf in map(file.schema.column, range(len(file.schema))) if leaf.physical_type == "INT96"
+    )
+
+
+def int96_unit(file: pq.ParquetFile, schema: pa.Schema) -> str:
+    """The unit in which the run has a file's moments of 96 bits (see `int96.settle`)."""
+    finer = tuple(f"{field.name}." for field in schema if "[ns" in str(field.type))
+    return "ns" if any(f"{path}.".startswith(finer) for path in int96_paths(file)) else "us"

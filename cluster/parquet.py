@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cluster.arrow import conform, printable
+from cluster.arrow import conform, int96_paths, int96_unit, printable
 from cluster.columns import Columns
 from cluster.errors import SourceUnusable
 from cluster.inputs import require_unchanged, still_there
@@ -77,13 +77,7 @@ def read_footer(source: Source, storage: Storage) -> Footer:
     with still_there(source), open_parquet(source, storage) as file:
         leaves = _leaves(file, range(file.metadata.num_row_groups))
         groups = tuple(_groups(file, leaves, _sampled(file, leaves, _Opening(source, storage))))
-        return Footer(source, file.schema_arrow, groups, _int96(file))
-
-
-def _int96(file: pq.ParquetFile) -> tuple[str, ...]:
-    return tuple(
-        leaf.path for leaf in map(file.schema.column, range(len(file.schema))) if leaf.physical_type == "INT96"
-    )
+        return Footer(source, file.schema_arrow, groups, int96_paths(file))
 
 
 def open_parquet(source: Source, storage: Storage, **reading: Any) -> pq.ParquetFile:
@@ -98,6 +92,11 @@ def open_parquet(source: Source, storage: Storage, **reading: Any) -> pq.Parquet
     except FileNotFoundError:
         raise
     except (pa.ArrowException, OSError) as error:
+        if "too deeply nested" in str(error):
+            raise SourceUnusable(
+                f"{source.path}: a column nests deeper than the 100 levels that readers of Parquet take; write it as "
+                "JSON text"
+            ) from None
         raise SourceUnusable(
             f"{source.path}: not a whole Parquet file ({error}); write it again, or leave it out of the inputs"
         ) from None
@@ -265,7 +264,7 @@ def value_at(column: pa.Array, index: int) -> Any:
 def read_batches(shard: Shard, schema: pa.Schema, storage: Storage) -> Iterator[pa.RecordBatch | BadRow]:
     """The shard's rows, decoded from the beginning of the row group in which it starts."""
     with open_parquet(shard.source, storage) as file:
-        opening = _Opening(shard.source, storage, _unit(file, schema))
+        opening = _Opening(shard.source, storage, int96_unit(file, schema))
     with opening.again(metadata=file.metadata) as file:
         groups, skip = _touched(file.metadata, shard.start, shard.end)
         leaves, number = _leaves(file, groups), shard.start
@@ -276,12 +275,6 @@ def read_batches(shard: Shard, schema: pa.Schema, storage: Storage) -> Iterator[
             number += wanted.num_rows
             if number == shard.end:
                 return
-
-
-def _unit(file: pq.ParquetFile, schema: pa.Schema) -> str:
-    """The unit in which the run has a file's moments of 96 bits (see `int96.settle`)."""
-    finer = tuple(f"{field.name}." for field in schema if "[ns" in str(field.type))
-    return "ns" if any(f"{path}.".startswith(finer) for path in _int96(file)) else "us"
 
 
 def _touched(metadata: Any, start: int, end: int) -> tuple[list[int], int]:

@@ -83,8 +83,9 @@ def find_columns(
     """The columns of all files, and which of them are mapped."""
     folders = tuple(dict.fromkeys(name for source in sources for name in source.folders))
     footers = with_folders(footers)
-    parquet = _parquet_schema(footers, storage)
     lines = [shard for shard in shards if shard.source.format == "jsonl"]
+    with_rows = [footer for footer in footers if any(group.rows for group in footer.groups)]
+    parquet = _parquet_schema(with_rows if lines else footers, storage)
     tally = Tally()
     inferred = infer_schema(_sample(lines, storage, tally), {*config.mapped.all, *USUAL})
     known = parquet or pa.schema([])
@@ -98,7 +99,7 @@ def find_columns(
         mapped = config.mapped.or_defaults(schema.names)
         columns = Columns(mapped, schema, config.output_prefix, objects, folders).with_unplanned(bool(lines))
         columns.require_usable(schema.names)
-        _require_everywhere(mapped.all, footers)
+        _require_everywhere(mapped.all, with_rows)
     except ConfigError as error:
         more = f" and {len(sources) - 1:,} more" if len(sources) > 1 else ""
         raise ConfigError(f"{sources[0].path}{more}: {error}") from None
@@ -106,10 +107,10 @@ def find_columns(
 
 
 def _require_everywhere(names: Sequence[str], footers: Sequence[Footer]) -> None:
-    """ConfigError unless every Parquet file with rows has these columns: what a file lacks would be null."""
+    """ConfigError unless every Parquet file has these columns: what a file lacks would be null."""
     for footer in footers:
         lacking = [name for name in names if footer.schema.get_field_index(name) < 0]
-        if lacking and any(group.rows for group in footer.groups):
+        if lacking:
             raise ConfigError(
                 f"{shown(footer.source.path)} has no column {lacking[0]!r}, which is in other files and mapped; leave "
                 "the file out, or give it the column"

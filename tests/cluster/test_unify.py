@@ -25,14 +25,11 @@ from cluster.unify import common_schema
 from cluster.verify import verify
 from lingua.errors import ConfigError
 from tests.cluster.jobs_for_tests import DIGEST, job, run, write_lines
-from tests.cluster.test_types import TEXTS, US, extension, through
+from tests.cluster.test_types import DICTIONARY, TEXTS, US, extension, through
 
 
 def strings(kind: pa.DataType) -> pa.Array:
     return pa.array(["x", None]).cast(kind)
-
-
-DICTIONARY = pa.dictionary(pa.int32(), pa.string())
 
 
 @pytest.mark.parametrize(
@@ -208,6 +205,25 @@ def test_a_column_of_the_file_wins_over_its_folder_and_gives_the_type_to_others(
     (tmp_path / "in" / "year=2").rename(tmp_path / "in" / "year=two")
     with pytest.raises(SourceUnusable, match=r"b\.parquet: the folder says year='two', but column 'year' is int64"):
         make_plan(job(tmp_path / "in", tmp_path / "other"), DIGEST)
+
+
+def test_a_parquet_file_without_rows_decides_nothing_about_json_lines(tmp_path: Path) -> None:
+    pq.write_table(
+        pa.table({"text": pa.array([], pa.string()), "id": pa.array([], pa.string())}), tmp_path / "a.parquet"
+    )
+    rows = write_lines(tmp_path / "b.jsonl", [{"text": "a", "id": 5}])
+    run(job([tmp_path / "a.parquet", rows], tmp_path / "out"))
+    table = pq.read_table(tmp_path / "out")
+    assert (table["id"].to_pylist(), table[UNPLANNED].to_pylist()) == ([5], [None])
+
+
+def test_a_column_deeper_than_readers_take_is_told_in_words(tmp_path: Path) -> None:
+    kind: pa.DataType = pa.int64()
+    for _ in range(110):
+        kind = pa.struct([("a", kind)])
+    pq.write_table(pa.table({"text": ["a"], "x": pa.nulls(1, kind)}), tmp_path / "a.parquet")
+    with pytest.raises(SourceUnusable, match=r"a\.parquet: a column nests deeper than the 100 levels"):
+        make_plan(job(tmp_path / "a.parquet", tmp_path / "out"), DIGEST)
 
 
 def test_rows_of_json_lines_beside_parquet_lose_nothing(tmp_path: Path) -> None:
