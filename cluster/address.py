@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from cluster.errors import AbortRun
+from cluster.secrets import public_address
+from lingua.explain import public
 
 SECONDS_FOR_AN_ANSWER = 10.0
 _REMEDY = (
@@ -32,10 +34,12 @@ def is_elsewhere(address: str | None) -> bool:
 @contextmanager
 def reachable(address: str) -> Iterator[None]:
     """Attaches inside. AbortRun when nothing answers at this address, or when it is none."""
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    shown = public_address(address) or ""
+    host, colon, port = shown.rpartition("://")[2].rpartition(":")
     try:
         if colon and port.isdigit():
             socket.create_connection((host.strip("[]"), int(port)), timeout=SECONDS_FOR_AN_ANSWER).close()
         yield
     except (OSError, OverflowError, ValueError) as error:
-        raise AbortRun(f"address = {address}: no Ray cluster answers there ({error}); {_REMEDY}") from None
+        said = str(error).replace(address, shown)
+        raise AbortRun(f"address = {shown}: no Ray cluster answers there ({public(said)}); {_REMEDY}") from None

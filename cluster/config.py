@@ -15,7 +15,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from cluster.columns import PARTS, ROLES, Mapped
 from cluster.prices import parse_prices
-from cluster.secrets import MASK, require_no_credentials
+from cluster.secrets import MASK, public_address, require_no_credentials
 from cluster.storage import absolute
 from cluster.validated import Validated
 from cluster.values import KINDS
@@ -23,6 +23,8 @@ from lingua.config import ALGORITHM, CompressionConfig
 from lingua.errors import ConfigError, UnreadError
 from lingua.methods import DEFAULTS, METHODS, decisive
 
+MOST_BYTES = 2**50
+MOST_WORKERS = 100_000
 SMALLEST_SHARE = 1e-4
 """Of a GPU; Ray counts in ten-thousandths."""
 UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
@@ -38,7 +40,10 @@ def parse_size(value: object) -> object:
     match = _SIZE.fullmatch(value)
     if match is None or match[2].lower() not in UNITS:
         raise ValueError("write bytes as a number, or with KiB, MiB, GiB (KB, MB, GB)")
-    return int(float(match[1]) * UNITS[match[2].lower()])
+    size = float(match[1]) * UNITS[match[2].lower()]
+    if size > MOST_BYTES:
+        raise ValueError("is more than any shard could hold")
+    return int(size)
 
 
 def parse_ceiling(value: object) -> object:
@@ -118,14 +123,19 @@ class JobConfig(Validated):
     shard_size: Size = Field(
         32 << 20,
         ge=1024,
+        le=MOST_BYTES,
         description="input bytes per shard, a number or like the default '32MiB'; a shard is committed whole",
     )
-    workers: int | None = Field(None, ge=1, description="workers (default: one per GPU, or what the cores allow)")
+    workers: int | None = Field(
+        None, ge=1, le=MOST_WORKERS, description="workers (default: one per GPU, or what the cores allow)"
+    )
     gpus_per_worker: float | None = Field(
         None, ge=0, description="share of a GPU per worker, at most 1; 0: none (default: 1 if there is any)"
     )
     cpus_per_worker: float | None = Field(None, gt=0, description="CPU cores per worker (default: chosen)")
-    address: str | None = Field(None, description="Ray cluster (default: the one submitted to, or a local one)")
+    address: str | None = Field(
+        None, repr=False, description="Ray cluster (default: the one submitted to, or a local one)"
+    )
 
     max_attempts: int = Field(3, ge=1, description="attempts per shard after transient failures")
     max_rejected: Ceiling | None = Field(
@@ -134,7 +144,9 @@ class JobConfig(Validated):
         description="rejected rows that end the run: 100, or '1%' (default: more than 10% and than 10 rows, or all)",
     )
     shard_timeout: float = Field(1800, gt=0, description="seconds without progress until a worker is replaced")
-    lease_seconds: float = Field(60, gt=0, description="seconds after which a dead driver's hold on the output ends")
+    lease_seconds: float = Field(
+        60, gt=0, le=1_000_000, description="seconds after which a dead driver's hold on the output ends"
+    )
     lease_wait: float = Field(
         120,
         ge=0,
@@ -209,6 +221,8 @@ class JobConfig(Validated):
     @classmethod
     def _no_credentials(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for url in value:
+            if not url.strip():
+                raise ValueError("an empty name stands for no file; remove it")
             require_no_credentials("input", url)
         return value
 
@@ -297,6 +311,7 @@ class JobConfig(Validated):
             **own,
             **self.compression.model_dump(mode="json"),
             "storage_options": options,
+            "address": public_address(self.address),
             "webhook": MASK if self.webhook else None,
         }
 

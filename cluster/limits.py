@@ -98,6 +98,7 @@ class WorkerShape:
 
 
 _ROUNDING = 1e-6
+MOST_ON_A_CORE = 100
 
 
 def _room_on_gpus(gpus: float, share: float) -> int:
@@ -123,7 +124,7 @@ def fitted(wish: Wish, shape: WorkerShape, machines: Sequence[Machine]) -> Worke
         return shape
     if wish.workers is None:
         return replace(shape, workers=room)
-    if not shape.gpus and not wish.cpus_per_worker:
+    if not shape.gpus and not wish.cpus_per_worker and shape.workers <= MOST_ON_A_CORE * room:
         cpus = sum(one.cpus for one in machines)
         return replace(shape, share=int(cpus / shape.workers * 1e4) / 1e4)  # Ray counts in ten-thousandths
     raise ConfigError(

@@ -10,8 +10,11 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any, Literal, TextIO
+
+from lingua.explain import public
 
 LOGGER = logging.getLogger("lingua")
 LOGGER.addHandler(logging.NullHandler())
@@ -23,13 +26,31 @@ def event(name: str, level: int = logging.INFO, **fields: Any) -> None:
     LOGGER.log(level, name, extra={"fields": fields})
 
 
-def set_up(style: Format, stream: TextIO | None = None) -> None:
-    """Write the events to `stream` (standard error unless given) and nowhere else. A second call replaces the first."""
+def set_up(style: Format, stream: TextIO | None = None) -> Callable[[], None]:
+    """Write the events to `stream` (standard error unless given), until what is returned is called.
+
+    A second call replaces the first. Handlers of whoever embeds the job stay, and so does a level that they chose.
+    """
     handler = logging.StreamHandler(sys.stderr if stream is None else stream)
+    handler.set_name(_OURS)
     handler.setFormatter(JsonFormatter() if style == "json" else TextFormatter())
-    LOGGER.handlers = [handler]
-    LOGGER.setLevel(logging.INFO)
-    LOGGER.propagate = False
+    _leave()
+    LOGGER.addHandler(handler)
+    if LOGGER.level == logging.NOTSET:
+        LOGGER.setLevel(_LEVEL)
+    return _leave
+
+
+def _leave() -> None:
+    for handler in [one for one in LOGGER.handlers if one.get_name() == _OURS]:
+        LOGGER.removeHandler(handler)
+        if LOGGER.level == _LEVEL:
+            LOGGER.setLevel(logging.NOTSET)
+
+
+_OURS = "lingua-events"
+_LEVEL = logging.INFO
+"""What the events of a job are logged from, where nobody chose."""
 
 
 class JsonFormatter(logging.Formatter):
@@ -51,4 +72,9 @@ class TextFormatter(logging.Formatter):
 
 
 def _facts(record: logging.LogRecord) -> dict[str, Any]:
-    return {"level": record.levelname.lower(), "event": record.getMessage(), **getattr(record, "fields", {})}
+    fields = {name: public(value) if isinstance(value, str) else value for name, value in _fields(record).items()}
+    return {"level": record.levelname.lower(), "event": public(record.getMessage()), **fields}
+
+
+def _fields(record: logging.LogRecord) -> dict[str, Any]:
+    return dict(getattr(record, "fields", {}))

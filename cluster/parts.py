@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from cluster.forms import TOO_DEEP, Form, Plain
 from cluster.plan import Plan
 from cluster.rows import BadRow, Row
 from cluster.schema import unplanned_name
-from cluster.scratch import Scratch
+from cluster.scratch import Scratch, filling
 from cluster.shards import Shard
 from cluster.sketch import Sketch, Sketcher
 from cluster.validated import STORED, Count
@@ -123,7 +123,7 @@ class PartWriter:
     def __init__(self, plan: Plan, shard: Shard, sketcher: Sketcher | None = None, form: Form | None = None) -> None:
         self._plan, self._shard, self._sketcher = plan, shard, sketcher
         self._form = form or Plain(plan.columns)
-        with ExitStack() as opened:  # what is open already is closed when the next cannot be opened
+        with filling(), ExitStack() as opened:  # what is open already is closed when the next cannot be opened
             scratch = Scratch()
             opened.callback(scratch.close)
             self._part, self._rejects = scratch.path / "part", scratch.path / "rejects"
@@ -145,8 +145,14 @@ class PartWriter:
     def __enter__(self) -> PartWriter:
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        self._opened.close()
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is None:
+            self._opened.close()
+            return
+        with suppress(Exception):  # what could not be written cannot be closed either; the first error tells why
+            self._opened.close()
+        with filling():
+            raise error
 
     def add(self, item: Row | BadRow, outcome: Outcome) -> None:
         """Take down what became of the next row: a BadRow is rejected for its own reason, whatever the outcome."""

@@ -8,6 +8,7 @@ means is for the driver to decide, and a lost node is told from a worker that di
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import logging
 import os
@@ -17,13 +18,12 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import ray
-from ray._private import ray_constants
-from ray._private import worker as ray_worker
 from ray.exceptions import ActorUnavailableError, RayActorError, RayError
 from ray.util import metrics as ray_metrics
 
@@ -56,10 +56,9 @@ def session(address: str | None = None, packages: Sequence[ModuleType] = ()) -> 
     known = address or os.environ.get("RAY_ADDRESS", "")
     fixed = not is_elsewhere(address)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    with _hushed():
+    with _hushed(), _environment(_local() if fixed else {}):
         try:
             if fixed:
-                _demand_token()
                 with _on_loopback():
                     ray.init("local", include_dashboard=False, **quiet)
             else:
@@ -73,13 +72,8 @@ def session(address: str | None = None, packages: Sequence[ModuleType] = ()) -> 
 @contextmanager
 def _hushed() -> Iterator[None]:
     """Ray prints every death of a worker to standard output, with no setting against it; the driver tells them too."""
-    printer: Any = ray_worker
-    loud = printer.print_to_stdstream
-    printer.print_to_stdstream = lambda *_, **__: None
-    try:
+    with _replaced("worker", "print_to_stdstream", lambda *_, **__: None):
         yield
-    finally:
-        printer.print_to_stdstream = loud
 
 
 @contextmanager
@@ -87,22 +81,47 @@ def _on_loopback() -> Iterator[None]:
     """Ray takes the machine's own address even for 127.0.0.1, and listens on every interface, unless clusters of
     several machines are ruled out, as they are on Windows and macOS. The processes that are started read the variable.
     """
-    constants: Any = ray_constants
-    name, allowed = constants.ENABLE_RAY_CLUSTERS_ENV_VAR, constants.ENABLE_RAY_CLUSTER
-    before = os.environ.get(name)
-    os.environ[name], constants.ENABLE_RAY_CLUSTER = "0", False
+    variable = _environment({"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}, over=True)
+    with variable, _replaced("ray_constants", "ENABLE_RAY_CLUSTER", False):
+        yield
+
+
+@contextmanager
+def _replaced(module: str, name: str, value: object) -> Iterator[None]:
+    """A private name of Ray's stands for `value` while inside; a Ray that has no such name goes on without."""
+    try:
+        owner: Any = importlib.import_module(f"ray._private.{module}")
+        before = getattr(owner, name)
+    except (ImportError, AttributeError):
+        yield
+        return
+    setattr(owner, name, value)
     try:
         yield
     finally:
-        constants.ENABLE_RAY_CLUSTER = allowed
-        del os.environ[name]
-        os.environ.update({} if before is None else {name: before})
+        setattr(owner, name, before)
 
 
-def _demand_token() -> None:
-    """Ray asks for a token by itself in a local cluster; without this it would keep one in the home directory."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+@contextmanager
+def _environment(variables: Mapping[str, str], *, over: bool = False) -> Iterator[None]:
+    """Variables of the environment while inside; those that are set already prevail, unless `over`."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update({name: value for name, value in variables.items() if over or before[name] is None})
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            os.environ.update({} if value is None else {name: value})
+
+
+@cache
+def _local() -> Mapping[str, str]:
+    """Ray asks for a token by itself in a local cluster; without one it would keep its own in the home directory.
+
+    Drawn once for a process: Ray remembers it.
+    """
+    return {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 
 
 def _code(packages: Sequence[ModuleType]) -> dict[str, Any]:

@@ -1,37 +1,49 @@
-"""Keeps credentials out of plans, logs, statistics and messages.
+"""Keeps credentials out of plans, logs, statistics and messages, by saying what may be written, not what looks secret.
 
-Storage options are secret as a whole: the plan never holds them, and their values are struck out of what filesystems
-say in their errors. URLs that carry credentials themselves are refused, since paths are written into plans and rejects.
+Of a URL scheme, host and path may (`lingua.explain.public`): one that has more is refused where it would be stored, and
+cut to that much in every message and log. Storage options are secret as a whole: their values are struck out of what
+filesystems say in their errors. Variables of the environment are never repeated.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 from lingua.errors import ConfigError
+from lingua.explain import public, public_url
 
 MASK = "***"
-_USER = re.compile(r"^[a-z][a-z0-9+.-]*://[^/@\s]*:[^/@\s]*@", re.IGNORECASE)
-_SIGNED = re.compile(r"[?&](x-amz-signature|x-goog-signature|signature|sig|token|access_token|key)=", re.IGNORECASE)
+SHORTEST = 4
+"""Characters of a storage option that is struck out of messages; shorter ones stand in ordinary words."""
 
 
 def redact(text: str, options: Mapping[str, Any]) -> str:
-    """`text` without the values of storage options; very short values and addresses of servers stay."""
+    """`text` without the values of storage options, as they are or quoted for a URL; of addresses what may be shown."""
     for value in sorted(_strings(options), key=len, reverse=True):
-        text = text.replace(value, MASK)
-    return text
+        for form in {value, quote(value), quote(value, safe=""), quote_plus(value)}:
+            text = text.replace(form, MASK)
+    return public(text)
 
 
 def require_no_credentials(name: str, url: str) -> None:
-    """ConfigError when a URL carries a password or a signature; the message repeats neither."""
-    if _USER.search(url) or _SIGNED.search(url):
-        where = url.partition("://")[0]
+    """ConfigError when a URL has more than scheme, host and path; the message repeats no more than those."""
+    if (shown := public_url(url)) != url:
         raise ConfigError(
-            f"{name}: a {where}:// URL carries credentials, which would be written beside the output; give them in "
+            f"{name}: {shown} is followed or preceded by more than scheme, host and path: a URL with a user, a "
+            "query or a fragment carries credentials, which would be written beside the output; give them in "
             "storage_options or in the environment of the storage client"
         )
+
+
+def public_address(address: str | None) -> str | None:
+    """A Ray cluster's address without what may be a password: scheme, host and port."""
+    if address is None:
+        return None
+    scheme, separator, rest = address.rpartition("://")
+    host = rest.rpartition("@")[2]
+    return scheme + separator + min((host.partition(mark)[0] for mark in "/?#"), key=len)
 
 
 def _strings(value: Any) -> Iterator[str]:
@@ -41,5 +53,5 @@ def _strings(value: Any) -> Iterator[str]:
     elif isinstance(value, (list, tuple)):
         for item in value:
             yield from _strings(item)
-    elif isinstance(value, str) and len(value) >= 6 and "://" not in value:
+    elif isinstance(value, str) and len(value) >= SHORTEST and "://" not in value:
         yield value

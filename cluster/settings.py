@@ -15,7 +15,7 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from cluster.config import JobConfig
-from cluster.flags import HELP, FlagParser, file_settings, help_of, is_listed, kind_of
+from cluster.flags import HELP, FlagParser, file_settings, help_of, is_listed, json_object, kind_of
 from lingua.config import CompressionConfig
 from lingua.errors import ConfigError
 from lingua.explain import meant
@@ -112,11 +112,13 @@ def from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     known = {f"{PREFIX}{key.upper()}": key for key in fields()}
     if unknown := sorted(found.keys() - known.keys()):
         raise ConfigError(f"environment: unknown setting {unknown[0]};{meant(unknown[0], known)} {HELP}")
-    return {known[name]: _from_text(value, fields()[known[name]]) for name, value in found.items()}
+    return {known[name]: _from_text(value, fields()[known[name]], name) for name, value in found.items()}
 
 
-def _from_text(value: str, field: FieldInfo) -> Any:
-    if not is_listed(field) and field.annotation != dict[str, Any]:
+def _from_text(value: str, field: FieldInfo, name: str) -> Any:
+    if field.annotation == dict[str, Any]:
+        return json_object(value, name, secret="STORAGE" in name)
+    if not is_listed(field):
         return value
     try:
         return json.loads(value) if value.lstrip().startswith(("[", "{")) else value
@@ -137,5 +139,10 @@ def build_parser() -> FlagParser:
     for title, keys in grouped().items():
         group = parser.add_argument_group(title)
         for key in keys:
-            group.add_argument(f"--{key.replace('_', '-')}", dest=key, help=help_of(known[key]), **kind_of(known[key]))
+            group.add_argument(
+                f"--{key.replace('_', '-')}",
+                dest=key,
+                help=help_of(known[key]),
+                **kind_of(known[key], f"--{key.replace('_', '-')}"),
+            )
     return parser

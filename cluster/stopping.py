@@ -40,7 +40,10 @@ class StopRequest:
 
 @contextmanager
 def on_signals(stop: StopRequest) -> Iterator[None]:
-    """While inside, SIGTERM and SIGINT ask `stop` to stop. Only the main thread may enter."""
+    """While inside, SIGTERM and SIGINT ask `stop` to stop; only the main thread may have them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     before = {number: signal.signal(number, stop.handle) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
@@ -51,7 +54,11 @@ def on_signals(stop: StopRequest) -> Iterator[None]:
 
 def grace_seconds() -> float:
     """How long a stopping run may take: `ray job stop` kills after RAY_JOB_STOP_WAIT_TIME_S (3 s unless set)."""
-    return max(1.0, float(os.environ.get("RAY_JOB_STOP_WAIT_TIME_S", 3)) - 2.0)
+    try:
+        wait = float(os.environ.get("RAY_JOB_STOP_WAIT_TIME_S", 3))
+    except ValueError:
+        wait = 3.0
+    return min(max(1.0, wait - 2.0), 3600.0)
 
 
 class Heartbeat:

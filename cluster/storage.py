@@ -86,6 +86,8 @@ class Storage:
         except (ImportError, ValueError, TypeError, OSError) as error:
             complaint = f"{url}: no filesystem for {protocol}://: {self._words(error)}"
             raise ConfigError(complaint + without_filesystem(protocol)) from None
+        except (OSError, EOFError) as error:  # of filesystems that connect at once
+            raise self._failure("reach", url, error) from None
 
     def info(self, url: str) -> dict[str, Any]:
         """What the store says now about a file (never from a cache)."""
@@ -259,6 +261,8 @@ def absolute(url: str) -> str:
     protocol = protocol_of(url)
     _require_usable_name(url, protocol)
     if protocol not in LOCAL:
+        if not url.partition("://")[2].strip("/"):
+            raise ConfigError(f"{url}: names no bucket or container; write {protocol}://BUCKET/PATH")
         return url.rstrip("/")
     path = _path_of_file_url(url) if _SCHEME.match(url) else url
     if path.startswith("~") and not os.path.lexists(path.partition("/")[0]):

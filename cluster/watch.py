@@ -138,8 +138,13 @@ class WatchedProgress:
 class LoggedProgress:
     """Progress as events, every `every` seconds and at the end."""
 
-    def __init__(self, every: float = 10.0, clock: Callable[[], float] = time.monotonic) -> None:
-        self._every, self._clock = every, clock
+    def __init__(
+        self,
+        every: float = 10.0,
+        clock: Callable[[], float] = time.monotonic,
+        finish: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._every, self._clock, self._finish = every, clock, finish
         self._told = float("-inf")
         self._done = -1
 
@@ -154,12 +159,11 @@ class LoggedProgress:
         logs.event("note", text=message)
 
     def close(self) -> None:
-        """Events need no closing."""
+        """The last event was told; what was set up for them may go."""
+        self._finish()
 
 
 def watched_progress(style: Literal["text", "json"], metrics: Metrics | None = None) -> Progress:
     """A bar or lines for people, or events; told to `metrics` too, if there are any."""
-    if style == "json":
-        logs.set_up(style)
-    shown = LoggedProgress() if style == "json" else progress_on()
+    shown = LoggedProgress(finish=logs.set_up(style)) if style == "json" else progress_on()
     return WatchedProgress(shown, metrics) if metrics else shown

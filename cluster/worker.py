@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from cluster import logs
@@ -30,6 +31,7 @@ from cluster.shards import Shard
 from cluster.sketch import Sketcher
 from cluster.storage import Storage
 from cluster.watch import Watch
+from lingua.explain import public
 from lingua.methods import needs_of
 from lingua.models.source import resolve
 from lingua.prompt import Outcome
@@ -64,10 +66,11 @@ def require_loadable(config: JobConfig) -> None:
 
     if not is_elsewhere(config.address):  # the machine at hand is where workers will be
         require_device(config.device)
-    source = resolve(config.model)
-    Loader(source, trust_remote_code=config.trust_remote_code).require(needs_of(config.compression))
+    needs = needs_of(config.compression)
+    own = Loader(resolve(config.model), trust_remote_code=config.trust_remote_code)
+    own.require("nothing" if needs == "sentences" else needs)
     if config.compression.focus is not None:
-        Loader(resolve(config.compression.focus), trust_remote_code=config.trust_remote_code).require("sentences")
+        replace(own, source=resolve(config.compression.focus)).require("sentences")
 
 
 def start_worker(
@@ -176,7 +179,7 @@ class Worker:
 
 def failure_of(error: BaseException) -> Failure:
     """What an exception means for the shard at hand, as a value that can travel."""
-    detail = str(error)[:MAX_DETAIL] or type(error).__name__
+    detail = public(str(error))[:MAX_DETAIL] or type(error).__name__
     if classify(error) is AbortRun:
         return Failure("fatal", type(error).__name__, detail)
     if isinstance(error, (RetryShard, OSError)):

@@ -19,11 +19,14 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from cluster.ledger import PART
 from jobs import compress, verify
 from jobs.ending import EXIT_SETTINGS
 
 SAMPLES = Path(__file__).parent / "samples"
-MADE = {"documents.jsonl", "documents", "fewshot"}
+MARKER = ".lingua-demo"
+"""A file in a folder that a demo made, and may remove again."""
+MADE = {MARKER, "documents.jsonl", "documents", "fewshot"}
 _PASSAGE = 1_000
 
 
@@ -33,7 +36,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder: Path = arguments.output
     if not _empty(folder):
         return EXIT_SETTINGS
-    folder.mkdir(parents=True, exist_ok=True)
     documents = write_documents(folder / "documents.jsonl", arguments.documents)
     print(f"A few-shot bank by method evidence, {documents} passages of packages' descriptions by method llmlingua.\n")
     bank = ["--input", str(SAMPLES / "fewshot.jsonl"), "--output", str(folder / "fewshot"), "--rate", "0.3"]
@@ -49,13 +51,33 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _empty(folder: Path) -> bool:
-    """Remove what an earlier demo left; a folder with anything else in it is left alone."""
-    found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    if folder.is_file() or found - MADE:
-        print(f"demo: --output {folder} is no folder of an earlier demo; name another one", file=sys.stderr)
+    """Make the folder, or remove what an earlier demo left in its own; one that anybody else has used is left alone.
+
+    The marker is written before anything else, and only into a folder that was empty.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        found = {path.name for path in folder.iterdir()}
+        if found and not (folder / MARKER).is_file():
+            raise FileExistsError("holds files, and no demo made it")
+        if foreign := sorted([*(found - MADE), *map(str, _foreign(folder))]):
+            raise FileExistsError(f"holds {foreign[0]}, which no demo made")
+        for name in sorted(found - {MARKER}):
+            own = folder / name
+            shutil.rmtree(own) if own.is_dir() and not own.is_symlink() else own.unlink()
+        (folder / MARKER).write_text("Made by python -m jobs.demo, which empties this folder when it runs again.\n")
+    except OSError as error:
+        print(f"demo: --output {folder}: {error.strerror or error}; name another folder", file=sys.stderr)
         return False
-    shutil.rmtree(folder, ignore_errors=True)
     return True
+
+
+def _foreign(folder: Path) -> Iterator[Path]:
+    """What lies in the outputs of an earlier demo and is none of their files."""
+    for output in (folder / "documents", folder / "fewshot"):
+        if output.is_dir() and not output.is_symlink():
+            names = (path for path in output.iterdir() if not path.name.startswith("_"))
+            yield from (path.relative_to(folder) for path in names if not PART.fullmatch(path.name))
 
 
 def write_documents(path: Path, limit: int) -> int:
@@ -96,7 +118,10 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m jobs.demo", description=__doc__.splitlines()[0] if __doc__ else None
     )
     parser.add_argument(
-        "--output", type=Path, default=Path("demo-output"), help="folder, new or of an earlier demo, which is removed"
+        "--output",
+        type=Path,
+        default=Path("demo-output"),
+        help="folder: new, empty, or of an earlier demo, which it then replaces",
     )
     parser.add_argument("--documents", type=int, default=60, help="passages to compress")
     return parser.parse_args(argv)

@@ -6,8 +6,10 @@ import sys
 from collections.abc import Callable
 
 from cluster.errors import ClusterError
+from cluster.scratch import full_scratch, is_full
 from cluster.stopping import EXIT_ABORTED
 from lingua.errors import LinguaError
+from lingua.explain import in_words, public
 
 EXIT_SETTINGS = 2
 
@@ -17,8 +19,11 @@ def exit_code(job: Callable[[], int]) -> int:
     try:
         return job()
     except LinguaError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {public(str(error))}", file=sys.stderr)
         return EXIT_SETTINGS
     except ClusterError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {public(str(error))}", file=sys.stderr)
+        return EXIT_ABORTED
+    except OSError as error:  # of a disk at hand: stores' errors are mapped where they are asked
+        print(f"error: {full_scratch() if is_full(error) else in_words(error)}", file=sys.stderr)
         return EXIT_ABORTED

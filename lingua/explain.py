@@ -11,7 +11,11 @@ from pydantic import ValidationError
 
 _BOUNDS = {"greater_than": "above {gt:g}", "greater_than_equal": "at least {ge:g}"}
 _BOUNDS |= {"less_than": "below {lt:g}", "less_than_equal": "at most {le:g}"}
+_SHARE = "it is a share: 0.5 keeps half, 1 all"
 _KINDS = {"float": "a number", "int": "a whole number", "bool": "true or false", "string": "text"}
+_URL = re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]*://)([^\s'\"<>`]*)")
+_WITH_CONTAINERS = ("abfs", "abfss", "az", "adl", "wasb", "wasbs")
+_OF_STORES = ("s3", "s3a", "s3n", "gs", "gcs", "hf", "memory", *_WITH_CONTAINERS)
 _PERCENT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
 
 
@@ -33,10 +37,41 @@ def first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
+def public(text: str) -> str:
+    """`text` with no more of each URL in it than scheme, host and path: users, queries and fragments are left out.
+
+    In an object store `?` and `#` may stand in a name, so only `?name=` begins a query there; a container before `@`
+    (`abfs://container@account…`) is part of the path.
+    """
+    return _URL.sub(lambda found: public_url(found[0]), text)
+
+
+def public_url(url: str) -> str:
+    """The same of a text that is a URL as a whole, whatever stands in it. Paths on a disk are names throughout."""
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme in ("file", "local"):
+        return url
+    return scheme + separator + _public(scheme.lower(), rest)
+
+
+def _public(scheme: str, rest: str) -> str:
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    odd_port = ":" in authority and not re.fullmatch(r"[^:]*:\d*|\[[^\]]*\](:\d*)?", authority)
+    if "@" in (rest if odd_port else authority):  # a password may hold what ends a host
+        user, _, rest = rest.rpartition("@") if odd_port else (*authority.rpartition("@")[:2], rest[len(authority) :])
+        host = "" if odd_port else authority.rpartition("@")[2]
+        container = scheme in _WITH_CONTAINERS and re.fullmatch(r"[\w$-]{1,63}", user)
+        rest = f"{user}@{host}{rest}" if container else host + rest
+    end = re.search(r"\?[^/?=]+=" if scheme in _OF_STORES else r"[?#]", rest)
+    return rest[: end.start()] if end else rest
+
+
 def in_words(error: BaseException) -> str:
     """What an exception says in one line of at most 300 characters, with its name where that says more."""
-    said = " ".join(str(error).split())[:300]
-    plain = isinstance(error, (OSError, ValueError, RuntimeError)) and len(said) > 12
+    said = public(" ".join(str(error).split()))[:300]
+    plain = type(error).__name__ == "error" or (
+        isinstance(error, (OSError, ValueError, RuntimeError)) and len(said) > 12 and "UnicodeDecode" not in repr(error)
+    )
     return said if plain else f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
@@ -46,7 +81,7 @@ def _fault(fault: Any, known: Collection[str]) -> str:
         hint = meant(name, known)
         return f"unknown setting '{name}'" + (f";{hint}" if hint else "")
     wanted = _wanted(fault)
-    return f"{name} = {fault['input']!r}: {wanted}" if name else wanted
+    return f"{name} = {public(repr(fault['input']))}: {wanted}" if name else wanted
 
 
 def _wanted(fault: Any) -> str:
@@ -72,7 +107,13 @@ def _as_share(value: object, limits: dict[str, Any]) -> str:
         number = float(str(value))
     except ValueError:
         return ""
-    return f"; did you mean {number / 100:g}?" if limits.get("le") == 1 and 1 < number <= 100 else ""
+    if limits.get("le") != 1 or number <= 1:
+        return ""
+    if number > 100:
+        return f"; {_SHARE}; for a number of tokens, give target_token"
+    if number < 10:
+        return f"; {_SHARE}; did you mean {number / 10:g}, or one in {number:g}, which is {1 / number:.2g}?"
+    return f"; did you mean {number / 100:g}?"
 
 
 def _as_number(value: object) -> str:

@@ -266,4 +266,4 @@ def _add(group: Any, name: str) -> None:
     flag = f"--{SINGULAR.get(name, name).replace('_', '-')}"
     repeated = {"action": "append", "metavar": "VALUE"} if name in REPEATED else {}
     text = help_of(field) + ("; repeatable" if repeated else "")
-    group.add_argument(flag, dest=name, help=text, **(repeated or kind_of(field)))
+    group.add_argument(flag, dest=name, help=text, **(repeated or kind_of(field, flag)))

@@ -77,7 +77,8 @@ class TrainingConfig(Validated):
         both, own = parser.add_argument_group("both trainings"), parser.add_argument_group(f"{cls.job} alone")
         for (key, field), name in zip(fields.items(), cls.model_fields, strict=True):
             group = both if name in TrainingConfig.model_fields else own
-            group.add_argument(f"--{key.replace('_', '-')}", dest=key, help=help_of(field), **kind_of(field))
+            flag = f"--{key.replace('_', '-')}"
+            group.add_argument(flag, dest=key, help=help_of(field), **kind_of(field, flag))
         flags = parser.parse(argv)
         file = flags.pop("config")
         credentials = os.environ.get(VARIABLE)

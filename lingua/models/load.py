@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import tempfile
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import safe_open
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -77,8 +79,22 @@ class Loader:
         custom = kind.__name__ in (getattr(found, "auto_map", None) or {})
         if not custom and type(found) not in (kind._model_mapping or ()):
             raise ModelError(f"model {self.source.name!r} is a {found.model_type or 'model'}, which {_PURPOSES[needs]}")
-        if self.source.local and not any(any(Path(self.source.location).glob(name)) for name in WEIGHTS):
+        if self.source.local:
+            self._require_weights(Path(self.source.location))
+
+    def _require_weights(self, folder: Path) -> None:
+        files = [path for name in WEIGHTS for path in sorted(folder.glob(name))]
+        if not files:
             raise ModelError(f"model {self.source.name!r} has no weights: no {' or '.join(WEIGHTS)} in its directory")
+        for path in files:
+            try:
+                _read_head(path)
+            except Exception as error:  # whatever their readers raise
+                said = in_words(error)[:150]
+                raise ModelError(
+                    f"model {self.source.name!r}: {path} holds no weights that can be read: {said}; download it again, "
+                    "or save the model as safetensors"
+                ) from error
 
     def scorer(self, needs: Literal["causal", "encoder", "sentences"], allowance: Allowance = USUAL) -> Scorer:
         """The model on its device, ready to answer the engine."""
@@ -219,6 +235,17 @@ def _cpu_has_bfloat16() -> bool:
     return any(capabilities.get(name, False) for name in ("amx_bf16", "avx512_bf16", "bf16"))
 
 
+def _read_head(path: Path) -> None:
+    """What a file of weights says of itself; neither is a tensor read nor code that a pickle may hold run."""
+    if path.suffix == ".safetensors":
+        with safe_open(path, framework="pt") as file:
+            file.keys()
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about pickles that are refused then
+        torch.load(path, map_location="meta", weights_only=True)
+
+
 @contextlib.contextmanager
 def _explained(source: ModelSource) -> Iterator[None]:
     try:
@@ -226,19 +253,22 @@ def _explained(source: ModelSource) -> Iterator[None]:
     except LinguaError:
         raise
     except Exception as error:  # on broken files the libraries let through whatever their readers raise
+        said = in_words(error)[:200]
         raise ModelError(
-            f"model {source.name!r} cannot be loaded from {source.location}: {in_words(error)}; give a complete model "
+            f"model {source.name!r} cannot be loaded from {source.location}: {said}; give a complete model "
             "directory (config.json, tokenizer, *.safetensors), a GGUF file or a hub id"
         ) from error
 
 
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
-    """Keep the library's progress bars out of job logs."""
-    shown = logging.is_progress_bar_enabled()
+    """Keep the library's progress bars and its guesses about broken files out of job logs."""
+    shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
+        logging.set_verbosity(verbosity)
         if shown:
             logging.enable_progress_bar()  # type: ignore[no-untyped-call]

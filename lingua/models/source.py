@@ -16,7 +16,7 @@ from typing import Any
 
 from lingua.config import CompressionConfig
 from lingua.errors import ModelError
-from lingua.explain import first_line, meant
+from lingua.explain import first_line, in_words, meant, public_url
 from lingua.methods import computes
 from lingua.models.pieces import Pieces
 
@@ -106,20 +106,30 @@ def resolve(name: str) -> ModelSource:
     if name in EMBEDDED_FOLDERS:
         module, folder, requirement = EMBEDDED_FOLDERS[name]
         return ModelSource(name, str(_package(name, module, requirement) / folder))
-    path = Path(name).expanduser()
+    path = _path(name)
     if path.is_dir():
         return ModelSource(name, str(path.resolve()))
     if path.is_file():
         return _gguf(name, path)
     if "://" in name:
         raise ModelError(
-            f"model: a {name.partition('://')[0]}:// URL is not read; copy the model to a local directory, or give a "
-            "hub id"
+            f"model {public_url(name)}: is a URL, and none is read; copy the model to a directory, or give a hub id"
         )
     if path.is_absolute() or name.startswith((".", "~")) or name.endswith(".gguf") or name.count("/") > 1:
         raise ModelError(f"model {name!r}: no such file or directory")
     location, _, revision = name.partition("@")
     return ModelSource(name, location, revision=revision or None)
+
+
+def _path(name: str) -> Path:
+    try:
+        path = Path(name).expanduser()
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, ValueError, RuntimeError) as error:  # too long, not allowed, NUL, nobody's home
+        raise ModelError(f"model {name[:80]!r} is no path that can be read: {in_words(error)[:80]}") from None
+    return path
 
 
 def second_model(config: CompressionConfig) -> str | None:
@@ -163,7 +173,7 @@ def _package(name: str, module: str, requirement: str) -> Path:
 
 def _files_digest(folder: Path, files: list[Path]) -> str:
     if not files:
-        raise ModelError("the model's directory holds no model files")
+        raise ModelError(f"model: {folder} holds no model files ({', '.join(_FILES[:4])}, …); give another directory")
     digest = hashlib.blake2b(digest_size=16)
     for path in files:
         digest.update(f"{path.relative_to(folder).as_posix()}\0{path.stat().st_size}\0".encode())
