@@ -83,11 +83,9 @@ class Storage:
             kind = fsspec.get_filesystem_class(protocol)
             named = kind._get_kwargs_from_urls(url)  # a host or an account that stands in the URL
             return fsspec.filesystem(protocol, **{**named, **options}), kind._strip_protocol(url)
-        except (ImportError, ValueError, TypeError, OSError) as error:
+        except (ImportError, ValueError, TypeError, OSError, EOFError) as error:
             complaint = f"{url}: no filesystem for {protocol}://: {self._words(error)}"
             raise ConfigError(complaint + without_filesystem(protocol)) from None
-        except (OSError, EOFError) as error:  # of filesystems that connect at once
-            raise self._failure("reach", url, error) from None
 
     def info(self, url: str) -> dict[str, Any]:
         """What the store says now about a file (never from a cache)."""

@@ -83,7 +83,7 @@ class TrainingConfig(Validated):
         file = flags.pop("config")
         credentials = os.environ.get(VARIABLE)
         merged = {
-            **({} if credentials is None else {"storage_options": json_object(credentials)}),
+            **({} if credentials is None else {"storage_options": json_object(credentials, VARIABLE)}),
             **(file_settings(file, fields) if file else {}),
             **flags,
         }

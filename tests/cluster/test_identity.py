@@ -81,11 +81,12 @@ def test_what_an_earlier_version_wrote_is_reused_row_by_row_and_again_after_that
     previous = open_previous(config, DIGEST)
     assert previous is not None
     plan = make_plan(config, DIGEST, previous.plan.identity)
-    assert len(list(previous.twins(plan, ()))) == 1
     recall = Recall(previous.earlier(plan, ()), plan, Storage())
     (row,) = recall.over(plan.shards[0], list(read_rows(plan.shards[0], plan.columns, Storage())))
     assert isinstance(row, Row)
     assert row.earlier is not None
+    plan = replace(plan, columns=previous.plan.columns)  # whole shards are taken over between equal columns
+    assert len(list(previous.twins(plan, ()))) == 1
     ledger = Ledger(config.output)
     assert previous.republish(ledger, ledger.open_or_create(plan), lambda: True, sketches=False) == 1
     assert verify(ledger.output).problems == []

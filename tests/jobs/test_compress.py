@@ -81,7 +81,7 @@ def test_wrong_settings_are_one_clear_line_and_exit_code_2(
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        (["--device", "cuda:7"], "device 'cuda:7' cannot be used"),
+        (["--device", "cuda"], "device 'cuda' cannot be used"),
         ([], "cannot be loaded from"),
         (["--target-tokenizer", "./no-such-tokenizer"], "no-such-tokenizer"),
         (["--method", "llmlingua2"], "cannot be loaded from"),
