@@ -125,9 +125,7 @@ class _BatchSize:
 
     def __init__(self, scorer: Scorer) -> None:
         self._scorer, self._full = scorer, scorer.batch_tokens
-        self._patience = _PATIENCE
-        self._fitted = 0
-        self._raised = False
+        self._patience, self._fitted, self._raised = _PATIENCE, 0, False
 
     def fitted(self) -> None:
         """A batch was computed."""
@@ -137,10 +135,12 @@ class _BatchSize:
                 self._scorer.batch_tokens = min(self._full, 2 * self._scorer.batch_tokens)
                 self._fitted, self._raised = 0, True
 
-    def lower(self, tokens: int) -> None:
+    def lower(self, tokens: int, error: OutOfMemoryError) -> None:
         """A batch of so many did not fit. Raises ModelError where less cannot be asked for."""
         if self._scorer.batch_tokens <= 1:
-            raise ModelError("out of memory with a single token in the batch: the device is too small for this model")
+            raise ModelError(
+                f"out of memory with one token in the batch: too small for this model ({error})"
+            ) from error
         self._scorer.batch_tokens = max(1, min(self._scorer.batch_tokens, tokens) // 2)
         self._patience = min(_MOST_PATIENCE, 2 * self._patience) if self._raised else self._patience
         self._fitted, self._raised = 0, False
@@ -175,10 +175,7 @@ class Engine(Generic[T]):
         self._rows = _MANY
 
     def run(self, programs: Iterable[Program[T]]) -> Iterator[T | PromptError]:
-        """Yield the result of each program, in order; a program that raised PromptError yields that error.
-
-        Programs are pulled as room allows.
-        """
+        """Yield each program's result, or its PromptError, in order; programs are pulled as room allows."""
         source, begun, emitted, more = iter(programs), 0, 0, True
         try:
             while more or self._live or self._finished:
@@ -367,7 +364,7 @@ class Engine(Generic[T]):
             return
         self._read.clear()
         if not self._flying or self._scorer.batch_tokens > 1:
-            self._size.lower(tokens)
+            self._size.lower(tokens, error)
 
     def _make_room(self, first: int) -> bool:
         """Let go of keys and values that can be computed again; False if there are none.
