@@ -23,7 +23,7 @@ import pyarrow as pa
 from cluster.arrow import is_list, is_string, value_type
 from cluster.errors import RowError
 from cluster.notes import extended
-from cluster.schema import UNPLANNED, encoding_of, unplanned_field, unplanned_name
+from cluster.schema import UNPLANNED, unplanned_field, unplanned_name
 from cluster.shards import Source
 from cluster.values import KINDS, WANTED, Value, holds, require_kind
 from lingua.errors import ConfigError, PromptError
@@ -176,13 +176,14 @@ class Columns:
         if self.schema is None:
             return None
         added = [field.with_name(self.prefix + field.name) for field in RESULTS]
-        rest = [field for field in self.schema if encoding_of(field) == "unplanned"]
+        rest = [field for field in self.schema if field.name == unplanned_name(self.schema)]
         return pa.schema([*self.schema, *added], extended(self.schema.metadata, [*rest, *added]))
 
     def require_usable(self, names: Sequence[str]) -> None:
         """ConfigError when a result column would collide, or a prompt column cannot hold what it is mapped to."""
-        added = [*RESULTS.names, *([UNPLANNED] if unplanned_name(self.schema) else [])]
-        taken = [name for name in map(self.result_name, added) if name in names]
+        taken = [name for name in map(self.result_name, RESULTS.names) if name in names]
+        if self.schema is not None and self.schema.names.count(rest := self.result_name(UNPLANNED)) > 1:
+            taken.append(rest)
         if taken:
             raise ConfigError(
                 f"the result columns {', '.join(taken)} collide with input columns; give --output-prefix, e.g. 'llm_'"

@@ -101,6 +101,6 @@ def size_of(value: object) -> int:
         size += getsizeof(one)
         if isinstance(one, (list, tuple)):
             waiting.extend(one)
-        elif isinstance(one, Mapping):
+        elif isinstance(one, dict):
             waiting.extend([*one, *one.values()])
     return size

@@ -63,8 +63,9 @@ def unplanned_field(prefix: str) -> pa.Field:
 
 
 def unplanned_name(schema: pa.Schema | None) -> str | None:
-    """The name of the column for unplanned values, where a schema has one."""
-    return next((field.name for field in schema or () if encoding_of(field) == "unplanned"), None)
+    """The name of the column for unplanned values, where a schema has one: its last."""
+    last = schema.field(len(schema) - 1) if schema else None
+    return last.name if last is not None and encoding_of(last) == "unplanned" else None
 
 
 def encoding_of(field: pa.Field) -> str | None:

@@ -21,12 +21,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cluster.columns import RESULTS
-from cluster.encode import ParquetEncoder
+from cluster.encode import ParquetEncoder, printed
 from cluster.errors import AbortRun, SourceUnusable
 from cluster.prepare import make_plan
 from cluster.rows import Row, arrow_rows
+from cluster.schema import UNPLANNED
 from cluster.unify import _readable
 from cluster.verify import verify
+from lingua.errors import ConfigError
 from tests.cluster.jobs_for_tests import DIGEST, job, rejects, run, write_lines
 
 US = pa.timestamp("us")
@@ -79,6 +81,10 @@ EVERY: dict[str, pa.Array] = {
     "foreign": extension(pa.opaque(pa.string(), "shape", "maker"), ["x", None, "y", "z"]),
     "tensor": extension(pa.fixed_shape_tensor(pa.int32(), [2]), [[1, 2], [3, 4], [5, 6], [7, 8]]),
     "list_view": pa.array([[1], [], None, [None]], pa.list_view(pa.int32())),
+    "view_of_texts": pa.array([["a", "b"], [], None, ["a", None]], pa.list_view(pa.string())),
+    "in_struct": pa.array(
+        [{"v": [1, 2]}, {"v": []}, None, {"v": [3]}], pa.struct([("v", pa.large_list_view(pa.int8()))])
+    ),
     "nothing": pa.nulls(4),
 }
 
@@ -119,6 +125,33 @@ def test_every_type_of_parquet_can_be_written_as_json_lines(tmp_path: Path) -> N
         "kind": "x",
         "large": "p",
     }
+
+
+def test_json_lines_of_every_type_of_parquet_are_rows_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    pq.write_table(pa.table({"text": TEXTS, **EVERY}), tmp_path / "in" / "a.parquet")
+    run(job(tmp_path / "in", tmp_path / "lines", output_format="jsonl"))
+    (part,) = (tmp_path / "lines").glob("part-*")
+    (tmp_path / "in" / "b.jsonl").write_bytes(part.read_bytes())
+    run(job(tmp_path / "in", tmp_path / "out", output_prefix="new_"))
+    assert (rejects(tmp_path / "out"), verify(str(tmp_path / "out")).problems) == ([], [])
+    parquet, json_lines = (pq.read_table(part) for part in sorted((tmp_path / "out").glob("part-*")))
+    assert parquet.schema.equals(json_lines.schema)
+    for index in range(4):
+        own, other = (printed(table.slice(index, 1).to_batches()[0]) for table in (parquet, json_lines))
+        rest = json.loads(other[f"new_{UNPLANNED}"] or "{}")
+        for name in EVERY:
+            assert name in rest or str(own[name]) == str(other[name])
+
+
+def test_a_part_is_an_input_again(tmp_path: Path) -> None:
+    run(job(write_lines(tmp_path / "a.jsonl", [{"text": "a b", "x": [1]}]), tmp_path / "one"))
+    run(job(tmp_path / "one", tmp_path / "two", output_prefix="new_"))
+    (part,) = (tmp_path / "one").glob("part-*")
+    pq.write_table(pq.read_table(part).drop_columns(RESULTS.names), tmp_path / "b.parquet")
+    run(job(tmp_path / "b.parquet", tmp_path / "three"))
+    with pytest.raises(ConfigError, match=f"{UNPLANNED} collide with input columns"):
+        make_plan(job([tmp_path / "a.jsonl", tmp_path / "b.parquet"], tmp_path / "four"), DIGEST)
 
 
 def test_dictionaries_inside_others_are_written_as_values_so_that_arrow_reads_every_part(tmp_path: Path) -> None:
