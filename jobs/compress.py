@@ -33,6 +33,11 @@ from jobs.ending import exit_code
 from lingua.models.source import models_digest, resolve
 from lingua.tokens import require_target
 
+EARLIER_VERSION = (
+    "this output, or the one that is reused, was begun by an earlier version; rows that it did stay as they are, and "
+    "equal settings may cut new rows a little differently"
+)
+
 
 def main(argv: Sequence[str] | None = None, make_compressor: MakeCompressor = load_compressor) -> int:
     """Run the job with these arguments; the exit code."""
@@ -59,6 +64,8 @@ def compress(config: JobConfig, make: MakeCompressor) -> int:
         require_target(config.compression.target_tokenizer)
         previous = open_previous(config, digest)  # refuses before there is an output
         plan = draft_plan(config, digest, ledger, previous.plan.identity if previous else None)
+        if plan.identity.older:
+            print(f"note: {EARLIER_VERSION}", file=sys.stderr)
         if make is load_compressor:
             require_loadable(config)
         if plan.about.get("left_out"):

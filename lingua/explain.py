@@ -11,6 +11,8 @@ from pydantic import ValidationError
 
 _BOUNDS = {"greater_than": "above {gt:g}", "greater_than_equal": "at least {ge:g}"}
 _BOUNDS |= {"less_than": "below {lt:g}", "less_than_equal": "at most {le:g}"}
+LONGEST = 200
+"""Characters of a wrong value that are shown."""
 _SHARE = "it is a share: 0.5 keeps half, 1 all"
 _KINDS = {"float": "a number", "int": "a whole number", "bool": "true or false", "string": "text"}
 _URL = re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]*://)([^\s'\"<>`]*)")
@@ -81,7 +83,8 @@ def _fault(fault: Any, known: Collection[str]) -> str:
         hint = meant(name, known)
         return f"unknown setting '{name}'" + (f";{hint}" if hint else "")
     wanted = _wanted(fault)
-    return f"{name} = {public(repr(fault['input']))}: {wanted}" if name else wanted
+    shown = public(repr(fault["input"]))
+    return f"{name} = {shown if len(shown) <= LONGEST else shown[:LONGEST] + '…'}: {wanted}" if name else wanted
 
 
 def _wanted(fault: Any) -> str:
