@@ -29,7 +29,7 @@ class Record(Counts):
 
     shard: Shard
     identity: str
-    seconds: Annotated[float, Field(ge=0)]
+    seconds: Annotated[float, Field(ge=0, le=1e10)]
     part_size: Count
     part_sha256: str
     rejects_sha256: str | None

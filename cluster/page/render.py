@@ -80,7 +80,7 @@ def render(page: Page) -> str:
             bar_seconds=page.throughput.seconds / max(1, len(page.throughput.bars)),
             has_ids=page.plan.columns.mapped.id is not None,
             method=_setting(page, "method"),
-            asks_model=METHODS[_setting(page, "method")].needs in ("causal", "encoder"),
+            asks_model=_needs(page) in ("causal", "encoder"),
             target=_target(page),
             counted_in=page.plan.identity.settings.get("target_tokenizer", "model"),
             last_run=last_run,
@@ -110,6 +110,12 @@ def _target(page: Page) -> str:
 def _bin_rows(bins: Sequence[int]) -> Iterator[tuple[str, str, int]]:
     for index, rows in enumerate(bins):
         yield f"{index / BINS:.2f}", f"{(index + 1) / BINS:.2f}", rows
+
+
+def _needs(page: Page) -> str:
+    """What kind of model the run asked; nothing where no setting tells the method."""
+    method = METHODS.get(str(_setting(page, "method")))
+    return method.needs if method else "nothing"
 
 
 def _setting(page: Page, name: str) -> Any:

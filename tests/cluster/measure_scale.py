@@ -2,6 +2,7 @@
 
     driver SHARDS   planning, driving and reading back that many small shards, with workers that only commit
     files SHARDS    the same, each shard a file of its own
+    parquet ROWS    one real worker and the audit over a Parquet file of 140 KB: rows that share two long strings
     worker MB       one real worker and its driver over so many megabytes of JSON Lines in shards of 1 MiB
 
 Prints one JSON object: processor seconds of each phase, what the driver itself took per shard (milliseconds; what
@@ -22,6 +23,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from cluster.config import JobConfig
 from cluster.driver import Driver, Terms
 from cluster.ledger import Ledger
@@ -32,6 +36,7 @@ from cluster.prepare import open_plan
 from cluster.records import Record
 from cluster.report import RunReport
 from cluster.stopping import StopRequest
+from cluster.verify import verify
 from cluster.worker import Worker
 from tests.fakes import FakeCompressor
 from tests.pools import Clock, InProcessPool, Runner
@@ -165,11 +170,41 @@ def measure_worker(folder: Path, megabytes: int, shard_size: int = 1 << 20) -> d
     }
 
 
+def measure_parquet(folder: Path, rows: int) -> dict[str, Any]:
+    """What a worker, its driver and the audit take in memory where rows are far larger than what encodes them."""
+    pages = pa.array(["x" * 1_500_000, "y z" * 500_000])
+    shared = pa.DictionaryArray.from_arrays(pa.array([row % 2 for row in range(rows)], pa.int32()), pages)
+    table = pa.table({"text": [f"row {row} has a few words" for row in range(rows)], "page": shared})
+    pq.write_table(table, folder / "in.parquet", dictionary_pagesize_limit=1 << 30, store_schema=False)
+    measured = Measured()
+    config = JobConfig(input=str(folder / "in.parquet"), output=str(folder / "out"), model="none")
+    ledger = Ledger(config.output)
+    with measured.phase("plan"):
+        plan = open_plan(config, "digest", ledger)
+    with measured.phase("run"):
+        report = drive(ledger, Worker(config, replace(plan, shards=(), sources=()), lambda _: FakeCompressor()), plan)
+    mib_worker = peak()
+    with measured.phase("verify"):
+        audit = verify(config.output)
+    if not report.complete or audit.problems:
+        raise RuntimeError(f"not complete: {report.summary()} {audit.problems}")
+    return {
+        "rows": rows,
+        "file_kib": (folder / "in.parquet").stat().st_size >> 10,
+        "shards": len(plan.shards),
+        "seconds": measured.seconds,
+        "mib_before": measured.before,
+        "mib_worker": mib_worker,
+        "mib_peak": peak(),
+    }
+
+
 def main(what: str, size: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        measures = {"worker": measure_worker, "parquet": measure_parquet}
         result = (
-            measure_worker(folder, size) if what == "worker" else measure_driver(folder, size, files=what == "files")
+            measures[what](folder, size) if what in measures else measure_driver(folder, size, files=what == "files")
         )
     print(json.dumps(result))
 

@@ -34,7 +34,7 @@ from cluster.stopping import StopRequest
 from cluster.storage import Entry, Storage
 from cluster.verify import verify
 from cluster.worker import Worker
-from tests.cluster.jobs_for_tests import DIGEST, job, outcome_of, rejects, run, write_lines
+from tests.cluster.jobs_for_tests import DIGEST, job, outcome_of, rejects, run, run_shard, write_lines
 from tests.fakes import REJECT, FakeCompressor
 from tests.pools import Clock, InProcessPool, Runner
 
@@ -305,11 +305,13 @@ def name_another_ending(content: dict[str, Any]) -> None:
 def test_a_plan_that_was_changed_is_refused_and_nothing_is_written(
     config: JobConfig, change: Callable[[dict[str, Any]], None], seal: bool
 ) -> None:
-    open_plan(config, DIGEST, Ledger(config.output))
+    plan = open_plan(config, DIGEST, Ledger(config.output))
+    run_shard(plan, plan.shards[0], Ledger(config.output))
     forged(Path(config.output) / "_plan.json", change, seal)
+    before = {path: path.stat().st_mtime_ns for path in Path(config.output).rglob("*")}
     with pytest.raises(PlanConflict, match=r"_plan\.json is damaged"):
         drive(config)
-    assert [path.name for path in Path(config.output).iterdir()] == ["_plan.json"]
+    assert {path: path.stat().st_mtime_ns for path in Path(config.output).rglob("*")} == before
 
 
 # ---- inputs

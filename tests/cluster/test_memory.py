@@ -32,3 +32,11 @@ def test_a_worker_takes_no_more_for_a_corpus_of_many_shards_than_for_its_buffers
     measured = measure("worker", 20)
     assert measured["shards"] == 20
     assert measured["mib_peak"] - measured["mib_before"] < 120
+
+
+def test_rows_that_share_long_strings_take_no_more_however_many_there_are() -> None:
+    measured = measure("parquet", 600)
+    assert measured["file_kib"] < 200  # of 900 MB
+    assert measured["shards"] > 20
+    assert measured["mib_worker"] - measured["mib_before"] < 180
+    assert measured["mib_peak"] - measured["mib_before"] < 400  # the audit looks at four shards at once

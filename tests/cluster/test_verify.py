@@ -17,7 +17,10 @@ import pytest
 from cluster.ledger import Ledger
 from cluster.parts import Blob
 from cluster.records import Record
+from cluster.report import Statistics
+from cluster.sketch import BINS, Sketch
 from cluster.verify import Audit, verify
+from jobs.report import main as report
 from jobs.verify import main
 from tests.cluster.jobs_for_tests import job, run, write_lines
 from tests.fakes import REJECT
@@ -324,3 +327,29 @@ def test_storage_options_come_from_the_environment_unless_the_flag_gives_them(
     error = capsys.readouterr().err
     assert error.startswith("verify: LINGUA_STORAGE_OPTIONS must be a JSON object")
     assert "hunter2" not in error
+
+
+NO_JSON = [b"", b"null", b"[]", b"{}", b"\xff\xfe{", b"[" * 100_000, b'{"a":' * 5000]
+NO_VALUES: list[object] = [None, "x", [], {}, -1, 1e308, float("inf"), 10**30, True, [None], {"a": [1]}]
+
+
+@pytest.mark.parametrize("kind", ["_plan.json", "_records", "_stats.json", "_sketches"])
+def test_whatever_stands_in_a_stored_file_ends_in_sentences(
+    output: Path, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (output / "_sketches").mkdir()
+    for record in output.glob("_records/*.json"):
+        (output / "_sketches" / record.name).write_bytes(Sketch((0,) * BINS).to_bytes())
+    (output / "_stats.json").write_text(json.dumps(Statistics.over(Ledger(str(output)).records()).as_json()))
+    path = output / kind if kind.endswith(".json") else min((output / kind).iterdir())
+    before = path.read_bytes()
+    content = json.loads(before)
+    changed = [{**content, key: value} for key in content for value in NO_VALUES]
+    for data in [*NO_JSON, before[: len(before) // 2], *(json.dumps(one).encode() for one in changed)]:
+        path.write_bytes(data)
+        assert main([str(output)]) in (0, 1, 2)
+        assert report([str(output)]) in (0, 2)
+        told = capsys.readouterr()
+        if "damaged" in told.err:
+            assert path.name in told.err
+            assert "delete it" in told.err or "another output" in told.err
