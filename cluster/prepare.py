@@ -142,8 +142,4 @@ def _sample(shards: Sequence[Shard], storage: Storage, tally: Tally) -> Iterator
 
 
 def _parquet_schema(footers: Sequence[Footer], storage: Storage) -> pa.Schema | None:
-    def metadata(source: Source) -> Any:
-        with open_parquet(source, storage) as file:
-            return file.metadata
-
-    return common_schema(footers, metadata) if footers else None
+    return common_schema(footers, lambda source: open_parquet(source, storage)) if footers else None

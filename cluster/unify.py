@@ -10,12 +10,13 @@ be shown to be lossless is told before the run starts, with the file and the col
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from cluster.arrow import constant, is_list, is_string, storage_of
 from cluster.errors import SourceUnusable
@@ -26,8 +27,8 @@ from cluster.shards import Source
 _EXACT_IN_FLOAT64 = 2**53
 
 
-Statistics = Callable[[Source], Any]
-"""Gives the footer (`pyarrow.parquet.FileMetaData`) of a file whose types differ from the others'."""
+Open = Callable[[Source], pq.ParquetFile]
+"""Opens a file whose types differ from the others' once more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ class _Kind:
     files: list[Source]
 
 
-def common_schema(files: Sequence[Footer], statistics: Statistics) -> pa.Schema:
+def common_schema(files: Sequence[Footer], again: Open) -> pa.Schema:
     """The columns of all files, in the order in which they first occur. SourceUnusable when two cannot be one."""
     for file in files:
         _require_distinct(file)
@@ -52,7 +53,8 @@ def common_schema(files: Sequence[Footer], statistics: Statistics) -> pa.Schema:
             kind.files.append(file.source)
             met[field.name] += 1
             nullable.update([field.name] if field.nullable else [])
-    fields = [_united(name, list(kinds.values()), statistics) for name, kinds in columns.items()]
+    looks = _Looks(again, {name for name, kinds in columns.items() if len(kinds) > 1})
+    fields = [_united(name, list(kinds.values()), looks) for name, kinds in columns.items()]
     known = [
         field.with_type(_readable(field.type)).with_nullable(field.name in nullable or met[field.name] < len(counted))
         for field in fields
@@ -99,17 +101,16 @@ def _require_distinct(file: Footer) -> None:
 # ---- types
 
 
-def _united(name: str, kinds: Sequence[_Kind], statistics: Statistics) -> pa.Field:
+def _united(name: str, kinds: Sequence[_Kind], looks: _Looks) -> pa.Field:
     """One field for all types that a column has."""
     if len(kinds) == 1:
         return kinds[0].field
     found = _common([kind.field.type for kind in kinds])
-    if found is None or not _proven(name, kinds, found, statistics):
-        kinds = [kind for kind in kinds if not all(_is_all_null(name, statistics(file)) for file in kind.files)] or [
-            kinds[0]
-        ]
+    if found is None or not _proven(name, kinds, found, looks):
+        held = [kind for kind in kinds if not all(looks.is_null(name, file) for file in kind.files)]
+        kinds = held or kinds[:1]
         found = _common([kind.field.type for kind in kinds])
-    if found is None or not _proven(name, kinds, found, statistics):
+    if found is None or not _proven(name, kinds, found, looks):
         first, other = kinds[0], kinds[1]
         raise SourceUnusable(
             f"{other.files[0].path}: column {name!r} is {other.field.type}, but {first.field.type} in "
@@ -259,11 +260,10 @@ def _plain(field: pa.Field) -> pa.Field:
 # ---- proofs
 
 
-def _proven(name: str, kinds: Iterable[_Kind], wanted: pa.DataType, statistics: Statistics) -> bool:
+def _proven(name: str, kinds: Iterable[_Kind], wanted: pa.DataType, looks: _Looks) -> bool:
     """Whether every value of these files is known to fit the type."""
     return all(
-        _widens(kind.field.type, wanted) or all(_fits(name, wanted, statistics(file)) for file in kind.files)
-        for kind in kinds
+        _widens(kind.field.type, wanted) or all(looks.fits(name, file, wanted) for file in kind.files) for kind in kinds
     )
 
 
@@ -287,17 +287,6 @@ def _widens(kind: pa.DataType, wanted: pa.DataType) -> bool:
     return True
 
 
-def _fits(name: str, wanted: pa.DataType, metadata: Any) -> bool:
-    """Whether the statistics of a column without parts show that its smallest and its largest value fit."""
-    for chunk in _chunks(name, metadata):
-        found = chunk.statistics
-        if found is None or not (found.has_min_max or found.null_count == chunk.num_values):
-            return False
-        if found.has_min_max and not all(_is_exact(value, wanted) for value in (found.min, found.max)):
-            return False
-    return len(list(_chunks(name, metadata))) == int(metadata.num_row_groups)
-
-
 def _is_exact(value: Any, wanted: pa.DataType) -> bool:
     if pa.types.is_floating(wanted):
         return isinstance(value, float) or (isinstance(value, int) and abs(value) <= _EXACT_IN_FLOAT64)
@@ -308,17 +297,56 @@ def _is_exact(value: Any, wanted: pa.DataType) -> bool:
     return True
 
 
-def _is_all_null(name: str, metadata: Any) -> bool:
-    """Whether the statistics of a column without parts show that it holds nothing."""
-    chunks = list(_chunks(name, metadata))
-    empty = [chunk.statistics is not None and chunk.statistics.null_count == chunk.num_values for chunk in chunks]
-    return all(empty) and len(chunks) == int(metadata.num_row_groups)
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What a footer tells of a column without parts in all row groups: nulls, values, the smallest and the largest."""
+
+    nulls: int
+    values: int
+    ends: tuple[Any, ...]
 
 
-def _chunks(name: str, metadata: Any) -> Iterator[Any]:
-    for group in range(metadata.num_row_groups):
-        row_group = metadata.row_group(group)
-        for position in range(row_group.num_columns):
-            column = metadata.schema.column(position)
-            if column.path == name and column.max_repetition_level == 0:
-                yield row_group.column(position)
+class _Looks:
+    """Footers once more, each read once, of files whose columns `names` have another type than in other files."""
+
+    def __init__(self, again: Open, names: Collection[str]) -> None:
+        self._again, self._names = again, names
+        self._known: dict[Source, dict[str, _Told | None]] = {}
+
+    def fits(self, name: str, source: Source, wanted: pa.DataType) -> bool:
+        """Whether the smallest and the largest value are told and fit."""
+        told = self._told(source).get(name)
+        if told is None or (not told.ends and told.nulls < told.values):
+            return False
+        return all(_is_exact(value, wanted) for value in told.ends)
+
+    def is_null(self, name: str, source: Source) -> bool:
+        """Whether a column holds nothing. Where the footer does not tell, its rows are read up to the first value."""
+        told = self._told(source).get(name)
+        if told is not None:
+            return told.nulls == told.values
+        with self._again(source) as file:
+            batches = file.iter_batches(columns=[name], use_threads=False)
+            return all(batch.column(name).null_count == batch.num_rows for batch in batches)
+
+    def _told(self, source: Source) -> dict[str, _Told | None]:
+        if source not in self._known:
+            with self._again(source) as file:
+                self._known[source] = {
+                    column.path: _told(file.metadata, position)
+                    for position, column in enumerate(map(file.schema.column, range(len(file.schema))))
+                    if column.path in self._names and column.max_repetition_level == 0
+                }
+        return self._known[source]
+
+
+def _told(metadata: Any, position: int) -> _Told | None:
+    """None: statistics are missing for a row group."""
+    chunks = [metadata.row_group(group).column(position) for group in range(metadata.num_row_groups)]
+    found = [chunk.statistics for chunk in chunks]
+    if any(one is None or not one.has_null_count for one in found):
+        return None
+    nulls, values = sum(one.null_count for one in found), sum(chunk.num_values for chunk in chunks)
+    told = [one for one, chunk in zip(found, chunks, strict=True) if one.null_count < chunk.num_values]
+    complete = all(one.has_min_max for one in told)
+    return _Told(nulls, values, tuple(end for one in told for end in (one.min, one.max)) if complete else ())

@@ -16,7 +16,7 @@ from cluster import unify
 from cluster.errors import SourceUnusable
 from cluster.inputs import expand_inputs
 from cluster.int96 import settle
-from cluster.parquet import Footer, read_footers
+from cluster.parquet import Footer, open_parquet, read_footers
 from cluster.prepare import make_plan
 from cluster.schema import UNPLANNED
 from cluster.shards import Source
@@ -47,6 +47,8 @@ def strings(kind: pa.DataType) -> pa.Array:
         (pa.array([0.5, None], pa.float32()), pa.array([0.1, 2]), pa.float64()),
         (pa.array([1, 2**53]), pa.array([0.5, None]), pa.float64()),
         (pa.array([0.5, None]), pa.array([None, None], pa.string()), pa.float64()),
+        (pa.array([[1], None]), pa.nulls(2, pa.list_(pa.string())), pa.list_(pa.int64())),
+        (pa.array([{"a": 1}, None]), pa.nulls(2, pa.string()), pa.struct([("a", pa.int64())])),
         (pa.array([1, None], US), pa.array([1, 2], pa.timestamp("ms")), US),
         (pa.array([1, None], US), pa.array([1, 2], pa.timestamp("ns")), pa.timestamp("ns")),
         (pa.array([[1], None]), pa.array([[], []], pa.list_(pa.null())), pa.list_(pa.int64())),
@@ -129,12 +131,15 @@ def test_a_column_that_a_file_lacks_is_null_there_but_a_mapped_one_is_told(tmp_p
         make_plan(job([tmp_path / "a.parquet", tmp_path / "c.parquet"], tmp_path / "other"), DIGEST)
 
 
-def test_uniting_schemas_looks_at_each_column_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def work(count: int) -> int:
+@pytest.mark.parametrize("kinds", [(pa.int32(), pa.int64()), (pa.int64(), pa.string())], ids=["widen", "nothing"])
+def test_uniting_schemas_costs_what_the_columns_are_and_not_their_square(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kinds: tuple[pa.DataType, pa.DataType]
+) -> None:
+    def work(count: int) -> tuple[int, int]:
         paths = [tmp_path / f"{count}-{name}.parquet" for name in "ab"]
-        for path, kind in zip(paths, (pa.int32(), pa.int64()), strict=True):
-            pq.write_table(pa.table({f"c{n}": pa.array([1], kind) for n in range(count)}), path)
-        calls = 0
+        for path, kind, values in zip(paths, kinds, ([1], [None]), strict=True):
+            pq.write_table(pa.table({f"c{n}": pa.array(values, kind) for n in range(count)}), path)
+        calls = opened = 0
         whole = unify._common_of
 
         def counted(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
@@ -142,14 +147,27 @@ def test_uniting_schemas_looks_at_each_column_once(tmp_path: Path, monkeypatch: 
             calls += 1
             return whole(one, other)
 
+        def again(source: Source) -> pq.ParquetFile:
+            nonlocal opened
+            opened += 1
+            return open_parquet(source, Storage())
+
         monkeypatch.setattr(unify, "_common_of", counted)
-        footers = _footers(paths)
-        schema = common_schema(footers, lambda source: pytest.fail("types alone say that nothing is lost"))
+        schema = common_schema(_footers(paths), again)
         monkeypatch.setattr(unify, "_common_of", whole)
         assert set(schema.types) == {pa.int64()}
-        return calls
+        return calls, opened
 
-    assert work(400) == 2 * work(200)
+    (calls, opened), (twice, again) = work(200), work(400)
+    assert (twice, again) == (2 * calls, opened)
+    assert opened <= 2
+
+
+def test_a_column_without_values_is_known_without_statistics(tmp_path: Path) -> None:
+    for name, column in (("a", pa.array([1, None])), ("b", pa.nulls(2, pa.string()))):
+        pq.write_table(pa.table({"text": TEXTS[:2], "x": column}), tmp_path / f"{name}.parquet", write_statistics=False)
+    run(job([tmp_path / "a.parquet", tmp_path / "b.parquet"], tmp_path / "out"))
+    assert pq.read_table(tmp_path / "out")["x"].to_pylist() == [1, None, None, None]
 
 
 def _footers(paths: list[Path]) -> list[Footer]:
