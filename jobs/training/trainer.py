@@ -77,7 +77,7 @@ def learn(lesson: Lesson, config: TrainingConfig, folder: RunFolder, rank: Rank,
             gradient_accumulation_steps=accumulated,
             learning_rate=config.peak,
             lr_scheduler_type=lesson.schedule,
-            warmup_steps=math.ceil(config.warmup * len(steps)),
+            warmup_steps=int(config.warmup * len(steps)),  # not rounded up: the first of them learns nothing
             weight_decay=config.weight_decay,
             max_grad_norm=config.clip,
             seed=config.seed,

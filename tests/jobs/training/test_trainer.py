@@ -53,6 +53,11 @@ def test_a_checkpoint_without_its_last_file_does_not_count(tmp_path: Path) -> No
     assert Path(local, "a").read_text() == "10"
 
 
+def test_a_run_of_one_step_learns(tmp_path: Path) -> None:
+    result = JOBS["align"].run(tmp_path, max_steps=1)
+    assert result["after"]["perplexity"] != result["before"]["perplexity"]
+
+
 @pytest.mark.parametrize("job", JOBS)
 def test_a_loss_that_is_no_number_ends_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str], job: str) -> None:
     assert JOBS[job].module.main(JOBS[job].flags(tmp_path, learning_rate=1e30, warmup=0)) == 1
