@@ -35,7 +35,7 @@ JOINS = r"[.:/\-–−'’·٫٬]"
 _GROUPS = r"[ \u00a0\u2007\u2009\u202f]"
 _SPACED_NUMBER = regex.compile(
     rf"(?<!\p{{N}}[{_GROUPS}.,:/\-]?)(?<!{SPELLING}|\))"
-    rf"(?:\+\p{{Nd}}{{1,3}}{_GROUPS}?(?:\(\p{{Nd}}{{1,5}}\))?|\(\p{{Nd}}{{2,5}}\)|\p{{Nd}}{{1,4}})(?:{_GROUPS}\p{{Nd}}{{2,4}}(?:-\p{{Nd}}{{2,4}}){{0,4}}){{1,5}}(?!{_GROUPS}?\p{{N}})",
+    rf"(?:\+\p{{Nd}}{{1,3}}{_GROUPS}?(?:\(\p{{Nd}}{{1,5}}\))?|\(\p{{Nd}}{{2,5}}\)|[A-Z]{{0,2}}\p{{Nd}}{{1,4}})(?:{_GROUPS}\p{{Nd}}{{2,4}}(?:-\p{{Nd}}{{2,4}}){{0,4}}){{1,6}}(?!{_GROUPS}?\p{{N}})",
     regex.V1,
 )
 _THOUSANDS = regex.compile(r"\p{Nd}{1,3}(?:\s\p{Nd}{3})+")
@@ -102,14 +102,14 @@ def uncut(edges: Ints, spans: Iterable[Span]) -> Ints:
 
 
 def _spaced_numbers(text: str) -> list[Span]:
-    """Numbers that are written with spaces: groups of thousands, telephone numbers."""
+    """Numbers that are written with spaces: groups of thousands, numbers of telephones, cards and accounts."""
     found = (match for match in _SPACED_NUMBER.finditer(text))
     return [match.span() for match in found if _is_one_number(match.group())]
 
 
 def _is_one_number(written: str) -> bool:
     digits = sum(map(str.isdecimal, written))
-    return _THOUSANDS.fullmatch(written) is not None or 7 <= digits <= 15
+    return _THOUSANDS.fullmatch(written) is not None or 7 <= digits <= (30 if written[0].isalpha() else 19)
 
 
 def _inner_edges(text: str, runs: Iterable[Span]) -> list[int]:

@@ -131,6 +131,8 @@ def test_scripts_that_need_a_dictionary_are_cut_at_words(text: str, words: list[
         ('{"u":"550e8400-e29b-41d4-a716-446655440000"}' + "," * 100, "550e8400-e29b-41d4-a716-446655440000"),
         ("I paid 10 000 000 yen", "10 000 000"),
         ("Ring +1 (555) 255-4488 now", "+1 (555) 255-4488"),
+        ("card 4111 1111 1111 1111.", "4111 1111 1111 1111."),
+        ("to DE89 3704 0044 0532 0130 00 today", "DE89 3704 0044 0532 0130 00"),
     ],
 )
 def test_what_is_one_thing_is_one_word(text: str, whole: str) -> None:

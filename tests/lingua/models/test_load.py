@@ -159,7 +159,7 @@ def test_weights_are_read_straight_to_a_gpu_and_8_bit_ones_rounded_before(
         placed.append(int8)
         return model
 
-    monkeypatch.setattr(Loader, "_load", loading)
+    monkeypatch.setattr(Loader, "load", loading)
     monkeypatch.setattr(load, "place", placing)
     cuda = torch.device("cuda:0")
     loader._causal(cuda, torch.bfloat16)
@@ -174,8 +174,8 @@ def test_weights_are_read_straight_to_a_gpu_and_8_bit_ones_rounded_before(
 def test_a_device_map_of_one_device_leaves_a_plain_model(tmp_path: Path) -> None:
     """What `_straight` asks of transformers, on the device that is here."""
     loader = Loader(resolve(str(save(tmp_path))), "cpu", "float32")
-    straight = loader._load(load.AutoModelForCausalLM, dtype=torch.float32, device_map={"": torch.device("cpu")})
-    plain = loader._load(load.AutoModelForCausalLM, dtype=torch.float32)
+    straight = loader.load(load.AutoModelForCausalLM, dtype=torch.float32, device_map={"": torch.device("cpu")})
+    plain = loader.load(load.AutoModelForCausalLM, dtype=torch.float32)
     assert not any(hasattr(module, "_hf_hook") for module in straight.modules())
     row = Row(Context((0,)), list(range(3, 40)))
     np.testing.assert_array_equal(*(causal_scorer(place(one, CPU)).score([row])[0] for one in (straight, plain)))
