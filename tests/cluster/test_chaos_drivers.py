@@ -83,7 +83,7 @@ def drivers(corpus: Path) -> Iterator[Drivers]:
 
 @pytest.mark.timeout(120)
 def test_the_second_is_told_who_and_since_when_and_takes_over_when_the_first_is_dead(drivers: Drivers) -> None:
-    first = drivers.start(lease_seconds=4, pause=0.1)
+    first = drivers.start(lease_seconds=12, pause=0.1)
     drivers.wait_for_parts(1)
     second = drivers.start(lease_seconds=4, pause=0)
     told = second.communicate(timeout=60)[1]

@@ -182,7 +182,7 @@ def test_a_full_disk_ends_the_run_with_its_reason_and_leaves_nothing(
         (self.path / file).symlink_to("/dev/full")
 
     monkeypatch.setattr(Scratch, "__init__", on_a_full_disk)
-    with pytest.raises(AbortRun, match="No space left on device"):
+    with pytest.raises(AbortRun, match="the disk for unfinished parts is full"):
         drive(config)
     assert Ledger(config.output).committed() == set()
     assert list(scratches.iterdir()) == []
