@@ -33,7 +33,7 @@ def require_no_credentials(name: str, url: str) -> None:
         raise ConfigError(
             f"{name}: {shown} is followed or preceded by more than scheme, host and path: a URL with a user, a "
             "query or a fragment carries credentials, which would be written beside the output; give them in "
-            "storage_options or in the environment of the storage client"
+            "storage_options or in the environment of the storage client; an object of that name: rename it"
         )
 
 

@@ -19,7 +19,7 @@ from cluster.messages import Assignment
 from cluster.pool import RayPool, session
 from cluster.stopping import StopRequest
 from tests.cluster.actors import ScriptedRunner
-from tests.cluster.corpora import MemoryLedger, named
+from tests.cluster.corpora import FarLedger, named
 
 
 class Moves(RayPool):
@@ -46,7 +46,7 @@ def main(pids: Path) -> None:
         while len(pool.idle()) < 2:
             pool.wait(0.2)
         work = [named(f"slow-{number}") for number in range(6)]
-        report = Driver(MemoryLedger(), pool, Terms(), stop=StopRequest()).run(work)
+        report = Driver(FarLedger(names=[shard.name for shard in work]), pool, Terms(), stop=StopRequest()).run(work)
         print(json.dumps([report.this_run.shards, dict(report.failures), len(set(pool.seen))]))
         pool.close()
     machines.shutdown()

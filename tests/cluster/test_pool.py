@@ -21,7 +21,7 @@ from cluster.pool import RayPool, _Actor, session
 from cluster.retry import RetryPolicy
 from cluster.stopping import StopRequest
 from tests.cluster import actors
-from tests.cluster.corpora import MemoryLedger, named, shards
+from tests.cluster.corpora import FarLedger, named, shards
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(120)]
 
@@ -131,7 +131,9 @@ def test_workers_that_cannot_start_end_the_run_with_the_reason(make: actors.Scri
 
 def test_a_row_that_ends_its_process_is_found_and_set_aside(pool: RayPool) -> None:
     terms = Terms(retry=RetryPolicy(max_attempts=1))
-    report = Driver(MemoryLedger(), pool, terms, stop=StopRequest()).run([named("poison"), *shards(3)])
+    work = [named("poison"), *shards(3)]
+    ledger = FarLedger(names=[shard.name for shard in work])
+    report = Driver(ledger, pool, terms, stop=StopRequest()).run(work)
     assert not report.given_up
     assert report.this_run.rejects == {"killed_worker": 1}
     assert report.this_run.shards == 4

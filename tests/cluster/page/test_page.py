@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.errors import AbortRun
+from cluster.errors import AbortRun, DamagedFile
 from cluster.ledger import Ledger
 from cluster.page.gather import gather
 from cluster.page.render import Chart, duration, render
@@ -214,10 +214,13 @@ def test_credentials_and_webhooks_are_not_shown(tmp_path: Path) -> None:
     assert "k-123456" not in page.text
 
 
-def test_a_damaged_sketch_is_left_out(tmp_path: Path) -> None:
+def test_a_damaged_sketch_is_named_and_the_report_can_do_without(tmp_path: Path) -> None:
     ledger = finished(tmp_path, [*DOCUMENTS])
     files = sorted((tmp_path / "out" / "_sketches").iterdir())
     files[0].write_text("{")
+    with pytest.raises(DamagedFile, match=f"{files[0].name} is damaged.*delete it"):
+        gather(ledger)
+    files[0].unlink()
     assert gather(ledger).merged.shards == len(files) - 1
 
 
