@@ -84,6 +84,7 @@ def test_private_names_of_ray_come_back(environment: dict[str, str], monkeypatch
 
 
 def test_handlers_of_whoever_embeds_the_job_stay() -> None:
+    logs.set_up("text", io.StringIO())()  # whatever another test left
     own, stream = logging.StreamHandler(io.StringIO()), io.StringIO()
     before = list(logs.LOGGER.handlers), logs.LOGGER.level, logs.LOGGER.propagate
     logs.LOGGER.addHandler(own)
