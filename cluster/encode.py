@@ -60,10 +60,10 @@ class ParquetEncoder:
                 found, rows = file.schema_arrow, file.metadata.num_rows
         except (pa.ArrowException, OSError) as error:
             raise AbortRun(f"a part was written that cannot be read ({error}); nothing of it is committed") from None
-        if rows != self._rows or found.names != self._output.names:
+        if rows != self._rows or (found.names, found.types) != (self._output.names, self._output.types):
             raise AbortRun(
                 f"a part was written that reads otherwise ({rows} rows of {self._rows}, {len(found)} columns of "
-                f"{len(self._output)}); nothing of it is committed: is another program writing to {self._path.parent}?"
+                f"{len(self._output)}, or their types); nothing of it is committed: is another program writing to {self._path.parent}?"
             )
 
     def _flush(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import pyarrow as pa
@@ -33,7 +34,7 @@ def shared(schemas: Sequence[pa.Schema], common: pa.Schema) -> dict[bytes, bytes
     if PANDAS in first and others:
         kept.pop(PANDAS, None)
         read = [_read(note.get(PANDAS)) for note in (first, *others)]
-        if all(isinstance(one.get("columns"), list) and isinstance(one.get("index_columns"), list) for one in read):
+        with suppress(KeyError, TypeError, AttributeError):  # one is not as pandas writes it
             kept[PANDAS] = json.dumps(_of_all_frames(read, schemas, common)).encode()
     return kept or None
 
@@ -41,10 +42,11 @@ def shared(schemas: Sequence[pa.Schema], common: pa.Schema) -> dict[bytes, bytes
 def _of_all_frames(read: Sequence[dict[str, Any]], schemas: Sequence[pa.Schema], common: pa.Schema) -> dict[str, Any]:
     """The columns that all frames describe alike and store alike, and the index columns that all of them name."""
     same = {field.name for field in common if all(_has(schema, field) for schema in schemas)}
+    described = [{entry.get("field_name", entry.get("name")): entry for entry in one["columns"]} for one in read]
     entries = [
         entry
-        for entry in read[0]["columns"]
-        if entry.get("field_name", entry.get("name")) in same and all(entry in one["columns"] for one in read[1:])
+        for name, entry in described[0].items()
+        if name in same and all(other.get(name) == entry for other in described[1:])
     ]
     # a range counts the rows of its own file: of several files it is true of none
     index = [name for name in read[0]["index_columns"] if isinstance(name, str)]

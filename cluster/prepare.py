@@ -91,7 +91,8 @@ def find_columns(
     known = parquet or pa.schema([])
     if lines:  # whose rows may lack any column
         known = pa.schema([field.with_nullable(True) for field in known], known.metadata)
-    schema = pa.schema([*known, *(field for field in inferred if field.name not in known.names)], known.metadata)
+    names = set(known.names)
+    schema = pa.schema([*known, *(field for field in inferred if field.name not in names)], known.metadata)
     if not schema.names:
         raise ConfigError(_nothing_in(sources, tally))
     objects = config.output_format == "jsonl"

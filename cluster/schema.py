@@ -48,7 +48,7 @@ def infer_schema(documents: Iterable[Mapping[str, Any]], always: Collection[str]
     Where the objects themselves are used as maps, only keys that are in one of `MAP_FILL` objects, or in `always`,
     become columns.
     """
-    rows = Shape()
+    rows = Shape(always=always)
     for document in documents:
         rows.see(document)
     chosen: Iterable[str] = rows.fields
@@ -108,9 +108,22 @@ class Shape:
     objects   objects among them, and `entries`: their keys, added up
     """
 
-    __slots__ = ("_crowded", "_depth", "_high", "_kinds", "_low", "element", "entries", "fields", "met", "objects")
+    __slots__ = (
+        "_always",
+        "_crowded",
+        "_depth",
+        "_high",
+        "_kinds",
+        "_low",
+        "element",
+        "entries",
+        "fields",
+        "met",
+        "objects",
+    )
 
-    def __init__(self, depth: int = 0) -> None:
+    def __init__(self, depth: int = 0, always: Collection[str] = ()) -> None:
+        self._always = always
         self._depth, self._crowded = depth, False
         self._kinds: set[str] = set()
         self._low = self._high = 0
@@ -142,7 +155,7 @@ class Shape:
         self._kinds.add("dict")
         for name, item in value.items():
             if (shape := self.fields.get(name)) is None:
-                if len(self.fields) >= MAX_KEYS:
+                if len(self.fields) >= MAX_KEYS and name not in self._always:
                     self._crowded = True
                     continue
                 shape = self.fields[name] = Shape(self._depth + 1)

@@ -98,6 +98,12 @@ def test_objects_used_as_maps_become_one_column_of_json_text() -> None:
     assert planned(*wide)["meta"][0].startswith("struct<")
 
 
+def test_columns_that_are_mapped_are_planned_among_any_number_of_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cluster.schema.MAX_KEYS", 5)
+    documents = [{**{f"k-{n}": n for n in range(9)}, "text": "a"}]
+    assert infer_schema(documents, {"text"}).names == ["k-0", "k-1", "k-2", "k-3", "k-4", "text"]
+
+
 def test_planning_the_schema_costs_what_the_keys_are_and_not_their_square(monkeypatch: pytest.MonkeyPatch) -> None:
     def calls(keys: int) -> int:
         seen = 0
