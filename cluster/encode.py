@@ -62,8 +62,8 @@ class ParquetEncoder:
             raise AbortRun(f"a part was written that cannot be read ({error}); nothing of it is committed") from None
         if rows != self._rows or (found.names, found.types) != (self._output.names, self._output.types):
             raise AbortRun(
-                f"a part was written that reads otherwise ({rows} rows of {self._rows}, {len(found)} columns of "
-                f"{len(self._output)}, or their types); nothing of it is committed: is another program writing to {self._path.parent}?"
+                f"a part reads otherwise than it was written ({rows} rows of {self._rows}, {len(found)} columns of "
+                f"{len(self._output)}, or their types); nothing of it is committed"
             )
 
     def _flush(self) -> None:

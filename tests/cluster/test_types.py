@@ -26,7 +26,6 @@ from cluster.errors import AbortRun, SourceUnusable
 from cluster.prepare import make_plan
 from cluster.rows import Row, arrow_rows
 from cluster.schema import UNPLANNED
-from cluster.unify import _readable
 from cluster.verify import verify
 from lingua.errors import ConfigError
 from tests.cluster.jobs_for_tests import DIGEST, job, rejects, run, write_lines
@@ -190,7 +189,9 @@ def columns(draw: Any) -> pa.Array:
     """A column of some type, nested at will, with three values."""
     kind, values = draw(st.sampled_from(list(SIMPLE.items())))
     values = st.none() | values
-    for wrap in draw(st.lists(st.sampled_from(["list", "struct", "map"]), max_size=3)):
+    wraps = draw(st.lists(st.sampled_from(["list", "struct", "map"]), max_size=3))
+    kind = kind.value_type if wraps and kind == DICTIONARY else kind  # inside of others it is written as its values
+    for wrap in wraps:
         if wrap == "list":
             kind, values = pa.list_(kind), st.none() | st.lists(values, max_size=2)
         elif wrap == "struct":
@@ -210,9 +211,8 @@ def columns(draw: Any) -> pa.Array:
 def test_any_nested_column_comes_out_as_it_went_in(tmp_path_factory: Any, column: pa.Array, name: str) -> None:
     table = pa.table({"text": TEXTS[:3], name: column})
     found = through(tmp_path_factory.mktemp("any"), {"rows.parquet": table})
-    wanted = table.schema.field(1).type
-    assert found.schema.field(1).type == (wanted if pa.types.is_dictionary(wanted) else _readable(wanted))
-    assert found[name].combine_chunks().equals(table[name].cast(found.schema.field(1).type).combine_chunks())
+    assert found.schema.equals(table.schema)
+    assert found.combine_chunks().equals(table.combine_chunks())
 
 
 # ---- moments of 96 bits
