@@ -210,7 +210,7 @@ class RayPool:
         self._wish = wish
         self._shape = wish.shape(*_resources())
         if wish.fixed:
-            self._shape = fitted(wish, self._shape, _machines())
+            self._shape = fitted(wish, self._shape, machines())
         self._handles: dict[str, _Handle] = {}
         self._numbers = itertools.count()
         self._failed_starts = 0
@@ -252,7 +252,7 @@ class RayPool:
     def outlook(self) -> str:
         each = f"{self._shape.gpus:g} GPU" if self._shape.gpus else f"{self._shape.threads} CPU"
         has = f"{_resource('GPU'):g} GPUs and {_resource('CPU'):g} CPUs"
-        never = "" if self._shape.fits(_machines()) else "; none of its machines can hold one, so one must join"
+        never = "" if self._shape.fits(machines()) else "; none of its machines can hold one, so one must join"
         return f"{len(self._handles)} starting or pending, each needs {each}; the cluster has {has}{never}"
 
     def close(self) -> None:
@@ -350,7 +350,7 @@ def _alive(node: str) -> bool:
     return any(entry["NodeID"] == node and entry["Alive"] for entry in ray.nodes())  # type: ignore[no-untyped-call]
 
 
-def _machines() -> list[Machine]:
+def machines() -> list[Machine]:
     """The living machines of the cluster."""
     held = (entry["Resources"] for entry in ray.nodes() if entry["Alive"])  # type: ignore[no-untyped-call]
     return [Machine(float(one.get("GPU", 0)), float(one.get("CPU", 0))) for one in held]

@@ -66,7 +66,7 @@ def compress(config: JobConfig, make: MakeCompressor) -> int:
         plan = draft_plan(config, digest, ledger, previous.plan.identity if previous else None)
         if plan.identity.older:
             print(f"note: {EARLIER_VERSION}", file=sys.stderr)
-        if make is load_compressor:
+        if make is load_compressor and not ledger.begun():
             require_loadable(config)
         if plan.about.get("left_out"):
             print(f"Left out of the inputs: {plan.about['left_out']}.")

@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 
 from cluster.errors import AbortRun, ClusterError
 from cluster.folder import RunFolder
+from cluster.limits import Wish, WorkerShape, fitted
 from jobs.training.settings import TrainingConfig
 from lingua.errors import LinguaError
 
@@ -65,20 +66,30 @@ def staff(config: TrainingConfig) -> Iterator[Callable[[Work], None]]:
         with _unwinding():
             yield lambda work: work(config, Rank(device=str(choose_device("auto"))))
         return
-    from cluster.pool import session
+    from cluster.pool import machines, session
 
-    with session(config.address), _unwinding():  # inside: Ray brings a handler of its own, which aborts
+    with session(config.address) as fixed, _unwinding():  # inside: Ray brings a handler of its own, which aborts
+        if fixed:
+            gpus = _gpus(config)
+            wish = Wish(1, config.workers, gpus or None, config.cpus_per_worker)
+            fitted(wish, WorkerShape(config.workers, gpus, 1, config.cpus_per_worker), machines())
         yield partial(_on_ray, config)
 
 
-def _on_ray(config: TrainingConfig, work: Work) -> None:
+def _gpus(config: TrainingConfig) -> float:
+    """GPUs of each worker."""
     import ray
+
+    there = float(ray.cluster_resources().get("GPU", 0))  # type: ignore[no-untyped-call]
+    return min(1.0, there) if config.gpus_per_worker is None else config.gpus_per_worker
+
+
+def _on_ray(config: TrainingConfig, work: Work) -> None:
     from ray.train.v2.api.config import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
     from ray.train.v2.api.exceptions import TrainingFailedError
     from ray.train.v2.torch.torch_trainer import TorchTrainer
 
-    there = float(ray.cluster_resources().get("GPU", 0))  # type: ignore[no-untyped-call]
-    gpus = min(1.0, there) if config.gpus_per_worker is None else config.gpus_per_worker
+    gpus = _gpus(config)
     needs = {"CPU": config.cpus_per_worker, **({"GPU": gpus} if gpus else {})}
     with tempfile.TemporaryDirectory(prefix="lingua-ray-") as folder:
         trainer = TorchTrainer(

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cluster.errors import AbortRun, RowError
 from cluster.folder import RunFolder
+from cluster.limits import Machine
 from jobs.training.alignment import LocalWriter, response_lines
 from jobs.training.settings import AlignConfig
-from jobs.training.workers import Groups, Rank
+from jobs.training.workers import Groups, Rank, staff
+from lingua.errors import ConfigError
 from tests import models
 
 ROWS = [f"text {number}" for number in range(10)]
@@ -125,3 +129,21 @@ def test_greedy_responses_do_not_depend_on_their_batch(tmp_path: Path) -> None:
     writer = LocalWriter(target(tmp_path, temperature=0), Rank())
     prompts = ["The committee", "A clerk asked whether the barges could wait; the answer"]
     assert writer.generate(prompts, 8, ()) == [text for prompt in prompts for text in writer.generate([prompt], 8, ())]
+
+
+@pytest.mark.parametrize("asked", [{"gpus_per_worker": 1}, {"cpus_per_worker": 9}, {"workers": 3}])
+def test_workers_that_can_never_be_had_on_this_machine_are_refused(
+    tmp_path: Path, asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cluster import pool
+
+    @contextmanager
+    def session(address: str | None) -> Iterator[bool]:
+        yield True
+
+    monkeypatch.setattr(pool, "session", session)
+    monkeypatch.setattr(pool, "machines", lambda: [Machine(gpus=0, cpus=2)])
+    monkeypatch.setattr(pool.ray, "cluster_resources", lambda: {"CPU": 2.0})
+    refused = pytest.raises(ConfigError, match="this machine has 0 GPUs and 2 CPUs")
+    with refused, staff(AlignConfig(input="rows.jsonl", output=str(tmp_path), **asked)):
+        pytest.fail("it was begun")
