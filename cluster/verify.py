@@ -3,7 +3,8 @@
 Every planned shard is read again from its input and walked along with its part and its rejects: each input row must be
 the next row of the part (its own columns equal, its fingerprint that of its content under the planned settings and
 model) or the next reject, and nothing may be left over. Parts and rejects must have the checksums of their commit
-record, the record the counts of what is there, and no part may be there that was not planned. What is not audited is
+record, the record the counts of what is there, and no part may be there that was not planned. Of Parquet, the first
+rows of a shard are read once more by other means than the job's own reader (`audit.altered`). What is not audited is
 whether the compressed text is what the model would give: that would be the run again.
 """
 
@@ -18,10 +19,9 @@ from math import isclose
 from pathlib import Path
 from typing import Any, get_args
 
-from cluster.columns import RESULTS
+from cluster.audit import altered, implausible, same_columns, unlike
 from cluster.corpus import read_rows
 from cluster.decode import OutputRow, read_part
-from cluster.encode import as_document, printed, record_of
 from cluster.errors import AbortRun, ClusterError, DamagedFile, RowError, SourceUnusable
 from cluster.inputs import require_unchanged
 from cluster.jsonl import split_lines
@@ -33,7 +33,6 @@ from cluster.progress import counted
 from cluster.records import Record
 from cluster.report import Statistics
 from cluster.rows import BadRow, Row
-from cluster.schema import json_text
 from cluster.shards import Shard, Source
 from cluster.storage import Storage
 from cluster.validated import parsed
@@ -235,6 +234,9 @@ class _Shard:
         audit.rows += walk.rows
         audit.rejected += walk.rejected
         yield from walk.against(record)
+        if not record.rejected and self.shard.source.format == self.plan.output_format == "parquet":
+            part = self.ledger.part_url(self.plan, self.shard)
+            yield from (f"row {fault}" for fault in altered(self.shard, part, self.ledger.storage))
 
     def _outputs(self) -> Iterator[OutputRow]:
         try:
@@ -339,60 +341,12 @@ class _Walk:
         yield from (f"row {row.number}: {fault}" for fault in self._faults(row, output.results))
 
     def _faults(self, row: Row, results: Mapping[str, Any]) -> Iterator[str]:
-        faults = list(_implausible(results))
+        faults = list(implausible(results))
         yield from faults
         if faults or self._plan.columns.mapped.kind is not None:  # a structured value is put together again by a model
             return
-        yield from _unlike(self._plan.columns.prompt(row.values).context, results)
+        yield from unlike(self._plan.columns.prompt(row.values).context, results)
         if self._recount is not None and results["fingerprint"].startswith("00"):
             count = self._recount(results["compressed_prompt"])
             if count != results["compressed_tokens"]:
                 yield f"compressed_tokens = {results['compressed_tokens']}, but compressed_prompt has {count}"
-
-
-def same_columns(row: Row, output: OutputRow) -> bool:
-    """Whether the input columns came through unchanged; NaN equals NaN."""
-    if isinstance(output.carried, dict):
-        return json_text(as_document(row.carried)) == json_text(output.carried)
-    found = output.carried.record()
-    wanted = record_of(row.carried, found.schema)
-    return wanted.equals(found) or json_text(printed(wanted)) == json_text(printed(found))
-
-
-def _implausible(results: Mapping[str, Any]) -> Iterator[str]:
-    optional = ("rate",) if results.get("origin_tokens") == 0 else ()
-    missing = [name for name in RESULTS.names if results.get(name) is None and name not in optional]
-    if missing:
-        yield f"{missing[0]} is missing"
-        return
-    origin, compressed = results["origin_tokens"], results["compressed_tokens"]
-    if origin and abs(results["rate"] - compressed / origin) > 1e-9:
-        yield f"rate = {results['rate']}, but {compressed} of {origin} tokens were kept"
-    if not 0 <= results["fidelity"] <= 1:
-        yield f"fidelity = {results['fidelity']} is no share between 0 and 1"
-    if not 0 <= compressed <= origin:
-        yield f"compressed_tokens = {compressed} is more than origin_tokens = {origin}"
-    if len(results["compressed_context"]) != len(results["kept_context"]):
-        yield "compressed_context and kept_context have different lengths"
-
-
-def _unlike(context: Sequence[str], results: Mapping[str, Any]) -> Iterator[str]:
-    """Kept strings that are not what is left of the original's."""
-    kept = results["kept_context"]
-    if len(set(kept)) < len(kept) or not all(0 <= index < len(context) for index in kept):
-        yield f"kept_context = {kept} does not name {len(context)} strings of the original, each at most once"
-        return
-    for index, text in zip(kept, results["compressed_context"], strict=True):
-        if not _left_of(text, context[index]):
-            yield f"compressed_context of string {index} is not what is left of it when something is taken out"
-            return
-
-
-def _left_of(text: str, original: str) -> bool:
-    """Whether the letters and digits of a text stand in its original in that order; marks of a cut stand between."""
-    at = 0
-    for letter in filter(str.isalnum, text):
-        at = original.find(letter, at) + 1
-        if not at:
-            return False
-    return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import decimal
 import json
+import re
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,12 +21,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cluster import parquet
 from cluster.columns import RESULTS
 from cluster.encode import ParquetEncoder, printed
 from cluster.errors import AbortRun, SourceUnusable
 from cluster.prepare import make_plan
 from cluster.rows import Row, arrow_rows
 from cluster.schema import UNPLANNED
+from cluster.shards import Source
+from cluster.storage import Storage
 from cluster.verify import verify
 from lingua.errors import ConfigError
 from tests.cluster.jobs_for_tests import DIGEST, job, rejects, run, write_lines
@@ -234,6 +238,19 @@ def test_no_date_of_96_bits_wraps(tmp_path: Path) -> None:
     assert found["t"].type == US
     assert found["t"].cast(pa.int64()).to_pylist() == years
     assert found["l"].cast(pa.list_(pa.int64())).to_pylist() == [[year] for year in years]
+
+
+def test_a_mistake_of_the_reader_cannot_hide_from_the_audit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = parquet.open_parquet
+
+    def wrapping(source: Source, storage: Storage, **reading: Any) -> pq.ParquetFile:
+        return opened(source, storage, **{**reading, "coerce_int96_timestamp_unit": "ns"})
+
+    monkeypatch.setattr(parquet, "open_parquet", wrapping)
+    pq.write_table(int96([0, 253_402_300_799_999_999]), tmp_path / "rows.parquet", **OLD)
+    run(job(tmp_path / "rows.parquet", tmp_path / "out"))
+    (problem,) = verify(str(tmp_path / "out")).problems
+    assert re.search(r"row 1: column 't' is -\d+, in the input it is 253402300799000000000$", problem)
 
 
 def test_digits_below_the_microsecond_are_kept_where_all_dates_allow_it(tmp_path: Path) -> None:
