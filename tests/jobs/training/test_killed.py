@@ -81,7 +81,7 @@ def test_a_run_that_was_killed_ends_as_one_that_was_not(
     assert compress(job, tmp_path / "model").compressed_tokens > 0
     assert s3.files.find(f"{url}/checkpoints") == []
     result = json.loads(s3.files.cat_file(f"{url}/_result.json"))
-    assert result["losses"] == whole["losses"]
+    assert result["losses"] == pytest.approx(whole["losses"], rel=1e-5)  # the number of threads decides the last digits
     assert measured(result) == pytest.approx(measured(whole), rel=1e-5)
     assert result.get("before") == whole.get("before")
 
