@@ -179,7 +179,9 @@ class _Found:
             if content.fault:
                 raise SourceUnusable(f"{shown(url)}: {content.fault}")
             taken += 1
-            earlier = self.sources.setdefault(info.get("inode") or _identity(url, info), source)
+            same = info.get("inode") or _identity(url, info)
+            same = f"{same}\0{source.folders}"  # in folders with other values its rows are others
+            earlier = self.sources.setdefault(same, source)
             if earlier.path != url:
                 self.aside["other names of the same files"].append(posixpath.basename(url))
         if not taken:

@@ -26,9 +26,11 @@ from cluster.errors import InUseError, LeaseError, RetryShard
 from cluster.storage import Storage
 from cluster.validated import STORED, parsed
 
-_NAME = re.compile(r"_lease-(\d{6})\.json")
+_NAME = re.compile(r"_lease-(\d{6,})\.json")
 DAY = 86400.0
 """Seconds by which clocks may differ; a lease from further in the future is damaged."""
+LONGEST = 1_000_000.0
+"""Seconds that a lease may last: nobody works on an output unseen for longer."""
 Moment = Annotated[float, Field(ge=0, lt=200 * 365 * DAY)]
 
 
@@ -44,7 +46,7 @@ class Holder:
     token: str
     since: Moment
     renewed: Moment
-    seconds: Annotated[float, Field(le=100 * 365 * DAY)]
+    seconds: Annotated[float, Field(le=LONGEST)]
 
     @property
     def expires(self) -> float:

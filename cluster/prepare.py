@@ -70,6 +70,8 @@ def make_plan(config: JobConfig, model_digest: str, earlier: Identity | None = N
     footers = settle(read_footers(parquet, storage), storage)
     shards = plan_shards(sources, config.shard_size, storage, footers)
     columns = find_columns(config, sources, shards, storage, footers)
+    if not shards:
+        raise ConfigError(_nothing_in(sources, Tally()))
     created = datetime.now(timezone.utc).isoformat(timespec="seconds")
     about = {"created": created, "run": config.shown_settings(), "left_out": found.left_out}
     identity = Identity.of(config, model_digest)

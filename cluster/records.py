@@ -61,6 +61,7 @@ class Record(Counts):
         record = parsed(cls, data, "a commit record")
         if not NAME.fullmatch(record.shard.name) or not TOKEN.fullmatch(record.token):
             raise ValueError(f"not a commit record (no attempt is called {record.shard.name}.{record.token})")
-        if sum(record.rejects.values()) != record.rejected or record.rejected > record.rows:
+        settled = record.compressed + record.passthrough + record.kept + record.over_budget + record.relaxed
+        if sum(record.rejects.values()) != record.rejected or settled + record.rejected != record.rows:
             raise ValueError("not a commit record (its counts do not add up)")
         return record

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cluster.corpus import read_rows
-from cluster.errors import AbortRun, LeaseError, PlanConflict
+from cluster.errors import AbortRun, DamagedFile, LeaseError, PlanConflict
 from cluster.ledger import Ledger
 from cluster.local import TEMPORARY
 from cluster.parts import PartWriter
@@ -298,7 +298,7 @@ def test_nothing_is_written_to_an_output_that_was_deleted_meanwhile(corpus: Path
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("moment", ["Infinity", "NaN", "1e300", "4e9", '"now"', "null", "-1"])
+@pytest.mark.parametrize("moment", ["Infinity", "NaN", "1e300", "4e9", "3e9", '"now"', "null", "-1"])
 @pytest.mark.parametrize("field", ["renewed", "seconds", "since"])
 def test_no_lease_is_for_ever(tmp_path: Path, moment: str, field: str) -> None:
     ledger = Ledger(str(tmp_path))
@@ -310,3 +310,21 @@ def test_no_lease_is_for_ever(tmp_path: Path, moment: str, field: str) -> None:
         return  # it had run out, whatever it says
     with pytest.raises(LeaseError, match=r"_lease-\d+\.json .*if nobody works on (it|the output)"):
         ledger.acquire_lease("next", 60)
+
+
+def test_leases_go_on_after_a_million_generations(tmp_path: Path) -> None:
+    ledger = Ledger(str(tmp_path))
+    ledger.acquire_lease("someone", 0.0)
+    next(tmp_path.glob("_lease-*.json")).rename(tmp_path / "_lease-999999.json")
+    assert ledger.acquire_lease("next", 60).generation == 1_000_000
+    with pytest.raises(LeaseError, match="next"):
+        ledger.acquire_lease("third", 60)
+
+
+def test_a_record_whose_counts_do_not_add_up_is_named(corpus: Path, tmp_path: Path) -> None:
+    config = job(corpus, tmp_path / "out")
+    run(config)
+    (path,) = (tmp_path / "out" / "_records").iterdir()
+    path.write_text(re.sub(r'"compressed": \d+', '"compressed": 5000', path.read_text()))
+    with pytest.raises(DamagedFile, match="its counts do not add up"):
+        Ledger(config.output).records()

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cluster import unify
+from cluster import parquet, unify
 from cluster.errors import SourceUnusable
 from cluster.inputs import expand_inputs
 from cluster.int96 import settle
@@ -268,3 +268,37 @@ def test_rows_of_json_lines_beside_parquet_lose_nothing(tmp_path: Path) -> None:
     assert {name: str(second[name]) for name in fits} == {name: str(value) for name, value in fits.items()}
     assert {"text": third["text"], **json.loads(third[UNPLANNED])} == odd
     assert verify(str(tmp_path / "out")).problems == []
+
+
+def test_a_corpus_of_no_rows_is_an_error_and_no_complete_run(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": pa.array([], pa.string())}), tmp_path / "none.parquet")
+    with pytest.raises(ConfigError, match=r"no rows in .*none\.parquet: nothing to compress"):
+        make_plan(job(tmp_path, tmp_path / "out"), DIGEST)
+
+
+def test_one_file_below_folders_of_different_values_holds_different_rows(tmp_path: Path) -> None:
+    for value in ("1", "2"):
+        (tmp_path / "in" / f"k={value}").mkdir(parents=True)
+    write_lines(tmp_path / "in" / "k=1" / "a.jsonl", [{"text": "a b"}])
+    (tmp_path / "in" / "k=2" / "a.jsonl").hardlink_to(tmp_path / "in" / "k=1" / "a.jsonl")
+    run(job(tmp_path / "in", tmp_path / "out"))
+    rows = [row for part in sorted((tmp_path / "out").glob("part-*")) for row in pq.read_table(part).to_pylist()]
+    assert [(row["text"], row["k"]) for row in rows] == [("a b", "1"), ("a b", "2")]
+
+
+def test_lists_of_few_strings_are_planned_a_few_rows_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = pa.array(["one", "two"] * 200_000)
+    lists = pa.ListArray.from_arrays(pa.array(range(0, 400_001, 20_000), pa.int32()), words)
+    pq.write_table(pa.table({"text": ["a b"] * 20, "l": lists}), tmp_path / "lists.parquet")
+    elements = list[int]()
+    measured = parquet.row_bytes
+
+    def counted(batch: pa.RecordBatch) -> Any:
+        elements.append(sum(len(column.flatten()) for column in batch.columns if pa.types.is_list(column.type)))
+        return measured(batch)
+
+    monkeypatch.setattr(parquet, "row_bytes", counted)
+    monkeypatch.setattr(parquet, "BATCH_BYTES", 1 << 18)
+    make_plan(job(tmp_path, tmp_path / "out"), DIGEST)
+    assert elements
+    assert max(elements) <= 4 * (1 << 18) // 4
