@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -33,26 +34,62 @@ def value_type(kind: pa.DataType) -> pa.DataType:
     return storage_of(kind).value_type
 
 
-def printable(kind: pa.DataType) -> pa.DataType:
-    """The type that is cast to before values become Python's: moments as strings, extensions as what they store."""
+def values_of(array: pa.Array) -> list[Any]:
+    """Python's values as JSON says them: moments as text, or as numbers where Arrow cannot print them.
+
+    UnicodeDecodeError for a string that is not UTF-8; ValueError for a struct with two fields of one name.
+    """
+    kind = array.type
+    if isinstance(kind, (pa.UuidType, pa.Bool8Type)):
+        return list(array.to_pylist())
     if isinstance(kind, pa.BaseExtensionType):
-        return kind if isinstance(kind, (pa.UuidType, pa.Bool8Type)) else printable(kind.storage_type)
-    if any(test(kind) for test in (pa.types.is_timestamp, pa.types.is_date, pa.types.is_time64)):
-        # Python has no nanoseconds, and no year 10000
-        return pa.string()
-    if pa.types.is_duration(kind):
-        return pa.int64()
-    if pa.types.is_map(kind):
-        return pa.map_(printable(kind.key_type), printable(kind.item_type))
-    if pa.types.is_fixed_size_list(kind):
-        return pa.list_(printable(kind.value_type), kind.list_size)
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):  # a cast of list views loses elements (pyarrow 26)
-        return pa.large_list(printable(kind.value_type))
-    if pa.types.is_struct(kind):
-        return pa.struct([field.with_type(printable(field.type)) for field in kind])
+        return values_of(array.storage)
     if pa.types.is_dictionary(kind):
-        return printable(kind.value_type)
-    return kind
+        return values_of(array.dictionary_decode())
+    if pa.types.is_struct(kind):
+        return _objects(array)
+    if pa.types.is_map(kind):
+        return [_pairs(item.values) if item.is_valid else None for item in array]
+    if pa.types.is_nested(kind):  # lists, one by one: a cast of list views loses elements (pyarrow 26)
+        return [values_of(item.values) if item.is_valid else None for item in array]
+    if any(test(kind) for test in (pa.types.is_timestamp, pa.types.is_date, pa.types.is_time)):
+        return _moments(array)
+    return list((array.cast(pa.int64()) if pa.types.is_duration(kind) else array).to_pylist())
+
+
+def _objects(array: pa.StructArray) -> list[dict[str, Any] | None]:
+    names = [field.name for field in array.type]
+    if len(set(names)) < len(names) and array.null_count < len(array):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"two fields of a struct are called {twice!r}")
+    columns = [values_of(column) for column in array.flatten()]
+    return [
+        {name: column[row] for name, column in zip(names, columns, strict=True)} if valid else None
+        for row, valid in enumerate(array.is_valid().to_pylist())
+    ]
+
+
+def _pairs(entries: pa.StructArray) -> list[tuple[Any, Any]]:
+    keys, items = map(values_of, entries.flatten())
+    return list(zip(keys, items, strict=True))
+
+
+def _moments(array: pa.Array) -> list[Any]:
+    kind = array.type
+    bare = array.view(pa.int32() if kind.bit_width == 32 else pa.int64())
+    zone = getattr(kind, "tz", None)
+    told = (array.view(pa.timestamp(kind.unit)) if zone else array).cast(pa.string()).to_pylist()
+    # Arrow prints a moment with a zone beyond these years as another one, without a word
+    unprintable = ("<", "32767-", "-32767-", "-32768-") if zone else ("<",)
+    try:
+        # Python has no nanoseconds, and no year 10000
+        texts = (array if pa.types.is_time32(kind) else array.cast(pa.string())).to_pylist()
+    except pa.ArrowInvalid:  # nobody knows the zone
+        texts = bare.to_pylist()
+    return [
+        number if shown is not None and shown.startswith(unprintable) else text
+        for text, number, shown in zip(texts, bare.to_pylist(), told, strict=True)
+    ]
 
 
 def conform(batch: pa.RecordBatch, schema: pa.Schema, given: Mapping[str, str | None]) -> pa.RecordBatch:

@@ -2,8 +2,9 @@
 
 Parquet takes the input's Arrow rows as they are, and fitted JSON objects many at a time: no row has arrays of its own.
 What waits to be written is bounded by the memory that it takes, not by what it would take once written. JSON Lines take
-JSON objects as they are; what comes from Parquet and JSON cannot say becomes a string: times in ISO form, binary in
-base64, decimals in digits. NaN and infinity are written as Python's `json` writes and reads them.
+JSON objects as they are; what comes from Parquet and JSON cannot say becomes a string: times in ISO form (their bare
+number where they have none), binary in base64, decimals in digits. NaN and infinity are written as Python's `json`
+writes and reads them.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cluster.arrow import printable
+from cluster.arrow import values_of
 from cluster.columns import RESULTS
-from cluster.errors import AbortRun
+from cluster.errors import AbortRun, RowError
 from cluster.rows import ArrowRow, Carried, Row, size_of
 from cluster.schema import batch_of, json_text
 
@@ -27,6 +28,8 @@ OBJECTS_BYTES = 4 << 20
 OBJECTS = 1024
 _PER_ARRAY = 512
 """About what an array takes beside its values."""
+UNSAYABLE = (ValueError, ArithmeticError, TypeError, LookupError, pa.ArrowException)
+"""What is raised for values that have no form in Python or in JSON."""
 
 
 class ParquetEncoder:
@@ -158,9 +161,14 @@ class JsonlEncoder:
         self._names = dict(zip(RESULTS.names, names, strict=True))
 
     def write(self, row: Row, results: dict[str, Any]) -> None:
-        """Append a row."""
+        """Append a row. RowError when JSON cannot hold it: nothing of it is written."""
         named = {self._names[name]: value for name, value in results.items()}
-        self._file.write(json_text({**as_document(row.carried), **named}) + "\n")
+        document = {**as_document(row.carried), **named}
+        try:
+            line = json_text(document)
+        except UNSAYABLE as error:
+            raise RowError("unwritable", f"the row cannot be written as JSON: {error}") from None
+        self._file.write(line + "\n")
 
     def close(self) -> None:
         """Close the file. Closing twice is fine."""
@@ -171,7 +179,7 @@ class JsonlEncoder:
 
 
 def as_document(carried: Carried) -> dict[str, Any]:
-    """The input columns of a row as one object of Python values."""
+    """The input columns of a row as one object of Python values. RowError when one has no form in JSON."""
     return printed(carried.record()) if isinstance(carried, ArrowRow) else carried
 
 
@@ -181,6 +189,17 @@ def record_of(carried: Carried, schema: pa.Schema) -> pa.RecordBatch:
 
 
 def printed(record: pa.RecordBatch) -> dict[str, Any]:
-    """The only row of a batch as one object of Python values."""
-    columns = [column.cast(printable(column.type)) for column in record.columns]
-    return {name: column[0].as_py() for name, column in zip(record.schema.names, columns, strict=True)}
+    """The only row of a batch as one object of Python values. RowError when a column has none that JSON takes."""
+    names = record.schema.names
+    return {name: _only_value(name, column) for name, column in zip(names, record.columns, strict=True)}
+
+
+def _only_value(name: str, column: pa.Array) -> Any:
+    try:
+        return values_of(column)[0]
+    except MemoryError:
+        raise
+    except UnicodeDecodeError as error:
+        raise RowError("invalid_utf8", f"column {name!r} is not UTF-8 at byte {error.start}") from None
+    except UNSAYABLE as error:
+        raise RowError("unwritable", f"column {name!r} cannot be written as JSON: {error}") from None

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cluster.arrow import conform, int96_paths, int96_unit, printable
+from cluster.arrow import conform, int96_paths, int96_unit, values_of
 from cluster.columns import Columns
 from cluster.errors import SourceUnusable
 from cluster.inputs import require_unchanged, still_there
@@ -253,12 +253,13 @@ def _row(number: int, carried: ArrowRow, mapped: Sequence[str]) -> Row | BadRow:
     except UnicodeDecodeError as error:
         raw = repr(error.object[:1000])
         return BadRow(number, "invalid_utf8", f"a mapped column is not UTF-8 at byte {error.start}", raw)
+    except ValueError as error:
+        return BadRow(number, "unwritable", f"a mapped column has no form in JSON: {error}")
 
 
 def value_at(column: pa.Array, index: int) -> Any:
-    """One value of a column, with moments as text."""
-    kind = printable(column.type)
-    return column[index].as_py() if kind == column.type else column.slice(index, 1).cast(kind)[0].as_py()
+    """One value of a column as JSON says it (see `values_of`)."""
+    return column[index].as_py() if pa.types.is_string(column.type) else values_of(column.slice(index, 1))[0]
 
 
 def read_batches(shard: Shard, schema: pa.Schema, storage: Storage) -> Iterator[pa.RecordBatch | BadRow]:

@@ -191,6 +191,9 @@ class PartWriter:
         except RecursionError:  # nothing of the row was written
             self._reject(row.rejected(*TOO_DEEP))
             return
+        except RowError as error:
+            self._reject(row.rejected(error.reason, error.detail))
+            return
         self._unplanned += isinstance(row.carried, dict) and self._rest in row.carried
         if self._sketcher:
             self._sketcher.add(row, partial(self._form.prompt, row.values), outcome, fingerprint)

@@ -277,6 +277,75 @@ def test_a_page_whose_checksum_is_wrong_is_not_read_as_if_it_were_right(tmp_path
     assert {row["reason"] for row in rejects(tmp_path / "out")} == {"unreadable"}
 
 
+# ---- what JSON Lines cannot say of Parquet
+
+
+def as_lines(folder: Path, columns: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The rows of a part of JSON Lines from these columns of Parquet, and nothing wrong with it."""
+    pq.write_table(pa.table(columns), folder / "rows.parquet")
+    run(job(folder / "rows.parquet", folder / "out", output_format="jsonl"))
+    assert verify(str(folder / "out")).problems == []
+    (part,) = (folder / "out").glob("part-*")
+    return [json.loads(line) for line in part.read_text().splitlines()]
+
+
+def numbers(kind: pa.DataType, *values: int | None) -> pa.Array:
+    return pa.array(values, pa.int32() if kind.bit_width == 32 else pa.int64()).view(kind)
+
+
+@pytest.mark.parametrize(
+    ("kind", "good", "text", "bad"),
+    [
+        (US, 0, "1970-01-01 00:00:00.000000", 2**63 - 1),
+        (pa.timestamp("ms", "UTC"), 0, "1970-01-01 00:00:00.000Z", -(2**62)),
+        (pa.timestamp("us", "Nowhere/Land"), 5, 5, 7),
+        (pa.date32(), 0, "1970-01-01", -(2**31)),
+        (pa.time64("ns"), 5, "00:00:00.000000005", 86_400 * 10**9),
+        (pa.time32("ms"), 1, "00:00:00.001000", -1),
+    ],
+    ids=str,
+)
+def test_a_moment_that_cannot_be_printed_is_its_number_in_json_lines(
+    tmp_path: Path, kind: pa.DataType, good: int, text: str | int, bad: int
+) -> None:
+    flat = numbers(kind, good, bad, None)
+    held = {"x": flat, "s": pa.StructArray.from_arrays([flat], names=["in"]), "l": pa.array([[one] for one in flat])}
+    found = as_lines(tmp_path, {"text": TEXTS[:3], **held})
+    assert rejects(tmp_path / "out") == []
+    assert [row["x"] for row in found] == [text, bad, None]
+    assert [row["s"]["in"] for row in found] == [text, bad, None]
+    assert [row["l"] for row in found] == [[text], [bad], [None]]
+
+
+BROKEN = pa.array([b"ok", b"\xff", b"ok"]).view(pa.string())
+TWICE = pa.StructArray.from_arrays([BROKEN, BROKEN], names=["a", "a"], mask=pa.array([True, False, True]))
+
+
+@pytest.mark.parametrize(
+    ("column", "reason", "detail"),
+    [
+        (BROKEN, "invalid_utf8", "column 'd' is not UTF-8 at byte 0"),
+        (BROKEN.dictionary_encode(), "invalid_utf8", "column 'd' is not UTF-8 at byte 0"),
+        (pa.StructArray.from_arrays([BROKEN], names=["a"]), "invalid_utf8", "column 'd' is not UTF-8 at byte 0"),
+        (TWICE, "unwritable", "column 'd' cannot be written as JSON: two fields of a struct are called 'a'"),
+    ],
+)
+def test_a_value_that_json_cannot_hold_rejects_its_row_and_no_other(
+    tmp_path: Path, column: pa.Array, reason: str, detail: str
+) -> None:
+    found = as_lines(tmp_path, {"text": TEXTS[:3], "d": column})
+    assert [row["text"] for row in found] == [TEXTS[0], TEXTS[2]]
+    (reject,) = rejects(tmp_path / "out")
+    assert (reject["row"], reject["reason"], reject["detail"]) == (1, reason, detail)
+
+
+def test_moments_in_list_views_are_written_beyond_the_years_of_python(tmp_path: Path) -> None:
+    view = pa.array([[3 * 10**14, 0], []], pa.list_view(pa.int64()))
+    far = pa.ListViewArray.from_arrays(view.offsets, view.sizes, view.values.view(pa.timestamp("ms")))
+    found = as_lines(tmp_path, {"text": TEXTS[:2], "d": far})
+    assert [row["d"] for row in found] == [["11476-08-15 05:20:00.000", "1970-01-01 00:00:00.000"], []]
+
+
 # ---- what files note of their columns
 
 
