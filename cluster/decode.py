@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from cluster.plan import Plan
 from cluster.rows import ArrowRow, BadRow, Carried
 from cluster.shards import Shard, Source
 from cluster.storage import Storage
+from lingua.structure.exact import loads
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,6 @@ def _from_lines(plan: Plan, url: str, size: int, storage: Storage) -> Iterator[O
     for line in split_lines(storage.blocks(url, 0, size), limit=1 << 40):
         if not isinstance(line, bytes):
             raise ValueError("a line cannot be read")
-        document = json.loads(line)
+        document = loads(line.decode())
         results = {name: document.pop(plan.columns.result_name(name)) for name in RESULTS.names}
         yield OutputRow(document, results)

@@ -4,7 +4,7 @@ Lines end with LF; CR before it, a byte order mark at the beginning of the file,
 are harmless. One BadRow each, with its neighbours unharmed: not UTF-8 (``invalid_utf8``), not JSON
 (``invalid_json``), JSON but no object (``not_an_object``), longer than `MAX_LINE` (``line_too_long``), not fitting the
 planned columns (``schema_mismatch``, ``unknown_column``, ``invalid_unicode``). NaN and Infinity are read as Python
-writes them; of equal keys the last counts.
+writes them, numbers by `lingua.structure.exact`; of equal keys the last counts.
 Compressed data that ends early or is damaged gives every row before the fault and one BadRow for the rest
 (``truncated_file``, ``damaged_file``, ``window_too_large``). Zeros between and after compressed members are padding.
 UTF-16 and UTF-32 are read as such where the file begins so; such a file is one shard.
@@ -13,7 +13,6 @@ UTF-16 and UTF-32 are read as such where the file begins so; such a file is one 
 from __future__ import annotations
 
 import codecs
-import json
 import re
 import zlib
 from collections import Counter
@@ -31,6 +30,7 @@ from cluster.schema import Fitter, is_deeper
 from cluster.shards import Shard, Source
 from cluster.sniff import MAX_WINDOW, encoding_of
 from cluster.storage import BLOCK, Storage
+from lingua.structure.exact import loads
 
 MAX_LINE = 256 << 20
 MAX_NESTING = 400
@@ -116,7 +116,7 @@ def parse(line: bytes | FaultError) -> dict[str, Any]:
     if isinstance(line, FaultError):
         raise line
     try:
-        document = json.loads(line.decode("utf-8"))
+        document = loads(line.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise FaultError("invalid_utf8", f"byte {error.start} of the line is not UTF-8; convert the file") from None
     except RecursionError:

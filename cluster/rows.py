@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from sys import getsizeof
@@ -11,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from lingua.prompt import CompressedPrompt
+from lingua.structure.exact import dumps
 
 RAW_LIMIT = 1 << 20
 """Characters of a rejected row that are kept; file and row number find the rest."""
@@ -58,7 +58,7 @@ class Row:
     def rejected(self, reason: str, detail: str) -> BadRow:
         """This row as a reject; `raw` shows its mapped columns as JSON."""
         try:
-            raw = json.dumps(self.values, ensure_ascii=False, default=str)
+            raw = dumps(self.values, default=str)
         except RecursionError:
             raw = "(nests too deeply to be shown)"
         return BadRow(self.number, reason, detail, shortened(raw))

@@ -4,8 +4,8 @@ JSON says of a value only null, bool, number, string, list or object. A column's
 its sampled values: integers and fractions together are float64, an object's keys are fields of a struct. Only the place
 whose values have no common type is written as text, marked in its field's metadata (`lingua.encoding`):
 
-text   scalars of several types, strings among other values, integers beyond 64 bits, nothing but nulls: a string stands
-       as it is, anything else in its JSON spelling
+text   scalars of several types, strings among other values, integers beyond 64 bits, decimals that float64 does not
+       hold (`Number`), nothing but nulls: a string stands as it is, anything else in its JSON spelling
 json   lists among objects, objects without keys, objects used as maps (see `Shape.is_map`), and what nests deeper than
        `MAX_DEPTH`: every value is JSON text
 
@@ -16,7 +16,6 @@ is kept whole, as JSON text, in the column `UNPLANNED`, as are keys that have no
 from __future__ import annotations
 
 import base64
-import json
 import struct
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ import pyarrow as pa
 
 from cluster.arrow import is_list, is_string, storage_of
 from cluster.errors import RowError
+from lingua.structure.exact import dumps
 
 MAX_DEPTH = 48
 """Levels of a Parquet schema, two for each list. Beyond 100 Arrow's reader refuses a file."""
@@ -76,8 +76,8 @@ def encoding_of(field: pa.Field) -> str | None:
 
 def json_text(value: Any) -> str:
     """JSON on one line; lone surrogates stay escaped, as nothing else can carry them."""
-    text = json.dumps(value, ensure_ascii=False, default=_in_words)
-    return text if _is_text(text) else json.dumps(value, default=_in_words)
+    text = dumps(value, default=_in_words)
+    return text if _is_text(text) else dumps(value, ensure_ascii=True, default=_in_words)
 
 
 def is_deeper(value: Any, levels: int) -> bool:

@@ -23,6 +23,7 @@ from lingua.config import CompressionConfig
 from lingua.errors import PromptError
 from lingua.prompt import CompressedPrompt, Prompt
 from lingua.structure.conversation import Found, Path, read, role_of
+from lingua.structure.exact import dumps, loads
 from lingua.structure.pieces import Piece, kept_texts, rate_of, to_prompt
 from lingua.structure.scan import python_hint
 
@@ -130,7 +131,7 @@ def _loaded(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        loaded = json.loads(value)
+        loaded = loads(value)
     except RecursionError:
         raise PromptError(*TOO_DEEP) from None
     except ValueError as error:
@@ -147,11 +148,11 @@ def _loaded(value: Any) -> Any:
 
 def _dumped(value: Any) -> str:
     """JSON text; lone surrogates, which may stand in what is not read, stay escaped."""
-    text = json.dumps(value, ensure_ascii=False)
+    text = dumps(value)
     try:
         text.encode()
     except UnicodeEncodeError:
-        return json.dumps(value)
+        return dumps(value, ensure_ascii=True)
     return text
 
 

@@ -8,7 +8,6 @@ over in silence.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any, Literal
 
 from lingua.errors import PromptError
 from lingua.structure import forms
+from lingua.structure.exact import dumps
 from lingua.structure.forms import Use
 
 Fate = Literal["cut", "keep", "opaque"]
@@ -311,7 +311,7 @@ def _is_mark(key: object, value: Any) -> bool:
 def _compact(value: Any) -> str:
     """JSON text without spaces, as a model is given arguments."""
     try:
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        return dumps(value, separators=(",", ":"))
     except (TypeError, ValueError) as error:
         raise PromptError("wrong_type", f"a value of type {type(value).__name__} is not JSON: {error}") from None
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from lingua.errors import PromptError
 from lingua.prompt import CompressedPrompt, Prompt
+from lingua.structure.exact import dumps
 from lingua.structure.paths import Rules
 from lingua.structure.pieces import Piece, kept_texts, merged, rate_of, to_prompt
 from lingua.structure.scan import Fragment, Scanner
@@ -159,7 +160,7 @@ def _copied(value: Any, rules: Rules, texts: Iterator[str]) -> Any:
 
 def _dumps(value: Any) -> str:
     try:
-        text = json.dumps(value, ensure_ascii=False)
+        text = dumps(value)
     except (TypeError, ValueError) as error:
         raise PromptError("wrong_type", f"a value of type {type(value).__name__} is not JSON: {error}") from None
-    return text if _is_text(text) else json.dumps(value)
+    return text if _is_text(text) else dumps(value, ensure_ascii=True)

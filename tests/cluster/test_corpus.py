@@ -55,7 +55,6 @@ def lines(tmp_path: Path, content: bytes) -> list[tuple[int, str]]:
         (b'{"text": ', "invalid_json"),
         (b"[" * 100_000, "too_deep"),
         (b'{"text": "x", "deep": ' + b"[" * 450 + b"]" * 450 + b"}", "too_deep"),
-        (b'{"n": ' + b"1" * 5000 + b"}", "invalid_json"),
         (b'["text"]', "not_an_object"),
         (b'"text"', "not_an_object"),
         (b"null", "not_an_object"),

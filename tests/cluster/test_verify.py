@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from cluster.ledger import Ledger
 from cluster.parts import Blob
 from cluster.records import Record
 from cluster.report import Statistics
+from cluster.schema import infer_schema
 from cluster.sketch import BINS, Sketch
 from cluster.verify import Audit, verify
 from jobs.report import main as report
@@ -307,6 +309,37 @@ def test_damaged_inputs_and_their_rejects_audit_as_whole(tmp_path: Path) -> None
             output = tmp_path / f"out-{name}-{form}"
             run(job(tmp_path / name, output, output_format=form))
             assert verify(str(output)).problems == []
+
+
+EXACT = ["0.12345678901234567890123", "1e400", "-1e-400", "1e99999999999999999999", "0.10000000000000001", "1" * 5000]
+
+
+@pytest.mark.parametrize("sampled", [True, False])
+@pytest.mark.parametrize("form", ["parquet", "jsonl"])
+def test_numbers_that_float64_does_not_hold_keep_their_digits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, sampled: bool
+) -> None:
+    usual = {f"n{at}": 0.5 for at in range(len(EXACT))}
+    numbers = ", ".join(f'"n{at}": {number}' for at, number in enumerate(EXACT))
+    write_lines(tmp_path / "rows.jsonl", [{"text": "one", **usual, "f": 1.5, "in": {"a": [2.5]}}])
+    with (tmp_path / "rows.jsonl").open("a") as file:
+        file.write(f'{{"text": "two", {numbers}, "f": -0, "in": {{"a": [0.1, {EXACT[0]}]}}}}\n')
+    if not sampled:
+        monkeypatch.setattr("cluster.prepare.infer_schema", lambda rows, always: infer_schema(islice(rows, 1), always))
+    run(job(tmp_path / "rows.jsonl", tmp_path / "out", output_format=form))
+    assert verify(str(tmp_path / "out")).problems == []
+    (part,) = (tmp_path / "out").glob("part-*")
+    if form == "jsonl":
+        row = part.read_text().splitlines()[1]
+        assert row.startswith(f'{{"text": "two", {numbers}, "f": -0.0, "in": {{"a": [0.1, {EXACT[0]}]}}, ')
+        return
+    columns = pq.read_table(part).to_pylist()[1]
+    assert str(columns["f"]) == "-0.0"
+    if sampled:
+        assert [columns[f"n{at}"] for at in range(len(EXACT))] == EXACT
+        assert columns["in"] == {"a": ["0.1", EXACT[0]]}
+    else:
+        assert columns["unplanned_columns"] == f'{{{numbers}, "in": {{"a": [0.1, {EXACT[0]}]}}}}'
 
 
 def test_storage_options_come_from_the_environment_unless_the_flag_gives_them(

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from lingua.config import CompressionConfig
 from lingua.errors import ConfigError, PromptError
+from lingua.prompt import CompressedPrompt
 from lingua.structure.chat import Messages, water_level
 from tests.lingua.echo import tokenizer
 from tests.lingua.structure.echo_face import LONG_LINE, PROSE, STRINGS, EchoCompressor, is_subsequence
@@ -209,3 +210,14 @@ def test_what_is_no_conversation_is_refused_naming_the_place(messages: Any, reas
 def test_a_role_cannot_be_dropped() -> None:
     with pytest.raises(ConfigError, match=r"message_rates.*'drop'"):
         EchoCompressor(message_rates={"tool": "drop"})
+
+
+def test_numbers_beside_the_messages_of_a_json_text_keep_their_digits() -> None:
+    talked = (
+        '{"messages": [{"role": "user", "content": "one two three"}], "p": 0.12345678901234567890123, "big": 1e400}'
+    )
+    messages = Messages(CompressionConfig(keep_newest_user=False), len)
+    prompt = messages.decompose(talked)
+    kept = CompressedPrompt("", "", (), "", (), (((0, 3),),), 1, 1, 1)
+    assert len(prompt.context) == 1
+    assert messages.reassemble(talked, kept) == talked.replace("one two three", "one")

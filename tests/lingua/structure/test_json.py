@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from lingua.config import CompressionConfig
 from lingua.errors import ConfigError, PromptError
 from lingua.prompt import CompressedPrompt
+from lingua.structure.exact import dumps, loads
 from lingua.structure.json import Json
 from tests.lingua.structure.echo_face import LONG_LINE, PROSE, STRINGS, EchoCompressor, is_subsequence
 
@@ -235,3 +236,11 @@ def test_each_path_keeps_its_rate() -> None:
 def test_unreadable_rules_of_a_call_are_an_error_of_the_settings() -> None:
     with pytest.raises(ConfigError, match="rules: path"):
         EchoCompressor().compress_json({}, {"a[": 0.5})
+
+
+def test_numbers_that_float64_does_not_hold_are_fragments_as_written() -> None:
+    value = loads('{"text": "one two", "p": 0.12345678901234567890123, "big": [1e400]}')
+    assert "".join(COMPRESS_ALL.decompose(value).context) == dumps({**value, "text": "one two"}).replace(
+        '"one two"', "one two"
+    )
+    assert kept_whole(COMPRESS_ALL, value) == value
