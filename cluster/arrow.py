@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -130,5 +130,22 @@ def int96_paths(file: pq.ParquetFile) -> tuple[str, ...]:
 
 def int96_unit(file: pq.ParquetFile, schema: pa.Schema) -> str:
     """The unit in which the run has a file's moments of 96 bits (see `int96.settle`)."""
-    finer = tuple(f"{field.name}." for field in schema if "[ns" in str(field.type))
-    return "ns" if any(f"{path}.".startswith(finer) for path in int96_paths(file)) else "us"
+    if not int96_paths(file):
+        return "us"
+    finer = {route for route, kind in _leaves(schema) if pa.types.is_timestamp(kind) and kind.unit == "ns"}
+    stored = zip(_leaves(file.schema_arrow), map(file.schema.column, range(len(file.schema))), strict=True)
+    return "ns" if any(route in finer for (route, _), leaf in stored if leaf.physical_type == "INT96") else "us"
+
+
+def _leaves(fields: Iterable[pa.Field], above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], pa.DataType]]:
+    """Types that hold no others, in the order of Parquet's columns; the way to each by names."""
+    for field in fields:
+        kind, route = storage_of(field.type), (*above, field.name)
+        if pa.types.is_struct(kind):
+            yield from _leaves(kind, route)
+        elif pa.types.is_map(kind):
+            yield from _leaves([kind.key_field.with_name("key"), kind.item_field.with_name("value")], route)
+        elif is_list(kind):
+            yield from _leaves([kind.value_field.with_name("element")], route)
+        else:
+            yield route, kind

@@ -266,6 +266,16 @@ def test_dates_and_digits_that_no_type_holds_together_are_told(tmp_path: Path) -
         make_plan(job(tmp_path, tmp_path / "out"), DIGEST)
 
 
+@pytest.mark.parametrize("kind", [pa.time64("ns"), pa.duration("ns")], ids=str)
+def test_nanoseconds_beside_a_moment_of_96_bits_do_not_shorten_its_reach(tmp_path: Path, kind: pa.DataType) -> None:
+    far, fine = pa.array([253_402_214_400_000_000, 0], US), pa.array([1, 2], kind)
+    pair = pa.StructArray.from_arrays([far, fine], names=["when", "clock"])
+    nested = pa.array([[("k", one)] for one in pair], pa.map_(pa.string(), pair.type))
+    table = pa.table({"text": TEXTS[:2], "s": pair, "m": nested, "l": pa.array([[one] for one in pair])})
+    found = through(tmp_path, {"rows.parquet": table}, {"use_deprecated_int96_timestamps": True})
+    assert found.select(["s", "m", "l"]).equals(table.select(["s", "m", "l"]))
+
+
 def test_a_page_whose_checksum_is_wrong_is_not_read_as_if_it_were_right(tmp_path: Path) -> None:
     path = tmp_path / "rows.parquet"
     table = pa.table({"text": ["wordaaaa " * 3] * 50})
