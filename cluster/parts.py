@@ -21,7 +21,7 @@ from cluster.encode import JsonlEncoder, ParquetEncoder
 from cluster.errors import RowError
 from cluster.forms import TOO_DEEP, Form, Plain
 from cluster.plan import Plan
-from cluster.rows import BadRow, Row
+from cluster.rows import BadRow, Row, encodable
 from cluster.schema import unplanned_name
 from cluster.scratch import Scratch, filling
 from cluster.shards import Shard
@@ -207,7 +207,12 @@ class PartWriter:
             self._reused[1] += outcome.origin_tokens
 
     def _reject(self, row: BadRow) -> None:
-        line = {"source": self._shard.source.path, "row": row.number, "reason": row.reason, "detail": row.detail}
+        line = {
+            "source": self._shard.source.path,
+            "row": row.number,
+            "reason": row.reason,
+            "detail": encodable(row.detail),
+        }
         self._reject_file.write(json.dumps({**line, "raw": row.raw}) + "\n")
         self._reasons[row.reason] += 1
         if self._sketcher:

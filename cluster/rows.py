@@ -58,7 +58,7 @@ class Row:
     def rejected(self, reason: str, detail: str) -> BadRow:
         """This row as a reject; `raw` shows its mapped columns as JSON."""
         try:
-            raw = dumps(self.values, default=str)
+            raw = encodable(dumps(self.values, default=str))
         except RecursionError:
             raw = "(nests too deeply to be shown)"
         return BadRow(self.number, reason, detail, shortened(raw))
@@ -72,6 +72,11 @@ class BadRow:
     reason: str
     detail: str
     raw: str | None = None
+
+
+def encodable(text: str) -> str:
+    """The text with lone surrogates as their escapes (``\\ud83d``): no file of text can hold them as they are."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def shortened(raw: str) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from cluster.rows import Row
+from cluster.rows import Row, encodable
 from cluster.samples import RowNote, Sample, sample_of
 from cluster.validated import STORED, Count, parsed
 from lingua.prompt import CompressedPrompt, Prompt
@@ -45,8 +45,8 @@ class Sketch:
     samples: tuple[Sample, ...] = ()
 
     def to_bytes(self) -> bytes:
-        """As JSON."""
-        return json.dumps(asdict(self)).encode()
+        """As JSON; half of a surrogate pair, which strict readers refuse, becomes a question mark."""
+        return json.dumps(asdict(self), ensure_ascii=False).encode("utf-8", "replace")
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Sketch:
@@ -126,7 +126,7 @@ class Sketcher:
         self._last = now
         named = row.values.get(self._id_column) if self._id_column else None
         tokens = outcome.origin_tokens, outcome.compressed_tokens, outcome.target_tokens
-        shown = None if named is None else _cut_id(str(named))
+        shown = None if named is None else _cut_id(encodable(str(named)))
         fidelity = outcome.fidelity, outcome.predicted
         return RowNote(row.number, shown, outcome.status, *tokens, round(now - before, 3), *fidelity)
 

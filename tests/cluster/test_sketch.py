@@ -117,6 +117,12 @@ def test_a_sketch_comes_back_from_its_bytes(text: str) -> None:
     assert Sketch.from_bytes(found.to_bytes()) == found
 
 
+def test_half_of_a_surrogate_pair_comes_back_as_a_sign_of_the_same_width() -> None:
+    found = sketched(["a b 😀"])
+    broken = replace(found, samples=(replace(found.samples[0], compressed="a \ud83d 😀"),))
+    assert Sketch.from_bytes(broken.to_bytes()).samples[0].compressed == "a ? 😀"
+
+
 def test_what_is_no_sketch_is_refused() -> None:
     for data in (b"", b"[]", b'{"rates": 3}', b'{"rates": [], "fidelities": [], "slowest": [{}]}'):
         with pytest.raises(ValueError, match="not a sketch"):
