@@ -177,7 +177,8 @@ class Columns:
             return None
         added = [field.with_name(self.prefix + field.name) for field in RESULTS]
         rest = [field for field in self.schema if field.name == unplanned_name(self.schema)]
-        return pa.schema([*self.schema, *added], extended(self.schema.metadata, [*rest, *added]))
+        schema = pa.schema([*self.schema, *added])
+        return schema.with_metadata(extended(self.schema.metadata, schema, [*rest, *added]))
 
     def require_usable(self, names: Sequence[str]) -> None:
         """ConfigError when a result column would collide, or a prompt column cannot hold what it is mapped to."""

@@ -22,7 +22,32 @@ _PANDAS_TYPES = {
     pa.list_(pa.string()): ("list[unicode]", "object"),
     pa.list_(pa.int64()): ("list[int64]", "object"),
 }
-_SPARK_TYPES = {pa.string(): "string", pa.int64(): "long", pa.float64(): "double"}
+_SPARK_TYPES = {
+    pa.string(): "string",
+    pa.large_string(): "string",
+    pa.binary(): "binary",
+    pa.large_binary(): "binary",
+    pa.bool_(): "boolean",
+    pa.int8(): "byte",
+    pa.int16(): "short",
+    pa.int32(): "integer",
+    pa.int64(): "long",
+    pa.uint8(): "short",
+    pa.uint16(): "integer",
+    pa.uint32(): "long",
+    pa.uint64(): "decimal(20,0)",
+    pa.float32(): "float",
+    pa.float64(): "double",
+    pa.date32(): "date",
+}
+_DTYPES = {
+    pa.float16(): "float16",
+    pa.float32(): "float32",
+    pa.float64(): "float64",
+    pa.date32(): "date32",
+    pa.date64(): "date64",
+}
+"""What `datasets` calls otherwise than Arrow."""
 
 Notes = Mapping[bytes, bytes]
 
@@ -61,14 +86,17 @@ def _has(schema: pa.Schema, field: pa.Field) -> bool:
     return position >= 0 and bool(schema.field(position).type == field.type)
 
 
-def extended(notes: Notes | None, added: Sequence[pa.Field]) -> dict[bytes, bytes] | None:
-    """The notes of a file that has these columns behind its own."""
+def extended(notes: Notes | None, schema: pa.Schema, added: Sequence[pa.Field]) -> dict[bytes, bytes] | None:
+    """The notes of a file with the columns of `schema`, of which `added` are ours.
+
+    Spark and `datasets` see no column that theirs does not name, so these name all: folders and other files bring some.
+    """
     kept = dict(notes or {})
-    for key, extend in ((PANDAS, _pandas), (DATASETS, _datasets), (SPARK, _spark)):
+    for key, extend, fields in ((PANDAS, _pandas, added), (DATASETS, _datasets, schema), (SPARK, _spark, schema)):
         if key in kept:
             try:
-                kept[key] = json.dumps(extend(_read(kept[key]), added)).encode()
-            except (KeyError, TypeError, AttributeError):  # it is not as that library writes it
+                kept[key] = json.dumps(extend(_read(kept[key]), list(fields))).encode()
+            except (KeyError, TypeError, AttributeError):  # not as that library writes it, or it has no such type
                 del kept[key]
     return kept or None
 
@@ -90,28 +118,44 @@ def _pandas(note: dict[str, Any], added: Sequence[pa.Field]) -> dict[str, Any]:
     return {**note, "columns": [*note["columns"], *entries]}
 
 
-def _datasets(note: dict[str, Any], added: Sequence[pa.Field]) -> dict[str, Any]:
-    features = {field.name: _feature(field.type) for field in added}
-    return {"info": {"features": {**note["info"]["features"], **features}}}
+def _datasets(note: dict[str, Any], fields: Sequence[pa.Field]) -> dict[str, Any]:
+    known = note["info"]["features"]
+    return {
+        "info": {"features": {**known, **{one.name: _feature(one.type) for one in fields if one.name not in known}}}
+    }
 
 
 def _feature(kind: pa.DataType) -> Any:
-    """A list in brackets, which every version of `datasets` reads."""
-    return [_feature(kind.value_type)] if pa.types.is_list(kind) else {"dtype": _name(kind), "_type": "Value"}
+    """A list in brackets, which every version of `datasets` reads. KeyError for a type that it does not have."""
+    if pa.types.is_list(kind):
+        return [_feature(kind.value_type)]
+    if pa.types.is_struct(kind):
+        return {field.name: _feature(field.type) for field in kind}
+    if pa.types.is_nested(kind) or pa.types.is_dictionary(kind) or isinstance(kind, pa.BaseExtensionType):
+        raise KeyError(str(kind))
+    return {"dtype": _DTYPES.get(kind, str(kind)), "_type": "Value"}
 
 
-def _name(kind: pa.DataType) -> str:
-    return "float64" if pa.types.is_float64(kind) else str(kind)
+def _spark(note: dict[str, Any], fields: Sequence[pa.Field]) -> dict[str, Any]:
+    known = {field["name"] for field in note["fields"]}
+    return {**note, "fields": [*note["fields"], *(_spark_field(one) for one in fields if one.name not in known)]}
 
 
-def _spark(note: dict[str, Any], added: Sequence[pa.Field]) -> dict[str, Any]:
-    fields = [
-        {"name": field.name, "type": _spark_type(field.type), "nullable": True, "metadata": {}} for field in added
-    ]
-    return {**note, "fields": [*note["fields"], *fields]}
+def _spark_field(field: pa.Field) -> dict[str, Any]:
+    return {"name": field.name, "type": _spark_type(field.type), "nullable": True, "metadata": {}}
 
 
 def _spark_type(kind: pa.DataType) -> Any:
-    if pa.types.is_list(kind):
+    """The type as Spark calls it. KeyError for one that it does not have."""
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         return {"type": "array", "elementType": _spark_type(kind.value_type), "containsNull": True}
+    if pa.types.is_struct(kind):
+        return {"type": "struct", "fields": [_spark_field(field) for field in kind]}
+    if pa.types.is_map(kind):
+        key, value = _spark_type(kind.key_type), _spark_type(kind.item_type)
+        return {"type": "map", "keyType": key, "valueType": value, "valueContainsNull": True}
+    if pa.types.is_decimal128(kind):
+        return f"decimal({kind.precision},{kind.scale})"
+    if pa.types.is_timestamp(kind) and kind.unit != "ns":
+        return "timestamp" if kind.tz else "timestamp_ntz"
     return _SPARK_TYPES[kind]

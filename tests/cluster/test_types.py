@@ -25,6 +25,7 @@ from cluster import parquet
 from cluster.columns import RESULTS
 from cluster.encode import ParquetEncoder, printed
 from cluster.errors import AbortRun, SourceUnusable
+from cluster.notes import DATASETS, SPARK
 from cluster.prepare import make_plan
 from cluster.rows import Row, arrow_rows
 from cluster.schema import UNPLANNED
@@ -401,8 +402,46 @@ def test_datasets_and_spark_see_the_input_as_it_was_and_the_results(tmp_path: Pa
     assert loaded.features["label"].names == ["no", "yes"]
     assert loaded["compressed_context"][0] == ["a c"]
     written = json.loads(pq.read_schema(part).metadata[key.encode()])
-    assert [field["name"] for field in written["fields"]] == ["text", *RESULTS.names]
+    assert [field["name"] for field in written["fields"]] == ["text", "label", *RESULTS.names]
     assert b"pandas" not in pq.read_schema(part).metadata
+
+
+def noted(folder: Path) -> tuple[set[str], list[set[str]]]:
+    """The columns of the first part, and those that the notes of Spark and `datasets` name."""
+    schema = pq.read_schema(min(folder.glob("part-*")))
+    spark, features = (json.loads(schema.metadata[key]) for key in (SPARK, DATASETS))
+    return set(schema.names), [{field["name"] for field in spark["fields"]}, set(features["info"]["features"])]
+
+
+def with_notes(table: pa.Table) -> pa.Table:
+    """With the notes of Spark and `datasets`, of its column `text`."""
+    spark = {"type": "struct", "fields": [{"name": "text", "type": "string", "nullable": True, "metadata": {}}]}
+    features = {"info": {"features": {"text": {"dtype": "string", "_type": "Value"}}}}
+    return table.replace_schema_metadata({SPARK: json.dumps(spark), DATASETS: json.dumps(features)})
+
+
+def test_notes_name_the_columns_of_folders_and_of_json_lines(tmp_path: Path) -> None:
+    row = {"text": "x y", "n": 1, "f": 0.5, "ok": True, "o": {"a": ["b"], "c": {"d": 1}}, "mixed": [1, "a"]}
+    (tmp_path / "in" / "year=2023").mkdir(parents=True)
+    pq.write_table(with_notes(pa.table({"text": TEXTS})), tmp_path / "in" / "year=2023" / "a.parquet")
+    write_lines(tmp_path / "in" / "b.jsonl", [row])
+    run(job(tmp_path / "in", tmp_path / "out"))
+    names, found = noted(tmp_path / "out")
+    assert {"year", "n", "f", "ok", "o", "mixed", UNPLANNED, *RESULTS.names} < names
+    assert found == [names, names]
+    parts = sorted(map(str, (tmp_path / "out").glob("part-*")))
+    loaded = datasets.load_dataset("parquet", data_files=parts, cache_dir=str(tmp_path / "cache"))["train"]
+    assert (list(loaded["year"]), loaded[0]["o"]) == ([None] + ["2023"] * 4, row["o"])
+
+
+def test_notes_of_a_library_that_has_no_such_type_are_left_out(tmp_path: Path) -> None:
+    times = pa.array([1, 2, 3, 4], pa.time64("us"))  # Spark has no times of day
+    maps = pa.array([[("k", 1)]] * 4, pa.map_(pa.string(), pa.int8()))
+    for name, column, gone in (("times", times, SPARK), ("maps", maps, DATASETS)):
+        pq.write_table(with_notes(pa.table({"text": TEXTS, name: column})), tmp_path / f"{name}.parquet")
+        run(job(tmp_path / f"{name}.parquet", tmp_path / name))
+        (part,) = (tmp_path / name).glob("part-*")
+        assert set(pq.read_schema(part).metadata) & {SPARK, DATASETS} == {SPARK, DATASETS} - {gone}
 
 
 def test_duckdb_json_is_read_and_stays_json(tmp_path: Path) -> None:
