@@ -123,6 +123,14 @@ def test_half_of_a_surrogate_pair_comes_back_as_a_sign_of_the_same_width() -> No
     assert Sketch.from_bytes(broken.to_bytes()).samples[0].compressed == "a ? 😀"
 
 
+def test_half_of_a_surrogate_pair_in_an_id_is_shown_as_its_escape() -> None:
+    sketcher = Sketcher(1, "id")
+    prompt = Prompt(context=("a b c d",))
+    sketcher.add(Row(0, {"text": "a b c d", "id": "\ud83d"}, {}), lambda: prompt, outcome_of(prompt), "f")
+    found = Sketch.from_bytes(sketcher.sketch().to_bytes())
+    assert [note.id for note in (*found.slowest, found.samples[0].note)] == ["\\ud83d"] * 2
+
+
 def test_what_is_no_sketch_is_refused() -> None:
     for data in (b"", b"[]", b'{"rates": 3}', b'{"rates": [], "fidelities": [], "slowest": [{}]}'):
         with pytest.raises(ValueError, match="not a sketch"):
