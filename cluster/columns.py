@@ -14,7 +14,7 @@ JSON text. The other results are those of the prompt that its pieces make: token
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,7 +25,7 @@ from cluster.errors import RowError
 from cluster.notes import extended
 from cluster.schema import UNPLANNED, unplanned_field, unplanned_name
 from cluster.shards import Source
-from cluster.values import KINDS, WANTED, Value, holds, require_kind
+from cluster.values import KINDS, WANTED, Value, holds, may_hold, require_kind
 from lingua.errors import ConfigError, PromptError
 from lingua.explain import meant
 from lingua.prompt import Prompt
@@ -180,8 +180,11 @@ class Columns:
         schema = pa.schema([*self.schema, *added])
         return schema.with_metadata(extended(self.schema.metadata, schema, [*rest, *added]))
 
-    def require_usable(self, names: Sequence[str]) -> None:
-        """ConfigError when a result column would collide, or a prompt column cannot hold what it is mapped to."""
+    def require_usable(self, names: Sequence[str], sampled: Collection[str] = ()) -> None:
+        """ConfigError when a result column would collide, or a prompt column cannot hold what it is mapped to.
+
+        Of columns that a sample gave their type (`sampled`) it is enough that some values can be what they must be.
+        """
         taken = [name for name in map(self.result_name, RESULTS.names) if name in names]
         if self.schema is not None and self.schema.names.count(rest := self.result_name(UNPLANNED)) > 1:
             taken.append(rest)
@@ -191,12 +194,13 @@ class Columns:
             )
         for field in self.schema or ():
             if field.name in self.mapped.prompt:
-                self._require_type(field)
+                self._require_type(field, field.name in sampled)
 
-    def _require_type(self, field: pa.Field) -> None:
+    def _require_type(self, field: pa.Field, sampled: bool) -> None:
         kind = self.mapped.kind
+        held = kind is not None and (may_hold(kind, field) if sampled else holds(kind, field.type))
         listed = field.name == self.mapped.context and is_list(field.type) and is_string(value_type(field.type))
-        if not (listed or (is_string(field.type) if kind is None else holds(kind, field.type))):
+        if not (listed or (is_string(field.type) if kind is None else held)):
             texts = "strings or lists of strings" if field.name == self.mapped.context else "strings"
             wanted = texts if kind is None else WANTED[kind]
             of_objects = field.name == self.mapped.context and is_list(field.type)

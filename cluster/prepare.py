@@ -101,7 +101,7 @@ def find_columns(
     try:
         mapped = config.mapped.or_defaults(schema.names)
         columns = Columns(mapped, schema, config.output_prefix, objects, folders).with_unplanned(bool(lines))
-        columns.require_usable(schema.names)
+        columns.require_usable(schema.names, set(schema.names) - names)
         _require_everywhere(mapped.all, with_rows)
     except ConfigError as error:
         more = f" and {len(sources) - 1:,} more" if len(sources) > 1 else ""

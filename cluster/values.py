@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from cluster.arrow import is_list, is_string, storage_of, value_type
 from cluster.errors import RowError
-from cluster.schema import json_text
+from cluster.schema import encoding_of, json_text
 from lingua.structure.forms import LISTS
 from lingua.structure.streaming import Kind
 
@@ -65,6 +65,19 @@ def holds(kind: Kind, arrow: pa.DataType) -> bool:
     if kind == "messages" and is_list(arrow):
         return bool(pa.types.is_struct(storage_of(value_type(arrow))))
     return is_string(arrow) or (kind == "json" and bool(pa.types.is_nested(storage_of(arrow))))
+
+
+def may_hold(kind: Kind, field: pa.Field) -> bool:
+    """Whether some of the values that a sample showed of this column may be of this kind, though not all are.
+
+    A place in it that had values of several types is text (see `schema`): what stood there, its rows tell.
+    """
+    arrow = field.type
+    if encoding_of(field) is not None or holds(kind, arrow):
+        return True
+    if kind == "messages" and pa.types.is_struct(arrow):
+        return any(part.name in LISTS and may_hold(kind, part) for part in arrow)
+    return kind == "messages" and is_list(arrow) and encoding_of(arrow.value_field) is not None
 
 
 def from_arrow(kind: Kind, value: Any) -> Any:

@@ -334,6 +334,21 @@ def test_a_column_that_cannot_hold_such_values_is_told_before_the_run(
             make_plan(config, DIGEST)
 
 
+@pytest.mark.parametrize("output_format", ["parquet", "jsonl"])
+@pytest.mark.parametrize("odd", [["hi"], [3], [["a"]], "no JSON", 7, {"messages": ["hi"]}], ids=str)
+@pytest.mark.parametrize("held", [False, True])
+def test_one_odd_value_of_a_sample_is_a_reject_and_stops_no_job(
+    tmp_path: Path, odd: object, held: bool, output_format: str
+) -> None:
+    talk: object = {"messages": TALK} if held else TALK
+    config = lines(tmp_path, [talk] * 3 + [odd], "messages_column", output_format=output_format)
+    made(config)
+    assert len(rows(config)) == 3
+    (reject,) = rejects(Path(config.output))
+    assert reject["row"] == 3
+    assert verify(config.output).problems == []
+
+
 def test_a_compressor_without_structures_is_refused(tmp_path: Path) -> None:
     config = lines(tmp_path, [TAGGED], "structured_column")
     with pytest.raises(ConfigError, match="FakeCompressor compresses no structured values"):
