@@ -1,6 +1,6 @@
 """Reading JSON Lines (plain, gzip, zstd) in blocks, with a fixed outcome for whatever stands in a line.
 
-Lines end with LF; CR before it, a byte order mark at the beginning of the file, blank lines and a missing last line end
+Lines end with LF; CR before it, byte order marks at the beginning of a line, blank lines and a missing last line end
 are harmless. One BadRow each, with its neighbours unharmed: not UTF-8 (``invalid_utf8``), not JSON
 (``invalid_json``), JSON but no object (``not_an_object``), longer than `MAX_LINE` (``line_too_long``), not fitting the
 planned columns (``schema_mismatch``, ``unknown_column``, ``invalid_unicode``). NaN and Infinity are read as Python
@@ -40,7 +40,7 @@ _FIRST_FEED = 64  # bytes given to a decoder at once, doubled while its member g
 _GZIP_FEED = 64 << 10
 _ZSTD_FEED = 2048  # they may become 16,000 times as many
 _PADDING = re.compile(rb"\0*")
-_MARK = b"\xef\xbb\xbf"
+_MARKS = re.compile(rb"\A(?:\xef\xbb\xbf)+")
 
 
 class FaultError(Exception):
@@ -105,8 +105,8 @@ def numbered_lines(shard: Shard, storage: Storage) -> Iterator[tuple[int, bytes 
     """The lines of a shard that are not blank, each with its number in the file."""
     blocks = _decoded(shard.source, storage.blocks(shard.source.path, shard.start, shard.end))
     for number, line in enumerate(split_lines(blocks if shard.start else as_utf8(blocks)), shard.first_row):
-        if number == 0 and isinstance(line, bytes):
-            line = line.removeprefix(_MARK)
+        if isinstance(line, bytes):
+            line = _MARKS.sub(b"", line)  # of files that begin with one, put one behind the other
         if isinstance(line, FaultError) or line.strip():
             yield number, line
 

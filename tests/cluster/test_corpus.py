@@ -76,6 +76,11 @@ def test_a_rejected_line_is_shown_as_it_stood(tmp_path: Path) -> None:
     ("content", "expected"),
     [
         (b"\xef\xbb\xbf" + GOOD, [(0, "one")]),
+        (
+            GOOD + b"\xef\xbb\xbf" + GOOD + b"\xef\xbb\xbf\n\xef\xbb\xbf\xef\xbb\xbf" + GOOD,
+            [(0, "one"), (1, "one"), (3, "one")],
+        ),
+        ((GOOD.decode() * 2).replace("\n", "\n\ufeff").encode("utf-16"), [(0, "one"), (1, "one")]),
         (b'{"text": "a"}\r\n{"text": "b"}\r\n', [(0, "a"), (1, "b")]),
         (b'\n \n{"text": "a"}\n\t\n{"text": "b"}', [(2, "a"), (4, "b")]),
         (b'{"text": "a\\nb\\u2028c"}\n', [(0, "a\nb\u2028c")]),
@@ -84,12 +89,30 @@ def test_a_rejected_line_is_shown_as_it_stood(tmp_path: Path) -> None:
         (b"\n\n", []),
         (b'{"text": null}\n{}\n', [(0, None), (1, None)]),
     ],
-    ids=["BOM", "CRLF", "blank lines, no end", "escaped ends", "line separators", "empty", "only blank", "null"],
+    ids=[
+        "BOM",
+        "BOMs within",
+        "BOMs within UTF-16",
+        "CRLF",
+        "blank lines, no end",
+        "escaped ends",
+        "line separators",
+        "empty",
+        "only blank",
+        "null",
+    ],
 )
 def test_harmless_peculiarities_of_json_lines(
     tmp_path: Path, content: bytes, expected: list[tuple[int, str | None]]
 ) -> None:
     assert lines(tmp_path, content) == expected
+
+
+@pytest.mark.parametrize("kind", ["gz", "zst"])
+def test_a_byte_order_mark_at_the_beginning_of_a_later_member_is_harmless(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"rows.jsonl.{kind}"
+    path.write_bytes(compressed(kind, GOOD) + compressed(kind, b"\xef\xbb\xbf" + GOOD))
+    assert outcomes(read(path)) == [(0, "one"), (1, "one")]
 
 
 def test_nan_and_infinity_pass_through_as_floats(tmp_path: Path) -> None:
