@@ -1,9 +1,9 @@
 """Where the texts of a conversation stand, whatever form it is written in: `read`, by the tables of `forms`.
 
 Every string is found once, with one of three fates: it may be ``cut``; it is to ``keep``: text to the model that is
-never changed; or it is ``opaque``: ids, signatures, images, metadata, which no budget counts. A string under a key that
-is in no table is kept. A role, a type or a part that is in none is an error that names it, for its text would be passed
-over in silence.
+never changed; or it is ``opaque``: ids, signatures, images, which no budget counts, as `marks` tells them from prose. A
+string under a key that is in no table is kept. A role, a type or a part that is in none is an error that names it, for
+its text would be passed over in silence.
 """
 
 from __future__ import annotations
@@ -17,15 +17,13 @@ from lingua.errors import PromptError
 from lingua.structure import forms
 from lingua.structure.exact import dumps
 from lingua.structure.forms import Use
+from lingua.structure.marks import is_encoded, is_mark, is_no_text
 
 Fate = Literal["cut", "keep", "opaque"]
 Step = str | int
 Path = tuple[Step, ...]
 LONG = 100
-"""Characters from which on a string in a tool's JSON is prose, not a value."""
-_ID = re.compile(r".*(?:_id|_ids|Id|Ids|ID)")
-_ENCODED = re.compile(r"data:[\w/+.;=-]*,.*|[A-Za-z0-9+/_=-]{80,}", re.DOTALL)
-"""A data URL, or base64."""
+"""Characters from which on a string in a tool's JSON is prose, not a value, and a key is a text that counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +107,10 @@ def _message(message: Mapping[str, Any], at: _At) -> Iterator[Found]:
         return
     if inner is not None:
         outer = {key: value for key, value in message.items() if key != inner}
-        yield from _fields(outer, {"id": "opaque"}, at.said_by(role))
+        yield from _fields(outer, {"id": "mark"}, at.said_by(role))
     table = forms.MESSAGE
-    if holder.get("tool_calls"):  # of LangChain, which keeps the provider's copy of the same calls, too
-        table = {**table, "additional_kwargs": {"tool_calls": "opaque", "function_call": "opaque"}}
+    if _are_copies(holder.get("additional_kwargs"), holder):
+        table = {**table, "additional_kwargs": {"tool_calls": "copies", "function_call": forms.COPY}}
     if role_of(role) == "call":
         table = {**table, **dict.fromkeys(forms.CONTENTS, "whole")}
     found = list(_fields(holder, table, inside.said_by(role)))
@@ -127,6 +125,30 @@ def _wraps(message: Mapping[str, Any], key: str) -> bool:
     if not isinstance(inner, Mapping) or "role" in message:
         return False
     return {"data": "type" in message, "kwargs": "lc" in message, "message": "role" in inner}[key]
+
+
+def _are_copies(extra: Any, holder: Mapping[str, Any]) -> bool:
+    """Whether LangChain's `additional_kwargs` hold the provider's copy of the message's own calls, and no others."""
+    own = [holder.get("tool_calls"), holder.get("invalid_tool_calls")]
+    given = [one.get("args") for calls in own if isinstance(calls, list) for one in calls if isinstance(one, Mapping)]
+    if not given or not isinstance(extra, Mapping):
+        return False
+    calls = extra.get("tool_calls")
+    if not isinstance(calls, (list, tuple)):
+        calls = [] if calls is None else [calls]
+    copies = [one.get("function") if isinstance(one, Mapping) else one for one in calls]
+    if "function_call" in extra:
+        copies.append(extra["function_call"])
+    return all(_arguments(one) in given for one in copies)
+
+
+def _arguments(call: Any) -> Any:
+    """What a provider's call is given, read if it is JSON text."""
+    text = call.get("arguments") if isinstance(call, Mapping) else None
+    try:
+        return json.loads(text) if isinstance(text, str) else call
+    except (ValueError, RecursionError):
+        return text
 
 
 def _role(message: Mapping[str, Any], holder: Mapping[str, Any], at: _At) -> str | None:
@@ -154,7 +176,9 @@ def _role(message: Mapping[str, Any], holder: Mapping[str, Any], at: _At) -> str
 def _fields(holder: Mapping[str, Any], table: Mapping[str, Use], at: _At) -> Iterator[Found]:
     """The texts of an object: keys of the table as it says, marks aside, all others kept."""
     for key, value in holder.items():
-        use = table.get(key) or ("opaque" if _is_mark(key, value) else "strings")
+        if isinstance(key, str) and len(key) >= LONG:
+            yield from at.enter(key).found(key, "keep")
+        use = table.get(key) or ("mark" if is_mark(key, value) else "strings")
         yield from _read(use, value, at.enter(key))
 
 
@@ -218,16 +242,17 @@ def _object(value: Any, at: _At) -> Iterator[Found]:
         yield from apart
 
 
-def _without_prose(value: Any, at: _At, apart: list[Found]) -> Any:
+def _without_prose(value: Any, at: _At, apart: list[Found], coded: bool = False) -> Any:
     """The value with its long strings emptied; they go to `apart`."""
     if isinstance(value, Mapping):
-        return {key: _without_prose(item, at.enter(key), apart) for key, item in value.items()}
+        coded = is_encoded(value)
+        return {key: _without_prose(item, at.enter(key), apart, coded) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_without_prose(item, at.enter(number), apart) for number, item in enumerate(value)]
-    if not isinstance(value, str):
+        return [_without_prose(item, at.enter(number), apart, coded) for number, item in enumerate(value)]
+    if not isinstance(value, str) or len(value) < LONG:
         return value
-    encoded = _ENCODED.fullmatch(value) is not None
-    if not encoded and (len(value) < LONG or (value.isascii() and len(value.split()) < 2)):
+    encoded = is_no_text(_key(at.path), value, aside=False, coded=coded)
+    if not encoded and value.isascii() and len(value.split()) < 2:
         return value
     apart.extend(at.found(value, "opaque" if encoded else "cut"))
     return ""
@@ -253,24 +278,34 @@ def _listed(use: Mapping[str, Use]) -> Callable[[Any, _At], Iterator[Found]]:
 
 def _source(value: Any, at: _At) -> Iterator[Found]:
     """Where a document comes from: text that stands there, or what no budget counts."""
-    if isinstance(value, Mapping):
-        spoken: Mapping[str, Use] = {"data": "text"} if value.get("type") == "text" else {}
-        hidden: Mapping[str, Use] = dict.fromkeys(value, "opaque")
-        yield from _fields(value, {**hidden, "text": "text", "content": "blocks", **spoken}, at)
-    else:
+    if not isinstance(value, Mapping):
         yield from _strings(value, at)
+        return
+    kind = value.get("type")
+    if kind is not None and kind not in forms.SOURCES:
+        raise at.unknown(f"has the type {kind!r}, which is not known", value)
+    spoken: Mapping[str, Use] = {"data": "text"} if kind == "text" else {}
+    yield from _fields(value, {**dict.fromkeys(value, "opaque"), "text": "text", "content": "blocks", **spoken}, at)
 
 
 def _strings(value: Any, at: _At) -> Iterator[Found]:
-    """All strings within a value of any form: kept, but for marks and what is encoded."""
-    for path, text, mark in _walk(value):
-        opaque = mark or _ENCODED.fullmatch(text) is not None
-        yield from at.enter(*path).found(text, "opaque" if opaque else "keep")
+    """All strings within a value of any form: kept, but for marks and what is encoded. A text of its own is neither."""
+    yield from at.found(value, "keep") if isinstance(value, str) else _walk(value, at, aside=False, coded=False)
+
+
+def _mark(value: Any, at: _At) -> Iterator[Found]:
+    return _walk(value, at, aside=True, coded=False)
 
 
 def _opaque(value: Any, at: _At) -> Iterator[Found]:
-    for path, text, _ in _walk(value):
-        yield from at.enter(*path).found(text, "opaque")
+    return _walk(value, at, aside=True, coded=True)
+
+
+def _copied(value: Any, at: _At) -> Iterator[Found]:
+    if isinstance(value, str):
+        yield from at.found(value, "opaque")
+    else:
+        yield from _strings(value, at)
 
 
 _USES: Mapping[str, Callable[[Any, _At], Iterator[Found]]] = {
@@ -284,28 +319,40 @@ _USES: Mapping[str, Callable[[Any, _At], Iterator[Found]]] = {
     "answers": _listed(forms.ANSWER),
     "source": _source,
     "opaque": _opaque,
+    "mark": _mark,
+    "copies": _listed({"function": forms.COPY}),
+    "copied": _copied,
 }
 
 
-def _walk(value: Any) -> Iterator[tuple[Path, str, bool]]:
-    """Path, string and whether it is a mark, in order; without recursion, as any depth may be met."""
-    waiting: list[tuple[Path, Any, bool]] = [((), value, False)]
+def _walk(value: Any, at: _At, *, aside: bool, coded: bool) -> Iterator[Found]:
+    """All strings within, in order; without recursion, as any depth may be met.
+
+    aside    whether what looks like a mark is one
+    coded    whether base64 is no text
+    """
+    waiting: list[tuple[_At, Any, bool, bool]] = [(at, value, aside, coded)]
     while waiting:
-        path, value, mark = waiting.pop()
+        at, value, aside, coded = waiting.pop()
         if isinstance(value, str):
-            yield path, value, mark
+            no_text = is_no_text(_key(at.path), value, aside=aside, coded=coded)
+            yield from at.found(value, "opaque" if no_text else "keep")
         elif isinstance(value, Mapping):
-            inner = [((*path, key), item, mark or _is_mark(key, item)) for key, item in value.items()]
+            kind = value.get("type")
+            media = isinstance(kind, str) and forms.PARTS.get(kind) == "opaque"
+            aside, coded = aside or media, coded or media or is_encoded(value)
+            inner = [(at.enter(key), item, aside or is_mark(key, item), coded) for key, item in value.items()]
             waiting.extend(reversed(inner))
+            waiting.extend(
+                (at.enter(key), key, False, False) for key in value if isinstance(key, str) and len(key) >= LONG
+            )
         elif isinstance(value, (list, tuple)):
-            waiting.extend(((*path, number), value[number], mark) for number in reversed(range(len(value))))
+            waiting.extend((at.enter(number), value[number], aside, coded) for number in reversed(range(len(value))))
 
 
-def _is_mark(key: object, value: Any) -> bool:
-    """Whether a value is about a text, or a mark: none that holds objects is one by its key alone."""
-    items = value if isinstance(value, (list, tuple)) else [value]
-    nested = any(isinstance(item, (Mapping, list, tuple)) for item in items)
-    return key in forms.ASIDE or (not nested and (key in forms.MARKS or _ID.fullmatch(str(key)) is not None))
+def _key(path: Path) -> Step:
+    """The key under which a value stands, alone or in a list."""
+    return next((step for step in reversed(path) if isinstance(step, str)), "")
 
 
 def _compact(value: Any) -> str:

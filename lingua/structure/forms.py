@@ -15,7 +15,9 @@ text      a string that may be cut            blocks    text, a part, or a list 
 result    the same, said by a tool            object    JSON said by a tool: its prose may be cut, the rest is kept
 whole     kept, objects as JSON text          strings   all strings within are kept, marks and what is encoded aside
 calls     calls of tools, one or several      answers   Cohere's results of tools
-source    of a document: text, or a place     opaque    not text: no budget counts it
+source    of a document: text, or a place     copies    calls read already; ``copied``: their text
+opaque    an image, sound, a file: what is encoded and marks within are no text, the rest is kept
+mark      an id, a date, a word about a text: opaque as long as it looks like one, else kept
 """
 
 
@@ -44,20 +46,47 @@ ASIDE = frozenset(
         "metadata meta response_metadata usage_metadata usage cache_control annotations citations logprobs artifact "
         "header headers provider_options providerOptions providerMetadata extras prompt_cache_breakpoint "
         "video_metadata videoMetadata safety_ratings safetyRatings grounding_metadata groundingMetadata qualifiers",
-        "opaque",
+        "mark",
     )
 )
-"""Keys whose values are about a text and no text to the model, whatever they hold."""
+"""Keys whose values are about a text: single words, dates and addresses within, at any depth, are marks."""
 MARKS = frozenset(
     _each(
         "id ids uuid type object role from signature thoughtSignature thought_signature encrypted_content data status "
         "encrypted_index redactedContent state model model_name language lang country hashed_ip timestamp time date "
         "created created_at updated_at create_time index finish_reason stop_reason stop_sequence mime_type mimeType "
         "media_type mediaType format detail namespace server_label phase channel hash sha256 bytes base64 lc example",
+        "mark",
+    )
+)
+"""Keys whose single values are marks, if they look like one; so are those that end with ``id``."""
+SEALED = frozenset(
+    _each(
+        "signature thoughtSignature thought_signature encrypted_content encryptedContent encrypted_index "
+        "redactedContent redacted_content",
+        "mark",
+    )
+)
+"""Keys of signatures and encrypted texts: one word of any length is a mark."""
+ENCODED = frozenset(
+    _each(
+        "data base64 bytes b64 b64_json file_data fileData image image_url imageUrl imageBytes image_bytes audio video "
+        "url uri result blob partial_image_b64",
         "opaque",
     )
 )
-"""Keys whose single values are marks, as ids, dates and encrypted texts are; so are those that end with ``id``."""
+"""Keys that hold base64 where the object around them is an image, sound or a file."""
+SPOKEN = frozenset(
+    _each(
+        "text transcript transcription caption title alt alt_text description content cited_text citedText body "
+        "subject summary note comment message query input output answer question thinking reasoning "
+        "reasoning_content refusal",
+        "text",
+    )
+)
+"""Keys of what is said: no mark, and nothing encoded, however it looks and wherever it stands."""
+SOURCES = ("text", "content", "base64", "url", "file")
+"""Types of a document's source."""
 
 _CALLED: Use = _each("name toolName arguments args input parameters", "whole")
 CALL: Mapping[str, Use] = {
@@ -106,7 +135,7 @@ ITEMS: Mapping[str, Use] = {
 PARTS: Mapping[str, Use] = {
     **ITEMS,
     **_each("text input_text output_text", {"text": "text"}),
-    "text-plain": {"text": "text", "url": "opaque"},
+    "text-plain": {"text": "text", "url": "mark"},
     **_each("tool_use server_tool_use mcp_tool_use tool_call tool-call tool_call_chunk", CALL),
     **_each("invalid_tool_call server_tool_call server_tool_call_chunk", CALL),
     **_each("tool_result mcp_tool_result", {"content": "result"}),
@@ -132,11 +161,12 @@ MESSAGE: Mapping[str, Use] = {
     **_each("tool_calls invalid_tool_calls function_call toolCalls", "calls"),
     "tool_results": "answers",
     "name": "whole",
-    **_each(
-        "refusal audio reasoning reasoning_content reasoning_details thinking thinking_blocks tool_plan", "strings"
-    ),
+    **_each("refusal reasoning reasoning_content reasoning_details thinking thinking_blocks tool_plan", "strings"),
     "additional_kwargs": "strings",
+    "audio": "opaque",
 }
+COPY: Mapping[str, Use] = {"name": "mark", "arguments": "copied"}
+"""A call of which LangChain keeps the provider's copy."""
 ENVELOPE: Mapping[str, Use] = {
     **_each("system systemInstruction system_instruction instructions preamble message", "blocks"),
     **_each("tools functions", "whole"),

@@ -223,7 +223,7 @@ LANGCHAIN_DUMPED = [
             "content": LISTING,
             "type": "tool",
             "tool_call_id": "c1",
-            "artifact": {"raw": "not for the model"},
+            "artifact": {"raw": "not-for-the-model"},
             "status": "success",
         },
     },

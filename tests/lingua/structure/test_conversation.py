@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lingua.errors import PromptError
+from lingua.structure import forms
 from lingua.structure.conversation import Found, read
 from tests.lingua.structure.conversations import (
     ANSWER,
@@ -104,7 +106,7 @@ def test_all_text_to_the_model_is_counted_and_what_is_opaque_is_not(value: Any) 
     outcome = compressor.compress_messages(value).outcome
     for text in [*fates(value, "cut"), *fates(value, "keep")]:
         assert text in outcome.text
-    assert all(secret not in outcome.text for secret in (SIGNATURE, PIXELS, "toolu_", "call_1", "not for the model"))
+    assert all(secret not in outcome.text for secret in (SIGNATURE, PIXELS, "toolu_", "call_1", "not-for-the-model"))
     assert outcome.origin_tokens >= sum(map(compressor.count, fates(value, "cut")))
 
 
@@ -221,10 +223,133 @@ def test_a_conversation_of_which_nothing_may_be_cut_says_so() -> None:
 
 
 def test_half_a_character_in_what_is_not_read_does_not_spoil_the_row() -> None:
-    value = [{"role": "assistant", "content": ANSWER, "metadata": "half \ud83d"}, {"role": "user", "content": NEWEST}]
+    value = [{"role": "assistant", "content": ANSWER, "metadata": "half\ud83d"}, {"role": "user", "content": NEWEST}]
     result = EchoCompressor(rate=0.4).compress_messages(json.dumps(value)).value
-    assert json.loads(result)[0]["metadata"] == "half \ud83d"
+    assert json.loads(result)[0]["metadata"] == "half\ud83d"
     assert result.encode()
+
+
+MANY = " ".join([PROSE] * 4)
+USER = {"role": "user", "content": NEWEST}
+
+
+def said(**more: Any) -> list[dict[str, Any]]:
+    return [USER, {"role": "tool", "content": "ok", **more}]
+
+
+def holding(*parts: dict[str, Any]) -> list[dict[str, Any]]:
+    return [USER, {"role": "user", "content": list(parts)}]
+
+
+KEYS = sorted({*forms.ASIDE, *forms.MARKS, *forms.SEALED, *forms.ENCODED, *forms.SPOKEN, "notesId", "no_such_key"})
+OPAQUE_TYPES = [name for name, use in forms.PARTS.items() if use == "opaque"]
+OPAQUE_MEMBERS = [name for name, use in forms.MEMBERS.items() if use == "opaque"]
+
+
+def is_counted(value: Any, text: str = MANY) -> bool:
+    """Whether the text is within the texts that a budget counts."""
+    return any(json.dumps(text)[1:-1] in json.dumps(one.text) for one in read(value) if one.fate != "opaque")
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_prose_is_counted_under_any_key_wherever_it_stands(key: str) -> None:
+    if key not in ("role", "type"):  # those are looked up, and named if they are not known
+        assert is_counted(said(**{key: MANY}))
+        assert is_counted(said(**{key: [MANY]}))
+        assert is_counted({"messages": [USER], key: MANY})
+        for kind in OPAQUE_TYPES:
+            assert is_counted(holding({"type": kind, key: MANY})), kind
+    for holder in forms.ASIDE:
+        assert is_counted(said(**{holder: [{key: {"inner": MANY}}, {key: MANY}]})), holder
+    for member in OPAQUE_MEMBERS:
+        assert is_counted(holding({member: {key: MANY}})), member
+    answer = {"name": "f", "response": {"a": 1}, key: MANY}
+    assert is_counted([USER, {"role": "user", "parts": [{"functionResponse": answer}]}])
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        said(annotations=[{"type": "url_citation", "text": MANY}]),
+        said(citations=[{"cited_text": MANY}]),
+        said(headers={"subject": MANY}),
+        said(metadata={"a": ["one", [MANY]]}),
+        said(metadata={MANY: 1}),
+        said(**{MANY: 1}),
+        holding({"type": "input_file", "filename": "a.txt", "file_data": MANY}),
+        holding({"type": "file", "file": {"file_data": MANY}}),
+        holding({"type": "image", "source": {"type": "blah", "body": MANY}}),
+        holding({"type": "document", "source": {"type": "base64", "media_type": "text/plain", "data": MANY}}),
+        [USER, {"type": "computer_call_output", "output": {"type": "input_text", "text": MANY}}],
+        [USER, {"type": "image_generation_call", "result": PIXELS, "revised_prompt": MANY}],
+        [USER, {"role": "assistant", "audio": {"id": "audio_1", "data": PIXELS, "transcript": MANY}}],
+        [USER, {"role": "assistant", "content": "ok", "reasoning_content": "data:x, " + MANY}],
+        said(additional_kwargs={"tool_calls": [{"function": {"name": "f", "arguments": MANY}}]}, tool_calls=[{}]),
+    ],
+)
+def test_prose_beside_what_is_opaque_is_counted(value: Any) -> None:
+    assert is_counted(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [USER, {"role": "user", "parts": [{"functionResponse": {"response": "ACGT" * 1000}}]}],
+        [USER, {"role": "user", "parts": [{"functionResponse": {"response": {"data": "ACGT" * 1000}}}]}],
+        said(data="ACGT" * 1000),
+        [USER, {"role": "assistant", "content": "ok", "reasoning_content": "ACGT" * 1000}],
+        holding({"type": "audio", "transcript": "ACGT" * 1000}),
+        holding({"type": "document", "source": {"type": "text", "data": "ACGT" * 1000}}),
+    ],
+)
+def test_a_text_is_not_taken_for_base64_where_nothing_says_that_it_is(value: Any) -> None:
+    assert is_counted(value, "ACGT" * 1000)
+
+
+def test_a_sentence_without_spaces_is_no_mark_and_neither_is_one_word_that_is_said() -> None:
+    for text, key in (("委員会はウィーンで会合を開き、石炭の価格を決めた。", "status"), ("Yes", "transcript")):
+        assert is_counted(holding({"type": "audio", key: text}), text)
+
+
+def test_a_source_of_an_unknown_type_is_named() -> None:
+    with pytest.raises(PromptError, match=r"content\[0\]\.source has the type 'blah'.*'body'") as error:
+        list(read(holding({"type": "document", "source": {"type": "blah", "body": PROSE}})))
+    assert error.value.reason == "unknown_form"
+
+
+LONG_BASE64 = PIXELS.rstrip("=") * 40
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        said(id="chatcmpl-9xJ2", created_at="Mon, 05 Jan 2026 10:00:00 GMT", status="in_progress"),
+        said(timestamp="2026-01-05 10:00:00+00:00", model="meta-llama/Llama-3.1-8B", date="January 5, 2026"),
+        said(metadata={"url": "https://example.org/a?" + "x=1&" * 300, "sha256": "9f" * 32, "tags": ["a", "b"]}),
+        said(logprobs={"content": [{"token": " the", "top_logprobs": [{"token": "委員会", "bytes": [1]}]}]}),
+        holding({"type": "input_audio", "input_audio": {"data": LONG_BASE64, "format": "wav"}}),
+        holding({"type": "image_url", "image_url": {"url": "data:image/png;base64," + LONG_BASE64, "detail": "low"}}),
+        holding({"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": LONG_BASE64}}),
+        holding({"type": "image", "data": LONG_BASE64, "mimeType": "image/png"}),
+        holding(
+            {"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": LONG_BASE64}}
+        ),
+        holding({"type": "input_file", "filename": "a.pdf", "file_data": LONG_BASE64}),
+        holding({"image": {"format": "png", "source": {"bytes": LONG_BASE64}}}),
+        holding({"inlineData": {"mimeType": "audio/L16; rate=24000", "data": LONG_BASE64}}),
+        holding({"type": "redacted_thinking", "data": LONG_BASE64}),
+        said(reasoning_details=[{"type": "reasoning.encrypted", "data": LONG_BASE64, "format": "x-v1", "id": "r_1"}]),
+        said(encryptedContent=LONG_BASE64, redacted_content=LONG_BASE64),
+        said(thinking_blocks=[{"type": "thinking", "signature": LONG_BASE64}]),
+        [USER, {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": LONG_BASE64}],
+        [USER, {"type": "image_generation_call", "id": "ig_1", "result": LONG_BASE64}],
+        [USER, {"type": "computer_call_output", "output": {"type": "x", "image_url": "data:image/png;base64,AAAA"}}],
+    ],
+)
+def test_what_real_messages_hold_beside_their_text_is_not_counted(value: Any) -> None:
+    known = {NEWEST, "ok"}
+    told = {"a.pdf", "x-v1", "thinking", "reasoning.encrypted"}
+    assert {one.text for one in read(value) if one.fate != "opaque"} <= known | told
 
 
 JSON = st.recursive(
@@ -242,3 +367,21 @@ def test_whatever_stands_in_a_message_is_accounted_for_or_refused(extra: dict[st
         return
     for path, _ in strings(value):
         assert sum(covers(one, path) for one in found) == 1
+
+
+@given(
+    st.lists(st.sampled_from(KEYS) | st.text(max_size=8) | st.just(0), min_size=1, max_size=5),
+    st.sampled_from(OPAQUE_TYPES),
+)
+def test_prose_is_never_free_whatever_the_keys_that_lead_to_it(keys: list[str | int], kind: str) -> None:
+    nested: Any = MANY
+    for key in reversed(keys):
+        nested = [nested] if isinstance(key, int) else {key: nested}
+    for value in (
+        said(more=nested),
+        said(metadata=nested),
+        holding({"type": kind, "more": nested}),
+        said(content=nested),
+    ):
+        with contextlib.suppress(PromptError):  # named, not free
+            assert is_counted(value)
