@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from lingua.errors import PromptError
 from lingua.structure import forms
-from lingua.structure.exact import dumps
+from lingua.structure.exact import dumps, loads
 from lingua.structure.forms import Use
 from lingua.structure.marks import is_encoded, is_mark, is_no_text
 
@@ -145,8 +145,10 @@ def _are_copies(extra: Any, holder: Mapping[str, Any]) -> bool:
 def _arguments(call: Any) -> Any:
     """What a provider's call is given, read if it is JSON text."""
     text = call.get("arguments") if isinstance(call, Mapping) else None
+    if not isinstance(text, str):
+        return call
     try:
-        return json.loads(text) if isinstance(text, str) else call
+        return loads(text)
     except (ValueError, RecursionError):
         return text
 
