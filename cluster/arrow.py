@@ -8,6 +8,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+_END = 2**63
+_TWO_DAYS = 2 * 86_400 * 10**9
+
 
 def storage_of(kind: pa.DataType) -> pa.DataType:
     """The type that holds an extension's values; another type itself."""
@@ -79,15 +82,16 @@ def _moments(array: pa.Array) -> list[Any]:
     bare = array.view(pa.int32() if kind.bit_width == 32 else pa.int64())
     zone = getattr(kind, "tz", None)
     told = (array.view(pa.timestamp(kind.unit)) if zone else array).cast(pa.string()).to_pylist()
-    # Arrow prints a moment with a zone beyond these years as another one, without a word
+    # Arrow prints a moment with a zone beyond these years, or at the end of 64 bits, as another one, without a word
     unprintable = ("<", "32767-", "-32767-", "-32768-") if zone else ("<",)
+    most = _END - _TWO_DAYS if zone else _END
     try:
         # Python has no nanoseconds, and no year 10000
         texts = (array if pa.types.is_time32(kind) else array.cast(pa.string())).to_pylist()
     except pa.ArrowInvalid:  # nobody knows the zone
         texts = bare.to_pylist()
     return [
-        number if shown is not None and shown.startswith(unprintable) else text
+        number if shown is not None and (shown.startswith(unprintable) or abs(number) > most) else text
         for text, number, shown in zip(texts, bare.to_pylist(), told, strict=True)
     ]
 

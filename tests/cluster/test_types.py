@@ -309,6 +309,7 @@ def numbers(kind: pa.DataType, *values: int | None) -> pa.Array:
     [
         (US, 0, "1970-01-01 00:00:00.000000", 2**63 - 1),
         (pa.timestamp("ms", "UTC"), 0, "1970-01-01 00:00:00.000Z", -(2**62)),
+        (pa.timestamp("ns", "Asia/Tokyo"), 0, "1970-01-01 09:00:00.000000000+0900", 2**63 - 1),
         (pa.timestamp("us", "Nowhere/Land"), 5, 5, 7),
         (pa.date32(), 0, "1970-01-01", -(2**31)),
         (pa.time64("ns"), 5, "00:00:00.000000005", 86_400 * 10**9),
