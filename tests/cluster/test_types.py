@@ -351,6 +351,12 @@ def test_a_value_that_json_cannot_hold_rejects_its_row_and_no_other(
     assert (reject["row"], reject["reason"], reject["detail"]) == (1, reason, detail)
 
 
+def test_strings_that_are_not_utf8_pass_through_parquet_and_can_be_verified(tmp_path: Path) -> None:
+    wanted = pa.table({"text": TEXTS[:3], "d": BROKEN, "x": [float("nan")] * 3})
+    found = through(tmp_path, {"rows.parquet": wanted})
+    assert found["d"].cast(pa.binary()).to_pylist() == [b"ok", b"\xff", b"ok"]
+
+
 def test_moments_in_list_views_are_written_beyond_the_years_of_python(tmp_path: Path) -> None:
     view = pa.array([[3 * 10**14, 0], []], pa.list_view(pa.int64()))
     far = pa.ListViewArray.from_arrays(view.offsets, view.sizes, view.values.view(pa.timestamp("ms")))
