@@ -1,7 +1,8 @@
 """JSON whose numbers keep their value: what Python's int and float do not hold exactly stays as it was written.
 
-A float holds a decimal where its shortest spelling has the same value: 0.1, but not 0.10000000000000001. ``-0`` is the
-float -0.0, for an int has no such sign. NaN and Infinity, where they are written, are read as Python reads them.
+A float holds a decimal of up to 17 digits that it spells alike when it is asked for as many: 0.1, and 0.10000000000000001
+too, which is how many programs write that float. Of more digits it holds what is its own value, digit by digit. ``-0`` is
+the float -0.0, for an int has no such sign. NaN and Infinity, where they are written, are read as Python reads them.
 """
 
 from __future__ import annotations
@@ -10,11 +11,14 @@ import json
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Context, Decimal, InvalidOperation
 from typing import Any
 
 _SURE = 16
 """Characters of a decimal without exponent that float64 surely holds: 15 digits and a point."""
+_MOST_DIGITS = 17
+"""Digits that tell every float64 from all others."""
+_ALL_DIGITS = Context(prec=100_000, Emax=10**15, Emin=-(10**15))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +68,16 @@ def _fraction(text: str) -> float | Number:
     value = float(text)
     if len(text) <= _SURE and "e" not in text and "E" not in text:
         return value
+    return value if _holds(value, text) else Number(text)
+
+
+def _holds(value: float, text: str) -> bool:
     try:
-        same = Decimal(text) == Decimal(repr(value))
-    except InvalidOperation:  # an exponent beyond Decimal's
-        same = False
-    return value if same else Number(text)
+        written = Decimal(text)
+        digits = len(written.normalize(_ALL_DIGITS).as_tuple().digits)
+        return Decimal(f"{value:.{digits - 1}e}" if digits <= _MOST_DIGITS else value) == written
+    except InvalidOperation:  # an exponent beyond Decimal's, or infinity
+        return False
 
 
 def _integer(text: str) -> int | float | Number:

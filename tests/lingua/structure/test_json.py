@@ -244,3 +244,8 @@ def test_numbers_that_float64_does_not_hold_are_fragments_as_written() -> None:
         '"one two"', "one two"
     )
     assert kept_whole(COMPRESS_ALL, value) == value
+
+
+@pytest.mark.parametrize("written", ["0.10000000000000001", "0.30000000000000004", "5e-324", "1.000000000000000000000"])
+def test_a_float_of_any_program_is_that_float(written: str) -> None:
+    assert loads(written) == float(written)
