@@ -1,8 +1,9 @@
 """JSON whose numbers keep their value: what Python's int and float do not hold exactly stays as it was written.
 
-A float holds a decimal of up to 17 digits that it spells alike when it is asked for as many: 0.1, and 0.10000000000000001
-too, which is how many programs write that float. Of more digits it holds what is its own value, digit by digit. ``-0`` is
-the float -0.0, for an int has no such sign. NaN and Infinity, where they are written, are read as Python reads them.
+A float holds a decimal of up to 17 digits that it spells alike when it is asked for as many: 0.1, and
+0.10000000000000001 too, which is how many programs write that float. Of more digits it holds what is its own value,
+digit by digit. ``-0`` is the float -0.0, for an int has no such sign. NaN and Infinity, where they are written, are
+read as Python reads them.
 """
 
 from __future__ import annotations
