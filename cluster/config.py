@@ -1,26 +1,27 @@
 """`JobConfig`: every setting of a job, frozen and validated before anything starts.
 
 Keys are flat: the job's own and those of `CompressionConfig`, which are assembled into `compression`. The same keys are
-flags (``--shard-size``), keys of a YAML file (``shard_size:``) and environment variables (``LINGUA_SHARD_SIZE``); how
-these are merged is in `settings.py`. Unknown keys are ConfigErrors wherever they stand.
+flags (``--shard-size``), keys of a YAML file (``shard_size:``) and environment variables (``LINGUA_SHARD_SIZE``), which
+`settings` reads. Unknown keys are ConfigErrors wherever they stand.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+from pydantic.fields import FieldInfo
 
 from cluster.columns import PARTS, ROLES, Mapped
 from cluster.prices import parse_prices
 from cluster.secrets import MASK, public_address, require_no_credentials
-from cluster.storage import absolute
-from cluster.validated import Validated
+from cluster.settings import Command, Settings
+from cluster.storage import absolute, require_conditional
 from cluster.values import KINDS
 from lingua.config import ALGORITHM, CompressionConfig
-from lingua.errors import ConfigError, UnreadError
+from lingua.errors import UnreadError
 from lingua.methods import DEFAULTS, METHODS, decisive
 
 MOST_BYTES = 2**50
@@ -68,20 +69,98 @@ Ceiling = Annotated[int | float, BeforeValidator(parse_ceiling)]
 Share = Annotated[float, BeforeValidator(parse_share)]
 
 
-class JobConfig(Validated):
+def parse_output(value: str) -> str:
+    """Where an output may be committed, as an absolute path or URL. ConfigError for any other place."""
+    require_no_credentials("output", value)
+    require_conditional(value)
+    return absolute(value)
+
+
+Output = Annotated[str, Field(min_length=1), AfterValidator(parse_output)]
+"""A directory to write."""
+
+
+_COMMON = (
+    "input",
+    "output",
+    "reuse",
+    "text_column",
+    "question_column",
+    "messages_column",
+    "rate",
+    "target_token",
+    "target_tokenizer",
+    "min_fidelity",
+    "method",
+    "model",
+    "workers",
+    "dry_run",
+)
+_GROUPS = {
+    "what to read and write": ("input", "output", "reuse", "output_format", "output_prefix"),
+    "how much to keep": ("rate", "target_token", "target_tokenizer", "min_fidelity", "method", "preset"),
+    "columns": (
+        "text_column",
+        "instruction_column",
+        "context_column",
+        "question_column",
+        "messages_column",
+        "structured_column",
+        "json_column",
+        "id_column",
+    ),
+    "model": ("model", "device", "dtype", "batch_tokens", "gpu_memory", "trust_remote_code"),
+    "cluster": ("shard_size", "workers", "gpus_per_worker", "cpus_per_worker", "address"),
+    "watching": ("report", "report_samples", "fidelity_sample", "price", "log_format", "webhook"),
+    "failures": (
+        "max_attempts",
+        "max_rejected",
+        "shard_timeout",
+        "lease_seconds",
+        "lease_wait",
+        "storage_options",
+        "dry_run",
+    ),
+}
+_EXAMPLES = """\
+examples:
+  # halve the documents in the column 'text' of all Parquet files
+  python -m jobs.compress --input 'corpus/*.parquet' --output compressed --rate 0.5
+
+  # few-shot prompts to at most 1000 GPT-4 tokens each, questions untouched
+  python -m jobs.compress --input prompts.jsonl --output s3://bucket/compressed --target-token 1000 \\
+      --target-tokenizer cl100k_base --context-column demonstrations --question-column question
+
+Each setting is a flag (--shard-size), a key of the file (shard_size) and a variable (LINGUA_SHARD_SIZE); flags override
+the file, the file overrides the environment. The same command again does what is not done yet.
+"""
+
+
+class JobConfig(Settings):
     """All settings of a job. Unknown or invalid settings raise ConfigError, naming the setting."""
 
-    hidden: ClassVar[dict[str, str]] = {
+    hidden: ClassVar[Mapping[str, str]] = {
         "webhook": "webhook must be a URL that begins with http:// or https:// (its value is not shown here)",
-        **Validated.hidden,
+        **Settings.hidden,
     }
+
+    command: ClassVar[Command] = Command(
+        "jobs.compress",
+        "--input PATH --output DIRECTORY [any setting below]",
+        "Shorten every prompt of a corpus, on Ray.",
+        _EXAMPLES,
+        common=_COMMON,
+        groups=_GROUPS,
+        alternatives=("rate", "target_token"),
+        variables=None,
+    )
 
     inputs: tuple[str, ...] = Field(
         alias="input",
         min_length=1,
         description="file, glob or directory: .parquet, .jsonl, .jsonl.gz, .jsonl.zst; or dataset:ID:SPLIT of the hub",
     )
-    output: str = Field(min_length=1, description="directory to write: a path, s3://, gs:// or abfs://")
+    output: Output = Field(description="directory to write: a path, s3://, gs:// or abfs://")
 
     reuse: str | None = Field(
         None,
@@ -181,16 +260,9 @@ class JobConfig(Validated):
     compression: CompressionConfig = Field(default_factory=CompressionConfig)
 
     @classmethod
-    def load(cls, argv: Sequence[str], environment: Mapping[str, str] | None = None) -> JobConfig:
-        """Flags over the file of ``--config`` over the environment over defaults. ConfigError; help exits."""
-        from cluster.settings import gather  # builds the flags from this class
-
-        settings, origins = gather(argv, environment)
-        try:
-            return cls(**settings)
-        except UnreadError as error:
-            told = [f"{origins.get(name, name)} {complaint}" for name, complaint in error.complaints.items()]
-            raise ConfigError("; ".join(told)) from None
+    def settings(cls) -> dict[str, FieldInfo]:
+        own = {name: field for name, field in super().settings().items() if name != "compression"}
+        return {**own, **CompressionConfig.model_fields}
 
     @model_validator(mode="before")
     @classmethod

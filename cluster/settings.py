@@ -1,148 +1,394 @@
-"""Settings from flags, a YAML file and the environment, merged: flags over file over environment over defaults.
+"""The settings of all jobs: flags override the file of ``--config``, which overrides the environment and the defaults.
 
-Flags are made from the fields of `JobConfig` and `CompressionConfig`, so none can be forgotten and ``--help`` is always
-whole. Values are read as the field's type asks, by pydantic; YAML by its safe loader; nothing is evaluated. In the
-environment and in flags a list or an object may be written as JSON; one string counts as a list of one.
+pydantic-settings reads the three, and the job's own model validates what they say; nothing is evaluated. Flags are made
+from the fields of the model, so none can be forgotten. Text is left as it is but for lists and objects, which may be
+written as JSON; one string counts as a list of one. What is wrong is a ConfigError that says where it was given.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any
+import re
+import types
+import typing
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, NoReturn, Self
 
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, CliPositionalArg, CliSettingsSource, EnvSettingsSource
+from pydantic_settings import YamlConfigSettingsSource as FileSource
 
-from cluster.config import JobConfig
-from cluster.flags import HELP, FlagParser, file_settings, help_of, is_listed, json_object, kind_of
-from lingua.config import CompressionConfig
-from lingua.errors import ConfigError
-from lingua.explain import meant
+from lingua.errors import ConfigError, UnreadError
+from lingua.explain import explain, meant, public
 
 PREFIX = "LINGUA_"
 NO_SETTINGS = {"LINGUA_CACHE"}
 """Variables of ours that are read elsewhere: where converted models are kept."""
-GROUPS = {
-    "what to read and write": ("input", "output", "reuse", "output_format", "output_prefix"),
-    "how much to keep": ("rate", "target_token", "target_tokenizer", "min_fidelity", "method", "preset"),
-    "columns": (
-        "text_column",
-        "instruction_column",
-        "context_column",
-        "question_column",
-        "messages_column",
-        "structured_column",
-        "json_column",
-        "id_column",
-    ),
-    "model": ("model", "device", "dtype", "batch_tokens", "gpu_memory", "trust_remote_code"),
-    "cluster": ("shard_size", "workers", "gpus_per_worker", "cpus_per_worker", "address"),
-    "watching": ("report", "report_samples", "fidelity_sample", "price", "log_format", "webhook"),
-    "failures": (
-        "max_attempts",
-        "max_rejected",
-        "shard_timeout",
-        "lease_seconds",
-        "lease_wait",
-        "storage_options",
-        "dry_run",
-    ),
-}
-EXAMPLES = """\
-examples:
-  # halve the documents in the column 'text' of all Parquet files
-  python -m jobs.compress --input 'corpus/*.parquet' --output compressed --rate 0.5
-
-  # few-shot prompts to at most 1000 GPT-4 tokens each, questions untouched
-  python -m jobs.compress --input prompts.jsonl --output s3://bucket/compressed --target-token 1000 \\
-      --target-tokenizer cl100k_base --context-column demonstrations --question-column question
-
-  # the same corpus a week later: only what is new goes to the model
-  python -m jobs.compress --input 'corpus/*.parquet' --output week-2 --reuse week-1 --rate 0.5
-
-  # conversations, every older turn shorter than the one after it
-  python -m jobs.compress --input chats.jsonl --output shorter --messages-column messages --rate 0.5 --older-turns 0.8
-
-  # settings from a file, one of them overruled; look at the plan first
-  python -m jobs.compress --config job.yaml --rate 0.3 --dry-run
-
-every flag is also a key of the file (--shard-size: shard_size) and an environment variable (LINGUA_SHARD_SIZE);
-flags count over the file, the file over the environment. The output can be completed by the same command again.
-"""
+HELP = "--help-all lists all settings"
+MOST_NODES = 10_000
+"""Values in a file of settings."""
+_QUOTED = re.compile(r"(?<!\w)(['\"])(?!<)(?!.{1,2}\1).*\1", re.DOTALL)
+"""What YAML's complaints repeat of a file, but for single signs and the names of its own tokens."""
 
 
-def fields() -> dict[str, FieldInfo]:
-    """All settings by their flat keys."""
-    own = {field.alias or name: field for name, field in JobConfig.model_fields.items() if name != "compression"}
-    return {**own, **CompressionConfig.model_fields}
+@dataclass(frozen=True)
+class Command:
+    """How a job is asked.
 
-
-def grouped() -> dict[str, tuple[str, ...]]:
-    """All keys by the heading that they stand under."""
-    named = {key for keys in GROUPS.values() for key in keys}
-    return {**GROUPS, "compression": tuple(key for key in CompressionConfig.model_fields if key not in named)}
-
-
-def gather(argv: Sequence[str], environment: Mapping[str, str] | None = None) -> tuple[dict[str, Any], dict[str, str]]:
-    """The merged settings, and what each is called where it was given (a flag, a variable, a file's key).
-
-    ConfigError for unknown keys and unreadable files; ``--help`` prints and exits.
+    name         the module that is started
+    usage        what must be given, and the rest in brackets
+    summary      what the job does
+    examples     that end its help
+    common       settings that ``--help`` shows; empty: all
+    groups       heading → settings under it; those that stand in none come at the end
+    positional   the setting that is given without a flag
+    flags        setting → its flag, where that is another word
+    alternatives settings of which any one overrides the others of a lower layer
+    variables    settings that are also read from the environment; None: all, and others are errors
     """
-    flags = build_parser().parse(argv)
-    file = flags.pop("config")
-    merged = from_environment(os.environ if environment is None else environment)
-    origins = {key: f"{PREFIX}{key.upper()} (in the environment)" for key in merged}
-    written = file_settings(file, fields()) if file else {}
-    for layer, named in ((written, f"{{}} (in {file})"), (flags, "--{}")):
-        if layer.keys() & {"rate", "target_token"}:  # either one overrules the other of a lower layer
-            merged = {key: value for key, value in merged.items() if key not in ("rate", "target_token")}
-        merged = {**merged, **layer}
-        origins |= {key: named.format(key if layer is written else key.replace("_", "-")) for key in layer}
-    missing = [key for key in ("input", "output") if key not in merged]
-    if missing:
-        flags_missing = " and ".join(f"--{key}" for key in missing)
-        raise ConfigError(f"missing setting: {', '.join(missing)}; give {flags_missing}, or --help for all settings")
+
+    name: str
+    usage: str
+    summary: str
+    examples: str = ""
+    common: Collection[str] = ()
+    groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    positional: str = ""
+    flags: Mapping[str, str] = field(default_factory=dict)
+    alternatives: Collection[str] = ()
+    variables: Collection[str] | None = ("storage_options",)
+
+    def flag(self, name: str) -> str:
+        """What a setting is called on the command line."""
+        return name.upper() if name == self.positional else f"--{self.flags.get(name, name).replace('_', '-')}"
+
+    def grouped(self, names: Collection[str]) -> dict[str, tuple[str, ...]]:
+        """All `names` by the heading that they stand under."""
+        known = {name for group in self.groups.values() for name in group}
+        rest = tuple(name for name in names if name not in known)
+        return {**{title: tuple(group) for title, group in self.groups.items()}, **({"settings": rest} if rest else {})}
+
+
+class Settings(BaseModel):
+    """What a job can be told. Unknown or invalid settings raise ConfigError, naming the setting.
+
+    command   how the job is asked
+    hidden    settings whose values are never repeated, and what is said of them instead
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True)
+
+    command: ClassVar[Command]
+    hidden: ClassVar[Mapping[str, str]] = {
+        "storage_options": "storage_options must be a JSON object of options for fsspec (its value is not shown here)"
+    }
+
+    def __init__(self, **settings: Any) -> None:
+        try:
+            super().__init__(**settings)
+        except ValidationError as error:
+            faulty = {name for fault in error.errors(include_url=False) for name in fault["loc"]}
+            secret = [complaint for name, complaint in self.hidden.items() if name in faulty]
+            said = explain(error, self.settings()).replace("inputs =", "input =")
+            raise ConfigError(secret[0] if secret else said) from None
+
+    @classmethod
+    def settings(cls) -> dict[str, FieldInfo]:
+        """All settings by the names that users write."""
+        return {field.alias or name: field for name, field in cls.model_fields.items()}
+
+    @classmethod
+    def load(cls, argv: Sequence[str], environment: Mapping[str, str] | None = None) -> Self:
+        """The settings of a command line. ConfigError says what is wrong; ``--help`` prints and exits."""
+        given, origins = _gather(cls, argv, os.environ if environment is None else environment)
+        try:
+            return cls(**given)
+        except UnreadError as error:
+            told = [f"{origins.get(name, name)} {complaint}" for name, complaint in error.complaints.items()]
+            raise ConfigError("; ".join(told)) from None
+
+
+def _gather(
+    model: type[Settings], argv: Sequence[str], environment: Mapping[str, str]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """The merged settings, and what each is called where it was given (a flag, a variable, a file's key)."""
+    command, known, form = model.command, model.settings(), _form(model)
+    flags = _Flags(form, _Parser(model), argv)()
+    path = flags.pop("config", None)
+    variables = _Environment(form, _variables(command, known, environment))()
+    layers: list[tuple[dict[str, Any], Callable[[str], str]]] = [
+        (variables, lambda name: f"{PREFIX}{name.upper()} (in the environment)"),
+        (_File(form, path)() if path else {}, lambda name: f"{name} (in {path})"),
+        (flags, command.flag),
+    ]
+    merged: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for layer, called in layers:
+        overridden = command.alternatives if layer.keys() & set(command.alternatives) else ()
+        merged = {**{name: value for name, value in merged.items() if name not in overridden}, **layer}
+        origins |= {name: called(name) for name in layer}
+    if missing := [name for name, field in known.items() if field.is_required() and name not in merged]:
+        flags_missing = " and ".join(map(command.flag, missing))
+        raise ConfigError(f"missing setting: {', '.join(missing)}; give {flags_missing}, or --help for what there is")
     return merged, origins
 
 
-def from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
-    """Settings from variables that begin with `PREFIX`."""
-    found = {key: value for key, value in environment.items() if key.startswith(PREFIX) and key not in NO_SETTINGS}
-    known = {f"{PREFIX}{key.upper()}": key for key in fields()}
-    if unknown := sorted(found.keys() - known.keys()):
-        raise ConfigError(f"environment: unknown setting {unknown[0]};{meant(unknown[0], known)} {HELP}")
-    return {known[name]: _from_text(value, fields()[known[name]], name) for name, value in found.items()}
+def _variables(command: Command, known: Collection[str], environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables that are read, in small letters. ConfigError for one of ours that stands for no setting."""
+    names = {f"{PREFIX}{name.upper()}" for name in (known if command.variables is None else command.variables)}
+    found = {name for name in environment if name.startswith(PREFIX)} - NO_SETTINGS
+    if command.variables is None and (unknown := sorted(found - names)):
+        raise ConfigError(f"environment: unknown setting {unknown[0]};{meant(unknown[0], sorted(names))} {HELP}")
+    return {name.lower(): environment[name] for name in found & names}
 
 
-def _from_text(value: str, field: FieldInfo, name: str) -> Any:
-    if field.annotation == dict[str, Any]:
-        return json_object(value, name, secret="STORAGE" in name)
-    if not is_listed(field):
-        return value
+# ---- the three sources
+
+
+def _form(model: type[Settings]) -> type[BaseSettings]:
+    """The settings as text has them: what is neither a switch nor a list nor an object is read by the model itself."""
+    known = model.settings()
+    names = [name for group in model.command.grouped(known).values() for name in group]
+    kinds = {**{name: _kind(known[name]) for name in names}, "config": str}
+    if model.command.positional:
+        kinds[model.command.positional] = CliPositionalArg[str]
+    fields: dict[str, Any] = {name: (kind, None) for name, kind in kinds.items()}
+    return create_model("Form", __base__=BaseSettings, **fields)
+
+
+def _kind(field: FieldInfo) -> Any:
+    if typing.get_origin(field.annotation) is tuple or field.annotation == dict[str, str]:
+        return list[str]
+    return field.annotation if field.annotation in (bool, dict[str, Any]) else str
+
+
+class _Text:
+    """Lists and objects in variables and flags: JSON, or one string. `called`: a setting's name where it is read."""
+
+    called: Callable[[str], str]
+
+    def decode_complex_value(self, name: str, field: FieldInfo, value: Any) -> Any:
+        if field.annotation == dict[str, Any]:
+            return json_object(value, self.called(name), secret="storage" in name)
+        try:
+            return json.loads(value) if value.lstrip().startswith(("[", "{")) else value
+        except (json.JSONDecodeError, RecursionError):
+            return value
+
+
+class _Environment(_Text, EnvSettingsSource):
+    def __init__(self, form: type[BaseSettings], variables: Mapping[str, str]) -> None:
+        self.called, self._variables = lambda name: f"{PREFIX}{name.upper()}", variables
+        super().__init__(form, env_prefix=PREFIX)
+
+    def _load_env_vars(self) -> Mapping[str, str | None]:
+        return self._variables
+
+
+class _Flags(_Text, CliSettingsSource[Any]):
+    def __init__(self, form: type[BaseSettings], parser: _Parser, argv: Sequence[str]) -> None:
+        self.called = parser.command.flag
+        super().__init__(
+            form,
+            cli_parse_args=[str(word) for word in argv],
+            cli_parse_none_str="\0",  # else a column could not be called null
+            cli_implicit_flags=True,
+            root_parser=parser,
+            parse_args_method=_Parser.parse,
+            add_argument_method=_Parser.add_setting,
+        )
+
+
+class _File(FileSource):
+    """A YAML file. ConfigError when it cannot be read, holds no settings, or one that is not known."""
+
+    def __init__(self, form: type[BaseSettings], path: str) -> None:
+        self._known = form.model_fields.keys() - {"config"}
+        super().__init__(form, path)
+
+    def _read_files(self, path: Any, deep_merge: bool = False) -> dict[str, Any]:
+        known, content = self._known, _content(path)
+        if content is None:
+            return {}
+        if not isinstance(content, dict):
+            raise ConfigError(f"--config {path}: must hold settings as 'key: value', not a {type(content).__name__}")
+        settings = {str(key): value for key, value in content.items() if value is not None}
+        if unknown := sorted(settings.keys() - known):
+            names = ", ".join(repr(public(name[:50])) for name in unknown[:5])
+            raise ConfigError(f"--config {path}: unknown setting {names};{meant(unknown[0], known)} {HELP}")
+        return settings
+
+
+def _content(path: str) -> Any:
     try:
-        return json.loads(value) if value.lstrip().startswith(("[", "{")) else value
-    except (json.JSONDecodeError, RecursionError):
-        return value
+        return _Loader(Path(path).read_text(encoding="utf-8-sig")).get_single_data()
+    except OSError as error:
+        raise ConfigError(f"--config {path}: {error.strerror}; give a YAML file of settings") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"--config {path}: is not UTF-8 text; give a YAML file of settings") from None
+    except RecursionError:
+        raise ConfigError(f"--config {path}: is nested too deeply for settings") from None
+    except (ValueError, yaml.YAMLError) as error:
+        raise ConfigError(f"--config {path}: {_where(error)}") from None
 
 
-def build_parser() -> FlagParser:
-    """Flags for all settings; those that are not given are absent from the result."""
-    parser = FlagParser(
-        "jobs.compress",
-        "--input PATH --output DIRECTORY [any setting below]",
-        "Compress the prompts of a corpus on Ray; restarted, it does what is not done yet.\n"
-        "Needed are --input and --output; --rate says how much is kept. Everything else has a default.",
-        EXAMPLES,
+def _where(error: Exception) -> str:
+    """Line, column and kind of what is wrong with a YAML file; nothing of what stands there, which may be secret."""
+    mark = getattr(error, "problem_mark", None)
+    place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+    problem = str(getattr(error, "problem", None) or "a value that cannot be read")
+    return f"{place}{_QUOTED.sub('…', problem)}; it must hold settings as 'key: value'"
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain values only; a key stands once, and aliases may not make more of a file than `MOST_NODES` values."""
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._nodes = 0
+        self._weights: dict[int, int] = {}
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        alias, before = self.check_event(yaml.AliasEvent), self._nodes
+        mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+        node: Any = super().compose_node(parent, index)
+        self._nodes += self._weights.get(id(node), MOST_NODES) if alias else 1  # of itself it would be endless
+        if not alias:
+            self._weights[id(node)] = self._nodes - before
+        if self._nodes > MOST_NODES:
+            raise yaml.composer.ComposerError(None, None, f"more than {MOST_NODES:,} values, aliases counted out", mark)
+        return node
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        plain = [key for key, _ in node.value if isinstance(key.value, str)]
+        for key in plain:
+            if key.value in seen and key.tag != "tag:yaml.org,2002:merge":
+                raise yaml.constructor.ConstructorError(None, None, "a key that stands there twice", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def json_object(text: str, name: str, *, secret: bool = True) -> dict[str, Any]:
+    """An object from the JSON of a flag or variable. ConfigError when it is none, which repeats nothing `secret`."""
+    fault = f"; this is {'another kind of value' if secret else public(text[:100])}"
+    try:
+        if isinstance(value := json.loads(text), dict):
+            return value
+    except RecursionError:
+        fault = "; this is nested too deeply"
+    except json.JSONDecodeError as error:
+        fault = f"; after character {error.pos}: {error.msg}"
+    raise ConfigError(
+        f'{name} must be a JSON object like {{"a": "b"}}{" (its value is not shown here)" if secret else ""}{fault}'
     )
-    known = fields()
-    for title, keys in grouped().items():
-        group = parser.add_argument_group(title)
-        for key in keys:
-            group.add_argument(
-                f"--{key.replace('_', '-')}",
-                dest=key,
-                help=help_of(known[key]),
-                **kind_of(known[key], f"--{key.replace('_', '-')}"),
-            )
-    return parser
+
+
+# ---- the command line
+
+
+class _Parser(argparse.ArgumentParser):
+    """What pydantic-settings adds its flags to: says what they mean, groups them, and raises what is wrong."""
+
+    def __init__(self, model: type[Settings]) -> None:
+        self.command, self.model = model.command, model
+        super().__init__(
+            prog=f"python -m {self.command.name}",
+            usage=f"python -m {self.command.name} {self.command.usage}",
+            description=self.command.summary,
+            epilog=self.command.examples,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+            add_help=False,
+        )
+        self.add_argument("-h", "--help", action=_Help, help="show the settings that most people need")
+        self.add_argument("--help-all", action=_Help, help="show all settings")
+        grouped = self.command.grouped(model.settings())
+        made = {title: self.add_argument_group(title) for title in grouped}
+        self._group = {name: made[title] for title, names in grouped.items() for name in names}
+
+    def add_setting(self, *flags: str, **how: Any) -> None:
+        """Add what pydantic-settings has made of a setting: with its meaning, its choices, and lists as JSON."""
+        name = how.get("dest", flags[0])
+        if name == "config":
+            self.add_argument("--config", metavar="FILE", help="YAML file with settings", default=argparse.SUPPRESS)
+            return
+        setting, kind = self.model.settings()[name], _kind(self.model.settings()[name])
+        how["help"] = help_of(setting) + ("; may be repeated" if kind == list[str] else "")
+        if how.get("action") == "append":
+            how["action"] = _Listed if kind == list[str] else "store"
+        if name == self.command.positional:
+            how["metavar"] = name.upper()
+        elif kind is not bool:
+            choices = ",".join(_choices(setting.annotation))
+            how["metavar"] = "JSON" if kind == dict[str, Any] else f"{{{choices}}}" if choices else "VALUE"
+        self._group[name].add_argument(name if name == self.command.positional else self.command.flag(name), **how)
+
+    def parse(self, argv: Sequence[str]) -> argparse.Namespace:
+        """The flags that are given. ConfigError when a word of the command line is no flag."""
+        parsed, strange = self.parse_known_args(argv)
+        if getattr(parsed, "config", None) == "":
+            raise ConfigError(f"--config: names no file; leave it out, or give a YAML file of settings; {HELP}")
+        if not strange:
+            return parsed
+        word = strange[0].partition("=")[0]
+        if word.startswith("-"):
+            raise ConfigError(f"unknown flag {word};{meant(word, self._option_string_actions)} {HELP}")
+        if any(self.command.flag(name) in argv for name in self.model.hidden):  # the word may be a piece of its value
+            raise ConfigError("a word belongs to no flag (not shown here); quote values for the shell, like '{…}'")
+        pattern = os.path.join(os.path.dirname(word), "*" + os.path.splitext(word)[1])
+        quoted = f": the shell made several words of a pattern; quote it, like --input '{pattern}'"
+        why = quoted if os.path.exists(word) else f": write {self.command.usage.partition(' [')[0]}"
+        raise ConfigError(f"{public(word)!r} belongs to no flag{why}; {HELP}")
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{public(message)}; {HELP}")
+
+
+class _Help(argparse.Action):
+    """Prints the help and ends; ``--help`` leaves out what few people need."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str | None = None) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, default=argparse.SUPPRESS, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        assert isinstance(parser, _Parser)
+        shown = {*parser.command.common, "config", argparse.SUPPRESS}
+        for action in parser._actions:
+            if "--help" in self.option_strings and parser.command.common and action.dest not in shown:
+                action.help = argparse.SUPPRESS
+        parser.print_help()
+        parser.exit()
+
+
+class _Listed(argparse.Action):
+    """A flag that may be repeated: its values as a JSON list, which no comma in one of them divides."""
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, value: Any, option: str | None = None) -> None:
+        before = json.loads(getattr(namespace, self.dest, "[]"))
+        setattr(namespace, self.dest, json.dumps([*before, value]))
+
+
+def help_of(field: FieldInfo) -> str:
+    """A field's description and its default, unless there is none or the description tells it."""
+    text = (field.description or "").replace("%", "%%")
+    nothing = field.is_required() or field.default_factory is not None or field.default in (None, (), "")
+    if nothing or "default" in text:
+        return text
+    default = ("off", "on")[field.default] if isinstance(field.default, bool) else str(field.default)
+    return f"{text} (default: {default.encode('unicode_escape').decode().replace('%', '%%')})"
+
+
+def _choices(annotation: Any) -> Iterator[str]:
+    """What a setting may be, where that is one of a few words."""
+    if typing.get_origin(annotation) is typing.Literal:
+        yield from map(str, typing.get_args(annotation))
+    elif typing.get_origin(annotation) in (types.UnionType, typing.Union):
+        for part in typing.get_args(annotation):
+            yield from _choices(part)

@@ -7,7 +7,6 @@ are small; job, model and cluster are the ones that large corpora use.
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import sys
@@ -15,13 +14,15 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow.parquet as pq
+from pydantic import Field
 
 from cluster.ledger import PART
+from cluster.settings import Command, Settings
 from jobs import compress, verify
-from jobs.ending import EXIT_SETTINGS
+from jobs.ending import EXIT_SETTINGS, exit_code
 
 SAMPLES = Path(__file__).parent / "samples"
 MARKER = ".lingua-demo"
@@ -30,13 +31,28 @@ MADE = {MARKER, "documents.jsonl", "documents", "fewshot"}
 _PASSAGE = 1_000
 
 
+class DemoConfig(Settings):
+    """How large the demo is, and where its files go."""
+
+    command: ClassVar[Command] = Command("jobs.demo", "[any setting below]", "Two small corpora through the main job.")
+
+    output: Path = Field(
+        Path("demo-output"), description="folder: new, empty, or of an earlier demo, which it then replaces"
+    )
+    documents: int = Field(60, ge=1, description="passages to compress")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Build, compress, show and verify; the first exit code that is not 0."""
-    arguments = _arguments(argv)
-    folder: Path = arguments.output
+    return exit_code(lambda: demo(DemoConfig.load(sys.argv[1:] if argv is None else argv)))
+
+
+def demo(config: DemoConfig) -> int:
+    """The same, of settings."""
+    folder = config.output
     if not _empty(folder):
         return EXIT_SETTINGS
-    documents = write_documents(folder / "documents.jsonl", arguments.documents)
+    documents = write_documents(folder / "documents.jsonl", config.documents)
     print(f"A few-shot bank by method evidence, {documents} passages of packages' descriptions by method llmlingua.\n")
     bank = ["--input", str(SAMPLES / "fewshot.jsonl"), "--output", str(folder / "fewshot"), "--rate", "0.3"]
     passages = ["--input", str(folder / "documents.jsonl"), "--output", str(folder / "documents"), "--rate", "0.5"]
@@ -111,20 +127,6 @@ def show(output: Path) -> None:
 
 def _excerpt(text: str, size: int = 900) -> str:
     return text if len(text) <= size else f"{text[:size]} …"
-
-
-def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m jobs.demo", description=__doc__.splitlines()[0] if __doc__ else None
-    )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        default=Path("demo-output"),
-        help="folder: new, empty, or of an earlier demo, which it then replaces",
-    )
-    parser.add_argument("--documents", type=int, default=60, help="passages to compress")
-    return parser.parse_args(argv)
 
 
 if __name__ == "__main__":

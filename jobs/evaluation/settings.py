@@ -1,19 +1,18 @@
 """`EvalConfig`: every setting of an evaluation, frozen and validated before anything loads.
 
-Flags override the YAML file, which overrides a preset, which overrides the defaults. Candidates and targets as users
-write them are in `specs.py`.
+A preset's settings count where none are given. Candidates and targets as users write them are in `specs.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from cluster.flags import FlagParser, file_settings, help_of, kind_of
-from cluster.validated import Validated
+from cluster.config import Output
+from cluster.settings import Command, Settings
 from jobs.evaluation.presets import PRESETS, preset
 from jobs.evaluation.specs import (
     FULL_CANDIDATE,
@@ -26,18 +25,77 @@ from jobs.evaluation.specs import (
     parse_target,
     require_distinct,
 )
-from lingua.errors import ConfigError
 
 DEFAULT_CANDIDATES = ("default", "rarity", "lead", "truncate", "random")
 
 
-class EvalConfig(Validated):
+_SIZES = ("rate", "tokens")
+_COMMON = ("data", "output", "limit", "candidates", "rate", "tokens", "preset", "model", "targets", "workers")
+_GROUPS = {
+    "what is read and written": ("data", "output", "limit", "offset", "seed", "strings"),
+    "what is compared": (
+        "preset",
+        "candidates",
+        "rate",
+        "tokens",
+        "match_peer",
+        "model",
+        "device",
+        "dtype",
+        "tokenizer",
+    ),
+    "who is asked": ("targets", "ask", "max_tokens", "stop"),
+    "cluster": ("chunk", "workers", "gpus_per_worker", "cpus_per_worker", "address", "batch_tokens"),
+    "failures": ("max_attempts", "timeout", "storage_options"),
+    "the rest": ("resamples", "peer_python", "peer_path"),
+}
+_EXAMPLES = """\
+examples:
+  # our defaults and four baselines at 35% of the context's tokens, read by gemma
+  python -m jobs.evaluate --data squad=squad.jsonl --target gemma3-270m --output eval --limit 50
+
+  # against the public library, at exactly the size that it reaches
+  python -m jobs.evaluate --data nq=nq.jsonl --target gemma3-270m --output eval-peer --match-peer \\
+      --candidate peer --candidate 'sentence: unit=sentence aggregate=mean' --candidate lead --rate 0.5 --rate 0.25
+
+  # no model is asked: what is left of answers, evidence, numbers and names
+  python -m jobs.evaluate --data nq=nq.jsonl --output kept --rate 0.35
+
+candidates are written 'NAME: [BASE] key=value …' with any setting of jobs.compress; these names need nothing more:
+  default, paper (its recipe), aware (question-aware), selective (Selective-Context); without a model: random (words),
+  truncate, lead (the beginning of each string), rarity (rare words); peer and peer-aware (the public llmlingua, in its
+  own environment: python -m jobs.benchmarking.setup_peer). The whole context ('full') and none ('nothing') are always
+  there. Question and instruction are never cut: a rate is the share of the context's tokens that may stay.
+
+targets are models in the process (an alias, a directory, a hub id; 'NAME: model=… device=cuda dtype=bfloat16') or
+endpoints ('NAME: url=http://localhost:8000/v1 model=… mode=chat', the key from OPENAI_API_KEY).
+
+a preset (--preset) is the settings of a table of the papers; bring its data:
+  python -m jobs.evaluate --preset gsm8k-1shot --data gsm8k=rows.jsonl --output out --target 'gpt: url=… model=…'
+
+in a YAML file the same: data: {squad: squad.jsonl}, candidates: {sentence: {unit: sentence}, peer: }, targets: […],
+rate: [0.5, 0.25], …; flags count over the file. The same command again goes on with what is missing.
+"""
+
+
+class EvalConfig(Settings):
     """All settings. Unknown or invalid ones raise ConfigError, naming the setting."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
+    command: ClassVar[Command] = Command(
+        "jobs.evaluate",
+        "--data NAME=FILE --output DIRECTORY [any setting below]",
+        "Measure what compressed prompts are still good for, on Ray.",
+        _EXAMPLES,
+        common=_COMMON,
+        groups=_GROUPS,
+        flags={"candidates": "candidate", "targets": "target"},
+        alternatives=_SIZES,
+    )
+
     data: dict[str, str] = Field(min_length=1, description="NAME=FILE: rows in the unified form, as JSON Lines")
-    output: str = Field(min_length=1, description="directory to write: a path, s3://, gs:// or abfs://")
+    output: Output = Field(description="directory to write: a path, s3://, gs:// or abfs://")
     limit: int | None = Field(None, ge=1, description="rows per set")
     offset: int = Field(0, ge=0, description="rows of each set to pass over first")
     seed: int | None = Field(None, ge=0, description="shuffle the rows of each set first (default: as they stand)")
@@ -46,6 +104,7 @@ class EvalConfig(Validated):
         None, ge=1, description="context strings of each row at most, its evidence among them (default: all)"
     )
 
+    preset: str | None = Field(None, description=f"settings of a paper's table: {', '.join(PRESETS)}")
     candidates: tuple[Candidate, ...] = Field(
         DEFAULT_CANDIDATES,
         validate_default=True,
@@ -83,11 +142,6 @@ class EvalConfig(Validated):
     peer_python: Path = Field(Path(".venv-reference/bin/python"), description="the peer's interpreter")
     peer_path: Path | None = Field(None, description="folder with the peer's packages, before the interpreter's own")
 
-    @classmethod
-    def load(cls, argv: Sequence[str]) -> EvalConfig:
-        """Flags over the file of ``--config`` over the preset over defaults. ConfigError; help exits."""
-        return cls(**gather(argv))
-
     @property
     def sizes(self) -> tuple[float, ...]:
         """What is asked for: shares, and above 1 numbers of tokens."""
@@ -102,6 +156,15 @@ class EvalConfig(Validated):
     def peers(self) -> list[str]:
         """Names of the candidates that are the peer."""
         return [one.name for one in self.candidates if one.kind == "peer"]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_a_table(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        if settings.get("preset") is None:
+            return settings
+        known = preset(str(settings["preset"])).settings()
+        sized = settings.keys() & set(_SIZES)
+        return {**{name: value for name, value in known.items() if not (sized and name in _SIZES)}, **settings}
 
     @field_validator("data", mode="before")
     @classmethod
@@ -186,84 +249,3 @@ def _target(name: str | None, entry: object) -> TargetSpec:
 def _written(name: str | None, entry: object) -> str:
     """An entry as a flag would write it."""
     return str(entry) if name is None else f"{name}: {entry or ''}"
-
-
-EXAMPLES = """\
-examples:
-  # our defaults and four baselines at 35% of the context's tokens, read by gemma
-  python -m jobs.evaluate --data squad=squad.jsonl --target gemma3-270m --output eval --limit 50
-
-  # against the public library, at exactly the size that it reaches
-  python -m jobs.evaluate --data nq=nq.jsonl --target gemma3-270m --output eval-peer --match-peer \\
-      --candidate peer --candidate 'sentence: unit=sentence aggregate=mean' --candidate lead --rate 0.5 --rate 0.25
-
-  # no model is asked: what is left of answers, evidence, numbers and names
-  python -m jobs.evaluate --data nq=nq.jsonl --output kept --rate 0.35
-
-candidates are written 'NAME: [BASE] key=value …' with any setting of jobs.compress; these names need nothing more:
-  default, paper (its recipe), aware (question-aware), selective (Selective-Context); without a model: random (words),
-  truncate, lead (the beginning of each string), rarity (rare words); peer and peer-aware (the public llmlingua, in its
-  own environment: python -m jobs.benchmarking.setup_peer). The whole context ('full') and none ('nothing') are always
-  there. Question and instruction are never cut: a rate is the share of the context's tokens that may stay.
-
-targets are models in the process (an alias, a directory, a hub id; 'NAME: model=… device=cuda dtype=bfloat16') or
-endpoints ('NAME: url=http://localhost:8000/v1 model=… mode=chat', the key from OPENAI_API_KEY).
-
-a preset (--preset) is the settings of a table of the papers; bring its data:
-  python -m jobs.evaluate --preset gsm8k-1shot --data gsm8k=rows.jsonl --output out --target 'gpt: url=… model=…'
-
-in a YAML file the same: data: {squad: squad.jsonl}, candidates: {sentence: {unit: sentence}, peer: }, targets: […],
-rate: [0.5, 0.25], …; flags count over the file. The same command again goes on with what is missing.
-"""
-GROUPS = {
-    "what is read and written": ("data", "output", "limit", "offset", "seed", "strings"),
-    "what is compared": ("candidates", "rate", "tokens", "match_peer", "model", "device", "dtype", "tokenizer"),
-    "who is asked": ("targets", "ask", "max_tokens", "stop"),
-    "cluster": ("chunk", "workers", "gpus_per_worker", "cpus_per_worker", "address", "batch_tokens"),
-    "failures": ("max_attempts", "timeout", "storage_options"),
-    "the rest": ("resamples", "peer_python", "peer_path"),
-}
-SINGULAR = {"candidates": "candidate", "targets": "target"}
-REPEATED = {"data", "candidates", "rate", "tokens", "targets", "ask", "stop"}
-SIZES = {"rate", "tokens"}
-
-
-def gather(argv: Sequence[str]) -> dict[str, Any]:
-    """The merged settings. ConfigError for unreadable files and unknown flags; ``--help`` prints and exits."""
-    flags = _parser().parse(argv)
-    file = flags.pop("config")
-    content = file_settings(file, {*EvalConfig.model_fields, "preset"}) if file else {}
-    named = flags.pop("preset", None) or content.pop("preset", None)
-    merged = preset(str(named)).settings() if named else {}
-    for layer in (content, flags):
-        if layer.keys() & SIZES:  # either replaces both of a lower layer
-            merged = {key: value for key, value in merged.items() if key not in SIZES}
-        merged |= layer
-    missing = [name for name in ("data", "output") if name not in merged]
-    if missing:
-        raise ConfigError(f"missing setting: {', '.join(missing)}; give --{missing[0]}, or --help for all settings")
-    return merged
-
-
-def _parser() -> FlagParser:
-    """Flags for all settings; those that are not given are absent from the result."""
-    parser = FlagParser(
-        "jobs.evaluate",
-        "--data NAME=FILE --output DIRECTORY [any setting below]",
-        "Measure what compressed prompts are still good for, on Ray; restarted, it does what is missing.",
-        EXAMPLES,
-    )
-    parser.add_argument("--preset", metavar="NAME", help=f"settings of a paper's table: {', '.join(PRESETS)}")
-    for title, names in GROUPS.items():
-        group = parser.add_argument_group(title)
-        for name in names:
-            _add(group, name)
-    return parser
-
-
-def _add(group: Any, name: str) -> None:
-    field = EvalConfig.model_fields[name]
-    flag = f"--{SINGULAR.get(name, name).replace('_', '-')}"
-    repeated = {"action": "append", "metavar": "VALUE"} if name in REPEATED else {}
-    text = help_of(field) + ("; repeatable" if repeated else "")
-    group.add_argument(flag, dest=name, help=text, **(repeated or kind_of(field, flag)))

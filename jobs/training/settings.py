@@ -1,47 +1,74 @@
-"""The settings of `jobs.align` and `jobs.distill`, frozen and validated before anything starts, and how they are read.
-
-Flags override the file of ``--config``, which overrides the defaults; unknown keys are errors. Flags are made from the
-fields below, so ``--help`` always shows all of them. Credentials of the storage may also stand in the variable
-LINGUA_STORAGE_OPTIONS, as for the other jobs: everyone on a machine can see its command lines.
-"""
+"""The settings of `jobs.align` and `jobs.distill`, frozen and validated before anything starts."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, Literal
 
 import yaml
 from pydantic import Field, field_validator, model_validator
 
-from cluster.flags import FlagParser, file_settings, help_of, json_object, kind_of
+from cluster.config import Output
 from cluster.hub import SCHEME
 from cluster.secrets import require_no_credentials
+from cluster.settings import Command, Settings
 from cluster.storage import absolute
-from cluster.validated import Validated
 from lingua.config import CompressionConfig
 from lingua.errors import ConfigError
 
-VARIABLE = "LINGUA_STORAGE_OPTIONS"
 CLUSTER = ("workers", "gpus_per_worker", "cpus_per_worker", "address", "max_failures", "lease_seconds")
 NOT_DECISIVE = ("inputs", "output", *CLUSTER, "checkpoint_every", "storage_options", "gradient_checkpointing")
 """Settings that another start on the same output may change; inputs are compared by what is in them."""
-Self = TypeVar("Self", bound="TrainingConfig")
 
 
-class TrainingConfig(Validated):
+USAGE = "--input PATH --output DIRECTORY [any setting below]"
+_COMMON = ("input", "output", "epochs", "learning_rate", "workers", "gpus_per_worker")
+_GROUPS = {
+    "both trainings": ("input", "output", "endpoint", "endpoint_mode", "limit", "group", "trust_remote_code", "seed"),
+    "course of a training": (
+        "epochs",
+        "max_steps",
+        "learning_rate",
+        "warmup",
+        "weight_decay",
+        "clip",
+        "checkpoint_every",
+    ),
+    "cluster": (*CLUSTER, "storage_options"),
+}
+_ALIGNING = r"""examples:
+  # rows that hold the target's text already
+  python -m jobs.align --input 'alpaca/*.parquet' --input-column input --response-column output --output aligned
+
+  # prompts only: a model in process answers them first, then the small model learns from the answers
+  python -m jobs.align --input prompts.jsonl --instruction-column question --template 'Q: {instruction}\nA:' \
+      --target gemma3-270m --response-tokens 64 --output aligned
+
+every flag is also a key of the file (--held-out: held_out). The same command again continues where it was stopped. The
+model is OUTPUT/model: python -m jobs.compress --method llmlingua --model OUTPUT/model …
+"""
+_DISTILLING = r"""examples:
+  # an encoder that keeps what a causal model finds surprising, from any corpus with a column 'text'
+  python -m jobs.distill --input 'corpus/*.parquet' --output encoder
+
+  # as in the LLMLingua-2 paper: a strong model leaves words out, a multilingual encoder learns which
+  python -m jobs.distill --input meetings.jsonl --teacher endpoint --endpoint https://api.example.com/v1 \
+      --teacher-model big-model --model xlm-roberta-large --learning-rate 1e-5 --epochs 10 --output encoder
+
+every flag is also a key of the file (--held-out: held_out). The same command again continues where it was stopped. The
+model is OUTPUT/model: python -m jobs.compress --method llmlingua2 --model OUTPUT/model …
+"""
+
+
+class TrainingConfig(Settings):
     """What both jobs set: rows, output, the course of the training, the cluster. ConfigError names a wrong setting."""
-
-    job: ClassVar[str]
-    summary: ClassVar[str]
-    examples: ClassVar[str]
 
     inputs: tuple[str, ...] = Field(
         alias="input", min_length=1, description="file, glob or directory of rows: .parquet, .jsonl, .jsonl.gz, .zst"
     )
-    output: str = Field(min_length=1, description="directory to write: a path, s3://, gs:// or abfs://")
+    output: Output = Field(description="directory to write: a path, s3://, gs:// or abfs://")
     endpoint: str | None = Field(
         None, pattern="^https?://", description="base URL of an OpenAI-compatible endpoint (key: OPENAI_API_KEY)"
     )
@@ -68,29 +95,6 @@ class TrainingConfig(Validated):
     max_failures: int = Field(3, ge=0, description="failures of workers that a run survives")
     lease_seconds: float = Field(60, gt=0, description="seconds after which a dead run no longer holds the output")
     storage_options: dict[str, Any] = Field(default_factory=dict, repr=False, description="for fsspec, as JSON")
-
-    @classmethod
-    def load(cls: type[Self], argv: Sequence[str]) -> Self:
-        """The settings of a command line. ConfigError says what is wrong; help exits."""
-        fields = {field.alias or name: field for name, field in cls.model_fields.items()}
-        parser = FlagParser(cls.job, "--input PATH --output DIRECTORY [any setting below]", cls.summary, cls.examples)
-        both, own = parser.add_argument_group("both trainings"), parser.add_argument_group(f"{cls.job} alone")
-        for (key, field), name in zip(fields.items(), cls.model_fields, strict=True):
-            group = both if name in TrainingConfig.model_fields else own
-            flag = f"--{key.replace('_', '-')}"
-            group.add_argument(flag, dest=key, help=help_of(field), **kind_of(field, flag))
-        flags = parser.parse(argv)
-        file = flags.pop("config")
-        credentials = os.environ.get(VARIABLE)
-        merged = {
-            **({} if credentials is None else {"storage_options": json_object(credentials, VARIABLE)}),
-            **(file_settings(file, fields) if file else {}),
-            **flags,
-        }
-        missing = [key for key, field in fields.items() if field.is_required() and key not in merged]
-        if missing:
-            raise ConfigError(f"missing setting: {', '.join(missing)}; give --{missing[0]}, or --help for all settings")
-        return cls(**merged)
 
     @field_validator("inputs", "stop", "teacher_setting", mode="before", check_fields=False)
     @classmethod
@@ -125,8 +129,14 @@ class TrainingConfig(Validated):
 class AlignConfig(TrainingConfig):
     """All settings of an alignment."""
 
-    job = "jobs.align"
-    summary = "Train a small model to see text as a target model does (LLMLingua, section 4.3), on Ray."
+    command = Command(
+        "jobs.align",
+        USAGE,
+        "Train a small model to see text as a target model does (LLMLingua, section 4.3), on Ray.",
+        _ALIGNING,
+        common=(*_COMMON, "response_column", "instruction_column", "target", "model", "method"),
+        groups=_GROUPS,
+    )
 
     instruction_column: str = Field("instruction", min_length=1, description="column with the instruction or prompt")
     input_column: str | None = Field(None, description="column with what the instruction is about, put after it")
@@ -174,18 +184,6 @@ class AlignConfig(TrainingConfig):
         """The highest learning rate."""
         return self.learning_rate or (2e-4 if self.method == "lora" else 2e-5)
 
-    examples = r"""examples:
-  # rows that hold the target's text already
-  python -m jobs.align --input 'alpaca/*.parquet' --input-column input --response-column output --output aligned
-
-  # prompts only: a model in process answers them first, then the small model learns from the answers
-  python -m jobs.align --input prompts.jsonl --instruction-column question --template 'Q: {instruction}\nA:' \
-      --target gemma3-270m --response-tokens 64 --output aligned
-
-every flag is also a key of the file (--held-out: held_out). The same command again continues where it was stopped. The
-model is OUTPUT/model: python -m jobs.compress --method llmlingua --model OUTPUT/model …
-"""
-
 
 TEACHERS = ("compressor", "endpoint")
 FROM_ROWS = ("pairs", "labels", "answers")
@@ -197,8 +195,14 @@ _FUNCTION = re.compile(r"[\w.]+:\w+")
 class DistillConfig(TrainingConfig):
     """All settings of a distillation."""
 
-    job = "jobs.distill"
-    summary = "Train an encoder to tell which words to keep (LLMLingua-2) from a teacher's labels, on Ray."
+    command = Command(
+        "jobs.distill",
+        USAGE,
+        "Train an encoder to tell which words to keep (LLMLingua-2) from a teacher's labels, on Ray.",
+        _DISTILLING,
+        common=(*_COMMON, "text_column", "teacher", "teacher_model", "model", "rate"),
+        groups=_GROUPS,
+    )
 
     text_column: str = Field("text", min_length=1, description="column with the text")
     compressed_column: str = Field("compressed", min_length=1, description="--teacher pairs: column with what was kept")
@@ -258,15 +262,3 @@ class DistillConfig(TrainingConfig):
         if wrong is not None:
             raise ConfigError(f"teacher_setting = {wrong!r}: write KEY=VALUE, such as aggregate=mean")
         return CompressionConfig(**{**QUESTION_FREE, **{key: yaml.safe_load(value) for key, _, value in pairs}})
-
-    examples = r"""examples:
-  # an encoder that keeps what a causal model finds surprising, from any corpus with a column 'text'
-  python -m jobs.distill --input 'corpus/*.parquet' --output encoder
-
-  # as in the LLMLingua-2 paper: a strong model leaves words out, a multilingual encoder learns which
-  python -m jobs.distill --input meetings.jsonl --teacher endpoint --endpoint https://api.example.com/v1 \
-      --teacher-model big-model --model xlm-roberta-large --learning-rate 1e-5 --epochs 10 --output encoder
-
-every flag is also a key of the file (--held-out: held_out). The same command again continues where it was stopped. The
-model is OUTPUT/model: python -m jobs.compress --method llmlingua2 --model OUTPUT/model …
-"""

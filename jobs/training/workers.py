@@ -54,7 +54,7 @@ Work = Callable[[Any, Rank], None]
 
 def folder_of(config: TrainingConfig) -> RunFolder:
     """The output of a job."""
-    return RunFolder(config.output, config.job, config.storage_options)
+    return RunFolder(config.output, config.command.name, config.storage_options)
 
 
 @contextmanager

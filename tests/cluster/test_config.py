@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.config import JobConfig
-from cluster.settings import fields
 from lingua.config import CompressionConfig
 from lingua.errors import ConfigError
 
@@ -47,13 +46,13 @@ def test_a_target_of_one_layer_replaces_the_rate_of_a_lower_one(tmp_path: Path) 
 
 def test_every_setting_is_a_flag_a_key_and_a_variable(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        load("--help")
+        load("--help-all")
     assert ended.value.code == 0
     text = capsys.readouterr().out
-    assert [key for key in fields() if not re.search(rf"--{key.replace('_', '-')}[ ,\n]", text)] == []
+    assert [key for key in JobConfig.settings() if not re.search(rf"--{key.replace('_', '-')}[ ,\n]", text)] == []
     assert "examples:" in text
-    assert {"input", "output", *CompressionConfig.model_fields} <= fields().keys()
-    assert all(field.description for field in fields().values())
+    assert {"input", "output", *CompressionConfig.model_fields} <= JobConfig.settings().keys()
+    assert all(field.description for field in JobConfig.settings().values())
 
 
 def test_lists_repeat_booleans_negate_and_sizes_have_units() -> None:
@@ -133,7 +132,7 @@ def test_yaml_is_never_executed(tmp_path: Path) -> None:
     [
         (["--target", "5"], "unknown flag --target; did you mean --target-token or --target-tokenizer"),
         (["--iterative-szie", "5"], "unknown flag --iterative-szie; did you mean --iterative-size"),
-        (["--qqq"], "unknown flag --qqq; --help lists all settings"),
+        (["--qqq"], "unknown flag --qqq; --help-all lists all settings"),
         (["corpus.jsonl"], "'corpus.jsonl' belongs to no flag: write --input PATH --output DIRECTORY"),
     ],
 )

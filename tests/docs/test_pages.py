@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from cluster.config import JobConfig
 from cluster.metrics import METRICS
-from cluster.settings import fields
 from tests.cluster.page.corpus import finished
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -102,7 +102,7 @@ def test_the_page_about_the_report_names_every_metric_and_no_other() -> None:
 def test_the_page_about_the_report_names_settings_that_exist() -> None:
     page = (DOCS / "report.md").read_text(encoding="utf-8")
     table = page[page.index("| setting |") : page.index("Samples are drawn")]
-    assert set(re.findall(r"^\| `(\w+)`", table, re.MULTILINE)) <= fields().keys()
+    assert set(re.findall(r"^\| `(\w+)`", table, re.MULTILINE)) <= JobConfig.settings().keys()
 
 
 @pytest.mark.model

@@ -77,7 +77,7 @@ def test_what_is_missing_is_named() -> None:
 
 def test_help_shows_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        EvalConfig.load(["--help"])
+        EvalConfig.load(["--help-all"])
     shown = capsys.readouterr().out
     singular = {"candidates": "candidate", "targets": "target"}
     flags = [f"--{singular.get(name, name).replace('_', '-')}" for name in EvalConfig.model_fields]

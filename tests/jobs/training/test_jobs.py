@@ -71,7 +71,7 @@ def test_a_file_gives_settings_that_flags_overrule(tmp_path: Path, job: Job) -> 
 
 def test_help_names_every_setting(capsys: pytest.CaptureFixture[str], job: Job) -> None:
     with pytest.raises(SystemExit):
-        job.module.main(["--help"])
+        job.module.main(["--help-all"])
     text = capsys.readouterr().out
     for key in job.config.model_json_schema(by_alias=True)["properties"]:
         assert f"--{key.replace('_', '-')}" in text

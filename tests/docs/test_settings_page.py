@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from cluster.config import JobConfig
-from cluster.settings import fields
-from cluster.settings_page import default_of, form_of, page
-from tests.cluster.deploy.manifests import ROOT
+from tests.docs.settings_page import PAGE, default_of, form_of, page
 
 
 def test_the_page_in_the_repository_is_the_generated_one() -> None:
-    written = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
-    assert written == page(), "run: python -m cluster.settings_page docs/settings.md"
+    written = PAGE.read_text(encoding="utf-8")
+    assert written == page(), "run: python -m tests.docs.settings_page"
 
 
 def test_every_setting_has_one_row_with_a_meaning() -> None:
     rows = [line.split(" | ") for line in page().splitlines() if line.startswith("| `")]
-    assert sorted(row[0].split("`")[1] for row in rows) == sorted(fields())
+    assert sorted(row[0].split("`")[1] for row in rows) == sorted(JobConfig.settings())
     assert all(len(row) == 4 and row[3].rstrip(" |") for row in rows)
 
 
 def test_forms_and_defaults_are_what_one_would_type() -> None:
-    known = fields()
+    known = JobConfig.settings()
     assert form_of(known["rate"]) == "number, > 0, ≤ 1"
     assert form_of(known["output_format"]) == "`parquet` or `jsonl`"
     assert form_of(known["force_tokens"]) == "list of texts"

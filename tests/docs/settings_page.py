@@ -1,12 +1,11 @@
-"""The reference of all settings as a page: ``python -m cluster.settings_page docs/settings.md`` writes it.
+"""The reference of all settings as a page: ``python -m tests.docs.settings_page`` writes docs/settings.md.
 
-Made from the fields of `JobConfig` and `CompressionConfig`, so that it cannot differ from what the job accepts; a test
-compares the page in the repository with it. What a setting means is in its description, here only its form is added.
+Made from the fields of `JobConfig`, so that it cannot differ from what the job accepts; a test compares the page in the
+repository with it. What a setting means is in its description, here only its form is added.
 """
 
 from __future__ import annotations
 
-import argparse
 import types
 import typing
 from pathlib import Path
@@ -14,29 +13,32 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 
-from cluster.config import DECISIVE
-from cluster.settings import PREFIX, fields, grouped
+from cluster.config import DECISIVE, JobConfig
+from cluster.settings import PREFIX
 from lingua.config import CompressionConfig
 
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "settings.md"
 HEAD = f"""\
 # Settings
 
 Every setting has three names: the flag `--shard-size`, the key `shard_size` of the file given with `--config`, and the
-variable `{PREFIX}SHARD_SIZE`. Flags count over the file, the file over the environment, the environment over the
-defaults. An unknown name is an error in all three. A list is a repeated flag or, in the file and the environment, a
-JSON list; a switch is turned off with `--no-` before its name. The variable `{PREFIX}CACHE` is no setting: it names the
-folder where converted models are kept.
+variable `{PREFIX}SHARD_SIZE`. Flags override the file, the file overrides the environment, and that the defaults. An
+unknown name is an error in all three. A list is a repeated flag or, in the file and the environment, a JSON list; a
+switch is turned off with `--no-` before its name. The variable `{PREFIX}CACHE` is no setting: it names the folder where
+converted models are kept.
 
 Settings marked • decide, with the input, what the output holds: a run under other values does not go on in it. This
-page is generated: `python -m cluster.settings_page docs/settings.md`.
+page is generated: `python -m tests.docs.settings_page`.
 """
 FORMS: dict[Any, str] = {str: "text", int: "integer", float: "number", bool: "switch"}
 
 
 def page() -> str:
     """The whole page, as Markdown."""
-    known = fields()
-    sections = [_section(title, {key: known[key] for key in keys}) for title, keys in grouped().items()]
+    known = JobConfig.settings()
+    sections = [
+        _section(title, {key: known[key] for key in keys}) for title, keys in JobConfig.command.grouped(known).items()
+    ]
     return "\n".join([HEAD, *sections])
 
 
@@ -95,12 +97,5 @@ def default_of(field: FieldInfo) -> str:
     return f"`{default}`"
 
 
-def main() -> None:
-    """Write the page to the file that is named."""
-    parser = argparse.ArgumentParser(prog="python -m cluster.settings_page", description=__doc__)
-    parser.add_argument("file", type=Path, help="the page, docs/settings.md")
-    parser.parse_args().file.write_text(page(), encoding="utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    PAGE.write_text(page(), encoding="utf-8")
