@@ -17,17 +17,19 @@ whether it can still be read: for that, `prediction` asks a model.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field
-from itertools import accumulate
+from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import regex
 
 from lingua.draft import Draft, Part
 from lingua.frequency import self_information
-from lingua.tokens import Encoding
-from lingua.units import Floats
-from lingua.words import keys, runs
+from lingua.tokens import Encoding, Ints
+from lingua.units import Bools, Floats
+from lingua.words import CAPITAL, CAPITALS, SMALL, WORD, Runs, keys, lexicon
+
+Doubles = npt.NDArray[np.float64]
 
 WEIGHTS = {"information": 0.5, "numbers": 0.25, "names": 0.25}
 RARE = 10
@@ -65,11 +67,9 @@ class Original:
     def of(cls, encodings: Iterable[Encoding]) -> Original:
         """Of texts together, as the compressor's tokenizer cuts them."""
         encodings = [one for one in encodings if len(one)]
-        seen = _Seen()
-        for one, information in zip(encodings, _information(encodings), strict=True):
-            seen.read(one, information)
+        words, names = _words(encodings)
         numbers = {found for one in encodings for found in _NUMBER.findall(one.text)}
-        return cls(seen.words(), numbers, seen.names())
+        return cls(words, numbers, names)
 
     @classmethod
     def of_draft(cls, draft: Draft) -> Original:
@@ -102,77 +102,60 @@ def _information(encodings: Sequence[Encoding]) -> Iterator[Floats]:
     return iter(np.split(values, np.cumsum([len(one) for one in encodings])[:-1]))
 
 
-@dataclass(slots=True)
-class _Word:
-    """A distinct word: its information added up over `times`; how it was written.
+def _words(encodings: Sequence[Encoding]) -> tuple[dict[str, float], set[str]]:
+    """The information of each distinct word, of marks if there are no words; and the names among the words."""
+    if not encodings:
+        return {}, set()
+    known = lexicon()
+    read = [known.read(one.text) for one in encodings]
+    said = [_said(*part) for part in zip(encodings, _information(encodings), read, strict=True)]
+    key, worth, traits, named = (np.concatenate(column) for column in zip(*said, strict=True))
+    words = (traits & WORD) > 0
+    chosen = words if words.any() else ~words
+    numbers, first, place = np.unique(key[chosen], return_index=True, return_inverse=True)
+    order = np.argsort(first)  # as they are met, so that ties are not broken by what was read before
+    information = np.bincount(place, worth[chosen]) / np.bincount(place)
+    marked = [np.bincount(place, flags[chosen])[order] > 0 for flags in (traits & SMALL, traits & CAPITAL, named)]
+    found = [known.keys[number] for number in numbers[order].tolist()]
+    values = dict(zip(found, information[order].tolist(), strict=True))
+    return values, _names(values, *marked) if words.any() else set()
 
-    small    once with a small first letter
-    capital  once with a capital one
-    name     once with a capital where no sentence begins, or with two capitals
+
+def _said(encoding: Encoding, information: Floats, runs: Runs) -> tuple[Ints, Doubles, Ints, Bools]:
+    """The words and marks of a text [n]: key, information, traits, and whether each is written as a name is.
+
+    A word is worth its tokens, the white space before it included.
     """
-
-    information: float = 0.0
-    times: int = 0
-    small: bool = False
-    capital: bool = False
-    name: bool = False
-
-
-@dataclass(slots=True)
-class _Seen:
-    """The distinct words of some texts, and their marks, which count where there is no word."""
-
-    found: dict[str, _Word] = field(default_factory=dict)
-    marks: dict[str, _Word] = field(default_factory=dict)
-
-    def read(self, encoding: Encoding, information: Floats) -> None:
-        """Take the words of a text in; a word is worth its tokens, the white space before it included."""
-        text, read = encoding.text, runs(encoding.text)
-        ends = list(accumulate(run.size for run in read))
-        said = [(run, end) for run, end in zip(read, ends, strict=True) if run.key]
-        before = len(text)
-        for (run, end), worth in zip(said, _worth(encoding, information, [end for _, end in said]), strict=True):
-            word = _noted(self.found if run.word else self.marks, run.key, worth)
-            if not run.word:
-                continue
-            word.small |= run.small
-            if run.capital:
-                word.capital = True
-                if not word.name and run.size > 1:
-                    word.name = run.capitals > 1 or _runs_on(text[before : end - run.size])
-            before = end
-
-    def words(self) -> dict[str, float]:
-        """The information of each distinct word, of marks if there are no words."""
-        return {word: one.information / one.times for word, one in (self.found or self.marks).items()}
-
-    def names(self) -> set[str]:
-        """Capitalised words; of words without case the rarest."""
-        tells = any(one.small for one in self.found.values())  # in capitals throughout, case tells nothing
-        names = {word for word, one in self.found.items() if tells and one.name and not one.small}
-        caseless = [word for word, one in self.found.items() if not (tells and (one.small or one.capital))]
-        words = self.words()
-        rarest = sorted((word for word in caseless if not word.isnumeric()), key=lambda word: -words[word])
-        return names | set(rarest[: len(rarest) // RARE])
+    ends = np.cumsum(runs.size)
+    said = np.flatnonzero(runs.key >= 0)
+    traits, ends, size = runs.traits[said], ends[said], runs.size[said]
+    named = ((traits & WORD) > 0) & ((traits & CAPITAL) > 0) & (size > 1)
+    words = np.flatnonzero(traits & WORD)
+    before = np.full(len(said), len(encoding.text))
+    before[words[1:]] = ends[words[:-1]]
+    for at in np.flatnonzero(named & ((traits & CAPITALS) == 0)).tolist():
+        named[at] = _runs_on(encoding.text[before[at] : ends[at] - size[at]])
+    return runs.key[said], _worth(encoding, information, ends), traits, named
 
 
-def _worth(encoding: Encoding, information: Floats, ends: Sequence[int]) -> list[float]:
+def _names(words: Mapping[str, float], small: Bools, capital: Bools, named: Bools) -> set[str]:
+    """Words that are capitalised wherever they stand and once as a name is; of words without case the rarest."""
+    tells = bool(small.any())  # in capitals throughout, case tells nothing
+    written = list(words)
+    names = {written[at] for at in np.flatnonzero(named & ~small).tolist()} if tells else set()
+    caseless = np.flatnonzero(~(small | capital)) if tells else np.arange(len(written))
+    rarest = sorted((word for at in caseless if not (word := written[at]).isnumeric()), key=lambda word: -words[word])
+    return names | set(rarest[: len(rarest) // RARE])
+
+
+def _worth(encoding: Encoding, information: Floats, ends: Ints) -> Doubles:
     """The information of the tokens from the end of one word or mark to that of the next, nats."""
     per_atom = np.bincount(encoding.atom, information, len(encoding.bounds) - 1)
     total = np.concatenate([[0.0], np.cumsum(per_atom)])
-    worth: list[float] = np.diff(np.interp(ends, encoding.bounds, total), prepend=0.0).tolist()
+    worth: Doubles = np.diff(np.interp(ends, encoding.bounds, total), prepend=0.0)
     return worth
 
 
 def _runs_on(between: str) -> bool:
     """Whether a sentence goes on over what stands between two words; nothing at all: there is no word before."""
     return between == " " or _RUNS_ON.fullmatch(between) is not None
-
-
-def _noted(known: dict[str, _Word], key: str, information: float) -> _Word:
-    word = known.get(key)
-    if word is None:
-        word = known[key] = _Word()
-    word.information += information
-    word.times += 1
-    return word

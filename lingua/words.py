@@ -8,15 +8,18 @@ number holds spaces (*10 000*, *+1 555 255 4488*). Matching takes single ideogra
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from itertools import pairwise
+from threading import Lock
 
 import numpy as np
 import numpy.typing as npt
 import regex
 
-from lingua.characters import are
+from lingua.characters import are, code_points, members
 from lingua.prompt import Span
 
 Ints = npt.NDArray[np.int64]
@@ -38,6 +41,8 @@ _SPACED_NUMBER = regex.compile(
     rf"(?:\+\p{{Nd}}{{1,3}}{_GROUPS}?(?:\(\p{{Nd}}{{1,5}}\))?|\(\p{{Nd}}{{2,5}}\)|[A-Z]{{0,2}}\p{{Nd}}{{1,4}})(?:{_GROUPS}\p{{Nd}}{{2,4}}(?:-\p{{Nd}}{{2,4}}){{0,4}}){{1,6}}(?!{_GROUPS}?\p{{N}})",
     regex.V1,
 )
+_MAY_BE_ONE = re.compile(rf"[\d){_GROUPS[1:-1]}]{_GROUPS}\d\d")
+"""What a number with spaces holds, found far faster."""
 _THOUSANDS = regex.compile(r"\p{Nd}{1,3}(?:\s\p{Nd}{3})+")
 _ENDS_URL = rf"\s\"<>\\^`{{|}}\u3000-\u303f\uff00-\uffef{_NEEDS_CUTTING}\p{{Po}}--[!#%&*,./:;?@]"
 _URL = rf"(?:[A-Za-z][A-Za-z0-9+.\-]{{0,15}}://|www\.)[^{_ENDS_URL}]{{1,2048}}"
@@ -66,6 +71,8 @@ _MARK = regex.compile(r"[^\w\s]")
 _WORD_OR_MARK = regex.compile(rf"{_WORD.pattern}|{_MARK.pattern}", regex.V1)
 _RUN = regex.compile(rf"{_WORD_OR_MARK.pattern}|\s+", regex.V1)
 _WHITE_SPACE = regex.compile(r"\s+")
+_MOST_RUNS, _MOST_CHARACTERS = 1 << 16, 1 << 21
+"""Runs that are remembered, and characters of them, before all are forgotten."""
 
 
 def word_edges(text: str) -> Ints:
@@ -103,6 +110,8 @@ def uncut(edges: Ints, spans: Iterable[Span]) -> Ints:
 
 def _spaced_numbers(text: str) -> list[Span]:
     """Numbers that are written with spaces: groups of thousands, numbers of telephones, cards and accounts."""
+    if _MAY_BE_ONE.search(text) is None:
+        return []
     found = (match for match in _SPACED_NUMBER.finditer(text))
     return [match.span() for match in found if _is_one_number(match.group())]
 
@@ -142,48 +151,122 @@ def _dictionary_edges(text: str, runs: list[Span]) -> Iterable[int]:
     return edges
 
 
-class Run(NamedTuple):
-    """A word, a mark or white space as it is written.
+WORD, SMALL, CAPITAL, CAPITALS = 1, 2, 4, 8
+"""What is told of a run: whether it is a word, begins with a small or a capital letter, has more than one capital."""
 
-    key       case folded; empty for white space
-    size      characters
-    small, capital, capitals     whether a word begins with a small or a capital letter, and how many capitals it has
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Runs:
+    """Words, single marks and the white space between them, in order [n]; their sizes add up to the text's.
+
+    size     characters
+    key      the number of its case-folded form in the lexicon's `keys`; -1: white space
+    traits   WORD, SMALL, CAPITAL, CAPITALS
     """
 
-    key: str
-    size: int
-    word: bool
-    small: bool
-    capital: bool
-    capitals: int
+    size: Ints
+    key: Ints
+    traits: Ints
 
 
-def _run(written: str) -> Run:
-    return _short_run(written) if len(written) <= LONG_RUN else _read_run(written)
+class _Numbering(dict[str, int]):
+    """Asks `learn` for what it lacks."""
+
+    def __init__(self, learn: Callable[[str], int]) -> None:
+        self._learn = learn
+
+    def __missing__(self, written: str) -> int:
+        return self._learn(written)
 
 
-@lru_cache(maxsize=1 << 16)
-def _short_run(written: str) -> Run:
-    """Of what is short: a cache of words of any length would have no bound."""
-    return _read_run(written)
+class Lexicon:
+    """Runs as they are written, numbered as they are met: a corpus writes the same ones over and over.
+
+    keys    the case-folded forms by their numbers
+    """
+
+    def __init__(self) -> None:
+        self.keys: list[str] = []
+        self._known = _Numbering(self._learn)
+        self._numbers: dict[str, int] = {}
+        self._told = np.zeros((1_024, 2), np.int64)
+        self._characters = 0
+        self._lock = Lock()
+
+    def read(self, text: str) -> Runs:
+        edges = _run_edges(text)
+        ends = edges.tolist()
+        written = (text[start:end] for start, end in pairwise(ends))
+        found = np.fromiter(map(self._known.__getitem__, written), np.int64, max(0, len(ends) - 1))
+        told = self._told[found]
+        return Runs(edges[1:] - edges[:-1], told[:, 0], told[:, 1])
+
+    @property
+    def full(self) -> bool:
+        return self._characters > _MOST_CHARACTERS or len(self._known) > _MOST_RUNS
+
+    def _learn(self, written: str) -> int:
+        key = "" if _WHITE_SPACE.fullmatch(written) else written.casefold()
+        with self._lock:
+            if (number := self._known.get(written)) is not None:
+                return number
+            number = len(self._known)
+            if number == len(self._told):
+                self._told = np.concatenate([self._told, np.zeros_like(self._told)])
+            self._told[number] = (self._number(key), _traits(written)) if key else (-1, 0)
+            self._characters += len(written)
+            self._known[written] = number
+            return number
+
+    def _number(self, key: str) -> int:
+        number = self._numbers.setdefault(key, len(self.keys))
+        if number == len(self.keys):
+            self.keys.append(key)
+        return number
 
 
-def _read_run(written: str) -> Run:
-    if _WHITE_SPACE.fullmatch(written):
-        return Run("", len(written), False, False, False, 0)
+def _traits(written: str) -> int:
     word, first = written.isalnum() or is_word(written), written[0]
     capital = first.isupper() or first.istitle()
-    return Run(written.casefold(), len(written), word, first.islower(), capital, sum(map(str.isupper, written)))
+    several = sum(map(str.isupper, written)) > 1
+    return WORD * word + SMALL * first.islower() + CAPITAL * capital + CAPITALS * several
 
 
-def runs(text: str) -> list[Run]:
-    """Words, single marks and the white space between them, in order; they add up to `text`."""
-    return list(map(_run, _RUN.findall(text)))
+@lru_cache(maxsize=1)
+def _lexicon() -> Lexicon:
+    return Lexicon()
+
+
+def lexicon() -> Lexicon:
+    """That of this process; a full one is let go, and lives on where it is in use."""
+    if _lexicon().full:
+        _lexicon.cache_clear()
+    return _lexicon()
+
+
+@lru_cache(maxsize=1)
+def _classes() -> npt.NDArray[np.uint8]:
+    """The class of each code point: white space 0, marks 1, letters 2, those of scripts without spaces 3."""
+    table = np.ones(len(members(_SPACE)), np.uint8)
+    for number, kind in ((0, _SPACE), (2, r"\w"), (3, rf"[{_UNSPACED}]")):
+        table[members(kind)] = number
+    return table
+
+
+def _run_edges(text: str) -> Ints:
+    """Where runs begin, and the end of the text [n + 1]."""
+    kinds = _classes()[code_points(text)]
+    if (kinds == 3).any() and are(r"\p{M}", text).any():
+        return np.asarray([0, *(found.end() for found in _RUN.finditer(text))], np.int64)
+    begins = (kinds[1:] != kinds[:-1]) | (kinds[1:] & 1).astype(bool)
+    return np.concatenate([[0], 1 + np.flatnonzero(begins), [len(text)] if text else []]).astype(np.int64)
 
 
 def keys(text: str) -> set[str]:
     """The distinct words and marks of `text`, case folded."""
-    return {_run(written).key for written in set(_RUN.findall(text))} - {""}
+    known = lexicon()
+    numbers = np.unique(known.read(text).key).tolist()
+    return {known.keys[number] for number in numbers if number >= 0}
 
 
 def terms(text: str) -> list[str]:
