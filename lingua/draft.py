@@ -100,7 +100,7 @@ class Part:
     def kept_ids(self, first: int, last: int) -> list[int]:
         """The token ids of the kept units among units [first, last)."""
         begin, end = self.starts[first], self.starts[last]
-        mask = np.repeat(self.keep[first:last], np.diff(self.starts[first : last + 1]))
+        mask = np.repeat(self.keep[first:last], self.starts[first + 1 : last + 1] - self.starts[first:last])
         return self.ids[begin:end][mask].tolist()  # type: ignore[no-any-return]
 
     def at_rate(self, rate: float) -> float:
@@ -130,12 +130,13 @@ def spans_of(text: str, bounds: Ints, keep: Bools) -> tuple[Span, ...]:
     """The character ranges of the kept units of a text."""
     framed = np.zeros(len(keep) + 2, bool)
     framed[1:-1] = keep
-    edges = np.flatnonzero(framed[1:] != framed[:-1])
-    spans: list[Span] = list(map(tuple, bounds[edges].reshape(-1, 2).tolist()))  # type: ignore[arg-type]
+    edges = bounds[np.flatnonzero(framed[1:] != framed[:-1])]
+    filled = edges[::2] < edges[1::2]
+    spans = list(zip(edges[::2][filled].tolist(), edges[1::2][filled].tolist(), strict=True))
     if spans and spans[0][0] > 0:
         start, end = spans[0]
         spans[0] = (end - len(text[start:end].lstrip()), end)
-    return tuple(span for span in spans if span[0] < span[1])
+    return tuple(spans[spans[0][0] == spans[0][1] :]) if spans else ()
 
 
 def cut_text(text: str, spans: Sequence[Span]) -> str:

@@ -1,8 +1,9 @@
 """Tokens of a text put together from those of its words, which are remembered: a corpus writes the same ones for ever.
 
 Sound for tokenizers whose first step cuts a text before every space that follows a letter, a digit or an ASCII mark,
-and then reads each piece by itself: byte-level BPE with the patterns of GPT-2, cl100k and their like. Whether one is of
-this kind, `splits_at_spaces` reads from its definition; all others read whole texts.
+and then reads each piece by itself: byte-level BPE with the patterns of GPT-2, cl100k and their like, BERT's word
+pieces, sentence pieces with a mark for the space (XLM-RoBERTa). Whether one is of this kind, `splits_at_spaces` reads
+from its definition; all others read whole texts.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ import numpy.typing as npt
 _PIECE = re.compile(r" *[^ ]+(?:(?<![\w!-~]) +[^ ]*)*| +")
 _MOST, _LONGEST = 1 << 16, 40
 """Pieces that are remembered, and characters of one."""
-_NORMALIZERS = ("NFC", None)
+_NORMALIZERS = ("NFC", "NFD", "NFKC", "NFKD", "Lowercase", "StripAccents", "BertNormalizer", "Precompiled")
+"""Those that change characters or graphemes by themselves: none looks across a space."""
+_MODELS = ("BPE", "WordPiece", "Unigram", "WordLevel")
+_AT_SPACES = ("BertPreTokenizer", "WhitespaceSplit")
 _WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+"
 _REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _PATTERNS = {f"{_WORDS}|{number}|{_REST}" for number in (r"\p{N}{1,3}", r"\p{N}")}
@@ -31,14 +35,21 @@ def pieces_of(text: str) -> list[str]:
 
 def splits_at_spaces(definition: Mapping[str, Any]) -> bool:
     """Whether a tokenizer of `tokenizers`, given as its JSON object, reads such pieces by themselves."""
-    normalizer, model = definition.get("normalizer"), definition["model"]
+    model = definition["model"]
     return (
-        (None if normalizer is None else normalizer["type"]) in _NORMALIZERS
-        and model["type"] == "BPE"
+        _is_local(definition.get("normalizer"))
+        and model["type"] in _MODELS
         and not model.get("dropout")
         and _cuts(definition.get("pre_tokenizer"))
         and all(_is_plain(token) for token in definition.get("added_tokens", ()))
     )
+
+
+def _is_local(step: Mapping[str, Any] | None) -> bool:
+    """Whether a normalizer changes what stands on both sides of a space as if each stood alone."""
+    if step is None or step["type"] in _NORMALIZERS:
+        return True
+    return step["type"] == "Sequence" and all(map(_is_local, step["normalizers"]))
 
 
 def _cuts(step: Mapping[str, Any] | None) -> bool:
@@ -56,8 +67,12 @@ def _is_known(step: Mapping[str, Any]) -> bool:
 
 
 def _is_cut(step: Mapping[str, Any]) -> bool:
+    if step["type"] == "Metaspace":
+        return bool(step["split"])
     if step["type"] == "ByteLevel":
         return bool(step.get("use_regex", True))
+    if step["type"] in _AT_SPACES:
+        return True
     if step["type"] != "Split" or step["behavior"] != "Isolated" or step["invert"]:
         return False
     return step["pattern"].get("Regex") in _PATTERNS

@@ -243,9 +243,9 @@ def kept_apart(kinds: Kinds, bounds: Ints, keep: Bools) -> Bools:
     """The mask `keep` [u] with more units: where two kept ones would spell a word or number together, one that parts
     them, else all between them."""
     kept = np.flatnonzero(keep)
-    gaps = np.flatnonzero(np.diff(kept) > 1)
-    shown = np.concatenate([[0, 0], kinds[np.repeat(keep, np.diff(bounds))], [0, 0]])
-    glued = gaps[_runs_together(shown, 2 + np.cumsum(np.diff(bounds)[kept])[gaps])]
+    sizes, gaps = bounds[1:] - bounds[:-1], np.flatnonzero(kept[1:] - kept[:-1] > 1)
+    shown = np.concatenate([[0, 0], kinds[np.repeat(keep, sizes)], [0, 0]])
+    glued = gaps[_runs_together(shown, 2 + np.cumsum(sizes[kept])[gaps])]
     left, right = kept[glued], kept[glued + 1]
     first, last = kinds[bounds[:-1]], kinds[bounds[1:] - 1]
     ends, begins = last[left + 1], first[right - 1]
@@ -290,4 +290,4 @@ def unit_scores(surprisal: Floats, starts: Ints, aggregate: Aggregate) -> Floats
     if aggregate == "max":
         return np.maximum.reduceat(surprisal, starts[:-1])
     total = np.add.reduceat(surprisal, starts[:-1])
-    return total if aggregate == "sum" else (total / np.diff(starts)).astype(np.float32)
+    return total if aggregate == "sum" else (total / (starts[1:] - starts[:-1])).astype(np.float32)

@@ -89,7 +89,7 @@ def _note(part: Part, units: tuple[int, int], surprisal: Surprisal) -> None:
 def _kept_tokens(part: Part, units: tuple[int, int]) -> Bools:
     """Which tokens of the units [begin, end) are kept so far."""
     begin, end = units
-    return np.repeat(part.keep[begin:end], np.diff(part.starts[begin : end + 1]))
+    return np.repeat(part.keep[begin:end], part.starts[begin + 1 : end + 1] - part.starts[begin:end])
 
 
 def keep_range(part: Part, units: tuple[int, int], budget: tuple[float, float], config: CompressionConfig) -> float:

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
 
 from lingua.splits import _LONGEST, _MOST, _PATTERNS, Pieces, pieces_of, splits_at_spaces
-from lingua.tokens import TiktokenTarget, load_target
+from lingua.tokens import SourceTokenizer, TiktokenTarget, load_target
 from tests.models import fast_tokenizer, tokenizer
 from tests.texts import NASTY, PROSE
 
@@ -36,6 +38,45 @@ def test_tokens_of_pieces_are_those_of_the_whole_text(text: str) -> None:
     assert tokenizer().ids([text]) == [whole.ids]
     assert tokenizer().count(text) == len(whole.ids)
     assert tokenizer().starts(text).tolist() == [begin for begin, _ in whole.offsets]
+
+
+def sentence_pieces(*steps: Any) -> SourceTokenizer:
+    """Unigrams over marked spaces, as XLM-RoBERTa has them, trained on a page of prose."""
+    backend = Tokenizer(models.Unigram())
+    backend.normalizer = normalizers.NFKC()
+    backend.pre_tokenizer = pre_tokenizers.Sequence([*steps, pre_tokenizers.Metaspace()])
+    trainer = trainers.UnigramTrainer(vocab_size=400, special_tokens=["<unk>"], unk_token="<unk>", show_progress=False)
+    backend.train_from_iterator([PROSE, *NASTY.values()], trainer)
+    return SourceTokenizer(PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>"))
+
+
+def word_pieces() -> SourceTokenizer:
+    """BERT's."""
+    backend = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    backend.normalizer = normalizers.BertNormalizer()
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    trainer = trainers.WordPieceTrainer(vocab_size=400, special_tokens=["[UNK]"], show_progress=False)
+    backend.train_from_iterator([PROSE, *NASTY.values()], trainer)
+    return SourceTokenizer(PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="[UNK]"))
+
+
+OTHERS = {
+    "word pieces": word_pieces(),
+    "sentence pieces": sentence_pieces(),
+    "sentence pieces without white space": sentence_pieces(pre_tokenizers.WhitespaceSplit()),
+}
+
+
+@given(texts)
+@pytest.mark.parametrize("name", OTHERS)
+@settings(deadline=None)
+def test_word_and_sentence_pieces_are_those_of_the_whole_text(name: str, text: str) -> None:
+    there = OTHERS[name]
+    assert there._cut is pieces_of
+    whole = there._backend.encode(text, add_special_tokens=False)
+    assert there.ids([text]) == [whole.ids]
+    assert there.starts(text).tolist() == [begin for begin, _ in whole.offsets]
+    assert [tuple(row) for _, table in there._tables([text]) for row in table[:, 1:].tolist()] == whole.offsets
 
 
 @given(texts)
@@ -73,11 +114,12 @@ def test_tokenizers_that_cut_before_spaces_are_known_by_their_definition() -> No
         {"pre_tokenizer": BYTES},
         {"pre_tokenizer": {**BYTES, "use_regex": True, "add_prefix_space": True}},
         {"pre_tokenizer": sequence({**SPLIT, "pattern": {"Regex": r"\s+"}}, BYTES)},
-        {"pre_tokenizer": {"type": "Metaspace", "replacement": "_", "prepend_scheme": "always", "split": True}},
+        {"pre_tokenizer": {"type": "Metaspace", "replacement": "_", "prepend_scheme": "always", "split": False}},
         {"normalizer": {"type": "Prepend", "prepend": "_"}},
+        {"normalizer": {"type": "Sequence", "normalizers": [{"type": "NFC"}, {"type": "Strip", "strip_right": True}]}},
         {"added_tokens": [TOKEN]},
         {"added_tokens": [{**TOKEN, "content": "word", "lstrip": True}]},
-        {"model": {"type": "Unigram"}},
+        {"model": {"type": "BPE", "dropout": 0.1}},
     ],
 )
 def test_what_might_read_across_a_space_reads_whole_texts(changes: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import pytest
@@ -9,10 +10,11 @@ import regex
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lingua import words
 from lingua.characters import are
 from lingua.kinds import _kind, _short_kind
 from lingua.prompt import Prompt
-from lingua.words import LONG_RUN, SPELLING, _short_run, grams, keys, terms, word_edges
+from lingua.words import LONG_RUN, SPELLING, grams, keys, terms, word_edges
 from tests.fakes_engine import compressed, drafter, outcomes
 from tests.texts import NASTY, PROSE
 
@@ -140,11 +142,47 @@ def test_what_is_one_thing_is_one_word(text: str, whole: str) -> None:
 
 
 def test_long_words_are_read_each_time_so_that_what_is_remembered_is_bounded() -> None:
-    long, before = "x" * (LONG_RUN + 1), (_short_run.cache_info().currsize, _short_kind.cache_info().currsize)
+    long, before = "x" * (LONG_RUN + 1), _short_kind.cache_info().currsize
     for number in range(20):
-        keys(f"{long}{number}")
         _kind(f"{long}{number}")
-    assert (_short_run.cache_info().currsize, _short_kind.cache_info().currsize) == before
+    assert _short_kind.cache_info().currsize == before
+
+
+@pytest.mark.parametrize(("name", "most"), [("_MOST_RUNS", 10), ("_MOST_CHARACTERS", 60)])
+def test_what_is_known_of_runs_is_bounded(name: str, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(words, name, most)
+    words._lexicon.cache_clear()
+    first = words.lexicon()
+    for number in range(100):
+        keys(f"word{number} and {number}")
+        assert len(words.lexicon().keys) <= 3 * most
+    assert first is not words.lexicon()
+    words._lexicon.cache_clear()
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+def test_runs_are_what_the_expression_finds(text: str) -> None:
+    found = words._RUN.findall(text)
+    runs, known = words.lexicon().read(text), words.lexicon().keys
+    assert runs.size.tolist() == list(map(len, found))
+    assert [known[key] if key >= 0 else "" for key in runs.key.tolist()] == [
+        "" if one.isspace() else one.casefold() for one in found
+    ]
+
+
+@given(st.text(alphabet=st.sampled_from(" \n\t.aAé_東กั\u0301\u0e31\u200b\x1c٣-"), max_size=20))
+def test_runs_of_any_text_are_what_the_expression_finds(text: str) -> None:
+    assert words._run_edges(text).tolist() == [0, *(found.end() for found in words._RUN.finditer(text))]
+
+
+def test_two_threads_number_runs_alike() -> None:
+    known = words.Lexicon()
+    texts = [" ".join(f"w{(7 * number + shift) % 5000}" for number in range(5000)) for shift in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        read = list(pool.map(known.read, texts))
+    assert len(known.keys) == len(set(known.keys)) == 5000
+    for text, runs in zip(texts, read, strict=True):
+        assert [known.keys[key] for key in runs.key.tolist() if key >= 0] == text.split()
 
 
 def test_a_long_list_of_numbers_is_cut_between_them() -> None:
