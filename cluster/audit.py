@@ -1,14 +1,17 @@
 """What can be said of single rows of a part without a model: whether they carry their input's values, and make sense.
 
-`same_columns` compares rows as the job reads and writes them. `altered` reads a few rows of input and part once more
-by other means, so that a mistake of the job's own reader cannot hide itself: pyarrow's plain reader, no schema of ours,
-no dictionaries kept, moments as whole numbers, dates of 96 bits in seconds.
+`same_columns` compares rows as the job reads and writes them. `Results` looks at what a row became: its counts, whether
+its texts are what is left of the original's, and its tokens, counted again. `Plainly` reads a few rows of input and
+part once more by other means, so that a mistake of the job's own reader cannot hide itself: pyarrow's plain reader, no
+schema of ours, no dictionaries kept, moments as whole numbers, dates of 96 bits in seconds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import accumulate
+from threading import Lock
 from typing import Any
 
 import pyarrow as pa
@@ -16,15 +19,30 @@ import pyarrow.parquet as pq
 
 from cluster.arrow import is_string
 from cluster.columns import RESULTS
+from cluster.config import default_of
 from cluster.decode import OutputRow
 from cluster.encode import as_document, record_of
+from cluster.plan import ALGORITHM as NUMBER
+from cluster.plan import Identity, Plan
 from cluster.rows import Row
 from cluster.schema import json_text
-from cluster.shards import Shard
+from cluster.shards import Shard, Source
 from cluster.storage import Storage
+from cluster.values import Value, text_of
+from lingua.config import ALGORITHM, CompressionConfig
+from lingua.errors import ConfigError, LinguaError, ModelError, PromptError
+from lingua.explain import first_line
+from lingua.models.source import at_hand, models_digest, resolve, second_model
+from lingua.prompt import CompressedPrompt, join_parts
+from lingua.structure.chat import SEPARATOR
+from lingua.structure.exact import loads
+from lingua.structure.streaming import Kind, Structure, structure_of
+from lingua.tokens import SourceTokenizer, TargetTokenizer, is_encoding, named_target
 
 SAMPLED_ROWS = 64
 """Rows of a shard that are read by other means."""
+FOOTERS = 16
+"""Footers of sources that are remembered while their shards are looked at, one file after the other."""
 _NANOSECONDS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 _DAY = 86_400 * 10**9
 
@@ -69,31 +87,171 @@ def unlike(context: Sequence[str], results: Mapping[str, Any]) -> Iterator[str]:
         yield f"kept_context = {kept} does not name {len(context)} strings of the original, each at most once"
         return
     for index, text in zip(kept, results["compressed_context"], strict=True):
-        if not _left_of(text, context[index]):
+        if _places(text, context[index]) is None:
             yield f"compressed_context of string {index} is not what is left of it when something is taken out"
             return
 
 
-def _left_of(text: str, original: str) -> bool:
-    """Whether the letters and digits of a text stand in its original in that order; marks of a cut stand between."""
-    at = 0
+def _places(text: str, original: str) -> list[int] | None:
+    """Where the letters and digits of a text stand in its original, in that order; marks of a cut stand between."""
+    places, at = list[int](), 0
     for letter in filter(str.isalnum, text):
         at = original.find(letter, at) + 1
         if not at:
-            return False
-    return True
+            return None
+        places.append(at - 1)
+    return places
+
+
+def misassembled(value: Value, structure: Structure[Any], results: Mapping[str, Any]) -> Iterator[str]:
+    """Results of a structured value that are not left of its pieces, or not the value that these make."""
+    try:
+        context = structure.decompose(value.value).context
+    except PromptError as error:
+        yield f"its value cannot be read ({error.reason}) and should be among the rejects"
+        return
+    faults = list(unlike(context, results))
+    yield from faults
+    if faults:
+        return
+    kept = dict(zip(results["kept_context"], results["compressed_context"], strict=True))
+    places = (_places(kept.get(index, ""), text) or () for index, text in enumerate(context))
+    spans = tuple(tuple((at, at + 1) for at in some) for some in places)
+    made = structure.reassemble(value.value, CompressedPrompt("", "", (), "", (), spans, 0, 0, 0))
+    if _letters(text_of(made), value.kind) != _letters(results["compressed_prompt"], value.kind):
+        yield "compressed_prompt is not its value with the texts of compressed_context"
+
+
+def _letters(text: str, kind: Kind) -> str | None:
+    """Letters and digits of a text; of JSON, those of its keys and values, however they are escaped. None: no JSON."""
+    try:
+        waiting = [text if kind == "structured" else loads(text)]
+    except ValueError:
+        return None
+    found = list[str]()
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            waiting += [item for pair in reversed(value.items()) for item in reversed(pair)]
+        elif isinstance(value, list):
+            waiting += reversed(value)
+        else:
+            found += filter(str.isalnum, str(value))
+    return "".join(found)
+
+
+class Results:
+    """Looks at the results of single rows as far as that needs no model. Threads share it.
+
+    Tokens are counted again where the tokenizer of the run is on this machine: nothing is fetched for an audit.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self._columns, self._identity = plan.columns, plan.identity
+        self._compression = _compression(plan.identity)
+        self._lock = Lock()
+        self._counter: Callable[[str], int] | str | None = None
+
+    def faults(self, row: Row, results: Mapping[str, Any]) -> Iterator[str]:
+        """What is wrong with a row's results, but for its tokens. RowError when there is nothing to compress in it."""
+        faults = list(implausible(results))
+        yield from faults
+        if faults:
+            return
+        if (kind := self._columns.mapped.kind) is None:
+            yield from unlike(self._columns.prompt(row.values).context, results)
+        elif self._compression is not None and self._identity.settings.get(NUMBER) == ALGORITHM:
+            structure = structure_of(kind, self._compression, len)  # which texts it has does not depend on tokens
+            with suppress(RecursionError):
+                yield from misassembled(self._columns.value(row.values), structure, results)
+
+    def miscounted(self, results: Mapping[str, Any]) -> str | None:
+        """What is wrong with the number of tokens of a row's result; empty: nothing; None: it cannot be counted."""
+        if isinstance(count := self._counting(), str):
+            return None
+        text = results["compressed_prompt"]
+        if (kind := self._columns.mapped.kind) is not None:  # its tokens are those of the prompt that its pieces make
+            text = join_parts(results["compressed_context"], SEPARATOR if kind == "messages" else "")
+        if (found := count(text)) == results["compressed_tokens"]:
+            return ""
+        return f"compressed_tokens = {results['compressed_tokens']}, but what is kept has {found}"
+
+    @property
+    def uncounted(self) -> str | None:
+        """Why no tokens are counted again, in words; None: they are."""
+        counting = self._counting()
+        return counting if isinstance(counting, str) else None
+
+    def _counting(self) -> Callable[[str], int] | str:
+        with self._lock:
+            if self._counter is None:
+                try:
+                    self._counter = _target(self._identity, self._compression).count
+                except (LinguaError, OSError, ValueError) as error:
+                    self._counter = first_line(error)
+            return self._counter
+
+
+def _compression(identity: Identity) -> CompressionConfig | None:
+    """The settings of a run's compression; None when this version knows them no more."""
+    names = CompressionConfig.model_fields.keys() & identity.settings.keys()
+    try:
+        return CompressionConfig(**{name: identity.settings[name] for name in names})
+    except ConfigError:
+        return None
+
+
+def _target(identity: Identity, compression: CompressionConfig | None) -> TargetTokenizer:
+    """What counted the tokens of a run, from this machine. LinguaError, ValueError or OSError where it is not here."""
+    name = identity.settings.get("target_tokenizer", default_of("target_tokenizer"))
+    if name != "model":
+        return named_target(name if is_encoding(name) else at_hand(name).location)
+    source, second = at_hand(identity.model), second_model(compression) if compression else None
+    if second is not None:
+        at_hand(second)
+    if compression is None or (
+        models_digest(resolve(identity.model), compression, whole=identity.older) != identity.model_digest
+    ):
+        raise ModelError(f"model {identity.model!r} of this machine cannot be shown to be that of the run")
+    from lingua.models.load import Loader  # torch is loaded where it is needed
+
+    return SourceTokenizer(Loader(source).tokenizer())
 
 
 # ---- by other means
 
 
-def altered(shard: Shard, part: str, storage: Storage) -> Iterator[str]:
-    """Where the first rows of a part hold other values than their Parquet input: row, column and both values.
+class Plainly:
+    """Parquet files by pyarrow's plain reader. A source's footer is read once for all its shards. Threads share it."""
 
-    Shards that begin inside a row group are left out: whatever stands before them would be decoded, too.
-    """
-    wanted = pq.ParquetFile(storage.open(shard.source.path, shard.source.size), coerce_int96_timestamp_unit="s")
-    found = pq.ParquetFile(storage.open(part, int(storage.info(part)["size"])))
+    def __init__(self, storage: Storage) -> None:
+        self._storage, self._lock = storage, Lock()
+        self._footers: dict[str, pq.FileMetaData] = {}
+
+    def altered(self, shard: Shard, part: str) -> Iterator[str]:
+        """Where the first rows of a part hold other values than their Parquet input: row, column and both values.
+
+        Shards that begin inside a row group are left out: whatever stands before them would be decoded, too.
+        """
+        found = pq.ParquetFile(self._storage.open(part, int(self._storage.info(part)["size"])))
+        yield from _altered(shard, self._source(shard.source), found)
+
+    def _source(self, source: Source) -> pq.ParquetFile:
+        def opened(**known: Any) -> pq.ParquetFile:
+            reader = self._storage.open(source.path, source.size)
+            return pq.ParquetFile(reader, coerce_int96_timestamp_unit="s", **known)
+
+        with self._lock:
+            if (footer := self._footers.get(source.path)) is not None:
+                return opened(metadata=footer)
+            file = opened()
+            self._footers[source.path] = file.metadata
+            if len(self._footers) > FOOTERS:
+                del self._footers[next(iter(self._footers))]
+            return file
+
+
+def _altered(shard: Shard, wanted: pq.ParquetFile, found: pq.ParquetFile) -> Iterator[str]:
     counts = [wanted.metadata.row_group(index).num_rows for index in range(wanted.metadata.num_row_groups)]
     begins = list(accumulate(counts, initial=0))
     if shard.start not in begins[:-1] or not found.metadata.num_row_groups:

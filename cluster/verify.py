@@ -4,22 +4,23 @@ Every planned shard is read again from its input and walked along with its part 
 the next row of the part (its own columns equal, its fingerprint that of its content under the planned settings and
 model) or the next reject, and nothing may be left over. Parts and rejects must have the checksums of their commit
 record, the record the counts of what is there, and no part may be there that was not planned. Of Parquet, the first
-rows of a shard are read once more by other means than the job's own reader (`audit.altered`). What is not audited is
-whether the compressed text is what the model would give: that would be the run again.
+rows of a shard are read once more by other means than the job's own reader (`audit.Plainly`). What is not audited is
+whether the compressed text is what the model would give: that would be the run again. It is looked at whether it is
+what is left of the original, and tokens are counted again on a sample where that needs nothing from elsewhere
+(`audit.Results`).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from math import isclose
-from pathlib import Path
 from typing import Any, get_args
 
-from cluster.audit import altered, implausible, same_columns, unlike
+from cluster.audit import Plainly, Results, same_columns
 from cluster.corpus import read_rows
 from cluster.decode import OutputRow, read_part
 from cluster.errors import AbortRun, ClusterError, DamagedFile, RowError, SourceUnusable
@@ -36,13 +37,13 @@ from cluster.rows import BadRow, Row
 from cluster.shards import Shard, Source
 from cluster.storage import Storage
 from cluster.validated import parsed
-from lingua.errors import LinguaError
 from lingua.prompt import Status
-from lingua.tokens import is_encoding, named_target
 
 MAX_PER_SHARD = 5
 AT_ONCE = 4
 """Shards that are looked at together, each in the memory of a worker that reads it twice."""
+COUNTED_ROWS = 4
+"""First rows of a shard whose tokens are counted again in any case."""
 _NO_PART = (ValueError, OSError, KeyError, TypeError, AttributeError, RecursionError, SourceUnusable)
 """What reading a file that is no part raises; pyarrow's exceptions are among these."""
 _NO_RECORD = "no commit record has its checksum: it was not committed by this job, or changed since"
@@ -50,12 +51,17 @@ _NO_RECORD = "no commit record has its checksum: it was not committed by this jo
 
 @dataclass(slots=True)
 class Audit:
-    """What was found: problems in words, and how much was looked at."""
+    """What was found: problems in words, and how much was looked at.
+
+    recounted   rows whose tokens were counted again; uncounted: why none could be, in words
+    """
 
     problems: list[str] = field(default_factory=list)
     shards: int = 0
     rows: int = 0
     rejected: int = 0
+    recounted: int = 0
+    uncounted: str | None = None
 
     def add(self, other: Audit) -> None:
         """Take in what was found elsewhere."""
@@ -63,6 +69,7 @@ class Audit:
         self.shards += other.shards
         self.rows += other.rows
         self.rejected += other.rejected
+        self.recounted += other.recounted
 
     def summary(self) -> str:
         """One line for people."""
@@ -72,6 +79,13 @@ class Audit:
             if self.problems
             else f"whole: {seen}, each exactly once"
         )
+
+    @property
+    def tokens(self) -> str:
+        """One line on what was looked at of the tokens."""
+        if self.uncounted is not None:
+            return f"tokens were not counted again: {self.uncounted}"
+        return f"tokens were counted again in {counted(self.recounted, 'row')}"
 
 
 def verify(output: str, storage_options: Mapping[str, Any] | None = None) -> Audit:
@@ -85,16 +99,16 @@ def verify(output: str, storage_options: Mapping[str, Any] | None = None) -> Aud
     changed = {source for source in plan.sources if _changed(source, ledger, audit)}
     records = {record.shard.name: record for record in ledger.records(audit.problems)}
     audit.problems += _figures(ledger, plan, list(records.values()))
-    recount = _target(plan)
+    means = _Means(ledger, plan, Results(plan), Plainly(ledger.storage))
 
     def look(shard: Shard) -> Audit:
         told = any(f"/_records/{shard.name}." in problem for problem in audit.problems)
-        one = _Shard(ledger, plan, shard, records.get(shard.name), recount, told)
-        return one.audit(shard.source in changed)
+        return _Shard(means, shard, records.get(shard.name), told).audit(shard.source in changed)
 
     with ThreadPoolExecutor(AT_ONCE) as threads:
         for one in list(threads.map(look, plan.shards)):
             audit.add(one)
+    audit.uncounted = means.results.uncounted if audit.rows > audit.rejected else None
     return audit
 
 
@@ -152,17 +166,6 @@ def _none(value: Any) -> dict[str, Any]:
     return dict(value) if isinstance(value, Mapping) else {"": value}
 
 
-def _target(plan: Plan) -> Callable[[str], int] | None:
-    """Counts tokens as the run did, where that takes no model."""
-    name = plan.identity.settings.get("target_tokenizer")
-    if not isinstance(name, str) or not (is_encoding(name) or Path(name).is_dir()):  # a hub is not asked for an audit
-        return None
-    try:
-        return named_target(name).count
-    except (LinguaError, OSError, ValueError):
-        return None
-
-
 def _changed(source: Source, ledger: Ledger, audit: Audit) -> bool:
     try:
         require_unchanged(source, ledger.storage)
@@ -172,20 +175,22 @@ def _changed(source: Source, ledger: Ledger, audit: Audit) -> bool:
     return False
 
 
-class _Shard:
-    """The audit of one shard."""
+@dataclass(frozen=True, slots=True)
+class _Means:
+    """What all shards of an output are looked at with."""
 
-    def __init__(
-        self,
-        ledger: Ledger,
-        plan: Plan,
-        shard: Shard,
-        record: Record | None,
-        recount: Callable[[str], int] | None,
-        told: bool,
-    ) -> None:
-        self.ledger, self.plan, self.shard, self.record, self.recount = ledger, plan, shard, record, recount
-        self.told = told
+    ledger: Ledger
+    plan: Plan
+    results: Results
+    plainly: Plainly
+
+
+class _Shard:
+    """The audit of one shard. `told`: that its record is damaged is among the problems already."""
+
+    def __init__(self, means: _Means, shard: Shard, record: Record | None, told: bool) -> None:
+        self.ledger, self.plan, self.results, self.plainly = means.ledger, means.plan, means.results, means.plainly
+        self.shard, self.record, self.told = shard, record, told
 
     def audit(self, input_changed: bool) -> Audit:
         """All that is wrong with the part, its rejects and its record, and what was looked at."""
@@ -224,7 +229,7 @@ class _Shard:
 
     def _rows_problems(self, audit: Audit, record: Record) -> Iterator[str]:
         try:
-            walk = _Walk(self.plan, self.shard.source, self._outputs(), self._rejects(record), self.recount)
+            walk = _Walk(self.plan, self.shard.source, self._outputs(), self._rejects(record), self.results)
             for item in read_rows(self.shard, self.plan.columns, self.ledger.storage):
                 yield from walk.step(item)
             yield from walk.rest()
@@ -233,10 +238,11 @@ class _Shard:
             return
         audit.rows += walk.rows
         audit.rejected += walk.rejected
+        audit.recounted += walk.recounted
         yield from walk.against(record)
         if not record.rejected and self.shard.source.format == self.plan.output_format == "parquet":
             part = self.ledger.part_url(self.plan, self.shard)
-            yield from (f"row {fault}" for fault in altered(self.shard, part, self.ledger.storage))
+            yield from (f"row {fault}" for fault in self.plainly.altered(self.shard, part))
 
     def _outputs(self) -> Iterator[OutputRow]:
         try:
@@ -270,13 +276,13 @@ class _Walk:
         source: Source,
         outputs: Iterator[OutputRow],
         rejects: Iterator[Reject],
-        count: Callable[[str], int] | None,
+        results: Results,
     ) -> None:
         self._plan, self._source, self._outputs, self._rejects = plan, source, outputs, rejects
-        self._recount = count
+        self._results = results
         self._reasons: Counter[str] = Counter()
         self._reject = next(rejects, None)
-        self.rows = self.rejected = 0
+        self.rows = self.rejected = self.recounted = 0
         self._sums: dict[str, float] = {"origin_tokens": 0, "compressed_tokens": 0, "fidelity": 0.0}
         self._statuses: dict[str, int] = dict.fromkeys(get_args(Status), 0)
 
@@ -338,15 +344,13 @@ class _Walk:
             return
         if output.results["fingerprint"] != fingerprint:
             yield f"row {row.number}: its fingerprint is not that of its content, settings and model"
-        yield from (f"row {row.number}: {fault}" for fault in self._faults(row, output.results))
+        faults = list(self._results.faults(row, output.results))
+        if not faults and self._is_sampled(output.results["fingerprint"]):
+            miscounted = self._results.miscounted(output.results)
+            self.recounted += miscounted is not None
+            faults += [miscounted] if miscounted else []
+        yield from (f"row {row.number}: {fault}" for fault in faults)
 
-    def _faults(self, row: Row, results: Mapping[str, Any]) -> Iterator[str]:
-        faults = list(implausible(results))
-        yield from faults
-        if faults or self._plan.columns.mapped.kind is not None:  # a structured value is put together again by a model
-            return
-        yield from unlike(self._plan.columns.prompt(row.values).context, results)
-        if self._recount is not None and results["fingerprint"].startswith("00"):
-            count = self._recount(results["compressed_prompt"])
-            if count != results["compressed_tokens"]:
-                yield f"compressed_tokens = {results['compressed_tokens']}, but compressed_prompt has {count}"
+    def _is_sampled(self, fingerprint: str) -> bool:
+        """Whether a row's tokens are counted again: of the first rows of a shard, and of one in 256."""
+        return self.rows <= COUNTED_ROWS or fingerprint.startswith("00")

@@ -42,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"verify: {error}", file=sys.stderr)
         return 2
     print(audit.summary())
+    print(audit.tokens)
     for problem in audit.problems[:SHOWN]:
         print(problem)
     if len(audit.problems) > SHOWN:

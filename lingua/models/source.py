@@ -132,6 +132,23 @@ def _path(name: str) -> Path:
     return path
 
 
+def at_hand(name: str) -> ModelSource:
+    """The same model as a directory of this machine, where nothing has to be fetched for it; else ModelError."""
+    source = resolve(name)
+    if source.local:
+        return source
+    from huggingface_hub import try_to_load_from_cache
+
+    for file in ("config.json", "tokenizer_config.json", "tokenizer.json"):
+        try:
+            cached = try_to_load_from_cache(source.location, file, revision=source.revision)
+        except ValueError:  # no name that a hub would take
+            break
+        if isinstance(cached, str):
+            return ModelSource(name, str(Path(cached).parent))
+    raise ModelError(f"model {name!r} is not on this machine")
+
+
 def second_model(config: CompressionConfig) -> str | None:
     """The model that results depend on besides the compressor's: it ranks context strings, or reads sentences."""
     if config.method != "longllmlingua" or config.rank_method not in ("embedding", "reranker"):
