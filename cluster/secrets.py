@@ -7,6 +7,9 @@ filesystems say in their errors. Variables of the environment are never repeated
 
 from __future__ import annotations
 
+import html
+import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, quote_plus
@@ -20,11 +23,27 @@ SHORTEST = 4
 
 
 def redact(text: str, options: Mapping[str, Any]) -> str:
-    """`text` without the values of storage options, as they are or quoted for a URL; of addresses what may be shown."""
-    for value in sorted(_strings(options), key=len, reverse=True):
-        for form in {value, quote(value), quote(value, safe=""), quote_plus(value)}:
-            text = text.replace(form, MASK)
+    """`text` without the values of storage options, in any of their `_spellings`; of addresses what may be shown."""
+    found = {spelling for value in _values(options) for spelling in _spellings(value) if len(spelling) >= SHORTEST}
+    for spelling in sorted(found, key=len, reverse=True):
+        longer = spelling.isdecimal()  # within a longer number it is another one
+        text = re.sub(rf"(?<!\d){spelling}(?!\d)", MASK, text) if longer else text.replace(spelling, MASK)
     return public(text)
+
+
+def _spellings(value: str) -> Iterator[str]:
+    """A value as messages may have it: as it is, by lines, quoted for a URL, escaped by JSON, Python or XML."""
+    for one in {value, *value.splitlines()}:
+        quoted = {
+            quote(one, errors="replace"),
+            quote(one, safe="", errors="replace"),
+            quote_plus(one, errors="replace"),
+        }
+        yield from quoted
+        yield from (re.sub(r"%[0-9A-F]{2}", lambda code: code[0].lower(), some) for some in quoted)
+        for text in (one, json.dumps(one)[1:-1], json.dumps(one, ensure_ascii=False)[1:-1], repr(one)[1:-1]):
+            yield from (text, text.replace("/", "\\/"), text.replace("\\", "\\\\"), html.escape(text))
+        yield repr(one.encode(errors="replace"))[2:-1]
 
 
 def require_no_credentials(name: str, url: str) -> None:
@@ -46,12 +65,16 @@ def public_address(address: str | None) -> str | None:
     return scheme + separator + min((host.partition(mark)[0] for mark in "/?#"), key=len)
 
 
-def _strings(value: Any) -> Iterator[str]:
+def _values(value: Any) -> Iterator[str]:
     if isinstance(value, Mapping):
         for item in value.values():
-            yield from _strings(item)
+            yield from _values(item)
     elif isinstance(value, (list, tuple)):
         for item in value:
-            yield from _strings(item)
-    elif isinstance(value, str) and len(value) >= SHORTEST and "://" not in value:
+            yield from _values(item)
+    elif isinstance(value, bytes):
+        yield value.decode(errors="replace")
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        yield str(value)
+    elif isinstance(value, str) and "://" not in value:
         yield value

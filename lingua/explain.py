@@ -18,6 +18,9 @@ _KINDS = {"float": "a number", "int": "a whole number", "bool": "true or false",
 _URL = re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]*://)([^\s'\"<>`]*)")
 _WITH_CONTAINERS = ("abfs", "abfss", "az", "adl", "wasb", "wasbs")
 _OF_STORES = ("s3", "s3a", "s3n", "gs", "gcs", "hf", "memory", *_WITH_CONTAINERS)
+_SCHEMES = "|".join((*_OF_STORES, "https?", "s?ftp", "ftps", "ray", "redis", "ssh", "webdavs?", "hdfs", "smb"))
+_MISTYPED = re.compile(rf"(?i:\b(?:{_SCHEMES}):)(?:/?(?!/)|/{{3,}})(?=[^\s'\"<>`]*[@?#])([^\s'\"<>`]*)")
+"""A URL with more or fewer than two slashes behind its scheme, which is then the name of a folder: with its token."""
 _PERCENT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
 
 
@@ -45,15 +48,22 @@ def public(text: str) -> str:
     In an object store `?` and `#` may stand in a name, so only `?name=` begins a query there; a container before `@`
     (`abfs://container@account…`) is part of the path.
     """
-    return _URL.sub(lambda found: public_url(found[0]), text)
+    return _MISTYPED.sub(_mistyped, _URL.sub(lambda found: public_url(found[0]), text))
 
 
 def public_url(url: str) -> str:
     """The same of a text that is a URL as a whole, whatever stands in it. Paths on a disk are names throughout."""
+    if found := _MISTYPED.match(url):
+        return _mistyped(found)
     scheme, separator, rest = url.partition("://")
     if not separator or scheme in ("file", "local"):
         return url
     return scheme + separator + _public(scheme.lower(), rest)
+
+
+def _mistyped(found: re.Match[str]) -> str:
+    scheme = found[0].partition(":")[0].lower()
+    return found[0].removesuffix(found[1]) + _public(scheme, found[1])
 
 
 def _public(scheme: str, rest: str) -> str:

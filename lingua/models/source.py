@@ -111,7 +111,7 @@ def resolve(name: str) -> ModelSource:
         return ModelSource(name, str(path.resolve()))
     if path.is_file():
         return _gguf(name, path)
-    if "://" in name:
+    if "://" in name or public_url(name) != name:
         raise ModelError(
             f"model {public_url(name)}: is a URL, and none is read; copy the model to a directory, or give a hub id"
         )

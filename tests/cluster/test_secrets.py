@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import html
 import json
 import logging
 import sys
 from io import StringIO
 from pathlib import Path
 from types import ModuleType
+from urllib.parse import quote, quote_plus
 
 import pytest
 from hypothesis import given
@@ -110,6 +112,61 @@ def test_nobody_answers_at_an_address_with_a_password() -> None:
 def test_values_of_storage_options_are_struck_out_as_they_are_and_quoted() -> None:
     options = {"s3": {"secret": "a/b+c d", "client_kwargs": {"token": "xyz1"}}}
     assert redact("a/b+c d, a%2Fb%2Bc%20d, a/b%2Bc%20d, a%2Fb%2Bc+d, xyz1", options) == "***, ***, ***, ***, ***"
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["{}", "at {}:", "{}s", "key={},", '{{"pin": {}}}', "{!r}"],
+)
+def test_numbers_among_storage_options_are_struck_out(said: str) -> None:
+    options = {"ftp": {"pin": 48151623, "share": 0.62342, "anon": True, "retries": 3, "wide": [9007199254740993]}}
+    for number in (48151623, 0.62342, 9007199254740993):
+        text = redact(f"True, 3 of 1481516230 and {said.format(number)}", options)
+        assert text == f"True, 3 of 1481516230 and {said.replace('{!r}', '{}').format('***')}"
+
+
+@given(st.text(min_size=4, max_size=12).filter(lambda text: "://" not in text))
+def test_values_are_struck_out_however_a_message_spells_them(value: str) -> None:
+    said = [
+        value,
+        json.dumps(value),
+        json.dumps(value, ensure_ascii=False),
+        json.dumps(json.dumps(value)[1:-1]),
+        repr(value),
+        repr(value.encode(errors="replace")),
+        html.escape(value),
+        quote(value, errors="replace"),
+        quote_plus(value, errors="replace"),
+    ]
+    for one in said:
+        assert redact(f"<{one}>", {"a": [value]}).strip("<>'\"b") == "***"
+
+
+def test_a_key_of_many_lines_is_struck_out_line_by_line() -> None:
+    key = "-----BEGIN KEY-----\nMIIEvQIBADANBg\nkqhkiG9w0BAQ\n-----END KEY-----\n"
+    assert redact("near MIIEvQIBADANBg and kqhkiG9w0BAQ", {"private_key": key}) == "near *** and ***"
+
+
+MISTYPED = ("https:/u:SECRET@host/x", "https:///u:SECRET@host/x", "https:u:SECRET@host/x", "S3:/SECRET@bucket/x")
+
+
+@pytest.mark.parametrize("url", [*MISTYPED, "http:/host/x?token=SECRET", "sftp:/u:a/SECRET@host/x"])
+def test_a_mistyped_url_keeps_its_credentials_off_the_terminal(
+    folder: Path, url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("input", "output", "model", "reuse", "target-tokenizer", "focus-model"):
+        assert main([*command(folder), f"--{name}", url.replace("SECRET", SECRET)], drive_job.paced) == 2
+        captured = capsys.readouterr()
+        assert SECRET not in captured.out + captured.err
+    assert SECRET not in public(f"cannot read /here/{url.replace('SECRET', SECRET)}: no such file")
+    assert not (folder / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["/data/a:/mail@host/x", "s3:/bucket/x", "https: no answer from a@b", "gs:// ?", "C:/a@b"]
+)
+def test_what_is_no_mistyped_url_is_shown(name: str) -> None:
+    assert public(name) == name
 
 
 YAML = (
