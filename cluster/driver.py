@@ -8,11 +8,12 @@ stalled worker, give a shard up, or stop the run. Rows and text never pass throu
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from cluster.config import JobConfig
-from cluster.errors import AbortRun, RetryShard
+from cluster.errors import AbortRun, RetryShard, TooManyRejects
 from cluster.limits import RejectCeiling
 from cluster.messages import Assignment, Beat, Failure, Finished, ShardReport
 from cluster.progress import Progress, Silent, Snapshot, counted
@@ -72,19 +73,23 @@ class Driver:
         self._this_run = Statistics()
         self._noted = clock()
         self._uncounted = 0
+        self._recounted: Statistics | None = None
         self._model: set[str] = set()
 
     def run(self, shards: Sequence[Shard], progress: Progress | None = None) -> RunReport:
         """Bring every shard to its end. Raises AbortRun when going on is pointless; what is committed stays."""
-        self._begin(shards, progress or Silent())
-        while (len(self._backlog) or self._flying) and not self._stop.reason:
-            self._hand_out()
-            self._settle(self._pool.wait(self._terms.tick))
-            self._end_stalled()
-            self._tell()
-        if self._stop.reason:
-            self._wind_down()
-        return self._report(shards)
+        try:
+            self._begin(shards, progress or Silent())
+            while (len(self._backlog) or self._flying) and not self._stop.reason:
+                self._hand_out()
+                self._settle(self._pool.wait(self._terms.tick))
+                self._look_after()
+                self._tell()
+            if self._stop.reason:
+                self._wind_down()
+            return self._finish(shards)
+        except TooManyRejects as error:
+            raise TooManyRejects(str(error), self._report(str(error))) from None
 
     def _begin(self, shards: Sequence[Shard], progress: Progress) -> None:
         self._started = self._clock()
@@ -95,7 +100,7 @@ class Driver:
         self._done = len(shards) - len(missing)
         self._earlier = Statistics.over(self._ledger.records()) if self._done else Statistics()
         self._backlog = Backlog(missing, self._terms.retry)
-        self._check(self._earlier, final=not missing)
+        self._check(final=not missing)
 
     def _hand_out(self) -> None:
         for worker in self._pool.idle():
@@ -124,9 +129,15 @@ class Driver:
             self._model.update(report.model)
         else:
             self._uncounted += 1
-        self._check(self._earlier + self._this_run, final=False)
+        self._check(final=False)
 
-    def _check(self, total: Statistics, *, final: bool) -> None:
+    @property
+    def _total(self) -> Statistics:
+        """Over every shard that is known to be committed."""
+        return self._recounted or self._earlier + self._this_run
+
+    def _check(self, *, final: bool) -> None:
+        total = self._total
         self._terms.ceiling.check(total.rejected, total.rows, total.rejects, final=final)
 
     def _failed(self, worker: str, assignment: Assignment, failure: Failure) -> None:
@@ -150,7 +161,8 @@ class Driver:
         except RetryShard:
             return False  # it is tried again, which does no harm
 
-    def _end_stalled(self) -> None:
+    def _look_after(self) -> None:
+        """Ask the workers how far they are: end those that stand still; the ceiling may be exceeded within a shard."""
         now, beats = self._clock(), self._pool.beats()
         for worker, watched in list(self._flying.items()):
             beat = beats.get(worker, watched.beat)
@@ -158,6 +170,12 @@ class Driver:
                 watched.beat, watched.since = beat, now
             elif now - watched.since > self._terms.shard_timeout:
                 self._end(worker, watched.assignment)
+        flying = [one.beat for one in self._flying.values() if one.assignment.probe is None]
+        total = self._total
+        reasons = sum((Counter(beat.rejects) for beat in flying), total.rejects.copy())
+        example = next((beat.example for beat in flying if beat.example), "")
+        done = total.rows + sum(beat.done for beat in flying)
+        self._terms.ceiling.check_unfinished(reasons.total(), done, reasons, example)
 
     def _end(self, worker: str, assignment: Assignment) -> None:
         self._pool.end(worker)
@@ -204,20 +222,22 @@ class Driver:
                 "the output was changed or deleted by another hand; start the same command again"
             )
 
-    def _report(self, shards: Sequence[Shard]) -> RunReport:
-        total = self._earlier + self._this_run
+    def _finish(self, shards: Sequence[Shard]) -> RunReport:
         if not self._stop.reason:
             if self._uncounted:  # shards whose counts stand in their records only
-                total = Statistics.over(self._ledger.records())
+                self._recounted = Statistics.over(self._ledger.records())
             self._require_there(shards)
-            self._check(total, final=True)
+            self._check(final=True)
+        return self._report(self._stop.reason)
+
+    def _report(self, stopped: str | None) -> RunReport:
         return RunReport(
-            planned=len(shards),
-            total=total,
+            planned=self._planned,
+            total=self._total,
             this_run=self._this_run,
             seconds=self._clock() - self._started,
             failures=dict(self._backlog.reasons),
             given_up=dict(self._backlog.given_up),
-            stopped=self._stop.reason,
+            stopped=stopped,
             model=tuple(sorted(self._model)),
         )

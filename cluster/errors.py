@@ -6,6 +6,7 @@ ClusterError
 └── AbortRun            fatal (no permission, disk full, bad settings): the run stops, what is committed stays
     ├── SourceChanged   an input file is not the one that was planned
     ├── SourceUnusable  an input file cannot be planned (damaged, another schema, not a format we read)
+    ├── TooManyRejects  more rows are rejected than the ceiling allows
     ├── DamagedFile     a file that the job itself keeps beside an output is not what was written
     ├── PlanConflict    the output belongs to other settings, another model or other inputs
     └── LeaseError      another driver took the output over
@@ -24,6 +25,7 @@ from lingua.errors import ConfigError, ModelError, PromptError
 
 if TYPE_CHECKING:
     from cluster.lease import Holder
+    from cluster.report import RunReport
 
 
 class ClusterError(Exception):
@@ -56,6 +58,14 @@ class SourceChanged(AbortRun):
 
 class SourceUnusable(AbortRun):
     """An input file cannot be planned: damaged, of another schema, or of no format that is read here."""
+
+
+class TooManyRejects(AbortRun):
+    """More rows are rejected than `max_rejected` allows. `report`: what the run had done by then, where one ended."""
+
+    def __init__(self, message: str, report: RunReport | None = None) -> None:
+        super().__init__(message)
+        self.report = report
 
 
 class DamagedFile(AbortRun):

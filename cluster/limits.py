@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cluster.config import JobConfig
-from cluster.errors import AbortRun
+from cluster.errors import TooManyRejects
 from lingua.errors import ConfigError
 from lingua.methods import needs_of
 
@@ -42,18 +42,29 @@ class RejectCeiling:
             return cls(spared=SPARED_ROWS)
         return cls(share=setting) if isinstance(setting, float) else cls(rows=setting, share=None)
 
+    def check_unfinished(self, rejected: int, rows: int, reasons: Mapping[str, int], example: str) -> None:
+        """The same of rows of shards that are not done: a number of them counts, of a share only whether it is all.
+
+        These rejects are in no file yet, so an `example` is told.
+        """
+        try:
+            if self.rows is not None or rejected == rows:
+                self.check(rejected, rows, reasons, final=False)
+        except TooManyRejects as error:
+            raise TooManyRejects(f"{error} ({example})" if example else str(error)) from None
+
     def check(self, rejected: int, rows: int, reasons: Mapping[str, int], *, final: bool) -> None:
-        """Raises AbortRun, with the most frequent reason, when the ceiling is exceeded."""
+        """Raises TooManyRejects, with the most frequent reason, when the ceiling is exceeded."""
         reason = max(reasons, key=lambda name: reasons[name], default=None)
         most = f", most of them for {reason} ({reasons[reason]:,})" if reason else ""
         if self.rows is not None and rejected > self.rows:
-            raise AbortRun(f"{rejected:,} rows are rejected{most}, max_rejected allows {self.rows:,}; {_REMEDY}")
+            raise TooManyRejects(f"{rejected:,} rows are rejected{most}, max_rejected allows {self.rows:,}; {_REMEDY}")
         if self.share is None or not (final or rows >= ROWS_BEFORE_A_SHARE_COUNTS):
             return
         spared = self.spared if rejected < rows else 0
         if rejected > max(self.share * rows, spared):
             found = f"{rejected:,} of {rows:,} rows ({rejected / rows:.2%}) are rejected{most}"
-            raise AbortRun(f"{found}, max_rejected allows {self.share:.2%}; {_REMEDY}")
+            raise TooManyRejects(f"{found}, max_rejected allows {self.share:.2%}; {_REMEDY}")
 
 
 _REMEDY = "look at _rejects/ beside the output, mend the input or raise max_rejected"

@@ -6,6 +6,7 @@ exceptions, so that nothing has to be pickled that a worker's libraries may have
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -86,10 +87,15 @@ class ShardReport:
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """How far a worker is in its current shard: rows read and rows done."""
+    """How far a worker is in its current shard: rows read, rows done, and of these the rejected ones by reason.
+
+    example   the first of them, with its number in the file
+    """
 
     read: int = 0
     done: int = 0
+    rejects: Mapping[str, int] = field(default_factory=dict)
+    example: str = ""
 
 
 @dataclass(frozen=True, slots=True)

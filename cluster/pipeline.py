@@ -9,21 +9,24 @@ differs.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from cluster.corpus import BadRow, Row
 from cluster.errors import ClusterError, RetryShard, RowError, classify
-from cluster.messages import Assignment
+from cluster.messages import Assignment, Beat
 from cluster.rows import weight
 from lingua.errors import PromptError
+from lingua.explain import public
 from lingua.prompt import Outcome, Prompt, Rejected
 
 Item = Row | BadRow
 MAX_READY = 32 << 20
 """Bytes of rows with an outcome that may wait behind one without."""
+MAX_EXAMPLE = 200
+"""Characters of what is said of the first rejected row."""
 MAX_HELD = 64 << 20
 """Bytes of rows that may wait for an outcome, their pass-through columns included."""
 
@@ -40,10 +43,23 @@ class UnexpectedError(Exception):
 
 @dataclass(slots=True)
 class Meter:
-    """How far a shard is: `read` rows were taken from it, `done` have their outcome."""
+    """How far a shard is: `read` rows were taken from it, `done` have their outcome. Rejected ones: see `Beat`."""
 
     read: int = 0
     done: int = 0
+    rejects: Counter[str] = field(default_factory=Counter)
+    example: str = ""
+
+    def settled(self, item: Item, outcome: Outcome) -> None:
+        """One more row is done."""
+        self.done += 1
+        if isinstance(outcome, Rejected):
+            self.rejects[outcome.reason] += 1
+            self.example = self.example or f"row {item.number}: {public(outcome.detail)[:MAX_EXAMPLE]}"
+
+    def beat(self) -> Beat:
+        """The same as it is now, to be sent."""
+        return Beat(self.read, self.done, dict(self.rejects), self.example)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +129,7 @@ class Pipeline:
 
     def _settle(self, item: Item, outcome: Outcome, meter: Meter) -> None:
         self.sink(item, outcome)
-        meter.done += 1
+        meter.settled(item, outcome)
 
 
 class _Waiting:

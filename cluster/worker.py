@@ -133,7 +133,7 @@ class Worker:
 
     def beat(self) -> Beat:
         """How far the shard at hand is; may be asked from another thread."""
-        return Beat(self._meter.read, self._meter.done)
+        return self._meter.beat()
 
     def _probe(self, items: Iterable[Item], assignment: Assignment) -> ShardReport:
         self._pipeline(self._form.settled).run(items, assignment, self._meter)

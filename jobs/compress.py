@@ -8,7 +8,7 @@ any model computes; 128 + n after signal n; else 1.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -17,6 +17,7 @@ from cluster.conclude import conclude
 from cluster.config import JobConfig
 from cluster.describe import name_of, unsampled
 from cluster.driver import Driver, Terms
+from cluster.errors import TooManyRejects
 from cluster.foresight import outlook
 from cluster.ledger import Ledger
 from cluster.limits import Wish
@@ -77,10 +78,13 @@ def compress(config: JobConfig, make: MakeCompressor) -> int:
                 plan = ledger.open_or_create(plan)
                 ledger.clean()
                 earlier = previous.hand_over(ledger, plan, stop, config.report) if previous else None
-                report = _run(config, ledger, plan, stop, partial(start_worker, make_compressor=make, earlier=earlier))
+                hire = partial(start_worker, make_compressor=make, earlier=earlier)
+                report, refused = _until_refused(lambda: _run(config, ledger, plan, stop, hire))
                 lease.renew()  # who lost it must not write over the figures of the next
                 ledger.require_planned()
                 conclude(config, ledger, plan, report)
+                if refused:
+                    raise refused
                 if report.complete:
                     ledger.clean()
         finally:
@@ -89,6 +93,16 @@ def compress(config: JobConfig, make: MakeCompressor) -> int:
     if report.total.rejected:
         print(f"  Each rejected row, with its file, number and reason: {config.output}/_rejects/*.jsonl")
     return 0 if report.complete else stop.exit_code
+
+
+def _until_refused(run: Callable[[], RunReport]) -> tuple[RunReport, TooManyRejects | None]:
+    """What a run did, and why it ended early where too many rows were rejected."""
+    try:
+        return run(), None
+    except TooManyRejects as error:
+        if error.report is None:
+            raise
+        return error.report, error
 
 
 def _run(config: JobConfig, ledger: Ledger, plan: Plan, stop: StopRequest, hire: Hire) -> RunReport:

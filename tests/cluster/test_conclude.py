@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -17,8 +19,12 @@ from cluster.config import JobConfig
 from cluster.prices import Price, parse_prices
 from cluster.report import RunReport, Statistics
 from cluster.webhook import notify
+from jobs.compress import main
 from lingua.errors import ConfigError
+from tests.cluster import drive_job
+from tests.cluster.jobs_for_tests import write_lines
 from tests.cluster.page.corpus import finished
+from tests.fakes import REJECT
 
 TEXTS = [f"document {number} says a few words" for number in range(30)]
 
@@ -74,6 +80,26 @@ def test_a_stopped_run_and_one_that_was_told_so_write_no_report(tmp_path: Path) 
         end_of_run(tmp_path / name, **settings)  # type: ignore[arg-type]
         assert (tmp_path / name / "out" / "_stats.json").exists()
         assert not (tmp_path / name / "out" / "_report.html").exists()
+
+
+def test_a_run_that_the_ceiling_ends_leaves_its_statistics(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "cluster.pool", ModuleType("cluster.pool"))  # the real one comes back at the end
+    drive_job.leave_ray_out()
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    write_lines(tmp_path / "in.jsonl", [{"text": REJECT if n % 2 else "a few words"} for n in range(40)])
+    named = {"input": "in.jsonl", "output": "out", "model": "model"}
+    command = [part for name, file in named.items() for part in (f"--{name}", str(tmp_path / file))]
+    for _ in range(2):  # the second finds all of it committed
+        assert main(command, drive_job.paced) == 1
+        assert "error: 20 of 40 rows (50.00%) are rejected" in capsys.readouterr().err
+        statistics = json.loads((tmp_path / "out" / "_stats.json").read_text())
+        assert (statistics["complete"], statistics["rows"], statistics["rejects"]) == (False, 40, {"asked_for": 20})
+        assert statistics["last_run"]["stopped"].startswith("20 of 40 rows")
+    assert main([*command, "--max-rejected", "100%"], drive_job.paced) == 0
+    assert json.loads((tmp_path / "out" / "_stats.json").read_text())["complete"]
 
 
 def test_a_report_that_cannot_be_made_is_said_and_harms_nothing(

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 import pytest
 
 from cluster.driver import Driver, Terms
-from cluster.errors import AbortRun
+from cluster.errors import AbortRun, TooManyRejects
 from cluster.limits import RejectCeiling
-from cluster.messages import Assignment
+from cluster.messages import Assignment, Beat
 from cluster.progress import Snapshot
 from cluster.report import RunReport
 from cluster.retry import RetryPolicy
@@ -187,6 +187,42 @@ def test_too_many_rejected_rows_end_the_run(ceiling: RejectCeiling) -> None:
     with pytest.raises(AbortRun, match=r"rejected.*raise max_rejected"):
         stage.run(40)
     assert 0 < len(stage.ledger.parts) < 40
+
+
+def test_a_run_that_the_ceiling_ends_leaves_what_it_did() -> None:
+    bad = {shard.name: {1, 2} for shard in shards(40)}
+    stage = Stage(runner=NumberRunner(MemoryLedger(), bad=bad), terms=Terms(ceiling=RejectCeiling(rows=9)))
+    with pytest.raises(TooManyRejects) as ended:
+        stage.run(40)
+    report = ended.value.report
+    assert report is not None
+    assert (report.planned, report.total.shards, report.total.rejected) == (40, 5, 10)
+    assert report.stopped == str(ended.value)
+    assert not report.complete
+
+
+@pytest.mark.parametrize(
+    ("ceiling", "beat", "ends"),
+    [
+        (RejectCeiling(rows=9), Beat(20, 20, {"bad": 10}, "row 3: it is bad"), True),
+        (RejectCeiling(rows=9), Beat(20, 20, {"bad": 9}, "row 3: it is bad"), False),
+        (RejectCeiling(), Beat(1000, 1000, {"bad": 1000}, "row 3: it is bad"), True),
+        (RejectCeiling(), Beat(1000, 999, {"bad": 999}, "row 3: it is bad"), False),
+        (RejectCeiling(), Beat(1000, 1000, {"bad": 500}, "row 3: it is bad"), False),
+        (RejectCeiling(share=1.0), Beat(1000, 1000, {"bad": 1000}, "row 3: it is bad"), False),
+    ],
+)
+def test_a_shard_is_not_done_to_its_end_when_its_worker_tells_too_many_rejected_rows(
+    ceiling: RejectCeiling, beat: Beat, ends: bool
+) -> None:
+    fates = once("stall", "part-00000")
+    stage = Stage(fates, workers=1, terms=Terms(ceiling=ceiling, shard_timeout=5, retry=RetryPolicy(1)))
+    stage.pool.beats = lambda: {"w0": beat}  # type: ignore[method-assign]
+    if not ends:
+        assert stage.run(4).total.rejected == 0
+        return
+    with pytest.raises(TooManyRejects, match=r"most of them for bad.*\(row 3: it is bad\)"):
+        stage.run(4)
 
 
 def test_a_ceiling_that_is_kept_changes_nothing() -> None:

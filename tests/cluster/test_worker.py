@@ -153,10 +153,14 @@ def test_an_input_that_changed_commits_nothing_and_is_fatal(tmp_path: Path) -> N
 
 
 def test_signs_of_life_count_rows(tmp_path: Path) -> None:
-    desk = Desk(tmp_path)
+    desk = Desk(tmp_path, {3: REJECT, 5: REJECT})
     desk.attempt(0)
     beat = desk.worker.beat()
     assert beat.read == beat.done == desk.plan.shards[0].rows
+    assert beat.rejects == {"asked_for": 2}
+    assert beat.example.startswith("row 3: the prompt holds")
+    desk.attempt(1)
+    assert (desk.worker.beat().rejects, desk.worker.beat().example) == ({}, "")
 
 
 @pytest.mark.parametrize(
