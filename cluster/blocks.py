@@ -6,7 +6,6 @@ input columns of a part are not decoded.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +17,7 @@ from cluster.columns import RESULTS
 from cluster.jsonl import split_lines
 from cluster.plan import Plan
 from cluster.storage import Storage
+from lingua.structure.exact import loads
 
 BLOCK_BYTES = 4 << 20
 UNLIMITED = 1 << 40
@@ -69,7 +69,7 @@ class Blocks:
         for line in split_lines(self._storage.blocks(url, 0, size), UNLIMITED):
             if not isinstance(line, bytes):
                 raise ValueError(f"{url}: a line cannot be read")
-            found.append(json.loads(line)[name])
+            found.append(loads(line.decode())[name])
             end += len(line) + 1
             if end - start >= BLOCK_BYTES:
                 yield Block(url, size, start, end), found
@@ -89,5 +89,5 @@ class LoadedBlock:
         if isinstance(self._rows, pa.Table):
             found = self._rows.take(pa.array(positions, pa.int64())).to_pylist()
         else:
-            found = [json.loads(self._rows[position]) for position in positions]
+            found = [loads(self._rows[position].decode()) for position in positions]
         return [{name: row[own] for name, own in self._names.items()} for row in found]

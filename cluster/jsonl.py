@@ -13,6 +13,7 @@ UTF-16 and UTF-32 are read as such where the file begins so; such a file is one 
 from __future__ import annotations
 
 import codecs
+import json
 import re
 import zlib
 from collections import Counter
@@ -36,6 +37,10 @@ MAX_LINE = 256 << 20
 MAX_NESTING = 400
 """Levels of lists and objects in a row: what Python's `json` can take however deep it is called itself."""
 TOO_DEEP = f"the row nests more than {MAX_NESTING} levels deep; give the deep value as a string of JSON text"
+_JOINED = (
+    "a byte order mark stands in the middle of the line, as character {}: files were probably joined of which one did "
+    "not end its last line; break the line there"
+)
 _FIRST_FEED = 64  # bytes given to a decoder at once, doubled while its member goes on: what comes behind it is copied
 _GZIP_FEED = 64 << 10
 _ZSTD_FEED = 2048  # they may become 16,000 times as many
@@ -121,6 +126,10 @@ def parse(line: bytes | FaultError) -> dict[str, Any]:
         raise FaultError("invalid_utf8", f"byte {error.start} of the line is not UTF-8; convert the file") from None
     except RecursionError:
         raise FaultError("too_deep", TOO_DEEP) from None
+    except json.JSONDecodeError as error:
+        if error.doc.startswith("\ufeff", error.pos):
+            raise FaultError("invalid_json", _JOINED.format(error.pos + 1)) from None
+        raise FaultError("invalid_json", f"the line is not JSON: {error}") from None
     except ValueError as error:
         raise FaultError("invalid_json", f"the line is not JSON: {error}") from None
     if line.count(b"[") + line.count(b"{") > MAX_NESTING and is_deeper(document, MAX_NESTING):

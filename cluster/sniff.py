@@ -8,7 +8,6 @@ the reader, which rejects them one by one. UTF-16 and UTF-32 are recognised by a
 from __future__ import annotations
 
 import codecs
-import json
 import zlib
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any
 import zstandard
 
 from cluster.shards import Compression, Format
+from lingua.structure.exact import loads, loads_first
 
 HEAD = 64 << 10
 """Bytes that are looked at, before and after decompression."""
@@ -166,8 +166,9 @@ def _read(head: bytes, whole: bool) -> tuple[str | None, bool]:
     if head[257:262] == b"ustar":
         return "is a tar archive; unpack it", False
     codec = encoding_of(head)
-    text = head.decode(codec or "utf-8", "replace").removeprefix("\ufeff").lstrip()
-    lines = [line for line in (text if whole else text.rpartition("\n")[0]).split("\n") if line.strip()]
+    text = head.decode(codec or "utf-8", "replace").lstrip("\ufeff").lstrip()
+    lines = [line.lstrip("\ufeff") for line in (text if whole else text.rpartition("\n")[0]).split("\n")]
+    lines = [line for line in lines if line.strip()]
     if text.startswith("["):
         return _array_fault(text, lines), False
     if text.startswith("{"):
@@ -187,7 +188,7 @@ def _array_fault(text: str, lines: list[str]) -> str | None:
 
 def _object_fault(text: str, lines: list[str], whole: bool) -> tuple[str | None, bool]:
     try:
-        _, end = json.JSONDecoder().raw_decode(text)
+        _, end = loads_first(text)
     except (ValueError, RecursionError):
         opened = not whole and lines and lines[0].rstrip().endswith(("{", "[", ",", ":"))
         spread = bool(opened) and all(_parsed(line) is None for line in lines[:2])
@@ -213,6 +214,6 @@ def _table_fault(lines: list[str]) -> str | None:
 
 def _parsed(line: str) -> Any:
     try:
-        return json.loads(line)
+        return loads(line)
     except (ValueError, RecursionError):
         return None

@@ -40,6 +40,11 @@ def loads(text: str) -> Any:
     return _DECODER.decode(text)
 
 
+def loads_first(text: str) -> tuple[Any, int]:
+    """The value at the beginning of a text, and where it ends. ValueError and RecursionError as above."""
+    return _DECODER.raw_decode(text)
+
+
 def dumps(
     value: Any,
     ensure_ascii: bool = False,

@@ -108,6 +108,27 @@ def test_harmless_peculiarities_of_json_lines(
     assert lines(tmp_path, content) == expected
 
 
+@pytest.mark.parametrize(
+    ("line", "place"),
+    [
+        (b'{"text": "a"}\xef\xbb\xbf{"text": "b"}', 14),
+        (b' \xef\xbb\xbf{"text": "b"}', 2),
+        (b'{\xef\xbb\xbf"text": "b"}', 2),
+    ],
+)
+def test_a_byte_order_mark_in_the_middle_of_a_line_is_told_as_such(tmp_path: Path, line: bytes, place: int) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(GOOD + line + b"\n" + GOOD)
+    _, row, _ = read(path)
+    assert isinstance(row, BadRow)
+    assert row.reason == "invalid_json"
+    assert row.detail.startswith(f"a byte order mark stands in the middle of the line, as character {place}:")
+
+
+def test_a_byte_order_mark_within_a_string_is_text(tmp_path: Path) -> None:
+    assert lines(tmp_path, b'{"text": "a\xef\xbb\xbfb"}\n') == [(0, "a\ufeffb")]
+
+
 @pytest.mark.parametrize("kind", ["gz", "zst"])
 def test_a_byte_order_mark_at_the_beginning_of_a_later_member_is_harmless(tmp_path: Path, kind: str) -> None:
     path = tmp_path / f"rows.jsonl.{kind}"

@@ -331,6 +331,21 @@ def test_taking_over_ends_when_the_run_is_asked_to_stop(corpus: Corpus) -> None:
     assert ledger.committed() == set()
 
 
+def test_lines_with_numbers_that_python_does_not_hold_are_reused(tmp_path: Path) -> None:
+    corpus = Corpus(tmp_path, "jsonl")
+    corpus.write("a", [{"text": "one two three"}])
+    line = f'{{"text": "four five six", "n": {"7" * 5000}}}\n'
+    with corpus.path("a").open("a") as file:
+        file.write(line)
+    corpus.run("first")
+    with corpus.path("a").open("a") as file:
+        file.write('{"text": "seven eight nine"}\n')
+    again = corpus.run("second", reuse="first")
+    assert again.shown == ["seven eight nine"]
+    parts = sorted(Path(again.ledger.output).glob("part-*"))
+    assert "".join(part.read_text() for part in parts).splitlines()[1].startswith(line[:-2])
+
+
 def test_another_rate_is_refused_by_name_before_anything_is_written(corpus: Corpus) -> None:
     corpus.run("one")
     with pytest.raises(

@@ -66,8 +66,13 @@ READ = {
     "utf32.jsonl": LINES.decode().encode("utf-32"),
     "utf16.jsonl.gz": gzip.compress(b"\xff\xfe" + LINES.decode().encode("utf-16-le")),
     "spaces.jsonl": b"\n \n" + LINES,
+    "marks.jsonl": b"\xef\xbb\xbf" * 2 + LINES.replace(b"\n", b"\n\xef\xbb\xbf"),
     "padded.jsonl.gz": gzip.compress(LINES[:20]) + b"\0" * 9 + gzip.compress(LINES[20:]) + b"\0" * 5000,
 }
+
+
+HUGE = b"9" * 5000
+"""A number of more digits than Python turns into an int."""
 
 
 @pytest.mark.parametrize("name", READ)
@@ -89,6 +94,9 @@ def test_lines_are_read_whatever_the_name_says_of_their_packing(tmp_path: Path, 
         ("a.json", json.dumps(ROWS[0], indent=2).encode(), "holds JSON objects spread over several lines"),
         ("a.json", b'{\n "text": "' + b"x" * 200_000 + b'"\n}', "holds JSON objects spread over several lines"),
         ("a.jsonl", b"[1, 2]\n[3, 4]\n", "holds a JSON array a line"),
+        ("a.jsonl", b"[%s, NaN]\n\xef\xbb\xbf[3, 4]\n" % HUGE, "holds a JSON array a line"),
+        ("a.json", b'{"text": "a",\n"n": [%s, -Infinity]}' % HUGE, "holds JSON objects spread over several lines"),
+        ("a.json", b"\xef\xbb\xbf\xef\xbb\xbf[\n  %s\n]" % HUGE, "holds one JSON array"),
         ("a.jsonl", b"id,text\n1,a\n2,b\n", "looks like CSV"),
         ("a.jsonl", b"id\ttext\n1\ta\n", "looks like tab-separated"),
         ("a.jsonl", b"<html><body>404</body></html>", "is HTML or XML"),
