@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
 
+import pyarrow as pa
+
 from cluster.columns import Columns, Mapped
 from cluster.encode import as_document
 from cluster.errors import RowError
@@ -108,12 +110,42 @@ def _rows(source: Source, storage: Storage) -> Iterator[tuple[int, Row]]:
     """(number from 0, columns) of every row. ConfigError for one that is no row."""
     if source.format == "parquet":
         with open_parquet(source, storage) as file:
-            yield from enumerate(row for batch in file.iter_batches(use_threads=False) for row in batch.to_pylist())
+            batches = file.iter_batches(use_threads=False)
+            yield from enumerate(_ParquetRow(batch, index) for batch in batches for index in range(batch.num_rows))
         return
     for row in read_jsonl(Shard("rows", source, 0, source.size), Columns(Mapped(), None), storage):
         if isinstance(row, BadRow):
             raise ConfigError(f"{source.path}, row {row.number}: {row.detail}")
         yield row.number, as_document(row.carried)
+
+
+@dataclass(frozen=True, slots=True)
+class _ParquetRow(Row):
+    """A row of Parquet, whose columns become Python values when they are asked for. RowError for one that cannot."""
+
+    batch: pa.RecordBatch
+    index: int
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self.batch.schema.names:
+            raise KeyError(name)
+        try:
+            return self.batch.column(self.batch.schema.names.index(name))[self.index].as_py()
+        except UnicodeDecodeError as error:
+            raise RowError(
+                "invalid_utf8", f"{name} is not UTF-8 at byte {error.start}; write it again or remove the row"
+            ) from None
+        except (ValueError, OverflowError) as error:
+            raise RowError("no_text", f"{name} is no value that Python knows ({error}); write a string") from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.batch.schema.names)
+
+    def __len__(self) -> int:
+        return len(self.batch.schema.names)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.batch.schema.names
 
 
 def _example(config: AlignConfig, _: str, row: Row) -> Example:

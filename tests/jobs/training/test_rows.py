@@ -82,6 +82,31 @@ def test_a_row_that_cannot_be_used_is_named(tmp_path: Path, row: object, complai
     assert f"{tmp_path}/a.jsonl, {complaint}" in str(caught.value)
 
 
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.list_(pa.string())])
+def test_text_of_parquet_that_is_not_utf8_is_named_where_it_is_read_and_harmless_elsewhere(
+    tmp_path: Path, kind: pa.DataType
+) -> None:
+    listed = pa.types.is_list(kind)
+    raw = pa.array([b"fine", b"caf\xe9"]).cast(pa.large_binary() if kind == pa.large_string() else pa.binary())
+    bad = pa.Array.from_buffers(kind if not listed else pa.string(), 2, raw.buffers())
+    other = pa.ListArray.from_arrays(pa.array([0, 1, 2], pa.int32()), bad) if listed else bad
+    table = pa.table({"instruction": ["Ask", "Ask more"], "response": ["Say", "Say more"], "other": other})
+    pq.write_table(table, tmp_path / "a.parquet")
+    assert {example.response for example in read(tmp_path / "a.parquet")} == {"Say", "Say more"}
+    with pytest.raises(ConfigError) as caught:
+        read(tmp_path / "a.parquet", input_column="other")
+    complaint = "row 0: other = " if listed else "row 1: other is not UTF-8 at byte 3; write it again"
+    assert f"{tmp_path}/a.parquet, {complaint}" in str(caught.value)
+
+
+def test_a_moment_that_python_does_not_know_is_named_where_it_is_read(tmp_path: Path) -> None:
+    moments = pa.array([1 << 50], pa.int64()).cast(pa.timestamp("ms"))
+    pq.write_table(pa.table({"instruction": ["Ask"], "response": ["Say"], "at": moments}), tmp_path / "a.parquet")
+    assert len(read(tmp_path / "a.parquet")) == 1
+    with pytest.raises(ConfigError, match=r"a\.parquet, row 0: at is no value that Python knows"):
+        read(tmp_path / "a.parquet", input_column="at")
+
+
 def test_an_input_without_rows_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="holds no rows"):
         read(write(tmp_path / "a.jsonl"))
