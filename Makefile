@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check bench test-reference hashes clean
+.PHONY: demo test check bench gpu test-reference hashes clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)        ## compress two small corpora end to end and show the result
@@ -20,6 +20,9 @@ check: $(READY)       ## format, lint and types
 
 bench: $(READY)       ## the small benchmark: ratios on this machine
 	$(BIN)/python -m jobs.benchmark --small
+
+gpu: $(READY)         ## everything that is measured on a GPU, in nine minutes, into bench-output/gpu
+	$(BIN)/python -m jobs.benchmarking.gpu --output bench-output/gpu
 
 test-reference: $(READY) .venv-reference/.ready  ## compare with the public llmlingua, in its own environment
 	$(BIN)/pytest -m reference tests/reference

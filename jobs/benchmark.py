@@ -6,18 +6,20 @@ All are measured in one run, in turn, on the same texts and weights: what counts
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from jobs.benchmarking.contenders import Contender, Ours, Theirs
-from jobs.benchmarking.measure import Plan, measure_mix, warm_up
+from jobs.benchmarking.measure import Plan, Rounds, measure_mix
 from jobs.benchmarking.mixes import Mix, make_mix, read_mix
-from jobs.benchmarking.peer import Peer, PeerError, PeerSettings, peer_options
+from jobs.benchmarking.peer import Peer, PeerSettings, peer_options
 from jobs.benchmarking.report import make_report
 from jobs.benchmarking.settings import Settings, parse
 from jobs.benchmarking.subject import Subject, load_subject
@@ -26,6 +28,7 @@ from lingua.config import CompressionConfig
 from lingua.errors import LinguaError
 from lingua.models.compiled import require_compiler
 from lingua.models.load import Loader, choose_device, choose_dtype
+from lingua.models.sizing import Allowance
 from lingua.models.source import resolve
 from lingua.tokens import SourceTokenizer
 
@@ -44,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(settings: Settings) -> None:
-    """Measure everything, print the table, write the report."""
+    """Measure everything, write the report whenever something is measured, print the table."""
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     if "compile" in settings.also:
@@ -53,16 +56,26 @@ def run(settings: Settings) -> None:
     tokenizer = SourceTokenizer(subject.tokenizer)
     mixes = _mixes(settings, tokenizer)
     with contextlib.ExitStack() as stack:
-        theirs, peer = _theirs(settings, subject, stack)
+        theirs = _theirs(settings, subject, stack)
         ours = list(_ours(settings, subject))
-        plan = Plan(settings.rounds, settings.slow_rows, [*ours, *theirs], tokenizer.count)
-        warm_up(plan.contenders)
-        report = make_report(settings, ours[0], [measure_mix(mix, plan) for mix in mixes], peer)
+        contenders: list[Contender] = [*ours, *([theirs] if isinstance(theirs, Theirs) else [])]
+        plan = Plan(settings.rounds, settings.slow_rows, contenders, tokenizer.count, "plain" in settings.only)
+        done: dict[str, Rounds] = {}
+        for rounds in itertools.chain.from_iterable(measure_mix(mix, plan) for mix in mixes):
+            done[rounds.mix.name] = rounds
+            report = make_report(settings, ours[0], list(done.values()), _peer(theirs))
+            _write(settings.output, report)
     print(markdown(report))
-    if settings.output is not None:
-        settings.output.mkdir(parents=True, exist_ok=True)
-        (settings.output / "benchmark.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-        (settings.output / "benchmark.md").write_text(markdown(report), encoding="utf-8")
+
+
+def _write(folder: Path | None, report: dict[str, Any]) -> None:
+    """Replace the report, whole at any moment."""
+    if folder is None:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in (("benchmark.json", json.dumps(report, indent=2) + "\n"), ("benchmark.md", markdown(report))):
+        (folder / f"{name}.part").write_text(text, encoding="utf-8")
+        (folder / f"{name}.part").replace(folder / name)
 
 
 def _mixes(settings: Settings, tokenizer: SourceTokenizer) -> list[Mix]:
@@ -73,24 +86,30 @@ def _mixes(settings: Settings, tokenizer: SourceTokenizer) -> list[Mix]:
 
 def _ours(settings: Settings, subject: Subject) -> Iterator[Ours]:
     """Our engine; with one prompt at a time; sharing nothing; reusing keys; in our default dtype; as `also` says."""
-    config = CompressionConfig(method=settings.method, rate=settings.rate)
-    scorer = subject.scorer(settings.batch_tokens)
+    config, only = CompressionConfig(method=settings.method, rate=settings.rate), settings.only
+    scorer = subject.scorer(_allowance(settings))
     yield Ours("lingua", subject, scorer, config)
-    yield Ours("lingua, one prompt at a time", subject, scorer, config, programs=1)
-    yield Ours("lingua, nothing shared", subject, scorer, config, forgetful=True)
-    if settings.method in ITERATIVE:
+    if "single" in only:
+        yield Ours("lingua, one prompt at a time", subject, scorer, config, programs=1)
+    if "unshared" in only:
+        yield Ours("lingua, nothing shared", subject, scorer, config, forgetful=True)
+    if "reused" in only and settings.method in ITERATIVE:
         reuse = CompressionConfig(method=settings.method, rate=settings.rate, reuse_keys=True)
         yield Ours("lingua, keys reused", subject, scorer, reuse)
-    if choose_dtype("auto", subject.device) != subject.dtype:
+    if "default" in only and choose_dtype("auto", subject.device) != subject.dtype:
         default = _subject(settings, "auto")
-        yield Ours(f"lingua, {default.model.dtype}", default, default.scorer(settings.batch_tokens), config)
+        yield Ours(f"lingua, {default.model.dtype}", default, default.scorer(_allowance(settings)), config)
     for way in settings.also:
         yield _evidence(settings, subject) if way == "evidence" else _computed(settings, config, way)
 
 
 def _computed(settings: Settings, config: CompressionConfig, way: str) -> Ours:
     subject = _subject(settings, settings.dtype)
-    return Ours(f"lingua, {way}", subject, subject.scorer(settings.batch_tokens, way), config)
+    return Ours(f"lingua, {way}", subject, subject.scorer(_allowance(settings), way), config)
+
+
+def _allowance(settings: Settings) -> Allowance:
+    return Allowance(settings.batch_tokens, settings.gpu_memory)
 
 
 def _evidence(settings: Settings, subject: Subject) -> Ours:
@@ -105,24 +124,31 @@ def _subject(settings: Settings, dtype: str) -> Subject:
     return load_subject(settings.model, (settings.device, dtype), settings.method, settings.seed)
 
 
-def _theirs(
-    settings: Settings, subject: Subject, stack: contextlib.ExitStack
-) -> tuple[list[Contender], dict[str, str]]:
-    """The peer with the same weights, and its versions; nobody, and why, where it cannot run."""
+def _theirs(settings: Settings, subject: Subject, stack: contextlib.ExitStack) -> Theirs | str:
+    """The peer, which gets the same weights when it is its turn; why it cannot run."""
     options = peer_options(settings.method, settings.rate)
     if options is None:
-        return [], {"missing": f"llmlingua has no method {settings.method}"}
+        return f"llmlingua has no method {settings.method}"
+    if "llmlingua" not in settings.only:
+        return "not asked for"
     if not settings.peer_python.exists():
-        return [], {"missing": f"no interpreter {settings.peer_python}; run python -m jobs.benchmarking.setup_peer"}
-    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lingua-benchmark-")))
-    dtype = str(subject.dtype).removeprefix("torch.")
-    model = str(subject.for_peer(folder))
-    wanted = PeerSettings(model, str(subject.device), dtype, subject.is_encoder, torch.get_num_threads())
-    try:
-        peer = stack.enter_context(Peer(wanted, settings.peer_python, settings.peer_path))
-    except PeerError as error:
-        return [], {"missing": str(error).splitlines()[0]}
-    return [Theirs(peer, options)], peer.versions
+        return f"no interpreter {settings.peer_python}; run python -m jobs.benchmarking.setup_peer"
+
+    def begin() -> Peer:
+        folder = tempfile.TemporaryDirectory(prefix="lingua-benchmark-")
+        model = str(subject.for_peer(Path(stack.enter_context(folder))))
+        dtype = str(subject.dtype).removeprefix("torch.")
+        wanted = PeerSettings(model, str(subject.device), dtype, subject.is_encoder, torch.get_num_threads())
+        return stack.enter_context(Peer(wanted, settings.peer_python, settings.peer_path))
+
+    return Theirs(begin, options)
+
+
+def _peer(theirs: Theirs | str) -> dict[str, str]:
+    """The peer's versions; why it was not measured."""
+    if isinstance(theirs, str):
+        return {"missing": theirs}
+    return theirs.peer.versions if theirs.peer else {"missing": "it has not started yet"}
 
 
 if __name__ == "__main__":

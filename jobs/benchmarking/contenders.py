@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -123,15 +123,20 @@ class Ours:
 
 @dataclass(slots=True)
 class Theirs:
-    """The public library in its own process; `options` are those of its `compress_prompt`."""
+    """The public library in its own process, which `begin` starts; `options` are those of its `compress_prompt`.
 
-    peer: Peer
+    peer   its process, once it was asked for anything
+    """
+
+    begin: Callable[[], Peer]
     options: dict[str, Any]
     name: str = "llmlingua"
     takes_few: bool = field(default=True, init=False)
+    peer: Peer | None = field(default=None, init=False)
 
     def run(self, prompts: Sequence[Prompt]) -> Run:
-        answers = [self.peer.compress(prompt, self.options) for prompt in prompts]
+        peer = self.peer = self.peer or self.begin()
+        answers = [peer.compress(prompt, self.options) for prompt in prompts]
         seconds = sum(answer.seconds for answer in answers)
         model = sum(answer.model_seconds for answer in answers)
         origin = sum(answer.origin_tokens for answer in answers)

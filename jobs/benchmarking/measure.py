@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,8 +13,10 @@ from jobs.benchmarking.mixes import Mix
 from jobs.benchmarking.roofline import Roofline, Size, attainable, measure_roofline, plain_forward
 from lingua.prompt import Prompt
 
-PLAIN_LENGTH = 4_096
-"""Rows of the plain forward are as long as the mix's prompts, up to this."""
+PLAIN_LENGTH, PLAIN_TOKENS = 4_096, 1 << 17
+"""Rows of the plain forward are as long as the mix's prompts, and it takes as many tokens as we did, up to these."""
+_FIRST = Prompt(context=["A prompt that nobody keeps: it is compressed once, so that all code has run. " * 4])
+"""What happens only once is not measured."""
 
 
 @dataclass(slots=True)
@@ -47,26 +49,32 @@ class Rounds:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How a mix is measured: `slow_rows` prompts for what is slow (None: all)."""
+    """How a mix is measured: `slow_rows` prompts for what is slow (None: all); `hardware`: the plain forward too."""
 
     rounds: int
     slow_rows: int | None
     contenders: Sequence[Contender]
     count: Callable[[str], int]
+    hardware: bool = True
 
 
-def measure_mix(mix: Mix, plan: Plan) -> Rounds:
-    """Run every contender over the mix, `rounds` times. The first contender must be ours; it sets the pace."""
-    rounds = Rounds(mix, [plan.count(prompt.text) for prompt in mix.prompts])
+def measure_mix(mix: Mix, plan: Plan) -> Iterator[Rounds]:
+    """Run every contender over the mix, `rounds` times. The first contender must be ours; it sets the pace.
+
+    Yields one record again and again, as it grows, so that what was measured is kept if the rest never ends.
+    """
+    rounds, ours = Rounds(mix, [plan.count(prompt.text) for prompt in mix.prompts]), plan.contenders[0]
     for number in range(plan.rounds):
         for contender in plan.contenders:
             _one(rounds, contender, plan)
-        _hardware(rounds, plan.contenders[0])
-        print(f"{mix.name}: round {number + 1} of {plan.rounds} done", file=sys.stderr, flush=True)
-    ours = plan.contenders[0]
+            yield rounds
+            if plan.hardware and contender is ours:
+                _hardware(rounds, ours)
+                yield rounds
+            print(f"{mix.name}, round {number + 1} of {plan.rounds}: {contender.name}", file=sys.stderr, flush=True)
     if isinstance(ours, Ours) and ours.name in rounds.runs:
         rounds.busy = ours.busy_share(mix.prompts, statistics.median(run.seconds for run in rounds.runs[ours.name]))
-    return rounds
+        yield rounds
 
 
 def _one(rounds: Rounds, contender: Contender, plan: Plan) -> None:
@@ -74,6 +82,8 @@ def _one(rounds: Rounds, contender: Contender, plan: Plan) -> None:
         return
     prompts = rounds.mix.prompts[: plan.slow_rows] if contender.takes_few else rounds.mix.prompts
     try:
+        if contender.name not in rounds.runs:
+            contender.run([_FIRST])
         run = contender.run(prompts)
     except Exception as error:  # a failure of any kind is a result of this contender, not the end of the others
         rounds.failed[contender.name] = f"{type(error).__name__}: {error}".splitlines()[0][:300]
@@ -88,25 +98,16 @@ def _hardware(rounds: Rounds, ours: Contender) -> None:
         return
     run, subject = rounds.runs[ours.name][-1], ours.subject
     length = min(PLAIN_LENGTH, round(statistics.median(rounds.tokens)))
-    rounds.plain.append(plain_forward(subject, max(1, run.model_tokens), length, ours.scorer.batch_tokens))
+    tokens = max(1, min(run.model_tokens, PLAIN_TOKENS))
+    rounds.plain.append(plain_forward(subject, tokens, length, ours.scorer.batch_tokens))
     rounds.roofs.append(measure_roofline(subject.device, subject.dtype))
-
-
-def warm_up(contenders: Sequence[Contender]) -> None:
-    """A first short prompt for everyone: what happens only once is not measured."""
-    prompt = Prompt(context=["A prompt that nobody keeps: it is compressed once, so that all code has run. " * 4])
-    for contender in contenders:
-        try:
-            contender.run([prompt])
-        except Exception as error:  # it will fail again, and be reported, on the first mix
-            print(f"{contender.name}: warm-up failed: {error}", file=sys.stderr)
 
 
 def hardware_shares(rounds: Rounds, ours: Ours) -> dict[str, Any]:
     """Our engine's shares of the plain forward and of the roofline, by round."""
     runs = rounds.runs.get(ours.name, [])
     size = Size.of(ours.subject.model)
-    measured = list(zip(runs, rounds.plain, rounds.roofs, strict=True))
+    measured = list(zip(runs, rounds.plain, rounds.roofs, strict=False))  # a round that is under way lacks some
     return {
         "of_plain_forward": [run.model_tokens / run.seconds / plain for run, plain, _ in measured],
         "of_roofline": [attainable(run.batches, size, roof) / run.seconds for run, _, roof in measured],

@@ -17,7 +17,6 @@ from jobs.benchmarking.changed import changed_share
 from jobs.benchmarking.contenders import Ours
 from jobs.benchmarking.measure import Rounds, hardware_shares
 from jobs.benchmarking.settings import Settings
-from jobs.benchmarking.subject import Subject
 
 PACKAGES = ("lingua-batch", "torch", "transformers", "tokenizers", "numpy")
 _PLACES = ("peer_python", "peer_path", "output")
@@ -29,7 +28,7 @@ def make_report(settings: Settings, ours: Ours, mixes: Sequence[Rounds], peer: d
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "command": _command(settings),
-        "device": device(ours.subject),
+        "device": facts(ours.subject.device),
         "model": _model(ours),
         "settings": {"method": settings.method, "rate": settings.rate, "batch_tokens": ours.scorer.batch_tokens},
         "versions": versions(),
@@ -38,11 +37,11 @@ def make_report(settings: Settings, ours: Ours, mixes: Sequence[Rounds], peer: d
     }
 
 
-def device(subject: Subject) -> dict[str, Any]:
+def facts(device: torch.device) -> dict[str, Any]:
     """Name of the device, and what of it is used."""
-    if subject.device.type == "cuda":
-        return {"type": "cuda", "name": torch.cuda.get_device_name(subject.device), "cuda": torch.version.cuda}
-    return {"type": subject.device.type, "name": _processor(), "threads": torch.get_num_threads()}
+    if device.type == "cuda":
+        return {"type": "cuda", "name": torch.cuda.get_device_name(device), "cuda": torch.version.cuda}
+    return {"type": device.type, "name": _processor(), "threads": torch.get_num_threads()}
 
 
 def versions() -> dict[str, str]:
@@ -68,7 +67,7 @@ def _command(settings: Settings) -> str:
     """A command line that measures the same again."""
     flags = {key: value for key, value in asdict(settings).items() if value is not None}
     mixes = [f"--mix {mix['name']}" + (f":{mix['tokens']}" if mix["tokens"] else "") for mix in flags.pop("mixes")]
-    also = [f"--also {name}" for name in flags.pop("also")]
+    also = [f"--also {name}" for name in flags.pop("also")] + [f"--only {','.join(flags.pop('only'))}"]
     ours = [f"--{key.replace('_', '-')} {value}" for key, value in flags.items() if key not in _PLACES]
     return " ".join(["python -m jobs.benchmark", *([] if settings.data else mixes), *also, *ours])
 
@@ -127,22 +126,30 @@ def _changed(rounds: Rounds, ours: str, name: str) -> dict[str, float]:
 def _times_as_fast(rounds: Rounds, ours: str, speeds: Callable[[str], list[float]]) -> dict[str, dict[str, float]]:
     """Our speed over everyone else's, round by round."""
     others = [name for name in rounds.runs if name != ours and ours in rounds.runs]
-    ratios = {name: zip(speeds(ours), speeds(name), strict=True) for name in others}
+    ratios = {name: zip(speeds(ours), speeds(name), strict=False) for name in others}
     return {name: spread([fast / slow for fast, slow in pairs]) for name, pairs in ratios.items()}
 
 
 def _hardware(rounds: Rounds, ours: Ours) -> dict[str, Any]:
     if ours.name not in rounds.runs:
         return {}
-    shares = {name: spread(values) for name, values in hardware_shares(rounds, ours).items()}
     host = [1 - run.stages["model"] / run.seconds for run in rounds.runs[ours.name]]
-    return shares | {
-        "plain_forward_tokens_per_second": spread(rounds.plain),
-        "matrix_product_gflops": spread([roof.operations / 1e9 for roof in rounds.roofs]),
-        "copy_gigabytes_per_second": spread([roof.bytes / 1e9 for roof in rounds.roofs]),
+    idle = {
         "idle_share": spread(host if rounds.busy is None else [1 - rounds.busy]),
         "idle_means": "time outside the model" if rounds.busy is None else "time without a kernel on the device",
     }
+    if not rounds.roofs:
+        return idle
+    shares = {name: spread(values) for name, values in hardware_shares(rounds, ours).items()}
+    return (
+        idle
+        | shares
+        | {
+            "plain_forward_tokens_per_second": spread(rounds.plain),
+            "matrix_product_gflops": spread([roof.operations / 1e9 for roof in rounds.roofs]),
+            "copy_gigabytes_per_second": spread([roof.bytes / 1e9 for roof in rounds.roofs]),
+        }
+    )
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:

@@ -23,6 +23,9 @@ The peer runs in its own environment, which `python -m jobs.benchmarking.setup_p
 """
 WITH_MODEL = sorted(name for name, method in METHODS.items() if method.needs in ("causal", "encoder"))
 """Methods whose speed is a model's."""
+OTHERS = ("single", "unshared", "reused", "default", "llmlingua", "plain")
+"""Beside our engine: one prompt at a time, nothing shared, keys reused, our default dtype, the peer, the plain forward.
+"""
 ALSO = ("int8", "compile", "evidence")
 """Other ways to compute a causal model, which may decide otherwise, and the method that asks none."""
 SMALL: dict[str, object] = {"mixes": ["short", "fewshot:700"], "rows": 3, "rounds": 1}
@@ -35,6 +38,8 @@ class Settings:
 
     slow_rows   rows for those that work one prompt at a time or share nothing; None: all
     dtype       of our engine and of the peer; where our default is another one, it is measured too
+    gpu_memory  share of a GPU's free memory for one scorer: other ways to compute and the peer stand beside it
+    only        which of OTHERS are measured beside our engine
     """
 
     model: str
@@ -48,6 +53,8 @@ class Settings:
     slow_rows: int | None
     rounds: int
     batch_tokens: int | None
+    gpu_memory: float
+    only: tuple[str, ...]
     also: tuple[str, ...]
     threads: int | None
     seed: int
@@ -63,10 +70,14 @@ def parse(argv: Sequence[str] | None = None) -> Settings:
     flags |= {name: value for name, value in preset.items() if flags[name] is None}
     tokens = flags.pop("tokens")
     sizes = [MixSize.parse(text) for text in flags.pop("mixes")]
-    flags["also"] = tuple(flags["also"])
+    flags["also"], flags["only"] = tuple(flags["also"]), tuple(filter(None, flags["only"].split(",")))
     flags["mixes"] = tuple(size if tokens is None else MixSize(size.name, tokens) for size in sizes)
-    if not 0 < flags["rate"] <= 1:
-        raise ConfigError(f"--rate {flags['rate']} is not a share between 0 and 1")
+    for name in ("rate", "gpu_memory"):
+        if not 0 < flags[name] <= 1:
+            raise ConfigError(f"--{name.replace('_', '-')} {flags[name]} is not a share between 0 and 1")
+    unknown = set(flags["only"]) - {*OTHERS, "lingua"}
+    if unknown:
+        raise ConfigError(f"--only {min(unknown)}: no such contender; there are lingua, {', '.join(OTHERS)}")
     if flags["also"] and METHODS[flags["method"]].needs != "causal":
         raise ConfigError(f"--also {flags['also'][0]}: method {flags['method']} reads with no causal language model")
     for name in ("rows", "slow_rows", "rounds", "batch_tokens", "threads"):
@@ -102,6 +113,11 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, …")
     how.add_argument("--dtype", default="float32", help="float32 (default), bfloat16, float16 or auto; also the peer's")
     how.add_argument("--batch-tokens", type=int, help="tokens per batch (default: the engine's choice)")
+    how.add_argument(
+        "--gpu-memory", type=float, default=0.3, help="share of a GPU's free memory for one scorer (default 0.3)"
+    )
+    only = f"beside our engine measure these alone, by commas: {', '.join(OTHERS)} (default: all)"
+    how.add_argument("--only", default=",".join(OTHERS), metavar="NAMES", help=only)
     also = "our engine measured so as well, repeatable: 8-bit weights, a decoder compiled by torch, the method evidence"
     how.add_argument("--also", action="append", default=[], choices=ALSO, help=also)
     how.add_argument("--threads", type=int, help="of CPU work, everyone's (default: one per core)")

@@ -2,7 +2,7 @@
 
 Sizes as published by Qwen (Qwen2.5-0.5B), Meta (Llama-3.2-1B, Llama-2-7B), Hugging Face (SmolLM2-135M) and for
 XLM-RoBERTa-large with two labels, as LLMLingua-2 uses it. Tokenizers are trained on our corpus, no larger than the
-shape's vocabulary; the embedding and the head keep the published size.
+shape's vocabulary; the embedding and the head keep the published size. The tiny ones are for trying commands out.
 """
 
 from __future__ import annotations
@@ -107,12 +107,38 @@ def _xlm_roberta_large() -> PreTrainedConfig:
     )  # two labels, the default: drop and keep
 
 
+def _tiny() -> PreTrainedConfig:
+    return _llama(
+        16,
+        2,
+        (2, 1),
+        intermediate_size=32,
+        vocab_size=600,
+        max_position_embeddings=512,
+    )
+
+
+def _tiny_encoder() -> PreTrainedConfig:
+    """With the windows of the published ones."""
+    return XLMRobertaConfig(
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        vocab_size=700,
+        max_position_embeddings=514,
+        type_vocab_size=1,
+    )
+
+
 SHAPES: dict[str, Callable[[], PreTrainedConfig]] = {
     "smollm2-135m": _smollm2_135m,
     "qwen2.5-0.5b": _qwen_2_5_0_5b,
     "llama-3.2-1b": _llama_3_2_1b,
     "llama-2-7b": _llama_2_7b,
     "xlm-roberta-large": _xlm_roberta_large,
+    "tiny": _tiny,
+    "tiny-encoder": _tiny_encoder,
 }
 
 

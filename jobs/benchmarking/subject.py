@@ -24,8 +24,6 @@ from lingua.models.source import resolve
 from lingua.score import Scorer
 
 PLAIN_ATTENTION = "sdpa"
-_MEMORY_SHARE = 0.3
-"""Of a GPU's free memory for one scorer: other ways to compute and the peer stand beside it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +51,11 @@ class Subject:
     def window(self) -> int:
         return int(self.model.config.max_position_embeddings)
 
-    def scorer(self, batch_tokens: int | None, way: str | None = None) -> Scorer:
+    def scorer(self, allowance: Allowance, way: str | None = None) -> Scorer:
         """What answers our engine; `way`: with ``int8`` weights, or ``compile``, which both change the model.
 
         Raises ModelError.
         """
-        allowance = Allowance(batch_tokens, _MEMORY_SHARE)
         if self.is_encoder:
             return encoder_scorer(self.model, self.tokenizer, allowance)
         model = place(self.model, self.device, int8=way == "int8")
@@ -79,7 +76,8 @@ class Subject:
         location = self.location
         if location is None:
             location = folder / "weights"
-            self.model.save_pretrained(location)
+            with self.plain() as model:
+                model.save_pretrained(location)
             self.tokenizer.save_pretrained(location)
         return peer_copy(location, folder / ("xlm-roberta-large" if self.is_encoder else "model"))
 

@@ -24,7 +24,7 @@ def markdown(report: dict[str, Any]) -> str:
     """The whole report."""
     lines = ["# Benchmark", "", *_heading(report)]
     for mix in report["mixes"]:
-        lines += ["", *_mix(mix, report["peer"])]
+        lines += ["", *mix_lines(mix, report["peer"], mix["name"])]
     return "\n".join(lines) + "\n"
 
 
@@ -46,12 +46,13 @@ def _heading(report: dict[str, Any]) -> list[str]:
     ]
 
 
-def _mix(mix: dict[str, Any], peer: dict[str, str]) -> list[str]:
+def mix_lines(mix: dict[str, Any], peer: dict[str, str], name: str) -> list[str]:
+    """The table of one mix under its `name`."""
     size = f"{mix['prompts']} prompts, {mix['tokens']:,} tokens (median {mix['tokens_per_prompt']['median']:,.0f})"
-    lines = [f"## {mix['name']}: {size}, digest {mix['digest']}", "", *_table_head()]
+    lines = [f"## {name}: {size}, digest {mix['digest']}", "", *_table_head()]
     lines += [_row(name, found, [mix[key].get(name) for key in _RATIOS]) for name, found in mix["contenders"].items()]
     lines += [_line(name, f"failed: {why}") for name, why in mix["failed"].items()]
-    if "missing" in peer:
+    if "missing" in peer and "llmlingua" not in mix["failed"]:
         lines.append(_line("llmlingua", "not measured"))
     return [*lines, "", *_hardware(mix["hardware"])]
 
@@ -84,13 +85,16 @@ def _row(name: str, found: dict[str, Any], ratios: list[dict[str, float] | None]
 def _hardware(found: dict[str, Any]) -> list[str]:
     if not found:
         return ["Our engine failed: nothing to set against the hardware."]
+    idle = f"- idle: {_spread(found['idle_share'], '.1%')} ({found['idle_means']})"
+    if "of_roofline" not in found:
+        return [idle]
     plain, shares = found["plain_forward_tokens_per_second"], _shares(found)
     product, copy = found["matrix_product_gflops"], found["copy_gigabytes_per_second"]
     return [
         f"- plain forward: {_spread(plain, ',.0f')} tokens/s; our model tokens: {shares['of_plain_forward']} of it",
         f"- hardware: matrix product {_spread(product, ',.0f')} GFLOP/s, copy {_spread(copy, ',.1f')} GB/s; "
         f"we reach {shares['of_roofline']} of the roofline, {shares['of_matrix_product']} of the matrix product",
-        f"- idle: {_spread(found['idle_share'], '.1%')} ({found['idle_means']})",
+        idle,
     ]
 
 

@@ -21,6 +21,7 @@ from jobs.evaluation.specs import cut
 from lingua.engine import Engine
 from lingua.errors import PromptError
 from lingua.models.causal import PackedScorer
+from lingua.models.sizing import Allowance
 from lingua.score import Context, Program, Score
 from lingua.tokens import SourceTokenizer
 
@@ -41,7 +42,7 @@ class LocalTarget:
         self.cut = 0
         self._subject = load_subject(model, place, "selective", seed=0)
         self._tokenizer = SourceTokenizer(self._subject.tokenizer)
-        self._scorer = self._subject.scorer(batch_tokens)
+        self._scorer = self._subject.scorer(Allowance(batch_tokens))
 
     def nll(self, prompts: Sequence[str], answers: Sequence[str]) -> list[float]:
         """−ln p(answer | prompt) of each pair, in nats, summed over the answer's tokens.

@@ -1,10 +1,8 @@
-"""For the benchmark's tests: a tiny shape, and a stand-in for the public library that the real `peer_main` runs."""
+"""For the benchmark's tests: a stand-in for the public library that the real `peer_main` runs."""
 
 from __future__ import annotations
 
 from pathlib import Path
-
-from transformers import LlamaConfig, XLMRobertaConfig
 
 STAND_IN = '''
 import torch
@@ -43,29 +41,3 @@ def stand_in(folder: Path) -> Path:
     package.mkdir()
     (package / "__init__.py").write_text(STAND_IN, encoding="utf-8")
     return folder
-
-
-def tiny_shape() -> LlamaConfig:
-    """A language model that computes in microseconds."""
-    return LlamaConfig(
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        intermediate_size=32,
-        vocab_size=600,
-        max_position_embeddings=512,
-    )
-
-
-def tiny_encoder() -> XLMRobertaConfig:
-    """A token classifier that computes in milliseconds, with the windows of the published ones."""
-    return XLMRobertaConfig(
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=32,
-        vocab_size=700,
-        max_position_embeddings=514,
-        type_vocab_size=1,
-    )

@@ -17,7 +17,7 @@ from jobs.benchmarking.settings import parse
 from jobs.benchmarking.shapes import SHAPES
 from lingua.errors import ConfigError
 from lingua.prompt import Prompt
-from tests.jobs.benchmarks import stand_in, tiny_encoder, tiny_shape
+from tests.jobs.benchmarks import stand_in
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -29,9 +29,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     packages = stand_in(tmp_path_factory.mktemp("packages"))
     flags = ["--model", "shape:tiny", "--mix", "short:60", "--mix", "bank:700", "--rows", "4", "--slow-rows", "2"]
     flags += ["--rounds", "2", "--device", "cpu", "--output", str(folder)]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(SHAPES, "tiny", tiny_shape)
-        assert main([*flags, "--peer-python", sys.executable, "--peer-path", str(packages)]) == 0
+    assert main([*flags, "--peer-python", sys.executable, "--peer-path", str(packages)]) == 0
     return folder
 
 
@@ -122,7 +120,6 @@ def test_markdown_has_a_table_per_mix_with_a_row_per_contender(written: Path, re
 def test_a_missing_peer_is_not_measured_and_says_why(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(SHAPES, "tiny", tiny_shape)
     flags = ["--model", "shape:tiny", "--mix", "short:40", "--rows", "1", "--rounds", "1"]
     assert main([*flags, "--peer-python", str(tmp_path / "python")]) == 0
     shown = capsys.readouterr().out
@@ -133,7 +130,6 @@ def test_a_missing_peer_is_not_measured_and_says_why(
 def test_a_peer_that_fails_is_reported_and_the_others_are_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(SHAPES, "tiny", tiny_shape)
     (tmp_path / "packages").mkdir()
     data = tmp_path / "rows.jsonl"
     data.write_text(json.dumps({"context": ["Some words, then: please-fail now. " * 5]}) + "\n", encoding="utf-8")
@@ -149,7 +145,6 @@ def test_a_peer_that_fails_is_reported_and_the_others_are_measured(
 def test_an_encoder_is_measured_with_its_own_method(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(SHAPES, "tiny-encoder", tiny_encoder)
     packages = stand_in(tmp_path)
     flags = ["--model", "shape:tiny-encoder", "--method", "llmlingua2", "--mix", "short:900", "--rows", "2"]
     assert main([*flags, "--rounds", "1", "--peer-python", sys.executable, "--peer-path", str(packages)]) == 0
@@ -161,7 +156,6 @@ def test_an_encoder_is_measured_with_its_own_method(
 def test_a_model_that_cannot_do_the_method_is_refused(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(SHAPES, "tiny", tiny_shape)
     assert main(["--model", "shape:tiny", "--method", "llmlingua2"]) == 2
     assert "needs 'encoder'" in capsys.readouterr().err
 
@@ -181,7 +175,6 @@ def test_a_model_that_cannot_do_the_method_is_refused(
 def test_wrong_settings_are_one_line_on_stderr_and_exit_2(
     flags: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(SHAPES, "tiny", tiny_shape)
     model = [] if "--model" in flags else ["--model", "shape:tiny"]
     assert main([*flags, *model]) == 2
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
@@ -207,7 +200,6 @@ def test_the_benchmark_imports_neither_ray_nor_the_cluster() -> None:
 def test_other_ways_to_compute_stand_beside_with_what_they_change(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(SHAPES, "tiny", tiny_shape)
     monkeypatch.setattr("lingua.models.causal.PackedScorer.compile", lambda scorer: None)
     monkeypatch.setattr("jobs.benchmark.require_compiler", lambda device: None)
     flags = ["--model", "shape:tiny", "--mix", "short:60", "--rows", "2", "--rounds", "1", "--device", "cpu"]
@@ -237,7 +229,7 @@ def test_what_the_page_measures_on_a_gpu_runs_small_on_a_cpu(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in SHAPES:
-        monkeypatch.setitem(SHAPES, name, tiny_encoder if "roberta" in name else tiny_shape)
+        monkeypatch.setitem(SHAPES, name, SHAPES["tiny-encoder" if "roberta" in name else "tiny"])
     monkeypatch.setattr("lingua.models.causal.PackedScorer.compile", lambda scorer: None)
     monkeypatch.setattr("jobs.benchmark.require_compiler", lambda device: None)
     model = [] if "--model" in command else ["--model", "shape:smollm2-135m"]

@@ -17,7 +17,6 @@ from jobs.benchmarking.subject import Subject
 from lingua.models.trial import causal_scorer
 from lingua.score import Context, Row, Surprisal
 from lingua.tokens import SourceTokenizer
-from tests.jobs.benchmarks import tiny_shape
 
 
 @dataclass
@@ -37,7 +36,7 @@ class Fixed:
 
 
 def tiny() -> Subject:
-    config = tiny_shape()
+    config = SHAPES["tiny"]()
     model = random_model(config, torch.device("cpu"), torch.float32, seed=0)
     return Subject("tiny", model, trained_tokenizer(config), None)
 
@@ -57,7 +56,7 @@ def test_smaller_batches_reach_the_real_scorer() -> None:
 
 
 def test_a_measured_tokenizer_gives_the_same_tokens_and_takes_the_time() -> None:
-    tokenizer, clock = trained_tokenizer(tiny_shape()), Clock()
+    tokenizer, clock = trained_tokenizer(SHAPES["tiny"]()), Clock()
     measured, plain = MeasuredTokenizer(tokenizer, clock), SourceTokenizer(tokenizer)
     text = "Some text, and some more."
     assert measured.encode([text])[0].ids.tolist() == plain.encode([text])[0].ids.tolist()
@@ -76,7 +75,7 @@ def test_operations_are_two_per_parameter_and_four_per_pair_and_channel() -> Non
 
 
 def test_tied_embeddings_are_counted_once() -> None:
-    config = tiny_shape()
+    config = SHAPES["tiny"]()
     config.tie_word_embeddings = True
     model = random_model(config, torch.device("cpu"), torch.float32, seed=0)
     assert Size.of(model).body == Size.of(tiny().model).body

@@ -13,14 +13,13 @@ import torch
 from jobs.benchmarking.mixes import MixSize, make_mix
 from jobs.benchmarking.peer import Peer, PeerSettings, peer_options
 from jobs.benchmarking.peer_files import peer_copy
-from jobs.benchmarking.shapes import random_model, trained_tokenizer
+from jobs.benchmarking.shapes import SHAPES, random_model, trained_tokenizer
 from jobs.benchmarking.subject import Subject
 from lingua.models.causal import PlainScorer
 from lingua.models.gguf import converted
 from lingua.models.source import resolve
 from lingua.prompt import Prompt
 from lingua.score import Context, Row
-from tests.jobs.benchmarks import tiny_encoder, tiny_shape
 
 PYTHON = Path(__file__).resolve().parents[2] / ".venv-reference" / "bin" / "python"
 TEXT = "The lighthouse keeper counted forty ships before breakfast and wrote each name into a leather book. " * 6
@@ -42,7 +41,7 @@ pytestmark = [
 
 
 def tiny(encoder: bool = False) -> Subject:
-    config = tiny_encoder() if encoder else tiny_shape()
+    config = SHAPES["tiny-encoder" if encoder else "tiny"]()
     model = random_model(config, torch.device("cpu"), torch.float32, seed=0)
     return Subject("tiny", model, trained_tokenizer(config), None)
 
