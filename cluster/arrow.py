@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -35,6 +36,28 @@ def is_list(kind: pa.DataType) -> bool:
 def value_type(kind: pa.DataType) -> pa.DataType:
     """The type of a list's elements."""
     return storage_of(kind).value_type
+
+
+def readable(kind: pa.DataType) -> pa.DataType:
+    """The type with plain values for dictionaries and views inside of others.
+
+    Arrow reads only one row group with such dictionaries, and does not write all structs with views.
+    """
+    if pa.types.is_struct(kind):
+        return pa.struct([_plain(field) for field in kind])
+    if pa.types.is_map(kind):
+        return pa.map_(_plain(kind.key_field), _plain(kind.item_field), keys_sorted=kind.keys_sorted)
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(_plain(kind.value_field), kind.list_size)
+    for test, make in ((pa.types.is_list, pa.list_), (pa.types.is_large_list, pa.large_list)):
+        if test(kind):
+            return make(_plain(kind.value_field))
+    return kind
+
+
+def _plain(field: pa.Field) -> pa.Field:
+    kind = field.type.value_type if pa.types.is_dictionary(field.type) else readable(field.type)
+    return field.with_type({pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}.get(kind, kind))
 
 
 def values_of(array: pa.Array) -> list[Any]:
@@ -130,6 +153,23 @@ def int96_paths(file: pq.ParquetFile) -> tuple[str, ...]:
     return tuple(
         leaf.path for leaf in map(file.schema.column, range(len(file.schema))) if leaf.physical_type == "INT96"
     )
+
+
+_LACKING = {"INTERVAL": "interval", "ENUM": "enum", "BSON": "BSON"}
+_VARIANT = re.compile(r" group field_id=-?\d+ (.+) \(Variant\(")
+
+
+def lacking_types(file: pq.ParquetFile) -> list[str]:
+    """Values of types of Parquet that Arrow lacks: it reads what stores them, and cannot write the types again."""
+    leaves = [(leaf.path, _lacking(leaf)) for leaf in map(file.schema.column, range(len(file.schema)))]
+    variants = _VARIANT.findall(str(file.schema))
+    return [f"{path} ({name})" for path, name in leaves if name] + [f"{path} (variant)" for path in variants]
+
+
+def _lacking(leaf: Any) -> str | None:
+    if leaf.logical_type.type == "TIME" and '"isAdjustedToUTC":true' in leaf.logical_type.to_json().replace(" ", ""):
+        return "time in UTC"
+    return _LACKING.get(leaf.converted_type) or _LACKING.get(leaf.logical_type.type)
 
 
 def int96_unit(file: pq.ParquetFile, schema: pa.Schema) -> str:

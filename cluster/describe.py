@@ -34,10 +34,18 @@ def describe(config: JobConfig, plan: Plan, committed: Collection[str], reuse: s
     ]
     if len(plan.sources) > SHOWN_FILES:
         lines.append(f"           … and {len(plan.sources) - SHOWN_FILES:,} more")
-    if plan.about.get("left_out"):
-        lines.append(f"left out   {plan.about['left_out']}")
+    lines += notices(plan)
     settings = config.shown_settings()
     return "\n".join([*lines, "settings", *(f"  {key}: {json.dumps(value)}" for key, value in settings.items())])
+
+
+def notices(plan: Plan) -> list[str]:
+    """What does not become of the inputs what one might expect."""
+    told = (
+        ("left out   {}", plan.about.get("left_out")),
+        ("retyped    {}: Arrow has no such types; values pass, typed as what stores them", plan.about.get("stored_as")),
+    )
+    return [line.format(what) for line, what in told if what]
 
 
 def facts(config: JobConfig, plan: Plan) -> dict[str, Any]:

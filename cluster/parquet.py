@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cluster.arrow import conform, int96_paths, int96_unit, values_of
+from cluster.arrow import conform, int96_paths, int96_unit, lacking_types, readable, values_of
 from cluster.columns import Columns
 from cluster.errors import SourceUnusable
 from cluster.inputs import require_unchanged, still_there
@@ -58,12 +58,17 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Footer:
-    """What planning needs to know of a file. `int96`: the paths of moments that are stored in 96 bits."""
+    """What planning needs to know of a file.
+
+    int96    the paths of moments that are stored in 96 bits
+    lacking  values of types that Arrow lacks
+    """
 
     source: Source
     schema: pa.Schema
     groups: tuple[Group, ...]
     int96: tuple[str, ...] = ()
+    lacking: tuple[str, ...] = ()
 
 
 def read_footers(sources: Iterable[Source], storage: Storage) -> list[Footer]:
@@ -77,7 +82,7 @@ def read_footer(source: Source, storage: Storage) -> Footer:
     with still_there(source), open_parquet(source, storage) as file:
         leaves = _leaves(file, range(file.metadata.num_row_groups))
         groups = tuple(_groups(file, leaves, _sampled(file, leaves, _Opening(source, storage))))
-        return Footer(source, file.schema_arrow, groups, int96_paths(file))
+        return Footer(source, file.schema_arrow, groups, int96_paths(file), tuple(lacking_types(file)))
 
 
 def open_parquet(source: Source, storage: Storage, **reading: Any) -> pq.ParquetFile:
@@ -395,4 +400,5 @@ def _restored(column: pa.Array, kind: pa.DataType) -> pa.Array:
         column = column.cast(column.type.value_type)
     if pa.types.is_nested(kind):  # a cast would decode what lies before and behind the slice as well
         column = column.take(pa.array(range(len(column)), pa.int64()))
+        column = column if readable(kind) == kind else column.cast(readable(column.type))
     return column.cast(kind)

@@ -74,6 +74,8 @@ def make_plan(config: JobConfig, model_digest: str, earlier: Identity | None = N
         raise ConfigError(_nothing_in(sources, Tally()))
     created = datetime.now(timezone.utc).isoformat(timespec="seconds")
     about = {"created": created, "run": config.shown_settings(), "left_out": found.left_out}
+    if lacking := dict.fromkeys(name for footer in footers for name in footer.lacking):
+        about["stored_as"] = ", ".join(lacking)
     identity = Identity.of(config, model_digest)
     identity = identity.as_written_by(earlier) if earlier else identity
     return Plan(identity, columns, config.output_format, sources, tuple(shards), about)

@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cluster.arrow import constant, is_list, is_string, storage_of
+from cluster.arrow import constant, is_list, is_string, readable, storage_of
 from cluster.errors import SourceUnusable
 from cluster.notes import shared
 from cluster.parquet import Footer
@@ -56,7 +56,7 @@ def common_schema(files: Sequence[Footer], again: Open) -> pa.Schema:
     looks = _Looks(again, {name for name, kinds in columns.items() if len(kinds) > 1})
     fields = [_united(name, list(kinds.values()), looks) for name, kinds in columns.items()]
     known = [
-        field.with_type(_readable(field.type)).with_nullable(field.name in nullable or met[field.name] < len(counted))
+        field.with_type(readable(field.type)).with_nullable(field.name in nullable or met[field.name] < len(counted))
         for field in fields
     ]
     return pa.schema(known, metadata=shared([file.schema for file in counted], pa.schema(known)))
@@ -237,24 +237,6 @@ def _field(one: pa.Field | None, other: pa.Field | None) -> pa.Field | None:
         return (one or other).with_nullable(True)  # type: ignore[union-attr]
     kind = _common_of(one.type, other.type)
     return None if kind is None else one.with_type(kind).with_nullable(one.nullable or other.nullable)
-
-
-def _readable(kind: pa.DataType) -> pa.DataType:
-    """The type with plain values for dictionaries inside of others: Arrow reads only one row group with such."""
-    if pa.types.is_struct(kind):
-        return pa.struct([_plain(field) for field in kind])
-    if pa.types.is_map(kind):
-        return pa.map_(_plain(kind.key_field), _plain(kind.item_field))
-    if pa.types.is_fixed_size_list(kind):
-        return pa.list_(_plain(kind.value_field), kind.list_size)
-    for test, make in ((pa.types.is_list, pa.list_), (pa.types.is_large_list, pa.large_list)):
-        if test(kind):
-            return make(_plain(kind.value_field))
-    return kind
-
-
-def _plain(field: pa.Field) -> pa.Field:
-    return field.with_type(field.type.value_type if pa.types.is_dictionary(field.type) else _readable(field.type))
 
 
 # ---- proofs

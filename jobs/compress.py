@@ -15,7 +15,7 @@ from functools import partial
 
 from cluster.conclude import conclude
 from cluster.config import JobConfig
-from cluster.describe import name_of, unsampled
+from cluster.describe import name_of, notices, unsampled
 from cluster.driver import Driver, Terms
 from cluster.errors import TooManyRejects
 from cluster.foresight import outlook
@@ -69,8 +69,7 @@ def compress(config: JobConfig, make: MakeCompressor) -> int:
             print(f"note: {EARLIER_VERSION}", file=sys.stderr)
         if make is load_compressor and not ledger.begun():
             require_loadable(config)
-        if plan.about.get("left_out"):
-            print(f"Left out of the inputs: {plan.about['left_out']}.")
+        print("".join(f"{notice}\n" for notice in notices(plan)), end="")
         patience = Patience(config.lease_wait, lambda: stop.reason is None)
         lease = patience.acquire(ledger, "jobs.compress", config.lease_seconds)
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
 import decimal
 import json
@@ -23,6 +24,7 @@ from hypothesis import strategies as st
 
 from cluster import parquet
 from cluster.columns import RESULTS
+from cluster.describe import describe
 from cluster.encode import ParquetEncoder, printed
 from cluster.errors import AbortRun, SourceUnusable
 from cluster.notes import DATASETS, SPARK
@@ -173,6 +175,45 @@ def test_dictionaries_inside_others_are_written_as_values_so_that_arrow_reads_ev
         "fixed_size_list<element: string>[1]",
     ]
     assert found.to_pydict() == {"text": TEXTS, **{name: kind.to_pylist() for name, kind in kinds.items()}}
+
+
+@pytest.mark.parametrize(("view", "plain"), [(pa.string_view(), pa.string()), (pa.binary_view(), pa.binary())], ids=str)
+def test_views_inside_others_are_written_as_values_since_arrow_neither_reads_nor_writes_all(
+    tmp_path: Path, view: pa.DataType, plain: pa.DataType
+) -> None:
+    one, long = pa.array(["x", "é" * 40]).cast(plain).to_pylist()
+    shapes: dict[str, tuple[Any, list[Any]]] = {
+        "l": (pa.list_, [[one, None], [], None, [long]]),
+        "s": (lambda kind: pa.struct([("v", kind)]), [{"v": one}, None, {"v": None}, {"v": long}]),
+        "ls": (lambda kind: pa.list_(pa.struct([("v", kind)])), [[{"v": one}, None], None, [], [{"v": long}]]),
+        "m": (lambda kind: pa.map_(pa.string(), kind), [[("k", one)], None, [], [("k", long)]]),
+        "k": (lambda kind: pa.map_(kind, pa.int8()), [[(one, 1)], None, [], [(long, 2)]]),
+    }
+    held = pa.table({"text": TEXTS, **{name: pa.array(rows, make(plain)) for name, (make, rows) in shapes.items()}})
+    noted = pa.schema([("text", pa.string()), *((name, make(view)) for name, (make, _) in shapes.items())])
+    (tmp_path / "in").mkdir()
+    with pq.ParquetWriter(tmp_path / "in" / "rows.parquet", held.schema, store_schema=False) as writer:
+        writer.write_table(held)  # as DataFusion writes it: pyarrow cannot write all of these views
+        writer.add_key_value_metadata({"ARROW:schema": base64.b64encode(noted.serialize().to_pybytes()).decode()})
+    assert through(tmp_path, {}).equals(held)
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ("interval 3 months", "v (interval)"),
+        ("timetz '12:00:00+05:30'", "v (time in UTC)"),
+        ("{'a': 1}::variant", "v (variant)"),
+    ],
+)
+def test_types_of_parquet_that_arrow_lacks_are_told_before_they_become_others(
+    tmp_path: Path, value: str, told: str
+) -> None:
+    with duckdb.connect() as base:
+        base.execute(f"copy (select 'a b' text, {value} v, time '12:00' t) to '{tmp_path}/a.parquet' (format parquet)")
+    config = job(tmp_path / "a.parquet", tmp_path / "out")
+    plan = make_plan(config, DIGEST)
+    assert f"retyped    {told}: Arrow has no such types" in describe(config, plan, ())
 
 
 SIMPLE = {
