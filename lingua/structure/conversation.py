@@ -24,6 +24,8 @@ Step = str | int
 Path = tuple[Step, ...]
 LONG = 100
 """Characters from which on a string in a tool's JSON is prose, not a value, and a key is a text that counts."""
+BESIDE = ("name", "additional_kwargs")
+"""Keys that say nothing of what a message is: others must be known, or all of its text would be kept without a word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,7 @@ def _message(message: Mapping[str, Any], at: _At) -> Iterator[Found]:
     if role_of(role) == "call":
         table = {**table, **dict.fromkeys(forms.CONTENTS, "whole")}
     found = list(_fields(holder, table, inside.said_by(role)))
-    if not any(key in table and key != "name" for key in holder) and any(one.fate == "keep" for one in found):
+    if not any(key in table and key not in BESIDE for key in holder) and any(one.fate == "keep" for one in found):
         raise inside.unknown(f"holds no text that is known: none of {', '.join(map(repr, forms.CONTENTS))}", holder)
     yield from found
 

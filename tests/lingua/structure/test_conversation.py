@@ -189,6 +189,11 @@ REFUSED: tuple[tuple[Any, str, str], ...] = (
     ([{"role": "user", "parts": [{"smell": PROSE}]}], "unknown_form", r"messages\[0\]\.parts\[0\].*'smell'"),
     ([{"role": "user", "content": [{"type": "tool_result", "content": [{"type": "odd"}]}]}], "unknown_form", "'odd'"),
     ([{"role": "user", "body": PROSE}], "unknown_form", r"messages\[0\] holds no text that is known.*'body'"),
+    (
+        [{"role": "user", "additional_kwargs": {}, "blocks": [{"block_type": "text", "text": PROSE}]}],
+        "unknown_form",
+        r"messages\[0\] holds no text that is known.*'blocks'",
+    ),
     ([{"type": "gesture", "content": PROSE}], "unknown_form", r"messages\[0\].*'gesture'"),
     ([{"speaker": "user", "content": PROSE}], "wrong_type", r"messages\[0\].*'role'.*'speaker', 'content'"),
     ([["human", PROSE]], "wrong_type", r"messages\[0\] must be an object"),
