@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 _PIECE = re.compile(r" *[^ ]+(?:(?<![\w!-~]) +[^ ]*)*| +")
+_INNER = re.compile(r" .*[\w!-~]", re.DOTALL)
 _MOST, _LONGEST = 1 << 16, 40
 """Pieces that are remembered, and characters of one."""
 _NORMALIZERS = ("NFC", "NFD", "NFKC", "NFKD", "Lowercase", "StripAccents", "BertNormalizer", "Precompiled")
@@ -31,6 +32,11 @@ _PATTERNS = {f"{_WORDS}|{number}|{_REST}" for number in (r"\p{N}{1,3}", r"\p{N}"
 def pieces_of(text: str) -> list[str]:
     """What such a tokenizer reads by itself, each cut to nothing smaller than a word; they add up to the text."""
     return _PIECE.findall(text)
+
+
+def stands_inside(piece: str) -> bool:
+    """Whether a piece remains one wherever it stands between others of this kind."""
+    return _INNER.fullmatch(piece) is not None
 
 
 def splits_at_spaces(definition: Mapping[str, Any]) -> bool:

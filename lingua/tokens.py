@@ -25,9 +25,10 @@ from numpy.typing import ArrayLike
 from lingua.characters import are
 from lingua.errors import ModelError
 from lingua.explain import first_line, meant
-from lingua.splits import Pieces, pieces_of, splits_at_spaces
+from lingua.splits import Pieces, pieces_of, splits_at_spaces, stands_inside
 
 Ints = npt.NDArray[np.int64]
+Table = npt.NDArray[np.int32]
 _GRAPHEME = regex.compile(r"\p{RI}{2}[\p{GCB=Extend}\p{GCB=ZWJ}\p{GCB=SpacingMark}]*|\X")
 """Flags first: in a long run of them, each `\\X` looks back to the run's beginning."""
 _JOINS_NOTHING = r"[\p{GCB=Other}\p{GCB=Control}\n]"
@@ -143,17 +144,36 @@ class SourceTokenizer:
             table[:, 1:] += np.repeat(begins, np.asarray([len(one) // _ROW for one in tokens], np.int64))[:, None]
             yield text, table
 
-    def _read(self, pieces: Sequence[str]) -> list[npt.NDArray[np.int32]]:
+    def _read(self, pieces: Sequence[str]) -> list[Table]:
+        """The table of each piece; those that may stand in one text are read as one, which costs far less."""
+        if self._cut is not pieces_of:
+            return self._each(pieces)
+        inner = [at for at, piece in enumerate(pieces) if stands_inside(piece)]
+        others = [at for at, piece in enumerate(pieces) if not stands_inside(piece)]
+        found = dict(zip(inner, self._together([pieces[at] for at in inner]), strict=True))
+        found |= zip(others, self._each([pieces[at] for at in others]), strict=True)
+        return [found[at] for at in range(len(pieces))]
+
+    def _each(self, texts: Sequence[str]) -> list[Table]:
         read = self._backend.encode
-        if len(pieces) < _MANY:
-            found = [read(piece, add_special_tokens=False) for piece in pieces]
+        if len(texts) < _MANY:
+            found = [read(text, add_special_tokens=False) for text in texts]
         else:
-            found = self._backend.encode_batch(list(pieces), add_special_tokens=False)
-        return [np.column_stack([one.ids, _offsets(one)]).astype(np.int32) for one in found]
+            found = self._backend.encode_batch(list(texts), add_special_tokens=False)
+        return list(map(_table, found))
+
+    def _together(self, pieces: Sequence[str]) -> list[Table]:
+        table = _table(self._backend.encode("".join(pieces), add_special_tokens=False))
+        begins = np.cumsum([0, *map(len, pieces)])[:-1].astype(np.int32)
+        places = np.searchsorted(table[:, 1], begins)
+        table[:, 1:] -= np.repeat(begins, np.diff(places, append=len(table)))[:, None]
+        return np.split(table, places[1:]) if pieces else []
 
 
-def _offsets(encoded: Any) -> Ints:
-    return np.asarray(encoded.offsets, np.int64).reshape(-1, 2)
+def _table(encoded: Any) -> Table:
+    """Id, beginning and end of each token [n, 3]."""
+    offsets = np.asarray(encoded.offsets, np.int32).reshape(-1, 2)
+    return np.concatenate([np.asarray(encoded.ids, np.int32)[:, None], offsets], axis=1)
 
 
 def _whole(text: str) -> list[str]:
