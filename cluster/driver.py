@@ -98,7 +98,9 @@ class Driver:
         earlier = self._ledger.committed()
         missing = [shard for shard in shards if shard.name not in earlier]
         self._done = len(shards) - len(missing)
-        self._earlier = Statistics.over(self._ledger.records()) if self._done else Statistics()
+        records = self._ledger.records() if self._done else ()
+        self._ledger.require_sizes(records)
+        self._earlier = Statistics.over(records)
         self._backlog = Backlog(missing, self._terms.retry)
         self._check(final=not missing)
 

@@ -142,6 +142,21 @@ class Ledger:
             damaged.append(fault)
         return [record for record in found if isinstance(record, Record)]
 
+    def require_sizes(self, records: Iterable[Record]) -> None:
+        """DamagedFile where a part has not the size of its commit: one listing. Their bytes are for `jobs.verify`."""
+        sizes = {
+            match[1]: entry for entry in self.storage.entries(self.output) if (match := PART.fullmatch(entry.name))
+        }
+        pairs = ((record, sizes.get(record.shard.name)) for record in records)
+        wrong = [(record, entry) for record, entry in pairs if entry is not None and entry.size != record.part_size]
+        if wrong:
+            record, entry = wrong[0]
+            more = f", and so are {len(wrong) - 1:,} more parts" if len(wrong) > 1 else ""
+            raise DamagedFile(
+                f"{self._url(entry.name)} is damaged: it has {entry.size:,} bytes and had {record.part_size:,} when it "
+                f"was committed{more}; delete what python -m jobs.verify names, and the same command makes it again"
+            )
+
     def _candidates(self) -> dict[str, list[str]]:
         """Names of the record files of each committed shard."""
         committed = self.committed()

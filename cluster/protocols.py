@@ -5,7 +5,7 @@ The real ones are `cluster.pool.RayPool`, `cluster.ledger.Ledger` and `cluster.w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from cluster.errors import AbortRun
@@ -91,3 +91,5 @@ class Commits(Protocol):
     def is_committed(self, shard: str) -> bool: ...
 
     def records(self) -> Sequence[Record]: ...
+
+    def require_sizes(self, records: Iterable[Record]) -> None: ...

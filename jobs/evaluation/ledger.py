@@ -167,6 +167,9 @@ class EvalLedger:
         """Units have no records: what they hold is their own count."""
         return ()
 
+    def require_sizes(self, records: Iterable[Record]) -> None:
+        """So there is nothing to compare their files with."""
+
     def commit(self, unit: Unit, measured: Iterable[Measured]) -> Literal["committed", "already"]:
         """Publish what a unit measured, all or nothing. ``already``: another attempt's file was there before."""
         created = self.storage.create(self._measured_url(unit.name), write_lines(measured))

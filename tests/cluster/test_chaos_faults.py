@@ -254,12 +254,24 @@ def test_a_part_that_is_cut_by_hand_is_found_and_made_again_once_deleted(config:
     assert drive(config).complete
     part = min(Path(config.output).glob("part-*"))
     part.write_bytes(part.read_bytes()[:-50])
-    assert drive(config).this_run.shards == 0  # a start looks at names; bytes are for the audit
+    told = rf"{part} is damaged: it has [\d,]+ bytes and had [\d,]+ when it was committed; delete what"
+    with pytest.raises(DamagedFile, match=told):
+        drive(config)
     (problem,) = verify(config.output).problems
     assert "differs from its commit record" in problem
     part.unlink()
     assert drive(config).this_run.shards == 1
     require_whole(config)
+
+
+def test_a_part_of_which_a_byte_was_changed_is_for_the_audit(config: JobConfig) -> None:
+    assert drive(config).complete
+    part = min(Path(config.output).glob("part-*"))
+    data = part.read_bytes()
+    part.write_bytes(data[:9] + bytes([data[9] ^ 1]) + data[10:])
+    assert drive(config).this_run.shards == 0  # a start looks at names and sizes
+    (problem,) = verify(config.output).problems
+    assert "differs from its commit record" in problem
 
 
 def forged(plan: Path, change: Callable[[dict[str, Any]], None], seal: bool) -> None:
