@@ -85,11 +85,11 @@ class Ours:
 
     def run(self, prompts: Sequence[Prompt]) -> Run:
         clock = Clock()
-        scorer = MeasuredScorer(self.scorer, clock)
+        scorer, tokenizer = MeasuredScorer(self.scorer, clock), MeasuredTokenizer(self.subject.tokenizer, clock)
         forget_peak(self.subject.device)
         worked = time.process_time()
         with clock.stage("all"):
-            outcomes = self._compress(prompts, scorer, clock)
+            outcomes = self._compress(prompts, scorer, tokenizer)
             synchronize(self.subject.device)
         done = [outcome for outcome in outcomes if isinstance(outcome, CompressedPrompt)]
         kept = sum(outcome.compressed_tokens for outcome in done) / max(1, sum(one.origin_tokens for one in done))
@@ -107,9 +107,8 @@ class Ours:
         )
 
     def _compress(
-        self, prompts: Sequence[Prompt], scorer: Scorer, clock: Clock
+        self, prompts: Sequence[Prompt], scorer: Scorer, tokenizer: SourceTokenizer
     ) -> list[CompressedPrompt | PromptError]:
-        tokenizer = MeasuredTokenizer(self.subject.tokenizer, clock)
         drafter = Drafter(tokenizer, tokenizer, self.config, scorer.probe_tokens, reader=self.reader)
         engine: Engine[CompressedPrompt] = Engine(scorer, self.programs, Memory(0) if self.forgetful else Memory())
         return list(engine.run(compress_one(prompt, drafter) for prompt in prompts))
@@ -118,7 +117,8 @@ class Ours:
         """Share of `seconds`, an earlier run's over these prompts, in which the GPU ran kernels; None on a CPU."""
         if self.subject.device.type != "cuda":
             return None
-        return kernel_seconds(lambda: self._compress(prompts, self.scorer, Clock())) / seconds
+        tokenizer = SourceTokenizer(self.subject.tokenizer)
+        return kernel_seconds(lambda: self._compress(prompts, self.scorer, tokenizer)) / seconds
 
 
 @dataclass(slots=True)
