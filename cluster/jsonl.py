@@ -2,9 +2,10 @@
 
 Lines end with LF; CR before it, byte order marks at the beginning of a line, blank lines and a missing last line end
 are harmless. One BadRow each, with its neighbours unharmed: not UTF-8 (``invalid_utf8``), not JSON
-(``invalid_json``), JSON but no object (``not_an_object``), longer than `MAX_LINE` (``line_too_long``), not fitting the
-planned columns (``schema_mismatch``, ``unknown_column``, ``invalid_unicode``). NaN and Infinity are read as Python
-writes them, numbers by `lingua.structure.exact`; of equal keys the last counts.
+(``invalid_json``), JSON but no object (``not_an_object``), longer than `MAX_LINE` (``line_too_long``), of more than
+`MAX_VALUES` values (``too_many_values``), not fitting the planned columns (``schema_mismatch``, ``unknown_column``,
+``invalid_unicode``). NaN and Infinity are read as Python writes them, numbers by `lingua.structure.exact`; of equal
+keys the last counts.
 Compressed data that ends early or is damaged gives every row before the fault and one BadRow for the rest
 (``truncated_file``, ``damaged_file``, ``window_too_large``). Zeros between and after compressed members are padding.
 UTF-16 and UTF-32 are read as such where the file begins so; such a file is one shard.
@@ -31,7 +32,7 @@ from cluster.schema import Fitter, is_deeper
 from cluster.shards import Shard, Source
 from cluster.sniff import MAX_WINDOW, encoding_of
 from cluster.storage import BLOCK, Storage
-from lingua.structure.exact import loads
+from lingua.structure.exact import MAX_VALUES, has_too_many, loads
 
 MAX_LINE = 256 << 20
 MAX_NESTING = 400
@@ -41,6 +42,7 @@ _JOINED = (
     "a byte order mark stands in the middle of the line, as character {}: files were probably joined of which one did "
     "not end its last line; break the line there"
 )
+TOO_MANY = f"the row holds more than {MAX_VALUES:,} values; give them as a string of JSON text, or split the row"
 _FIRST_FEED = 64  # bytes given to a decoder at once, doubled while its member goes on: what comes behind it is copied
 _GZIP_FEED = 64 << 10
 _ZSTD_FEED = 2048  # they may become 16,000 times as many
@@ -120,6 +122,8 @@ def parse(line: bytes | FaultError) -> dict[str, Any]:
     """The JSON object in a line."""
     if isinstance(line, FaultError):
         raise line
+    if has_too_many(line):
+        raise FaultError("too_many_values", TOO_MANY)
     try:
         document = loads(line.decode("utf-8"))
     except UnicodeDecodeError as error:

@@ -23,7 +23,7 @@ from lingua.config import CompressionConfig
 from lingua.errors import PromptError
 from lingua.prompt import CompressedPrompt, Prompt
 from lingua.structure.conversation import Found, Path, read, role_of
-from lingua.structure.exact import dumps, loads
+from lingua.structure.exact import MAX_VALUES, dumps, has_too_many, loads
 from lingua.structure.pieces import Piece, kept_texts, rate_of, to_prompt
 from lingua.structure.scan import python_hint
 
@@ -50,8 +50,8 @@ class Messages:
     config   `message_rates`, `keep_newest_user`, `older_turns`, and the rate or target that they are within
     count    tokens of a text in the tokenizer of the budget
 
-    Both functions raise PromptError (``wrong_type``, ``unknown_form``, ``malformed_json``, ``too_deep``) naming the
-    message.
+    Both functions raise PromptError (``wrong_type``, ``unknown_form``, ``malformed_json``, ``too_deep``,
+    ``too_many_values``) naming the message.
     """
 
     config: CompressionConfig
@@ -130,6 +130,8 @@ def _loaded(value: Any) -> Any:
     """The conversation; JSON text is read."""
     if not isinstance(value, str):
         return value
+    if len(value) > MAX_VALUES and has_too_many(value.encode("utf-8", "surrogatepass")):
+        raise PromptError("too_many_values", f"messages hold more than {MAX_VALUES:,} values; split the conversation")
     try:
         loaded = loads(value)
     except RecursionError:

@@ -9,6 +9,7 @@ read as Python reads them.
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ _SURE = 16
 """Characters of a decimal without exponent that float64 surely holds: 15 digits and a point."""
 _MOST_DIGITS = 17
 """Digits that tell every float64 from all others."""
+MAX_VALUES = 4_000_000
+"""Lists, objects and what else commas part in a JSON text from outside: each takes up to a hundred bytes of memory."""
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _ALL_DIGITS = Context(prec=100_000, Emax=10**15, Emin=-(10**15))
 
 
@@ -38,6 +42,23 @@ class Number:
 def loads(text: str) -> Any:
     """The value of a JSON text. ValueError and RecursionError as `json.loads` raises them."""
     return _DECODER.decode(text)
+
+
+def has_too_many(text: bytes) -> bool:
+    """Whether a JSON text holds more than `MAX_VALUES` values, before any of them takes memory."""
+    if len(text) <= MAX_VALUES or _parted(text, 0, len(text)) <= MAX_VALUES:
+        return False
+    found = at = 0
+    for string in _STRING.finditer(text):
+        found += _parted(text, at, string.start())
+        at = string.end()
+        if found > MAX_VALUES:
+            return True
+    return found + _parted(text, at, len(text)) > MAX_VALUES
+
+
+def _parted(text: bytes, start: int, end: int) -> int:
+    return sum(text.count(sign, start, end) for sign in (b",", b"[", b"{"))
 
 
 def loads_first(text: str) -> tuple[Any, int]:

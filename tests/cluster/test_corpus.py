@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import resource
 import threading
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ from cluster.jsonl import FaultError, split_lines
 from cluster.planning import plan_shards
 from cluster.rows import ArrowRow, BadRow, Row
 from cluster.storage import Storage
+from lingua.structure.exact import has_too_many, loads
 
 TEXT = pa.schema([("text", pa.string())])
 GOOD = b'{"text": "one"}\n'
@@ -127,6 +129,27 @@ def test_a_byte_order_mark_in_the_middle_of_a_line_is_told_as_such(tmp_path: Pat
 
 def test_a_byte_order_mark_within_a_string_is_text(tmp_path: Path) -> None:
     assert lines(tmp_path, b'{"text": "a\xef\xbb\xbfb"}\n') == [(0, "a\ufeffb")]
+
+
+def test_a_line_of_too_many_values_is_rejected_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_lines: list[str] = []
+    monkeypatch.setattr("cluster.jsonl.loads", lambda text: read_lines.append(text[:9]) or loads(text))
+    many = b'{"text": "x", "n": [' + b"{}," * 2_500_000 + b"{}]}\n"
+    prose = b'{"text": "' + b"a, [b], {c}, " * 1_000_000 + b'"}\n'
+    (first, bad, last, long) = lines(tmp_path, GOOD + many + GOOD + prose)
+    assert (first, bad, last, long[0]) == ((0, "one"), (1, "too_many_values"), (2, "one"), 3)
+    assert len(read_lines) == 3
+
+
+@given(st.recursive(st.text(',[{"\\a', max_size=4) | st.integers(0, 9), lambda inner: st.lists(inner, max_size=4)))
+def test_values_are_counted_outside_of_strings(value: object) -> None:
+    plain = re.sub(r'"(\\.|[^"\\])*"', "", json.dumps(value))
+    with pytest.MonkeyPatch.context() as patch:
+        for limit in range(9):
+            patch.setattr("lingua.structure.exact.MAX_VALUES", limit)
+            assert has_too_many(json.dumps(value).encode()) == (len(re.findall(r"[,\[{]", plain)) > limit)
 
 
 @pytest.mark.parametrize("kind", ["gz", "zst"])

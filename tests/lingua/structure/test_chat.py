@@ -207,6 +207,12 @@ def test_what_is_no_conversation_is_refused_naming_the_place(messages: Any, reas
     assert error.value.reason == reason
 
 
+def test_json_text_of_more_values_than_memory_should_hold_is_refused_unread() -> None:
+    with pytest.raises(PromptError, match="messages hold more than 4,000,000 values") as caught:
+        Messages(CompressionConfig(), len).decompose("[" + "{}," * 2_500_000 + "{}]")
+    assert caught.value.reason == "too_many_values"
+
+
 def test_a_role_cannot_be_dropped() -> None:
     with pytest.raises(ConfigError, match=r"message_rates.*'drop'"):
         EchoCompressor(message_rates={"tool": "drop"})
