@@ -269,11 +269,11 @@ def _widens(kind: pa.DataType, wanted: pa.DataType) -> bool:
     return True
 
 
-def _is_exact(value: Any, wanted: pa.DataType) -> bool:
+def _is_exact(value: pa.Scalar, wanted: pa.DataType) -> bool:
     if pa.types.is_floating(wanted):
-        return isinstance(value, float) or (isinstance(value, int) and abs(value) <= _EXACT_IN_FLOAT64)
+        return bool(abs(value.as_py()) <= _EXACT_IN_FLOAT64)
     try:
-        pa.scalar(value).cast(wanted)
+        value.cast(wanted)
     except (pa.ArrowException, ValueError, OverflowError):
         return False
     return True
@@ -281,11 +281,14 @@ def _is_exact(value: Any, wanted: pa.DataType) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Told:
-    """What a footer tells of a column without parts in all row groups: nulls, values, the smallest and the largest."""
+    """What a footer tells of a column without parts in all row groups: nulls, values, the smallest and the largest.
+
+    ends   of integers and moments; of others nobody asks, and Python does not hold all of them
+    """
 
     nulls: int
     values: int
-    ends: tuple[Any, ...]
+    ends: tuple[pa.Scalar, ...]
 
 
 class _Looks:
@@ -314,15 +317,16 @@ class _Looks:
     def _told(self, source: Source) -> dict[str, _Told | None]:
         if source not in self._known:
             with self._again(source) as file:
+                kinds = {field.name: field.type for field in file.schema_arrow}
                 self._known[source] = {
-                    column.path: _told(file.metadata, position)
+                    column.path: _told(file.metadata, position, kinds[column.path])
                     for position, column in enumerate(map(file.schema.column, range(len(file.schema))))
                     if column.path in self._names and column.max_repetition_level == 0
                 }
         return self._known[source]
 
 
-def _told(metadata: Any, position: int) -> _Told | None:
+def _told(metadata: Any, position: int, kind: pa.DataType) -> _Told | None:
     """None: statistics are missing for a row group."""
     chunks = [metadata.row_group(group).column(position) for group in range(metadata.num_row_groups)]
     found = [chunk.statistics for chunk in chunks]
@@ -331,4 +335,13 @@ def _told(metadata: Any, position: int) -> _Told | None:
     nulls, values = sum(one.null_count for one in found), sum(chunk.num_values for chunk in chunks)
     told = [one for one, chunk in zip(found, chunks, strict=True) if one.null_count < chunk.num_values]
     complete = all(one.has_min_max for one in told)
-    return _Told(nulls, values, tuple(end for one in told for end in (one.min, one.max)) if complete else ())
+    return _Told(nulls, values, tuple(end for one in told for end in _ends(one, kind)) if complete else ())
+
+
+def _ends(statistics: Any, kind: pa.DataType) -> list[pa.Scalar]:
+    """The smallest and the largest value of a column chunk in the type of its file."""
+    if pa.types.is_timestamp(kind) or pa.types.is_duration(kind):
+        return list(pa.array([statistics.min_raw, statistics.max_raw], pa.int64()).view(kind))
+    if pa.types.is_integer(kind):
+        return list(pa.array([statistics.min, statistics.max], kind))
+    return []

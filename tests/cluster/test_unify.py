@@ -63,6 +63,7 @@ def strings(kind: pa.DataType) -> pa.Array:
             pa.decimal128(6, 2),
         ),
         (pa.array([b"x", None]), pa.array([b"y", None], pa.large_binary()), pa.large_binary()),
+        (pa.array([1, None], pa.duration("us")), pa.array([2, None], pa.duration("ns")), pa.duration("ns")),
     ],
     ids=str,
 )
@@ -95,6 +96,10 @@ def _without(value: Any) -> Any:
         (pa.array([b"x", b"y"]), pa.array(["x", "y"])),
         (pa.array([[1], [2]]), pa.array([["x"], ["y"]])),
         (pa.array([2**63, 1], pa.uint64()), pa.array([-1, 2])),
+        (pa.array([2**60, 2], pa.duration("us")), pa.array([1, 2], pa.duration("ns"))),
+        (pa.array([2**31 - 1, 2], pa.date32()), pa.array(["x", "y"])),
+        (pa.array([2**60, 2], pa.timestamp("ms")), pa.array(["x", "y"])),
+        (pa.array([0.5, 2], pa.float16()), pa.array(["x", "y"])),
     ],
     ids=str,
 )
@@ -105,6 +110,14 @@ def test_columns_that_would_lose_something_are_told_with_file_and_types(
         pq.write_table(pa.table({"text": TEXTS[:2], "x": column}), tmp_path / name)
     with pytest.raises(SourceUnusable, match=r"b\.parquet: column 'x' is .*, but .* in .*a\.parquet"):
         make_plan(job(tmp_path, tmp_path / "out"), DIGEST)
+
+
+def test_a_date_that_python_does_not_hold_stands_beside_a_column_of_nulls(tmp_path: Path) -> None:
+    ends = {"d": pa.array([-(2**31), 2**31 - 1], pa.date32()), "t": pa.array([-(2**60), 2**60], pa.timestamp("ms"))}
+    nothing = {name: pa.nulls(2, pa.string()) for name in ends}
+    tables = {f"{name}.parquet": pa.table({"text": TEXTS[:2], **held}) for name, held in (("a", ends), ("b", nothing))}
+    found = through(tmp_path, tables)
+    assert found.slice(0, 2).select(list(ends)).equals(pa.table(ends))
 
 
 def test_files_without_rows_and_columns_without_values_decide_nothing(tmp_path: Path) -> None:
