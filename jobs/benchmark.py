@@ -26,8 +26,7 @@ from jobs.benchmarking.subject import Subject, load_subject
 from jobs.benchmarking.table import markdown
 from lingua.config import CompressionConfig
 from lingua.errors import LinguaError
-from lingua.models.compiled import require_compiler
-from lingua.models.load import Loader, choose_device, choose_dtype
+from lingua.models.load import Loader, choose_device, choose_dtype, require_compiler
 from lingua.models.sizing import Allowance
 from lingua.models.source import resolve
 from lingua.tokens import SourceTokenizer

@@ -25,7 +25,7 @@ from lingua.draft import Drafter
 from lingua.engine import Engine
 from lingua.memory import Memory
 from lingua.methods import needs_of
-from lingua.models.gguf import converted
+from lingua.models.load import converted
 from lingua.models.source import resolve
 from lingua.prompt import CompressedPrompt
 from lingua.score import Context, Row, Surprisal

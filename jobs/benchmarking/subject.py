@@ -16,9 +16,8 @@ from jobs.benchmarking.peer_files import peer_copy
 from jobs.benchmarking.shapes import PREFIX, SHAPES, random_model, trained_tokenizer
 from lingua.errors import ConfigError, ModelError
 from lingua.methods import METHODS
-from lingua.models.encoder import encoder_scorer
-from lingua.models.gguf import converted
-from lingua.models.load import choose_device, choose_dtype, fast_scorer, place
+from lingua.models.encoders import encoder_scorer
+from lingua.models.load import choose_device, choose_dtype, converted, fast_scorer, place
 from lingua.models.sizing import Allowance
 from lingua.models.source import resolve
 from lingua.score import Scorer

@@ -184,7 +184,7 @@ class Workbench:
 
 def peer_model(name: str) -> Path:
     """The model in the local cache as the peer's older transformers can read it; its weights are linked, not copied."""
-    from lingua.models.gguf import converted
+    from lingua.models.load import converted
 
     source = resolve(name)
     source = converted(source) if source.gguf else source

@@ -38,9 +38,8 @@ from lingua.config import CompressionConfig
 from lingua.draft import Drafter, Part
 from lingua.errors import ConfigError
 from lingua.methods.llmlingua2 import windows
-from lingua.models.encoder import EncoderScorer, keep_label
+from lingua.models.encoders import EncoderScorer, keep_label, positions, special_tokens
 from lingua.models.load import Loader
-from lingua.models.padded import positions, special_tokens
 from lingua.models.source import resolve
 from lingua.score import Context, Row, Scorer
 from lingua.tokens import SourceTokenizer

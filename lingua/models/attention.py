@@ -1,137 +1,169 @@
-"""Attention over packed rows: a batch's new tokens lie in one sequence without padding, each row reads its own past.
+"""Attention itself: rows of any lengths in one kernel without padding (`attend`), or padded under a mask (`masked`).
 
-Registered with transformers' attention interface, so that every architecture which uses it runs packed. The batch at
-hand is found through a context variable, since not every model hands unknown arguments down to its attention layers.
-It counts the layers itself: the n-th call of a forward is that of the n-th layer.
+The kernel is torch's variable-length (flash) attention. Its causal mask is aligned to the bottom right: the last query
+of a row sees its last key, as a row's new tokens after its cached ones ask for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextvars import ContextVar
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import AttentionInterface
 
-from lingua.models.batch import States, attention
-from lingua.models.varlen import Options
+from lingua.models.transfer import Ints, upload
 
-PACKED = "lingua_packed"
-
-
-@dataclass(slots=True, eq=False)
-class PackedRow:
-    """Tokens [begin, end) of the packed sequence; they follow the first `start` tokens of the scorer's `cache`."""
-
-    begin: int
-    end: int
-    start: int
-    cache: Any
-    masks: dict[int | None, Tensor | None] = field(default_factory=dict)
-
-    def mask(self, window: int | None, device: torch.device) -> Tensor | None:
-        """Which keys [start + m] each of the m queries sees, True = seen; None: plainly causal from the first token."""
-        if window is not None and window >= self.start + self.end - self.begin:
-            window = None
-        if window not in self.masks:
-            self.masks[window] = self._mask(window, device)
-        return self.masks[window]
-
-    def _mask(self, window: int | None, device: torch.device) -> Tensor | None:
-        if self.start == 0 and window is None:
-            return None
-        size = self.end - self.begin
-        keys = torch.arange(self.start + size, device=device)
-        queries = keys[self.start :, None]
-        seen = keys <= queries
-        return seen if window is None else seen & (keys > queries - window)
+Kernel = Callable[..., Any]
+States = tuple[Tensor, Tensor, Tensor]
+MOST_KEYS = 1 << 17
+"""Keys that are gathered at once; rows that see more together are attended in pieces."""
+_MOST_HEAD_SIZE = 256
+_HEAD_ALIGNED = 8
+_FIRST_CAPABILITY = (8, 0)
 
 
-class PackedRows:
-    """A batch whose rows are attended one by one, each with its own cache. Each call is that of the next layer."""
-
-    def __init__(self, rows: Sequence[PackedRow]) -> None:
-        self._rows = rows
-        self._layer = -1
-
-    def attend(self, states: States, options: Options) -> Tensor:
-        """Query [1, heads, T, d], key and value [1, kv heads, T, d] → [1, T, heads, d]."""
-        self._layer += 1
-        return torch.cat([self._attend(states, row, options) for row in self._rows], dim=1)
-
-    def _attend(self, states: States, row: PackedRow, options: Options) -> Tensor:
-        """One row's attention [1, m, heads, d]."""
-        query, keys, values = (state[0, :, row.begin : row.end] for state in states)
-        if row.cache is not None:
-            keys, values = row.cache.extend(self._layer, row.start, keys, values)
-        mask = row.mask(options.window, query.device)
-        return attention(query[None], keys[None], values[None], mask, options).transpose(1, 2)
+@cache
+def kernel() -> Kernel | None:
+    """torch's `varlen_attn`; None where this torch has none, or one that takes neither a scale nor a window."""
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:
+        return None
+    return varlen_attn if {"scale", "window_size"} <= _parameters(varlen_attn) else None
 
 
-class Attends(Protocol):
-    """What the attention layers of a forward find, in the order of the layers."""
+@cache
+def _parameters(function: Kernel) -> frozenset[str]:
+    return frozenset(inspect.signature(function).parameters)
 
-    def attend(self, states: States, options: Options) -> Tensor:
-        """Query [1, heads, T, d], key and value [1, kv heads, T, d] → [1, T, heads, d]."""
-        ...
+
+@cache
+def _capable(device: torch.device) -> bool:
+    return torch.cuda.get_device_capability(device) >= _FIRST_CAPABILITY
 
 
 @dataclass(frozen=True, slots=True)
-class Noting:
-    """Attends as `inner` does and notes what each layer asked for."""
+class Options:
+    """What a layer's attention asks for: the factor of its logits, their cap, how many keys up to its own it sees."""
 
-    inner: Attends
-    noted: list[Options]
-
-    def attend(self, states: States, options: Options) -> Tensor:
-        self.noted.append(options)
-        return self.inner.attend(states, options)
+    scaling: float | None = None
+    softcap: float | None = None
+    window: int | None = None
 
 
-batch_at_hand: ContextVar[Attends] = ContextVar("batch_at_hand")
+def serves(query: Tensor, value: Tensor, options: Options) -> bool:
+    """Whether the kernel can compute this layer: half precision on a GPU, heads as it wants them, plain softmax."""
+    size = query.shape[-1]
+    return (
+        query.is_cuda
+        and query.dtype in (torch.bfloat16, torch.float16)
+        and size == value.shape[-1]
+        and size % _HEAD_ALIGNED == 0
+        and size <= _MOST_HEAD_SIZE
+        and not options.softcap
+        and kernel() is not None
+        and _capable(query.device)
+    )
 
 
-def packed_attention(
-    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
-) -> tuple[Tensor, None]:
-    """In transformers' form: query [1, heads, T, d], key and value [1, kv heads, T, d] → [1, T, heads, d].
+def attend(states: States, place: RowBounds, options: Options, causal: bool = True) -> Tensor:
+    """Query [T, heads, d], key and value [K, kv heads, d] of rows, one after the other → [T, heads, d].
 
-    Raises ValueError for what is not computed here: attention sinks.
+    Not `causal`: a query sees all its row.
     """
-    if options.get("s_aux") is not None:
-        raise ValueError("attention sinks are not computed")
-    known = (options.get("scaling"), options.get("softcap"), options.get("sliding_window"))
-    if torch.compiler.is_compiling():
-        return _operator(query, key, value, *known), None
-    return _attended(query, key, value, *known), None
+    query, key, _ = states
+    run = kernel()
+    if run is None:
+        raise RuntimeError("this torch has no variable-length attention")
+    window = options.window
+    left = -1 if window is None or window >= place.longest else window - 1
+    grouped = {"enable_gqa": query.shape[1] != key.shape[1]} if "enable_gqa" in _parameters(run) else {}
+    found: Tensor = run(
+        *states,
+        place.queries,
+        place.keys,
+        place.widest,
+        place.longest,
+        scale=options.scaling,
+        window_size=(left, 0) if causal else (-1, -1),
+        **grouped,
+    )
+    return found
 
 
-def _attended(
-    query: Tensor, key: Tensor, value: Tensor, scaling: float | None, softcap: float | None, window: int | None
-) -> Tensor:
-    found = batch_at_hand.get().attend((query, key, value), Options(scaling, softcap, window))
-    return filled(found, query.shape[2])
+def masked(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, options: Options) -> Tensor:
+    """Query [r, heads, m, d], key and value [r, kv heads, k, d] → [r, heads, m, d]; mask None: plainly causal."""
+    scale, cap = options.scaling, options.softcap
+    groups = query.shape[1] // key.shape[1]
+    if groups > 1 and (cap or query.is_cuda):  # CUDA's fused kernels take a mask or grouped heads, not both
+        key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
+    if not cap:
+        return F.scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, is_causal=mask is None, scale=scale, enable_gqa=not query.is_cuda
+        )
+    logits = query @ key.transpose(-1, -2) * (scale or query.shape[-1] ** -0.5)
+    logits = cap * torch.tanh(logits / cap)
+    if mask is None:
+        mask = torch.ones(logits.shape[-2:], dtype=torch.bool, device=logits.device).tril()
+    return torch.softmax(logits.float().masked_fill(~mask, float("-inf")), -1).to(value.dtype) @ value
 
 
-def filled(found: Tensor, tokens: int) -> Tensor:
-    """Attention [1, T, heads, d] with zeros for what fills a compiled batch up to so many `tokens`."""
-    return found if found.shape[1] == tokens else F.pad(found, (0, 0, 0, 0, 0, tokens - found.shape[1]))
+@dataclass(frozen=True, slots=True, eq=False)
+class RowBounds:
+    """Where rows begin: `queries`, `keys` [r + 1] int32, from 0 to their sum; the most of each that one row has."""
+
+    queries: Tensor
+    keys: Tensor
+    widest: int
+    longest: int
 
 
-# Compiled decoders call it as one opaque operator. It is told nothing of its layer, which the batch counts: layers that
-# differ in nothing else share what was compiled.
-_operator = torch.library.custom_op("lingua::packed_attention", _attended, mutates_args=())
+@dataclass(frozen=True, slots=True, eq=False)
+class RowChunk:
+    """Rows attended together: queries [begin, end) of the packed sequence, and the `slots` of their keys.
+
+    fresh   no row has a past: the keys are those of the packed sequence itself
+    """
+
+    begin: int
+    end: int
+    slots: Tensor
+    place: RowBounds
+    fresh: bool
 
 
-@_operator.register_fake
-def _shape(
-    query: Tensor, key: Tensor, value: Tensor, scaling: float | None, softcap: float | None, window: int | None
-) -> Tensor:
-    return query.new_empty((1, query.shape[2], query.shape[1], value.shape[3]))
+def row_chunks(slots: Sequence[Ints], sizes: Ints, device: torch.device) -> list[RowChunk]:
+    """Cut rows, each of `sizes` queries that see the keys in `slots`, into pieces of at most MOST_KEYS keys."""
+    lengths = np.asarray([len(one) for one in slots])
+    cuts = list(_cuts(lengths))
+    arrays: list[Ints] = []
+    for first, last in cuts:
+        arrays += [_begins(sizes[first:last]), _begins(lengths[first:last]), np.concatenate(slots[first:last])]
+    there = iter(upload(device, arrays))
+    begins, found = _begins(sizes), []
+    for first, last in cuts:
+        places, known = slice(first, last), (next(there).int(), next(there).int())
+        place = RowBounds(*known, int(sizes[places].max()), int(lengths[places].max()))
+        fresh = bool((sizes[places] == lengths[places]).all())
+        found.append(RowChunk(int(begins[first]), int(begins[last]), next(there), place, fresh))
+    return found
 
 
-AttentionInterface.register(PACKED, packed_attention)
+def _begins(sizes: Ints) -> Ints:
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
+
+
+def _cuts(lengths: Ints) -> Iterator[tuple[int, int]]:
+    first = keys = 0
+    for index, length in enumerate(lengths):
+        if keys and keys + length > MOST_KEYS:
+            yield first, index
+            first, keys = index, 0
+        keys += int(length)
+    yield first, len(lengths)

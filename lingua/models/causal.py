@@ -19,15 +19,12 @@ import torch
 from torch import Tensor
 
 from lingua.errors import ModelError
-from lingua.models.attention import Attends, Noting, PackedRow, PackedRows, batch_at_hand
-from lingua.models.batch import Batch
-from lingua.models.cache import KeyValues
-from lingua.models.download import Arriving, download
+from lingua.models.attention import Options
 from lingua.models.head import Head
-from lingua.models.pool import Pool, PooledKeyValues
+from lingua.models.keys_values import KeyValues, PooledKeyValues, TokenPool
+from lingua.models.packed import Attends, Noting, PackedRow, PackedRows, PooledRows, batch_at_hand
 from lingua.models.sizing import USUAL, Allowance, choose_sizes, is_out_of_memory
-from lingua.models.upload import Ints, upload
-from lingua.models.varlen import Options
+from lingua.models.transfer import Arriving, Ints, download, upload
 from lingua.score import Answers, Cache, Context, OutOfMemoryError, Row, Surprisal
 
 _DEFAULT_WINDOW = 2_048
@@ -232,11 +229,11 @@ def slides(config: Any) -> bool:
 class PooledScorer(PackedScorer):
     """The same with all keys and values in one pool, and rows computed in groups: few kernels, for a GPU."""
 
-    def __init__(self, model: Any, allowance: Allowance = USUAL, pool: Pool | None = None) -> None:
+    def __init__(self, model: Any, allowance: Allowance = USUAL, pool: TokenPool | None = None) -> None:
         super().__init__(model, allowance)
-        self.pool = Pool(self._sizes.pool_tokens) if pool is None else pool
+        self.pool = TokenPool(self._sizes.pool_tokens) if pool is None else pool
 
-    def take_memory(self, like: Pool) -> None:
+    def take_memory(self, like: TokenPool) -> None:
         """Take all of the pool's memory now, for the layers of a smaller one: less, where there is not as much.
 
         Raises ModelError where there is next to none.
@@ -265,13 +262,13 @@ class PooledScorer(PackedScorer):
                 row.cache.withdraw(row.start)
 
     def _batch(self, packed: Sequence[PackedRow], written: Sequence[Tensor]) -> Attends:
-        return Batch(self.pool, [(row.cache, row.start) for row in packed], written[0])
+        return PooledRows(self.pool, [(row.cache, row.start) for row in packed], written[0])
 
 
-def _pool(tokens: int, like: Pool) -> Pool | None:
+def _pool(tokens: int, like: TokenPool) -> TokenPool | None:
     """A pool whose memory is taken; None where there is not as much."""
     try:
-        return Pool(tokens, like)
+        return TokenPool(tokens, like)
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise

@@ -1,19 +1,28 @@
-"""Model name → tokenizer, and scorer on a device: hub id, local directory, GGUF file or installed package."""
+"""Model name → tokenizer, and scorer on a device: hub id, local directory, GGUF file or installed package.
+
+A GGUF file is converted to an ordinary model directory in the local cache once per node: that loads in a second, not in
+half a minute. Its tokenizer gets a directory of its own where nobody asked for the weights: a method without a language
+model converts none. The cache is ``$LINGUA_CACHE``, else ``~/.cache/lingua``; entries are named by the digest of the
+file and may be deleted.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import io
 import os
+import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from filelock import FileLock
 from safetensors import safe_open
 from transformers import (
     AutoConfig,
@@ -29,13 +38,10 @@ from lingua.errors import LinguaError, ModelError
 from lingua.explain import in_words
 from lingua.methods import Needs
 from lingua.models.causal import PackedScorer
-from lingua.models.compiled import require_compiler
-from lingua.models.encoder import encoder_scorer
-from lingua.models.gguf import converted, tokenizer_of
+from lingua.models.encoders import StateScorer, encoder_scorer
 from lingua.models.int8 import to_int8
-from lingua.models.sentences import StateScorer
 from lingua.models.sizing import USUAL, Allowance
-from lingua.models.source import ModelSource
+from lingua.models.source import ModelSource, cache_directory
 from lingua.models.trial import causal_scorer
 from lingua.score import Scorer
 
@@ -272,3 +278,69 @@ def _quietly() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if shown:
             logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def require_compiler(device: torch.device) -> None:
+    """Compile a sum, as only that tells whether it works. Raises ModelError with the cause, and what to do."""
+
+    def doubled(one: torch.Tensor) -> torch.Tensor:
+        return one * 2 + 1
+
+    try:
+        torch.compile(doubled, dynamic=True)(torch.ones(8, device=device))
+    except Exception as error:  # whatever torch's compiler meets: no C++ compiler, no Triton, no headers
+        cause = str(error).strip().splitlines() or [type(error).__name__]
+        raise ModelError(
+            f"compile: torch cannot compile for {device.type} here ({cause[0]}); it needs a C++ compiler, Python's "
+            "headers and, on a GPU, Triton; install them or leave compile off"
+        ) from error
+
+
+def converted(source: ModelSource) -> ModelSource:
+    """The same model as a directory with safetensors and tokenizer, converted to float32 on this node's first use."""
+    return _once(source, _folder(source), _convert)
+
+
+def tokenizer_of(source: ModelSource) -> ModelSource:
+    """The model's tokenizer alone as a directory; that of the converted model where there is one."""
+    folder = _folder(source)
+    return _once(source, folder if folder.is_dir() else folder.with_name(f"{folder.name}-tokenizer"), _save_tokenizer)
+
+
+def _folder(source: ModelSource) -> Path:
+    return cache_directory() / f"{Path(source.gguf or source.name).stem}-{source.digest[:12]}"
+
+
+def _once(source: ModelSource, folder: Path, write: Callable[[ModelSource, Path], None]) -> ModelSource:
+    """The folder, filled by whoever comes first."""
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            if not folder.is_dir():
+                draft = Path(tempfile.mkdtemp(prefix=".converting-", dir=folder.parent))
+                try:
+                    write(source, draft)
+                    draft.rename(folder)
+                finally:
+                    shutil.rmtree(draft, ignore_errors=True)
+    return ModelSource(source.name, str(folder))
+
+
+def _convert(source: ModelSource, folder: Path) -> None:
+    with contextlib.redirect_stderr(io.StringIO()):  # its progress bar cannot be switched off
+        model = AutoModelForCausalLM.from_pretrained(source.location, gguf_file=source.gguf, dtype=torch.float32)
+    _unquantised(model).save_pretrained(folder)
+    _save_tokenizer(source, folder)
+
+
+def _save_tokenizer(source: ModelSource, folder: Path) -> None:
+    AutoTokenizer.from_pretrained(source.location, gguf_file=source.gguf).save_pretrained(folder)
+
+
+def _unquantised(model: Any) -> Any:
+    """A model loaded from GGUF calls itself quantised and will not be saved; a fresh one with its weights will."""
+    settings = {key: value for key, value in model.config.to_dict().items() if key != "quantization_config"}
+    config = type(model.config).from_dict(settings)
+    fresh: Any = AutoModelForCausalLM.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
+    fresh.load_state_dict(model.state_dict())
+    return fresh

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from lingua.errors import ModelError
-from lingua.models.batch import MOST_PAIRS
+from lingua.models.attention import MOST_KEYS
 from lingua.models.head import head_bytes
-from lingua.models.varlen import MOST_KEYS
+from lingua.models.packed import MOST_PAIRS
 
 _BATCH_TOKENS = {"cuda": 16_384, "cpu": 1_024}
 ENCODER_BATCH = {"cuda": 32_768, "cpu": 4_096}
@@ -63,7 +63,7 @@ class Sizes:
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class ModelShape:
     """What of a model's configuration its memory depends on; `size` bytes an element."""
 
     layers: int
@@ -77,7 +77,7 @@ class Shape:
     size: int
 
     @classmethod
-    def of(cls, config: Any, dtype: torch.dtype) -> Shape:
+    def of(cls, config: Any, dtype: torch.dtype) -> ModelShape:
         heads = config.num_attention_heads
         return cls(
             layers=config.num_hidden_layers,
@@ -124,7 +124,7 @@ def _known(config: Any, name: str) -> int:
 
 def choose_sizes(config: Any, dtype: torch.dtype, device: torch.device, allowance: Allowance) -> Sizes:
     """By the memory of the device, on which the weights lie already. Raises ModelError where too little is left."""
-    shape = Shape.of(config, dtype)
+    shape = ModelShape.of(config, dtype)
     if device.type == "cuda":
         return on_gpu(shape, int(free_bytes(device, allowance.card) * allowance.share), allowance.batch_tokens)
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -137,7 +137,7 @@ def encoder_batch(config: Any, dtype: torch.dtype, device: torch.device, allowan
     """Tokens that an encoder reads at once: two batches fit into what it may take of a GPU."""
     batch = allowance.batch_tokens or ENCODER_BATCH.get(device.type, 4_096)
     if device.type == "cuda":
-        shape, usable = Shape.of(config, dtype), free_bytes(device, allowance.card) * allowance.share
+        shape, usable = ModelShape.of(config, dtype), free_bytes(device, allowance.card) * allowance.share
         while batch > _LEAST_BATCH_TOKENS and shape.activations(batch) > usable // 2:
             batch //= 2
     return batch
@@ -151,7 +151,7 @@ def free_bytes(device: torch.device, card: float = 1.0) -> int:
     return max(0, min(int(free + kept), int(total * card) - own))
 
 
-def on_gpu(shape: Shape, usable: int, batch_tokens: int | None) -> Sizes:
+def on_gpu(shape: ModelShape, usable: int, batch_tokens: int | None) -> Sizes:
     """The pool takes what batches leave of `usable` bytes; batches are made smaller before they take half of it."""
     batch = batch_tokens or _BATCH_TOKENS["cuda"]
     fixed = shape.gathered + shape.logits

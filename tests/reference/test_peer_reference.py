@@ -16,7 +16,7 @@ from jobs.benchmarking.peer_files import peer_copy
 from jobs.benchmarking.shapes import SHAPES, random_model, trained_tokenizer
 from jobs.benchmarking.subject import Subject
 from lingua.models.causal import PlainScorer
-from lingua.models.gguf import converted
+from lingua.models.load import converted
 from lingua.models.source import resolve
 from lingua.prompt import Prompt
 from lingua.score import Context, Row

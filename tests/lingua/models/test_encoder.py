@@ -12,8 +12,8 @@ from transformers import AutoModelForTokenClassification, AutoTokenizer, BertMod
 
 from lingua.engine import Engine
 from lingua.errors import ModelError
-from lingua.models import varlen
-from lingua.models.encoder import EncoderScorer, keep_label
+from lingua.models import attention
+from lingua.models.encoders import EncoderScorer, keep_label
 from lingua.models.load import Loader
 from lingua.models.sizing import Allowance
 from lingua.models.source import resolve
@@ -111,8 +111,8 @@ def test_the_kernel_without_padding_sees_whole_windows(
 
     scorer, asked = load(folders[architecture]), rows(3, 62, 17, 1)
     expected = scorer.score(asked)
-    monkeypatch.setattr(varlen, "kernel", lambda: kernel)
-    monkeypatch.setattr(varlen, "serves", lambda *_: True)
+    monkeypatch.setattr(attention, "kernel", lambda: kernel)
+    monkeypatch.setattr(attention, "serves", lambda *_: True)
     for found, wanted in zip(scorer.score(asked), expected, strict=True):
         np.testing.assert_allclose(found, wanted, atol=1e-5)
     assert called == [(-1, -1)] * 2

@@ -14,11 +14,10 @@ from lingua.compressor import Compressor
 from lingua.config import CompressionConfig
 from lingua.errors import ConfigError, ModelError
 from lingua.methods import METHODS
-from lingua.models import compiled, load
+from lingua.models import load
 from lingua.models.causal import PackedScorer, PooledScorer
-from lingua.models.compiled import require_compiler
 from lingua.models.int8 import Int8Linear, to_int8
-from lingua.models.load import fast_scorer
+from lingua.models.load import fast_scorer, require_compiler
 from lingua.models.trial import causal_scorer
 from lingua.prompt import CompressedPrompt, Prompt
 from lingua.score import Context, Row
@@ -117,7 +116,7 @@ def test_where_torch_cannot_compile_it_is_said_before_a_model_loads(
     def broken(*_: Any, **__: Any) -> Any:
         raise RuntimeError("No working C++ compiler found")
 
-    monkeypatch.setattr(compiled.torch, "compile", broken)
+    monkeypatch.setattr(load.torch, "compile", broken)
     monkeypatch.setattr(load.AutoModelForCausalLM, "from_pretrained", lambda *_, **__: pytest.fail("loaded"))
     config = CompressionConfig(method="selective", compile=True)
     with pytest.raises(ModelError, match=r"compile: .*No working C\+\+ compiler found.*leave compile off"):

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from lingua.models import varlen
-from lingua.models.batch import Batch
+from lingua.models import attention
 from lingua.models.causal import PackedScorer, PooledScorer
+from lingua.models.keys_values import PooledKeyValues, TokenPool
 from lingua.models.load import Loader
-from lingua.models.pool import Pool, PooledKeyValues
+from lingua.models.packed import PooledRows
 from lingua.models.sizing import Allowance, free_bytes
 from lingua.models.source import resolve
 from lingua.models.trial import causal_scorer
@@ -60,9 +60,9 @@ def test_bfloat16_stays_close(name: str) -> None:
 def test_the_kernel_without_padding_attends_as_a_mask_does(
     dtype: torch.dtype, window: int | None, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(varlen, "MOST_KEYS", most)
+    monkeypatch.setattr(attention, "MOST_KEYS", most)
     generator = torch.Generator("cuda").manual_seed(3)
-    pool, rows = Pool(400), []
+    pool, rows = TokenPool(400), []
     for start, new in [(0, 5), (30, 1), (17, 40), (0, 33), (64, 64)]:
         cache = PooledKeyValues(pool)
         cache.reserve(0, start + new)
@@ -73,11 +73,11 @@ def test_the_kernel_without_padding_attends_as_a_mask_does(
     query = torch.randn((1, 4, size, 64), generator=generator, device="cuda", dtype=dtype)
     key, value = torch.randn((2, 1, 2, size, 64), generator=generator, device="cuda", dtype=dtype)
     new = torch.from_numpy(np.concatenate([cache.slots[start:] for cache, start in rows])).cuda()
-    options = varlen.Options(0.2, window=window)
-    assert varlen.serves(query, value, options)
-    found = Batch(pool, rows, new).attend((query, key, value), options)
-    monkeypatch.setattr(varlen, "serves", lambda *_: False)
-    masked = Batch(pool, rows, new).attend((query, key, value), options)
+    options = attention.Options(0.2, window=window)
+    assert attention.serves(query, value, options)
+    found = PooledRows(pool, rows, new).attend((query, key, value), options)
+    monkeypatch.setattr(attention, "serves", lambda *_: False)
+    masked = PooledRows(pool, rows, new).attend((query, key, value), options)
     torch.testing.assert_close(found, masked, atol=2e-2, rtol=2e-2)
 
 

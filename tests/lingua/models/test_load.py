@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from lingua.errors import ModelError
-from lingua.models import gguf, load
+from lingua.models import load
 from lingua.models.load import Loader, choose_device, choose_dtype, place
 from lingua.models.source import ModelSource, resolve
 from lingua.models.trial import causal_scorer
@@ -93,9 +93,9 @@ def fakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[ModelSource,
     monkeypatch.setenv("LINGUA_CACHE", str(tmp_path / "cache"))
     (tmp_path / "tiny.gguf").write_bytes(b"weights")
     tokenizer, model = FakeAuto("tokenizer.json"), FakeAuto("model.safetensors")
-    monkeypatch.setattr(gguf, "AutoTokenizer", tokenizer)
-    monkeypatch.setattr(gguf, "AutoModelForCausalLM", model)
-    monkeypatch.setattr(gguf, "_unquantised", lambda loaded: loaded)
+    monkeypatch.setattr(load, "AutoTokenizer", tokenizer)
+    monkeypatch.setattr(load, "AutoModelForCausalLM", model)
+    monkeypatch.setattr(load, "_unquantised", lambda loaded: loaded)
     return resolve(str(tmp_path / "tiny.gguf")), tokenizer, model
 
 
@@ -103,15 +103,15 @@ def test_the_tokenizer_of_a_gguf_file_is_made_once_without_its_weights(
     fakes: tuple[ModelSource, FakeAuto, FakeAuto],
 ) -> None:
     source, tokenizer, model = fakes
-    folders = {gguf.tokenizer_of(source).location for _ in range(2)}
+    folders = {load.tokenizer_of(source).location for _ in range(2)}
     assert (len(folders), tokenizer.loaded, model.loaded) == (1, 1, 0)
     assert [path.name for path in Path(folders.pop()).iterdir()] == ["tokenizer.json"]
 
 
 def test_a_converted_model_serves_its_tokenizer_too(fakes: tuple[ModelSource, FakeAuto, FakeAuto]) -> None:
     source, tokenizer, model = fakes
-    gguf.converted(source)
-    assert gguf.tokenizer_of(source) == gguf.converted(source)
+    load.converted(source)
+    assert load.tokenizer_of(source) == load.converted(source)
     assert (tokenizer.loaded, model.loaded) == (1, 1)
 
 
@@ -120,7 +120,7 @@ def test_a_tokenizer_alone_reads_as_that_of_the_converted_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loader = Loader(resolve("smollm2-135m"))
-    gguf.converted(loader.source)
+    load.converted(loader.source)
     whole = loader.tokenizer()
     monkeypatch.setenv("LINGUA_CACHE", str(tmp_path))
     alone = loader.tokenizer()

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 import lingua
 from lingua.engine import Engine
 from lingua.models import causal
-from lingua.models.batch import Batch, _grouped
 from lingua.models.causal import PackedScorer, PlainScorer, PooledScorer
-from lingua.models.pool import Pool, PooledKeyValues
+from lingua.models.keys_values import PooledKeyValues, TokenPool
+from lingua.models.packed import PooledRows, _grouped
 from lingua.models.sizing import Allowance
 from lingua.models.trial import causal_scorer
 from lingua.score import Context, PoolFullError, Program, Row, Score, Surprisal
@@ -34,7 +34,7 @@ TOKENS = 4_000
 def pooled(name: str, batch_tokens: int | None = None, tokens: int = TOKENS) -> PooledScorer:
     model = tiny(name)
     assert isinstance(causal_scorer(model), PackedScorer)
-    return PooledScorer(model, Allowance(batch_tokens), Pool(tokens))
+    return PooledScorer(model, Allowance(batch_tokens), TokenPool(tokens))
 
 
 def close(one: Sequence[Surprisal], other: Sequence[Surprisal]) -> None:
@@ -96,8 +96,10 @@ def test_a_batch_that_the_pool_has_no_room_for_is_asked_in_smaller_ones_that_gro
 
 def test_a_layer_takes_as_many_kernels_for_many_rows_as_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    attend = causal.Batch.attend
-    monkeypatch.setattr(Batch, "attend", lambda self, *rest: calls.append(len(self._groups[0])) or attend(self, *rest))
+    attend = causal.PooledRows.attend
+    monkeypatch.setattr(
+        PooledRows, "attend", lambda self, *rest: calls.append(len(self._groups[0])) or attend(self, *rest)
+    )
     pooled("llama").score([Row(Context((0,), TEXT[first:30]), TEXT[:20]) for first in range(8)])
     assert calls == [1, 1]
 
@@ -114,7 +116,7 @@ def test_groups_hold_every_row_once_and_are_filled(sizes: list[tuple[int, int]])
 
 
 def test_a_fork_keeps_its_slots_when_the_other_writes() -> None:
-    pool = Pool(10)
+    pool = TokenPool(10)
     one = PooledKeyValues(pool)
     one.reserve(0, 4)
     one.settle(4)
@@ -131,7 +133,7 @@ def test_a_fork_keeps_its_slots_when_the_other_writes() -> None:
 
 
 def test_slots_that_the_collector_hands_in_are_taken_at_the_next_move_not_in_the_middle_of_one() -> None:
-    pool = Pool(10)
+    pool = TokenPool(10)
     lost: Any = PooledKeyValues(pool)
     lost.reserve(0, 4)
     context = Context(cache=lost)
@@ -151,4 +153,4 @@ def test_no_class_relies_on_its_finaliser() -> None:
 
 def test_what_does_not_fit_is_out_of_memory() -> None:
     with pytest.raises(PoolFullError, match="11 tokens"):
-        Pool(10).take(11)
+        TokenPool(10).take(11)

@@ -10,8 +10,8 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 from lingua import CompressionConfig, Compressor, Prompt
+from lingua.models.encoders import WINDOW, StateScorer
 from lingua.models.load import Loader
-from lingua.models.sentences import WINDOW, StateScorer
 from lingua.models.source import models_digest, resolve
 from lingua.score import Context, Row
 from tests.lingua.models.encoders import LINES, STORY, save_encoder

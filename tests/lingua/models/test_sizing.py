@@ -10,7 +10,7 @@ from lingua.errors import ModelError
 from lingua.models.sizing import (
     USUAL,
     Allowance,
-    Shape,
+    ModelShape,
     Sizes,
     choose_sizes,
     encoder_batch,
@@ -35,7 +35,7 @@ SMALL = LlamaConfig(
 @pytest.mark.parametrize("gibibytes", [8, 24, 66, 126])
 @pytest.mark.parametrize("asked", [None, 100, 16_384, 1_000_000])
 def test_everything_that_is_alive_fits(config: LlamaConfig, gibibytes: int, asked: int | None) -> None:
-    shape = Shape.of(config, torch.bfloat16)
+    shape = ModelShape.of(config, torch.bfloat16)
     sizes = on_gpu(shape, gibibytes * GIB * 3 // 4, asked)
     taken = sizes.pool_tokens * shape.per_context_token + shape.activations(sizes.batch_tokens)
     assert taken + shape.gathered + shape.logits <= 0.75 * gibibytes * GIB
@@ -43,12 +43,12 @@ def test_everything_that_is_alive_fits(config: LlamaConfig, gibibytes: int, aske
 
 
 def test_keys_and_values_of_a_token_take_what_the_configuration_says() -> None:
-    assert Shape.of(SEVEN, torch.bfloat16).per_context_token == 2 * 32 * 4_096 * 2
-    assert Shape.of(SMALL, torch.float32).per_context_token == 2 * 30 * 3 * 64 * 4
+    assert ModelShape.of(SEVEN, torch.bfloat16).per_context_token == 2 * 32 * 4_096 * 2
+    assert ModelShape.of(SMALL, torch.float32).per_context_token == 2 * 30 * 3 * 64 * 4
 
 
 def test_a_large_memory_leaves_batches_as_they_are_and_a_small_one_shrinks_them() -> None:
-    shape = Shape.of(SEVEN, torch.bfloat16)
+    shape = ModelShape.of(SEVEN, torch.bfloat16)
     assert on_gpu(shape, 50 * GIB, None).batch_tokens == 16_384
     assert on_gpu(shape, 8 * GIB, None).batch_tokens < 16_384
     assert on_gpu(shape, 50 * GIB, 4_096).batch_tokens == 4_096
@@ -56,12 +56,12 @@ def test_a_large_memory_leaves_batches_as_they_are_and_a_small_one_shrinks_them(
 
 def test_a_memory_without_room_for_contexts_says_so() -> None:
     with pytest.raises(ModelError, match="1024 MiB"):
-        on_gpu(Shape.of(SEVEN, torch.bfloat16), GIB, None)
+        on_gpu(ModelShape.of(SEVEN, torch.bfloat16), GIB, None)
 
 
 def test_a_cpu_is_bounded_by_its_memory() -> None:
     sizes = choose_sizes(SMALL, torch.float32, torch.device("cpu"), USUAL)
-    assert 0 < sizes.live_tokens * Shape.of(SMALL, torch.float32).per_context_token <= GIB // 2
+    assert 0 < sizes.live_tokens * ModelShape.of(SMALL, torch.float32).per_context_token <= GIB // 2
     assert sizes.batch_tokens == 1_024
 
 
@@ -84,7 +84,7 @@ def test_the_share_of_the_memory_is_kept_whatever_the_batch(
     share: float, asked: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Card(14 * GIB, 0, monkeypatch)
-    shape = Shape.of(SEVEN, torch.bfloat16)
+    shape = ModelShape.of(SEVEN, torch.bfloat16)
     sizes = choose_sizes(SEVEN, torch.bfloat16, CUDA, Allowance(asked, share))
     taken = sizes.pool_tokens * shape.per_context_token + shape.activations(sizes.batch_tokens)
     assert 0.9 * share * 66 * GIB < taken + shape.gathered + shape.logits <= share * 66 * GIB
@@ -94,7 +94,7 @@ def test_the_share_of_the_memory_is_kept_whatever_the_batch(
 def test_workers_on_one_card_plan_what_is_theirs_whoever_comes_first(
     workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shape = Shape.of(SMALL, torch.bfloat16)
+    shape = ModelShape.of(SMALL, torch.bfloat16)
     plans = []
     for _ in range(workers):
         Card(GIB, sum(plans) + len(plans) * GIB, monkeypatch)

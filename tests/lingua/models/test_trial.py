@@ -14,7 +14,7 @@ from lingua.engine import Engine
 from lingua.errors import ModelError
 from lingua.models import causal, trial
 from lingua.models.causal import PackedScorer, PlainScorer, PooledScorer
-from lingua.models.pool import Pool
+from lingua.models.keys_values import TokenPool
 from lingua.models.sizing import Allowance
 from lingua.models.trial import causal_scorer
 from lingua.score import Context, Row
@@ -106,7 +106,7 @@ def test_attention_that_is_not_told_its_cap_or_window_is_refused(what: str, monk
 
     from transformers import AttentionInterface
 
-    from lingua.models.attention import packed_attention as causal_attention
+    from lingua.models.packed import packed_attention as causal_attention
 
     monkeypatch.setitem(AttentionInterface._global_mapping, told, untold)
     assert trial_refuses(made("gemma2 softcap", attn_logit_softcapping=500.0, sliding_window=60), "attention")
@@ -148,7 +148,7 @@ def test_too_little_memory_for_the_trial_is_no_reason_to_run_row_by_row(monkeypa
 
 def pooled_trial(monkeypatch: pytest.MonkeyPatch) -> PooledScorer:
     """The scorer that a GPU would get."""
-    monkeypatch.setattr(trial, "_scorer", lambda model, _, allowance: PooledScorer(model, allowance, Pool(1_024)))
+    monkeypatch.setattr(trial, "_scorer", lambda model, _, allowance: PooledScorer(model, allowance, TokenPool(1_024)))
     scorer = causal_scorer(tiny("llama"), Allowance(512))
     assert isinstance(scorer, PooledScorer)
     return scorer
@@ -166,15 +166,15 @@ def test_all_of_the_pool_is_taken_when_the_model_loads(monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("fails", [1, 4])
 def test_a_pool_that_memory_does_not_hold_is_made_smaller(fails: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, tried = causal.Pool, list[int]()
+    real, tried = causal.TokenPool, list[int]()
 
-    def short(tokens: int, like: Pool) -> Pool:
+    def short(tokens: int, like: TokenPool) -> TokenPool:
         tried.append(tokens)
         if len(tried) <= fails:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return real(tokens, like)
 
-    monkeypatch.setattr(causal, "Pool", short)
+    monkeypatch.setattr(causal, "TokenPool", short)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
     scorer = pooled_trial(monkeypatch)
     assert tried == sorted(tried, reverse=True)
@@ -189,7 +189,7 @@ def test_no_memory_for_any_pool_is_said_when_the_model_loads(monkeypatch: pytest
     def never(*_: Any) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(causal, "Pool", never)
+    monkeypatch.setattr(causal, "TokenPool", never)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
     with pytest.raises(ModelError, match="too little GPU memory"):
         pooled_trial(monkeypatch)

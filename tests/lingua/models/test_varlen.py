@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lingua.engine import Engine
-from lingua.models import varlen
+from lingua.models import attention
 from lingua.models.causal import PlainScorer
 from lingua.score import Context, Row
 from tests.lingua.models.test_causal import STEPS, TEXT, growing
@@ -65,9 +65,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         seen.append(len(key))
         return stand_in(query, key, *rest, enable_gqa=enable_gqa, **options)
 
-    monkeypatch.setattr(varlen, "kernel", lambda: counted)
-    monkeypatch.setattr(varlen, "serves", lambda query, value, options: not options.softcap)
-    monkeypatch.setattr(varlen, "_parameters", lambda kernel: {"enable_gqa"})
+    monkeypatch.setattr(attention, "kernel", lambda: counted)
+    monkeypatch.setattr(attention, "serves", lambda query, value, options: not options.softcap)
+    monkeypatch.setattr(attention, "_parameters", lambda kernel: {"enable_gqa"})
     return seen
 
 
@@ -77,7 +77,7 @@ def test_rows_of_all_lengths_equal_plain_ones(
     name: str, most: int, calls: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scorer = pooled(name)
-    monkeypatch.setattr(varlen, "MOST_KEYS", most)
+    monkeypatch.setattr(attention, "MOST_KEYS", most)
     rows = [Row(Context((0,), TEXT[a:b]), TEXT[b:c]) for a, b, c in CUTS]
     close(scorer.score(rows), PlainScorer(tiny(name)).score(rows))
     assert len(calls) == (2 if most > 75 else 6)
@@ -106,8 +106,8 @@ def test_pieces_hold_every_row_once_and_are_bounded(sizes: list[tuple[int, int]]
     queries = np.asarray([new for new, _ in sizes])
     slots = [np.arange(new + cached) + 1_000 * row for row, (new, cached) in enumerate(sizes)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(varlen, "MOST_KEYS", 120)
-        found = varlen.pieces(slots, queries, CPU)
+        patch.setattr(attention, "MOST_KEYS", 120)
+        found = attention.row_chunks(slots, queries, CPU)
     assert torch.cat([piece.slots for piece in found]).tolist() == np.concatenate(slots).tolist()
     assert [piece.begin for piece in found[1:]] == [piece.end for piece in found[:-1]]
     assert found[-1].end == queries.sum()
@@ -126,9 +126,11 @@ def option_windows(window: int | None, longest: int) -> tuple[int, int]:
         return torch.zeros(0)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(varlen, "kernel", lambda: kernel)
+        patch.setattr(attention, "kernel", lambda: kernel)
         states: Any = (torch.zeros(1, 2, 8),) * 3
-        varlen.attend(states, varlen.Place(torch.zeros(2), torch.zeros(2), 1, longest), varlen.Options(window=window))
+        attention.attend(
+            states, attention.RowBounds(torch.zeros(2), torch.zeros(2), 1, longest), attention.Options(window=window)
+        )
     return given[0]
 
 
@@ -138,17 +140,17 @@ def test_a_window_counts_the_own_key_and_one_that_hides_nothing_is_none() -> Non
 
 def test_nothing_but_half_precision_on_a_gpu_is_served() -> None:
     state = torch.zeros(4, 2, 64)
-    assert not varlen.serves(state, state, varlen.Options())
-    assert not varlen.serves(state.bfloat16(), state.bfloat16(), varlen.Options())
+    assert not attention.serves(state, state, attention.Options())
+    assert not attention.serves(state.bfloat16(), state.bfloat16(), attention.Options())
 
 
 def test_a_kernel_without_scale_or_window_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     module = pytest.importorskip("torch.nn.attention.varlen")
     names: Sequence[str] = ["scale", "window_size"]
     for missing in names:
-        monkeypatch.setattr(varlen, "_parameters", lambda _, left=missing: {"scale", "window_size"} - {left})
-        varlen.kernel.cache_clear()
-        assert varlen.kernel() is None
+        monkeypatch.setattr(attention, "_parameters", lambda _, left=missing: {"scale", "window_size"} - {left})
+        attention.kernel.cache_clear()
+        assert attention.kernel() is None
     monkeypatch.undo()
-    varlen.kernel.cache_clear()
-    assert varlen.kernel() in (module.varlen_attn, None)
+    attention.kernel.cache_clear()
+    assert attention.kernel() in (module.varlen_attn, None)

@@ -1,25 +1,25 @@
-"""Forwards of encoders over rows: without padding where the model can, else of like length: what their scorers share.
+"""Encoders behind the engine's `Scorer`: keep probabilities of tokens (LLMLingua-2) and states of tokens (evidence).
 
 A row's probe is one window of text; the special tokens that the tokenizer puts around a text are added here. A window
-is read by itself, so contexts are ignored and nothing is cached. Which windows a text is cut into is the method's
-business.
+is read by itself, so contexts are ignored and nothing is cached. Windows are read without padding where the model can,
+else with others of like length. Which windows a text is cut into is the method's business (arXiv 2403.12968).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, NoReturn
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from lingua.errors import ModelError
-from lingua.models.download import download
-from lingua.models.sizing import ENCODER_BATCH, is_out_of_memory
-from lingua.models.unpadded import Unpadded, first_position, position_embeddings
-from lingua.models.upload import upload
+from lingua.models.sizing import ENCODER_BATCH, USUAL, Allowance, encoder_batch, is_out_of_memory
+from lingua.models.transfer import download, upload
+from lingua.models.unpadded import Unpadded, first_position, position_embeddings, unpadded
 from lingua.score import Answers, Context, OutOfMemoryError, Row, Surprisal
 
 Windows = Callable[[], Iterable[Surprisal]]
@@ -136,3 +136,79 @@ def positions(model: Any) -> int:
     if learned is not None:
         return learned.num_embeddings - first_position(model)
     return int(getattr(model.config, "max_position_embeddings", None) or _DEFAULT_WINDOW)
+
+
+_TRIED = 200
+"""Tokens with which it is tried out whether a model can do without padding."""
+_KEEP_LABELS = ("keep", "kept", "preserve", "preserved", "1")
+
+
+class EncoderScorer(PaddedScorer):
+    """Answers the engine with the probability, in [0, 1], that each probe token is kept.
+
+    window   positions of the model; `probe_tokens` of them are left for text
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, batch_tokens: int | None = None) -> None:
+        super().__init__(tokenizer, positions(model), next(model.parameters()).device, batch_tokens)
+        self._model = model
+        self._pad = int(model.config.pad_token_id or 0)  # positions may be counted by it
+        self._keep = keep_label(model.config)
+
+    def _values(self, output: Any) -> Tensor:
+        return torch.softmax(output.logits.float(), -1)[..., self._keep]
+
+    def _answer(self, values: Surprisal, size: int) -> Surprisal:
+        begin = len(self._before)
+        return values[begin : begin + size].copy()
+
+
+def encoder_scorer(model: Any, tokenizer: Any, allowance: Allowance = USUAL) -> EncoderScorer:
+    """The scorer, without padding where the model says the same so; the model is then of use to nobody else."""
+    device = next(model.parameters()).device
+    scorer = EncoderScorer(model, tokenizer, encoder_batch(model.config, model.dtype, device, allowance))
+    some = [one for one in range(min(_TRIED, model.config.vocab_size)) if one != model.config.pad_token_id]
+    scorer._unpadded = unpadded(model, scorer.window, some)
+    return scorer
+
+
+def keep_label(config: Any) -> int:
+    """Index of the label that means *keep*: the one that `label2id` names so, else 1 as in the published models.
+
+    Raises ModelError for a model with fewer than two labels.
+    """
+    if config.num_labels < 2:
+        raise ModelError(f"a token classifier needs the labels drop and keep, this model has {config.num_labels}")
+    named = {str(name).lower(): int(index) for name, index in (config.label2id or {}).items()}
+    return next((named[name] for name in _KEEP_LABELS if name in named), 1)
+
+
+WINDOW = 256
+"""Tokens that are read at once: what encoders of sentences were trained with, or fewer."""
+
+
+class StateScorer(PaddedScorer):
+    """Answers the engine with the last hidden state of each of a probe's tokens [t, d], of length 1.
+
+    A program holds the states of its whole prompt, so prompts count in full: some hundred megabytes are alive.
+
+    load    gives the model without a head, on `device`; called once, when it is needed
+    """
+
+    live_tokens = 1 << 19
+
+    def __init__(self, load: Callable[[], Any], tokenizer: Any, device: torch.device) -> None:
+        super().__init__(tokenizer, min(WINDOW, tokenizer.model_max_length), device)
+        self.window = self.live_tokens
+        self._load = load
+
+    @cached_property
+    def _model(self) -> Any:
+        return self._load()
+
+    def _values(self, output: Any) -> Tensor:
+        return F.normalize(output.last_hidden_state, dim=-1).float()
+
+    def _answer(self, values: Surprisal, size: int) -> Surprisal:
+        begin = len(self._before)
+        return values[begin : begin + size].copy()

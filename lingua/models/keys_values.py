@@ -1,8 +1,9 @@
-"""Keys and values of all contexts in one preallocated pool, a slot per token: nothing is copied, moved or reallocated.
+"""Cached keys and values of contexts: in buffers of their own on a CPU, in slots of one preallocated pool on a GPU.
 
-A context is a list of slots, held on the host. A fork shares them; who writes takes new ones. Those of a context that
-nobody holds any more are handed in when Python forgets it, which may be in the middle of anything, and are free at the
-pool's next move.
+`KeyValues` grows its buffers by doubling; a fork borrows them until it writes. In a `TokenPool` nothing is copied,
+moved or reallocated: a context is a list of slots, one a token, held on the host. A fork shares them and takes new ones
+to write. The slots of a context that nobody holds any more are handed in when Python forgets it, which may be in the
+middle of anything, and are free at the pool's next move.
 """
 
 from __future__ import annotations
@@ -15,21 +16,90 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lingua.models.upload import Ints
+from lingua.models.transfer import Ints
 from lingua.score import PoolFullError
+
+_FIRST_CAPACITY = 256
+
+
+class KeyValues:
+    """Cached keys and values of a context's first `length` tokens, and until the next request of `probed` more.
+
+    Per layer one buffer [kv heads, capacity, head size] for keys and one for values. Positions from `length` on are
+    scratch space: a probe's keys and values land there and are overwritten by the next request.
+    """
+
+    __slots__ = ("_borrowed", "_keys", "_values", "length", "probed")
+
+    def __init__(self) -> None:
+        self.length = self.probed = 0
+        self._keys: list[Tensor | None] = []
+        self._values: list[Tensor | None] = []
+        self._borrowed = False
+
+    @property
+    def layers(self) -> int:
+        """How many layers have written."""
+        return len(self._keys)
+
+    def fork(self) -> KeyValues:
+        """The same first `length` tokens; buffers are copied when the fork first writes."""
+        other = KeyValues()
+        other.length = self.length
+        other._keys, other._values = list(self._keys), list(self._values)
+        other._borrowed = True
+        return other
+
+    def extend(self, layer: int, start: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Write `key`, `value` [kv heads, m, head size] at position `start`; return all of [0, start + m)."""
+        end = start + key.shape[1]
+        while len(self._keys) <= layer:
+            self._keys.append(None)
+            self._values.append(None)
+        self._keys[layer] = _write(self._keys[layer], start, key, self._borrowed)
+        self._values[layer] = _write(self._values[layer], start, value, self._borrowed)
+        return self._keys[layer][:, :end], self._values[layer][:, :end]  # type: ignore[index]
+
+    def settle(self, length: int, probed: int = 0) -> None:
+        """Declare the first `length` tokens cached, and `probed` more for now, after all layers have written."""
+        self.length, self.probed = length, probed
+        self._borrowed = False
+
+    @torch.inference_mode()
+    def keep(self, places: Sequence[int]) -> None:
+        """Append those of the `probed` tokens as they were computed; the others are gone."""
+        begin, end = self.length, self.length + len(places)
+        for buffer in (*self._keys, *self._values):
+            if buffer is not None and places:
+                index = torch.tensor(places, device=buffer.device) + begin
+                buffer[:, begin:end] = buffer[:, index]
+        self.length, self.probed = end, 0
+
+
+def _write(buffer: Tensor | None, start: int, new: Tensor, borrowed: bool) -> Tensor:
+    end = start + new.shape[1]
+    if buffer is None or borrowed or buffer.shape[1] < end:
+        capacity = max(_FIRST_CAPACITY, end if buffer is None else end + start)
+        grown = torch.empty((new.shape[0], capacity, new.shape[2]), dtype=new.dtype, device=new.device)
+        if buffer is not None:
+            grown[:, :start] = buffer[:, :start]
+        buffer = grown
+    buffer[:, start:end] = new
+    return buffer
+
 
 Slots = Ints
 _NO_SLOTS: Slots = np.zeros(0, np.int64)
 
 
-class Pool:
+class TokenPool:
     """Room for the keys and values of `tokens` tokens per layer.
 
     like   a smaller pool into which a batch has written: all of the memory is taken at once, for the same layers.
            Without one, a layer's is taken when it first writes.
     """
 
-    def __init__(self, tokens: int, like: Pool | None = None) -> None:
+    def __init__(self, tokens: int, like: TokenPool | None = None) -> None:
         self._tokens = tokens
         self._free = np.arange(tokens, dtype=np.int64)
         self._left = tokens
@@ -101,7 +171,7 @@ class PooledKeyValues:
 
     __slots__ = ("__weakref__", "_held", "_pool", "length", "probed")
 
-    def __init__(self, pool: Pool, slots: Slots = _NO_SLOTS) -> None:
+    def __init__(self, pool: TokenPool, slots: Slots = _NO_SLOTS) -> None:
         self._pool = pool
         self._held = [slots]
         self.length, self.probed = len(slots), 0
