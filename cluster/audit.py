@@ -32,12 +32,13 @@ from cluster.values import Value, text_of
 from lingua.config import ALGORITHM, CompressionConfig
 from lingua.errors import ConfigError, LinguaError, ModelError, PromptError
 from lingua.explain import first_line
-from lingua.models.source import at_hand, models_digest, resolve, second_model
+from lingua.methods import models_digest, second_model
+from lingua.models.source import at_hand, resolve
 from lingua.prompt import CompressedPrompt, join_parts
-from lingua.structure.chat import SEPARATOR
-from lingua.structure.exact import loads
-from lingua.structure.streaming import Kind, Structure, structure_of
-from lingua.tokens import SourceTokenizer, TargetTokenizer, is_encoding, named_target
+from lingua.structured.exact import loads
+from lingua.structured.messages import SEPARATOR
+from lingua.structured.streams import Kind, Structure, structure_of
+from lingua.text.tokens import SourceTokenizer, TargetTokenizer, is_encoding, named_target
 
 SAMPLED_ROWS = 64
 """Rows of a shard that are read by other means."""

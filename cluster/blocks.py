@@ -17,7 +17,7 @@ from cluster.columns import RESULTS
 from cluster.jsonl import split_lines
 from cluster.plan import Plan
 from cluster.storage import Storage
-from lingua.structure.exact import loads
+from lingua.structured.exact import loads
 
 BLOCK_BYTES = 4 << 20
 UNLIMITED = 1 << 40

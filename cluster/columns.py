@@ -29,7 +29,7 @@ from cluster.values import KINDS, WANTED, Value, holds, may_hold, require_kind
 from lingua.errors import ConfigError, PromptError
 from lingua.explain import meant
 from lingua.prompt import Prompt
-from lingua.structure.streaming import Kind
+from lingua.structured.streams import Kind
 
 PARTS = ("instruction", "context", "question")
 ROLES = ("text", *PARTS, *KINDS, "id")

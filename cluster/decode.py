@@ -15,7 +15,7 @@ from cluster.plan import Plan
 from cluster.rows import ArrowRow, BadRow, Carried
 from cluster.shards import Shard, Source
 from cluster.storage import Storage
-from lingua.structure.exact import loads
+from lingua.structured.exact import loads
 
 
 @dataclass(frozen=True, slots=True)

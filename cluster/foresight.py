@@ -18,7 +18,8 @@ from cluster.recall import Recall
 from cluster.reuse import Previous, open_previous
 from cluster.rows import Row
 from cluster.shards import Shard
-from lingua.models.source import models_digest, resolve, second_model
+from lingua.methods import models_digest, second_model
+from lingua.models.source import resolve
 
 LOOKED_AT = 16
 """Changed shards whose rows are looked up."""

@@ -16,7 +16,7 @@ from cluster.rows import BadRow, Row
 from cluster.values import text_of
 from lingua.errors import ConfigError, PromptError
 from lingua.prompt import Outcome, Prompt, Rejected
-from lingua.structure.streaming import Kind, Structure
+from lingua.structured.streams import Kind, Structure
 
 TOO_DEEP = "too_deep", "the value nests too deeply"
 

@@ -4,7 +4,7 @@ Lines end with LF; CR before it, byte order marks at the beginning of a line, bl
 are harmless. One BadRow each, with its neighbours unharmed: not UTF-8 (``invalid_utf8``), not JSON
 (``invalid_json``), JSON but no object (``not_an_object``), longer than `MAX_LINE` (``line_too_long``), of more than
 `MAX_VALUES` values (``too_many_values``), not fitting the planned columns (``schema_mismatch``, ``unknown_column``,
-``invalid_unicode``). NaN and Infinity are read as Python writes them, numbers by `lingua.structure.exact`; of equal
+``invalid_unicode``). NaN and Infinity are read as Python writes them, numbers by `lingua.structured.exact`; of equal
 keys the last counts.
 Compressed data that ends early or is damaged gives every row before the fault and one BadRow for the rest
 (``truncated_file``, ``damaged_file``, ``window_too_large``). Zeros between and after compressed members are padding.
@@ -32,7 +32,7 @@ from cluster.schema import Fitter, is_deeper
 from cluster.shards import Shard, Source
 from cluster.sniff import MAX_WINDOW, encoding_of
 from cluster.storage import BLOCK, Storage
-from lingua.structure.exact import MAX_VALUES, has_too_many, loads
+from lingua.structured.exact import MAX_VALUES, has_too_many, loads
 
 MAX_LINE = 256 << 20
 MAX_NESTING = 400

@@ -19,7 +19,8 @@ from cluster.errors import PlanConflict
 from cluster.shards import NAME, Shard, Source
 from cluster.validated import STORED, Count, parsed
 from cluster.values import Value
-from lingua.models.source import models_digest, resolve
+from lingua.methods import models_digest
+from lingua.models.source import resolve
 from lingua.prompt import Prompt
 
 FORMAT = 2

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from lingua.prompt import CompressedPrompt
-from lingua.structure.exact import dumps
+from lingua.structured.exact import dumps
 
 RAW_LIMIT = 1 << 20
 """Characters of a rejected row that are kept; file and row number find the rest."""

@@ -25,7 +25,7 @@ import pyarrow as pa
 
 from cluster.arrow import is_list, is_string, storage_of
 from cluster.errors import RowError
-from lingua.structure.exact import dumps
+from lingua.structured.exact import dumps
 
 MAX_DEPTH = 48
 """Levels of a Parquet schema, two for each list. Beyond 100 Arrow's reader refuses a file."""

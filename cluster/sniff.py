@@ -16,7 +16,7 @@ from typing import Any
 import zstandard
 
 from cluster.shards import Compression, Format
-from lingua.structure.exact import loads, loads_first
+from lingua.structured.exact import loads, loads_first
 
 HEAD = 64 << 10
 """Bytes that are looked at, before and after decompression."""

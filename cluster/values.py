@@ -17,8 +17,8 @@ import pyarrow as pa
 from cluster.arrow import is_list, is_string, storage_of, value_type
 from cluster.errors import RowError
 from cluster.schema import encoding_of, json_text
-from lingua.structure.forms import LISTS
-from lingua.structure.streaming import Kind
+from lingua.structured.forms import LISTS
+from lingua.structured.streams import Kind
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 WANTED: dict[Kind, str] = {

@@ -29,7 +29,7 @@ from lingua.errors import LinguaError
 from lingua.models.load import Loader, choose_device, choose_dtype, require_compiler
 from lingua.models.sizing import Allowance
 from lingua.models.source import resolve
-from lingua.tokens import SourceTokenizer
+from lingua.text.tokens import SourceTokenizer
 
 ITERATIVE = ("llmlingua", "longllmlingua")
 """Methods that read their own output, and so compute what is kept twice."""

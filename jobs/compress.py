@@ -31,8 +31,9 @@ from cluster.stopping import Heartbeat, StopRequest, grace_seconds, on_signals
 from cluster.watch import watched_progress
 from cluster.worker import Hire, MakeCompressor, load_compressor, require_loadable, start_worker
 from jobs.ending import exit_code
-from lingua.models.source import models_digest, resolve
-from lingua.tokens import require_target
+from lingua.methods import models_digest
+from lingua.models.source import resolve
+from lingua.text.tokens import require_target
 
 EARLIER_VERSION = (
     "this output, or the one that is reused, was begun by an earlier version; rows that it did stay as they are, and "

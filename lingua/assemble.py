@@ -14,7 +14,7 @@ from typing import Protocol
 
 from lingua.errors import ConfigError, PromptError
 from lingua.prompt import join_parts
-from lingua.tokens import named_target
+from lingua.text.tokens import named_target
 
 DEFAULT_TOKENIZER = "cl100k_base"
 

@@ -14,17 +14,27 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
-from lingua.compat_calls import Call, JsonCall, PromptCall, StructuredCall, takes
-from lingua.compat_settings import loading, question_aware, rules, segments, warn_of_what_has_no_effect
 from lingua.compressor import Compressor
 from lingua.config import CompressionConfig
 from lingua.errors import PromptError
+from lingua.integrations.llmlingua import (
+    Call,
+    JsonCall,
+    PromptCall,
+    StructuredCall,
+    loading,
+    question_aware,
+    rules,
+    segments,
+    takes,
+    warn_of_what_has_no_effect,
+)
 from lingua.methods import readable
 from lingua.prompt import CompressedPrompt, Prompt, Rejected, Span, join_parts
-from lingua.structure.json import Json
-from lingua.structure.pieces import Piece, kept_texts, to_prompt
-from lingua.structure.tags import parse
-from lingua.words import word_edges
+from lingua.structured.json import Json
+from lingua.structured.pieces import TextPiece, kept_texts, to_prompt
+from lingua.structured.tags import parse
+from lingua.text.words import word_edges
 
 GAP = "\n\n"
 DOLLARS_PER_TOKEN = 0.06 / 1000
@@ -107,9 +117,9 @@ class PromptCompressor:
         before, after = (json.dumps(one, ensure_ascii=False) for one in (call.json_data, value))
         return {"compressed_prompt": value, **self._figures(before, after)}
 
-    def _structured(self, call: Call, contexts: Sequence[Sequence[Piece]]) -> Result:
+    def _structured(self, call: Call, contexts: Sequence[Sequence[TextPiece]]) -> Result:
         """The pieces of all context strings as one prompt."""
-        gap = [Piece(GAP, 1.0)]
+        gap = [TextPiece(GAP, 1.0)]
         pieces = [piece for context in contexts for piece in (*gap, *context)][0 if call.instruction else 1 :]
         prompt = to_prompt([*pieces, *(gap if call.question else ())])
         prompt = replace(prompt, instruction=call.instruction, question=call.question)
@@ -174,7 +184,7 @@ class PromptCompressor:
         wanted = call.rate * count(prompt.text) if call.target_token == -1 else call.target_token
         return {"target_token": int(wanted) + count(call.question)}
 
-    def _shared_rate(self, call: Call, contexts: Iterable[Sequence[Piece]]) -> float:
+    def _shared_rate(self, call: Call, contexts: Iterable[Sequence[TextPiece]]) -> float:
         """The rate of pieces without one of their own."""
         if call.target_token == -1:
             return call.rate

@@ -1,34 +1,33 @@
-"""`Compressor`: prompts in, outcomes out, same length, same order."""
+"""`Compressor`: prompts in, outcomes out, same length, same order; and the labels of their words."""
 
 from __future__ import annotations
 
 import copy
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Sized
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence, Sized
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from lingua.clocked import Clocked
+import numpy as np
+
+from lingua.budget.draft import Draft, Drafter, PromptPart
+from lingua.budget.fidelity import Fidelity, Original, drawn, prediction, relaxed
+from lingua.budget.selection import settle
 from lingua.config import CompressionConfig
-from lingua.draft import Draft, Drafter
-from lingua.engine import Engine
+from lingua.engine.cache import KNOWN_BYTES, BoundedStore, Deduplication, PendingOutcome, ScoreCache
+from lingua.engine.engine import Engine
+from lingua.engine.score import Needs, NoScorer, Program, Scorer, TimedScorer
 from lingua.errors import PromptError
-from lingua.fidelity import Fidelity, Original
-from lingua.gate import relaxed
-from lingua.labels import Labels, label_words
-from lingua.memory import Memory, Store
-from lingua.methods import METHODS, Needs, needs_of
-from lingua.models.source import ModelSource, models_digest, resolve
-from lingua.prediction import drawn, measurable, prediction
-from lingua.prompt import CompressedPrompt, Outcome, Prompt, Rejected
-from lingua.ranking import load_ranker
-from lingua.repeats import KNOWN_BYTES, Place, Repeats
-from lingua.score import NoScorer, Program, Scorer
-from lingua.select import settle
-from lingua.structure.face import StructuredFace
-from lingua.tokens import SourceTokenizer, load_target
+from lingua.methods import METHODS, models_digest, needs_of
+from lingua.methods.ranking import load_ranker
+from lingua.models.source import ModelSource, resolve
+from lingua.prompt import CompressedPrompt, Outcome, Prompt, Rejected, Span
+from lingua.structured.streams import StructuredFace
+from lingua.text.tokens import SourceTokenizer, load_target
+from lingua.text.units import Bools
 
 if TYPE_CHECKING:
     from lingua.models.load import Loader
@@ -76,7 +75,7 @@ class Compressor(StructuredFace):
         self._tokenizer = SourceTokenizer(self._loader.tokenizer())
         self._allowance = Allowance(batch_tokens, gpu_memory, gpu_share)
         self._fidelity_sample = fidelity_sample
-        self._scorers: dict[tuple[Needs, Loader], tuple[Clocked, Memory]] = {}
+        self._scorers: dict[tuple[Needs, Loader], tuple[TimedScorer, ScoreCache]] = {}
         self._one_at_a_time = threading.RLock()  # shared by `using`, as the models are
         self._configure(config or CompressionConfig())
 
@@ -87,19 +86,19 @@ class Compressor(StructuredFace):
         loader = replace(self._loader, int8=config.weights == "int8", compiled=config.compile)
         if config.focus is not None:
             loader = replace(loader, source=resolve(config.focus), dtype="float32")
-        self._scorer, self._memory = self._scoring(needs, loader)
+        self._scorer, self._cache = self._scoring(needs, loader)
         reader = SourceTokenizer(loader.tokenizer()) if needs == "sentences" else None
         ranks = config.method == "longllmlingua"
         ranker = load_ranker(config, loader.device, loader.trust_remote_code) if ranks else None
         self._drafter = Drafter(self._tokenizer, target, config, self._scorer.probe_tokens, ranker, reader)
-        self._known: Store[Outcome] = Store(KNOWN_BYTES)
+        self._known: BoundedStore[Outcome] = BoundedStore(KNOWN_BYTES)
 
-    def _scoring(self, needs: Needs, loader: Loader) -> tuple[Scorer, Memory]:
-        """What answers the scores, loaded once for all settings that need the same, and what it remembers."""
+    def _scoring(self, needs: Needs, loader: Loader) -> tuple[Scorer, ScoreCache]:
+        """What answers the scores, loaded once for all settings that need the same, and the cache of its answers."""
         key = needs, loader
         if key not in self._scorers:
             scorer = NoScorer() if needs == "nothing" else loader.scorer(needs, self._allowance)
-            self._scorers[key] = Clocked(scorer), Memory()
+            self._scorers[key] = TimedScorer(scorer), ScoreCache()
         return self._scorers[key]
 
     def using(self, config: CompressionConfig) -> Compressor:
@@ -151,8 +150,8 @@ class Compressor(StructuredFace):
         """The same, lazily: prompts are pulled as the engine has room, outcomes come in order as they are done."""
         if isinstance(prompts, Prompt):
             raise TypeError("one prompt is given as a list of one: compress([prompt])")
-        engine: Engine[Place] = Engine(self._scorer, memory=self._memory)
-        repeats = Repeats(self._known, self._program)
+        engine: Engine[PendingOutcome] = Engine(self._scorer, cache=self._cache)
+        repeats = Deduplication(self._known, self._program)
         for result in engine.run(repeats.program(_checked(prompt)) for prompt in prompts):
             if isinstance(result, PromptError):
                 raise result
@@ -168,7 +167,7 @@ class Compressor(StructuredFace):
 
     def word_labels(self, prompts: Iterable[Prompt]) -> list[Labels | Rejected]:
         """For each prompt and each of its context strings: every word, its score, and whether it is kept."""
-        engine: Engine[Labels] = Engine(self._scorer, memory=self._memory)
+        engine: Engine[Labels] = Engine(self._scorer, cache=self._cache)
         results = engine.run(label_words(prompt, self._drafter) for prompt in prompts)
         return [Rejected(one.reason, one.detail) if isinstance(one, PromptError) else one for one in results]
 
@@ -203,6 +202,47 @@ def compress_one(prompt: Prompt, drafter: Drafter, sample: float = 0.0) -> Progr
     result = yield from at_budget(draft)
     if least is not None and result.fidelity < least:
         result = yield from relaxed(prompt, drafter, least, at_budget, result)
-    if measurable(drafter.config) and drawn(prompt, sample):
+    if METHODS[drafter.config.method].needs == "causal" and drawn(prompt, sample):
         result = replace(result, predicted=(yield from prediction(draft, result)))
     return result
+
+
+@dataclass(frozen=True, slots=True)
+class WordLabel:
+    """One unit of a context string.
+
+    text     with the white space before it: the texts of a string's labels add up to the string
+    kept     whether anything of it is in the result
+    score    its keep probability (llmlingua2), or its surprisal in nats; 0 where the method asked for none
+    """
+
+    text: str
+    kept: bool
+    score: float
+
+
+Labels = tuple[tuple[WordLabel, ...], ...]
+"""The labels of each context string."""
+
+
+def label_words(prompt: Prompt, drafter: Drafter) -> Program[Labels]:
+    """The program that labels one prompt: scored even where it is within its budget, then compressed."""
+    draft = drafter.draft(prompt)
+    whole = draft.finish("passthrough") if draft.fits else None
+    yield from METHODS[drafter.config.method].program(draft)
+    result = whole or settle(draft)
+    scores = [part.scores(drafter.config).tolist() for part in draft.context]
+    return tuple(map(_labels, draft.context, scores, result.kept_spans))
+
+
+def _labels(part: PromptPart, scores: Sequence[float], spans: Sequence[Span]) -> tuple[WordLabel, ...]:
+    bounds = part.bounds.tolist()
+    texts = [part.text[start:end] for start, end in pairwise(bounds)]
+    return tuple(map(WordLabel, texts, _touched(part, spans).tolist(), scores))
+
+
+def _touched(part: PromptPart, spans: Sequence[Span]) -> Bools:
+    """Which units [u] overlap one of the spans."""
+    starts, ends = np.asarray(spans, np.int64).reshape(-1, 2).T
+    begun = np.searchsorted(starts, part.bounds[1:], side="left")
+    return begun > np.searchsorted(ends, part.bounds[:-1], side="right")

@@ -18,8 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from lingua.errors import ConfigError, UnreadError
 from lingua.explain import explain
-from lingua.structure.paths import Rules
-from lingua.structure.pieces import require_actions
+from lingua.structured.paths import Rules
+from lingua.structured.pieces import require_actions
 
 Unit = Literal["token", "word", "phrase", "sentence"]
 Aggregate = Literal["sum", "mean", "max", "first"]

@@ -70,8 +70,8 @@ class CompressedPrompt:
                        ``over_budget``: what may not be cut exceeds the target, so only that was kept; of a prompt
                        of which not one unit fits, the shortest unit;
                        ``relaxed``: at the target it kept less than `min_fidelity`, so more was kept, or all
-    fidelity           share of the original's information, numbers and names that is left (`lingua.fidelity`)
-    predicted          how well it predicts the original, where that was sampled (`lingua.prediction`)
+    fidelity           share of the original's information, numbers and names that is left (`lingua.budget.fidelity`)
+    predicted          how well it predicts the original, where that was sampled (`lingua.budget.fidelity`)
     """
 
     text: str

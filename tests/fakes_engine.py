@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from lingua.budget.draft import Drafter
 from lingua.compressor import compress_one
 from lingua.config import CompressionConfig
-from lingua.draft import Drafter
-from lingua.engine import Engine
+from lingua.engine.engine import Engine
+from lingua.engine.score import BatchRow, Context, OutOfMemoryError, Scorer, Surprisal
 from lingua.errors import PromptError
 from lingua.prompt import CompressedPrompt, Outcome, Prompt, Rejected
-from lingua.score import Context, OutOfMemoryError, Row, Scorer, Surprisal
-from lingua.tokens import TargetTokenizer, load_target
+from lingua.text.tokens import TargetTokenizer, load_target
 from tests.models import tokenizer
 
 
@@ -38,7 +38,7 @@ class BigramScorer:
     def cached(self, context: Context) -> int:
         return len(context)
 
-    def score(self, rows: Sequence[Row]) -> list[Surprisal]:
+    def score(self, rows: Sequence[BatchRow]) -> list[Surprisal]:
         tokens = sum(len(row.probe) for row in rows)
         if tokens > self.memory:
             raise OutOfMemoryError(f"{tokens} tokens")

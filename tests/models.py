@@ -14,7 +14,7 @@ import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from lingua.tokens import SourceTokenizer
+from lingua.text.tokens import SourceTokenizer
 from tests.texts import NASTY, PROSE
 
 WINDOW = 96

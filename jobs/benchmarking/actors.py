@@ -120,7 +120,7 @@ def act(flags: argparse.Namespace) -> None:
     from jobs.benchmarking.subject import load_subject
     from lingua.config import CompressionConfig
     from lingua.models.sizing import Allowance
-    from lingua.tokens import SourceTokenizer
+    from lingua.text.tokens import SourceTokenizer
 
     subject = load_subject(flags.model, (flags.device, flags.dtype), "llmlingua", seed=0)
     scorer = subject.scorer(Allowance(card=1 / max(flags.actors)))

@@ -13,15 +13,15 @@ from jobs.benchmarking.peer import Peer
 from jobs.benchmarking.roofline import synchronize
 from jobs.benchmarking.stages import Batch, Clock, MeasuredScorer, MeasuredTokenizer
 from jobs.benchmarking.subject import Subject
+from lingua.budget.draft import Drafter
 from lingua.compressor import compress_one
 from lingua.config import CompressionConfig
-from lingua.draft import Drafter
-from lingua.engine import Engine
+from lingua.engine.cache import ScoreCache
+from lingua.engine.engine import Engine
+from lingua.engine.score import Scorer
 from lingua.errors import PromptError
-from lingua.memory import Memory
 from lingua.prompt import CompressedPrompt, Prompt, Span
-from lingua.score import Scorer
-from lingua.tokens import SourceTokenizer
+from lingua.text.tokens import SourceTokenizer
 
 KeptSpans = tuple[tuple[Span, ...], ...]
 
@@ -110,7 +110,9 @@ class Ours:
         self, prompts: Sequence[Prompt], scorer: Scorer, tokenizer: SourceTokenizer
     ) -> list[CompressedPrompt | PromptError]:
         drafter = Drafter(tokenizer, tokenizer, self.config, scorer.probe_tokens, reader=self.reader)
-        engine: Engine[CompressedPrompt] = Engine(scorer, self.programs, Memory(0) if self.forgetful else Memory())
+        engine: Engine[CompressedPrompt] = Engine(
+            scorer, self.programs, ScoreCache(0) if self.forgetful else ScoreCache()
+        )
         return list(engine.run(compress_one(prompt, drafter) for prompt in prompts))
 
     def busy_share(self, prompts: Sequence[Prompt], seconds: float) -> float | None:

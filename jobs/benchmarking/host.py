@@ -19,17 +19,17 @@ import numpy as np
 from transformers import AutoTokenizer
 
 from jobs.benchmarking.mixes import Mix, MixSize, make_mix
+from lingua.budget.draft import Drafter
 from lingua.compressor import compress_one
 from lingua.config import CompressionConfig
-from lingua.draft import Drafter
-from lingua.engine import Engine
-from lingua.memory import Memory
+from lingua.engine.cache import ScoreCache
+from lingua.engine.engine import Engine
+from lingua.engine.score import BatchRow, Context, Surprisal
 from lingua.methods import needs_of
 from lingua.models.load import converted
 from lingua.models.source import resolve
 from lingua.prompt import CompressedPrompt
-from lingua.score import Context, Row, Surprisal
-from lingua.tokens import SourceTokenizer
+from lingua.text.tokens import SourceTokenizer
 
 CASES = (
     ("llmlingua", "fewshot"),
@@ -57,7 +57,7 @@ class BlankScorer:
     def cached(self, context: Context) -> int:
         return max(0, len(context) - 1)
 
-    def score(self, rows: Sequence[Row]) -> list[Surprisal]:
+    def score(self, rows: Sequence[BatchRow]) -> list[Surprisal]:
         started = time.process_time()
         answers = [self._answer(np.asarray(row.probe, np.int64)) for row in rows]
         self.seconds += time.process_time() - started
@@ -92,7 +92,7 @@ class Bench:
 
 def _seconds(mix: Mix, drafter: Drafter) -> float:
     scorer = BlankScorer(drafter.reader is not None)
-    engine: Engine[CompressedPrompt] = Engine(scorer, memory=Memory())
+    engine: Engine[CompressedPrompt] = Engine(scorer, cache=ScoreCache())
     started = time.process_time()
     for _ in engine.run(compress_one(prompt, drafter) for prompt in mix.prompts):
         pass

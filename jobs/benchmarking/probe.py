@@ -30,10 +30,10 @@ from jobs.benchmarking.report import facts, versions
 from jobs.benchmarking.roofline import synchronize
 from jobs.benchmarking.shapes import PREFIX, SHAPES, random_model
 from jobs.benchmarking.subject import PLAIN_ATTENTION
+from lingua.engine.score import Answers, BatchRow, Context, Scorer, ahead_of, start
 from lingua.models.causal import PlainScorer
 from lingua.models.load import choose_device, choose_dtype, fast_scorer
 from lingua.models.sizing import Allowance
-from lingua.score import Answers, Context, Row, Scorer, ahead_of, start
 
 WIDE = 0.05
 """Standard deviation of the weights."""
@@ -103,7 +103,7 @@ def answers(scorer: Scorer, window: int, *, contexts: bool = True) -> npt.NDArra
     for _ in range(2):
         probes = [_ids(dice, probe) for _, probe in sizes]
         kept = kept if contexts else [Context() for _ in sizes]
-        found += scorer.score([Row(context, probe) for context, probe in zip(kept, probes, strict=True)])
+        found += scorer.score([BatchRow(context, probe) for context, probe in zip(kept, probes, strict=True)])
         for context, probe in zip(kept, probes, strict=True):
             context.extend(probe)
     return np.concatenate(found)
@@ -119,21 +119,21 @@ def _ids(dice: np.random.Generator, size: int) -> list[int]:
     return dice.integers(3, 500, size).tolist()  # type: ignore[no-any-return]
 
 
-def full_batches(scorer: Scorer, number: int) -> list[list[Row]]:
+def full_batches(scorer: Scorer, number: int) -> list[list[BatchRow]]:
     """Batches of rows that read on where cached contexts end, as segments of few-shot prompts do."""
     dice = np.random.default_rng(7)
     shrink = max(1, 4 * CONTEXTS[1] // scorer.window)
     probe, (low, high) = PROBE // shrink, CONTEXTS
     rows = [
-        Row(Context(ids=_ids(dice, int(dice.integers(low, high)) // shrink)), _ids(dice, probe))
+        BatchRow(Context(ids=_ids(dice, int(dice.integers(low, high)) // shrink)), _ids(dice, probe))
         for _ in range(number * max(1, scorer.batch_tokens // (probe + 1)))
     ]
     for first in range(0, len(rows), _TOGETHER):
-        scorer.score([Row(row.context, row.probe[:1]) for row in rows[first : first + _TOGETHER]])
+        scorer.score([BatchRow(row.context, row.probe[:1]) for row in rows[first : first + _TOGETHER]])
     return [rows[index::number] for index in range(number)]
 
 
-def waits(scorer: Scorer, batch: Sequence[Row], device: torch.device) -> dict[str, Any]:
+def waits(scorer: Scorer, batch: Sequence[BatchRow], device: torch.device) -> dict[str, Any]:
     """What makes the host wait for the device while a batch is launched, and when its answers are taken."""
     if device.type != "cuda":
         return {"not measured": "no CUDA device"}
@@ -168,7 +168,7 @@ def _places(noted: Sequence[warnings.WarningMessage]) -> dict[str, int]:
     return dict(Counter(f"{one.filename}:{one.lineno}" for one in noted if "synchroniz" in str(one.message)))
 
 
-def profiled(scorer: Scorer, batches: Sequence[Sequence[Row]], findings: Findings) -> None:
+def profiled(scorer: Scorer, batches: Sequence[Sequence[BatchRow]], findings: Findings) -> None:
     """Time the batches, then profile them: the tables as text, and the trace where it is small."""
     device = torch.device(findings.found["device"]["type"])
     run_through(scorer, batches)
@@ -195,7 +195,7 @@ def profiled(scorer: Scorer, batches: Sequence[Sequence[Row]], findings: Finding
         trace.unlink()
 
 
-def run_through(scorer: Scorer, batches: Sequence[Sequence[Row]]) -> None:
+def run_through(scorer: Scorer, batches: Sequence[Sequence[BatchRow]]) -> None:
     """As the engine does it: while a batch is computed, the next one is under way."""
     flying: deque[Answers] = deque()
     for batch in batches:

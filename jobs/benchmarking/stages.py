@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from lingua.score import Answers, Context, Row, Scorer, Surprisal, ahead_of, start
-from lingua.tokens import Encoding, Ints, SourceTokenizer
+from lingua.engine.score import Answers, BatchRow, Context, Scorer, Surprisal, ahead_of, start
+from lingua.text.tokens import Encoding, Ints, SourceTokenizer
 
 
 class Clock:
@@ -84,10 +84,10 @@ class MeasuredScorer:
     def ahead(self) -> int:
         return ahead_of(self.inner)
 
-    def score(self, rows: Sequence[Row]) -> list[Surprisal]:
+    def score(self, rows: Sequence[BatchRow]) -> list[Surprisal]:
         return self.start(rows)()
 
-    def start(self, rows: Sequence[Row]) -> Answers:
+    def start(self, rows: Sequence[BatchRow]) -> Answers:
         """The stage ``model`` is what the host spends on launching batches and waiting for them."""
         batch = self._work(rows)
         with self.clock.stage("model"):
@@ -100,7 +100,7 @@ class MeasuredScorer:
         self.batches.append(batch)
         return found
 
-    def _work(self, rows: Sequence[Row]) -> Batch:
+    def _work(self, rows: Sequence[BatchRow]) -> Batch:
         cached = [self.inner.cached(row.context) for row in rows]
         new = [len(row.context) - start + len(row.probe) for row, start in zip(rows, cached, strict=True)]
         pairs = sum(size * start + size * (size + 1) // 2 for size, start in zip(new, cached, strict=True))

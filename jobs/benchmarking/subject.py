@@ -14,13 +14,13 @@ from transformers.utils import logging
 
 from jobs.benchmarking.peer_files import peer_copy
 from jobs.benchmarking.shapes import PREFIX, SHAPES, random_model, trained_tokenizer
+from lingua.engine.score import Scorer
 from lingua.errors import ConfigError, ModelError
 from lingua.methods import METHODS
 from lingua.models.encoders import encoder_scorer
 from lingua.models.load import choose_device, choose_dtype, converted, fast_scorer, place
 from lingua.models.sizing import Allowance
 from lingua.models.source import resolve
-from lingua.score import Scorer
 
 PLAIN_ATTENTION = "sdpa"
 

@@ -22,15 +22,15 @@ from jobs.benchmarking.peer_files import peer_copy
 from jobs.evaluation.rows import EvalRow, template_of
 from jobs.evaluation.settings import EvalConfig
 from jobs.evaluation.specs import QUESTION, Candidate
+from lingua.budget.fidelity import Original
 from lingua.compressor import Compressor, compress_one
 from lingua.config import CompressionConfig
-from lingua.engine import Engine
+from lingua.engine.engine import Engine
+from lingua.engine.score import Program
 from lingua.errors import ModelError, PromptError
-from lingua.fidelity import Original
 from lingua.models.source import cache_directory, resolve
 from lingua.prompt import CompressedPrompt, Outcome, Prompt, Rejected, join_parts
-from lingua.score import Program
-from lingua.tokens import SourceTokenizer, TargetTokenizer, load_target
+from lingua.text.tokens import SourceTokenizer, TargetTokenizer, load_target
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class Budgeted(Compressor):
 
     def compress_to(self, prompts: Iterable[Sized]) -> Iterator[Outcome]:
         """Compress each prompt to its own size: one outcome for each, in their order, as they are done."""
-        engine: Engine[CompressedPrompt] = Engine(self._scorer, memory=self._memory)
+        engine: Engine[CompressedPrompt] = Engine(self._scorer, cache=self._cache)
         for result in engine.run(map(self._sized, prompts)):
             yield Rejected(result.reason, result.detail) if isinstance(result, PromptError) else result
 

@@ -32,7 +32,8 @@ from jobs.evaluation.specs import Candidate, TargetSpec, as_identified
 from jobs.evaluation.summary import Measured, read_lines, write_lines
 from jobs.packages import require_packages
 from lingua.errors import ConfigError
-from lingua.models.source import models_digest, resolve
+from lingua.methods import models_digest
+from lingua.models.source import resolve
 
 Stage = Literal["compress", "ask"]
 Sizes = tuple[float | None, ...]

@@ -18,12 +18,12 @@ import torch
 
 from jobs.benchmarking.subject import load_subject
 from jobs.evaluation.specs import cut
-from lingua.engine import Engine
+from lingua.engine.engine import Engine
+from lingua.engine.score import Context, Program, Score
 from lingua.errors import PromptError
 from lingua.models.causal import PackedScorer
 from lingua.models.sizing import Allowance
-from lingua.score import Context, Program, Score
-from lingua.tokens import SourceTokenizer
+from lingua.text.tokens import SourceTokenizer
 
 ROWS_AT_ONCE = 8
 PADDING = 1.25

@@ -24,10 +24,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from jobs.evaluation.rows import EvalRow
+from lingua.engine.cache import Array, ScoreCache
 from lingua.errors import ConfigError
-from lingua.memory import Array, Memory
 from lingua.models.relevance import embedder
-from lingua.words import terms
+from lingua.text.words import terms
 
 _MARK = regex.compile(r"####|\banswer\s*(?:is|:)\s*:?|答案(?:是|为)?[:：]?", regex.IGNORECASE)
 _NUMBER = regex.compile(r"(?<![\w.)])[-−]?\$?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|(?<![\w.)])[-−]?\.\d+")
@@ -260,7 +260,7 @@ class TokenSimilarity:
 
     model: Any
     tokenizer: Any
-    memory: Memory = field(default_factory=Memory)
+    memory: ScoreCache = field(default_factory=ScoreCache)
 
     def __call__(self, reply: str, answers: Sequence[str]) -> float:
         """F1 against the nearest answer, from 0 to 1 (1: the same tokens); 0 when either is empty."""

@@ -6,7 +6,7 @@ answer_kept   1 if one of the answers still stands there; absent where none stoo
 gold_kept     share of the strings with the evidence of which anything is left
 gold_share    share of their own words that is left. A string's own words are those that no other string has; where
               it has none, all of its words
-information, numbers, names    as `lingua.fidelity` measures them
+information, numbers, names    as `lingua.budget.fidelity` measures them
 readable      share of the kept words that follow the word that they followed before: 1 for whole passages, about the
               rate for random words
 run_length    mean number of words in a row that stood in a row before
@@ -22,9 +22,9 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
-from lingua.fidelity import Original
+from lingua.budget.fidelity import Original
 from lingua.prompt import Prompt, join_parts
-from lingua.words import terms
+from lingua.text.words import terms
 
 CUES = (":", "：")
 """A question that ends so asks for its answer by itself."""

@@ -23,8 +23,8 @@ from jobs.evaluation.rows import EvalRow, kept_values, template_of
 from jobs.evaluation.settings import EvalConfig
 from jobs.evaluation.specs import Target, TargetSpec
 from jobs.evaluation.summary import CONTEXT, OUTPUT, REJECTED, Measured
+from lingua.budget.fidelity import Original
 from lingua.errors import PromptError
-from lingua.fidelity import Original
 from lingua.prompt import Rejected
 
 AT_ONCE = 16

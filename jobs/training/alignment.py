@@ -30,7 +30,7 @@ from jobs.training.workers import Groups, Rank, folder_of
 from lingua.errors import ConfigError
 from lingua.models.load import Loader, choose_dtype
 from lingua.models.source import resolve
-from lingua.tokens import SourceTokenizer
+from lingua.text.tokens import SourceTokenizer
 
 RESPONSES = "responses"
 BATCH = {"cuda": 32, "cpu": 16}

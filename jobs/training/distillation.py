@@ -34,16 +34,16 @@ from jobs.training.surprisal import NO_LABEL
 from jobs.training.teachers import load_teacher, teacher_digest
 from jobs.training.trainer import Lesson, learn, publish
 from jobs.training.workers import Groups, Rank, folder_of
+from lingua.budget.draft import Drafter, PromptPart
 from lingua.config import CompressionConfig
-from lingua.draft import Drafter, Part
+from lingua.engine.score import BatchRow, Context, Scorer
 from lingua.errors import ConfigError
 from lingua.methods.llmlingua2 import windows
 from lingua.models.encoders import EncoderScorer, keep_label, positions, special_tokens
 from lingua.models.load import Loader
 from lingua.models.source import resolve
-from lingua.score import Context, Row, Scorer
-from lingua.tokens import SourceTokenizer
-from lingua.units import Bools, Floats
+from lingua.text.tokens import SourceTokenizer
+from lingua.text.units import Bools, Floats
 
 LABELS = "labels"
 NAMES = {0: "drop", 1: "keep"}
@@ -79,11 +79,11 @@ class Chunker:
         self._drafter = Drafter(tokenizer, tokenizer, CompressionConfig(method="llmlingua2"), LONG, None)
         self._tokenizer, self._size, self._language = tokenizer, size, language
 
-    def part(self, text: str) -> Part:
+    def part(self, text: str) -> PromptPart:
         """The text in the tokens and words in which it will be compressed."""
         return self._drafter.part(self._tokenizer.encode([text])[0], "word")
 
-    def ranges(self, part: Part) -> list[tuple[int, int]]:
+    def ranges(self, part: PromptPart) -> list[tuple[int, int]]:
         """The token ranges [begin, end) of the chunks; they tile the text."""
         return list(windows(part, self._size, self._language))
 
@@ -282,7 +282,7 @@ def agreement(
 def word_probabilities(scorer: Scorer, record: Labelled, chunker: Chunker) -> Floats:
     """The encoder's keep probability of every word [w], the mean of its tokens'; 0 for a word without tokens."""
     found = list(windows_of(record, chunker, lambda values: values))
-    answers = scorer.score([Row(Context(), window.ids) for window in found])
+    answers = scorer.score([BatchRow(Context(), window.ids) for window in found])
     total, count = np.zeros(len(record.words)), np.zeros(len(record.words))
     for window, answer in zip(found, answers, strict=True):
         np.add.at(total, window.word, answer)

@@ -24,7 +24,7 @@ import regex
 
 from cluster.errors import RowError
 from lingua.prompt import Span
-from lingua.words import terms, word_edges
+from lingua.text.words import terms, word_edges
 
 WINDOW = 150
 """Words ahead in which a word of the compression is looked for; half as many behind."""

@@ -26,7 +26,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import BatchEncoding, DataCollatorWithFlattening
 
 from jobs.training.rows import Example
-from lingua.tokens import Encoding, Ints, SourceTokenizer
+from lingua.text.tokens import Encoding, Ints, SourceTokenizer
 
 Floats = npt.NDArray[np.floating[Any]]
 NO_LABEL = -100

@@ -18,7 +18,8 @@ from jobs.training.rows import Passage
 from jobs.training.settings import AlignConfig, DistillConfig, TrainingConfig
 from lingua.compressor import Compressor
 from lingua.errors import ConfigError, ModelError
-from lingua.models.source import models_digest, resolve
+from lingua.methods import models_digest
+from lingua.models.source import resolve
 from lingua.prompt import Prompt, Rejected
 
 Teacher = Callable[[Sequence[Passage]], list[Labelled]]

@@ -7,17 +7,18 @@ whatever the method. A setting that is given and not read is an error, and no pa
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
+from lingua.budget.draft import Draft
 from lingua.config import CompressionConfig
-from lingua.draft import Draft
+from lingua.engine.score import Needs, Program
 from lingua.methods import baselines, evidence, llmlingua, llmlingua2, longllmlingua, selective
-from lingua.score import Program
+from lingua.models.source import EMBEDDER, ModelSource, resolve
 
-Needs = Literal["causal", "encoder", "sentences", "nothing"]
 Reads = Mapping[str, str]
 """Setting → the condition under which it is read: ``name``, or ``name=value``, or several with ``or`` between them."""
 
@@ -67,6 +68,26 @@ def needs_of(config: CompressionConfig) -> Needs:
 def computes(config: CompressionConfig) -> bool:
     """Whether the compressor's own model is asked; otherwise only its tokenizer is."""
     return needs_of(config) in ("causal", "encoder")
+
+
+def second_model(config: CompressionConfig) -> str | None:
+    """The model that results depend on besides the compressor's: it ranks context strings, or reads sentences."""
+    if config.method != "longllmlingua" or config.rank_method not in ("embedding", "reranker"):
+        return config.focus
+    return config.rank_model or EMBEDDER
+
+
+def models_digest(source: ModelSource, config: CompressionConfig, *, whole: bool = False) -> str:
+    """Digest of all models that results depend on. Raises ModelError when one of them cannot be found.
+
+    Of a model that is not asked only the tokenizer counts. `whole`: all of its files, as earlier versions had it.
+    """
+    first = source.digest if whole or computes(config) else source.tokenizer_digest
+    second = second_model(config)
+    if second is None:
+        return first
+    both = f"{first}\0{resolve(second).digest}"
+    return hashlib.blake2b(both.encode(), digest_size=16).hexdigest()
 
 
 def complaints(settings: Mapping[str, Any], given: Iterable[str]) -> Iterator[tuple[str, str]]:

@@ -11,15 +11,16 @@ from collections.abc import Callable
 
 import numpy as np
 
-from lingua.draft import Draft
-from lingua.frequency import self_information
-from lingua.methods import onepass
-from lingua.methods.onepass import keep_best
-from lingua.score import Program
+from lingua.budget.draft import Draft
+from lingua.budget.selection import keep_best
+from lingua.engine.score import Program
+from lingua.text.salience import self_information
 
 READS = {
-    **dict.fromkeys(("random", "truncate", "lead"), onepass.READS),
-    "rarity": {**onepass.READS, "aggregate": ""},
+    "random": {"coherence": ""},
+    "truncate": {"coherence": ""},
+    "lead": {"coherence": ""},
+    "rarity": {"coherence": "", "aggregate": ""},
 }
 
 

@@ -13,19 +13,18 @@ from itertools import pairwise
 
 import numpy as np
 
-from lingua.budget import coarse_choice, shares
+from lingua.budget.draft import Draft, PromptPart
+from lingua.budget.selection import keep_best, keep_within
+from lingua.budget.shares import coarse_choice, shares
 from lingua.config import ContextBudget
-from lingua.draft import Draft, Part
-from lingua.methods import onepass
+from lingua.engine.score import Context, Program, Score
 from lingua.methods.llmlingua import required
-from lingua.methods.onepass import keep_best, keep_within
-from lingua.score import Context, Program, Score
-from lingua.units import sentence_edges
-from lingua.words import word_edges
+from lingua.text.sentences import sentence_edges
+from lingua.text.words import word_edges
 
 _FILTER = "use_context_level_filter"
 READS = {
-    **onepass.READS,
+    "coherence": "",
     "token_to_word": "",
     "window_tokens": "",
     "keep_threshold": "",
@@ -55,7 +54,7 @@ def classify(draft: Draft) -> Program[None]:
         part.surprisal[begin:end] = probability
 
 
-def windows(part: Part, size: int, language: str) -> Iterator[tuple[int, int]]:
+def windows(part: PromptPart, size: int, language: str) -> Iterator[tuple[int, int]]:
     """Ranges of at most `size` tokens that tile the part, each as long as it can be.
 
     They end where a sentence does; within a longer sentence where a word does; within a longer word anywhere.

@@ -14,14 +14,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from lingua.budget import coarse_choice, shares
+from lingua.budget.draft import Draft, Ranker
+from lingua.budget.shares import coarse_choice, shares
 from lingua.config import ContextBudget, Order
-from lingua.draft import Draft
+from lingua.engine.score import Context, Program, Score
 from lingua.methods import llmlingua
-from lingua.methods.iterative import compress_iteratively, keep_range, part_rates
-from lingua.methods.llmlingua import filter_sentences, required
-from lingua.ranking import OwnSurprisal, Ranker, load_ranker
-from lingua.score import Context, Program, Score
+from lingua.methods.llmlingua import compress_iteratively, filter_sentences, keep_range, part_rates, required
+from lingua.methods.ranking import OwnSurprisal, load_ranker
 
 READS = {
     **llmlingua.READS,

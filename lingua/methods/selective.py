@@ -7,12 +7,11 @@ rule. The paper's percentile is replaced by the exact budget.
 
 from __future__ import annotations
 
-from lingua.draft import Draft, Part
-from lingua.methods import onepass
-from lingua.methods.onepass import keep_best
-from lingua.score import Context, Program, Score
+from lingua.budget.draft import Draft, PromptPart
+from lingua.budget.selection import keep_best
+from lingua.engine.score import Context, Program, Score
 
-READS = {**onepass.READS, "aggregate": ""}
+READS = {"coherence": "", "aggregate": ""}
 
 
 def selective(draft: Draft) -> Program[None]:
@@ -25,7 +24,7 @@ def inform(draft: Draft) -> Program[None]:
     """Fill in every token's self-information given all text before it; text after the last part to cut is not read."""
     separator = draft.ids(draft.prompt.separator)
     probe = list[int]()
-    places = list[tuple[Part, int, int]]()
+    places = list[tuple[PromptPart, int, int]]()
     for part, first in draft.stream():
         begin = len(probe) + (0 if first else len(separator))
         probe += [*([] if first else separator), *part.ids.tolist()]

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from lingua.engine.score import Answers, BatchRow, Cache, Context, OutOfMemoryError, Surprisal
 from lingua.errors import ModelError
 from lingua.models.attention import Options
 from lingua.models.head import Head
@@ -25,7 +26,6 @@ from lingua.models.keys_values import KeyValues, PooledKeyValues, TokenPool
 from lingua.models.packed import Attends, Noting, PackedRow, PackedRows, PooledRows, batch_at_hand
 from lingua.models.sizing import USUAL, Allowance, choose_sizes, is_out_of_memory
 from lingua.models.transfer import Arriving, Ints, download, upload
-from lingua.score import Answers, Cache, Context, OutOfMemoryError, Row, Surprisal
 
 _DEFAULT_WINDOW = 2_048
 _COMPILED_MULTIPLE = 8
@@ -59,11 +59,11 @@ class PlainScorer:
     def cached(self, context: Context) -> int:
         return 0
 
-    def score(self, rows: Sequence[Row]) -> list[Surprisal]:
+    def score(self, rows: Sequence[BatchRow]) -> list[Surprisal]:
         """Surprisal in nats of every probe, float32. Raises OutOfMemoryError."""
         return self.start(rows)()
 
-    def start(self, rows: Sequence[Row]) -> Answers:
+    def start(self, rows: Sequence[BatchRow]) -> Answers:
         """Begin to compute it. Raises OutOfMemoryError, and ValueError where two rows share one context."""
         if len({id(row.context) for row in rows}) < len(rows):
             raise ValueError("two rows of a batch share one context: each would overwrite it; give one of them a fork")
@@ -77,11 +77,11 @@ class PlainScorer:
                 torch.cuda.empty_cache()
             raise OutOfMemoryError(str(error)) from error
 
-    def _start(self, rows: Sequence[Row]) -> Answers:
+    def _start(self, rows: Sequence[BatchRow]) -> Answers:
         answers = [self._row(row) for row in rows]
         return lambda: answers
 
-    def _row(self, row: Row) -> Surprisal:
+    def _row(self, row: BatchRow) -> Surprisal:
         visible = row.context.visible(0)
         ids = torch.tensor([[*visible, *row.probe]], device=self.device)
         logits = self._model(input_ids=ids, use_cache=False).logits[0].float()
@@ -119,7 +119,7 @@ class PackedScorer(PlainScorer):
         self._decoder.compile(dynamic=True, fullgraph=True, backend=backend)
         self._multiple = _COMPILED_MULTIPLE
         try:
-            self.score([Row(Context(ids=[0] * 9), [0] * 12), Row(Context(), [0] * 5)])
+            self.score([BatchRow(Context(ids=[0] * 9), [0] * 12), BatchRow(Context(), [0] * 5)])
         except Exception as error:  # whatever torch's compiler meets in a model's code
             cause = str(error).strip().splitlines() or [type(error).__name__]
             raise ModelError(
@@ -137,7 +137,7 @@ class PackedScorer(PlainScorer):
             self._forward(piece, places, [PackedRow(0, len(piece), start, self._cache(context))])
             self._cache(context).settle(start + len(piece))
 
-    def _start(self, rows: Sequence[Row]) -> Answers:
+    def _start(self, rows: Sequence[BatchRow]) -> Answers:
         for row in rows:
             self._catch_up(row.context)
         ids: list[int] = []
@@ -156,7 +156,7 @@ class PackedScorer(PlainScorer):
             self._settle(row, place.cache)
         return self._surprisal(hidden, ids, rows, packed)
 
-    def _settle(self, row: Row, cache: KeyValues | None) -> None:
+    def _settle(self, row: BatchRow, cache: KeyValues | None) -> None:
         if cache is not None and row.retain:
             cache.settle(len(row.context) + len(row.probe))
         elif cache is not None:
@@ -200,7 +200,9 @@ class PackedScorer(PlainScorer):
     def _new_cache(self) -> Cache:
         return KeyValues()
 
-    def _surprisal(self, hidden: Tensor, ids: list[int], rows: Sequence[Row], packed: Sequence[PackedRow]) -> Answers:
+    def _surprisal(
+        self, hidden: Tensor, ids: list[int], rows: Sequence[BatchRow], packed: Sequence[PackedRow]
+    ) -> Answers:
         """The surprisal of all probed positions, by row."""
         probed = np.concatenate([np.arange(p.end - len(r.probe), p.end) for r, p in zip(rows, packed, strict=True)])
         opening = np.isin(probed, [place.begin for place in packed])
@@ -214,7 +216,7 @@ class PackedScorer(PlainScorer):
         return np.split(values, np.cumsum(sizes)[:-1])
 
 
-def _worth(row: Row) -> bool:
+def _worth(row: BatchRow) -> bool:
     """Whether anything of the row can be used again: more than a start token, or a probe that stays."""
     return row.retain or row.hold or row.context.cache is not None or len(row.context) > len(row.context.head)
 

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lingua.engine.score import Answers, BatchRow, Context, OutOfMemoryError, Surprisal
 from lingua.errors import ModelError
 from lingua.models.sizing import ENCODER_BATCH, USUAL, Allowance, encoder_batch, is_out_of_memory
 from lingua.models.transfer import download, upload
 from lingua.models.unpadded import Unpadded, first_position, position_embeddings, unpadded
-from lingua.score import Answers, Context, OutOfMemoryError, Row, Surprisal
 
 Windows = Callable[[], Iterable[Surprisal]]
 """Waits for the values of each window and gives them."""
@@ -50,17 +50,17 @@ class PaddedScorer:
     def cached(self, context: Context) -> int:
         return len(context)
 
-    def score(self, rows: Sequence[Row]) -> list[Surprisal]:
+    def score(self, rows: Sequence[BatchRow]) -> list[Surprisal]:
         """What the scorer says of every probe, float32."""
         return self.start(rows)()
 
-    def start(self, rows: Sequence[Row]) -> Answers:
+    def start(self, rows: Sequence[BatchRow]) -> Answers:
         """Begin to compute it. Raises OutOfMemoryError."""
         order = sorted(range(len(rows)), key=lambda index: -len(rows[index].probe))
         groups = [(group, self._forward([rows[index].probe for index in group])) for group in self._groups(order, rows)]
         return partial(self._finish, rows, groups)
 
-    def _finish(self, rows: Sequence[Row], groups: Sequence[tuple[list[int], Windows]]) -> list[Surprisal]:
+    def _finish(self, rows: Sequence[BatchRow], groups: Sequence[tuple[list[int], Windows]]) -> list[Surprisal]:
         answers: dict[int, Surprisal] = {}
         for group, values in groups:
             found = zip(group, values(), strict=True)
@@ -75,7 +75,7 @@ class PaddedScorer:
         """The answer to a probe of `size` tokens, of its row's values."""
         raise NotImplementedError
 
-    def _groups(self, order: list[int], rows: Sequence[Row]) -> Iterator[list[int]]:
+    def _groups(self, order: list[int], rows: Sequence[BatchRow]) -> Iterator[list[int]]:
         """Cut the rows, longest first, into batches that are neither too large nor mostly padding."""
         group: list[int] = []
         for index in order:

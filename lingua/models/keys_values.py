@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lingua.engine.score import PoolFullError
 from lingua.models.transfer import Ints
-from lingua.score import PoolFullError
 
 _FIRST_CAPACITY = 256
 

@@ -34,16 +34,15 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from lingua.engine.score import Needs, Scorer
 from lingua.errors import LinguaError, ModelError
 from lingua.explain import in_words
-from lingua.methods import Needs
 from lingua.models.causal import PackedScorer
 from lingua.models.encoders import StateScorer, encoder_scorer
 from lingua.models.int8 import to_int8
 from lingua.models.sizing import USUAL, Allowance
 from lingua.models.source import ModelSource, cache_directory
 from lingua.models.trial import causal_scorer
-from lingua.score import Scorer
 
 WEIGHTS = ("*.safetensors", "*.bin")
 _PURPOSES = {

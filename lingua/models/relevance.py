@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from transformers import BatchEncoding
 from transformers.utils.hub import cached_file
 
-from lingua.memory import Memory
+from lingua.engine.cache import ScoreCache
 from lingua.models.load import Loader
 from lingua.models.source import EMBEDDER, ModelSource, resolve
 
@@ -55,7 +55,7 @@ class Embedder:
     model: Any
     tokenizer: Any
     first: bool = False
-    memory: Memory = field(default_factory=Memory)
+    memory: ScoreCache = field(default_factory=ScoreCache)
 
     def __call__(self, question: str, documents: Sequence[str]) -> Relevance:
         """Similarity of each document's nearest window to the question [documents], in [-1, 1]."""

@@ -1,4 +1,4 @@
-"""What a model name stands for, which models a configuration uses, and the digest of their files.
+"""What a model name stands for, and the digest of their files.
 
 A name is a local directory, a GGUF file, the alias of a model that an installed package carries (several packages,
 where the file is too large for one: it is joined once in the local cache) or a hub id (optionally ``id@revision``).
@@ -16,10 +16,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lingua.config import CompressionConfig
 from lingua.errors import ModelError
 from lingua.explain import first_line, in_words, meant, public_url
-from lingua.methods import computes
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,26 +194,6 @@ def at_hand(name: str) -> ModelSource:
         if isinstance(cached, str):
             return ModelSource(name, str(Path(cached).parent))
     raise ModelError(f"model {name!r} is not on this machine")
-
-
-def second_model(config: CompressionConfig) -> str | None:
-    """The model that results depend on besides the compressor's: it ranks context strings, or reads sentences."""
-    if config.method != "longllmlingua" or config.rank_method not in ("embedding", "reranker"):
-        return config.focus
-    return config.rank_model or EMBEDDER
-
-
-def models_digest(source: ModelSource, config: CompressionConfig, *, whole: bool = False) -> str:
-    """Digest of all models that results depend on. Raises ModelError when one of them cannot be found.
-
-    Of a model that is not asked only the tokenizer counts. `whole`: all of its files, as earlier versions had it.
-    """
-    first = source.digest if whole or computes(config) else source.tokenizer_digest
-    second = second_model(config)
-    if second is None:
-        return first
-    both = f"{first}\0{resolve(second).digest}"
-    return hashlib.blake2b(both.encode(), digest_size=16).hexdigest()
 
 
 def _gguf(name: str, path: Path) -> ModelSource:

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from lingua.engine.score import BatchRow, Context, OutOfMemoryError, Surprisal
 from lingua.errors import ModelError
 from lingua.models.attention import Options
 from lingua.models.causal import PackedScorer, PlainScorer, PooledScorer, slides
 from lingua.models.keys_values import KeyValues, PooledKeyValues, TokenPool
 from lingua.models.packed import PACKED
 from lingua.models.sizing import USUAL, Allowance
-from lingua.score import Context, OutOfMemoryError, Row, Surprisal
 
 log = logging.getLogger(__name__)
 
@@ -120,8 +120,8 @@ def _rope_types(config: Any) -> Iterator[str]:
 def _packed(model: Any, plain: PlainScorer, allowance: Allowance) -> tuple[PackedScorer, Difference]:
     """A packed scorer that says what the plain one does, and how nearly. Raises _RefusedError."""
     ids = np.random.default_rng(0).integers(0, plain.vocabulary, 3 * 16).tolist()
-    expected = plain.score([Row(Context(ids=ids[:24]), ids[24:40]), Row(Context(), ids[40:])])
-    (longer,) = plain.score([Row(Context(ids=ids[:24]), ids[24:])])
+    expected = plain.score([BatchRow(Context(ids=ids[:24]), ids[24:40]), BatchRow(Context(), ids[40:])])
+    (longer,) = plain.score([BatchRow(Context(ids=ids[:24]), ids[24:])])
     model.set_attn_implementation(PACKED)
     scorer = _scorer(model, plain, allowance)
     scorer.noted = []
@@ -149,12 +149,12 @@ def _scorer(model: Any, plain: PlainScorer, allowance: Allowance) -> PackedScore
 def _answers(scorer: PackedScorer, ids: list[int]) -> list[Surprisal]:
     """The same two rows, the first after its context was cached."""
     context = Context(ids=ids[:12])
-    scorer.score([Row(context, ids[40:])])
+    scorer.score([BatchRow(context, ids[40:])])
     layers = context.cache.layers if isinstance(context.cache, KeyValues | PooledKeyValues) else 0
     if layers != scorer.layers:
         raise _RefusedError(f"attention of {layers} of its {scorer.layers} layers goes through transformers' interface")
     context.ids.extend(ids[12:24])
-    return scorer.score([Row(context, ids[24:40]), Row(Context(), ids[40:])])
+    return scorer.score([BatchRow(context, ids[24:40]), BatchRow(Context(), ids[40:])])
 
 
 def _refuse_by_what_was_asked(config: Any, noted: Sequence[Options]) -> None:

@@ -20,7 +20,8 @@ from cluster.prepare import open_plan
 from cluster.verify import verify
 from cluster.worker import Worker, load_compressor
 from jobs.verify import main
-from lingua.models.source import models_digest, resolve
+from lingua.methods import models_digest
+from lingua.models.source import resolve
 from tests.cluster.forgery import replanned, reseal, rewritten
 from tests.cluster.jobs_for_tests import job, run, write_lines
 from tests.models import fast_tokenizer

@@ -26,7 +26,7 @@ from cluster.jsonl import FaultError, split_lines
 from cluster.planning import plan_shards
 from cluster.rows import ArrowRow, BadRow, Row
 from cluster.storage import Storage
-from lingua.structure.exact import has_too_many, loads
+from lingua.structured.exact import has_too_many, loads
 
 TEXT = pa.schema([("text", pa.string())])
 GOOD = b'{"text": "one"}\n'
@@ -148,7 +148,7 @@ def test_values_are_counted_outside_of_strings(value: object) -> None:
     plain = re.sub(r'"(\\.|[^"\\])*"', "", json.dumps(value))
     with pytest.MonkeyPatch.context() as patch:
         for limit in range(9):
-            patch.setattr("lingua.structure.exact.MAX_VALUES", limit)
+            patch.setattr("lingua.structured.exact.MAX_VALUES", limit)
             assert has_too_many(json.dumps(value).encode()) == (len(re.findall(r"[,\[{]", plain)) > limit)
 
 

@@ -153,7 +153,8 @@ def test_settings_of_structured_rows_decide_where_there_are_some(
 
 
 def test_of_a_model_that_is_not_asked_the_tokenizer_decides(tmp_path: Path) -> None:
-    from lingua.models.source import models_digest, resolve
+    from lingua.methods import models_digest
+    from lingua.models.source import resolve
 
     def digest(weights: str, tokenizer: str, **settings: Any) -> str:
         folder = tmp_path / f"{weights}-{tokenizer}"

@@ -30,7 +30,7 @@ from cluster.verify import verify
 from cluster.worker import Worker
 from lingua.errors import ConfigError
 from lingua.prompt import Outcome, Prompt
-from lingua.structure.face import StructuredFace
+from lingua.structured.streams import StructuredFace
 from tests.fakes import REJECT, FakeCompressor
 from tests.s3server import S3Bucket
 

@@ -26,9 +26,8 @@ from cluster.worker import Worker, load_compressor
 from lingua.errors import ConfigError
 from lingua.models.source import resolve
 from lingua.prompt import CompressedPrompt, Outcome, Prompt
-from lingua.structure.face import StructuredFace
-from lingua.structure.streaming import Kind, Structure
-from lingua.structure.tags import Tags
+from lingua.structured.streams import Kind, Structure, StructuredFace
+from lingua.structured.tags import Tags
 from tests.cluster.jobs_for_tests import DIGEST, rejects, write_lines
 from tests.fakes import REJECT, FakeCompressor
 from tests.models import fast_tokenizer, save

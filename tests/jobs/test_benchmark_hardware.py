@@ -14,9 +14,9 @@ from jobs.benchmarking.roofline import Roofline, Size, attainable, plain_forward
 from jobs.benchmarking.shapes import SHAPES, random_model, trained_tokenizer
 from jobs.benchmarking.stages import Batch, Clock, MeasuredScorer, MeasuredTokenizer
 from jobs.benchmarking.subject import Subject
+from lingua.engine.score import BatchRow, Context, Surprisal
 from lingua.models.trial import causal_scorer
-from lingua.score import Context, Row, Surprisal
-from lingua.tokens import SourceTokenizer
+from lingua.text.tokens import SourceTokenizer
 
 
 @dataclass
@@ -31,7 +31,7 @@ class Fixed:
     def cached(self, context: Context) -> int:
         return len(context) // 2
 
-    def score(self, rows: Sequence[Row]) -> list[Surprisal]:
+    def score(self, rows: Sequence[BatchRow]) -> list[Surprisal]:
         return [np.full(len(row.probe), 2.0, np.float32) for row in rows]
 
 
@@ -43,7 +43,7 @@ def tiny() -> Subject:
 
 def test_a_measured_scorer_counts_what_is_not_cached() -> None:
     scorer = MeasuredScorer(Fixed(), Clock())
-    answers = scorer.score([Row(Context(ids=[1, 2, 3, 4]), [5, 6, 7]), Row(Context(), [8])])
+    answers = scorer.score([BatchRow(Context(ids=[1, 2, 3, 4]), [5, 6, 7]), BatchRow(Context(), [8])])
     assert [answer.tolist() for answer in answers] == [[2.0] * 3, [2.0]]
     pairs = (3 + 4 + 5 + 6 + 7) + 1  # five new tokens after two cached ones, and one alone
     assert scorer.batches == [Batch(tokens=6, scored=4, pairs=pairs)]
@@ -92,9 +92,9 @@ def test_small_batches_are_bound_by_the_weights_passing_through_memory() -> None
 def test_the_plain_forward_leaves_the_packed_model_as_it_was() -> None:
     subject = tiny()
     scorer = causal_scorer(subject.model)
-    before = scorer.score([Row(Context(), [5, 6, 7, 8])])[0]
+    before = scorer.score([BatchRow(Context(), [5, 6, 7, 8])])[0]
     assert plain_forward(subject, tokens=64, length=16, batch_tokens=32) > 0
-    np.testing.assert_array_equal(scorer.score([Row(Context(), [5, 6, 7, 8])])[0], before)
+    np.testing.assert_array_equal(scorer.score([BatchRow(Context(), [5, 6, 7, 8])])[0], before)
 
 
 def test_overlapping_kernels_count_once() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from jobs.benchmarking import host
 from jobs.benchmarking.host import CASES, BlankScorer, main
-from lingua.score import Context, Row
+from lingua.engine.score import BatchRow, Context
 from tests.models import fast_tokenizer
 
 
@@ -28,7 +28,7 @@ def test_the_profile_names_functions(capsys: pytest.CaptureFixture[str], monkeyp
 
 
 def test_blank_answers_have_the_shape_of_a_models() -> None:
-    row = Row(Context(), [3, 4, 5])
+    row = BatchRow(Context(), [3, 4, 5])
     assert [one.shape for one in BlankScorer(vectors=False).score([row])] == [(3,)]
     (states,) = BlankScorer(vectors=True).score([row])
     np.testing.assert_allclose(np.linalg.norm(states, axis=1), 1, atol=1e-6)

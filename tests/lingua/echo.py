@@ -10,16 +10,15 @@ import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from lingua.budget.draft import Draft, Drafter, Ranker
 from lingua.compressor import compress_one
 from lingua.config import CompressionConfig
-from lingua.draft import Draft, Drafter
-from lingua.engine import Engine
+from lingua.engine.cache import ScoreCache
+from lingua.engine.engine import Engine
+from lingua.engine.score import BatchRow, Context, Surprisal
 from lingua.errors import PromptError
-from lingua.memory import Memory
 from lingua.prompt import Outcome, Prompt, Rejected
-from lingua.ranking import Ranker
-from lingua.score import Context, Row, Surprisal
-from lingua.tokens import SourceTokenizer
+from lingua.text.tokens import SourceTokenizer
 
 NASTY = (
     "",
@@ -73,12 +72,12 @@ class EchoScorer:
     def cached(self, context: Context) -> int:
         return 0
 
-    def score(self, rows: Sequence[Row]) -> list[Surprisal]:
+    def score(self, rows: Sequence[BatchRow]) -> list[Surprisal]:
         self.rows += len(rows)
         self.tokens += sum(len(row.probe) for row in rows)
         return [self._row(row) for row in rows]
 
-    def _row(self, row: Row) -> Surprisal:
+    def _row(self, row: BatchRow) -> Surprisal:
         seen, values = set(row.context.visible(0)), []
         for token in row.probe:
             values.append(1.0 if token in seen else 5.0 + token % 97 / 100)
@@ -95,10 +94,10 @@ def draft_of(prompt: Prompt, **settings: Any) -> Draft:
 
 
 def compress(
-    prompts: Iterable[Prompt], scorer: EchoScorer | None = None, memory: Memory | None = None, **settings: Any
+    prompts: Iterable[Prompt], scorer: EchoScorer | None = None, cache: ScoreCache | None = None, **settings: Any
 ) -> list[Outcome]:
     """What a Compressor would do, over an `EchoScorer`."""
     own = drafter(**settings)
-    engine: Engine[Any] = Engine(scorer or EchoScorer(), memory=memory)
+    engine: Engine[Any] = Engine(scorer or EchoScorer(), cache=cache)
     results = engine.run(compress_one(prompt, own) for prompt in prompts)
     return [Rejected(one.reason, one.detail) if isinstance(one, PromptError) else one for one in results]

@@ -18,7 +18,7 @@ from lingua.compat import PromptCompressor
 from lingua.errors import ConfigError, PromptError
 from tests.lingua.echo import CORPUS
 from tests.lingua.models.encoders import save_encoder
-from tests.lingua.structure.echo_face import PROSE, is_subsequence
+from tests.lingua.structured.echo_face import PROSE, is_subsequence
 
 KEYS = {"compressed_prompt", "origin_tokens", "compressed_tokens", "ratio", "rate", "saving"}
 FAMILIES = ("LLMLingua", "LongLLMLingua", "LLMLingua-2")

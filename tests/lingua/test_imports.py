@@ -17,7 +17,7 @@ FILES = [path.relative_to(ROOT) for house in HOUSES for path in sorted((ROOT / h
 DOORS = {
     "ray": ("cluster/pool.py", "jobs/training/"),
     "torch": ("lingua/models/", "jobs/"),
-    "transformers": ("lingua/models/", "lingua/tokens.py", "jobs/"),
+    "transformers": ("lingua/models/", "lingua/text/tokens.py", "jobs/"),
     "pyarrow": ("cluster/", "jobs/"),
 }
 ABOVE = {"lingua": ("cluster", "jobs"), "cluster": ("jobs",), "jobs": ()}

@@ -33,8 +33,8 @@ from transformers import AutoTokenizer
 
 from jobs.benchmarking.peer_files import peer_copy
 from lingua import CompressedPrompt, CompressionConfig, Compressor, Prompt
-from lingua.draft import Part
-from lingua.engine import Engine
+from lingua.budget.draft import PromptPart
+from lingua.engine.engine import Engine
 from lingua.methods.llmlingua2 import classify, windows
 from lingua.models.encoders import special_tokens
 from tests.lingua.models.encoders import save_encoder
@@ -92,7 +92,7 @@ class Case:
     folder: Path
     texts: dict[str, str]
     answers: dict[tuple[str, float], Peer]
-    parts: dict[str, Part] = field(default_factory=dict)
+    parts: dict[str, PromptPart] = field(default_factory=dict)
 
     @property
     def specials(self) -> tuple[list[int], list[int]]:
@@ -109,13 +109,13 @@ class Case:
         with mock.patch("lingua.models.encoders.special_tokens", return_value=self.specials):
             return self.compressor(**settings)
 
-    def classified(self, name: str) -> Part:
+    def classified(self, name: str) -> PromptPart:
         """The text as a part with every token's keep probability, given the peer's special tokens."""
         if name not in self.parts:
             self.parts[name] = self._classify(name)
         return self.parts[name]
 
-    def _classify(self, name: str) -> Part:
+    def _classify(self, name: str) -> PromptPart:
         compressor = self.patched()
         draft = compressor._drafter.draft(Prompt(context=[self.texts[name]]))
         assert list(Engine[None](compressor._scorer).run([classify(draft)])) == [None]

@@ -15,11 +15,11 @@ from jobs.benchmarking.peer import Peer, PeerSettings, peer_options
 from jobs.benchmarking.peer_files import peer_copy
 from jobs.benchmarking.shapes import SHAPES, random_model, trained_tokenizer
 from jobs.benchmarking.subject import Subject
+from lingua.engine.score import BatchRow, Context
 from lingua.models.causal import PlainScorer
 from lingua.models.load import converted
 from lingua.models.source import resolve
 from lingua.prompt import Prompt
-from lingua.score import Context, Row
 
 PYTHON = Path(__file__).resolve().parents[2] / ".venv-reference" / "bin" / "python"
 TEXT = "The lighthouse keeper counted forty ships before breakfast and wrote each name into a leather book. " * 6
@@ -119,4 +119,4 @@ def ours(location: str) -> list[float]:
 
     model = AutoModelForCausalLM.from_pretrained(location, dtype=torch.float32).eval()
     ids = list(range(500, 540))
-    return PlainScorer(model).score([Row(Context(ids=ids[:1]), ids[1:])])[0].tolist()  # type: ignore[no-any-return]
+    return PlainScorer(model).score([BatchRow(Context(ids=ids[:1]), ids[1:])])[0].tolist()  # type: ignore[no-any-return]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from jobs.evaluation.rows import answer_kept, contains, gold_kept, gold_strings, kept_values, readability, words_of
-from lingua.fidelity import Original
+from lingua.budget.fidelity import Original
 from tests.jobs.evaluation.samples import PASSAGES, ROW, row
 from tests.models import tokenizer
 

@@ -12,7 +12,7 @@ from jobs.evaluation.metrics import METRICS, metrics_of
 from jobs.evaluation.presets import ABLATIONS, PRESETS, preset
 from jobs.evaluation.settings import EvalConfig
 from lingua.errors import ConfigError
-from lingua.tokens import load_target
+from lingua.text.tokens import load_target
 from tests.jobs.evaluation.test_textual import row
 
 

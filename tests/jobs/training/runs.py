@@ -24,7 +24,7 @@ from jobs import align, distill
 from jobs.training.labels import words_of
 from jobs.training.settings import AlignConfig, DistillConfig, TrainingConfig
 from jobs.training.workers import PhaseProgress
-from lingua.tokens import SourceTokenizer
+from lingua.text.tokens import SourceTokenizer
 from tests import models
 from tests.lingua.models.encoders import LINES, STORY, save_encoder, train_tokenizer
 from tests.texts import NASTY, PROSE

@@ -23,8 +23,8 @@ from jobs.training.distillation import (
     windows_of,
 )
 from jobs.training.labels import Labelled, words_of
+from lingua.engine.score import BatchRow, Context, Surprisal
 from lingua.errors import ConfigError
-from lingua.score import Context, Row, Surprisal
 from tests.jobs.training.runs import tokenizer
 from tests.texts import NASTY, PROSE
 
@@ -162,7 +162,7 @@ class ByToken:
     def cached(self, context: object) -> int:
         return 0
 
-    def score(self, rows: Sequence[Row]) -> list[Surprisal]:
+    def score(self, rows: Sequence[BatchRow]) -> list[Surprisal]:
         return [self._sign * np.asarray([id_ % 17 / 17 for id_ in row.probe], np.float32) for row in rows]
 
 
@@ -170,7 +170,7 @@ def labels_of(scorer: ByToken) -> Labelled:
     """A text whose words score what the scorer will say of them."""
     words = words_of(PROSE)
     (encoding,) = tokenizer().encode([PROSE])
-    (answers,) = scorer.score([Row(Context(), encoding.ids.tolist())])
+    (answers,) = scorer.score([BatchRow(Context(), encoding.ids.tolist())])
     starts = np.cumsum([0, *map(len, words)])
     owner = np.searchsorted(starts, encoding.token_starts, side="right") - 1
     means = [answers[owner == word].mean() if word in owner else 0.0 for word in range(len(words))]

@@ -20,7 +20,7 @@ from jobs.training.labels import (
     same_stem,
     words_of,
 )
-from lingua.words import terms
+from lingua.text.words import terms
 from tests.texts import NASTY, PROSE
 
 

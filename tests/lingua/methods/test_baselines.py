@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lingua.frequency import self_information
 from lingua.methods import METHODS
 from lingua.methods.baselines import BASELINES
 from lingua.prompt import CompressedPrompt, Prompt
+from lingua.text.salience import self_information
 from tests.lingua.echo import NASTY, compress, tokenizer
 
 DOCUMENTS = tuple(" ".join(f"{name}{n}" for n in range(60)) for name in ("alpha", "beta", "gamma"))

@@ -12,18 +12,18 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from lingua.budget.draft import Drafter
 from lingua.compressor import compress_one
 from lingua.config import CompressionConfig
-from lingua.draft import Drafter
-from lingua.engine import Engine
-from lingua.focus import ASKED as MOST_ASKED
-from lingua.focus import MEANING, _compare, _sum, focus, nearness, reads
-from lingua.kinds import WEIGHTS, _properties, token_evidence, word_evidence
+from lingua.engine.engine import Engine
+from lingua.engine.score import BatchRow, Context, Surprisal
 from lingua.methods import needs_of
+from lingua.methods.evidence import ASKED as MOST_ASKED
+from lingua.methods.evidence import MEANING, _compare, _sum, focus, nearness, reads
 from lingua.prompt import CompressedPrompt, Prompt
-from lingua.score import Context, Row, Surprisal
-from lingua.tokens import SourceTokenizer
-from lingua.words import terms, word_edges
+from lingua.text.salience import WEIGHTS, _properties, token_evidence, word_evidence
+from lingua.text.tokens import SourceTokenizer
+from lingua.text.words import terms, word_edges
 from tests.lingua.echo import compress, tokenizer
 from tests.texts import NASTY, PROSE
 
@@ -82,7 +82,7 @@ def test_a_long_question_is_sought_in_many_sentences_with_work_that_grows_as_the
             Counted.looked_up += 1
             return super().__hash__()
 
-    monkeypatch.setattr("lingua.focus.grams", lambda text: map(Counted, text.split()))
+    monkeypatch.setattr("lingua.methods.evidence.grams", lambda text: map(Counted, text.split()))
 
     def work(words: int) -> int:
         Counted.looked_up = 0
@@ -165,7 +165,7 @@ class Meaning:
     def cached(self, context: Context) -> int:
         return len(context)
 
-    def score(self, rows: Sequence[Row]) -> list[Surprisal]:
+    def score(self, rows: Sequence[BatchRow]) -> list[Surprisal]:
         self.rows += len(rows)
         return [self.states(row.probe) for row in rows]
 

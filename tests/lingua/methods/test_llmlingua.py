@@ -7,17 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lingua.budget import optional_rate
-from lingua.draft import Draft
-from lingua.engine import Engine
-from lingua.methods import iterative
-from lingua.methods.llmlingua import filter_sentences, llmlingua
+from lingua.budget.draft import Draft
+from lingua.budget.shares import optional_rate
+from lingua.engine.engine import Engine
+from lingua.engine.score import Scorer
+from lingua.methods.llmlingua import filter_sentences, llmlingua, part_rates
 from lingua.models.causal import PlainScorer
 from lingua.models.sizing import Allowance
 from lingua.models.trial import causal_scorer
 from lingua.prompt import Prompt
-from lingua.score import Scorer
-from lingua.units import sentence_edges
+from lingua.text.sentences import sentence_edges
 from tests import oracle
 from tests.fakes_engine import BigramScorer, compressed, drafter, outcomes
 from tests.models import PACKED, UNPACKED, WINDOW, tiny, tokenizer
@@ -99,13 +98,14 @@ def test_a_text_of_ten_windows_is_compressed_evenly_to_its_end() -> None:
 def test_the_shared_rate_is_worked_out_once_however_many_strings_share_it(monkeypatch: pytest.MonkeyPatch) -> None:
     visited: list[int] = []
     monkeypatch.setattr(
-        iterative, "optional_rate", lambda parts, budget: visited.append(len(parts)) or optional_rate(parts, budget)
+        "lingua.methods.llmlingua.optional_rate",
+        lambda parts, budget: visited.append(len(parts)) or optional_rate(parts, budget),
     )
 
     def parts_visited(strings: int) -> int:
         visited.clear()
         prompt = Prompt(context=["several words each"] * strings, context_rates=[None] * strings)
-        iterative.part_rates(drafter(rate=0.5, method="llmlingua").draft(prompt))
+        part_rates(drafter(rate=0.5, method="llmlingua").draft(prompt))
         return sum(visited)
 
     assert parts_visited(80) <= 2 * parts_visited(40)

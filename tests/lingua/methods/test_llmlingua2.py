@@ -12,11 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lingua import CompressedPrompt, CompressionConfig, Compressor, ConfigError, Prompt
-from lingua.draft import Part
+from lingua.budget.draft import PromptPart
+from lingua.engine.score import BatchRow, Surprisal
 from lingua.methods.llmlingua2 import windows
 from lingua.prompt import Outcome
-from lingua.score import Row, Surprisal
-from lingua.units import sentence_edges
+from lingua.text.sentences import sentence_edges
 from tests.lingua.models.encoders import ARCHITECTURES, LINES, STORY, save_encoder
 
 Make = Callable[..., Compressor]
@@ -65,7 +65,7 @@ def compress(compressor: Compressor, *context: str, **parts: str) -> CompressedP
     return one(compressor.compress([Prompt(context=context, **parts)]))
 
 
-def part_of(compressor: Compressor, text: str) -> Part:
+def part_of(compressor: Compressor, text: str) -> PromptPart:
     return compressor._drafter.draft(Prompt(context=[text])).context[0]
 
 
@@ -109,7 +109,7 @@ def test_a_window_never_exceeds_what_the_model_reads(
     sizes: list[int] = []
     score = compressor._scorer.score
 
-    def watched(rows: Sequence[Row]) -> list[Surprisal]:
+    def watched(rows: Sequence[BatchRow]) -> list[Surprisal]:
         sizes.extend(len(row.probe) for row in rows)
         return score(rows)
 
@@ -191,7 +191,7 @@ def test_a_words_probability_is_the_mean_the_first_or_the_highest_of_its_tokens(
 ) -> None:
     compressor = make("modernbert", token_to_word=token_to_word)
 
-    def rising(rows: Sequence[Row]) -> list[Surprisal]:
+    def rising(rows: Sequence[BatchRow]) -> list[Surprisal]:
         return [np.arange(len(row.probe), dtype=np.float32) / 100 for row in rows]
 
     monkeypatch.setattr(compressor._scorer, "score", rising)

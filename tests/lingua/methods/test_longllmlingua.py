@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lingua.compressor import compress_one
-from lingua.engine import Engine
-from lingua.memory import Memory
+from lingua.engine.cache import ScoreCache
+from lingua.engine.engine import Engine
+from lingua.engine.score import Program
 from lingua.methods.longllmlingua import arranged, compress_by_contrast, document_rates
+from lingua.methods.ranking import Computed
 from lingua.prompt import CompressedPrompt, Prompt
-from lingua.ranking import Computed
-from lingua.score import Program
 from tests.lingua.echo import NASTY, EchoScorer, compress, draft_of, drafter
 
 DOCUMENTS = (
@@ -64,7 +64,7 @@ def test_the_order_of_the_output_is_the_order_asked_for() -> None:
 def test_rates_fall_with_rank_and_use_up_the_budget(
     tilt: float, rate: float, ranked: list[int], forced: tuple[str, ...]
 ) -> None:
-    from lingua.budget import shares
+    from lingua.budget.shares import shares
 
     asked = {"dynamic_context_compression_ratio": tilt, "force_tokens": forced}
     draft = draft_of(PROMPT, rate=rate, method="longllmlingua", **asked)
@@ -114,7 +114,7 @@ def test_without_a_question_the_most_surprising_documents_are_kept() -> None:
 
 
 def test_a_documents_own_surprisal_is_computed_once_for_all_questions() -> None:
-    memory, asked = Memory(), {"method": "longllmlingua", "rank_method": "bm25", "context_budget": "*9"}
+    memory, asked = ScoreCache(), {"method": "longllmlingua", "rank_method": "bm25", "context_budget": "*9"}
     questions = [Prompt(context=DOCUMENTS, question=f"{word}?") for word in ("river", "train", "coal", "fox")]
     scorer = EchoScorer()
     together = compress(questions, scorer, memory, **asked)
@@ -129,7 +129,7 @@ def test_a_documents_own_surprisal_is_computed_once_for_all_questions() -> None:
 
 def test_a_long_documents_own_surprisal_is_remembered_too() -> None:
     text = " ".join(DOCUMENTS * 40)
-    scorer, memory = EchoScorer(window=256), Memory()
+    scorer, memory = EchoScorer(window=256), ScoreCache()
     first = compress([Prompt(context=(text,), question="river?")], scorer, memory, method="longllmlingua")
     tokens = scorer.tokens
     assert compress([Prompt(context=(text,), question="river?")], scorer, memory, method="longllmlingua") == first

@@ -7,14 +7,14 @@ from typing import Any, get_args
 
 import pytest
 
+from lingua.budget.draft import Drafter
 from lingua.compressor import compress_one
 from lingua.config import PRESETS, CompressionConfig, Method
-from lingua.draft import Drafter
-from lingua.engine import Engine
+from lingua.engine.engine import Engine
 from lingua.errors import ConfigError, UnreadError
 from lingua.methods import DEFAULTS, METHODS, READERS, complaints, decisive, readable
+from lingua.methods.ranking import load_ranker
 from lingua.prompt import Prompt
-from lingua.ranking import load_ranker
 from tests.lingua.echo import EchoScorer, tokenizer
 
 OTHERS: dict[str, list[Any]] = {

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lingua.engine import Engine
+from lingua.engine.engine import Engine
 from lingua.methods.selective import inform
 from lingua.prompt import CompressedPrompt, Prompt
-from lingua.units import PHRASE_WORDS, phrase_edges
-from lingua.words import word_edges
+from lingua.text.sentences import PHRASE_WORDS, phrase_edges
+from lingua.text.words import word_edges
 from tests.lingua.echo import NASTY, EchoScorer, compress, draft_of
 
 UNITS = ("token", "word", "phrase", "sentence")

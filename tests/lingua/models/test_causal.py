@@ -12,11 +12,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lingua.engine import Engine
+from lingua.engine.engine import Engine
+from lingua.engine.score import BatchRow, Context, Program, Score, Surprisal
 from lingua.models.causal import PackedScorer, PlainScorer
 from lingua.models.sizing import Allowance
 from lingua.models.trial import causal_scorer
-from lingua.score import Context, Program, Row, Score, Surprisal
 from tests.models import PACKED, UNPACKED, WINDOW, tiny
 
 RANDOM = np.random.default_rng(3)
@@ -56,7 +56,7 @@ def test_the_predictions_of_the_test_models_differ_from_token_to_token(pair: tup
 def test_packed_rows_of_all_lengths_equal_plain_forwards(pair: tuple[Any, Any]) -> None:
     scorer, model = pair
     cuts = [(0, 1, 3), (5, 20, 21), (30, 31, 70), (80, 120, 160), (200, 201, 202), (210, 250, 305)]
-    rows = [Row(Context((0,), TEXT[a:b]), TEXT[b:c]) for a, b, c in cuts]
+    rows = [BatchRow(Context((0,), TEXT[a:b]), TEXT[b:c]) for a, b, c in cuts]
     for (a, b, c), answer in zip(cuts, scorer.score(rows), strict=True):
         assert answer.dtype == np.float32
         np.testing.assert_allclose(answer, forward(model, [0, *TEXT[a:c]], c - b), atol=1e-4)
@@ -64,7 +64,7 @@ def test_packed_rows_of_all_lengths_equal_plain_forwards(pair: tuple[Any, Any]) 
 
 def test_a_first_token_without_any_context_gets_the_logarithm_of_the_vocabulary(pair: tuple[Any, Any]) -> None:
     scorer, model = pair
-    (answer,) = scorer.score([Row(Context(), TEXT[:9])])
+    (answer,) = scorer.score([BatchRow(Context(), TEXT[:9])])
     assert answer[0] == pytest.approx(np.log(500))
     np.testing.assert_allclose(answer[1:], forward(model, TEXT[:9], 8), atol=1e-4)
 
@@ -122,7 +122,7 @@ def test_a_device_out_of_memory_halves_the_batch_and_the_numbers_stay(
     scorer = causal_scorer(tiny(name))
     real = type(scorer)._start  # type: ignore[attr-defined]
 
-    def limited(self: Any, rows: Sequence[Row]) -> Any:
+    def limited(self: Any, rows: Sequence[BatchRow]) -> Any:
         if sum(len(row.probe) for row in rows) > 20:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return real(self, rows)

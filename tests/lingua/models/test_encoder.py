@@ -10,16 +10,16 @@ import pytest
 import torch
 from transformers import AutoModelForTokenClassification, AutoTokenizer, BertModel
 
-from lingua.engine import Engine
+from lingua.engine.engine import Engine
+from lingua.engine.score import BatchRow, Context, OutOfMemoryError, Program, Score, Surprisal
 from lingua.errors import ModelError
 from lingua.models import attention
 from lingua.models.encoders import EncoderScorer, keep_label
 from lingua.models.load import Loader
 from lingua.models.sizing import Allowance
 from lingua.models.source import resolve
-from lingua.score import Context, OutOfMemoryError, Program, Row, Score, Surprisal
 from tests.lingua.models.encoders import ARCHITECTURES, LINES, save_encoder
-from tests.lingua.models.test_varlen import stand_in
+from tests.lingua.models.test_attention import stand_in
 
 UNPADDED, PADDED = ("xlm-roberta", "bert"), "modernbert"
 
@@ -41,9 +41,9 @@ def load(folder: Path, batch_tokens: int | None = None) -> EncoderScorer:
     return scorer
 
 
-def rows(*sizes: int) -> list[Row]:
+def rows(*sizes: int) -> list[BatchRow]:
     draw = np.random.default_rng(0)
-    return [Row(Context(), draw.integers(5, 80, size).tolist()) for size in sizes]
+    return [BatchRow(Context(), draw.integers(5, 80, size).tolist()) for size in sizes]
 
 
 def plain(folder: Path, ids: list[int]) -> Surprisal:

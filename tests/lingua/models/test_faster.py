@@ -12,6 +12,7 @@ from torch import nn
 
 from lingua.compressor import Compressor
 from lingua.config import CompressionConfig
+from lingua.engine.score import BatchRow, Context
 from lingua.errors import ConfigError, ModelError
 from lingua.methods import METHODS
 from lingua.models import load
@@ -20,14 +21,13 @@ from lingua.models.int8 import Int8Linear, to_int8
 from lingua.models.load import fast_scorer, require_compiler
 from lingua.models.trial import causal_scorer
 from lingua.prompt import CompressedPrompt, Prompt
-from lingua.score import Context, Row
 from tests.lingua.models.test_causal import TEXT
 from tests.lingua.models.test_pool import close
 from tests.models import save, tiny
 
 
-def rows() -> list[Row]:
-    return [Row(Context((0,), TEXT[:a]), TEXT[a : a + 20]) for a in (0, 9, 30)]
+def rows() -> list[BatchRow]:
+    return [BatchRow(Context((0,), TEXT[:a]), TEXT[a : a + 20]) for a in (0, 9, 30)]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
@@ -69,10 +69,10 @@ def test_a_row_s_answer_does_not_depend_on_its_neighbours() -> None:
     close(scorer.score(rows()), [scorer.score([row])[0] for row in rows()])
 
 
-def batches_of_all_sizes() -> list[list[Row]]:
+def batches_of_all_sizes() -> list[list[BatchRow]]:
     """Of 1 to 119 tokens, in one row or several, with a past and without."""
-    alone = [[Row(Context((0,), TEXT[:a]), TEXT[a : a + b])] for a, b in ((0, 1), (9, 20), (30, 33), (0, 60))]
-    return [*alone, rows(), rows()[1:], [Row(Context(), TEXT[:1])]]
+    alone = [[BatchRow(Context((0,), TEXT[:a]), TEXT[a : a + b])] for a, b in ((0, 1), (9, 20), (30, 33), (0, 60))]
+    return [*alone, rows(), rows()[1:], [BatchRow(Context(), TEXT[:1])]]
 
 
 @pytest.mark.parametrize("kind", [PackedScorer, PooledScorer])

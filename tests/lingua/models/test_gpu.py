@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from lingua.engine.score import BatchRow, Context, Surprisal
 from lingua.models import attention
 from lingua.models.causal import PackedScorer, PooledScorer
 from lingua.models.keys_values import PooledKeyValues, TokenPool
@@ -18,7 +19,6 @@ from lingua.models.packed import PooledRows
 from lingua.models.sizing import Allowance, free_bytes
 from lingua.models.source import resolve
 from lingua.models.trial import causal_scorer
-from lingua.score import Context, Row, Surprisal
 from tests.lingua.models.encoders import LINES, save_encoder
 from tests.models import PACKED, tiny
 
@@ -34,9 +34,9 @@ def surprisals(name: str, device: str, dtype: torch.dtype) -> Sequence[Surprisal
     scorer = causal_scorer(tiny(name).to(device=device, dtype=dtype))
     assert isinstance(scorer, PackedScorer)
     context = Context(ids=IDS[:20])
-    scorer.score([Row(context, IDS[20:30])])
+    scorer.score([BatchRow(context, IDS[20:30])])
     context.ids.extend(IDS[20:40])
-    return scorer.score([Row(context, IDS[40:60]), Row(Context(), IDS[60:])])
+    return scorer.score([BatchRow(context, IDS[40:60]), BatchRow(Context(), IDS[60:])])
 
 
 @pytest.mark.parametrize("name", PACKED)
@@ -88,7 +88,7 @@ def test_memory_that_is_planned_is_not_exceeded() -> None:
     allowed = 0.2 * free_bytes(torch.device("cuda"))
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
-    rows = [Row(Context((0,), IDS[:20]), IDS[:60]) for _ in range(scorer.batch_tokens // 81)]
+    rows = [BatchRow(Context((0,), IDS[:20]), IDS[:60]) for _ in range(scorer.batch_tokens // 81)]
     scorer.score(rows)
     assert torch.cuda.max_memory_allocated() - before <= allowed
 
@@ -97,7 +97,7 @@ def test_memory_that_is_planned_is_not_exceeded() -> None:
 def test_an_encoder_in_half_precision_reads_windows_without_padding(tmp_path: Path, architecture: str) -> None:
     folder = str(save_encoder(tmp_path, architecture, LINES))
     ids = [number % 20 + 5 for number in IDS]  # the tokenizer that was trained on a few lines has no more
-    rows = [Row(Context(), ids[:size]) for size in (3, 60, 17, 1)]
+    rows = [BatchRow(Context(), ids[:size]) for size in (3, 60, 17, 1)]
     expected = Loader(resolve(folder), "cpu", "float32").scorer("encoder").score(rows)
     scorer: Any = Loader(resolve(folder), "cuda", "bfloat16").scorer("encoder")
     assert scorer._unpadded is not None

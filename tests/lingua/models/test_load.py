@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 import torch
 
+from lingua.engine.score import BatchRow, Context
 from lingua.errors import ModelError
 from lingua.models import load
 from lingua.models.load import Loader, choose_device, choose_dtype, place
 from lingua.models.source import ModelSource, resolve
 from lingua.models.trial import causal_scorer
-from lingua.score import Context, Row
 from tests.models import save, tiny
 from tests.texts import NASTY, PROSE
 
@@ -177,7 +177,7 @@ def test_a_device_map_of_one_device_leaves_a_plain_model(tmp_path: Path) -> None
     straight = loader.load(load.AutoModelForCausalLM, dtype=torch.float32, device_map={"": torch.device("cpu")})
     plain = loader.load(load.AutoModelForCausalLM, dtype=torch.float32)
     assert not any(hasattr(module, "_hf_hook") for module in straight.modules())
-    row = Row(Context((0,)), list(range(3, 40)))
+    row = BatchRow(Context((0,)), list(range(3, 40)))
     np.testing.assert_array_equal(*(causal_scorer(place(one, CPU)).score([row])[0] for one in (straight, plain)))
 
 

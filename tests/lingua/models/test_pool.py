@@ -13,14 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lingua
-from lingua.engine import Engine
+from lingua.engine.engine import Engine
+from lingua.engine.score import BatchRow, Context, PoolFullError, Program, Score, Surprisal
 from lingua.models import causal
 from lingua.models.causal import PackedScorer, PlainScorer, PooledScorer
 from lingua.models.keys_values import PooledKeyValues, TokenPool
 from lingua.models.packed import PooledRows, _grouped
 from lingua.models.sizing import Allowance
 from lingua.models.trial import causal_scorer
-from lingua.score import Context, PoolFullError, Program, Row, Score, Surprisal
 from tests.fakes_engine import drafter, outcomes
 from tests.lingua.methods.test_llmlingua import ONE_TEXT, PROMPT
 from tests.lingua.models.test_causal import STEPS, TEXT, growing
@@ -45,7 +45,7 @@ def close(one: Sequence[Surprisal], other: Sequence[Surprisal]) -> None:
 @pytest.mark.parametrize("name", PACKED)
 def test_grouped_rows_of_all_lengths_equal_plain_ones(name: str) -> None:
     cuts = [(0, 1, 3), (5, 20, 21), (30, 31, 70), (80, 120, 160), (200, 201, 202), (210, 250, 305), (0, 0, 30)]
-    rows = [Row(Context((0,), TEXT[a:b]), TEXT[b:c]) for a, b, c in cuts]
+    rows = [BatchRow(Context((0,), TEXT[a:b]), TEXT[b:c]) for a, b, c in cuts]
     close(pooled(name).score(rows), PlainScorer(tiny(name)).score(rows))
 
 
@@ -87,7 +87,7 @@ def test_a_batch_that_the_pool_has_no_room_for_is_asked_in_smaller_ones_that_gro
         return (yield [Score(Context((0,), TEXT[first : first + 3]), TEXT[:90])])
 
     found = list(Engine(scorer).run(asking(first) for first in range(4)))
-    rows = [Row(Context((0,), TEXT[first : first + 3]), TEXT[:90]) for first in range(4)]
+    rows = [BatchRow(Context((0,), TEXT[first : first + 3]), TEXT[:90]) for first in range(4)]
     close([one[0] for one in found], PlainScorer(tiny("llama")).score(rows))  # type: ignore[index]
     assert scorer.batch_tokens == 2_000
     with pytest.raises(PoolFullError, match="do not fit"):
@@ -100,7 +100,7 @@ def test_a_layer_takes_as_many_kernels_for_many_rows_as_for_one(monkeypatch: pyt
     monkeypatch.setattr(
         PooledRows, "attend", lambda self, *rest: calls.append(len(self._groups[0])) or attend(self, *rest)
     )
-    pooled("llama").score([Row(Context((0,), TEXT[first:30]), TEXT[:20]) for first in range(8)])
+    pooled("llama").score([BatchRow(Context((0,), TEXT[first:30]), TEXT[:20]) for first in range(8)])
     assert calls == [1, 1]
 
 

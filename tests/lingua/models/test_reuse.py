@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from lingua.engine import Engine
+from lingua.engine.engine import Engine
+from lingua.engine.score import Context, Program, Score, Scorer, Surprisal
 from lingua.models.causal import PlainScorer
 from lingua.models.sizing import Allowance
 from lingua.models.trial import causal_scorer
 from lingua.prompt import CompressedPrompt, Prompt
-from lingua.score import Context, Program, Score, Scorer, Surprisal
 from tests.fakes_engine import drafter, outcomes
 from tests.models import PACKED, WINDOW, tiny
 from tests.texts import PROSE

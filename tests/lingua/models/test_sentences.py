@@ -10,10 +10,11 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 from lingua import CompressionConfig, Compressor, Prompt
+from lingua.engine.score import BatchRow, Context
+from lingua.methods import models_digest
 from lingua.models.encoders import WINDOW, StateScorer
 from lingua.models.load import Loader
-from lingua.models.source import models_digest, resolve
-from lingua.score import Context, Row
+from lingua.models.source import resolve
 from tests.lingua.models.encoders import LINES, STORY, save_encoder
 from tests.models import save
 from tests.packages import require
@@ -32,9 +33,9 @@ def scorer_of(folder: Path) -> StateScorer:
     return scorer
 
 
-def rows(folder: Path, texts: list[str]) -> list[Row]:
+def rows(folder: Path, texts: list[str]) -> list[BatchRow]:
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    return [Row(Context(), tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts]
+    return [BatchRow(Context(), tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts]
 
 
 def hidden(folder: Path, text: str) -> Any:

@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch import nn
 
-from lingua.engine import Engine
+from lingua.engine.engine import Engine
+from lingua.engine.score import BatchRow, Context
 from lingua.errors import ModelError
 from lingua.models import causal, trial
 from lingua.models.causal import PackedScorer, PlainScorer, PooledScorer
 from lingua.models.keys_values import TokenPool
 from lingua.models.sizing import Allowance
 from lingua.models.trial import causal_scorer
-from lingua.score import Context, Row
 from tests.lingua.models.test_causal import STEPS, TEXT, growing
 from tests.lingua.models.test_pool import close
 from tests.models import PACKED, made, tiny
@@ -46,7 +46,7 @@ def test_positions_that_depend_on_the_longest_row_are_read_row_by_row(
     assert type(scorer) is PlainScorer
     assert f"type {kind}" in scorer.packing
     assert scorer.packing.removeprefix("row by row: ") in caplog.text
-    long, short = Row(Context((0,), TEXT[:60]), TEXT[60:70]), Row(Context((0,)), TEXT[:9])
+    long, short = BatchRow(Context((0,), TEXT[:60]), TEXT[60:70]), BatchRow(Context((0,)), TEXT[:9])
     alone = [causal_scorer(made("llama", rope_parameters=ROPES[kind])).score([row])[0] for row in (long, short)]
     close(scorer.score([long, short]), alone)
 
@@ -134,7 +134,7 @@ def test_layers_of_other_kinds_are_refused_by_name() -> None:
 def test_two_rows_that_share_a_context_are_an_error(name: str) -> None:
     context = Context((0,), TEXT[:9])
     with pytest.raises(ValueError, match="share one context"):
-        causal_scorer(tiny(name)).score([Row(context, TEXT[9:12]), Row(context, TEXT[12:20])])
+        causal_scorer(tiny(name)).score([BatchRow(context, TEXT[9:12]), BatchRow(context, TEXT[12:20])])
 
 
 def test_too_little_memory_for_the_trial_is_no_reason_to_run_row_by_row(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,7 +159,7 @@ def test_all_of_the_pool_is_taken_when_the_model_loads(monkeypatch: pytest.Monke
     assert scorer.pool.layers == 2
     assert scorer.pool.left == scorer.pool.tokens == scorer._sizes.pool_tokens
     taken = {layer: keys.data_ptr() for layer, (keys, _) in scorer.pool._layers.items()}
-    rows = [Row(Context((0,), TEXT[a : a + 5]), TEXT[a + 5 : a + 30]) for a in (0, 40, 80)]
+    rows = [BatchRow(Context((0,), TEXT[a : a + 5]), TEXT[a + 5 : a + 30]) for a in (0, 40, 80)]
     close(scorer.score(rows), PlainScorer(tiny("llama")).score(rows))
     assert {layer: keys.data_ptr() for layer, (keys, _) in scorer.pool._layers.items()} == taken
 
@@ -198,13 +198,13 @@ def test_no_memory_for_any_pool_is_said_when_the_model_loads(monkeypatch: pytest
 def test_a_batch_that_fails_gives_its_slots_back(monkeypatch: pytest.MonkeyPatch) -> None:
     scorer = pooled_trial(monkeypatch)
     context = Context((0,), TEXT[:20])
-    scorer.score([Row(context, TEXT[20:30])])
+    scorer.score([BatchRow(context, TEXT[20:30])])
     left = scorer.pool.left
     with monkeypatch.context() as patch:
         patch.setattr(scorer, "_decoder", lambda **_: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA")))
         with pytest.raises(causal.OutOfMemoryError):
-            scorer.score([Row(context, TEXT[20:50]), Row(Context((0,)), TEXT[:9])])
+            scorer.score([BatchRow(context, TEXT[20:50]), BatchRow(Context((0,)), TEXT[:9])])
     assert scorer.pool.left >= left
-    wanted = PlainScorer(tiny("llama")).score([Row(Context((0,), TEXT[:20]), TEXT[20:50])])
-    close(scorer.score([Row(context, TEXT[20:50])]), wanted)
+    wanted = PlainScorer(tiny("llama")).score([BatchRow(Context((0,), TEXT[:20]), TEXT[20:50])])
+    close(scorer.score([BatchRow(context, TEXT[20:50])]), wanted)
     assert np.isfinite(wanted[0]).all()

@@ -1,0 +1,344 @@
+"""A prompt while it is being compressed: its parts, cut into units, with their surprisal and what is kept so far.
+
+Methods fill a `Draft` in; what they leave is a keep mask over units of the original tokens. Text is cut out of the
+original once, at the end. Nothing here knows how a score came about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from lingua.config import CompressionConfig, Unit
+from lingua.engine.score import Program
+from lingua.prompt import CompressedPrompt, Prompt, Span, Status, join_parts
+from lingua.text.sentences import sentence_edges
+from lingua.text.tokens import Encoding, Ints, SourceTokenizer, TargetTokenizer
+from lingua.text.units import (
+    Bools,
+    Floats,
+    Kinds,
+    cut,
+    forced_spans,
+    kept_apart,
+    literals,
+    protected_spans,
+    spelt,
+    unit_edges,
+    unit_scores,
+    within_words,
+)
+
+Importance = npt.NDArray[np.float32]
+
+
+@dataclass(slots=True, eq=False)
+class PromptPart:
+    """One string of a prompt: n tokens in u units.
+
+    starts [u + 1]   token at which each unit begins, closed by n
+    bounds [u + 1]   character at which each unit begins, closed by the length of the text
+    costs [u]        target tokens of each unit
+    must [u]         units that must be kept
+    keep [u]         units that are kept so far
+    surprisal [n]    nats, as far as the method has asked for it
+    rate             the share of this part that the settings ask for by name; None: what the budget leaves
+    held             characters of which every unit must be kept, so that something of the part is left
+    literal [u]      with `drop_consecutive`: which of `force_tokens` each unit is, -1 for none
+    kinds            of the text's characters, where kept units could run together to a word; None: they cannot
+    """
+
+    encoding: Encoding
+    starts: Ints
+    bounds: Ints
+    costs: Ints
+    must: Bools
+    keep: Bools
+    surprisal: Floats
+    rate: float | None = None
+    literal: Ints | None = None
+    held: Span | None = None
+    kinds: Kinds | None = None
+
+    @property
+    def text(self) -> str:
+        return self.encoding.text
+
+    @property
+    def ids(self) -> Ints:
+        return self.encoding.ids
+
+    @property
+    def whole(self) -> bool:
+        """Whether the settings forbid cutting this part."""
+        return self.rate == 1
+
+    @property
+    def cost(self) -> int:
+        """Target tokens of the units that are still in play."""
+        return int(self.costs[self.keep].sum())
+
+    @property
+    def must_cost(self) -> int:
+        return self.cost if self.whole else int(self.costs[self.must].sum())
+
+    def scores(self, config: CompressionConfig) -> Floats:
+        return unit_scores(self.surprisal, self.starts, config.unit_score)
+
+    def hold(self, span: Span) -> None:
+        """Keep the units that these characters touch, whatever the budget."""
+        self.held = span
+        touched = (self.bounds[1:] > span[0]) & (self.bounds[:-1] < span[1])
+        self.must = self.must | touched
+        self.keep = self.keep | touched
+
+    def group(self, begins: Ints) -> Ints:
+        """Which group each unit [u] belongs to, if groups begin at these characters, the first at the text's."""
+        return np.maximum(0, np.searchsorted(begins, self.bounds[:-1], side="right") - 1)
+
+    def kept_ids(self, first: int, last: int) -> list[int]:
+        """The token ids of the kept units among units [first, last)."""
+        begin, end = self.starts[first], self.starts[last]
+        mask = np.repeat(self.keep[first:last], self.starts[first + 1 : last + 1] - self.starts[first:last])
+        return self.ids[begin:end][mask].tolist()  # type: ignore[no-any-return]
+
+    def at_rate(self, rate: float) -> float:
+        """What this part keeps at a rate, in target tokens: never less than it must."""
+        return max(rate * self.cost, self.must_cost)
+
+    def kept_spans(self) -> tuple[Span, ...]:
+        """Kept character ranges, ascending and merged; a cut beginning takes the white space after it along."""
+        return spans_of(self.text, self.bounds, self._shown())
+
+    def _shown(self) -> Bools:
+        """The kept units without repeats of a forced string, with what parts those that would run together.
+
+        A part that is kept whole stays as it is.
+        """
+        if self.keep.all():
+            return self.keep
+        shown = self.keep
+        if self.literal is not None:
+            kept = np.flatnonzero(self.keep)
+            literal, shown = self.literal[kept], self.keep.copy()
+            shown[kept[1:][(literal[1:] >= 0) & (literal[1:] == literal[:-1])]] = False
+        return shown if self.kinds is None else kept_apart(self.kinds, self.bounds, shown)
+
+
+def spans_of(text: str, bounds: Ints, keep: Bools) -> tuple[Span, ...]:
+    """The character ranges of the kept units of a text."""
+    framed = np.zeros(len(keep) + 2, bool)
+    framed[1:-1] = keep
+    edges = bounds[np.flatnonzero(framed[1:] != framed[:-1])]
+    filled = edges[::2] < edges[1::2]
+    spans = list(zip(edges[::2][filled].tolist(), edges[1::2][filled].tolist(), strict=True))
+    if spans and spans[0][0] > 0:
+        start, end = spans[0]
+        spans[0] = (end - len(text[start:end].lstrip()), end)
+    return tuple(spans[spans[0][0] == spans[0][1] :]) if spans else ()
+
+
+def cut_text(text: str, spans: Sequence[Span]) -> str:
+    return "".join(text[start:end] for start, end in spans)
+
+
+class Ranker(Protocol):
+    """Says how much each context string matters for the question."""
+
+    def importance(self, draft: Draft) -> Program[Importance]:
+        """One number per context string, higher = more important; may ask for surprisal on the way."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Drafter:
+    """Makes drafts: owns the tokenizers and the settings.
+
+    window   the longest probe that the model takes
+    ranker   what ranks context strings, where the method ranks them; None: made from the settings
+    reader   tokenizes for the model that reads sentences, where one does
+    """
+
+    source: SourceTokenizer
+    target: TargetTokenizer
+    config: CompressionConfig
+    window: int = 1 << 20
+    ranker: Ranker | None = None
+    reader: SourceTokenizer | None = None
+
+    def draft(self, prompt: Prompt) -> Draft:
+        """Tokenize and cut every part of `prompt`."""
+        texts = [prompt.instruction, *prompt.context, prompt.question]
+        first, *context, last = [self.part(encoding, self.config.unit) for encoding in self.source.encode(texts)]
+        first.rate, last.rate = self.config.instruction_rate, self.config.question_rate
+        for part, rate in zip(context, prompt.context_rates, strict=False):
+            part.rate = rate
+        origin = self.target.count(prompt.text)
+        target = self._target(origin, [first, *context, last]) if prompt.context_rates else self.config.target(origin)
+        for part in context:
+            part.keep = part.must.copy() if part.rate == 0 else part.keep
+        return Draft(prompt, self, first, context, last, origin, target)
+
+    def _target(self, origin: int, parts: list[PromptPart]) -> int:
+        """The budget of a structure: all but what is cut from its pieces, within `target_token`."""
+        shared = self.config.rate or 1.0
+        cut_away = sum(part.cost - part.at_rate(shared if part.rate is None else part.rate) for part in parts)
+        return self.config.ceiling(max(min(1, origin), int(origin - cut_away + 1e-9)))
+
+    def part(self, encoding: Encoding, unit: Unit) -> PromptPart:
+        config, text = self.config, encoding.text
+        edges = unit_edges(text, unit, config.language)
+        if edges is not None and config.use_sentence_level_filter:
+            edges = np.union1d(edges, sentence_edges(text, config.language))
+        forced = forced_spans(text, config)
+        if edges is not None and (forced or unit == "sentence" or config.use_sentence_level_filter):
+            edges, forced = within_words(text, edges, forced)
+        atoms, must = cut(encoding, edges, forced)
+        starts = np.searchsorted(encoding.atom, atoms)
+        bounds = encoding.bounds[atoms]
+        keep = np.ones(len(must), bool)
+        surprisal = np.zeros(len(encoding), np.float32)
+        part = PromptPart(encoding, starts, bounds, self._costs(encoding, bounds), must, keep, surprisal)
+        part.literal = literals(text, bounds, config.force_tokens) if config.drop_consecutive else None
+        part.kinds = None if edges is None else spelt(text, bounds)
+        return part
+
+    def _costs(self, encoding: Encoding, bounds: Ints) -> Ints:
+        """Target tokens that begin in each unit: they add up to those of the whole text."""
+        same = self.target is self.source
+        begins = encoding.token_starts if same else self.target.starts(encoding.text)
+        return np.diff(np.searchsorted(begins, bounds)).astype(np.int64)
+
+    def finer(self, part: PromptPart, unit: Unit) -> PromptPart:
+        """The same part, kept as it is, in smaller units."""
+        fine = self.part(part.encoding, unit)
+        fine.keep = part.keep[np.searchsorted(part.bounds, fine.bounds[:-1], side="right") - 1]
+        fine.surprisal, fine.rate = part.surprisal, part.rate
+        if part.held is not None:
+            fine.hold(part.held)
+        return fine
+
+    def protects(self, text: str) -> bool:
+        return bool(protected_spans(text, self.config))
+
+
+@dataclass(slots=True, eq=False)
+class Draft:
+    """A prompt in work. `chosen` are the context strings that the coarse step kept, in the order of the output."""
+
+    prompt: Prompt
+    drafter: Drafter
+    instruction: PromptPart
+    context: list[PromptPart]
+    question: PromptPart
+    origin_tokens: int
+    target_tokens: int
+    chosen: list[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.chosen = list(range(len(self.context)))
+
+    @property
+    def config(self) -> CompressionConfig:
+        return self.drafter.config
+
+    @property
+    def head(self) -> tuple[int, ...]:
+        """What every context of a model begins with: its start token, if it has one."""
+        bos = self.drafter.source.bos
+        return () if bos is None else (bos,)
+
+    def ids(self, text: str) -> list[int]:
+        """The token ids of a text that is no part."""
+        return self.drafter.source.ids([text])[0]
+
+    @property
+    def parts(self) -> list[PromptPart]:
+        """The parts that the result is made of, in its order."""
+        return [self.instruction, *(self.context[index] for index in self.chosen), self.question]
+
+    @property
+    def fits(self) -> bool:
+        """Whether the prompt is within its budget as it is."""
+        return not self.config.open_ended and self.origin_tokens <= self.target_tokens
+
+    @property
+    def untouchable(self) -> bool:
+        """Whether nothing of the prompt may be cut, or there is no text in it."""
+        return all(part.whole or part.must.all() for part in self.parts)
+
+    @property
+    def room(self) -> int:
+        """Target tokens left for the parts themselves, after the separators between them."""
+        filled = sum(bool(part.text) for part in self.parts)
+        return self.target_tokens - max(0, filled - 1) * self.drafter.target.count(self.prompt.separator)
+
+    @property
+    def flexible(self) -> list[PromptPart]:
+        """The parts that may be cut."""
+        return [part for part in self.parts if not part.whole and part.rate != 0]
+
+    def finer(self, unit: Unit) -> Draft:
+        """The same draft, kept as it is, in smaller units."""
+        finer, chosen = self.drafter.finer, set(self.chosen)
+        context = [finer(part, unit) if index in chosen else part for index, part in enumerate(self.context)]
+        new = replace(
+            self, instruction=finer(self.instruction, unit), context=context, question=finer(self.question, unit)
+        )
+        new.chosen = self.chosen
+        return new
+
+    def text(self) -> str:
+        """The prompt with only the kept units."""
+        return join_parts((cut_text(part.text, part.kept_spans()) for part in self.parts), self.prompt.separator)
+
+    def count(self) -> int:
+        return self.drafter.target.count(self.text())
+
+    def finish(self, status: Status = "compressed") -> CompressedPrompt:
+        """The result: text, tokens and spans of what is kept."""
+        kept = {index: self.context[index].kept_spans() for index in self.chosen}
+        kept = {index: spans for index, spans in kept.items() if spans or not self.prompt.context[index]}
+        text = self.text()
+        return CompressedPrompt(
+            text=text,
+            instruction=_kept_text(self.instruction),
+            context=tuple(cut_text(self.prompt.context[index], spans) for index, spans in kept.items()),
+            question=_kept_text(self.question),
+            kept_context=tuple(kept),
+            kept_spans=tuple(kept.get(index, ()) for index in range(len(self.context))),
+            origin_tokens=self.origin_tokens,
+            compressed_tokens=self.drafter.target.count(text),
+            target_tokens=self.target_tokens,
+            status=status,
+        )
+
+    def hold_emptied(self, result: CompressedPrompt) -> bool:
+        """If `result` leaves no text of a context string that has some, hold the best unit of each; whether it did.
+
+        Of each at once, since what is held here is taken from the others.
+        """
+        filled = [index for index, part in enumerate(self.context) if part.text.strip() and not part.whole]
+        texts = (cut_text(self.context[index].text, result.kept_spans[index]) for index in filled)
+        if all(text.strip() for text in texts):
+            return False
+        for index in filled:
+            part = self.context[index]
+            scores, spans = part.scores(self.config), list(pairwise(part.bounds.tolist()))
+            units = [unit for unit, (start, end) in enumerate(spans) if part.text[start:end].strip()]
+            part.hold(spans[max(units, key=scores.__getitem__)])
+        return True
+
+    def stream(self) -> Iterator[tuple[PromptPart, bool]]:
+        """The non-empty parts in order, each with whether it is the first."""
+        filled = (part for part in self.parts if len(part.encoding))
+        return ((part, number == 0) for number, part in enumerate(filled))
+
+
+def _kept_text(part: PromptPart) -> str:
+    return cut_text(part.text, part.kept_spans())

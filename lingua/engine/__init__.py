@@ -1,0 +1,1 @@
+"""Continuous batching of prompt coroutines over one primitive, `Score`."""

@@ -1,0 +1,399 @@
+"""Runs many prompt coroutines at once and packs what they ask into batches by token count: continuous batching.
+
+It is given programs (see `score`), keeps hundreds of them alive, fills each batch with whatever requests are waiting,
+and resumes every program with its answers. It knows no tensor: a `Scorer` answers the rows of a batch. Where a device
+computes by itself, the next batch is begun before programs are resumed with the answers of the one before.
+
+What a program asks waits until there is room for its contexts: what they hold, and are expected to grow to
+(`Context.room`). Probes that are forgotten with their batch need none.
+
+Rows of a corpus repeat each other: many questions about one document, the same demonstrations in every prompt. What is
+asked after the same text is computed once, whoever asks; who asks meanwhile waits for the same answer. A program whose
+answers are all known needs no keys and values; where it leaves the others' way, it goes on from theirs.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+from lingua.engine.cache import BoundedStore, ScoreCache
+from lingua.engine.score import (
+    Answers,
+    BatchRow,
+    Context,
+    OutOfMemoryError,
+    PoolFullError,
+    Program,
+    Score,
+    Scorer,
+    Surprisal,
+    ahead_of,
+    digest_of,
+    start,
+)
+from lingua.errors import ModelError, PromptError
+
+T = TypeVar("T")
+_Batch = list[tuple["_Job", BatchRow]]
+
+
+@dataclass(slots=True, eq=False)
+class _Job:
+    """One `Score` on its way: a probe longer than a batch is answered piece by piece.
+
+    asked     the context as the program knows it; `context` is a fork of it where the probe takes several pieces
+    key       what the answer is remembered by: what was read, and the probe; None: not at all
+    hold      whether the next request may reuse what was computed for this one: such answers depend on all that came
+              before, and are not shared
+    waiting   the programs that wait for the answer, once for each time they asked
+    """
+
+    asked: Context
+    probe: Sequence[int]
+    key: Hashable = None
+    hold: bool = False
+    context: Context = field(init=False)
+    answers: list[Surprisal] = field(default_factory=list)
+    done: int = 0
+    waiting: list[_Running[Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.context = self.asked
+
+    def row(self, room: int, window: int) -> BatchRow:
+        """The next piece: at most `room` tokens. What is forgotten for it depends on the window, never on `room`.
+
+        What may be reused is not cut by `room`: it would depend on the batch whether it can be.
+        """
+        room = window // 2 if self.hold else room
+        stretch, ahead = stretch_of(room, window), len(self.probe) - self.done
+        size = min(ahead, stretch - self.done % stretch, max(1, room))
+        piece = self.probe[self.done : self.done + size]
+        last = size == ahead
+        if self.done % stretch == 0:
+            self.context.make_room(min(stretch, ahead), window)
+        if not last and self.done == 0:
+            self.context = self.context.fork()
+        return BatchRow(self.context, piece, retain=not last, hold=self.hold)
+
+    def accept(self, row: BatchRow, answer: Surprisal) -> bool:
+        """Take the answer to a piece; True when the probe is complete."""
+        self.answers.append(answer)
+        self.done += len(row.probe)
+        if row.retain:
+            self.context.extend(row.probe)
+        return self.complete
+
+    @property
+    def complete(self) -> bool:
+        return self.done == len(self.probe)
+
+    @property
+    def answer(self) -> Surprisal:
+        return self.answers[0] if len(self.answers) == 1 else np.concatenate([_NOTHING, *self.answers])
+
+
+@dataclass(slots=True, eq=False)
+class _Running(Generic[T]):
+    """A program that waits for answers: `jobs`, of which `open` are not answered yet.
+
+    room     context tokens for which memory is set aside
+    wanted   those that its jobs need; until they are set aside, the jobs are not computed for its sake
+    """
+
+    index: int
+    program: Program[T]
+    jobs: list[_Job] = field(default_factory=list)
+    open: int = 0
+    room: int = 0
+    wanted: int = 0
+
+    def __lt__(self, other: _Running[T]) -> bool:
+        return self.index < other.index
+
+
+class _BatchSize:
+    """Tokens of a batch: halved when memory runs out, doubled again after some batches that fit.
+
+    How many those are doubles whenever it proves to have been too early: trials stay rare where memory is small.
+    """
+
+    def __init__(self, scorer: Scorer) -> None:
+        self._scorer, self._full = scorer, scorer.batch_tokens
+        self._patience, self._fitted, self._raised = _PATIENCE, 0, False
+
+    def fitted(self) -> None:
+        """A batch was computed."""
+        if self._scorer.batch_tokens < self._full:
+            self._fitted += 1
+            if self._fitted >= self._patience:
+                self._scorer.batch_tokens = min(self._full, 2 * self._scorer.batch_tokens)
+                self._fitted, self._raised = 0, True
+
+    def lower(self, tokens: int, error: OutOfMemoryError) -> None:
+        """A batch of so many did not fit. Raises ModelError where less cannot be asked for."""
+        if self._scorer.batch_tokens <= 1:
+            raise ModelError(
+                f"out of memory with one token in the batch: too small for this model ({error})"
+            ) from error
+        self._scorer.batch_tokens = max(1, min(self._scorer.batch_tokens, tokens) // 2)
+        self._patience = min(_MOST_PATIENCE, 2 * self._patience) if self._raised else self._patience
+        self._fitted, self._raised = 0, False
+
+    def restore(self) -> None:
+        """Forget what was learned: the next run may find the memory free."""
+        self._scorer.batch_tokens = max(self._full, self._scorer.batch_tokens)
+
+
+class Engine(Generic[T]):
+    """Drives programs over a scorer.
+
+    At most `max_programs` are alive, and no more of them read than fit `scorer.live_tokens` together, so memory is
+    bounded however many programs there are. `cache` keeps answers for other engines of the same scorer. `_read` holds
+    the keys and values of contexts by what was read, so that a program finds those of one that read the same before it.
+    """
+
+    def __init__(self, scorer: Scorer, max_programs: int = 256, cache: ScoreCache | None = None) -> None:
+        self._scorer = scorer
+        self._max_programs = max_programs
+        self._cache = cache if cache is not None else ScoreCache()
+        self._read: BoundedStore[Any] = BoundedStore(scorer.live_tokens // 16)
+        self._asked: dict[Hashable, _Job] = {}
+        self._waiting: deque[_Job] = deque()
+        self._ahead = ahead_of(scorer)
+        self._size = _BatchSize(scorer)
+        self._flying: deque[tuple[_Batch, Answers]] = deque()
+        self._finished: dict[int, T | PromptError] = {}
+        self._live: dict[int, _Running[T]] = {}
+        self._queue: list[_Running[T]] = []
+        self._room = 0
+        self._rows = _MANY
+
+    def run(self, programs: Iterable[Program[T]]) -> Iterator[T | PromptError]:
+        """Yield each program's result, or its PromptError, in order; programs are pulled as room allows."""
+        source, begun, emitted, more = iter(programs), 0, 0, True
+        try:
+            while more or self._live or self._finished:
+                while more and not self._queue and begun - emitted < self._max_programs:
+                    more = self._begin(begun, next(source, None))
+                    begun += more
+                self._admit()
+                if self._waiting or self._flying:
+                    self._step()
+                while emitted in self._finished:
+                    yield self._finished.pop(emitted)
+                    emitted += 1
+        finally:
+            self._size.restore()
+
+    def _begin(self, index: int, program: Program[T] | None) -> bool:
+        """Start a program; False where there is none left."""
+        if program is not None:
+            self._live[index] = _Running(index, program)
+            self._resume(self._live[index], None)
+        return program is not None
+
+    def _resume(self, running: _Running[T], answers: list[Surprisal] | None) -> None:
+        try:
+            scores = running.program.send(answers) if answers is not None else next(running.program)
+            jobs = [self._job(score) for score in scores]
+            while all(job.complete for job in jobs):
+                scores = running.program.send([job.answer for job in jobs])
+                jobs = [self._job(score) for score in scores]
+        except StopIteration as stop:
+            self._finish(running, stop.value)
+        except PromptError as error:
+            self._finish(running, error)
+        else:
+            running.jobs, running.wanted = jobs, sum(map(self._needs, scores))
+            if running.wanted <= running.room or (not self._queue and self._fits(running)):
+                self._enqueue(running)
+            else:
+                heapq.heappush(self._queue, running)
+
+    def _finish(self, running: _Running[T], result: T | PromptError) -> None:
+        self._finished[running.index] = result
+        self._room -= running.room
+        del self._live[running.index]
+
+    def _needs(self, score: Score) -> int:
+        """Context tokens for which a request needs memory beyond its batch; a probe's where it stays or is cut."""
+        stays = score.reuse is not None or len(score.probe) > self._scorer.probe_tokens
+        needed = len(score.context) + (len(score.probe) if stays else 0)
+        return min(max(needed, score.context.room), self._scorer.window)
+
+    def _fits(self, running: _Running[T]) -> bool:
+        """Whether there is room for what it wants; one alone always fits."""
+        others = self._room - running.room
+        return not others or others + running.wanted <= self._scorer.live_tokens
+
+    def _admit(self) -> None:
+        """Let programs on that wait for room, the earliest first; one at least, where nothing else goes on."""
+        while self._queue and (self._fits(self._queue[0]) or not (self._waiting or self._flying)):
+            self._enqueue(heapq.heappop(self._queue))
+
+    def _job(self, score: Score) -> _Job:
+        """A new job; the same one, if its answer is already known or on its way."""
+        context, window = score.context, self._scorer.window
+        context.extend(score.commit, score.reuse)
+        job = _Job(context, score.probe, hold=score.reuse is not None)
+        if job.complete or job.hold or not self._cache.enabled:
+            return job
+        context.make_room(min(len(score.probe), stretch_of(self._scorer.probe_tokens, window)), window)
+        before, context.asked = context.asked, context.key()
+        job.key = (context.asked, digest_of(score.probe))
+        known = self._cache.get(job.key)
+        if known is not None:
+            job.answers, job.done = [known], len(job.probe)
+        elif job.key in self._asked:
+            return self._asked[job.key]
+        else:
+            self._asked[job.key] = job
+            self._catch_up(context, before)
+        return job
+
+    def _catch_up(self, context: Context, before: bytes) -> None:
+        """Borrow the keys and values of a context that read the same, now or at its last request, if it has more."""
+        for key in (context.asked, before):
+            cache = self._read.get(key)
+            if cache is not None and (context.cache is None or cache.length > context.cache.length):
+                context.cache = cache.fork()
+                return
+
+    def _enqueue(self, running: _Running[T]) -> None:
+        """Set memory aside for a program's jobs and have them computed."""
+        self._room += running.wanted - running.room
+        running.room = running.wanted
+        asked = [job for job in running.jobs if not job.complete]
+        running.open = len(asked)
+        for job in asked:
+            if not job.waiting:
+                self._waiting.append(job)
+            job.waiting.append(running)
+        if not asked:  # others have asked the same meanwhile
+            self._resume(running, [job.answer for job in running.jobs])
+
+    def _step(self) -> None:
+        """Begin as many batches as may be under way, then take the answers of the oldest."""
+        while self._waiting and len(self._flying) <= self._ahead and self._launch():
+            pass
+        if self._flying:
+            self._land()
+
+    def _launch(self) -> bool:
+        batch = self._next_batch()
+        try:
+            self._flying.append((batch, start(self._scorer, [row for _, row in batch])))
+        except OutOfMemoryError as error:
+            self._again(batch, error)
+            return False
+        self._rows = _MANY
+        return True
+
+    def _land(self) -> None:
+        """Take a batch's answers and resume every program whose answers are complete."""
+        batch, answers = self._flying.popleft()
+        try:
+            found = answers()
+        except OutOfMemoryError as error:
+            self._again(batch, error)
+            return
+        self._size.fitted()
+        for (job, row), answer in zip(batch, found, strict=True):
+            if job.accept(row, answer):
+                self._answered(job)
+            else:
+                self._waiting.appendleft(job)
+
+    def _answered(self, job: _Job) -> None:
+        if job.key is not None:
+            self._cache.put(job.key, job.answer)
+            del self._asked[job.key]
+            self._shelve(job.asked)
+        waiting, job.waiting = job.waiting, []  # no cycle keeps the keys and values of programs that are done
+        for running in waiting:
+            running.open -= 1
+            if running.open == 0:
+                self._resume(running, [one.answer for one in running.jobs])
+
+    def _shelve(self, context: Context) -> None:
+        """Let others read on from here, until this context itself has read on."""
+        self._read.drop(context.shelved)
+        if context.cache is not None:
+            context.shelved = context.asked
+            self._read.put(context.shelved, context.cache.fork(), len(context))
+
+    def _next_batch(self) -> _Batch:
+        budget = self._budget()
+        batch: _Batch = []
+        while self._waiting and len(batch) < self._rows:
+            job = self._waiting[0]
+            row = job.row(self._scorer.probe_tokens, self._scorer.window)
+            cost = len(row.probe) + len(row.context) - self._scorer.cached(row.context)
+            if batch and cost > budget:
+                break
+            self._waiting.popleft()
+            batch.append((job, row))
+            budget -= cost
+        return batch
+
+    def _budget(self) -> int:
+        """Tokens of the next batch. A first one leaves half of the work to a second, so that two can take turns."""
+        full = self._scorer.batch_tokens
+        if not self._ahead or self._flying:
+            return full
+        waiting = sum(len(job.probe) - job.done for job in self._waiting)
+        return min(full, max(full // 4, waiting // 2))
+
+    def _again(self, batch: _Batch, error: OutOfMemoryError) -> None:
+        """Ask again: behind what is under way, with what others may borrow let go, in smaller batches.
+
+        Where only the pool is full, that is all until something else makes room: later batches are of the usual size.
+        """
+        tokens = sum(len(row.probe) + len(row.context) - self._scorer.cached(row.context) for _, row in batch)
+        self._waiting.extendleft(job for job, _ in reversed(batch))
+        if isinstance(error, PoolFullError) and (self._flying or self._make_room(len(batch))):
+            return
+        if isinstance(error, PoolFullError) and len(batch) > 1:
+            self._rows = len(batch) // 2
+            return
+        self._read.clear()
+        if not self._flying or self._scorer.batch_tokens > 1:
+            self._size.lower(tokens, error)
+
+    def _make_room(self, first: int) -> bool:
+        """Let go of keys and values that can be computed again; False if there are none.
+
+        First those that others might borrow; then those of requests that are answered; then those of the newest that
+        wait, but for the `first` so many.
+        """
+        if len(self._read):
+            self._read.clear()
+            return True
+        answered = [job for running in self._live.values() for job in running.jobs if job.complete]
+        if sum(map(_drop, answered)):
+            return True
+        return any(_drop(job) for job in list(self._waiting)[: first - 1 : -1])
+
+
+def _drop(job: _Job) -> bool:
+    """Whether the keys and values of a request's context could be let go: not those that differ from computed ones."""
+    contexts = [one for one in (job.asked, job.context) if one.cache and one.places is None and not job.hold]
+    for context in contexts:
+        context.cache = None
+    return bool(contexts)
+
+
+def stretch_of(room: int, window: int) -> int:
+    """Probe tokens before which a context makes room once."""
+    return max(1, room, window // 2)
+
+
+_MANY, _PATIENCE, _MOST_PATIENCE = 1 << 60, 4, 1_024
+_NOTHING: Surprisal = np.zeros(0, np.float32)

@@ -1,0 +1,309 @@
+"""The one primitive, `Score`: the surprisal of some tokens after some context; who asks it and who answers it.
+
+A method is a program: a generator that yields lists of independent `Score`s, is sent their answers and returns its
+result. A `Scorer` answers the rows of a batch. A context longer than the model's window slides: once its tokens and the
+request no longer fit, the oldest are forgotten and the newest half window stays, after the start token. As contexts
+hold *kept* text only, a prompt of any length is compressed to its end with the window moving over what was kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from lingua.errors import LinguaError, ModelError
+
+Surprisal = npt.NDArray[np.float32]
+T = TypeVar("T")
+Needs = Literal["causal", "encoder", "sentences", "nothing"]
+"""What answers the scores of a method: a causal model, an encoder, an encoder of sentences, or none of these."""
+
+
+class OutOfMemoryError(LinguaError):
+    """The device could not hold a batch; the engine computes smaller ones for a while."""
+
+
+class PoolFullError(OutOfMemoryError):
+    """No room for more keys and values: there will be when some contexts are done; smaller batches do not help."""
+
+
+class Cache(Protocol):
+    """What a scorer keeps (keys and values) of a context's first `length` tokens.
+
+    `probed`: behind these it still has what it computed for so many tokens of the last probe.
+    """
+
+    length: int
+    probed: int
+
+    def fork(self) -> Cache: ...
+
+    def keep(self, places: Sequence[int]) -> None:
+        """Append those tokens of the last probe as they were computed; the others are gone."""
+        ...
+
+
+class Digest:
+    """A running digest of token ids: 128 bits, so that two texts never share one. `count` ids are in it."""
+
+    __slots__ = ("_hash", "count")
+
+    def __init__(self, ids: Sequence[int] = ()) -> None:
+        self._hash = hashlib.blake2b(digest_size=16)
+        self.count = 0
+        self.after(ids)
+
+    def after(self, ids: Sequence[int]) -> bytes:
+        """Take in more ids; the digest of all."""
+        self._hash.update(np.asarray(ids, np.int64).tobytes())
+        self.count += len(ids)
+        return self._hash.digest()
+
+
+def digest_of(ids: Sequence[int]) -> bytes:
+    """A key for token ids."""
+    return Digest().after(ids)
+
+
+@dataclass(slots=True, eq=False)
+class Context:
+    """What a model has read: `head` (the start token, if any) and `ids` from `begin` on.
+
+    `cache` belongs to the scorer. `places` are the positions of the visible tokens and `end` that of the next one; None
+    where nothing is missing between them. `room`: tokens for which memory is set aside while the context is read on,
+    those that it is expected to grow to, or answers of that many tokens that its program holds.
+    The engine notes in `asked` what was read at the last request, in `shelved` what of it others may borrow.
+    """
+
+    head: tuple[int, ...] = ()
+    ids: list[int] = field(default_factory=list)
+    begin: int = 0
+    cache: Cache | None = None
+    places: list[int] | None = None
+    end: int = 0
+    room: int = 0
+    asked: bytes = b""
+    shelved: bytes = b""
+    _digest: Digest | None = None
+
+    def fork(self) -> Context:
+        """A context with the same beginning that goes its own way; cached keys and values are shared."""
+        cache = self.cache.fork() if self.cache is not None else None
+        places = None if self.places is None else list(self.places)
+        return Context(self.head, list(self.ids), self.begin, cache, places, self.end, self.room)
+
+    def key(self) -> bytes:
+        """Equal for contexts in which a model reads the same; costs only what is new since it was last asked for."""
+        if self._digest is None:
+            self._digest = Digest(self.head)
+        begin = self.begin + self._digest.count - len(self.head)
+        return self._digest.after(self.ids[begin:])
+
+    def __len__(self) -> int:
+        return len(self.head) + len(self.ids) - self.begin
+
+    def extend(self, ids: Sequence[int], reuse: Sequence[int] | None = None) -> None:
+        """Append ids; the first of them may be the last probe's at `reuse`, of which the cache still has everything."""
+        new = len(ids)
+        if self.cache is not None and self.cache.probed and reuse is not None:
+            first, probed = self.next, self.cache.probed
+            self.places = [*self.positions(0), *(first + place for place in reuse)]
+            self.end = first + probed
+            self.cache.keep(reuse)
+            new -= len(reuse)
+        elif self.cache is not None:
+            self.cache.probed = 0
+        self.ids.extend(ids)
+        if self.places is not None:
+            self.places += range(self.end, self.end + new)
+            self.end += new
+
+    @property
+    def next(self) -> int:
+        """The position of the next token."""
+        return len(self) if self.places is None else self.end
+
+    def positions(self, start: int) -> Sequence[int]:
+        """The positions of the visible tokens from the `start`th on."""
+        return range(start, len(self)) if self.places is None else self.places[start:]
+
+    def visible(self, start: int) -> list[int]:
+        """The visible ids from the `start`th on."""
+        if start >= len(self.head):
+            return self.ids[self.begin + start - len(self.head) :]
+        return [*self.head[start:], *self.ids[self.begin :]]
+
+    def make_room(self, tokens: int, window: int) -> None:
+        """Forget the oldest ids if `tokens` more would not fit into `window`, or only the gaps if that is enough."""
+        if self.next + tokens > window:
+            self.places = self.cache = None
+        if len(self) + tokens <= window:
+            return
+        keep = max(0, min(window // 2, window - tokens) - len(self.head))
+        self.begin = len(self.ids) - keep
+        self.cache = self._digest = None
+        self.asked = b""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Score:
+    """Ask for the surprisal (nats) of each `probe` token after `context` and `commit`.
+
+    commit   ids appended to the context for good, before probing
+    probe    ids scored after it and then forgotten
+    reuse    which of the last probe's tokens the first of `commit` are: their keys and values, and their positions,
+             may stay as they are; None: all is computed for the text as it now stands
+    """
+
+    context: Context
+    probe: Sequence[int]
+    commit: Sequence[int] = ()
+    reuse: Sequence[int] | None = None
+
+
+Program = Generator[list[Score], list[Surprisal], T]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BatchRow:
+    """One row of a batch: surprisal of `probe` after `context`.
+
+    retain   the probe's keys and values stay cached, as part of the context
+    hold     they stay until the next request, which may reuse some
+    """
+
+    context: Context
+    probe: Sequence[int]
+    retain: bool = False
+    hold: bool = False
+
+
+class Scorer(Protocol):
+    """Answers batches.
+
+    window         the longest sequence, context and probe together
+    batch_tokens   tokens computed per batch; the engine lowers it while memory is short
+    live_tokens    context tokens that may be kept alive at once, besides the batches under way
+    """
+
+    window: int
+    batch_tokens: int
+    live_tokens: int
+
+    @property
+    def probe_tokens(self) -> int:
+        """The longest probe that one row may hold; the engine cuts longer ones."""
+        ...
+
+    def cached(self, context: Context) -> int:
+        """How many of the context's tokens need no work."""
+        ...
+
+    def score(self, rows: Sequence[BatchRow]) -> list[Surprisal]:
+        """Surprisal of every probe, float32. Raises OutOfMemoryError."""
+        ...
+
+
+Answers = Callable[[], list[Surprisal]]
+"""Waits for a batch and gives the surprisal of every probe. May raise OutOfMemoryError."""
+
+
+@runtime_checkable
+class Ahead(Protocol):
+    """What a `Scorer` has besides whose device computes while the host goes on.
+
+    ahead   batches that may be begun before the answers of the one before are asked for; 0: the host itself computes
+    """
+
+    ahead: int
+
+    def start(self, rows: Sequence[BatchRow]) -> Answers:
+        """Begin a batch, whose contexts count as computed from here on. Raises OutOfMemoryError."""
+        ...
+
+
+def ahead_of(scorer: Scorer) -> int:
+    """How many batches a scorer takes before the answers of the one before are asked for."""
+    return scorer.ahead if isinstance(scorer, Ahead) else 0
+
+
+def start(scorer: Scorer, rows: Sequence[BatchRow]) -> Answers:
+    """Begin a batch; where the host itself computes, it is done when this returns."""
+    if isinstance(scorer, Ahead) and scorer.ahead:
+        return scorer.start(rows)
+    answers = scorer.score(rows)
+    return lambda: answers
+
+
+class NoScorer:
+    """For methods that ask for nothing."""
+
+    window = batch_tokens = live_tokens = probe_tokens = 1 << 20
+
+    def cached(self, context: Context) -> int:
+        return 0
+
+    def score(self, rows: Sequence[BatchRow]) -> list[Surprisal]:
+        raise ModelError("this method was registered as needing no model, yet it asked for scores")
+
+
+def _passed_on(name: str) -> Any:
+    return property(
+        lambda clocked: getattr(clocked.scorer, name), lambda clocked, value: setattr(clocked.scorer, name, value)
+    )
+
+
+class TimedScorer:
+    """Answers as `scorer` does.
+
+    seconds   how long batches were under way, from their beginning until their answers were on the host
+    """
+
+    window: int = _passed_on("window")
+    batch_tokens: int = _passed_on("batch_tokens")
+    live_tokens: int = _passed_on("live_tokens")
+
+    def __init__(self, scorer: Scorer) -> None:
+        self.scorer = scorer
+        self.seconds = 0.0
+        self._until = 0.0
+
+    @property
+    def ahead(self) -> int:
+        return ahead_of(self.scorer)
+
+    @property
+    def probe_tokens(self) -> int:
+        return self.scorer.probe_tokens
+
+    def cached(self, context: Context) -> int:
+        return self.scorer.cached(context)
+
+    def score(self, rows: Sequence[BatchRow]) -> list[Surprisal]:
+        return self.start(rows)()
+
+    def start(self, rows: Sequence[BatchRow]) -> Answers:
+        begun = time.perf_counter()
+        try:
+            answers = start(self.scorer, rows)
+        finally:
+            self._count(begun)
+        return lambda: self._finish(begun, answers)
+
+    def _finish(self, begun: float, answers: Answers) -> list[Surprisal]:
+        try:
+            return answers()
+        finally:
+            self._count(begun)
+
+    def _count(self, begun: float) -> None:
+        """Add the time since `begun`, as far as it was not counted for another batch."""
+        now = time.perf_counter()
+        self.seconds += now - max(begun, self._until)
+        self._until = now

@@ -1,1 +1,0 @@
-"""What of a structured text may be compressed, and by how much: tags, JSON, chat messages, Markdown."""

