@@ -14,12 +14,11 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
-from cluster.columns import PARTS, ROLES, Mapped
+from cluster.input.columns import KINDS, PARTS, ROLES, Mapped
 from cluster.prices import parse_prices
-from cluster.secrets import MASK, public_address, require_no_credentials
 from cluster.settings import Command, Settings
-from cluster.storage import absolute, require_conditional
-from cluster.values import KINDS
+from cluster.storage.credentials import MASK, public_address, require_no_credentials
+from cluster.storage.storage import absolute, require_conditional
 from lingua.config import ALGORITHM, CompressionConfig
 from lingua.errors import UnreadError
 from lingua.methods import DEFAULTS, METHODS, decisive

@@ -6,11 +6,11 @@ ClusterError
 └── AbortRun            fatal (no permission, disk full, bad settings): the run stops, what is committed stays
     ├── SourceChanged   an input file is not the one that was planned
     ├── SourceUnusable  an input file cannot be planned (damaged, another schema, not a format we read)
-    ├── TooManyRejects  more rows are rejected than the ceiling allows
+    ├── TooManyRejects  more rows are rejected than the ceiling allows; in `cluster.report.statistics`
     ├── DamagedFile     a file that the job itself keeps beside an output is not what was written
     ├── PlanConflict    the output belongs to other settings, another model or other inputs
     └── LeaseError      another driver took the output over
-        └── InUseError  another driver holds it
+        └── InUseError  another driver holds it; with the holder, in `cluster.output.lease`
 
 Settings that are wrong before anything starts are `lingua.errors.ConfigError`. Every message names the file, the row,
 the value and the remedy, and never a credential.
@@ -19,13 +19,8 @@ the value and the remedy, and never a credential.
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
 
 from lingua.errors import ConfigError, ModelError, PromptError
-
-if TYPE_CHECKING:
-    from cluster.lease import Holder
-    from cluster.report import RunReport
 
 
 class ClusterError(Exception):
@@ -60,14 +55,6 @@ class SourceUnusable(AbortRun):
     """An input file cannot be planned: damaged, of another schema, or of no format that is read here."""
 
 
-class TooManyRejects(AbortRun):
-    """More rows are rejected than `max_rejected` allows. `report`: what the run had done by then, where one ended."""
-
-    def __init__(self, message: str, report: RunReport | None = None) -> None:
-        super().__init__(message)
-        self.report = report
-
-
 class DamagedFile(AbortRun):
     """A file that the job keeps beside an output is not what was written: its message says what to do."""
 
@@ -78,14 +65,6 @@ class PlanConflict(AbortRun):
 
 class LeaseError(AbortRun):
     """Another driver works on this output, or took it over."""
-
-
-class InUseError(LeaseError):
-    """Another driver holds the lease of this output: its `holder`, a `cluster.lease.Holder`."""
-
-    def __init__(self, message: str, holder: Holder) -> None:
-        super().__init__(message)
-        self.holder = holder
 
 
 _HOPELESS = frozenset(

@@ -13,23 +13,21 @@ from contextlib import closing
 from dataclasses import replace
 from functools import partial
 
-from cluster.conclude import conclude
 from cluster.config import JobConfig
-from cluster.describe import name_of, notices, unsampled
-from cluster.driver import Driver, Terms
-from cluster.errors import TooManyRejects
-from cluster.foresight import outlook
-from cluster.ledger import Ledger
-from cluster.limits import Wish
-from cluster.patience import Patience
-from cluster.plan import Plan
-from cluster.prepare import draft_plan
-from cluster.protocols import NoPool
-from cluster.report import RunReport
-from cluster.reuse import open_previous
-from cluster.stopping import Heartbeat, StopRequest, grace_seconds, on_signals
-from cluster.watch import watched_progress
-from cluster.worker import Hire, MakeCompressor, load_compressor, require_loadable, start_worker
+from cluster.output.lease import LeaseWait
+from cluster.output.ledger import Ledger
+from cluster.output.plan import Plan
+from cluster.output.prepare import draft_plan
+from cluster.output.reuse import open_previous
+from cluster.protocol import NoPool
+from cluster.report.dry_run import notices, pending
+from cluster.report.page import name_of, unsampled
+from cluster.report.statistics import RunReport, TooManyRejects, finish
+from cluster.report.telemetry import watched_progress
+from cluster.run.driver import Driver, Terms
+from cluster.run.resources import ResourceRequest
+from cluster.run.stopping import Heartbeat, StopRequest, grace_seconds, on_signals
+from cluster.run.worker import MakeCompressor, StartWorker, load_compressor, require_loadable, start_worker
 from jobs.ending import exit_code
 from lingua.methods import models_digest
 from lingua.models.source import resolve
@@ -54,7 +52,7 @@ def main(argv: Sequence[str] | None = None, make_compressor: MakeCompressor = lo
 def dry_run(config: JobConfig) -> int:
     """Print the plan and stop."""
     require_target(config.compression.target_tokenizer)
-    print(outlook(config))
+    print(pending(config))
     return 0
 
 
@@ -71,18 +69,20 @@ def compress(config: JobConfig, make: MakeCompressor) -> int:
         if make is load_compressor and not ledger.begun():
             require_loadable(config)
         print("".join(f"{notice}\n" for notice in notices(plan)), end="")
-        patience = Patience(config.lease_wait, lambda: stop.reason is None)
-        lease = patience.acquire(ledger, "jobs.compress", config.lease_seconds)
+        wait = LeaseWait(config.lease_wait, lambda: stop.reason is None)
+        lease = wait.acquire(ledger.storage, ledger.output, "jobs.compress", config.lease_seconds)
         try:
             with Heartbeat(lease.renew, config.lease_seconds, stop):
                 plan = ledger.open_or_create(plan)
                 ledger.clean()
-                earlier = previous.hand_over(ledger, plan, stop, config.report) if previous else None
-                hire = partial(start_worker, make_compressor=make, earlier=earlier)
-                report, refused = _until_refused(lambda: _run(config, ledger, plan, stop, hire))
+                earlier = (
+                    previous.hand_over(ledger, plan, lambda: stop.reason is None, config.report) if previous else None
+                )
+                start = partial(start_worker, make_compressor=make, earlier=earlier)
+                report, refused = _until_refused(lambda: _run(config, ledger, plan, stop, start))
                 lease.renew()  # who lost it must not write over the figures of the next
                 ledger.require_planned()
-                conclude(config, ledger, plan, report)
+                finish(config, ledger, plan, report)
                 if refused:
                     raise refused
                 if report.complete:
@@ -105,18 +105,18 @@ def _until_refused(run: Callable[[], RunReport]) -> tuple[RunReport, TooManyReje
         return error.report, error
 
 
-def _run(config: JobConfig, ledger: Ledger, plan: Plan, stop: StopRequest, hire: Hire) -> RunReport:
+def _run(config: JobConfig, ledger: Ledger, plan: Plan, stop: StopRequest, start: StartWorker) -> RunReport:
     missing = len({shard.name for shard in plan.shards} - ledger.committed())
     driver = partial(Driver, ledger, terms=Terms.of(config, grace_seconds()), stop=stop)
     if not missing or stop.reason:
         return driver(NoPool()).run(plan.shards)
-    from cluster.pool import RayMetrics, RayPool, session  # Ray takes a second, for nothing where all is done
+    from cluster.run.pool import RayMetrics, RayPool, session  # Ray takes a second, for nothing where all is done
 
     light, metrics = replace(plan, shards=(), sources=()), RayMetrics(name_of(config.output))
     with session(config.address) as fixed, on_signals(stop):  # Ray brings signal handlers of its own
-        start = partial(hire, config, light, metrics=metrics)
+        runner = partial(start, config, light, metrics=metrics)
         pool, progress = (
-            RayPool(start, replace(Wish.of(config, missing, resolve(config.model).size), fixed=fixed)),
+            RayPool(runner, replace(ResourceRequest.of(config, missing, resolve(config.model).size), fixed=fixed)),
             watched_progress(config.log_format, metrics),
         )
         with closing(pool), closing(progress):

@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from cluster.ledger import PART
+from cluster.output.ledger import PART
 from cluster.settings import Command, Settings
 from jobs import compress, verify
 from jobs.ending import EXIT_SETTINGS, exit_code

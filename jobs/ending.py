@@ -1,4 +1,4 @@
-"""How a job ends: what its errors mean for the exit code. Exit codes after signals are in `cluster.stopping`."""
+"""How a job ends: what its errors mean for the exit code. Exit codes after signals are in `cluster.run.stopping`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import sys
 from collections.abc import Callable
 
 from cluster.errors import ClusterError
-from cluster.scratch import full_scratch, is_full
-from cluster.stopping import EXIT_ABORTED
+from cluster.run.stopping import EXIT_ABORTED
+from cluster.storage.local import full_scratch, is_full
 from lingua.errors import LinguaError
 from lingua.explain import in_words, public
 

@@ -13,13 +13,13 @@ from dataclasses import replace
 from functools import partial
 
 import jobs
-from cluster.driver import Driver, Terms
-from cluster.limits import Wish
-from cluster.progress import progress_on
-from cluster.report import RunReport
-from cluster.retry import RetryPolicy
-from cluster.stopping import Heartbeat, StopRequest, grace_seconds, on_signals
-from cluster.storage import Storage
+from cluster.report.progress import progress_on
+from cluster.report.statistics import RunReport
+from cluster.run.driver import Driver, Terms
+from cluster.run.resources import ResourceRequest
+from cluster.run.retry import RetryPolicy
+from cluster.run.stopping import Heartbeat, StopRequest, grace_seconds, on_signals
+from cluster.storage.storage import Storage
 from jobs.ending import exit_code
 from jobs.evaluation.ledger import EvalLedger, Wave, identify, waves
 from jobs.evaluation.settings import EvalConfig
@@ -66,10 +66,10 @@ def _run(config: EvalConfig, ledger: EvalLedger, wave: Wave, stop: StopRequest, 
     missing = len(names - set(ledger.committed()))
     if not missing or stop.reason:
         return not missing
-    from cluster.pool import RayPool, session  # Ray takes a second, for nothing where all is done
+    from cluster.run.pool import RayPool, session  # Ray takes a second, for nothing where all is done
 
     terms = Terms(RetryPolicy(config.max_attempts), shard_timeout=config.timeout, grace=grace_seconds())
-    wish = Wish(missing, config.workers, config.gpus_per_worker, config.cpus_per_worker)
+    wish = ResourceRequest(missing, config.workers, config.gpus_per_worker, config.cpus_per_worker)
     with session(config.address, (jobs,)) as fixed, on_signals(stop):  # Ray brings signal handlers of its own
         pool, progress = RayPool(partial(start_runner, config, wave, make), replace(wish, fixed=fixed)), progress_on()
         with closing(pool), closing(progress):

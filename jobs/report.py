@@ -12,9 +12,9 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from cluster.errors import ClusterError
-from cluster.ledger import Ledger
-from cluster.page.gather import gather
-from cluster.page.render import render
+from cluster.output.ledger import Ledger
+from cluster.report.page import gather
+from cluster.report.render import render
 from cluster.settings import Command, Settings
 from lingua.errors import LinguaError
 

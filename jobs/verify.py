@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from cluster.errors import ClusterError
+from cluster.output.verify import verify
 from cluster.settings import Command, Settings
-from cluster.verify import verify
 from lingua.errors import LinguaError
 
 SHOWN = 50

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from cluster.messages import Assignment, Beat, Failure, Finished, ShardReport
+from cluster.protocol import Assignment, Beat, Failure, Finished, ShardReport
 
 Fate = Literal["finish", "crash", "crash_after_commit", "stall", "lose_report", "lose_node", "transient", "fatal"]
 Fates = Callable[[str, Assignment], Fate]

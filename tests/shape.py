@@ -91,10 +91,10 @@ def class_names() -> dict[str, list[str]]:
 def way_of_a_row() -> list[str]:
     """Modules that execute code for the rows of one shard, from the input file to the committed part."""
     from cluster.config import JobConfig
-    from cluster.ledger import Ledger
-    from cluster.messages import Assignment
-    from cluster.prepare import make_plan
-    from cluster.worker import Worker
+    from cluster.output.ledger import Ledger
+    from cluster.output.prepare import make_plan
+    from cluster.protocol import Assignment
+    from cluster.run.worker import Worker
 
     seen: dict[str, None] = {}
     paths = {str(path): name_of(path) for path in files()}

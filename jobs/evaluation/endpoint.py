@@ -24,8 +24,8 @@ import openai
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from cluster.errors import AbortRun, ClusterError, RetryShard, RowError
-from cluster.secrets import redact, require_no_credentials
-from cluster.storage import Storage, require_conditional
+from cluster.storage.credentials import redact, require_no_credentials
+from cluster.storage.storage import Storage, require_conditional
 from jobs.evaluation.specs import cut
 from lingua.errors import ConfigError
 from lingua.explain import explain

@@ -19,12 +19,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from cluster.errors import PlanConflict
-from cluster.lease import Lease
-from cluster.local import TEMPORARY
-from cluster.plan import REMEDY, Identity
-from cluster.records import Record
-from cluster.shards import Shard, Source
-from cluster.storage import Storage, absolute
+from cluster.input.shards import Shard, Source
+from cluster.output.lease import Lease
+from cluster.output.plan import REMEDY, Identity
+from cluster.output.records import Record
+from cluster.storage.local import TEMPORARY
+from cluster.storage.storage import Storage, absolute
 from jobs.evaluation.rows import EvalRow
 from jobs.evaluation.settings import EvalConfig
 from jobs.evaluation.sources import parse_row, to_line
@@ -115,7 +115,7 @@ ENDING = ".jsonl"
 
 
 class EvalLedger:
-    """The ledger of one evaluation; what the driver needs of a ledger (`cluster.protocols.Commits`) and more."""
+    """The ledger of one evaluation; what the driver needs of a ledger (`cluster.protocol.Commits`) and more."""
 
     def __init__(self, output: str, storage_options: Mapping[str, Any] | None = None) -> None:
         self.output = absolute(output)

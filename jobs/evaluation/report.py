@@ -20,9 +20,9 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-import cluster.page
-from cluster.page.templates import environment
-from cluster.plan import Identity
+import cluster.report
+from cluster.output.plan import Identity
+from cluster.report.render import environment
 from jobs.evaluation.ledger import EvalLedger, Wave
 from jobs.evaluation.settings import EvalConfig
 from jobs.evaluation.summary import (
@@ -241,7 +241,7 @@ def figures_of(series: Series) -> list[tuple[str, str, str, int]]:
     ]
 
 
-_FOLDERS = (Path(__file__).parent, Path(cluster.page.__file__).parent)
+_FOLDERS = (Path(__file__).parent, Path(cluster.report.__file__).parent)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from typing import Any
 
-from cluster.storage import Storage
+from cluster.storage.storage import Storage
 from jobs.evaluation.forms import read
 from jobs.evaluation.rows import EvalRow, fewer_strings
 from jobs.evaluation.specs import NAME

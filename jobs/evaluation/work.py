@@ -1,6 +1,6 @@
 """What a worker does with a unit: `CompressWork` compresses contexts, `AskWork` asks a target about what is left.
 
-`UnitRunner` is a `cluster.protocols.Runner` over units; it runs inside an actor and knows no Ray. If a unit kills its
+`UnitRunner` is a `cluster.protocol.Runner` over units; it runs inside an actor and knows no Ray. If a unit kills its
 worker, the row that does it is found by bisection, like in the main job: the row is set aside with its reason, and its
 neighbours are measured.
 """
@@ -14,9 +14,9 @@ from itertools import islice
 from typing import Protocol
 
 from cluster.errors import RowError
-from cluster.messages import Assignment, Beat, Failure, PoisonRow, ShardReport
-from cluster.parts import Counts
-from cluster.worker import failure_of
+from cluster.output.records import Counts
+from cluster.protocol import Assignment, Beat, Failure, PoisonRow, ShardReport
+from cluster.run.worker import failure_of
 from jobs.evaluation.candidates import Left, Wanted, Workbench, budget_of
 from jobs.evaluation.ledger import EvalLedger, Stage, Unit, Wave
 from jobs.evaluation.rows import EvalRow, kept_values, template_of

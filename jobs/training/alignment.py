@@ -19,7 +19,7 @@ import yaml
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from cluster.errors import RowError
-from cluster.folder import RunFolder
+from cluster.run.folder import RunFolder
 from jobs.evaluation.specs import cut
 from jobs.training.rows import Example, digest, read_examples, split
 from jobs.training.settings import AlignConfig

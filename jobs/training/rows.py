@@ -14,15 +14,15 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from cluster.columns import Columns, Mapped
-from cluster.encode import as_document
 from cluster.errors import RowError
-from cluster.inputs import expand_inputs
-from cluster.jsonl import read_jsonl
-from cluster.parquet import open_parquet
-from cluster.rows import BadRow
-from cluster.shards import Shard, Source
-from cluster.storage import Storage
+from cluster.input.columns import Columns, Mapped
+from cluster.input.inputs import expand_inputs
+from cluster.input.jsonl import read_jsonl
+from cluster.input.parquet import open_parquet
+from cluster.input.rows import BadRow
+from cluster.input.shards import Shard, Source
+from cluster.output.parts import as_document
+from cluster.storage.storage import Storage
 from jobs.training.labels import label_answers, labels_of_row, require_whole
 from jobs.training.settings import AlignConfig, DistillConfig, TrainingConfig
 from lingua.errors import ConfigError

@@ -11,10 +11,10 @@ import yaml
 from pydantic import Field, field_validator, model_validator
 
 from cluster.config import Output
-from cluster.hub import SCHEME
-from cluster.secrets import require_no_credentials
+from cluster.input.inputs import HUB_SCHEME
 from cluster.settings import Command, Settings
-from cluster.storage import absolute
+from cluster.storage.credentials import require_no_credentials
+from cluster.storage.storage import absolute
 from lingua.config import CompressionConfig
 from lingua.errors import ConfigError
 
@@ -107,7 +107,7 @@ class TrainingConfig(Settings):
     def _no_credentials(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for url in value:
             require_no_credentials("input", url)
-        return tuple(url if url.startswith(SCHEME) else absolute(url) for url in value)
+        return tuple(url if url.startswith(HUB_SCHEME) else absolute(url) for url in value)
 
     @field_validator("model", "target", "teacher_model", check_fields=False)
     @classmethod

@@ -29,7 +29,7 @@ from transformers.trainer_callback import TrainerState
 from transformers.utils import logging
 
 from cluster.errors import AbortRun
-from cluster.folder import RunFolder
+from cluster.run.folder import RunFolder
 from jobs.training.settings import TrainingConfig
 from jobs.training.workers import RESULT, PhaseProgress, Rank
 

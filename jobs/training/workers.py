@@ -21,8 +21,8 @@ from types import FrameType
 from typing import Any, TypeVar
 
 from cluster.errors import AbortRun, ClusterError
-from cluster.folder import RunFolder
-from cluster.limits import Wish, WorkerShape, fitted
+from cluster.run.folder import RunFolder
+from cluster.run.resources import ResourceRequest, WorkerShape, fitted
 from jobs.training.settings import TrainingConfig
 from lingua.errors import LinguaError
 
@@ -66,12 +66,12 @@ def staff(config: TrainingConfig) -> Iterator[Callable[[Work], None]]:
         with _unwinding():
             yield lambda work: work(config, Rank(device=str(choose_device("auto"))))
         return
-    from cluster.pool import machines, session
+    from cluster.run.pool import machines, session
 
     with session(config.address) as fixed, _unwinding():  # inside: Ray brings a handler of its own, which aborts
         if fixed:
             gpus = _gpus(config)
-            wish = Wish(1, config.workers, gpus or None, config.cpus_per_worker)
+            wish = ResourceRequest(1, config.workers, gpus or None, config.cpus_per_worker)
             fitted(wish, WorkerShape(config.workers, gpus, 1, config.cpus_per_worker), machines())
         yield partial(_on_ray, config)
 

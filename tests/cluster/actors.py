@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cluster.errors import AbortRun
-from cluster.messages import Assignment, Beat, Failure, ShardReport
-from cluster.parts import Counts
+from cluster.output.records import Counts
+from cluster.protocol import Assignment, Beat, Failure, ShardReport
 from lingua.errors import ModelError
 
 

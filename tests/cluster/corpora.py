@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
-from cluster.messages import Assignment, Beat, Failure, ShardReport
-from cluster.parts import Counts
-from cluster.records import Record
-from cluster.shards import Shard, Source
+from cluster.input.shards import Shard, Source
+from cluster.output.records import Counts, Record
+from cluster.protocol import Assignment, Beat, Failure, ShardReport
 from tests.pools import Killed
 
 

@@ -14,8 +14,8 @@ from contextlib import nullcontext
 from types import ModuleType
 
 from cluster.config import JobConfig
-from cluster.limits import Wish
-from cluster.metrics import NoMetrics
+from cluster.report.telemetry import NoMetrics
+from cluster.run.resources import ResourceRequest
 from jobs.compress import main
 from lingua.prompt import Outcome, Prompt
 from tests.fakes import FakeCompressor
@@ -35,17 +35,17 @@ def paced(config: JobConfig) -> Paced:
     return Paced(config.model, config.compression)
 
 
-def in_process(make: Callable[[], Runner], wish: Wish) -> InProcessPool:
+def in_process(make: Callable[[], Runner], request: ResourceRequest) -> InProcessPool:
     return InProcessPool(make(), Clock(), 2)
 
 
 def leave_ray_out() -> None:
     """Put a stand-in where the job looks for its pool."""
-    stand_in = ModuleType("cluster.pool")
+    stand_in = ModuleType("cluster.run.pool")
     stand_in.__dict__.update(
         RayPool=in_process, RayMetrics=lambda run: NoMetrics(), session=lambda address: nullcontext()
     )
-    sys.modules["cluster.pool"] = stand_in
+    sys.modules["cluster.run.pool"] = stand_in
 
 
 if __name__ == "__main__":

@@ -12,9 +12,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cluster.ledger import Ledger
-from cluster.parts import Blob
-from cluster.records import Record
+from cluster.output.ledger import Ledger
+from cluster.output.records import Blob, Record
 
 
 def reforge(part: Path) -> None:

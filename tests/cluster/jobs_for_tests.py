@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from cluster.config import JobConfig
-from cluster.corpus import read_rows
 from cluster.errors import RowError
-from cluster.ledger import Ledger
-from cluster.parts import PartWriter
-from cluster.plan import Plan
-from cluster.prepare import open_plan
-from cluster.rows import BadRow, Row
-from cluster.shards import Shard
+from cluster.input.reader import read_rows
+from cluster.input.rows import BadRow, Row
+from cluster.input.shards import Shard
+from cluster.output.ledger import Ledger
+from cluster.output.parts import PartWriter
+from cluster.output.plan import Plan
+from cluster.output.prepare import open_plan
 from lingua.prompt import Outcome, Rejected
 from tests.fakes import FakeCompressor
 

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from ray.cluster_utils import Cluster
 
-from cluster.driver import Driver, Terms
-from cluster.limits import Wish
-from cluster.messages import Assignment
-from cluster.pool import RayPool, session
-from cluster.stopping import StopRequest
+from cluster.protocol import Assignment
+from cluster.run.driver import Driver, Terms
+from cluster.run.pool import RayPool, session
+from cluster.run.resources import ResourceRequest
+from cluster.run.stopping import StopRequest
 from tests.cluster.actors import ScriptedRunner
 from tests.cluster.corpora import FarLedger, named
 
@@ -41,7 +41,7 @@ def main(pids: Path) -> None:
     machines = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     machines.add_node(num_cpus=1)
     with session(machines.address):
-        pool = Moves(partial(ScriptedRunner, pids), Wish(shards=8, cpus_per_worker=1))
+        pool = Moves(partial(ScriptedRunner, pids), ResourceRequest(shards=8, cpus_per_worker=1))
         pool.machines, pool.seen = machines, []
         while len(pool.idle()) < 2:
             pool.wait(0.2)

@@ -27,17 +27,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.config import JobConfig
-from cluster.driver import Driver, Terms
-from cluster.ledger import Ledger
-from cluster.messages import Assignment, ShardReport
-from cluster.parts import Counts
-from cluster.plan import Plan
-from cluster.prepare import open_plan
-from cluster.records import Record
-from cluster.report import RunReport
-from cluster.stopping import StopRequest
-from cluster.verify import verify
-from cluster.worker import Worker
+from cluster.output.ledger import Ledger
+from cluster.output.plan import Plan
+from cluster.output.prepare import open_plan
+from cluster.output.records import Counts, Record
+from cluster.output.verify import verify
+from cluster.protocol import Assignment, ShardReport
+from cluster.report.statistics import RunReport
+from cluster.run.driver import Driver, Terms
+from cluster.run.stopping import StopRequest
+from cluster.run.worker import Worker
 from tests.fakes import FakeCompressor
 from tests.pools import Clock, InProcessPool, Runner
 

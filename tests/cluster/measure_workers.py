@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.config import JobConfig
-from cluster.worker import load_compressor
+from cluster.run.worker import load_compressor
 from jobs.benchmarking.corpus import document
 from jobs.compress import main as compress
 from lingua.prompt import Outcome, Prompt

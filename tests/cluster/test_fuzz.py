@@ -20,18 +20,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cluster.config import JobConfig, parse_ceiling, parse_size
-from cluster.corpus import read_rows
 from cluster.errors import ClusterError, SourceUnusable
-from cluster.inputs import expand_inputs
-from cluster.ledger import Ledger
-from cluster.plan import Plan
-from cluster.planning import plan_shards
-from cluster.prepare import make_plan
-from cluster.records import Record
-from cluster.rows import BadRow, Row
-from cluster.shards import Source
-from cluster.storage import Storage
-from cluster.verify import verify
+from cluster.input.cutting import plan_shards
+from cluster.input.inputs import expand_inputs
+from cluster.input.reader import read_rows
+from cluster.input.rows import BadRow, Row
+from cluster.input.shards import Source
+from cluster.output.ledger import Ledger
+from cluster.output.plan import Plan
+from cluster.output.prepare import make_plan
+from cluster.output.records import Record
+from cluster.output.verify import verify
+from cluster.storage.storage import Storage
 from lingua.errors import ConfigError
 from tests.cluster.jobs_for_tests import job, run
 from tests.fakes import FakeCompressor

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from cluster.config import JobConfig
-from cluster.metrics import METRICS
-from tests.cluster.page.corpus import finished
+from cluster.report.telemetry import METRICS
+from tests.cluster.report.corpus import finished
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 TEXTS = [f"document {number} says a few words that could be fewer" for number in range(40)]

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from cluster.metrics import NoMetrics
+from cluster.report.telemetry import NoMetrics
 from tests.pools import Clock, InProcessPool, Runner
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -67,6 +67,6 @@ def _without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     def pool(make: Callable[..., Runner], _: object) -> InProcessPool:
         return InProcessPool(make(), Clock(), workers=1)
 
-    monkeypatch.setattr("cluster.pool.session", lambda *_: nullcontext())
-    monkeypatch.setattr("cluster.pool.RayPool", pool)
-    monkeypatch.setattr("cluster.pool.RayMetrics", lambda _: NoMetrics())
+    monkeypatch.setattr("cluster.run.pool.session", lambda *_: nullcontext())
+    monkeypatch.setattr("cluster.run.pool.RayPool", pool)
+    monkeypatch.setattr("cluster.run.pool.RayMetrics", lambda _: NoMetrics())

@@ -14,8 +14,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.ledger import Ledger
-from cluster.verify import verify
+from cluster.output.ledger import Ledger
+from cluster.output.verify import verify
 from jobs.compress import main
 from tests.jobs.compressors import NEW, POISON, deadly, reused_only
 

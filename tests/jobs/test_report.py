@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from jobs.report import main
-from tests.cluster.page.corpus import finished
+from tests.cluster.report.corpus import finished
 
 TEXTS = [f"document {number} says a few words" for number in range(60)]
 

@@ -15,25 +15,55 @@ ROOT = Path(__file__).resolve().parents[2]
 HOUSES = ("lingua", "cluster", "jobs")
 FILES = [path.relative_to(ROOT) for house in HOUSES for path in sorted((ROOT / house).rglob("*.py"))]
 DOORS = {
-    "ray": ("cluster/pool.py", "jobs/training/"),
+    "ray": ("cluster/run/pool.py", "jobs/training/"),
     "torch": ("lingua/models/", "jobs/"),
     "transformers": ("lingua/models/", "lingua/text/tokens.py", "jobs/"),
     "pyarrow": ("cluster/", "jobs/"),
 }
 ABOVE = {"lingua": ("cluster", "jobs"), "cluster": ("jobs",), "jobs": ()}
+FLOORS = (
+    ("errors", "logs", "settings"),
+    ("storage",),
+    ("input",),
+    ("config", "prices"),
+    ("output",),
+    ("protocol",),
+    ("report",),
+    ("run",),
+)
+"""The modules and packages of `cluster`, from the bottom up: each may import its own floor and those below."""
 
 
-def imported(path: Path) -> Iterator[str]:
+def modules(path: Path) -> Iterator[str]:
+    """Modules that a file imports, at its head, lazily, or for type checking alone."""
     for node in ast.walk(ast.parse((ROOT / path).read_text())):
         if isinstance(node, ast.Import):
-            yield from (alias.name.split(".")[0] for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            yield str(node.module).split(".")[0]
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            beside = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from beside if node.module in HOUSES else [node.module]
+
+
+def imported(path: Path) -> set[str]:
+    return {name.split(".")[0] for name in modules(path)}
 
 
 @pytest.mark.parametrize("path", FILES, ids=str)
 def test_a_file_imports_only_from_its_own_floor_and_below(path: Path) -> None:
-    assert not set(imported(path)) & set(ABOVE[path.parts[0]])
+    assert not imported(path) & set(ABOVE[path.parts[0]])
+
+
+def floor_of(module: str) -> int:
+    return next(number for number, rooms in enumerate(FLOORS) if module.split(".")[1] in rooms)
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if path.parts[0] == "cluster"], ids=str)
+def test_storage_knows_no_input_input_no_output_and_output_no_run(path: Path) -> None:
+    if path.parts[1] in ("__init__.py", "deploy"):
+        return
+    own = floor_of(".".join(path.with_suffix("").parts))
+    higher = [name for name in modules(path) if name.startswith("cluster.") and floor_of(name) > own]
+    assert higher == []
 
 
 @pytest.mark.parametrize("library", DOORS)
@@ -86,7 +116,7 @@ sys.exit(pytest.main(sys.argv[2:]))
     ("hidden", "arguments", "expected"),
     [
         ("ray,moto,s3fs,fsspec,pyarrow,boto3,hypothesis,pytest_timeout", ["-m", "gpu"], "needs a CUDA device"),
-        ("ray,moto,pytest_timeout", ["tests/cluster/test_pool.py", "tests/cluster/test_names.py"], "needs ray"),
+        ("ray,moto,pytest_timeout", ["tests/cluster/run/test_pool.py", "tests/cluster/storage"], "needs ray"),
     ],
     ids=["the tests of a GPU", "others"],
 )

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, islice
 
-from cluster.storage import Storage
+from cluster.storage.storage import Storage
 from jobs.evaluation.forms import fewshot, passages, texts
 from jobs.evaluation.forms.raw import Raw, Source, raw_records
 from jobs.evaluation.rows import EvalRow

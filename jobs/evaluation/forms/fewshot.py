@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from cluster.storage import Storage
+from cluster.storage.storage import Storage
 from jobs.evaluation.forms.raw import Raw, Source, raw_records, read_bytes
 from jobs.evaluation.rows import EvalRow
 from lingua.errors import ConfigError

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from cluster.storage import Storage
+from cluster.storage.storage import Storage
 from jobs.evaluation.forms.raw import Raw, Source
 from jobs.evaluation.rows import EvalRow
 

@@ -14,10 +14,9 @@ import pyarrow.parquet as pq
 import zstandard
 
 from cluster.errors import ClusterError
-from cluster.hub import SCHEME, HubDataset
-from cluster.inputs import find_files, literal_part
-from cluster.listing import is_pattern
-from cluster.storage import Storage, absolute
+from cluster.input.inputs import HUB_SCHEME, HubDataset, find_files, literal_part
+from cluster.storage.listing import is_pattern
+from cluster.storage.storage import Storage, absolute
 from lingua.errors import ConfigError
 
 
@@ -127,7 +126,7 @@ class Raw:
 
 def raw_records(location: str, storage: Storage) -> Iterator[Raw]:
     """All records of a file, a glob of files or a data set of the hub. ConfigError when they cannot be read."""
-    if location.startswith(SCHEME):
+    if location.startswith(HUB_SCHEME):
         yield from _of_hub(HubDataset.parse(location))
         return
     for url in _files(location, storage):

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from cluster.storage import Storage
+from cluster.storage.storage import Storage
 from jobs.evaluation.forms.raw import Raw, Source
 from jobs.evaluation.rows import EvalRow
 

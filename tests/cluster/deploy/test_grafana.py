@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from ray.dashboard.modules.reporter.reporter_agent import METRICS_GAUGES
 
-from cluster.metrics import METRICS
+from cluster.report.telemetry import METRICS
 
 FILE = Path(__file__).resolve().parents[3] / "cluster" / "deploy" / "grafana" / "lingua.json"
 OWN_LABELS = {"run", "worker"}

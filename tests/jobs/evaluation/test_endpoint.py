@@ -16,7 +16,7 @@ import openai
 import pytest
 
 from cluster.errors import AbortRun, RetryShard, RowError
-from cluster.storage import Storage
+from cluster.storage.storage import Storage
 from jobs.evaluation.endpoint import Answer, AnswersCache, Budget, BudgetSpent, Endpoint, EndpointSettings, digest
 from jobs.evaluation.specs import Target, cut
 from lingua.errors import ConfigError

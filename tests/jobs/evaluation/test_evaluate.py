@@ -83,7 +83,7 @@ def test_a_run_ends_in_tables_and_a_second_one_has_nothing_to_do(
     before = measured(data)
     assert len(before) == 2 * 4 * 5
 
-    monkeypatch.setattr("cluster.pool.session", _no_session)
+    monkeypatch.setattr("cluster.run.pool.session", _no_session)
     assert main(given, make_reader) == 0
     assert measured(data) == before
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cluster.errors import PlanConflict
-from cluster.plan import Identity
+from cluster.output.plan import Identity
 from jobs.evaluation.ledger import EvalLedger, Unit
 from jobs.evaluation.summary import Measured
 from tests.jobs.evaluation.samples import ROW

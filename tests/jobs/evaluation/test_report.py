@@ -11,7 +11,7 @@ import pytest
 
 from jobs.evaluation.report import Chart, Point, Series, charts, render, svg
 from jobs.evaluation.summary import Draws, Estimate, Measured, Summary, summarize
-from tests.cluster.page.test_page import Reader
+from tests.cluster.report.test_page import Reader
 
 GAINS = {"sentence": 0.9, "rarity": 0.6, "random": 0.2}
 INFO = {"finished": "2026-11-22", "model": "tiny", "settings": {"ask": ["nll"], "<b>": "<script>x</script>"}}

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cluster.storage import Storage
+from cluster.storage.storage import Storage
 from jobs.evaluation.rows import EvalRow, fewer_strings
 from jobs.evaluation.sources import Selection, load_sets, parse_row, to_line
 from lingua.errors import ConfigError

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from cluster.errors import RowError
-from cluster.messages import Assignment, PoisonRow, RowRange
+from cluster.protocol import Assignment, PoisonRow, RowRange
 from jobs.evaluation.candidates import budget_of
 from jobs.evaluation.ledger import EvalLedger, Unit, identify, waves
 from jobs.evaluation.settings import EvalConfig

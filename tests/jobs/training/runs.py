@@ -19,7 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from cluster.storage import Storage
+from cluster.storage.storage import Storage
 from jobs import align, distill
 from jobs.training.labels import words_of
 from jobs.training.settings import AlignConfig, DistillConfig, TrainingConfig

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from cluster.folder import RunFolder
-from cluster.storage import Storage
+from cluster.run.folder import RunFolder
+from cluster.storage.storage import Storage
 from jobs.training.trainer import publish
 from lingua import CompressionConfig, Compressor, Prompt
 from lingua.errors import ModelError

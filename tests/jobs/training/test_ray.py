@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 import ray
 
-from cluster import pool
 from cluster.errors import AbortRun
+from cluster.run import pool
 from jobs.training import alignment
 from jobs.training.settings import AlignConfig
 from jobs.training.trainer import Lesson

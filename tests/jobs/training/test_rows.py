@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.storage import Storage
+from cluster.storage.storage import Storage
 from jobs.training.rows import Example, Passage, read_examples, read_passages, split
 from jobs.training.settings import AlignConfig, DistillConfig
 from lingua.errors import ConfigError

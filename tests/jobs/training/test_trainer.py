@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.folder import RunFolder
+from cluster.run.folder import RunFolder
 from jobs.training.trainer import newest, schedule, shares
 from jobs.training.workers import Rank
 from tests.jobs.training.runs import JOBS

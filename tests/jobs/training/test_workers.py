@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from cluster.errors import AbortRun, RowError
-from cluster.folder import RunFolder
-from cluster.limits import Machine
+from cluster.run.folder import RunFolder
+from cluster.run.resources import Machine
 from jobs.training.alignment import LocalWriter, response_lines
 from jobs.training.settings import AlignConfig
 from jobs.training.workers import Groups, Rank, staff
@@ -135,7 +135,7 @@ def test_greedy_responses_do_not_depend_on_their_batch(tmp_path: Path) -> None:
 def test_workers_that_can_never_be_had_on_this_machine_are_refused(
     tmp_path: Path, asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cluster import pool
+    from cluster.run import pool
 
     @contextmanager
     def session(address: str | None) -> Iterator[bool]:

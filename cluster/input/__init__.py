@@ -1,0 +1,1 @@
+"""Files → deterministic shards; Parquet and JSON Lines → rows → prompts."""

@@ -1,0 +1,337 @@
+"""`Columns`: which input columns make a prompt, and what a row of the output looks like.
+
+A corpus is a document a row (`text`), a prompt a row (`instruction`, `context`, `question`; `context` is one string or
+a list of strings), or a structured value a row (`messages`, `structured`, `json`). Every input column passes through;
+the result columns come behind, with `prefix` before their names when these would collide. Null or absent parts of a
+prompt are empty; a row without any is rejected, as is one without text, or without the id that an id column promises.
+Equal ids are no error: rows are told apart by file and number.
+
+A structured `Value` is a string (a tagged text, or JSON text) or nested: the lists and objects of a JSON line, or
+Arrow's lists and structs. Arrow gives every struct of a column the same fields, so in a Parquet file a message's null
+field cannot be told from an absent one: null fields of messages are left out, at every depth. A JSON column keeps them:
+its rows have the keys that their type says. In JSON Lines both are as they were written. Its `compressed_prompt` holds
+the value put together again: a string as a string, anything else as JSON text. The other results are those of the
+prompt that its pieces make: tokens are counted over all of them, and `compressed_context` and `kept_context` list what
+is left of its strings and of what stands between.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, get_args
+
+import pyarrow as pa
+
+from cluster.errors import RowError
+from cluster.input.arrow import extended, is_list, is_string, storage_of, value_type
+from cluster.input.schema import UNPLANNED, encoding_of, json_text, unplanned_field, unplanned_name
+from cluster.input.shards import Source
+from lingua.errors import ConfigError, PromptError
+from lingua.explain import meant
+from lingua.prompt import Prompt
+from lingua.structured.forms import LISTS
+from lingua.structured.streams import Kind
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
+WANTED: dict[Kind, str] = {
+    "structured": "strings",
+    "json": "JSON text, lists or structs",
+    "messages": "lists of structs, or JSON text, or structs that hold such a list",
+}
+"""What a column of a kind must hold, for people."""
+_ACCEPTED: dict[Kind, tuple[tuple[type, ...], str]] = {
+    "structured": ((str,), "a string"),
+    "json": ((str, list, dict), "JSON text, an object or a list"),
+    "messages": ((str, list, dict), "a list of messages, an object that holds one, or JSON text"),
+}
+PARTS = ("instruction", "context", "question")
+ROLES = ("text", *PARTS, *KINDS, "id")
+"""All that a column can be mapped to."""
+USUAL = ("text", *PARTS)
+"""Names of columns that are mapped where none is named."""
+RESULTS = pa.schema(
+    [
+        ("compressed_prompt", pa.string()),
+        ("compressed_context", pa.list_(pa.string())),
+        ("kept_context", pa.list_(pa.int64())),
+        ("origin_tokens", pa.int64()),
+        ("compressed_tokens", pa.int64()),
+        ("rate", pa.float64()),
+        ("fidelity", pa.float64()),
+        ("status", pa.string()),
+        ("fingerprint", pa.string()),
+    ]
+)
+OBJECTS_HINT = "; make one string of each object first, such as its title, a line break and its text"
+SHOWN = 50
+"""Columns that a message lists."""
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A structured value: a string, or lists and objects (as `json.loads` gives them)."""
+
+    kind: Kind
+    value: Any
+
+    @property
+    def content(self) -> list[str]:
+        """What tells it apart from all other values. RowError (``too_deep``)."""
+        try:
+            return [self.kind, type(self.value).__name__, text_of(self.value)]
+        except RecursionError:
+            raise RowError("too_deep", "the value nests too deeply; give it as JSON text") from None
+
+
+def require_kind(kind: Kind, value: object, column: str) -> Value:
+    """The value of a row. RowError when it is of a type that no value of this kind has."""
+    accepted, wanted = _ACCEPTED[kind]
+    if not isinstance(value, accepted):
+        raise RowError("wrong_type", f"column {column!r} must hold {wanted}, not {type(value).__name__}")
+    return Value(kind, value)
+
+
+def holds(kind: Kind, arrow: pa.DataType) -> bool:
+    """Whether values of this kind can stand in a column of this Arrow type."""
+    if kind == "messages" and pa.types.is_struct(storage_of(arrow)):
+        return any(field.name in LISTS and holds(kind, field.type) for field in arrow)
+    if kind == "messages" and is_list(arrow):
+        return bool(pa.types.is_struct(storage_of(value_type(arrow))))
+    return is_string(arrow) or (kind == "json" and bool(pa.types.is_nested(storage_of(arrow))))
+
+
+def may_hold(kind: Kind, field: pa.Field) -> bool:
+    """Whether some of the values that a sample showed of this column may be of this kind, though not all are.
+
+    A place in it that had values of several types is text (see `schema`): what stood there, its rows tell.
+    """
+    arrow = field.type
+    if encoding_of(field) is not None or holds(kind, arrow):
+        return True
+    if kind == "messages" and pa.types.is_struct(arrow):
+        return any(part.name in LISTS and may_hold(kind, part) for part in arrow)
+    return kind == "messages" and is_list(arrow) and encoding_of(arrow.value_field) is not None
+
+
+def from_arrow(kind: Kind, value: Any) -> Any:
+    """A nested Python value from Arrow as JSON says it: times and binary as text; messages without null fields."""
+    if value is None or isinstance(value, str):
+        return value
+    return json.loads(json_text(value), object_pairs_hook=_without_nulls if kind == "messages" else None)
+
+
+def _without_nulls(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {name: value for name, value in fields if value is not None}
+
+
+def text_of(value: Any) -> str:
+    """A structured value as text: a string as it is, everything else as JSON."""
+    return value if isinstance(value, str) else json_text(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Mapped:
+    """Names of the input columns that make a prompt; None: not used."""
+
+    text: str | None = None
+    instruction: str | None = None
+    context: str | None = None
+    question: str | None = None
+    id: str | None = None
+    messages: str | None = None
+    structured: str | None = None
+    json: str | None = None
+
+    @property
+    def kind(self) -> Kind | None:
+        """What kind of structured value a row holds; None: a document or a prompt."""
+        return next((kind for kind in KINDS if getattr(self, kind) is not None), None)
+
+    @property
+    def prompt(self) -> tuple[str, ...]:
+        """The named columns that a prompt is made of."""
+        return tuple(name for role in ROLES if role != "id" and (name := getattr(self, role)) is not None)
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """The named columns, the id among them."""
+        return self.prompt if self.id is None else (*self.prompt, self.id)
+
+    def or_defaults(self, names: Sequence[str]) -> Mapped:
+        """What was named, else the columns of the usual names. ConfigError when there is nothing to compress."""
+        chosen = self if self.prompt else self._usual(names)
+        missing = [name for name in chosen.all if name not in names]
+        if missing:
+            raise ConfigError(
+                f"the input has no column {missing[0]!r};{meant(missing[0], names)} its columns: {_listed(names)}"
+            )
+        return chosen
+
+    def _usual(self, names: Sequence[str]) -> Mapped:
+        parts = [name for name in PARTS if name in names]
+        if "text" in names and parts:
+            raise ConfigError(
+                f"the input has a column 'text' and {', '.join(map(repr, parts))}; name what to compress with "
+                "--text-column or with --instruction-column, --context-column, --question-column"
+            )
+        if not parts and "text" not in names:
+            raise ConfigError(
+                f"the input has no column 'text', 'instruction', 'context' or 'question'; name what to compress with "
+                f"--text-column, --context-column, --messages-column, …; its columns: {_listed(names)}"
+            )
+        found = {"text": "text"} if "text" in names else {name: name for name in parts}
+        return Mapped(**found, id=self.id)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of a run.
+
+    schema    the input's; None for JSON Lines in and out
+    objects   the parts are JSON Lines: JSON objects pass as they are
+    folders   columns that some files have in the names of their folders
+    """
+
+    mapped: Mapped
+    schema: pa.Schema | None
+    prefix: str = ""
+    objects: bool = False
+    folders: tuple[str, ...] = ()
+
+    def given(self, source: Source) -> dict[str, str | None]:
+        """What the folders of a file say of all its rows, unless these say something else themselves."""
+        return {name: value for name, value in source.folders.items() if name in self.folders}
+
+    def with_unplanned(self, lines: bool) -> Columns:
+        """With a column for what a sample does not foresee, where rows of JSON Lines become rows of a schema."""
+        if self.schema is None or self.objects or not lines:
+            return self
+        return replace(self, schema=self.schema.append(unplanned_field(self.prefix)))
+
+    def content(self, values: Mapping[str, Any]) -> Prompt | Value:
+        """What a row's result depends on: its prompt or its structured value. RowError when there is none."""
+        return self.prompt(values) if self.mapped.kind is None else self.value(values)
+
+    def prompt(self, values: Mapping[str, Any]) -> Prompt:
+        """The prompt in a row's values. RowError when there is none."""
+        self._require_something(values)
+        text = self.mapped.text
+        try:
+            return self._parts(values) if text is None else Prompt(context=(_text(values, text),))
+        except PromptError as error:
+            raise RowError(error.reason, error.detail) from None
+
+    def value(self, values: Mapping[str, Any]) -> Value:
+        """The structured value in a row's values. RowError when there is none."""
+        self._require_something(values)
+        if (kind := self.mapped.kind) is None:
+            raise ConfigError("no column of structured values is mapped: name one with --messages-column or its like")
+        name = getattr(self.mapped, kind)
+        return require_kind(kind, values[name], name)
+
+    def _require_something(self, values: Mapping[str, Any]) -> None:
+        mapped = self.mapped
+        if mapped.id is not None and values.get(mapped.id) is None:
+            raise RowError("missing_id", f"id column {mapped.id!r} is null or absent")
+        if all(values.get(name) is None for name in mapped.prompt):
+            raise RowError("null_text", f"{', '.join(map(repr, mapped.prompt))}: null or absent, nothing to compress")
+
+    def _parts(self, values: Mapping[str, Any]) -> Prompt:
+        mapped = self.mapped
+        instruction, question = _text(values, mapped.instruction), _text(values, mapped.question)
+        return Prompt(instruction, _texts(values, mapped.context), question)
+
+    def result_name(self, name: str) -> str:
+        """A result column's name in the output."""
+        return self.prefix + name
+
+    @property
+    def output_schema(self) -> pa.Schema | None:
+        """The schema of every part: the input's columns, then the results. None: JSON objects as they came."""
+        if self.schema is None:
+            return None
+        added = [field.with_name(self.prefix + field.name) for field in RESULTS]
+        rest = [field for field in self.schema if field.name == unplanned_name(self.schema)]
+        schema = pa.schema([*self.schema, *added])
+        return schema.with_metadata(extended(self.schema.metadata, schema, [*rest, *added]))
+
+    def require_usable(self, names: Sequence[str], sampled: Collection[str] = ()) -> None:
+        """ConfigError when a result column would collide, or a prompt column cannot hold what it is mapped to.
+
+        Of columns that a sample gave their type (`sampled`) it is enough that some values can be what they must be.
+        """
+        taken = [name for name in map(self.result_name, RESULTS.names) if name in names]
+        if self.schema is not None and self.schema.names.count(rest := self.result_name(UNPLANNED)) > 1:
+            taken.append(rest)
+        if taken:
+            raise ConfigError(
+                f"the result columns {', '.join(taken)} collide with input columns; give --output-prefix, e.g. 'llm_'"
+            )
+        for field in self.schema or ():
+            if field.name in self.mapped.prompt:
+                self._require_type(field, field.name in sampled)
+
+    def _require_type(self, field: pa.Field, sampled: bool) -> None:
+        kind = self.mapped.kind
+        held = kind is not None and (may_hold(kind, field) if sampled else holds(kind, field.type))
+        listed = field.name == self.mapped.context and is_list(field.type) and is_string(value_type(field.type))
+        if not (listed or (is_string(field.type) if kind is None else held)):
+            texts = "strings or lists of strings" if field.name == self.mapped.context else "strings"
+            wanted = texts if kind is None else WANTED[kind]
+            of_objects = field.name == self.mapped.context and is_list(field.type)
+            hint = OBJECTS_HINT if of_objects and pa.types.is_struct(value_type(field.type)) else ""
+            raise ConfigError(f"column {field.name!r} holds {field.type}; it must hold {wanted}{hint}")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; the schema in Arrow's own serialization, and readable beside it."""
+        names = {key: getattr(self.mapped, key) for key in ROLES}
+        common = {"mapped": names, "prefix": self.prefix, "objects": self.objects, "folders": list(self.folders)}
+        if self.schema is None:
+            return {**common, "schema": None}
+        packed = base64.b64encode(self.schema.serialize().to_pybytes()).decode()
+        readable = {field.name: str(field.type) for field in self.schema}
+        return {**common, "schema": packed, "readable": readable}
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> Columns:
+        """The inverse of `to_json`."""
+        packed = record["schema"]
+        schema = None if packed is None else pa.ipc.read_schema(pa.py_buffer(base64.b64decode(packed)))
+        return cls(
+            Mapped(**record["mapped"]),
+            schema,
+            record["prefix"],
+            record.get("objects", False),
+            tuple(record.get("folders", ())),
+        )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (f", and {len(names) - SHOWN:,} more" if len(names) > SHOWN else "")
+
+
+def _text(values: Mapping[str, Any], name: str | None) -> str:
+    value = None if name is None else values.get(name)
+    if value is not None and not isinstance(value, str):
+        raise RowError("wrong_type", f"column {name!r} must hold a string, not {type(value).__name__}")
+    return value or ""
+
+
+def _texts(values: Mapping[str, Any], name: str | None) -> tuple[str, ...]:
+    value = None if name is None else values.get(name)
+    if value is None or isinstance(value, str):
+        return () if value is None else (value,)
+    if not isinstance(value, (list, tuple)):
+        raise RowError(
+            "wrong_type", f"column {name!r} must hold a string or a list of strings, not {type(value).__name__}"
+        )
+    for position, item in enumerate(value):
+        if item is not None and not isinstance(item, str):
+            hint = OBJECTS_HINT if isinstance(item, dict) else ""
+            raise RowError(
+                "wrong_type", f"column {name!r}: item {position} must be a string, not {type(item).__name__}{hint}"
+            )
+    return tuple(item or "" for item in value)  # null is an empty document, so that `kept_context` counts it

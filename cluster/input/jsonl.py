@@ -1,0 +1,306 @@
+"""Reading JSON Lines (plain, gzip, zstd) in blocks, with a fixed outcome for whatever stands in a line.
+
+Lines end with LF; CR before it, byte order marks at the beginning of a line, blank lines and a missing last line end
+are harmless. One BadRow each, with its neighbours unharmed: not UTF-8 (``invalid_utf8``), not JSON
+(``invalid_json``), JSON but no object (``not_an_object``), longer than `MAX_LINE` (``line_too_long``), of more than
+`MAX_VALUES` values (``too_many_values``), not fitting the planned columns (``schema_mismatch``, ``unknown_column``,
+``invalid_unicode``). NaN and Infinity are read as Python writes them, numbers by `lingua.structured.exact`; of equal
+keys the last counts.
+Compressed data that ends early or is damaged gives every row before the fault and one BadRow for the rest
+(``truncated_file``, ``damaged_file``, ``window_too_large``). Zeros between and after compressed members are padding.
+UTF-16 and UTF-32 are read as such where the file begins so; such a file is one shard.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
+
+import zstandard
+
+from cluster.errors import RowError
+from cluster.input.columns import Columns
+from cluster.input.rows import RAW_LIMIT, BadRow, Row, shortened
+from cluster.input.schema import Fitter, is_deeper
+from cluster.input.shards import Shard, Source
+from cluster.storage.storage import BLOCK, Storage
+from lingua.structured.exact import MAX_VALUES, has_too_many, loads
+
+MAX_LINE = 256 << 20
+MAX_NESTING = 400
+"""Levels of lists and objects in a row: what Python's `json` can take however deep it is called itself."""
+TOO_DEEP = f"the row nests more than {MAX_NESTING} levels deep; give the deep value as a string of JSON text"
+_JOINED = (
+    "a byte order mark stands in the middle of the line, as character {}: files were probably joined of which one did "
+    "not end its last line; break the line there"
+)
+TOO_MANY = f"the row holds more than {MAX_VALUES:,} values; give them as a string of JSON text, or split the row"
+_FIRST_FEED = 64  # bytes given to a decoder at once, doubled while its member goes on: what comes behind it is copied
+_GZIP_FEED = 64 << 10
+_ZSTD_FEED = 2048  # they may become 16,000 times as many
+_PADDING = re.compile(rb"\0*")
+_MARKS = re.compile(rb"\A(?:\xef\xbb\xbf)+")
+MAX_WINDOW = 1 << 31
+"""The largest zstd window that the library can decode, in bytes; that much memory a worker needs for such a file."""
+_BYTE_ORDER_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+_UNMARKED = ("utf-32-le", "utf-32-be", "utf-16-le", "utf-16-be")
+
+
+class FaultError(Exception):
+    """A line, or all lines from here on, cannot be had."""
+
+    def __init__(self, reason: str, detail: str, raw: bytes = b"") -> None:
+        super().__init__(reason, detail)
+        self.reason, self.detail, self.raw = reason, detail, raw
+
+
+def read_jsonl(shard: Shard, columns: Columns, storage: Storage) -> Iterator[Row | BadRow]:
+    """The rows of a shard, streamed."""
+    fitter = None if columns.objects or columns.schema is None else Fitter(columns.schema)
+    given = columns.given(shard.source)
+    for number, line in numbered_lines(shard, storage):
+        yield _row(number, line, fitter, given, columns.mapped.all)
+
+
+def _row(
+    number: int,
+    line: bytes | FaultError,
+    fitter: Fitter | None,
+    given: Mapping[str, str | None],
+    mapped: Sequence[str],
+) -> Row | BadRow:
+    try:
+        document = {**given, **parse(line)}
+        carried = document if fitter is None else fitter.fit(document)
+    except (FaultError, RowError) as error:
+        return BadRow(number, error.reason, error.detail, _raw(line))
+    return Row(number, {name: document[name] for name in mapped if name in document}, carried)
+
+
+@dataclass(slots=True)
+class Tally:
+    """What was seen of lines: how many hold an object, how many cannot be read and why, and the first of these."""
+
+    rows: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    example: str = ""
+
+    def add(self, path: str, number: int, fault: FaultError) -> None:
+        self.reasons[fault.reason] += 1
+        self.example = self.example or f"{path}, line {number + 1}: {fault.detail}"
+
+
+def read_objects(shard: Shard, storage: Storage, limit: int, tally: Tally) -> Iterator[dict[str, Any]]:
+    """The JSON objects among the first lines of a shard, until `limit` bytes of lines are read."""
+    size = 0
+    for number, line in numbered_lines(shard, storage):
+        try:
+            yield {**shard.source.folders, **parse(line)}
+            tally.rows += 1
+        except FaultError as fault:
+            tally.add(shard.source.path, number, fault)
+        size += len(line) if isinstance(line, bytes) else 0
+        if size >= limit:
+            return
+
+
+def numbered_lines(shard: Shard, storage: Storage) -> Iterator[tuple[int, bytes | FaultError]]:
+    """The lines of a shard that are not blank, each with its number in the file."""
+    blocks = _decoded(shard.source, storage.blocks(shard.source.path, shard.start, shard.end))
+    for number, line in enumerate(split_lines(blocks if shard.start else as_utf8(blocks)), shard.first_row):
+        if isinstance(line, bytes):
+            line = _MARKS.sub(b"", line)  # of files that begin with one, put one behind the other
+        if isinstance(line, FaultError) or line.strip():
+            yield number, line
+
+
+def parse(line: bytes | FaultError) -> dict[str, Any]:
+    """The JSON object in a line."""
+    if isinstance(line, FaultError):
+        raise line
+    if has_too_many(line):
+        raise FaultError("too_many_values", TOO_MANY)
+    try:
+        document = loads(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise FaultError("invalid_utf8", f"byte {error.start} of the line is not UTF-8; convert the file") from None
+    except RecursionError:
+        raise FaultError("too_deep", TOO_DEEP) from None
+    except json.JSONDecodeError as error:
+        if error.doc.startswith("\ufeff", error.pos):
+            raise FaultError("invalid_json", _JOINED.format(error.pos + 1)) from None
+        raise FaultError("invalid_json", f"the line is not JSON: {error}") from None
+    except ValueError as error:
+        raise FaultError("invalid_json", f"the line is not JSON: {error}") from None
+    if line.count(b"[") + line.count(b"{") > MAX_NESTING and is_deeper(document, MAX_NESTING):
+        raise FaultError("too_deep", TOO_DEEP)
+    if not isinstance(document, dict):
+        raise FaultError(
+            "not_an_object", f"the line holds a JSON {type(document).__name__}, not an object with columns"
+        )
+    return document
+
+
+# ---- bytes → lines
+
+
+def split_lines(blocks: Iterable[bytes], limit: int | None = None) -> Iterator[bytes | FaultError]:
+    """Lines without ends; over `limit` bytes they are counted, not kept. A fault in `blocks` is the last line."""
+    line = _LineBuffer(MAX_LINE if limit is None else limit)
+    try:
+        for block in blocks:
+            *ended, rest = block.split(b"\n")
+            for piece in ended:
+                line.add(piece)
+                yield line.take()
+            line.add(rest)
+    except FaultError as fault:
+        yield FaultError(fault.reason, fault.detail, line.beginning)
+        return
+    if line.size:
+        yield line.take()
+
+
+class _LineBuffer:
+    """A line that grows block by block, and stops being kept when it grows too long."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._start()
+
+    def _start(self) -> None:
+        self.size, self.beginning = 0, b""
+        self._pieces: list[bytes] = []
+
+    def add(self, piece: bytes) -> None:
+        if len(self.beginning) < RAW_LIMIT:
+            self.beginning += piece[:RAW_LIMIT]
+        self.size += len(piece)
+        if self.size <= self._limit:
+            self._pieces.append(piece)
+        else:
+            self._pieces.clear()
+
+    def take(self) -> bytes | FaultError:
+        size, beginning, whole = self.size, self.beginning, b"".join(self._pieces)
+        too_long = size > self._limit
+        self._start()
+        if too_long:
+            detail = f"the line has {size} bytes, more than {self._limit}; split the row"
+            return FaultError("line_too_long", detail, beginning)
+        return whole.removesuffix(b"\r")
+
+
+# ---- compressed → bytes, never more than a few blocks at once
+
+
+def _decoded(source: Source, blocks: Iterator[bytes]) -> Iterator[bytes]:
+    if source.compression is None:
+        return blocks
+    if source.compression == "gzip":
+        return _members(blocks, _gunzip, lambda: zlib.decompressobj(31), _GZIP_FEED)
+    decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW)
+    return _members(blocks, _unzstd, decompressor.decompressobj, _ZSTD_FEED)
+
+
+def _members(
+    blocks: Iterator[bytes], decode: Callable[[Any, bytes], Iterator[bytes]], begin: Callable[[], Any], most: int
+) -> Iterator[bytes]:
+    """Compressed members one after the other, with zeros between and behind them, wherever the blocks end."""
+    decoder, feed = None, _FIRST_FEED
+    for block in blocks:
+        position = 0
+        while position < len(block):
+            if decoder is None:
+                position = _PADDING.match(block, position).end()  # type: ignore[union-attr]
+                decoder, feed = (begin(), _FIRST_FEED) if position < len(block) else (None, feed)
+                continue
+            piece = block[position : position + feed]
+            yield from decode(decoder, piece)
+            position += len(piece) - len(decoder.unused_data)
+            decoder, feed = None if decoder.eof else decoder, min(2 * feed, most)
+    if decoder is not None:
+        raise FaultError("truncated_file", "the compressed data ends early; rows from here on are lost")
+
+
+def _gunzip(decoder: Any, piece: bytes) -> Iterator[bytes]:
+    data = b""
+    while piece or len(data) == BLOCK:
+        data = _decode(decoder.decompress, piece, BLOCK)
+        if data:
+            yield data
+        piece = decoder.unconsumed_tail
+
+
+def _unzstd(decoder: Any, piece: bytes) -> Iterator[bytes]:
+    if data := _decode(decoder.decompress, piece):
+        yield data
+
+
+def _decode(decompress: Any, *arguments: Any) -> bytes:
+    try:
+        return bytes(decompress(*arguments))
+    except (zlib.error, zstandard.ZstdError) as error:
+        if "too much memory" in str(error):
+            detail = f"zstd with a window over {MAX_WINDOW:,} bytes; write it with --long=31 or less"
+            raise FaultError("window_too_large", f"{detail}; rows from here on are lost") from None
+        raise FaultError(
+            "damaged_file", f"the compressed data is damaged: {error}; rows from here on are lost"
+        ) from None
+
+
+def as_utf8(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """The same text in UTF-8 where it begins as UTF-16 or UTF-32 do; half of a surrogate pair stays what it is."""
+    head = b""
+    try:
+        while len(head) < 4 and (block := next(blocks, None)) is not None:
+            head += block
+    except FaultError:
+        yield head
+        raise
+    codec = encoding_of(head[:64])
+    if codec is None:
+        yield head
+        yield from blocks
+        return
+    decoder = codecs.getincrementaldecoder(codec)("surrogatepass")
+    for block in chain([head], blocks):
+        yield from _transcoded(decoder, codec, block)
+    yield from _transcoded(decoder, codec, b"", final=True)
+
+
+def _transcoded(decoder: codecs.IncrementalDecoder, codec: str, block: bytes, final: bool = False) -> Iterator[bytes]:
+    try:
+        yield decoder.decode(block, final).encode("utf-8", "surrogatepass")
+    except UnicodeDecodeError as error:
+        yield error.object[: error.start].decode(codec, "surrogatepass").encode("utf-8", "surrogatepass")
+        detail = f"the text is not {codec.upper()}: {error.reason}; rows from here on are lost"
+        raise FaultError("damaged_file", detail) from None
+
+
+def _raw(line: bytes | FaultError) -> str:
+    content = line.raw if isinstance(line, FaultError) else line
+    return shortened(content[: 4 * RAW_LIMIT].decode("utf-8", "backslashreplace"))
+
+
+def encoding_of(head: bytes) -> str | None:
+    """The codec of text in UTF-16 or UTF-32, by a byte order mark or by JSON's first signs; None for all else."""
+    for mark, name in _BYTE_ORDER_MARKS:
+        if head.startswith(mark):
+            return name
+    for name in _UNMARKED:
+        if head[:4].decode(name, "ignore").lstrip()[:1] == "{" and b"\0" in head[:2]:
+            return name
+    return None

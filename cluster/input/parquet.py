@@ -1,0 +1,404 @@
+"""Parquet: footers with what their rows weigh in memory, and rows [start, end) in batches of bounded size.
+
+What a row group weighs encoded says little of what it holds: a dictionary writes a string once, however many rows have
+it, and so do shared prefixes (DELTA_BYTE_ARRAY). So planning decodes a sample of such columns (`read_footers`), and
+reading takes their strings as dictionaries and decodes a few rows at a time. A page that cannot be read makes each
+remaining row of the shard a BadRow (``unreadable``), text that is not UTF-8 only its own row (``invalid_utf8``), and so
+does a row of more than `MAX_ROW` bytes (``row_too_large``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from cluster.errors import SourceUnusable
+from cluster.input.arrow import conform, int96_paths, int96_unit, lacking_types, readable, values_of
+from cluster.input.columns import Columns
+from cluster.input.inputs import require_unchanged, still_there
+from cluster.input.rows import ArrowRow, BadRow, Row, arrow_rows
+from cluster.input.shards import Shard, Source
+from cluster.storage.storage import Storage
+
+BATCH_BYTES = 8 << 20
+BATCH_ROWS = 1024
+UNSURE_ROWS = 16
+"""Rows of a batch where the footer does not bound what a row takes."""
+DICTIONARY_BYTES = 1 << 20
+DICTIONARY_SHARE = 64 << 10
+"""Every batch copies the dictionaries: it has one row more for each share by which one exceeds the usual size."""
+PIECE_BYTES = 1 << 20
+MAX_ROW = 256 << 20
+BUFFER = 1 << 20
+FOOTERS_AT_ONCE = 16
+SAMPLED_GROUPS = 3
+SAMPLED_BYTES = 4 << 20
+SAMPLED_ROWS = 1 << 16
+_STRINGS = (pa.types.is_string, pa.types.is_binary, pa.types.is_large_string, pa.types.is_large_binary)
+_WIDTHS = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4, "INT64": 8, "DOUBLE": 8, "INT96": 12}
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A row group: its rows, about how many bytes they hold once decoded (`weight`), and the bytes of its pages."""
+
+    rows: int
+    weight: int
+    encoded: int
+
+
+@dataclass(frozen=True, slots=True)
+class Footer:
+    """What planning needs to know of a file.
+
+    int96    the paths of moments that are stored in 96 bits
+    lacking  values of types that Arrow lacks
+    """
+
+    source: Source
+    schema: pa.Schema
+    groups: tuple[Group, ...]
+    int96: tuple[str, ...] = ()
+    lacking: tuple[str, ...] = ()
+
+
+def read_footers(sources: Iterable[Source], storage: Storage) -> list[Footer]:
+    """The footers of files in their order, many read at a time. SourceUnusable when one is no whole Parquet file."""
+    with ThreadPoolExecutor(FOOTERS_AT_ONCE) as threads:
+        return list(threads.map(lambda source: read_footer(source, storage), sources))
+
+
+def read_footer(source: Source, storage: Storage) -> Footer:
+    """The footer of one file, with the weights of its row groups."""
+    with still_there(source), open_parquet(source, storage) as file:
+        leaves = _leaves(file, range(file.metadata.num_row_groups))
+        groups = tuple(_groups(file, leaves, _sampled(file, leaves, _Opening(source, storage))))
+        return Footer(source, file.schema_arrow, groups, int96_paths(file), tuple(lacking_types(file)))
+
+
+def open_parquet(source: Source, storage: Storage, **reading: Any) -> pq.ParquetFile:
+    """A Parquet file for streaming. SourceUnusable when it is not a whole one.
+
+    Unlike Arrow's default, pages must have their checksums, if any, and moments of 96 bits do not wrap.
+    """
+    chosen = {"coerce_int96_timestamp_unit": "us", "page_checksum_verification": True, **reading}
+    try:
+        reader = storage.open(source.path, source.size)
+        return pq.ParquetFile(reader, pre_buffer=False, buffer_size=BUFFER, **chosen)
+    except FileNotFoundError:
+        raise
+    except (pa.ArrowException, OSError) as error:
+        if "too deeply nested" in str(error):
+            raise SourceUnusable(
+                f"{source.path}: a column nests deeper than the 100 levels that readers of Parquet take; write it as "
+                "JSON text"
+            ) from None
+        raise SourceUnusable(
+            f"{source.path}: not a whole Parquet file ({error}); write it again, or leave it out of the inputs"
+        ) from None
+
+
+@dataclass(frozen=True, slots=True)
+class _Opening:
+    """How a file is opened once more. `unit`: that of moments of 96 bits."""
+
+    source: Source
+    storage: Storage
+    unit: str = "us"
+
+    def again(self, **reading: Any) -> pq.ParquetFile:
+        return open_parquet(self.source, self.storage, coerce_int96_timestamp_unit=self.unit, **reading)
+
+
+# ---- what rows weigh
+
+
+@dataclass(frozen=True, slots=True)
+class _Leaf:
+    """A column of values by its encodings in some row groups.
+
+    width      bytes of a value; None: a string
+    shared     some values stand in a dictionary
+    prefixes   some values are stored by what they share with the one before
+    """
+
+    path: str
+    width: int | None
+    shared: bool
+    prefixes: bool
+
+    @property
+    def hides(self) -> bool:
+        """Whether its pages do not tell how much it holds."""
+        return self.width is None and (self.shared or self.prefixes)
+
+
+def _leaves(file: pq.ParquetFile, groups: Iterable[int]) -> list[_Leaf]:
+    chosen = [file.metadata.row_group(index) for index in groups]
+    columns = [file.schema.column(position) for position in range(len(file.schema))]
+    return [_leaf(column, [group.column(at) for group in chosen]) for at, column in enumerate(columns)]
+
+
+def _leaf(column: Any, chunks: Sequence[Any]) -> _Leaf:
+    encodings = {name for chunk in chunks for name in chunk.encodings}
+    width = column.length if column.physical_type == "FIXED_LEN_BYTE_ARRAY" else _WIDTHS.get(column.physical_type)
+    shared = bool(encodings & {"RLE_DICTIONARY", "PLAIN_DICTIONARY"})
+    return _Leaf(column.path, width, shared, "DELTA_BYTE_ARRAY" in encodings)
+
+
+def _told(chunk: Any, leaf: _Leaf) -> int:
+    """Bytes of a column chunk as its footer tells them; Arrow holds 4 of each string, also of one in a dictionary."""
+    return int(max(chunk.total_uncompressed_size, chunk.num_values * (leaf.width or 4)))
+
+
+def _groups(file: pq.ParquetFile, leaves: Sequence[_Leaf], sampled: dict[int, float]) -> Iterator[Group]:
+    for index in range(file.metadata.num_row_groups):
+        group = file.metadata.row_group(index)
+        told = hidden = 0
+        for position, leaf in enumerate(leaves):
+            size = _told(group.column(position), leaf)
+            told, hidden = (told, hidden + size) if leaf.hides else (told + size, hidden)
+        nearest = min(sampled, key=lambda known: abs(known - index), default=None)
+        seen = 0 if nearest is None else int(sampled[nearest] * group.num_rows)
+        yield Group(group.num_rows, told + max(hidden, seen), max(1, int(group.total_byte_size)))
+
+
+def _sampled(file: pq.ParquetFile, leaves: Sequence[_Leaf], opening: _Opening) -> dict[int, float]:
+    """For a few row groups: how many bytes a row takes in the columns that hide it, from their first rows."""
+    paths, count = [leaf.path for leaf in leaves if leaf.hides], file.metadata.num_row_groups
+    found: dict[int, float] = {}
+    if not paths or not count:
+        return found
+    for index in range(0, count, max(1, -(-count // SAMPLED_GROUPS))):
+        with suppress(pa.ArrowException, OSError):  # a damaged page costs the rows in it, not the plan
+            sparing = _Sparing.of(file, leaves, [index], opening)
+            found[index] = _bytes_of_a_row(sparing.batches(paths))
+    return found
+
+
+def _bytes_of_a_row(batches: Iterator[pa.RecordBatch]) -> float:
+    rows, size = 0, 0.0
+    for batch in batches:
+        rows += batch.num_rows
+        size += float(row_bytes(batch).sum())
+        if size >= SAMPLED_BYTES or rows >= SAMPLED_ROWS:
+            break
+    return size / max(1, rows)
+
+
+def row_bytes(batch: pa.RecordBatch) -> Any:
+    """Bytes of each row, strings in dictionaries counted wherever they stand: an array of float64."""
+    return sum((_value_bytes(column) for column in batch.columns), np.zeros(batch.num_rows))
+
+
+def _value_bytes(array: pa.Array) -> Any:
+    kind = array.type
+    if isinstance(array, pa.ExtensionArray):
+        return _value_bytes(array.storage)
+    if pa.types.is_dictionary(kind):
+        known = np.append(_value_bytes(array.dictionary), 0.0)  # null: the last
+        return known[pc.fill_null(array.indices.cast(pa.int64()), len(known) - 1).to_numpy(zero_copy_only=False)]
+    if pa.types.is_struct(kind):
+        return sum((_value_bytes(array.field(at)) for at in range(kind.num_fields)), np.zeros(len(array)))
+    if pa.types.is_fixed_size_list(kind):
+        start, length = array.offset * kind.list_size, len(array) * kind.list_size
+        inner = _value_bytes(array.values.slice(start, length))
+        return inner.reshape(len(array), kind.list_size).sum(axis=1) if length else np.zeros(len(array))
+    if pa.types.is_map(kind):
+        return _summed(_value_bytes(array.keys) + _value_bytes(array.items), array)
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return _summed(_value_bytes(array.values), array)
+    if pa.types.is_string_view(kind) or pa.types.is_binary_view(kind):
+        return _value_bytes(array.cast(pa.large_binary()))
+    if any(known(kind) for known in _STRINGS):
+        return pc.fill_null(pc.binary_length(array), 0).to_numpy(zero_copy_only=False).astype(np.float64)
+    return np.full(len(array), array.nbytes / max(1, len(array)))
+
+
+def _summed(inner: Any, lists: pa.Array) -> Any:
+    ends = lists.offsets.to_numpy()
+    until = np.concatenate([[0.0], np.cumsum(inner)])
+    return until[ends[1:]] - until[ends[:-1]] + 4.0
+
+
+# ---- reading
+
+
+def read_parquet(shard: Shard, columns: Columns, storage: Storage) -> Iterator[Row | BadRow]:
+    """The rows of a shard, streamed."""
+    schema, given = columns.schema, columns.given(shard.source)
+    number = shard.start
+    try:
+        for batch in read_batches(shard, schema, storage):
+            if isinstance(batch, BadRow):
+                yield batch
+                number += 1
+                continue
+            for carried in arrow_rows(conform(batch, schema, given)):
+                yield _row(number, carried, columns.mapped.all)
+                number += 1
+    except (pa.ArrowException, OSError) as error:  # the storage's own failures are ClusterErrors already
+        require_unchanged(shard.source, storage)
+        detail = f"the file is damaged ({error}); rows {number} to {shard.end - 1} cannot be read"
+        yield from (BadRow(lost, "unreadable", detail) for lost in range(number, shard.end))
+
+
+def _row(number: int, carried: ArrowRow, mapped: Sequence[str]) -> Row | BadRow:
+    try:
+        return Row(number, {name: value_at(carried.batch.column(name), carried.index) for name in mapped}, carried)
+    except UnicodeDecodeError as error:
+        raw = repr(error.object[:1000])
+        return BadRow(number, "invalid_utf8", f"a mapped column is not UTF-8 at byte {error.start}", raw)
+    except ValueError as error:
+        return BadRow(number, "unwritable", f"a mapped column has no form in JSON: {error}")
+
+
+def value_at(column: pa.Array, index: int) -> Any:
+    """One value of a column as JSON says it (see `values_of`)."""
+    return column[index].as_py() if pa.types.is_string(column.type) else values_of(column.slice(index, 1))[0]
+
+
+def read_batches(shard: Shard, schema: pa.Schema, storage: Storage) -> Iterator[pa.RecordBatch | BadRow]:
+    """The shard's rows, decoded from the beginning of the row group in which it starts."""
+    with open_parquet(shard.source, storage) as file:
+        opening = _Opening(shard.source, storage, int96_unit(file, schema))
+    with opening.again(metadata=file.metadata) as file:
+        groups, skip = _touched(file.metadata, shard.start, shard.end)
+        leaves, number = _leaves(file, groups), shard.start
+        for batch in _Sparing.of(file, leaves, groups, opening).batches():
+            wanted = batch.slice(skip, shard.end - number)
+            skip = max(0, skip - batch.num_rows)
+            yield from _decoded(wanted, file.schema_arrow, number)
+            number += wanted.num_rows
+            if number == shard.end:
+                return
+
+
+def _touched(metadata: Any, start: int, end: int) -> tuple[list[int], int]:
+    """The row groups that hold rows [start, end), and how many rows of the first one come before `start`."""
+    counts = [metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)]
+    ends = list(accumulate(counts))
+    groups = [index for index, last in enumerate(ends) if last > start and last - counts[index] < end]
+    return groups, start - (ends[groups[0]] - counts[groups[0]]) if groups else 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Sparing:
+    """Some row groups of a file, read so that memory holds little of them: `rows` at once.
+
+    Strings that stand in dictionaries are read as dictionaries if the types allow it, but not those of long columns
+    that a writer has gone on with as plain strings: Arrow would gather all of these in the dictionary.
+    """
+
+    file: pq.ParquetFile
+    groups: Sequence[int]
+    rows: int
+
+    @classmethod
+    def of(cls, file: pq.ParquetFile, leaves: Sequence[_Leaf], groups: Sequence[int], opening: _Opening) -> _Sparing:
+        """The same file once more."""
+        chunks = [list(map(file.metadata.row_group(index).column, range(len(leaves)))) for index in groups]
+        sizes = [sum(map(_told, own, leaves)) for own in chunks]
+        few = max(sizes, default=0) <= 2 * BATCH_BYTES
+        chosen, dictionaries = list[str](), 0
+        for position, leaf in enumerate(leaves):
+            if leaf.hides and not leaf.prefixes:  # Arrow reads prefixes as strings only
+                shared = 0 if few else max(_dictionary(own[position], opening) for own in chunks)
+                if few or all(_is_only(own[position], shared) for own in chunks):
+                    chosen.append(leaf.path)
+                    dictionaries += max(0, shared - DICTIONARY_BYTES)
+        again = _with_dictionaries(file, chosen, opening)
+        if few and again is not None and not any(leaf.prefixes for leaf in leaves):
+            return cls(again, groups, BATCH_ROWS)
+        rows = sum(file.metadata.row_group(index).num_rows for index in groups)
+        most = UNSURE_ROWS + (dictionaries // DICTIONARY_SHARE if again is not None else 0)
+        most = max(1, min(most, BATCH_ROWS, BATCH_BYTES * rows // max(1, sum(sizes))))
+        return cls(again or opening.again(metadata=file.metadata), groups, most)
+
+    def batches(self, paths: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """The rows, of all columns or of those at these paths; no batch spans dictionaries, which Arrow cannot nest."""
+        with self.file as file:
+            for index in self.groups:
+                yield from file.iter_batches(self.rows, [index], paths, use_threads=False)
+
+
+def _with_dictionaries(file: pq.ParquetFile, paths: Sequence[str], opening: _Opening) -> pq.ParquetFile | None:
+    """The file with these leaves read as dictionaries; None when its types could not be restored from that."""
+    again = opening.again(metadata=file.metadata, read_dictionary=paths, arrow_extensions_enabled=False)
+    try:
+        for found, wanted in zip(again.schema_arrow, file.schema_arrow, strict=True):
+            _restored(pa.nulls(0, found.type), wanted.type)
+    except (pa.ArrowException, ValueError, TypeError):
+        again.close()
+        return None
+    return again
+
+
+def _is_only(chunk: Any, dictionary: int) -> bool:
+    """Whether a column chunk with so large a dictionary has no other strings: numbers and levels are all the rest."""
+    return bool(chunk.total_uncompressed_size - dictionary <= 8 * chunk.num_values + BUFFER)
+
+
+def _dictionary(chunk: Any, opening: _Opening) -> int:
+    """Bytes of the dictionary of a column chunk: the second number in its page's header (Thrift, compact)."""
+    if not chunk.has_dictionary_page:
+        return 0
+    start = chunk.dictionary_page_offset
+    header, numbers, shift = opening.storage.read_range(opening.source.path, start, start + 32), [0, 0], 0
+    at = 1  # each number comes behind a byte with its field
+    for index in range(2):
+        shift = 0
+        while at < len(header):
+            numbers[index] |= (header[at] & 0x7F) << shift
+            at, shift = at + 1, shift + 7
+            if header[at - 1] < 0x80:
+                break
+        at += 1
+    return numbers[1] >> 1  # written as twice itself, as it may be negative elsewhere
+
+
+def _decoded(batch: pa.RecordBatch, schema: pa.Schema, number: int) -> Iterator[pa.RecordBatch | BadRow]:
+    """Rows from `number` on in pieces of about `PIECE_BYTES`, in the types of the file; too large ones as BadRows."""
+    sizes = row_bytes(batch)
+    start, held = 0, 0.0
+    for position, size in enumerate(sizes.tolist()):
+        if position > start and held + size > PIECE_BYTES:
+            yield _piece(batch, start, position, schema)
+            start, held = position, 0.0
+        held += size
+        if size > MAX_ROW:
+            yield BadRow(number + position, "row_too_large", _TOO_LARGE.format(int(size), MAX_ROW))
+            start, held = position + 1, 0.0
+    if start < batch.num_rows:
+        yield _piece(batch, start, batch.num_rows, schema)
+
+
+_TOO_LARGE = "the row has {:,} bytes, more than {:,}; split the row"
+
+
+def _piece(batch: pa.RecordBatch, start: int, end: int, schema: pa.Schema) -> pa.RecordBatch:
+    columns = batch.slice(start, end - start).columns
+    return pa.RecordBatch.from_arrays(list(map(_restored, columns, schema.types)), schema=schema)
+
+
+def _restored(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    """A column in the type that its file gives it."""
+    if column.type == kind:
+        return column
+    if isinstance(kind, pa.ExtensionType):
+        return kind.wrap_array(_restored(column, kind.storage_type))
+    if pa.types.is_string_view(kind) or pa.types.is_binary_view(kind):  # no dictionary can be cast to these
+        column = column.cast(column.type.value_type)
+    if pa.types.is_nested(kind):  # a cast would decode what lies before and behind the slice as well
+        column = column.take(pa.array(range(len(column)), pa.int64()))
+        column = column if readable(kind) == kind else column.cast(readable(column.type))
+    return column.cast(kind)

@@ -1,0 +1,117 @@
+"""From a shard to prompts: `read_rows` streams its rows, and a `RowForm` says what a row is to a compressor.
+
+A row carries what prompts are made of as Python values and all its input columns as Arrow, so that columns pass through
+without a conversion (nested types, nanoseconds, dictionaries, binary). Row numbers are those of the file, from 0: for
+JSON Lines the line's, blank lines included. `jsonl` and `parquet` say what becomes of damaged files; a file that is not
+the planned one any more is SourceChanged, looked at before the first row and again after the last.
+
+A document or a prompt is compressed as it stands. A structured value is taken apart into the pieces of a prompt, and
+put together again from what is left of them: that is then the text of its outcome.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, runtime_checkable
+
+from cluster.input.columns import Columns, from_arrow, text_of
+from cluster.input.inputs import require_unchanged
+from cluster.input.jsonl import read_jsonl
+from cluster.input.parquet import read_parquet
+from cluster.input.rows import BadRow, Row
+from cluster.input.shards import Shard
+from cluster.storage.storage import Storage
+from lingua.errors import ConfigError, PromptError
+from lingua.prompt import Outcome, Prompt, Rejected
+from lingua.structured.streams import Kind, Structure
+
+TOO_DEEP = "too_deep", "the value nests too deeply"
+
+
+def read_rows(shard: Shard, columns: Columns, storage: Storage) -> Iterator[Row | BadRow]:
+    """The rows of a shard in order, streamed. Raises SourceChanged, and RetryShard where the storage fails."""
+    require_unchanged(shard.source, storage)
+    if shard.source.format == "parquet":
+        for row in read_parquet(shard, columns, storage):
+            yield _as_json(row, columns)
+    else:
+        yield from read_jsonl(shard, columns, storage)
+    require_unchanged(shard.source, storage)
+
+
+def _as_json(row: Row | BadRow, columns: Columns) -> Row | BadRow:
+    """A row of Arrow with its structured value, if it has one, in JSON's types."""
+    kind = columns.mapped.kind
+    if kind is None or isinstance(row, BadRow):
+        return row
+    name = getattr(columns.mapped, kind)
+    return replace(row, values={**row.values, name: from_arrow(kind, row.values[name])})
+
+
+class RowForm(Protocol):
+    """The way of a row to a prompt and back."""
+
+    def prompt(self, values: Mapping[str, Any]) -> Prompt:
+        """The prompt in a row's values. RowError or PromptError when there is none."""
+        ...
+
+    def settled(self, item: Row | BadRow, outcome: Outcome) -> Outcome:
+        """The outcome of a row from that of its prompt."""
+        ...
+
+
+@runtime_checkable
+class Structures(Protocol):
+    """What is needed of a compressor for structured values."""
+
+    def structure(self, kind: Kind) -> Structure[Any]: ...
+
+
+def form_of(columns: Columns, compressor: object) -> RowForm:
+    """The form of a run's rows. ConfigError when the compressor knows no structured values and they are asked for."""
+    if (kind := columns.mapped.kind) is None:
+        return Plain(columns)
+    if not isinstance(compressor, Structures):
+        raise ConfigError(f"{kind}_column: a {type(compressor).__name__} compresses no structured values")
+    return Structured(columns, compressor.structure(kind))
+
+
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """A document or a prompt a row."""
+
+    columns: Columns
+
+    def prompt(self, values: Mapping[str, Any]) -> Prompt:
+        """The prompt as the columns say it."""
+        return self.columns.prompt(values)
+
+    def settled(self, item: Row | BadRow, outcome: Outcome) -> Outcome:
+        """The same."""
+        return outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Structured:
+    """A structured value a row."""
+
+    columns: Columns
+    structure: Structure[Any]
+
+    def prompt(self, values: Mapping[str, Any]) -> Prompt:
+        """The value's pieces."""
+        try:
+            return self.structure.decompose(self.columns.value(values).value)
+        except RecursionError:
+            raise PromptError(*TOO_DEEP) from None
+
+    def settled(self, item: Row | BadRow, outcome: Outcome) -> Outcome:
+        """The outcome with the value put together again as its text; that of an earlier output is it already."""
+        if isinstance(item, BadRow) or isinstance(outcome, Rejected) or item.earlier is not None:
+            return outcome
+        try:
+            value = self.structure.reassemble(self.columns.value(item.values).value, outcome)
+            return replace(outcome, text=text_of(value))
+        except RecursionError:  # putting together nests deeper than taking apart
+            return Rejected(*TOO_DEEP)

@@ -1,0 +1,393 @@
+"""JSON objects as Arrow columns: `infer_schema` plans the columns from a sample, `Fitter` puts rows into them.
+
+JSON says of a value only null, bool, number, string, list or object. A column's type is the narrowest that holds all
+its sampled values: integers and fractions together are float64, an object's keys are fields of a struct. Only the place
+whose values have no common type is written as text, marked in its field's metadata (`lingua.encoding`):
+
+text   scalars of several types, strings among other values, integers beyond 64 bits, decimals that float64 does not
+       hold (`Number`), nothing but nulls: a string stands as it is, anything else in its JSON spelling
+json   lists among objects, objects without keys, objects used as maps (see `Shape.is_map`), and what nests deeper than
+       `MAX_DEPTH`: every value is JSON text
+
+The sample never decides whether a row survives. A later value that does not fit its column exactly leaves it null, and
+is kept whole, as JSON text, in the column `UNPLANNED`, as are keys that have no column.
+"""
+
+from __future__ import annotations
+
+import base64
+import struct
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from cluster.errors import RowError
+from cluster.input.arrow import is_list, is_string, storage_of
+from lingua.structured.exact import dumps
+
+MAX_DEPTH = 48
+"""Levels of a Parquet schema, two for each list. Beyond 100 Arrow's reader refuses a file."""
+MAP_KEYS = 100
+MAP_FILL = 10
+"""Objects are maps when they have over `MAP_KEYS` distinct keys, and on average less than 1 in `MAP_FILL` of them."""
+MAX_KEYS = 10_000
+"""Distinct keys that are told apart at one place; where there are more, the objects count as maps."""
+UNPLANNED = "unplanned_columns"
+"""The column for what a plan made from a sample did not foresee."""
+AS_TEXT = {b"lingua.encoding": b"text"}
+AS_JSON = {b"lingua.encoding": b"json"}
+AS_REST = {b"lingua.encoding": b"unplanned"}
+_EXACT_IN_FLOAT64 = 2**53
+
+
+def infer_schema(documents: Iterable[Mapping[str, Any]], always: Collection[str] = ()) -> pa.Schema:
+    """The columns of sampled objects, in the order in which they first occur.
+
+    Where the objects themselves are used as maps, only keys that are in one of `MAP_FILL` objects, or in `always`,
+    become columns.
+    """
+    rows = JsonShape(always=always)
+    for document in documents:
+        rows.see(document)
+    chosen: Iterable[str] = rows.fields
+    if rows.is_map:
+        chosen = [name for name in rows.fields if name in always or rows.fields[name].met * MAP_FILL >= rows.objects]
+    return pa.schema([rows.fields[name].field(name) for name in chosen if _spells(name)])
+
+
+def unplanned_field(prefix: str) -> pa.Field:
+    """The column of JSON text for what has no place in the others."""
+    return pa.field(prefix + UNPLANNED, pa.string(), metadata=AS_REST)
+
+
+def unplanned_name(schema: pa.Schema | None) -> str | None:
+    """The name of the column for unplanned values, where a schema has one: its last."""
+    last = schema.field(len(schema) - 1) if schema else None
+    return last.name if last is not None and encoding_of(last) == "unplanned" else None
+
+
+def encoding_of(field: pa.Field) -> str | None:
+    """How values of several types are written in a column of strings: ``text``, ``json``; None: it holds its type."""
+    mark = (field.metadata or {}).get(b"lingua.encoding")
+    return None if mark is None else bytes(mark).decode()
+
+
+def json_text(value: Any) -> str:
+    """JSON on one line; lone surrogates stay escaped, as nothing else can carry them."""
+    text = dumps(value, default=_in_words)
+    return text if _is_text(text) else dumps(value, ensure_ascii=True, default=_in_words)
+
+
+def is_deeper(value: Any, levels: int) -> bool:
+    """Whether a JSON value nests more levels of lists and objects than these."""
+    inside = [value]
+    for _ in range(levels + 1):
+        inside = [item for one in inside if isinstance(one, (list, dict)) for item in _items(one)]
+        if not inside:
+            return False
+    return True
+
+
+def _items(nested: list[Any] | dict[str, Any]) -> Iterable[Any]:
+    return nested.values() if isinstance(nested, dict) else nested
+
+
+def _in_words(value: Any) -> str:
+    return base64.b64encode(value).decode() if isinstance(value, bytes) else str(value)
+
+
+# ---- what a sample shows
+
+
+class JsonShape:
+    """What was seen at one place of the sampled objects; taking in a value costs no more than walking through it.
+
+    met       values, nulls among them
+    objects   objects among them, and `entries`: their keys, added up
+    """
+
+    __slots__ = (
+        "_always",
+        "_crowded",
+        "_depth",
+        "_high",
+        "_kinds",
+        "_low",
+        "element",
+        "entries",
+        "fields",
+        "met",
+        "objects",
+    )
+
+    def __init__(self, depth: int = 0, always: Collection[str] = ()) -> None:
+        self._always = always
+        self._depth, self._crowded = depth, False
+        self._kinds: set[str] = set()
+        self._low = self._high = 0
+        self.element: JsonShape | None = None
+        self.fields: dict[str, JsonShape] = {}
+        self.met = self.objects = self.entries = 0
+
+    def see(self, value: object) -> None:
+        """Take in a value."""
+        self.met += 1
+        if value is None:
+            return
+        if isinstance(value, dict):
+            self._see_object(value)
+        elif isinstance(value, list):
+            self._see_list(value)
+        else:
+            self._kinds.add(type(value).__name__)
+            if isinstance(value, int):
+                self._low, self._high = min(self._low, value), max(self._high, value)
+
+    def _see_object(self, value: dict[str, Any]) -> None:
+        self.objects += 1
+        self.entries += len(value)
+        if self._depth + 1 > MAX_DEPTH or not all(map(_spells, value)):
+            self._kinds.add("deep")
+            if self._depth:
+                return
+        self._kinds.add("dict")
+        for name, item in value.items():
+            if (shape := self.fields.get(name)) is None:
+                if len(self.fields) >= MAX_KEYS and name not in self._always:
+                    self._crowded = True
+                    continue
+                shape = self.fields[name] = JsonShape(self._depth + 1)
+            shape.see(item)
+
+    def _see_list(self, values: list[Any]) -> None:
+        if self._depth + 2 > MAX_DEPTH:
+            self._kinds.add("deep")
+            return
+        self._kinds.add("list")
+        if self.element is None:
+            self.element = JsonShape(self._depth + 2)
+        for item in values:
+            self.element.see(item)
+
+    @property
+    def is_map(self) -> bool:
+        """Whether objects are used as maps: their keys are data and differ from row to row."""
+        sparse = self.entries * MAP_FILL < self.objects * len(self.fields)
+        return self._crowded or (len(self.fields) > MAP_KEYS and sparse)
+
+    def field(self, name: str) -> pa.Field:
+        """The planned column, struct field or list element."""
+        kind = self._type()
+        if kind is not None:
+            return pa.field(name, kind)
+        nested = self._kinds & {"dict", "list", "deep"} and "str" not in self._kinds
+        return pa.field(name, pa.string(), metadata=AS_JSON if nested else AS_TEXT)
+
+    def _type(self) -> pa.DataType | None:
+        """None: what was seen has no common type."""
+        match sorted(self._kinds):
+            case ["bool"]:
+                return pa.bool_()
+            case ["str"]:
+                return pa.string()
+            case ["float"]:
+                return pa.float64()
+            case ["int"]:
+                return next((kind for kind in (pa.int64(), pa.uint64()) if self._integers_fit(kind)), None)
+            case ["float", "int"]:
+                return pa.float64() if max(-self._low, self._high) <= _EXACT_IN_FLOAT64 else None
+            case ["list"] if self.element is not None:
+                return pa.list_(self.element.field("element"))
+            case ["dict"] if self.fields and not self.is_map:
+                return pa.struct([shape.field(name) for name, shape in self.fields.items()])
+        return None
+
+    def _integers_fit(self, kind: pa.DataType) -> bool:
+        return _range_of(kind)[0] <= self._low and self._high <= _range_of(kind)[1]
+
+
+def _spells(name: str) -> bool:
+    """Whether a key can be a column's name: half of a surrogate pair, or NUL, cannot."""
+    return "\0" not in name and _is_text(name)
+
+
+def _is_text(value: str) -> bool:
+    """Whether a string is Unicode: none of it half of a surrogate pair."""
+    if value.isascii():
+        return True
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+# ---- values into types
+
+
+class _MisfitError(Exception):
+    """A value does not fit its column exactly; the detail says why."""
+
+
+_Fit = Callable[[Any], Any]
+
+
+class Fitter:
+    """Puts JSON objects into planned columns, each value exactly or not at all."""
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self._fits: dict[str, _Fit] = {field.name: _fit_of(field) for field in schema}
+        self._rest = unplanned_name(schema)
+        if self._rest is not None:
+            del self._fits[self._rest]
+
+    def fit(self, document: Mapping[str, Any]) -> dict[str, Any]:
+        """The object's values by column, absent where null. RowError where there is no column for what does not fit."""
+        fitted: dict[str, Any] = {}
+        rest: dict[str, Any] = {}
+        for name, value in document.items():
+            if value is None:
+                continue
+            try:
+                if (fit := self._fits.get(name)) is None:
+                    raise _MisfitError("is not in the planned columns")
+                fitted[name] = fit(value)
+            except _MisfitError as error:
+                if self._rest is None:
+                    raise RowError("schema_mismatch", f"column {name!r}: {error}") from None
+                rest[name] = value
+        if rest and self._rest is not None:
+            fitted[self._rest] = json_text(rest)
+        return fitted
+
+
+def batch_of(documents: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.RecordBatch:
+    """Fitted objects as rows of `schema`."""
+    columns = [_array([document.get(field.name) for document in documents], field.type) for field in schema]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _array(values: list[Any], kind: pa.DataType) -> pa.Array:
+    if isinstance(kind, pa.BaseExtensionType):
+        return pa.ExtensionArray.from_storage(kind, _array(values, kind.storage_type))
+    return pa.array(values, kind)
+
+
+def _fit_of(field: pa.Field) -> _Fit:
+    kind = storage_of(field.type)
+    if (encoding := encoding_of(field)) is not None:
+        return _as_text if encoding == "text" else json_text
+    if pa.types.is_struct(kind):
+        return _Struct({part.name: _fit_of(part) for part in kind})
+    if is_list(kind):
+        return _List(_fit_of(kind.value_field), kind.list_size if pa.types.is_fixed_size_list(kind) else None)
+    if is_string(kind):
+        return _string
+    return next((make(kind) for test, make in _SCALARS if test(kind)), _Other(field.type))
+
+
+def _as_text(value: Any) -> str:
+    return _string(value) if isinstance(value, str) else json_text(value)
+
+
+def _string(value: Any) -> str:
+    if not isinstance(value, str):
+        raise _MisfitError(f"{_short(value)} is no string")
+    if not _is_text(value):
+        raise _MisfitError("holds half of a surrogate pair, which is no text")
+    return value
+
+
+def _bool(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise _MisfitError(f"{_short(value)} is neither true nor false")
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class _Integer:
+    low: int
+    high: int
+
+    def __call__(self, value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not self.low <= value <= self.high:
+            raise _MisfitError(f"{_short(value)} is no integer from {self.low} to {self.high}")
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class _Float:
+    """Fractions, and integers that one of this width spells exactly. `code` is the width as `struct` calls it."""
+
+    code: str
+
+    def __call__(self, value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise _MisfitError(f"{_short(value)} is no number")
+        try:
+            same = value != value or struct.unpack(self.code, struct.pack(self.code, value))[0] == value
+        except OverflowError:
+            same = False
+        if not same:
+            raise _MisfitError(f"{_short(value)} has more digits than the column")
+        return float(value)
+
+
+@dataclass(frozen=True, slots=True)
+class _List:
+    fit: _Fit
+    size: int | None
+
+    def __call__(self, value: Any) -> list[Any]:
+        if not isinstance(value, list) or self.size not in (None, len(value)):
+            raise _MisfitError(f"{_short(value)} is no such list")
+        return [None if item is None else self.fit(item) for item in value]
+
+
+@dataclass(frozen=True, slots=True)
+class _Struct:
+    fits: Mapping[str, _Fit]
+
+    def __call__(self, value: Any) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise _MisfitError(f"{_short(value)} is no object")
+        return {name: self._entry(name, item) for name, item in value.items()}
+
+    def _entry(self, name: str, item: Any) -> Any:
+        if (fit := self.fits.get(name)) is None:
+            raise _MisfitError(f"key {_short(name)} has no column")
+        return None if item is None else fit(item)
+
+
+@dataclass(frozen=True, slots=True)
+class _Other:
+    """A type of Parquet that JSON does not have: nothing but what Arrow itself converts and prints again the same."""
+
+    kind: pa.DataType
+
+    def __call__(self, value: Any) -> Any:
+        try:
+            if isinstance(value, str) and str(_array([value], pa.string()).cast(self.kind)[0]) == value:
+                return _array([value], pa.string()).cast(self.kind)[0].as_py()
+        except (pa.ArrowException, ValueError, TypeError, OverflowError):
+            pass
+        raise _MisfitError(f"{_short(value)} is no {self.kind}")
+
+
+def _range_of(kind: pa.DataType) -> tuple[int, int]:
+    width = kind.bit_width
+    return (-(2 ** (width - 1)), 2 ** (width - 1) - 1) if pa.types.is_signed_integer(kind) else (0, 2**width - 1)
+
+
+_SCALARS: tuple[tuple[Callable[[pa.DataType], bool], Callable[[pa.DataType], _Fit]], ...] = (
+    (pa.types.is_boolean, lambda kind: _bool),
+    (pa.types.is_integer, lambda kind: _Integer(*_range_of(kind))),
+    (pa.types.is_floating, lambda kind: _Float({16: "e", 32: "f", 64: "d"}[kind.bit_width])),
+)
+
+
+def _short(value: object) -> str:
+    text = json_text(value)
+    return text if len(text) <= 60 else text[:57] + "..."

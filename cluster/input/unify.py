@@ -1,0 +1,346 @@
+"""One schema for all Parquet files of a run, and their batches put into it.
+
+Columns that nobody compresses need only be unifiable without loss. A column that a file lacks, or has nothing but nulls
+in, takes the type of the others, as does every column of a file without rows; strings of every kind (of 32 and 64 bits,
+in dictionaries, views) become one; numbers widen; fields of structs are united. Where the types alone do not say that
+nothing is lost (whole numbers beside fractions, moments of several units) the files' own statistics must. What cannot
+be shown to be lossless is told before the run starts, with the file and the column.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cluster.errors import SourceUnusable
+from cluster.input.arrow import constant, is_list, is_string, readable, shared, storage_of
+from cluster.input.parquet import Footer
+from cluster.input.shards import Source
+
+_EXACT_IN_FLOAT64 = 2**53
+
+
+Open = Callable[[Source], pq.ParquetFile]
+"""Opens a file whose types differ from the others' once more."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """One of the types that a column has, with the files that have it."""
+
+    field: pa.Field
+    files: list[Source]
+
+
+def common_schema(files: Sequence[Footer], again: Open) -> pa.Schema:
+    """The columns of all files, in the order in which they first occur. SourceUnusable when two cannot be one."""
+    for file in files:
+        _require_distinct(file)
+    counted = [file for file in files if any(group.rows for group in file.groups)] or files
+    columns: dict[str, dict[pa.DataType, _Kind]] = defaultdict(dict)
+    met: dict[str, int] = defaultdict(int)
+    nullable: set[str] = set()
+    for file in counted:
+        for field in file.schema:
+            kind = columns[field.name].setdefault(field.type, _Kind(field, []))
+            kind.files.append(file.source)
+            met[field.name] += 1
+            nullable.update([field.name] if field.nullable else [])
+    looks = _Looks(again, {name for name, kinds in columns.items() if len(kinds) > 1})
+    fields = [_united(name, list(kinds.values()), looks) for name, kinds in columns.items()]
+    known = [
+        field.with_type(readable(field.type)).with_nullable(field.name in nullable or met[field.name] < len(counted))
+        for field in fields
+    ]
+    return pa.schema(known, metadata=shared([file.schema for file in counted], pa.schema(known)))
+
+
+def with_folders(footers: Sequence[Footer]) -> list[Footer]:
+    """The files with the columns that their folders hold, where they have none of that name themselves."""
+    known: dict[str, pa.DataType] = {}
+    for footer in footers:
+        for name in footer.source.folders:
+            position = footer.schema.get_field_index(name)
+            if position >= 0:
+                known.setdefault(name, footer.schema.field(position).type)
+    return [replace(footer, schema=_with_folders_of(footer, known)) for footer in footers]
+
+
+def _with_folders_of(footer: Footer, known: Mapping[str, pa.DataType]) -> pa.Schema:
+    schema = footer.schema
+    for name, value in footer.source.folders.items():
+        if schema.get_field_index(name) >= 0:
+            continue
+        kind = known.get(name, pa.string())
+        try:
+            constant(value, kind, 1)
+        except pa.ArrowException:
+            raise SourceUnusable(
+                f"{footer.source.path}: the folder says {name}={value!r}, but column {name!r} is {kind} in "
+                "other files; rename the folder, or run the files as jobs of their own"
+            ) from None
+        schema = schema.append(pa.field(name, kind))
+    return schema
+
+
+def _require_distinct(file: Footer) -> None:
+    names = file.schema.names
+    if len(set(names)) < len(names):
+        seen: set[str] = set()
+        twice = next(name for name in names if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        raise SourceUnusable(f"{file.source.path}: two columns are called {twice!r}; rename one")
+
+
+# ---- types
+
+
+def _united(name: str, kinds: Sequence[_Kind], looks: _Looks) -> pa.Field:
+    """One field for all types that a column has."""
+    if len(kinds) == 1:
+        return kinds[0].field
+    found = _common([kind.field.type for kind in kinds])
+    if found is None or not _proven(name, kinds, found, looks):
+        held = [kind for kind in kinds if not all(looks.is_null(name, file) for file in kind.files)]
+        kinds = held or kinds[:1]
+        found = _common([kind.field.type for kind in kinds])
+    if found is None or not _proven(name, kinds, found, looks):
+        first, other = kinds[0], kinds[1]
+        raise SourceUnusable(
+            f"{other.files[0].path}: column {name!r} is {other.field.type}, but {first.field.type} in "
+            f"{first.files[0].path}, and no type is known to hold both without loss; give the column one type in all "
+            "files, or run files of another schema as a job of their own"
+        )
+    fields = [kind.field for kind in kinds]
+    return next((field for field in fields if field.type == found), fields[0]).with_type(found)
+
+
+def _common(types: Sequence[pa.DataType]) -> pa.DataType | None:
+    """The type that takes the values of all these types, at least as far as types can tell."""
+    return reduce(lambda one, other: None if one is None else _common_of(one, other), types[1:], types[0])
+
+
+def _common_of(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
+    if one == other or pa.types.is_null(other):
+        return one
+    if pa.types.is_null(one):
+        return other
+    for rule in (_strings, _binaries, _numbers, _decimals, _moments, _dictionaries, _lists, _maps, _structs):
+        if (found := rule(one, other)) is not None:
+            return found
+    return None
+
+
+def _strings(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
+    if not (is_string(one) and is_string(other)):
+        return None
+    if pa.types.is_dictionary(one) and pa.types.is_dictionary(other):
+        return None  # `_dictionaries` knows
+    return pa.large_string() if any(_is_large(kind) for kind in (one, other)) else pa.string()
+
+
+def _is_large(kind: pa.DataType) -> bool:
+    value = storage_of(kind)
+    value = storage_of(value.value_type) if pa.types.is_dictionary(value) else value
+    return bool(pa.types.is_large_string(value) or pa.types.is_large_binary(value))
+
+
+def _binaries(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
+    plain = [kind.value_type if pa.types.is_dictionary(kind) else kind for kind in (one, other)]
+    tests = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)
+    if not all(any(test(kind) for test in tests) for kind in plain):
+        return None
+    return pa.large_binary() if any(map(_is_large, plain)) else pa.binary()
+
+
+def _numbers(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
+    kinds = (one, other)
+    if all(map(pa.types.is_floating, kinds)):
+        return max(kinds, key=lambda kind: kind.bit_width)
+    if not all(pa.types.is_integer(kind) or pa.types.is_floating(kind) for kind in kinds):
+        return None
+    if any(map(pa.types.is_floating, kinds)):
+        return pa.float64()
+    if pa.types.is_signed_integer(one) == pa.types.is_signed_integer(other):
+        return max(kinds, key=lambda kind: kind.bit_width)
+    unsigned = max(kind.bit_width for kind in kinds if pa.types.is_unsigned_integer(kind))
+    wide = max(2 * unsigned, *(kind.bit_width for kind in kinds))
+    return {16: pa.int16(), 32: pa.int32()}.get(wide, pa.int64())
+
+
+def _decimals(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
+    if not (pa.types.is_decimal(one) and pa.types.is_decimal(other)):
+        return None
+    scale = max(one.scale, other.scale)
+    precision = scale + max(kind.precision - kind.scale for kind in (one, other))
+    if precision > 76:
+        return None
+    wide = precision > 38 or any(map(pa.types.is_decimal256, (one, other)))
+    return pa.decimal256(precision, scale) if wide else pa.decimal128(precision, scale)
+
+
+def _moments(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
+    for test in (pa.types.is_timestamp, pa.types.is_duration, pa.types.is_time):
+        if test(one) and test(other) and getattr(one, "tz", None) == getattr(other, "tz", None):
+            return max((one, other), key=lambda kind: ("s", "ms", "us", "ns").index(kind.unit))
+    return None
+
+
+def _dictionaries(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
+    if not (pa.types.is_dictionary(one) and pa.types.is_dictionary(other)):
+        return None
+    value = _common_of(one.value_type, other.value_type)
+    index = _numbers(one.index_type, other.index_type)
+    ordered = one.ordered and other.ordered
+    return None if value is None or index is None else pa.dictionary(index, value, ordered=ordered)
+
+
+def _lists(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
+    plain = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    if not all(any(test(kind) for test in plain) for kind in (one, other)):
+        return None  # a cast of list views loses elements (pyarrow 26)
+    field = _field(one.value_field, other.value_field)
+    if field is None:
+        return None
+    sizes = {kind.list_size if pa.types.is_fixed_size_list(kind) else -1 for kind in (one, other)}
+    if len(sizes) == 1 and -1 not in sizes:
+        return pa.list_(field, sizes.pop())
+    large = any(map(pa.types.is_large_list, (one, other)))
+    return pa.large_list(field) if large else pa.list_(field)
+
+
+def _maps(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
+    if not (pa.types.is_map(one) and pa.types.is_map(other)):
+        return None
+    key, item = _field(one.key_field, other.key_field), _field(one.item_field, other.item_field)
+    return None if key is None or item is None else pa.map_(key, item)
+
+
+def _structs(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
+    if not (pa.types.is_struct(one) and pa.types.is_struct(other)):
+        return None
+    mine, others = ({field.name: field for field in kind} for kind in (one, other))
+    if len(mine) < one.num_fields or len(others) < other.num_fields:
+        return None
+    fields = [_field(mine.get(name), others.get(name)) for name in {**mine, **others}]
+    return None if any(field is None for field in fields) else pa.struct(fields)
+
+
+def _field(one: pa.Field | None, other: pa.Field | None) -> pa.Field | None:
+    if one is None or other is None:
+        return (one or other).with_nullable(True)  # type: ignore[union-attr]
+    kind = _common_of(one.type, other.type)
+    return None if kind is None else one.with_type(kind).with_nullable(one.nullable or other.nullable)
+
+
+# ---- proofs
+
+
+def _proven(name: str, kinds: Iterable[_Kind], wanted: pa.DataType, looks: _Looks) -> bool:
+    """Whether every value of these files is known to fit the type."""
+    return all(
+        _widens(kind.field.type, wanted) or all(looks.fits(name, file, wanted) for file in kind.files) for kind in kinds
+    )
+
+
+def _widens(kind: pa.DataType, wanted: pa.DataType) -> bool:
+    """Whether a type's values fit another whatever they are."""
+    if kind == wanted or pa.types.is_null(kind):
+        return True
+    if pa.types.is_integer(kind):
+        small = kind.bit_width <= 32 or (pa.types.is_integer(wanted) and pa.types.is_signed_integer(kind))
+        return bool(small or pa.types.is_unsigned_integer(wanted))
+    if pa.types.is_timestamp(kind) or pa.types.is_duration(kind):
+        return False
+    if is_list(kind) and not isinstance(kind, pa.BaseExtensionType):
+        return _widens(kind.value_type, wanted.value_type)
+    if pa.types.is_map(kind):
+        return _widens(kind.key_type, wanted.key_type) and _widens(kind.item_type, wanted.item_type)
+    if pa.types.is_struct(kind):
+        return all(_widens(field.type, wanted.field(field.name).type) for field in kind)
+    if pa.types.is_dictionary(kind) and pa.types.is_dictionary(wanted):
+        return _widens(kind.value_type, wanted.value_type)
+    return True
+
+
+def _is_exact(value: pa.Scalar, wanted: pa.DataType) -> bool:
+    if pa.types.is_floating(wanted):
+        return bool(abs(value.as_py()) <= _EXACT_IN_FLOAT64)
+    try:
+        value.cast(wanted)
+    except (pa.ArrowException, ValueError, OverflowError):
+        return False
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What a footer tells of a column without parts in all row groups: nulls, values, the smallest and the largest.
+
+    ends   of integers and moments; of others nobody asks, and Python does not hold all of them
+    """
+
+    nulls: int
+    values: int
+    ends: tuple[pa.Scalar, ...]
+
+
+class _Looks:
+    """Footers once more, each read once, of files whose columns `names` have another type than in other files."""
+
+    def __init__(self, again: Open, names: Collection[str]) -> None:
+        self._again, self._names = again, names
+        self._known: dict[Source, dict[str, _Told | None]] = {}
+
+    def fits(self, name: str, source: Source, wanted: pa.DataType) -> bool:
+        """Whether the smallest and the largest value are told and fit."""
+        told = self._told(source).get(name)
+        if told is None or (not told.ends and told.nulls < told.values):
+            return False
+        return all(_is_exact(value, wanted) for value in told.ends)
+
+    def is_null(self, name: str, source: Source) -> bool:
+        """Whether a column holds nothing. Where the footer does not tell, its rows are read up to the first value."""
+        told = self._told(source).get(name)
+        if told is not None:
+            return told.nulls == told.values
+        with self._again(source) as file:
+            batches = file.iter_batches(columns=[name], use_threads=False)
+            return all(batch.column(name).null_count == batch.num_rows for batch in batches)
+
+    def _told(self, source: Source) -> dict[str, _Told | None]:
+        if source not in self._known:
+            with self._again(source) as file:
+                kinds = {field.name: field.type for field in file.schema_arrow}
+                self._known[source] = {
+                    column.path: _told(file.metadata, position, kinds[column.path])
+                    for position, column in enumerate(map(file.schema.column, range(len(file.schema))))
+                    if column.path in self._names and column.max_repetition_level == 0
+                }
+        return self._known[source]
+
+
+def _told(metadata: Any, position: int, kind: pa.DataType) -> _Told | None:
+    """None: statistics are missing for a row group."""
+    chunks = [metadata.row_group(group).column(position) for group in range(metadata.num_row_groups)]
+    found = [chunk.statistics for chunk in chunks]
+    if any(one is None or not one.has_null_count for one in found):
+        return None
+    nulls, values = sum(one.null_count for one in found), sum(chunk.num_values for chunk in chunks)
+    told = [one for one, chunk in zip(found, chunks, strict=True) if one.null_count < chunk.num_values]
+    complete = all(one.has_min_max for one in told)
+    return _Told(nulls, values, tuple(end for one in told for end in _ends(one, kind)) if complete else ())
+
+
+def _ends(statistics: Any, kind: pa.DataType) -> list[pa.Scalar]:
+    """The smallest and the largest value of a column chunk in the type of its file."""
+    if pa.types.is_timestamp(kind) or pa.types.is_duration(kind):
+        return list(pa.array([statistics.min_raw, statistics.max_raw], pa.int64()).view(kind))
+    if pa.types.is_integer(kind):
+        return list(pa.array([statistics.min, statistics.max], kind))
+    return []

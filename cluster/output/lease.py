@@ -1,0 +1,205 @@
+"""`Lease`: who works on an output, so that two drivers do not compute the same shards.
+
+A lease is the file `_lease-<generation>.json`, and the highest generation holds. Taking over a lease that has run out
+means creating the next generation if it is absent, which only one can do; a holder that wakes up later sees a newer
+generation, or none, or another owner in its own, and gives up. Creation is all that is asked of the store. Times are
+wall clock times: clocks that differ by more than the lease's seconds cost computing time, never rows, since parts are
+created only once whoever makes them.
+
+A living driver renews its lease every quarter of its seconds. So a start that finds the output in use watches the lease
+(`LeaseWait`): if it is renewed or taken by another, a live driver holds it and the start is refused; if it is not
+renewed until it has run out, it is taken over. A retry that comes at once after a driver was killed goes on by itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from typing import Annotated
+
+from pydantic import Field
+
+from cluster.errors import LeaseError, RetryShard
+from cluster.storage.storage import Storage
+from cluster.storage.stored import STORED, parsed
+
+_NAME = re.compile(r"_lease-(\d{6,})\.json")
+DAY = 86400.0
+"""Seconds by which clocks may differ; a lease from further in the future is damaged."""
+LONGEST = 1_000_000.0
+"""Seconds that a lease may last: nobody works on an output unseen for longer."""
+Moment = Annotated[float, Field(ge=0, lt=200 * 365 * DAY)]
+SECONDS_BETWEEN_LOOKS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who holds a lease; times in seconds since 1970. `token` is unique to one acquisition."""
+
+    __pydantic_config__ = STORED
+
+    owner: str
+    host: str
+    pid: int
+    token: str
+    since: Moment
+    renewed: Moment
+    seconds: Annotated[float, Field(le=LONGEST)]
+
+    @property
+    def expires(self) -> float:
+        """When the lease runs out, unless renewed."""
+        return self.renewed + self.seconds
+
+    @property
+    def who(self) -> str:
+        """Its owner for people."""
+        return f"{self.owner} (process {self.pid} on {self.host})"
+
+    @property
+    def ends(self) -> str:
+        """The same for people."""
+        return _utc(self.expires)
+
+    def to_bytes(self) -> bytes:
+        """As JSON, with the moments in words for people."""
+        words = {"since_utc": _utc(self.since), "renewed_utc": _utc(self.renewed)}
+        return json.dumps({**asdict(self), **words}, indent=1).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes, where: str) -> Holder:
+        """The inverse of `to_bytes`. LeaseError when it is no lease, or of a time that no clock shows."""
+        try:
+            holder = parsed(cls, data, "a lease")
+            if holder.renewed > time.time() + DAY:
+                raise ValueError(f"renewed at {_utc(holder.renewed)}, which is yet to come")
+        except ValueError as error:
+            raise LeaseError(f"{where} is damaged ({error}); if nobody works on the output, delete it") from None
+        return holder
+
+
+class InUseError(LeaseError):
+    """Another driver holds the lease of this output: its `holder`."""
+
+    def __init__(self, message: str, holder: Holder) -> None:
+        super().__init__(message)
+        self.holder = holder
+
+
+class Lease:
+    """A held lease. Made by `acquire`; `renew` well before `seconds` are over, `release` at the end."""
+
+    def __init__(self, storage: Storage, folder: str, generation: int, holder: Holder) -> None:
+        self._storage, self._folder = storage, folder
+        self.generation, self.holder = generation, holder
+
+    @classmethod
+    def acquire(cls, storage: Storage, folder: str, owner: str, seconds: float) -> Lease:
+        """Take the lease. LeaseError, telling who holds it and since when, while another's has not run out."""
+        generations = _generations(storage, folder)
+        latest = max(generations, default=0)
+        if latest:
+            _require_expired(storage, folder, latest)
+        now = time.time()
+        holder = Holder(owner, socket.gethostname(), os.getpid(), uuid.uuid4().hex, now, now, seconds)
+        lease = cls(storage, folder, latest + 1, holder)
+        if not storage.create(lease._url(), holder.to_bytes()):
+            raise LeaseError(f"{folder}: another run took the lease at this moment; try again when it has ended")
+        with suppress(RetryShard):  # older ones are of no consequence
+            for old in generations:
+                storage.delete(_url(folder, old))
+        return lease
+
+    def renew(self) -> None:
+        """Hold it for `seconds` more. LeaseError when it was taken over."""
+        heir = _read(self._storage, self._folder, self.generation + 1)
+        current = heir or _read(self._storage, self._folder, self.generation)
+        if current is None or current.token != self.holder.token:
+            by = f" by {current.who}" if current is not None else ""
+            raise LeaseError(f"{self._folder}: the lease ran out and was taken over{by}; this run stops")
+        self.holder = Holder(**{**asdict(self.holder), "renewed": time.time()})
+        self._storage.write(self._url(), self.holder.to_bytes())
+
+    def release(self) -> None:
+        """Give it back, unless another took it over. If the storage fails, it runs out by itself."""
+        with suppress(RetryShard):
+            current = _read(self._storage, self._folder, self.generation)
+            if current is not None and current.token == self.holder.token:
+                self._storage.delete(self._url())
+
+    def _url(self) -> str:
+        return _url(self._folder, self.generation)
+
+
+def _require_expired(storage: Storage, folder: str, generation: int) -> None:
+    holder = _read(storage, folder, generation)
+    if holder is not None and time.time() < holder.expires:
+        raise InUseError(
+            f"{folder}: in use by {holder.who} since {_utc(holder.since)}; wait for its end, or if it died, until "
+            f"{holder.ends}, when its lease runs out; if nobody works on it, {_url(folder, generation)} can be deleted",
+            holder,
+        )
+
+
+def _generations(storage: Storage, folder: str) -> list[int]:
+    return [int(match[1]) for entry in storage.entries(folder) if (match := _NAME.fullmatch(entry.name))]
+
+
+def _read(storage: Storage, folder: str, generation: int) -> Holder | None:
+    try:
+        url = _url(folder, generation)
+        return Holder.from_bytes(storage.read(url), url)
+    except FileNotFoundError:
+        return None
+
+
+def _url(folder: str, generation: int) -> str:
+    return f"{folder}/_lease-{generation:06d}.json"
+
+
+def _utc(moment: float) -> str:
+    return datetime.fromtimestamp(moment, timezone.utc).isoformat(timespec="seconds")
+
+
+def say(message: str) -> None:
+    """To standard error, where progress goes."""
+    print(message, file=sys.stderr, flush=True)
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseWait:
+    """How long a lease is waited for, in seconds, while it is `wanted` at all."""
+
+    seconds: float
+    wanted: Callable[[], bool] = lambda: True
+    say: Callable[[str], None] = say
+    sleep: Callable[[float], None] = time.sleep
+
+    def acquire(self, storage: Storage, folder: str, owner: str, seconds: float) -> Lease:
+        """Take the lease of a folder, for `seconds`. LeaseError when another driver lives, or after the wait."""
+        deadline = time.time() + self.seconds
+        watched: Holder | None = None
+        while True:
+            try:
+                return Lease.acquire(storage, folder, owner, seconds)
+            except InUseError as refusal:
+                if refusal.holder.expires > deadline or not self.wanted() or _moved(watched, refusal.holder):
+                    raise
+                if watched is None:
+                    watched = refusal.holder
+                    self.say(f"in use by {watched.who}; waiting: if it died, its lease runs out at {watched.ends}")
+                self.sleep(max(0.01, min(SECONDS_BETWEEN_LOOKS, watched.expires - time.time())))
+
+
+def _moved(before: Holder | None, now: Holder) -> bool:
+    """Whether somebody has touched the lease since it was seen first."""
+    return before is not None and (before.token, before.renewed) != (now.token, now.renewed)

@@ -1,0 +1,314 @@
+"""`Ledger`: what is planned and what is done, as files beside the output that a person can read.
+
+    part-….parquet             the output: a part is there whole or not at all, and its being there *is* the commit
+    _plan.json                 settings, model, inputs, columns, shards
+    _records/<shard>.<t>.json  what a commit holds: input, counts, checksums
+    _rejects/<shard>.<t>.jsonl rejected rows, if there were any
+    _sketches/<shard>.<t>.json what the report shows of a shard, a few rows among it; only the report reads it
+    _lease-<n>.json            who works on it now
+    _stats.json                the sums, at the end
+
+A commit puts the rejects, then the record, then the part under its final name if that is absent, which one of any
+number of racing attempts achieves. <t> is a digest of what the attempt wrote, so that attempts with different results
+never mix: the record that counts is the one whose checksum is the part's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+from cluster.errors import AbortRun, DamagedFile, PlanConflict
+from cluster.input.shards import Shard
+from cluster.output.lease import Lease
+from cluster.output.plan import REMEDY, Plan
+from cluster.output.records import Part, Record, StoredStatistics
+from cluster.output.summary import ShardSummary
+from cluster.storage.local import TEMPORARY
+from cluster.storage.storage import Entry, Storage, absolute, require_conditional
+from cluster.storage.stored import parsed
+
+PART = re.compile(r"(part-\d{5,}-[0-9a-f]{8})\.(parquet|jsonl)")
+SIDE_FILE = re.compile(r"(part-\d{5,}-[0-9a-f]{8})\.([0-9a-f]{12})\.jsonl?")
+SIDE_FOLDERS = ("_records", "_rejects", "_sketches")
+AT_ONCE = 16
+
+
+class Ledger:
+    """The ledger of one output. Any number of processes may use it at once."""
+
+    def __init__(self, output: str, storage_options: Mapping[str, Any] | None = None) -> None:
+        require_conditional(output)
+        self.output = absolute(output)
+        self.storage = Storage(storage_options)
+
+    # ---- the plan
+
+    def plan(self) -> Plan | None:
+        """The stored plan, if there is one."""
+        try:
+            return Plan.from_bytes(self.storage.read(self._url("_plan.json")), self._url("_plan.json"))
+        except FileNotFoundError:
+            return None
+
+    def open_or_create(self, plan: Plan) -> Plan:
+        """Store the plan of a new output, or find that it was begun with the same one. PlanConflict otherwise.
+
+        Another plan, or a damaged one, is replaced where no part is committed yet: only for the holder of the lease.
+        """
+        try:
+            if (stored := self.plan()) is None:
+                self._require_empty()
+                if self.storage.create(self._url("_plan.json"), plan.to_bytes()):
+                    return plan
+                stored = self._planned()
+            stored.require_same(plan.identity, plan.sources, self.output)
+        except PlanConflict:
+            if self.begun() or not self.storage.exists(self._url("_plan.json")):
+                raise
+            self.storage.write(self._url("_plan.json"), plan.to_bytes())
+            return plan
+        return stored
+
+    def begun(self) -> bool:
+        """Whether any part is there, with its record or without."""
+        return any(PART.fullmatch(entry.name) for entry in self.storage.entries(self.output))
+
+    # ---- commits
+
+    def committed(self) -> set[str]:
+        """Names of the shards whose parts are there with a record: two listings.
+
+        A part that lost its record counts as missing; its shard is compressed again, which puts the same record back.
+        """
+        records = self.storage.entries(self._url("_records"))
+        recorded = {match[1] for entry in records if (match := SIDE_FILE.fullmatch(entry.name))}
+        parts = {match[1] for entry in self.storage.entries(self.output) if (match := PART.fullmatch(entry.name))}
+        return parts & recorded
+
+    def is_committed(self, shard: str) -> bool:
+        """Whether the part of the shard of that name is there."""
+        return any(self.storage.exists(url) for url in self._part_urls(shard))
+
+    def commit(self, plan: Plan, shard: Shard, part: Part, seconds: float) -> Literal["committed", "already"]:
+        """Publish a part, all or nothing. ``already``: another attempt's part was there before."""
+        self.require_planned()
+        record = Record.of(shard, part, plan.identity.digest(), seconds)
+        if part.rejects is not None:
+            self._put_rejects(self.rejects_url(record), part.rejects.path)
+        if part.summary is not None:
+            self.storage.write(self._summary_url(record), part.summary.to_bytes())
+        self.storage.write(self._record_url(record), record.to_bytes())
+        if self.storage.create(self.part_url(plan, shard), part.data.path):
+            return "committed"
+        self.storage.delete(self._record_url(record))
+        self.storage.delete(self.rejects_url(record))
+        self.storage.delete(self._summary_url(record))
+        return "already"
+
+    def _put_rejects(self, url: str, path: Path) -> None:
+        """Stream the rejects to their file; its name tells its content, so another one there is damaged."""
+        if not self.storage.create(url, path):
+            self.storage.delete(url)
+            self.storage.create(url, path)
+
+    def require_planned(self) -> None:
+        """AbortRun when the plan is gone, and with it probably the output: nothing may be written there then."""
+        if not self.storage.exists(self._url("_plan.json")):
+            raise AbortRun(
+                f"{self._url('_plan.json')} is gone: the output was deleted while the run went on; start again"
+            )
+
+    def records(self, damaged: list[str] | None = None) -> list[Record]:
+        """The record of every committed shard that has one, in the order of the shards.
+
+        DamagedFile for a part all of whose records are damaged; with `damaged` it is told there instead.
+        """
+        candidates = self._candidates()
+        with ThreadPoolExecutor(AT_ONCE) as threads:
+            found = list(threads.map(self._told, sorted(candidates), [candidates[name] for name in sorted(candidates)]))
+        for fault in (one for one in found if isinstance(one, str)):
+            if damaged is None:
+                raise DamagedFile(fault)
+            damaged.append(fault)
+        return [record for record in found if isinstance(record, Record)]
+
+    def require_sizes(self, records: Iterable[Record]) -> None:
+        """DamagedFile where a part has not the size of its commit: one listing. Their bytes are for `jobs.verify`."""
+        sizes = {
+            match[1]: entry for entry in self.storage.entries(self.output) if (match := PART.fullmatch(entry.name))
+        }
+        pairs = ((record, sizes.get(record.shard.name)) for record in records)
+        wrong = [(record, entry) for record, entry in pairs if entry is not None and entry.size != record.part_size]
+        if wrong:
+            record, entry = wrong[0]
+            more = f", and so are {len(wrong) - 1:,} more parts" if len(wrong) > 1 else ""
+            raise DamagedFile(
+                f"{self._url(entry.name)} is damaged: it has {entry.size:,} bytes and had {record.part_size:,} when it "
+                f"was committed{more}; delete what python -m jobs.verify names, and the same command makes it again"
+            )
+
+    def _candidates(self) -> dict[str, list[str]]:
+        """Names of the record files of each committed shard."""
+        committed = self.committed()
+        names: dict[str, list[str]] = defaultdict(list)
+        for entry in self.storage.entries(self._url("_records")):
+            if (match := SIDE_FILE.fullmatch(entry.name)) and match[1] in committed:
+                names[match[1]].append(entry.name)
+        return names
+
+    def _told(self, name: str, files: list[str]) -> Record | str | None:
+        """The record of a shard, or what is wrong with it."""
+        faults: list[str] = []
+        record = self._record(name, files, faults)
+        return record or next(iter(faults), None)
+
+    def _record(self, name: str, files: list[str], faults: list[str]) -> Record | None:
+        records = [record for file in sorted(files) if (record := self._read_record(file, faults)) is not None]
+        if len(records) + len(faults) < 2:
+            return records[0] if records else None
+        checksum = self._part_checksum(name)
+        return next((record for record in records if record.part_sha256 == checksum), None)
+
+    def _part_checksum(self, name: str) -> str | None:
+        there = [url for url in self._part_urls(name) if self.storage.exists(url)]
+        return self.checksum(there[0]) if there else None
+
+    def _read_record(self, file: str, faults: list[str]) -> Record | None:
+        url = self._url("_records", file)
+        try:
+            record = Record.from_bytes(self.storage.read(url))
+            if file != f"{record.shard.name}.{record.token}.json":
+                raise ValueError(f"it is the record of {record.shard.name}.{record.token}")
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            part = f"{self.output}/{file.partition('.')[0]}.*"
+            faults.append(f"{url} is damaged: {error}; delete it and {part}, and the next start makes both again")
+            return None
+        return record
+
+    def checksum(self, url: str) -> str:
+        """SHA-256 of a file, in hex."""
+        digest = hashlib.sha256()
+        for block in self.storage.blocks(url, 0, int(self.storage.info(url)["size"])):
+            digest.update(block)
+        return digest.hexdigest()
+
+    # ---- the rest
+
+    def acquire_lease(self, owner: str, seconds: float) -> Lease:
+        """Become the one driver of this output. LeaseError tells who is."""
+        return Lease.acquire(self.storage, self.output, owner, seconds)
+
+    def write_stats(self, statistics: Mapping[str, Any]) -> None:
+        """Put `_stats.json`."""
+        self.storage.write(self._url("_stats.json"), json.dumps(dict(statistics), indent=1).encode())
+
+    def clean(self) -> None:
+        """Remove what dead or beaten attempts left: temporary files, and side files that no commit refers to.
+
+        Only for the holder of the lease. Side files of shards that are not committed stay: an attempt may be at work.
+        """
+        for folder in (self.output, *(self._url(name) for name in SIDE_FOLDERS)):
+            for entry in self.storage.entries(folder):
+                if entry.name.startswith(TEMPORARY):
+                    self.storage.delete(f"{folder}/{entry.name}")
+        found: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+        for folder, entry in self._side_files():
+            if match := SIDE_FILE.fullmatch(entry.name):
+                found[match[1]][match[2]].append(f"{folder}/{entry.name}")
+        disputed = {name: urls for name, urls in found.items() if len(urls) > 1}
+        for name in disputed.keys() & self.committed():
+            self._clear(name, disputed[name])
+
+    def _clear(self, name: str, urls: Mapping[str, list[str]]) -> None:
+        """Remove the side files (`urls` by token) of a committed shard, except those of the attempt that counts."""
+        record = self._record(name, [f"{name}.{token}.json" for token in urls], [])
+        if record is None or record.part_sha256 != self._part_checksum(name):
+            return
+        for url in (url for token, some in urls.items() if token != record.token for url in some):
+            self.storage.delete(url)
+
+    def part_url(self, plan: Plan, shard: Shard) -> str:
+        """Where a shard's part is published."""
+        return self._url(plan.part_name(shard))
+
+    def rejects_url(self, record: Record) -> str:
+        """Where a commit's rejected rows are, if it has any."""
+        return self._url("_rejects", f"{record.shard.name}.{record.token}.jsonl")
+
+    def _side_files(self) -> Iterator[tuple[str, Entry]]:
+        for folder in map(self._url, SIDE_FOLDERS):
+            for entry in self.storage.entries(folder):
+                yield folder, entry
+
+    def write_report(self, page: str) -> str:
+        """Put `_report.html`; where it is."""
+        self.storage.write(self._url("_report.html"), page.encode(errors="replace"))
+        return self._url("_report.html")
+
+    def statistics(self) -> dict[str, Any]:
+        """The content of `_stats.json`; empty while the first run goes on. DamagedFile when it is none."""
+        url = self._url("_stats.json")
+        try:
+            data = self.storage.read(url)
+            parsed(StoredStatistics, data, "statistics")
+            return dict(json.loads(data))
+        except FileNotFoundError:
+            return {}
+        except ValueError as error:
+            raise DamagedFile(f"{url} is damaged: {error}; delete it, and the same job writes it again") from None
+
+    def summaries(self, records: Iterable[Record]) -> Iterator[tuple[Record, ShardSummary]]:
+        """What the report shows of these commits, of each that it was gathered for; a few in memory at a time."""
+        there = {entry.name for entry in self.storage.entries(self._url("_sketches"))}
+        summarized = iter([record for record in records if self._summary_url(record).rpartition("/")[2] in there])
+        with ThreadPoolExecutor(AT_ONCE) as threads:
+            while some := list(islice(summarized, 8 * AT_ONCE)):
+                for record, summary in zip(some, threads.map(self.summary, some), strict=True):
+                    if summary is not None:
+                        yield record, summary
+
+    def summary(self, record: Record) -> ShardSummary | None:
+        """What the report shows of a commit, if it was gathered. DamagedFile when it is not what was."""
+        url = self._summary_url(record)
+        try:
+            return ShardSummary.from_bytes(self.storage.read(url))
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise DamagedFile(f"{url} is damaged: {error}; delete it: the report can do without") from None
+
+    def _summary_url(self, record: Record) -> str:
+        return self._url("_sketches", f"{record.shard.name}.{record.token}.json")
+
+    def _record_url(self, record: Record) -> str:
+        return self._url("_records", f"{record.shard.name}.{record.token}.json")
+
+    def _part_urls(self, name: str) -> Iterator[str]:
+        return (self._url(f"{name}.{ending}") for ending in ("parquet", "jsonl"))
+
+    def _url(self, *names: str) -> str:
+        return "/".join((self.output, *names))
+
+    def _planned(self) -> Plan:
+        plan = self.plan()
+        if plan is None:
+            raise PlanConflict(f"{self.output}: the plan was removed while the run began; start again")
+        return plan
+
+    def _require_empty(self) -> None:
+        foreign = [entry.name for entry in self.storage.entries(self.output) if not entry.name.startswith(("_", "."))]
+        if foreign:
+            raise PlanConflict(
+                f"{self.output} holds {foreign[0]} and no _plan.json: not an output of this job, or its plan was lost; "
+                + REMEDY
+            )

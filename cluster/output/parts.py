@@ -1,0 +1,378 @@
+"""`PartWriter`: the rows of one shard with their outcomes → a finished part and its rejects, on the local disk.
+
+Rows come in their order; an accepted one gets the result columns behind its own, a rejected one a line with `source`,
+`row`, `reason`, `detail` and `raw`. Nothing but a buffer of rows is held in memory, whatever the size of the shard:
+what waits to be written is bounded by the memory that it takes, not by what it would take once written.
+
+Parquet (zstd) takes the input's Arrow rows as they are, and fitted JSON objects many at a time: no row has arrays of
+its own. JSON Lines take JSON objects as they are; what comes from Parquet and JSON cannot say becomes a string: times
+in ISO form (their bare number where they have none), binary in base64, decimals in digits. NaN and infinity are written
+as Python's `json` writes and reads them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cluster.errors import AbortRun, RowError
+from cluster.input.arrow import values_of
+from cluster.input.columns import RESULTS
+from cluster.input.reader import TOO_DEEP, Plain, RowForm
+from cluster.input.rows import ArrowRow, BadRow, Carried, Row, encodable, size_of
+from cluster.input.schema import batch_of, json_text, unplanned_name
+from cluster.input.shards import Shard
+from cluster.output.plan import Plan
+from cluster.output.records import Blob, Counts, Part
+from cluster.output.summary import Summarizer
+from cluster.storage.local import Scratch, filling
+from cluster.storage.stored import STORED, Count
+from lingua.prompt import CompressedPrompt, Outcome, Rejected
+
+GROUP_BYTES = 32 << 20
+GROUP_ROWS = 16384
+OBJECTS_BYTES = 4 << 20
+OBJECTS = 1024
+_PER_ARRAY = 512
+"""About what an array takes beside its values."""
+UNSAYABLE = (ValueError, ArithmeticError, TypeError, LookupError, pa.ArrowException)
+"""What is raised for values that have no form in Python or in JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """A line of `_rejects/`."""
+
+    __pydantic_config__ = STORED
+
+    source: str
+    row: Count
+    reason: str
+    detail: str
+    raw: str | None
+
+
+class PartWriter:
+    """Writes one shard's part and rejects into temporary files. A context manager; `finish` before it is left.
+
+    form   of the plan's rows, for the summary's samples; needed where they are structured values
+    """
+
+    def __init__(
+        self, plan: Plan, shard: Shard, summarizer: Summarizer | None = None, form: RowForm | None = None
+    ) -> None:
+        self._plan, self._shard, self._summarizer = plan, shard, summarizer
+        self._form = form or Plain(plan.columns)
+        with filling(), ExitStack() as opened:  # what is open already is closed when the next cannot be opened
+            scratch = Scratch()
+            opened.callback(scratch.close)
+            self._part, self._rejects = scratch.path / "part", scratch.path / "rejects"
+            self._encoder = self._make_encoder()
+            opened.callback(self._encoder.close)
+            self._reject_file = self._rejects.open("w", encoding="ascii", newline="\n")
+            opened.callback(self._reject_file.close)
+            self._opened = opened.pop_all()
+        self._results = frozenset(map(plan.columns.result_name, RESULTS.names))
+        self._rest = unplanned_name(plan.columns.schema)
+        self._unplanned = 0
+        self._statuses: Counter[str] = Counter()
+        self._reasons: Counter[str] = Counter()
+        self._tokens = [0, 0]
+        self._reused = [0, 0]
+        self._fidelity = 0.0
+        self._predicted: list[float] = []
+
+    def __enter__(self) -> PartWriter:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is None:
+            self._opened.close()
+            return
+        with suppress(Exception):  # what could not be written cannot be closed either; the first error tells why
+            self._opened.close()
+        with filling():
+            raise error
+
+    def add(self, item: Row | BadRow, outcome: Outcome) -> None:
+        """Take down what became of the next row: a BadRow is rejected for its own reason, whatever the outcome."""
+        if isinstance(item, BadRow):
+            self._reject(item)
+        elif isinstance(outcome, Rejected):
+            self._reject(item.rejected(outcome.reason, outcome.detail))
+        elif taken := self._results.intersection(item.carried if isinstance(item.carried, dict) else ()):
+            self._reject(item.rejected("name_collision", f"the row has a key {min(taken)!r}, a result column's name"))
+        else:
+            self._accept(item, outcome)
+
+    def finish(self) -> Part:
+        """Close the files and measure them."""
+        self._encoder.close()
+        self._encoder.prove()
+        self._reject_file.close()
+        rejects = Blob.of(self._rejects) if self._reasons else None
+        summary = self._summarizer.summary() if self._summarizer else None
+        return Part(Blob.of(self._part), rejects, self._counts(), summary)
+
+    def _make_encoder(self) -> ParquetEncoder | JsonlEncoder:
+        columns = self._plan.columns
+        if self._plan.output_format == "parquet" and columns.schema is not None:
+            return ParquetEncoder(self._part, columns.schema, columns.output_schema)
+        return JsonlEncoder(self._part, [columns.result_name(name) for name in RESULTS.names])
+
+    def _accept(self, row: Row, outcome: CompressedPrompt) -> None:
+        try:
+            fingerprint = self._plan.identity.fingerprint(self._plan.columns.content(row.values))
+        except RowError as error:
+            self._reject(row.rejected(error.reason, error.detail))
+            return
+        try:
+            self._encoder.write(row, results_of(outcome, fingerprint))
+        except RecursionError:  # nothing of the row was written
+            self._reject(row.rejected(*TOO_DEEP))
+            return
+        except RowError as error:
+            self._reject(row.rejected(error.reason, error.detail))
+            return
+        self._unplanned += isinstance(row.carried, dict) and self._rest in row.carried
+        if self._summarizer:
+            self._summarizer.add(row, partial(self._form.prompt, row.values), outcome, fingerprint)
+        self._statuses[outcome.status] += 1
+        self._tokens[0] += outcome.origin_tokens
+        self._tokens[1] += outcome.compressed_tokens
+        self._fidelity += outcome.fidelity
+        self._predicted += [] if outcome.predicted is None else [outcome.predicted]
+        if row.earlier is not None:
+            self._reused[0] += 1
+            self._reused[1] += outcome.origin_tokens
+
+    def _reject(self, row: BadRow) -> None:
+        line = {
+            "source": self._shard.source.path,
+            "row": row.number,
+            "reason": row.reason,
+            "detail": encodable(row.detail),
+        }
+        self._reject_file.write(json.dumps({**line, "raw": row.raw}) + "\n")
+        self._reasons[row.reason] += 1
+        if self._summarizer:
+            self._summarizer.skip()
+
+    def _counts(self) -> Counts:
+        rejected = self._reasons.total()
+        rows = self._statuses.total() + rejected
+        return Counts(
+            rows=rows,
+            compressed=self._statuses["compressed"],
+            passthrough=self._statuses["passthrough"],
+            over_budget=self._statuses["over_budget"],
+            rejected=rejected,
+            rejects=dict(sorted(self._reasons.items())),
+            origin_tokens=self._tokens[0],
+            compressed_tokens=self._tokens[1],
+            reused=self._reused[0],
+            reused_tokens=self._reused[1],
+            relaxed=self._statuses["relaxed"],
+            fidelity=self._fidelity,
+            sampled=len(self._predicted),
+            predicted=sum(self._predicted),
+            unplanned=self._unplanned,
+            kept=self._statuses["kept"],
+        )
+
+
+def results_of(outcome: CompressedPrompt, fingerprint: str) -> dict[str, Any]:
+    """The result columns of a compressed prompt, by their names without prefix."""
+    return {
+        "compressed_prompt": outcome.text,
+        "compressed_context": list(outcome.context),
+        "kept_context": list(outcome.kept_context),
+        "origin_tokens": outcome.origin_tokens,
+        "compressed_tokens": outcome.compressed_tokens,
+        "rate": outcome.rate,
+        "fidelity": outcome.fidelity,
+        "status": outcome.status,
+        "fingerprint": fingerprint,
+    }
+
+
+class ParquetEncoder:
+    """Rows of one Arrow schema into a Parquet file; a row group per `GROUP_BYTES` of memory or `GROUP_ROWS`."""
+
+    def __init__(self, path: Path, carried: pa.Schema, output: pa.Schema) -> None:
+        self._path, self._output = path, output
+        self._writer = pq.ParquetWriter(path, output, compression="zstd", write_page_checksum=True)
+        self._group = _RowGroup(carried)
+        self._results: list[dict[str, Any]] = []
+        self._size = self._rows = 0
+
+    def write(self, row: Row, results: dict[str, Any]) -> None:
+        """Append a row."""
+        self._group.add(row.carried)
+        self._results.append(results)
+        self._size += size_of(results)
+        if self._size + self._group.size >= GROUP_BYTES or len(self._results) >= GROUP_ROWS:
+            self._flush()
+
+    def close(self) -> None:
+        """Write what is left and the footer. Closing twice is fine."""
+        if self._writer.is_open:
+            self._flush()
+            self._writer.close()
+
+    def prove(self) -> None:
+        """Open the closed file as any reader does. AbortRun when it does not hold what was written."""
+        try:
+            with pq.ParquetFile(self._path) as file:
+                found, rows = file.schema_arrow, file.metadata.num_rows
+        except (pa.ArrowException, OSError) as error:
+            raise AbortRun(f"a part was written that cannot be read ({error}); nothing of it is committed") from None
+        if rows != self._rows or (found.names, found.types) != (self._output.names, self._output.types):
+            raise AbortRun(
+                f"a part reads otherwise than it was written ({rows} rows of {self._rows}, {len(found)} columns of "
+                f"{len(self._output)}, or their types); nothing of it is committed"
+            )
+
+    def _flush(self) -> None:
+        if not self._results:
+            return
+        carried = self._group.take()
+        results = [pa.array([row[field.name] for row in self._results], field.type) for field in RESULTS]
+        table = pa.Table.from_arrays([*carried.columns, *results], schema=self._output)
+        self._writer.write_table(table, row_group_size=max(1, table.num_rows))
+        self._rows += table.num_rows
+        self._results, self._size = [], 0
+
+
+class _RowGroup:
+    """The input columns of the next row group. `size`: bytes of memory that they keep."""
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self._schema = schema
+        self._clear()
+
+    def _clear(self) -> None:
+        self.size = self._objects_size = 0
+        self._batches: list[pa.RecordBatch] = []
+        self._objects: list[Mapping[str, Any]] = []
+        self._run: tuple[pa.RecordBatch, int, int] | None = None
+        self._seen: set[int] = set()
+
+    def add(self, carried: Carried) -> None:
+        """Append a row: of a batch that goes on, of another one, or an object."""
+        if isinstance(carried, ArrowRow):
+            self._end_objects()
+            self._add_to_run(carried)
+            return
+        self._end_run()
+        self._objects.append(carried)
+        size = size_of(carried)
+        self.size, self._objects_size = self.size + size, self._objects_size + size
+        if self._objects_size >= OBJECTS_BYTES or len(self._objects) >= OBJECTS:
+            self._end_objects()
+
+    def take(self) -> pa.Table:
+        """All rows, and begin again."""
+        self._end_run()
+        self._end_objects()
+        table = pa.Table.from_batches(self._batches, self._schema)
+        self._clear()
+        return table
+
+    def _add_to_run(self, row: ArrowRow) -> None:
+        if self._run is not None and self._run[0] is row.batch and self._run[2] == row.index:
+            self._run = (row.batch, self._run[1], row.index + 1)
+            return
+        self._end_run()
+        self._run = (row.batch, row.index, row.index + 1)
+        self._measure(row.batch)
+
+    def _end_run(self) -> None:
+        if self._run is not None:
+            batch, start, end = self._run
+            self._batches.append(batch.slice(start, end - start))
+            self._run = None
+
+    def _end_objects(self) -> None:
+        if self._objects:
+            batch = batch_of(self._objects, self._schema)
+            self._batches.append(batch)
+            self.size -= self._objects_size
+            self._objects, self._objects_size = [], 0
+            self._measure(batch)
+
+    def _measure(self, batch: pa.RecordBatch) -> None:
+        """Count what a batch keeps: every buffer once, whole, and the arrays themselves."""
+        for column in batch.columns:
+            for buffer in _buffers(column):
+                self.size += _PER_ARRAY // 2  # an array has about two
+                if buffer.address not in self._seen:
+                    self._seen.add(buffer.address)
+                    self.size += buffer.size
+
+
+def _buffers(array: pa.Array) -> Iterator[pa.Buffer]:
+    yield from filter(None, array.buffers())
+    if isinstance(array, pa.DictionaryArray):
+        yield from _buffers(array.dictionary)
+
+
+class JsonlEncoder:
+    """Rows as JSON objects, one a line; `names` are the result columns' names in the output."""
+
+    def __init__(self, path: Path, names: Sequence[str]) -> None:
+        self._file = path.open("w", encoding="utf-8", newline="\n")
+        self._names = dict(zip(RESULTS.names, names, strict=True))
+
+    def write(self, row: Row, results: dict[str, Any]) -> None:
+        """Append a row. RowError when JSON cannot hold it: nothing of it is written."""
+        named = {self._names[name]: value for name, value in results.items()}
+        document = {**as_document(row.carried), **named}
+        try:
+            line = json_text(document)
+        except UNSAYABLE as error:
+            raise RowError("unwritable", f"the row cannot be written as JSON: {error}") from None
+        self._file.write(line + "\n")
+
+    def close(self) -> None:
+        """Close the file. Closing twice is fine."""
+        self._file.close()
+
+    def prove(self) -> None:
+        """Nothing: any reader of lines can read what was written."""
+
+
+def as_document(carried: Carried) -> dict[str, Any]:
+    """The input columns of a row as one object of Python values. RowError when one has no form in JSON."""
+    return printed(carried.record()) if isinstance(carried, ArrowRow) else carried
+
+
+def record_of(carried: Carried, schema: pa.Schema) -> pa.RecordBatch:
+    """The input columns of a row as a batch of this row alone."""
+    return carried.record() if isinstance(carried, ArrowRow) else batch_of([carried], schema)
+
+
+def printed(record: pa.RecordBatch) -> dict[str, Any]:
+    """The only row of a batch as one object of Python values. RowError when a column has none that JSON takes."""
+    names = record.schema.names
+    return {name: _only_value(name, column) for name, column in zip(names, record.columns, strict=True)}
+
+
+def _only_value(name: str, column: pa.Array) -> Any:
+    try:
+        return values_of(column)[0]
+    except MemoryError:
+        raise
+    except UnicodeDecodeError as error:
+        raise RowError("invalid_utf8", f"column {name!r} is not UTF-8 at byte {error.start}") from None
+    except UNSAYABLE as error:
+        raise RowError("unwritable", f"column {name!r} cannot be written as JSON: {error}") from None

@@ -1,0 +1,220 @@
+"""`Plan`: what an output will hold, fixed before the first row: settings, model, inputs, columns, shards.
+
+It is stored once beside the output (`_plan.json`). A later start finds it and goes on only if settings, model and
+inputs are still the same, and otherwise says what differs; it then needs neither to read the inputs nor to cut them.
+Credentials are never part of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from cluster.config import DECISIVE, JobConfig, deciding, default_of
+from cluster.errors import PlanConflict
+from cluster.input.columns import PARTS, Columns, Value
+from cluster.input.shards import NAME, Shard, Source
+from cluster.storage.stored import STORED, Count, parsed
+from lingua.methods import models_digest
+from lingua.models.source import resolve
+from lingua.prompt import Prompt
+
+FORMAT = 2
+ALGORITHM = "algorithm"
+"""Among the settings: the number of how results came about, raised where equal settings begin to give others."""
+NOT_OF_ROWS = {*DECISIVE} - {"dtype"}
+"""Settings that decide which rows there are and how they are written, not what becomes of one."""
+REMEDY = "use the same settings and inputs, or another output"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What decides the content of an output, beside its inputs: settings by name, and the model by digest."""
+
+    settings: Mapping[str, Any]
+    model: str
+    model_digest: str
+
+    @classmethod
+    def of(cls, config: JobConfig, model_digest: str) -> Identity:
+        """The identity of a job."""
+        return cls(config.identity_settings(), config.model, model_digest)
+
+    @classmethod
+    def beside(cls, stored: Identity, config: JobConfig, model_digest: str) -> Identity:
+        """The identity of a job, with its model's digest as `stored` tells it."""
+        if stored.older and stored.model_digest != model_digest:
+            model_digest = models_digest(resolve(config.model), config.compression, whole=True)
+        return cls.of(config, model_digest)
+
+    def differences(self, now: Identity) -> Iterator[str]:
+        """In words, one for each setting that decides and is not the same in `now`."""
+        return self._differences(now, frozenset())
+
+    def _differences(self, now: Identity, ignored: Collection[str]) -> Iterator[str]:
+        mine, other = deciding(self.settings), deciding(now.settings)
+        for name in sorted({*mine, *other} - {*ignored}):
+            before, after = (one.get(name, default_of(name)) for one in (mine, other))
+            if before != after and not (name == ALGORITHM and (self.older or now.older)):  # it was not noted
+                yield f"{name} was {json.dumps(before)}, now {json.dumps(after)}"
+        if self.model_digest != now.model_digest:
+            yield f"model was {self.model} ({self.model_digest[:12]}), now {now.model} ({now.model_digest[:12]})"
+
+    def row_differences(self, now: Identity) -> list[str]:
+        """The same of what decides about single rows: with any of these, no fingerprint is equal."""
+        return list(self._differences(now, NOT_OF_ROWS))
+
+    def fingerprint(self, content: Prompt | Value) -> str:
+        """Digest of a row's content, of the settings that compress it and of the model; equal on every machine."""
+        own = content.content if isinstance(content, Value) else _parts(content)
+        known = [self._decisive, self.model_digest, *own]
+        return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:32]
+
+    def as_written_by(self, earlier: Identity) -> Identity:
+        """The same, its settings of rows and its model as an `earlier` identity without row differences tells them.
+
+        Fingerprints are then equal, whichever version of this job wrote the earlier output.
+        """
+        own = {name: value for name, value in self.settings.items() if name in NOT_OF_ROWS}
+        return Identity({**own, **earlier._decisive}, self.model, earlier.model_digest)
+
+    @property
+    def older(self) -> bool:
+        """Whether it was stored by a version that noted all settings, and the digest of all files of the model."""
+        return ALGORITHM not in self.settings
+
+    @property
+    def _decisive(self) -> dict[str, Any]:
+        return {name: value for name, value in self.settings.items() if name not in NOT_OF_ROWS}
+
+    def digest(self) -> str:
+        """Digest of settings and model."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that a worker or an audit needs to know of a run. `about` is for people only."""
+
+    identity: Identity
+    columns: Columns
+    output_format: str
+    sources: tuple[Source, ...]
+    shards: tuple[Shard, ...]
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    def part_name(self, shard: Shard) -> str:
+        """The file name of a shard's part."""
+        return f"{shard.name}.{self.output_format}"
+
+    def require_same(self, identity: Identity, sources: Sequence[Source], where: str) -> None:
+        """PlanConflict, naming each difference, unless a run with these would go on with this plan."""
+        found = [*self.identity.differences(identity), *_source_differences(self.sources, sources)]
+        if found:
+            shown = "; ".join(found[:10]) + (f"; and {len(found) - 10} more" if len(found) > 10 else "")
+            raise PlanConflict(f"{where} was begun otherwise: {shown}; {REMEDY}")
+
+    def to_bytes(self) -> bytes:
+        """The plan as JSON, with each shard as a list: name, index of its source, and its numbers."""
+        index = {source.path: position for position, source in enumerate(self.sources)}
+        content = {
+            "format": FORMAT,
+            "about": dict(self.about),
+            "settings": dict(self.identity.settings),
+            "model": self.identity.model,
+            "model_digest": self.identity.model_digest,
+            "output_format": self.output_format,
+            "columns": self.columns.to_json(),
+            "sources": [asdict(source) for source in self.sources],
+            "shards": [[s.name, index[s.source.path], s.start, s.end, s.first_row, s.rows] for s in self.shards],
+        }
+        return json.dumps({**content, "digest": _digest(content)}, indent=1).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes, where: str) -> Plan:
+        """The inverse of `to_bytes`. PlanConflict when `data` is no plan of this format."""
+        try:
+            content = json.loads(data)
+            if content["format"] != FORMAT:
+                raise PlanConflict(
+                    f"{where} has plan format {content['format']}, this version reads {FORMAT}; {REMEDY}"
+                )
+            if content.pop("digest") != _digest(content):
+                raise ValueError("it is not what was written")
+            return cls._from_stored(parsed(_Stored, data, "a plan"))
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError, OSError) as error:
+            raise PlanConflict(f"{where} is damaged ({type(error).__name__}: {error}); use another output") from None
+
+    @classmethod
+    def _from_stored(cls, stored: _Stored) -> Plan:
+        shards = tuple(
+            Shard(name, stored.sources[index], start, end, first, rows)
+            for name, index, start, end, first, rows in stored.shards
+        )
+        _require_own_names([shard.name for shard in shards], stored.output_format)
+        if backwards := next((shard for shard in shards if shard.start > shard.end), None):
+            raise ValueError(f"{backwards.name} ends before it begins")
+        names = [*stored.columns["mapped"].values(), stored.columns["prefix"] or None]
+        if not all(name is None or isinstance(name, str) for name in names):
+            raise ValueError("a column's name is no string")
+        if not isinstance(stored.about.get("run", {}), dict):
+            raise ValueError("about.run is no object")
+        return cls(
+            Identity(stored.settings, stored.model, stored.model_digest),
+            Columns.from_json(stored.columns),
+            stored.output_format,
+            stored.sources,
+            shards,
+            stored.about,
+        )
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """The content of `_plan.json`, as far as its types go."""
+
+    __pydantic_config__ = STORED
+
+    about: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    model: str
+    model_digest: str
+    output_format: str
+    columns: dict[str, Any]
+    sources: tuple[Source, ...]
+    shards: tuple[tuple[str, Count, Count, Count, Count, Count | None], ...]
+
+
+def _require_own_names(names: Sequence[str], ending: str) -> None:
+    """ValueError unless every part would get a name of its own inside the output."""
+    if ending not in ("parquet", "jsonl"):
+        raise ValueError(f"there is no format {ending!r}")
+    if foreign := [name for name in names if not NAME.fullmatch(name)]:
+        raise ValueError(f"{foreign[0]!r} is no name of a shard")
+    if len(set(names)) < len(names):
+        raise ValueError("two shards have one name")
+
+
+def _parts(prompt: Prompt) -> list[Any]:
+    return [*(getattr(prompt, name) for name in PARTS), prompt.separator]
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _source_differences(before: Sequence[Source], now: Sequence[Source]) -> Iterator[str]:
+    known, found = ({source.path: source for source in sources} for sources in (before, now))
+    for path in {**known, **found}:
+        if path not in found:
+            yield f"input {path} is not among the inputs any more"
+        elif path not in known:
+            yield f"input {path} is new"
+        elif known[path] != found[path]:
+            old, new = known[path], found[path]
+            yield f"input {path} had {old.size} bytes ({old.version}), now {new.size} ({new.version})"
+    if list(known) != list(found) and known.keys() == found.keys():
+        yield "the order of the inputs changed"

@@ -1,0 +1,150 @@
+"""From settings to a `Plan`: list the inputs, find their common columns, cut them into shards, and store the result.
+
+All files of a run share one schema: every Parquet file has the same columns of the same types (their order may differ);
+for JSON Lines it is inferred from rows all over the corpus. Where JSON Lines come in and go out no schema is needed and
+objects pass as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import datetime, timezone
+from typing import Any
+
+import pyarrow as pa
+
+from cluster.config import JobConfig
+from cluster.errors import PlanConflict
+from cluster.input.columns import USUAL, Columns
+from cluster.input.cutting import plan_shards
+from cluster.input.inputs import list_inputs, shown, still_there
+from cluster.input.int96 import settle
+from cluster.input.jsonl import Tally, read_objects
+from cluster.input.parquet import Footer, open_parquet, read_footers
+from cluster.input.schema import infer_schema
+from cluster.input.shards import Shard, Source
+from cluster.input.unify import common_schema, with_folders
+from cluster.output.ledger import Ledger
+from cluster.output.plan import Identity, Plan
+from cluster.storage.storage import Storage
+from lingua.errors import ConfigError
+
+SAMPLED_SHARDS = 256
+SAMPLED_BYTES = 64 << 20
+
+
+def open_plan(config: JobConfig, model_digest: str, ledger: Ledger) -> Plan:
+    """The output's plan, stored. PlanConflict when the output was begun otherwise."""
+    return ledger.open_or_create(draft_plan(config, model_digest, ledger))
+
+
+def draft_plan(config: JobConfig, model_digest: str, ledger: Ledger, earlier: Identity | None = None) -> Plan:
+    """The output's stored plan if it fits, else a new one; nothing is written. `earlier`: see `make_plan`.
+
+    PlanConflict when the output was begun otherwise and holds a part already. As long as it holds none, the settings
+    may be corrected: the holder of the lease stores the new plan over the old one (`Ledger.open_or_create`).
+    """
+    try:
+        stored = ledger.plan()
+        if stored is not None:
+            found = list_inputs(config.inputs, Storage(config.storage_options), config.output, stored.sources)
+            identity = Identity.beside(stored.identity, config, model_digest)
+            stored.require_same(identity, found.sources, ledger.output)
+            return stored
+    except PlanConflict:
+        if ledger.begun():
+            raise
+    return make_plan(config, model_digest, earlier)
+
+
+def make_plan(config: JobConfig, model_digest: str, earlier: Identity | None = None) -> Plan:
+    """The plan of a job; nothing is written. ConfigError or SourceUnusable when there is none.
+
+    earlier   identity of the output that is reused: the same settings, as another version may have written them
+    """
+    storage = Storage(config.storage_options)
+    found = list_inputs(config.inputs, storage, config.output)
+    sources = found.sources
+    parquet = (source for source in sources if source.format == "parquet")
+    footers = settle(read_footers(parquet, storage), storage)
+    shards = plan_shards(sources, config.shard_size, storage, footers)
+    columns = find_columns(config, sources, shards, storage, footers)
+    if not shards:
+        raise ConfigError(_nothing_in(sources, Tally()))
+    created = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    about = {"created": created, "run": config.shown_settings(), "left_out": found.left_out}
+    if lacking := dict.fromkeys(name for footer in footers for name in footer.lacking):
+        about["stored_as"] = ", ".join(lacking)
+    identity = Identity.of(config, model_digest)
+    identity = identity.as_written_by(earlier) if earlier else identity
+    return Plan(identity, columns, config.output_format, sources, tuple(shards), about)
+
+
+def find_columns(
+    config: JobConfig, sources: Sequence[Source], shards: Sequence[Shard], storage: Storage, footers: Sequence[Footer]
+) -> Columns:
+    """The columns of all files, and which of them are mapped."""
+    folders = tuple(dict.fromkeys(name for source in sources for name in source.folders))
+    footers = with_folders(footers)
+    lines = [shard for shard in shards if shard.source.format == "jsonl"]
+    with_rows = [footer for footer in footers if any(group.rows for group in footer.groups)]
+    parquet = _parquet_schema(with_rows if lines else footers, storage)
+    tally = Tally()
+    inferred = infer_schema(_sample(lines, storage, tally), {*config.mapped.all, *USUAL})
+    known = parquet or pa.schema([])
+    if lines:  # whose rows may lack any column
+        known = pa.schema([field.with_nullable(True) for field in known], known.metadata)
+    names = set(known.names)
+    schema = pa.schema([*known, *(field for field in inferred if field.name not in names)], known.metadata)
+    if not schema.names:
+        raise ConfigError(_nothing_in(sources, tally))
+    objects = config.output_format == "jsonl"
+    try:
+        mapped = config.mapped.or_defaults(schema.names)
+        columns = Columns(mapped, schema, config.output_prefix, objects, folders).with_unplanned(bool(lines))
+        columns.require_usable(schema.names, set(schema.names) - names)
+        _require_everywhere(mapped.all, with_rows)
+    except ConfigError as error:
+        more = f" and {len(sources) - 1:,} more" if len(sources) > 1 else ""
+        raise ConfigError(f"{sources[0].path}{more}: {error}") from None
+    return columns if parquet or not objects else replace(columns, schema=None)
+
+
+def _require_everywhere(names: Sequence[str], footers: Sequence[Footer]) -> None:
+    """ConfigError unless every Parquet file has these columns: what a file lacks would be null."""
+    for footer in footers:
+        lacking = [name for name in names if footer.schema.get_field_index(name) < 0]
+        if lacking:
+            raise ConfigError(
+                f"{shown(footer.source.path)} has no column {lacking[0]!r}, which is in other files and mapped; leave "
+                "the file out, or give it the column"
+            )
+
+
+def _nothing_in(sources: Sequence[Source], tally: Tally) -> str:
+    """Why no column is known: there is no line, none can be read, or all objects are empty."""
+    names = ", ".join(shown(source.path) for source in sources[:3])
+    names += f" and {len(sources) - 3:,} more files" if len(sources) > 3 else ""
+    if tally.reasons:
+        reason, count = tally.reasons.most_common(1)[0]
+        return (
+            f"no row of {names} can be read: of {tally.reasons.total() + tally.rows:,} lines that were looked at, "
+            f"{count:,} are rejected as {reason}; {tally.example}"
+        )
+    if tally.rows:
+        return f"no row of {names} has a column: {tally.rows:,} empty objects were looked at"
+    return f"no rows in {names}: nothing to compress"
+
+
+def _sample(shards: Sequence[Shard], storage: Storage, tally: Tally) -> Iterator[dict[str, Any]]:
+    """Objects from the beginnings of shards that are spread evenly over the corpus; all objects of a small one."""
+    step = max(1, -(-len(shards) // SAMPLED_SHARDS))
+    chosen = shards[::step]
+    for shard in chosen:
+        with still_there(shard.source):
+            yield from read_objects(shard, storage, SAMPLED_BYTES // len(chosen), tally)
+
+
+def _parquet_schema(footers: Sequence[Footer], storage: Storage) -> pa.Schema | None:
+    return common_schema(footers, lambda source: open_parquet(source, storage)) if footers else None

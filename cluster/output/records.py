@@ -1,0 +1,296 @@
+"""What is counted and kept of finished work: the `Counts` of a shard, its `Part`, the `Record` of its commit, the sums.
+
+A record is written before its part appears, and is enough to audit the part by. `Statistics` adds records up, so a
+resumed run reports the whole corpus and not only what it did itself. Seconds of compressing are the workers' own, added
+over all workers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from cluster.input.shards import NAME, Shard
+from cluster.output.summary import ShardSummary
+from cluster.storage.stored import STORED, Count, parsed
+
+TOKEN = re.compile(r"[0-9a-f]{12}")
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What became of a shard's rows: `rows` = compressed + passthrough + kept + over_budget + relaxed + rejected.
+
+    `reused` rows, with `reused_tokens` of `origin_tokens`, came from an earlier output instead of from the model.
+    `unplanned` rows that were not rejected hold values that no planned column could take.
+    `fidelity` is added up over all rows that were not rejected, `predicted` over the `sampled` ones.
+    """
+
+    __pydantic_config__ = STORED
+
+    rows: Count = 0
+    compressed: Count = 0
+    passthrough: Count = 0
+    over_budget: Count = 0
+    rejected: Count = 0
+    rejects: Mapping[str, Count] = field(default_factory=dict)
+    origin_tokens: Count = 0
+    compressed_tokens: Count = 0
+    reused: Count = 0
+    reused_tokens: Count = 0
+    relaxed: Count = 0
+    fidelity: float = 0.0
+    sampled: Count = 0
+    predicted: float = 0.0
+    kept: Count = 0
+    unplanned: Count = 0
+
+    @property
+    def untouched(self) -> bool:
+        """Whether no row needed the model: all of them came from an earlier output."""
+        return 0 < self.rows == self.reused
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """A finished local file: size in bytes and SHA-256."""
+
+    path: Path
+    size: int
+    sha256: str
+
+    @classmethod
+    def of(cls, path: Path) -> Blob:
+        """Measure a file."""
+        digest = hashlib.sha256()
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+        return cls(path, path.stat().st_size, digest.hexdigest())
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A finished part; `rejects` is None when no row was rejected, `summary` when none was asked for.
+
+    The files go when their writer is closed.
+    """
+
+    data: Blob
+    rejects: Blob | None
+    counts: Counts
+    summary: ShardSummary | None = None
+
+    @property
+    def token(self) -> str:
+        """Short digest of all its bytes: tells apart what two attempts at one shard wrote."""
+        both = self.data.sha256 + (self.rejects.sha256 if self.rejects else "")
+        return hashlib.sha256(both.encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record(Counts):
+    """A commit: its shard (with the input's fingerprint), who decided it, its counts, and SHA-256 checksums in hex.
+
+    identity   digest of settings and model
+    seconds    time spent compressing
+    token      digest of all that the attempt wrote; part of the names of record and rejects
+    committed  moment in UTC
+    """
+
+    shard: Shard
+    identity: str
+    seconds: Annotated[float, Field(ge=0, le=1e10)]
+    part_size: Count
+    part_sha256: str
+    rejects_sha256: str | None
+    token: str
+    committed: str
+
+    @classmethod
+    def of(cls, shard: Shard, part: Part, identity: str, seconds: float) -> Record:
+        """The record of a finished part."""
+        return cls(
+            **asdict(part.counts),
+            shard=shard,
+            identity=identity,
+            seconds=round(seconds, 3),
+            part_size=part.data.size,
+            part_sha256=part.data.sha256,
+            rejects_sha256=part.rejects.sha256 if part.rejects else None,
+            token=part.token,
+            committed=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        )
+
+    def to_bytes(self) -> bytes:
+        """As JSON."""
+        return json.dumps(asdict(self), indent=1).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Record:
+        """The inverse of `to_bytes`. ValueError when it is no record."""
+        record = parsed(cls, data, "a commit record")
+        if not NAME.fullmatch(record.shard.name) or not TOKEN.fullmatch(record.token):
+            raise ValueError(f"not a commit record (no attempt is called {record.shard.name}.{record.token})")
+        settled = record.compressed + record.passthrough + record.kept + record.over_budget + record.relaxed
+        if sum(record.rejects.values()) != record.rejected or settled + record.rejected != record.rows:
+            raise ValueError("not a commit record (its counts do not add up)")
+        return record
+
+
+@dataclass(slots=True)
+class Statistics:
+    """Sums over shards. `rows` = compressed + passthrough + kept + over_budget + relaxed + rejected.
+
+    Of these, `reused` rows with `reused_tokens` came from an earlier output; in `reused_shards` all rows did.
+    `fidelity` is added up over all rows but the rejected, `predicted` over the `sampled` ones.
+    """
+
+    shards: int = 0
+    rows: int = 0
+    compressed: int = 0
+    passthrough: int = 0
+    kept: int = 0
+    over_budget: int = 0
+    relaxed: int = 0
+    rejected: int = 0
+    origin_tokens: int = 0
+    compressed_tokens: int = 0
+    seconds: float = 0.0
+    reused_shards: int = 0
+    reused: int = 0
+    reused_tokens: int = 0
+    fidelity: float = 0.0
+    sampled: int = 0
+    predicted: float = 0.0
+    unplanned: int = 0
+    rejects: Counter[str] = field(default_factory=Counter)
+
+    @classmethod
+    def over(cls, records: Iterable[Record]) -> Statistics:
+        """The sums over commit records."""
+        total = cls()
+        for record in records:
+            total.add(record, record.seconds)
+        return total
+
+    def __add__(self, other: Statistics) -> Statistics:
+        sums = {entry.name: getattr(self, entry.name) + getattr(other, entry.name) for entry in fields(self)}
+        return Statistics(**sums)
+
+    def add(self, counts: Counts, seconds: float) -> None:
+        """Add one shard."""
+        self.shards += 1
+        self.rows += counts.rows
+        self.compressed += counts.compressed
+        self.passthrough += counts.passthrough
+        self.kept += counts.kept
+        self.over_budget += counts.over_budget
+        self.relaxed += counts.relaxed
+        self.rejected += counts.rejected
+        self.origin_tokens += counts.origin_tokens
+        self.compressed_tokens += counts.compressed_tokens
+        self.seconds += seconds
+        self.reused_shards += counts.untouched
+        self.reused += counts.reused
+        self.reused_tokens += counts.reused_tokens
+        self.fidelity += counts.fidelity
+        self.sampled += counts.sampled
+        self.predicted += counts.predicted
+        self.unplanned += counts.unplanned
+        self.rejects.update(counts.rejects)
+
+    @property
+    def computed_tokens(self) -> int:
+        """Original tokens that a model had to see."""
+        return self.origin_tokens - self.reused_tokens
+
+    @property
+    def rate(self) -> float | None:
+        """Kept share of the tokens, None when there were none."""
+        return self.compressed_tokens / self.origin_tokens if self.origin_tokens else None
+
+    @property
+    def mean_fidelity(self) -> float:
+        """Over all rows that were not rejected, 1.0 when there were none."""
+        return self.fidelity / (self.rows - self.rejected) if self.rows > self.rejected else 1.0
+
+    @property
+    def mean_predicted(self) -> float | None:
+        """Over the rows that were sampled, None when none was."""
+        return self.predicted / self.sampled if self.sampled else None
+
+    def as_json(self) -> dict[str, Any]:
+        predicted, rate = self.mean_predicted, self.rate
+        return {
+            "shards": self.shards,
+            "rows": self.rows,
+            "statuses": {
+                "compressed": self.compressed,
+                "passthrough": self.passthrough,
+                "kept": self.kept,
+                "over_budget": self.over_budget,
+                "relaxed": self.relaxed,
+                "rejected": self.rejected,
+            },
+            "rejects": dict(sorted(self.rejects.items())),
+            "unplanned": self.unplanned,
+            "origin_tokens": self.origin_tokens,
+            "compressed_tokens": self.compressed_tokens,
+            "rate": None if rate is None else round(rate, 6),
+            "fidelity": round(self.mean_fidelity, 6),
+            "fidelity_sample": {
+                "rows": self.sampled,
+                "predicted": None if predicted is None else round(predicted, 6),
+            },
+            "worker_seconds": round(self.seconds, 3),
+            "reused": {"shards": self.reused_shards, "rows": self.reused, "tokens": self.reused_tokens},
+        }
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """What others rely on in `last_run` of `_stats.json`."""
+
+    __pydantic_config__ = STORED
+
+    shards: Count = 0
+    rows: Count = 0
+    seconds: float = 0.0
+    tokens_per_second: float = 0.0
+    failures: Mapping[str, Count] = field(default_factory=dict)
+    given_up: Mapping[str, str] = field(default_factory=dict)
+    stopped: str | None = None
+
+
+@dataclass(frozen=True)
+class StoredStatistics:
+    """What others rely on in `_stats.json`."""
+
+    __pydantic_config__ = STORED
+
+    complete: bool = False
+    planned_shards: Count = 0
+    shards: Count = 0
+    rows: Count = 0
+    statuses: Mapping[str, Count] = field(default_factory=dict)
+    rejects: Mapping[str, Count] = field(default_factory=dict)
+    origin_tokens: Count = 0
+    compressed_tokens: Count = 0
+    last_run: StoredRun = StoredRun()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str | None] = field(default_factory=dict)
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things, e.g. ``1 shard`` or ``1,204 shards``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,264 @@
+"""`ShardSummary`: what the report shows of a shard beyond its counts, gathered while its rows are written.
+
+A histogram of rates, the few rows that took longest or kept most (`RowNote`), and a few `Sample`s with the kept
+characters; of long texts the beginning. Its size is bounded whatever the shard holds, and it lies beside the shard's
+record: workers write it, only the report reads it. Samples are the rows with the smallest fingerprints (a bottom-k
+sketch, Cohen & Kaplan 2007): once the shards' summaries are merged, a uniform sample of the corpus's distinct rows, and
+the same one however often the run was interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from bisect import insort
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from cluster.input.rows import Row, encodable
+from cluster.storage.stored import STORED, Count, parsed
+from lingua.prompt import CompressedPrompt, Prompt, Span
+
+CHARACTERS = 1600
+"""Characters of a sample's original and of its result that are kept."""
+PIECES = 12
+DROPPED_CHARACTERS = 80
+"""Of a string that was dropped, as there is nothing to see in it."""
+BINS = 20
+EXTREMES = 3
+ID_CHARACTERS = 80
+
+
+@dataclass(frozen=True, slots=True)
+class RowNote:
+    """One row in figures. `seconds`: from the end of the row before it to its own end, so what it held up.
+
+    predicted   how well the result predicts the original; None: it is not in the fidelity sample
+    """
+
+    __pydantic_config__ = STORED
+
+    row: int
+    id: str | None
+    status: str
+    origin_tokens: int
+    compressed_tokens: int
+    target_tokens: int
+    seconds: float
+    fidelity: float = 1.0
+    predicted: float | None = None
+
+    @property
+    def rate(self) -> float | None:
+        """Kept share of the tokens; None of a row without any."""
+        return self.compressed_tokens / self.origin_tokens if self.origin_tokens else None
+
+
+@dataclass(frozen=True, slots=True)
+class Excerpt:
+    """One string of a prompt: its beginning, the kept characters in it (None: not known), how many more there were."""
+
+    __pydantic_config__ = STORED
+
+    name: str
+    text: str
+    kept: tuple[Span, ...] | None
+    more: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A row before and after. `fingerprint` decides whether it is shown."""
+
+    __pydantic_config__ = STORED
+
+    fingerprint: str
+    note: RowNote
+    pieces: tuple[Excerpt, ...]
+    more_pieces: int
+    compressed: str
+
+
+def sample_of(note: RowNote, fingerprint: str, prompt: Prompt, outcome: CompressedPrompt) -> Sample:
+    """What is kept of a row: `PIECES` strings at most, `CHARACTERS` characters of them and of the result."""
+    pieces = [piece for piece in _pieces(prompt, outcome) if piece.text]
+    shown = tuple(map(_cut, pieces[:PIECES], _rooms(pieces[:PIECES])))
+    return Sample(fingerprint, note, shown, max(0, len(pieces) - PIECES), _shortened(outcome.text))
+
+
+def _pieces(prompt: Prompt, outcome: CompressedPrompt) -> Iterator[Excerpt]:
+    yield Excerpt("instruction", prompt.instruction, _whole(prompt.instruction, outcome.instruction))
+    alone = sum(map(bool, (prompt.instruction, *prompt.context, prompt.question))) == 1
+    for number, (text, spans) in enumerate(zip(prompt.context, outcome.kept_spans, strict=False)):
+        yield Excerpt("document" if alone and text else f"context {number}", text, tuple(spans))
+    yield Excerpt("question", prompt.question, _whole(prompt.question, outcome.question))
+
+
+def _whole(before: str, after: str) -> tuple[Span, ...] | None:
+    return ((0, len(before)),) if before == after else None
+
+
+def _rooms(pieces: Sequence[Excerpt]) -> list[int]:
+    """Characters of each piece that are kept, `CHARACTERS` in all: what short ones leave goes to the longer ones."""
+    wanted = [min(len(piece.text), CHARACTERS if piece.kept != () else DROPPED_CHARACTERS) for piece in pieces]
+    rooms, left = [0] * len(pieces), CHARACTERS
+    for place, index in enumerate(sorted(range(len(pieces)), key=wanted.__getitem__)):
+        rooms[index] = min(wanted[index], left // (len(pieces) - place))
+        left -= rooms[index]
+    return rooms
+
+
+def _cut(piece: Excerpt, room: int) -> Excerpt:
+    if len(piece.text) <= room:
+        return piece
+    kept = piece.kept and tuple((start, min(end, room)) for start, end in piece.kept if start < room)
+    return Excerpt(piece.name, piece.text[:room], kept, len(piece.text) - room)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= CHARACTERS else f"{text[:CHARACTERS]} … ({len(text) - CHARACTERS:,} more characters)"
+
+
+@dataclass(frozen=True, slots=True)
+class ShardSummary:
+    """What the report shows of one shard.
+
+    rates, fidelities   rows by kept share of their tokens, and by fidelity [BINS each], the last bin with 1.0
+    worst, lost         rows that kept most of their tokens; those of the lowest fidelity
+    foretold            rows of the fidelity sample that predict their original worst
+    """
+
+    __pydantic_config__ = STORED
+
+    rates: tuple[Count, ...]
+    fidelities: tuple[Count, ...] = (0,) * BINS
+    slowest: tuple[RowNote, ...] = ()
+    worst: tuple[RowNote, ...] = ()
+    lost: tuple[RowNote, ...] = ()
+    foretold: tuple[RowNote, ...] = ()
+    samples: tuple[Sample, ...] = ()
+
+    def to_bytes(self) -> bytes:
+        """As JSON; half of a surrogate pair, which strict readers refuse, becomes a question mark."""
+        return json.dumps(asdict(self), ensure_ascii=False).encode("utf-8", "replace")
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> ShardSummary:
+        """The inverse of `to_bytes`. ValueError when it is no summary."""
+        summary = parsed(cls, data, "a summary")
+        if not len(summary.rates) == len(summary.fidelities) == BINS:
+            raise ValueError(f"not a summary (a histogram has no {BINS} bins)")
+        return summary
+
+
+class Summarizer:
+    """Gathers the summary of one shard; `samples` rows at most are kept with their text."""
+
+    def __init__(
+        self, samples: int, id_column: str | None = None, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
+        self._wanted, self._id_column, self._clock = samples, id_column, clock
+        self._last = clock()
+        self._rates, self._fidelities = [0] * BINS, [0] * BINS
+        self._notes: dict[str, list[RowNote]] = {name: [] for name in NOTED}
+        self._samples: list[Sample] = []
+
+    def skip(self) -> None:
+        """A row ended without a result: the next one is not charged with its time."""
+        self._last = self._clock()
+
+    def add(self, row: Row, prompt: Callable[[], Prompt], outcome: CompressedPrompt, fingerprint: str) -> None:
+        """Take down an accepted row; of one from an earlier output only rate and fidelity are.
+
+        `prompt` gives what was compressed; it is asked if the row is a sample.
+        """
+        note = self._note(row, outcome)
+        if note.rate is not None:
+            self._rates[bin_of(note.rate)] += 1
+        self._fidelities[bin_of(note.fidelity)] += 1
+        if row.earlier is not None:
+            return
+        self._keep("slowest", note)
+        if outcome.status in ("passthrough", "kept"):
+            return
+        self._keep("worst", note)
+        self._keep("lost", note)
+        if note.predicted is not None:
+            self._keep("foretold", note)
+        if self._draws(fingerprint):
+            sample = sample_of(note, fingerprint, prompt(), outcome)
+            insort(self._samples, sample, key=lambda sample: sample.fingerprint)
+            del self._samples[self._wanted :]
+
+    def summary(self) -> ShardSummary:
+        """What was gathered."""
+        return ShardSummary(
+            tuple(self._rates),
+            tuple(self._fidelities),
+            slowest=tuple(self._notes["slowest"]),
+            worst=tuple(self._notes["worst"]),
+            lost=tuple(self._notes["lost"]),
+            foretold=tuple(self._notes["foretold"]),
+            samples=tuple(self._samples),
+        )
+
+    def _keep(self, name: str, note: RowNote) -> None:
+        notes, order = self._notes[name], NOTED[name]
+        if len(notes) < EXTREMES or order(note) < order(notes[-1]):
+            insort(notes, note, key=order)
+            del notes[EXTREMES:]
+
+    def _draws(self, fingerprint: str) -> bool:
+        """Whether a row is a sample so far; equal rows count once."""
+        if any(fingerprint == sample.fingerprint for sample in self._samples):
+            return False
+        room = len(self._samples) < self._wanted
+        return room or bool(self._samples and fingerprint < self._samples[-1].fingerprint)
+
+    def _note(self, row: Row, outcome: CompressedPrompt) -> RowNote:
+        now, before = self._clock(), self._last
+        self._last = now
+        named = row.values.get(self._id_column) if self._id_column else None
+        tokens = outcome.origin_tokens, outcome.compressed_tokens, outcome.target_tokens
+        shown = None if named is None else _cut_id(encodable(str(named)))
+        fidelity = outcome.fidelity, outcome.predicted
+        return RowNote(row.number, shown, outcome.status, *tokens, round(now - before, 3), *fidelity)
+
+
+def _cut_id(name: str) -> str:
+    return name if len(name) <= ID_CHARACTERS else f"{name[: ID_CHARACTERS - 1]}…"
+
+
+def bin_of(rate: float) -> int:
+    """The bin of a share; what lies on an edge counts above it, 1.0 in the last bin."""
+    return max(0, min(BINS - 1, int(rate * BINS + 1e-9)))
+
+
+def slowness(note: RowNote) -> float:
+    """What the slowest rows are ordered by."""
+    return -note.seconds
+
+
+def badness(note: RowNote) -> tuple[float, int]:
+    """What the worst rows are ordered by: the highest rate, of equal ones the longest row."""
+    return -(note.rate or 0.0), -note.origin_tokens
+
+
+def loss(note: RowNote) -> tuple[float, int]:
+    """What the rows that lost most are ordered by: the lowest fidelity, of equal ones the longest row."""
+    return note.fidelity, -note.origin_tokens
+
+
+def strangeness(note: RowNote) -> tuple[float, int]:
+    """What sampled rows are ordered by: those first that predict their original worst."""
+    return 1.0 if note.predicted is None else note.predicted, -note.origin_tokens
+
+
+NOTED: dict[str, Callable[[RowNote], Any]] = {
+    "slowest": slowness,
+    "worst": badness,
+    "lost": loss,
+    "foretold": strangeness,
+}
+"""The lists of single rows in a summary, and what each is ordered by."""

@@ -1,0 +1,353 @@
+"""`verify`: audits a finished output against its inputs, row by row, and lists what is wrong.
+
+Every planned shard is read again from its input and walked along with its part and its rejects: each input row must be
+the next row of the part (its own columns equal, its fingerprint that of its content under the planned settings and
+model) or the next reject, and nothing may be left over. Parts and rejects must have the checksums of their commit
+record, the record the counts of what is there, and no part may be there that was not planned. Of Parquet, the first
+rows of a shard are read once more by other means than the job's own reader (`audit.Plainly`). What is not audited is
+whether the compressed text is what the model would give: that would be the run again. It is looked at whether it is
+what is left of the original, and tokens are counted again on a sample where that needs nothing from elsewhere
+(`audit.Results`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from math import isclose
+from typing import Any, get_args
+
+from cluster.errors import AbortRun, ClusterError, DamagedFile, RowError, SourceUnusable
+from cluster.input.inputs import require_unchanged
+from cluster.input.jsonl import split_lines
+from cluster.input.parquet import open_parquet
+from cluster.input.reader import read_rows
+from cluster.input.rows import BadRow, Row
+from cluster.input.shards import Shard, Source
+from cluster.output.audit import OutputRow, Plainly, Results, read_part, same_columns
+from cluster.output.ledger import PART, Ledger
+from cluster.output.parts import Reject
+from cluster.output.plan import Plan
+from cluster.output.records import Record, Statistics, counted
+from cluster.storage.storage import Storage
+from cluster.storage.stored import parsed
+from lingua.prompt import Status
+
+MAX_PER_SHARD = 5
+AT_ONCE = 4
+"""Shards that are looked at together, each in the memory of a worker that reads it twice."""
+COUNTED_ROWS = 4
+"""First rows of a shard whose tokens are counted again in any case."""
+_NO_PART = (ValueError, OSError, KeyError, TypeError, AttributeError, RecursionError, SourceUnusable)
+"""What reading a file that is no part raises; pyarrow's exceptions are among these."""
+_NO_RECORD = "no commit record has its checksum: it was not committed by this job, or changed since"
+
+
+@dataclass(slots=True)
+class Audit:
+    """What was found: problems in words, and how much was looked at.
+
+    recounted   rows whose tokens were counted again; uncounted: why none could be, in words
+    """
+
+    problems: list[str] = field(default_factory=list)
+    shards: int = 0
+    rows: int = 0
+    rejected: int = 0
+    recounted: int = 0
+    uncounted: str | None = None
+
+    def add(self, other: Audit) -> None:
+        """Take in what was found elsewhere."""
+        self.problems += other.problems
+        self.shards += other.shards
+        self.rows += other.rows
+        self.rejected += other.rejected
+        self.recounted += other.recounted
+
+    def summary(self) -> str:
+        """One line for people."""
+        seen = f"{counted(self.rows, 'input row')} in {counted(self.shards, 'shard')}, {self.rejected} of them rejected"
+        return (
+            f"{counted(len(self.problems), 'problem')}: {seen}"
+            if self.problems
+            else f"whole: {seen}, each exactly once"
+        )
+
+    @property
+    def tokens(self) -> str:
+        """One line on what was looked at of the tokens."""
+        if self.uncounted is not None:
+            return f"tokens were not counted again: {self.uncounted}"
+        return f"tokens were counted again in {counted(self.recounted, 'row')}"
+
+
+def verify(output: str, storage_options: Mapping[str, Any] | None = None) -> Audit:
+    """Audit an output. AbortRun when there is no plan to audit it by."""
+    ledger = Ledger(output, storage_options)
+    plan = ledger.plan()
+    if plan is None:
+        raise AbortRun(f"{ledger.output} has no _plan.json: not an output of this job")
+    audit = Audit()
+    audit.problems += [*_strays(ledger, plan), *_uncovered(plan, ledger.storage)]
+    changed = {source for source in plan.sources if _changed(source, ledger, audit)}
+    records = {record.shard.name: record for record in ledger.records(audit.problems)}
+    audit.problems += _figures(ledger, plan, list(records.values()))
+    means = _Means(ledger, plan, Results(plan), Plainly(ledger.storage))
+
+    def look(shard: Shard) -> Audit:
+        told = any(f"/_records/{shard.name}." in problem for problem in audit.problems)
+        return _Shard(means, shard, records.get(shard.name), told).audit(shard.source in changed)
+
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        for one in list(threads.map(look, plan.shards)):
+            audit.add(one)
+    audit.uncounted = means.results.uncounted if audit.rows > audit.rejected else None
+    return audit
+
+
+def _strays(ledger: Ledger, plan: Plan) -> Iterator[str]:
+    """Whatever lies below the output and readers of the folder would take for a part."""
+    planned = {plan.part_name(shard) for shard in plan.shards}
+    root = ledger.storage.resolve(ledger.output)[1].rstrip("/") + "/"
+    for path in sorted(ledger.storage.search(ledger.output, ("**", "*")).files):
+        name = path.removeprefix(root)
+        if name not in planned and not any(part.startswith(("_", ".")) for part in name.split("/")):
+            kind = "part" if PART.fullmatch(name.rpartition("/")[2]) else "file"
+            yield f"{name}: a {kind} that is not in the plan"
+
+
+def _uncovered(plan: Plan, storage: Storage) -> Iterator[str]:
+    """Sources that the shards of the plan do not cover from end to end, each stretch once."""
+    found: dict[Source, list[Shard]] = {source: [] for source in plan.sources}
+    for shard in plan.shards:
+        found[shard.source].append(shard)
+    for source, shards in found.items():
+        at = row = 0
+        for shard in shards:
+            if shard.start != at or shard.first_row != row:
+                yield f"_plan.json: {shard.name} begins at {shard.start} of {source.path}, the one before ends at {at}"
+            at, row = shard.end, shard.first_row + (shard.rows or 0)
+        end = source.size if source.format == "jsonl" else _rows_of(source, storage)
+        if end is not None and at != end:
+            yield f"_plan.json: its shards cover {source.path} up to {at}, not to its end, {end}: rows are missing"
+
+
+def _rows_of(source: Source, storage: Storage) -> int | None:
+    try:
+        with open_parquet(source, storage) as file:
+            return int(file.metadata.num_rows)
+    except (ClusterError, FileNotFoundError):
+        return None  # that it changed is told elsewhere
+
+
+def _figures(ledger: Ledger, plan: Plan, records: Sequence[Record]) -> Iterator[str]:
+    """What `_stats.json` says of a complete output otherwise than its commit records."""
+    try:
+        stored = ledger.statistics()
+    except DamagedFile as error:
+        yield str(error)
+        return
+    told = Statistics.over(records).as_json()
+    if not stored.get("complete") or len(records) < len(plan.shards):
+        return
+    for name in ("shards", "rows", "statuses", "rejects", "origin_tokens", "compressed_tokens"):
+        if name in stored and {**_none(told[name]), **_none(stored[name])} != _none(told[name]):
+            yield f"_stats.json says {name} = {stored[name]}, the commit records {told[name]}; start the job again"
+
+
+def _none(value: Any) -> dict[str, Any]:
+    return dict(value) if isinstance(value, Mapping) else {"": value}
+
+
+def _changed(source: Source, ledger: Ledger, audit: Audit) -> bool:
+    try:
+        require_unchanged(source, ledger.storage)
+    except AbortRun as error:
+        audit.problems.append(str(error))
+        return True
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class _Means:
+    """What all shards of an output are looked at with."""
+
+    ledger: Ledger
+    plan: Plan
+    results: Results
+    plainly: Plainly
+
+
+class _Shard:
+    """The audit of one shard. `told`: that its record is damaged is among the problems already."""
+
+    def __init__(self, means: _Means, shard: Shard, record: Record | None, told: bool) -> None:
+        self.ledger, self.plan, self.results, self.plainly = means.ledger, means.plan, means.results, means.plainly
+        self.shard, self.record, self.told = shard, record, told
+
+    def audit(self, input_changed: bool) -> Audit:
+        """All that is wrong with the part, its rejects and its record, and what was looked at."""
+        audit = Audit(shards=1)
+        found = self._problems(audit, input_changed)
+        audit.problems = [f"{self.plan.part_name(self.shard)}: {problem}" for problem in found]
+        return audit
+
+    def _problems(self, audit: Audit, input_changed: bool) -> list[str]:
+        if not self.ledger.is_committed(self.shard.name):
+            return ["missing: the shard is not committed; run the job again"]
+        if self.record is None:
+            return [] if self.told else [_NO_RECORD]  # a damaged record was told already
+        found = [*self._record_problems(self.record), *self._bytes_problems(self.record)]
+        if found or input_changed:
+            return found
+        return list(islice(self._rows_problems(audit, self.record), MAX_PER_SHARD))
+
+    def _record_problems(self, record: Record) -> Iterator[str]:
+        if record.shard != self.shard:
+            yield "its commit record is of another shard or input"
+        if record.identity != self.plan.identity.digest():
+            yield "its commit record is of other settings or another model"
+
+    def _bytes_problems(self, record: Record) -> Iterator[str]:
+        if self.ledger.checksum(self.ledger.part_url(self.plan, self.shard)) != record.part_sha256:
+            yield "differs from its commit record (size or checksum): damaged, swapped or written by another hand"
+        if record.rejects_sha256 is not None and self._rejects_checksum(record) != record.rejects_sha256:
+            yield "its rejects are missing or differ from their checksum"
+
+    def _rejects_checksum(self, record: Record) -> str | None:
+        try:
+            return self.ledger.checksum(self.ledger.rejects_url(record))
+        except FileNotFoundError:
+            return None
+
+    def _rows_problems(self, audit: Audit, record: Record) -> Iterator[str]:
+        try:
+            walk = _Walk(self.plan, self.shard.source, self._outputs(), self._rejects(record), self.results)
+            for item in read_rows(self.shard, self.plan.columns, self.ledger.storage):
+                yield from walk.step(item)
+            yield from walk.rest()
+        except _UnreadableError as error:
+            yield str(error)
+            return
+        audit.rows += walk.rows
+        audit.rejected += walk.rejected
+        audit.recounted += walk.recounted
+        yield from walk.against(record)
+        if not record.rejected and self.shard.source.format == self.plan.output_format == "parquet":
+            part = self.ledger.part_url(self.plan, self.shard)
+            yield from (f"row {fault}" for fault in self.plainly.altered(self.shard, part))
+
+    def _outputs(self) -> Iterator[OutputRow]:
+        try:
+            yield from read_part(self.plan, self.ledger.part_url(self.plan, self.shard), self.ledger.storage)
+        except _NO_PART as error:
+            raise _UnreadableError(f"cannot be read: {type(error).__name__}: {error}") from None
+
+    def _rejects(self, record: Record) -> Iterator[Reject]:
+        if record.rejects_sha256 is None:
+            return
+        url, storage = self.ledger.rejects_url(record), self.ledger.storage
+        try:
+            for line in split_lines(storage.blocks(url, 0, int(storage.info(url)["size"]))):
+                if not isinstance(line, bytes):
+                    raise ValueError(f"{line.reason}: {line.detail}")
+                yield parsed(Reject, line, "a reject")
+        except ValueError as error:
+            raise _UnreadableError(f"its rejects ({url}) cannot be read: {error}") from None
+
+
+class _UnreadableError(Exception):
+    """A part or its rejects are no readable file."""
+
+
+class _Walk:
+    """Input rows, part rows and rejects, side by side in order."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        source: Source,
+        outputs: Iterator[OutputRow],
+        rejects: Iterator[Reject],
+        results: Results,
+    ) -> None:
+        self._plan, self._source, self._outputs, self._rejects = plan, source, outputs, rejects
+        self._results = results
+        self._reasons: Counter[str] = Counter()
+        self._reject = next(rejects, None)
+        self.rows = self.rejected = self.recounted = 0
+        self._sums: dict[str, float] = {"origin_tokens": 0, "compressed_tokens": 0, "fidelity": 0.0}
+        self._statuses: dict[str, int] = dict.fromkeys(get_args(Status), 0)
+
+    def step(self, item: Row | BadRow) -> Iterator[str]:
+        """Match the next input row."""
+        self.rows += 1
+        if self._reject is not None and self._reject.row == item.number:
+            yield from self._compare_reject(item, self._reject)
+            self._reject = next(self._rejects, None)
+            return
+        if isinstance(item, BadRow):
+            yield f"row {item.number} cannot be read ({item.reason}) and is not among the rejects"
+            return
+        output = next(self._outputs, None)
+        if output is None:
+            yield f"row {item.number} is neither in the part nor among the rejects"
+            return
+        self._count(output.results)
+        yield from self._compare(item, output)
+
+    def rest(self) -> Iterator[str]:
+        """What is left over when the input has ended."""
+        if (more := sum(1 for _ in self._outputs)) > 0:
+            yield f"{more} rows more than its input has"
+        if self._reject is not None:
+            yield f"the reject of row {self._reject.row} is not of this shard, or stands twice"
+
+    def against(self, record: Record) -> Iterator[str]:
+        """What the commit record counts otherwise."""
+        seen = {"rows": self.rows, "rejected": self.rejected, **self._statuses, **self._sums}
+        for name, count in seen.items():
+            if not isclose(getattr(record, name, -1), count, rel_tol=1e-9):
+                yield f"its commit record says {name} = {getattr(record, name)}, there are {count}"
+        if dict(record.rejects) != dict(self._reasons):
+            yield f"its commit record says rejects = {dict(record.rejects)}, there are {dict(self._reasons)}"
+
+    def _compare_reject(self, item: Row | BadRow, reject: Reject) -> Iterator[str]:
+        self.rejected += 1
+        self._reasons[reject.reason] += 1
+        known = item if isinstance(item, BadRow) else item.rejected(reject.reason, reject.detail)
+        if reject.source != self._source.path:
+            yield f"the reject of row {item.number} is of another file, {reject.source}"
+        elif reject.raw != known.raw or reject.reason != known.reason:
+            yield f"the reject of row {item.number} is not of what the input holds there ({reject.reason})"
+
+    def _count(self, results: Mapping[str, Any]) -> None:
+        for name in self._sums:
+            self._sums[name] += results[name] or 0
+        self._statuses[results["status"]] = self._statuses.get(results["status"], 0) + 1
+
+    def _compare(self, row: Row, output: OutputRow) -> Iterator[str]:
+        if not same_columns(row, output):
+            yield f"row {row.number}: its columns differ from the input's: another row, or changed"
+            return
+        try:
+            fingerprint = self._plan.identity.fingerprint(self._plan.columns.content(row.values))
+        except RowError as error:
+            yield f"row {row.number} has nothing to compress ({error}) and should be among the rejects"
+            return
+        if output.results["fingerprint"] != fingerprint:
+            yield f"row {row.number}: its fingerprint is not that of its content, settings and model"
+        faults = list(self._results.faults(row, output.results))
+        if not faults and self._is_sampled(output.results["fingerprint"]):
+            miscounted = self._results.miscounted(output.results)
+            self.recounted += miscounted is not None
+            faults += [miscounted] if miscounted else []
+        yield from (f"row {row.number}: {fault}" for fault in faults)
+
+    def _is_sampled(self, fingerprint: str) -> bool:
+        """Whether a row's tokens are counted again: of the first rows of a shard, and of one in 256."""
+        return self.rows <= COUNTED_ROWS or fingerprint.startswith("00")

@@ -1,0 +1,110 @@
+"""The dry run: what a run is about to do, in words; with `reuse` what it would take over. Nothing is written.
+
+Shards that did not change are told from the plans alone. Rows of the others are looked up as the workers would, which
+means reading them; of many shards a few, spread evenly, are read, and the words say so.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Sequence
+
+from cluster.config import JobConfig
+from cluster.input.columns import ROLES
+from cluster.input.inputs import shown
+from cluster.input.reader import read_rows
+from cluster.input.rows import Row
+from cluster.input.shards import Shard, Source
+from cluster.output.ledger import Ledger
+from cluster.output.plan import Plan
+from cluster.output.prepare import make_plan
+from cluster.output.records import counted
+from cluster.output.reuse import Previous, open_previous
+from cluster.output.row_reuse import RowReuse
+from lingua.methods import models_digest, second_model
+from lingua.models.source import resolve
+
+SHOWN_FILES = 10
+LOOKED_AT = 16
+"""Changed shards whose rows are looked up."""
+
+
+def describe(config: JobConfig, plan: Plan, committed: Collection[str], reuse: str | None = None) -> str:
+    """The plan for people: files, shards, rows if known, columns, what would be reused, settings."""
+    done = sum(shard.name in committed for shard in plan.shards)
+    lines = [
+        f"output     {config.output}",
+        f"shards     {len(plan.shards):,} of about {config.shard_size:,} bytes, {done:,} of them committed",
+        f"rows       {_rows(plan)}",
+        *([f"reuse      {reuse}"] if reuse else []),
+        f"columns    {_columns(plan)}",
+        f"files      {len(plan.sources):,} with {sum(source.size for source in plan.sources):,} bytes",
+        *(f"           {_file(source)}" for source in plan.sources[:SHOWN_FILES]),
+    ]
+    if len(plan.sources) > SHOWN_FILES:
+        lines.append(f"           … and {len(plan.sources) - SHOWN_FILES:,} more")
+    lines += notices(plan)
+    settings = config.shown_settings()
+    return "\n".join([*lines, "settings", *(f"  {key}: {json.dumps(value)}" for key, value in settings.items())])
+
+
+def notices(plan: Plan) -> list[str]:
+    """What does not become of the inputs what one might expect."""
+    told = (
+        ("left out   {}", plan.about.get("left_out")),
+        ("retyped    {}: Arrow has no such types; values pass, typed as what stores them", plan.about.get("stored_as")),
+    )
+    return [line.format(what) for line, what in told if what]
+
+
+def _rows(plan: Plan) -> str:
+    known = [shard.rows for shard in plan.shards if shard.rows is not None]
+    unknown = len(plan.shards) - len(known)
+    more = f", and those of {counted(unknown, 'file')}, counted as they are read" if unknown else ""
+    return f"{sum(known):,}{more}"
+
+
+def _columns(plan: Plan) -> str:
+    mapped = plan.columns.mapped
+    named = [f"{role} = {getattr(mapped, role)!r}" for role in ROLES if getattr(mapped, role) is not None]
+    return ", ".join(named)
+
+
+def _file(source: Source) -> str:
+    packed = f", {source.compression}" if source.compression else ""
+    return f"{shown(source.path)} ({source.size:,} bytes, {source.format}{packed})"
+
+
+def pending(config: JobConfig) -> str:
+    """The plan of a run in words. Raises what the run itself would, as far as no model is loaded for it."""
+    for model in filter(None, (config.model, second_model(config.compression))):
+        resolve(model)
+    digest = models_digest(resolve(config.model), config.compression) if config.reuse else ""
+    previous = open_previous(config, digest)
+    plan = make_plan(config, digest, previous.plan.identity if previous else None)
+    committed = Ledger(config.output, config.storage_options).committed()
+    return describe(config, plan, committed, reusable(previous, plan, committed) if previous else None)
+
+
+def reusable(previous: Previous, plan: Plan, committed: Collection[str]) -> str:
+    """In words: shards as they are, and how many rows of the others are known."""
+    rows = {shard.name: record.rows for record, shard in previous.unchanged(plan, committed)}
+    rest = [shard for shard in plan.shards if shard.name not in rows and shard.name not in committed]
+    whole = f"{len(rows):,} of {len(plan.shards):,} shards as they are, {sum(rows.values()):,} rows"
+    return f"{previous.ledger.output}: {whole}; {_others(previous, plan, rest, committed)}"
+
+
+def _others(previous: Previous, plan: Plan, rest: Sequence[Shard], committed: Collection[str]) -> str:
+    if not rest:
+        return "nothing is left for the model"
+    chosen = rest[:: max(1, -(-len(rest) // LOOKED_AT))]
+    lookup = RowReuse(previous.earlier(plan, committed), plan, previous.ledger.storage)
+    seen = known = 0
+    for shard in chosen:
+        for item in lookup.over(shard, read_rows(shard, plan.columns, previous.ledger.storage)):
+            seen += 1
+            known += isinstance(item, Row) and item.earlier is not None
+    if len(chosen) == len(rest):
+        return f"of the {seen:,} rows of the others {known:,}, the model sees {seen - known:,}"
+    share = known / seen if seen else 0.0
+    return f"of the rows of the other {len(rest):,} about {share:.1%} ({len(chosen)} of these shards were looked at)"

@@ -1,0 +1,216 @@
+"""What a run did: `RunReport`, its summary for people, and what `finish` leaves beside the output.
+
+`finish` puts `_stats.json` and the report beside the output and sends word to a webhook. The rows are committed by
+then: what goes wrong here with the report or the webhook is said and changes nothing else. The webhook's URL may hold a
+secret, as those of chat services do: it is in no plan, statistics, log or message.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from http.client import HTTPException
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from cluster.config import JobConfig
+from cluster.errors import AbortRun, ClusterError
+from cluster.input.schema import UNPLANNED
+from cluster.output.ledger import Ledger
+from cluster.output.plan import Plan
+from cluster.output.records import Statistics, counted
+from cluster.protocol import Failure
+
+WEBHOOK_SECONDS = 10.0
+PACKAGES = ("lingua-batch", "torch", "transformers", "tokenizers", "ray", "pyarrow", "fsspec")
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """The outcome of one run over an output.
+
+    planned       shards of the whole corpus
+    total         statistics over every committed shard, whoever committed it
+    this_run      statistics over what this run did itself; `seconds` is its time on the clock
+    failures      how often attempts failed, by reason; retried ones included
+    given_up      shards that could not be brought to an end, with the last failure
+    stopped       why the run ended before everything was tried, or None
+    model         how the workers' models ran, such as why one ran row by row
+    """
+
+    planned: int
+    total: Statistics
+    this_run: Statistics
+    seconds: float
+    failures: Mapping[str, int] = field(default_factory=dict)
+    given_up: Mapping[str, Failure] = field(default_factory=dict)
+    stopped: str | None = None
+    model: Sequence[str] = ()
+
+    @property
+    def complete(self) -> bool:
+        """Every planned shard is committed and nothing objected."""
+        return self.total.shards >= self.planned and not self.given_up and self.stopped is None
+
+    @property
+    def _unrecorded(self) -> int:
+        """Shards that are neither given up nor stopped and yet not counted: their commit record is gone or damaged."""
+        return 0 if self.stopped else max(0, self.planned - self.total.shards - len(self.given_up))
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Original tokens this run worked off per second on the clock, reused ones not counted."""
+        return self.this_run.computed_tokens / self.seconds if self.seconds > 0 else 0.0
+
+    def as_json(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """The content of `_stats.json`; `settings` holds what identifies the run (configuration, model, versions)."""
+        return {
+            "complete": self.complete,
+            "planned_shards": self.planned,
+            **self.total.as_json(),
+            "last_run": {
+                "shards": self.this_run.shards,
+                "rows": self.this_run.rows,
+                "seconds": round(self.seconds, 3),
+                "tokens_per_second": round(self.tokens_per_second, 1),
+                "failures": dict(sorted(self.failures.items())),
+                "given_up": {name: failure.detail for name, failure in sorted(self.given_up.items())},
+                "stopped": self.stopped,
+                "model": list(self.model),
+            },
+            **settings,
+        }
+
+    def summary(self, unsampled: str | None = None) -> str:
+        """The last words of a run, for people; `unsampled` says why there can be no fidelity sample."""
+        figures = [*_figures(self.total), *_fidelity(self.total, unsampled)]
+        return "\n".join([self._headline(), *figures, *self._speed(), *self._troubles()])
+
+    def _headline(self) -> str:
+        if self.complete:
+            all_ = "the only shard is" if self.planned == 1 else f"all {self.planned:,} shards are"
+            return f"Complete: {all_} committed."
+        why = f" ({self.stopped})" if self.stopped else ""
+        return f"Not complete: {self.total.shards} of {self.planned} shards are committed{why}."
+
+    def _speed(self) -> list[str]:
+        if not self.this_run.shards:
+            return ["  this run   nothing was left to do"] if self.complete else []
+        return [
+            f"  this run   {counted(self.this_run.shards, 'shard')}, {counted(self.this_run.rows, 'row')} "
+            f"in {self.seconds:,.1f} s ({self.tokens_per_second:,.0f} tokens/s)"
+        ]
+
+    def _troubles(self) -> list[str]:
+        slow = [f"  model      {how}: slow" for how in self.model if how.startswith("row by row")]
+        lines = [f"  given up   {name}: {failure.detail}" for name, failure in sorted(self.given_up.items())] + slow
+        if self.failures:
+            lines.insert(0, f"  failures   {_counts(self.failures)}")
+        if self._unrecorded:
+            lines.append(f"  no record  {self._unrecorded} parts: delete those that python -m jobs.verify names")
+        if not self.complete:
+            lines.append("  The same command again goes on with what is missing.")
+        return lines
+
+
+def _figures(total: Statistics) -> list[str]:
+    kept = f", {total.kept:,} kept whole (nothing in them may be cut)" if total.kept else ""
+    rate = "" if total.rate is None else f" (rate {total.rate:.3f})"
+    over = f", {total.over_budget:,} over budget" if total.over_budget else ""
+    relaxed = f", {total.relaxed:,} relaxed" if total.relaxed else ""
+    lines = [
+        f"  rows       {total.rows:,}: {total.compressed:,} compressed, {total.passthrough:,} passed through"
+        f"{kept}{over}{relaxed}, {total.rejected:,} rejected",
+        f"  tokens     {total.origin_tokens:,} → {total.compressed_tokens:,}{rate}",
+    ]
+    if total.reused:
+        lines.append(
+            f"  reused     {total.reused:,} of {total.rows:,} rows, among them {total.reused_shards:,} whole shards"
+        )
+    if total.unplanned:
+        lines.append(
+            f"  unplanned  {counted(total.unplanned, 'row')} with values that the sample did not show, kept as JSON "
+            f"text in the column {UNPLANNED}"
+        )
+    if total.rejects:
+        lines.append(f"  rejects    {_counts(total.rejects)}")
+    return lines
+
+
+def _fidelity(total: Statistics, unsampled: str | None) -> list[str]:
+    if total.rows == total.rejected:
+        return []
+    predicted, sample = total.mean_predicted, f"; no sample: {unsampled}" if unsampled else ""
+    if predicted is not None:
+        sample = f"; {total.sampled:,} sampled rows predict {predicted:.3f} of their originals"
+    return [f"  fidelity   {total.mean_fidelity:.3f} of information, numbers and names kept{sample}"]
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{reason} {count:,}" for reason, count in sorted(counts.items(), key=lambda item: -item[1]))
+
+
+class TooManyRejects(AbortRun):
+    """More rows are rejected than `max_rejected` allows. `report`: what the run had done by then, where one ended."""
+
+    def __init__(self, message: str, report: RunReport | None = None) -> None:
+        super().__init__(message)
+        self.report = report
+
+
+def finish(
+    config: JobConfig, ledger: Ledger, plan: Plan, report: RunReport, say: Callable[[str], None] = print
+) -> None:
+    """Put `_stats.json`, then `_report.html`, then tell the webhook. A stopped run has no time for a report."""
+    statistics = report.as_json(facts(config, plan))
+    ledger.write_stats(statistics)
+    if config.report and not report.stopped:
+        _write_report(ledger, say)
+    if config.webhook and (failure := notify(config.webhook, {"output": ledger.output, **statistics})):
+        say(f"warning: {failure}; the run is not affected")
+
+
+def _write_report(ledger: Ledger, say: Callable[[str], None]) -> None:
+    from cluster.report.page import gather  # the template engine is loaded where a page is made
+    from cluster.report.render import render
+
+    try:
+        ledger.write_report(render(gather(ledger)))
+    except (ClusterError, OSError, ValueError) as error:
+        say(f"warning: no report was written ({error}); python -m jobs.report {ledger.output} makes it")
+
+
+def notify(url: str, content: Mapping[str, Any]) -> str | None:
+    """POST `content` as JSON; None when it was taken, else why not, in words without the URL."""
+    try:
+        request = urllib.request.Request(url, json.dumps(content).encode(), {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=WEBHOOK_SECONDS):
+            return None
+    except urllib.error.HTTPError as error:
+        error.close()
+        return f"the webhook answered {error.code}"
+    except (OSError, HTTPException, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        return f"the webhook could not be reached ({type(reason).__name__})"
+
+
+def facts(config: JobConfig, plan: Plan) -> dict[str, Any]:
+    """What `_stats.json` says of how a run was made, beside its figures."""
+    return {
+        "settings": config.shown_settings(),
+        "model": plan.identity.model,
+        "model_digest": plan.identity.model_digest,
+        "identity": plan.identity.digest(),
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,199 @@
+"""Telemetry of a run while it goes on: metrics by name, and who tells them and the logs what happens.
+
+The names of the metrics are those of `cluster/deploy/grafana/lingua.json`; Ray puts ``ray_`` before them, and
+``_total`` behind counters. `cluster.run.pool.RayMetrics` hands them to Ray, which offers them to Prometheus; without
+Ray nobody listens (`NoMetrics`). Every metric has the labels `run` (the output's name) and `worker`. `WorkerTelemetry`
+tells what a worker does, `WatchedProgress` what the driver knows. Values are gathered row by row and handed on about
+once a second, so that telling them costs nothing that can be measured.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Protocol
+
+from cluster import logs
+from cluster.input.rows import BadRow, Row
+from cluster.input.shards import Shard
+from cluster.output.records import Counts
+from cluster.protocol import Failure, ShardReport
+from cluster.report.progress import Progress, Snapshot, progress_on
+from lingua.prompt import Outcome, Rejected
+
+SECONDS_BETWEEN_VALUES = 1.0
+LOGGED_REJECTS = 20
+"""Rejected rows of a shard that are logged one by one; all of them are in `_rejects/`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A counter that only grows, or a gauge; `labels` beside `run` and `worker`."""
+
+    name: str
+    kind: Literal["counter", "gauge"]
+    description: str
+    labels: tuple[str, ...] = ()
+
+    @property
+    def exported(self) -> str:
+        """The name that Prometheus sees."""
+        return f"ray_{self.name}_total" if self.kind == "counter" else f"ray_{self.name}"
+
+
+ROWS = Metric("lingua_rows", "counter", "Rows that have their outcome, by status.", ("status",))
+REJECTS = Metric("lingua_rejects", "counter", "Rejected rows, by reason.", ("reason",))
+ORIGIN_TOKENS = Metric("lingua_origin_tokens", "counter", "Tokens of the rows before compression.")
+COMPRESSED_TOKENS = Metric("lingua_compressed_tokens", "counter", "Tokens of the rows after compression.")
+BUSY = Metric("lingua_busy_share", "gauge", "Share of the worker's time in which its device computed.")
+PLANNED = Metric("lingua_planned_shards", "gauge", "Shards of the whole corpus.")
+QUEUE = Metric("lingua_queued_shards", "gauge", "Shards that are not committed yet.")
+WORKERS = Metric("lingua_workers", "gauge", "Workers that are ready or busy.")
+FAILURES = Metric("lingua_failed_attempts", "gauge", "Attempts of this run that failed.")
+METRICS = (ROWS, REJECTS, ORIGIN_TOKENS, COMPRESSED_TOKENS, BUSY, PLANNED, QUEUE, WORKERS, FAILURES)
+
+
+class Metrics(Protocol):
+    """Takes values: of a counter what it grew by, of a gauge what it is."""
+
+    def record(self, metric: Metric, value: float, **labels: str) -> None: ...
+
+
+class NoMetrics:
+    """Metrics that nobody reads."""
+
+    def record(self, metric: Metric, value: float, **labels: str) -> None:
+        """Takes no notice."""
+
+
+class WorkerTelemetry:
+    """Tells what one worker does. `computed`: seconds that its device has computed for so far."""
+
+    def __init__(
+        self,
+        metrics: Metrics | None = None,
+        computed: Callable[[], float] = lambda: 0.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._metrics = metrics or NoMetrics()
+        self._computed, self._clock = computed, clock
+        self._told, self._computed_before = clock(), computed()
+        self._counts: Counter[tuple[Metric, tuple[str, str] | None]] = Counter()
+        self._rejects = 0
+        self._shard: Shard | None = None
+
+    def begin(self, shard: Shard) -> None:
+        """The worker took a shard up."""
+        self._shard, self._rejects = shard, 0
+        logs.event("shard begun", shard=shard.name, source=shard.source.path)
+
+    def row(self, item: Row | BadRow, outcome: Outcome) -> None:
+        """A row of the shard has its outcome."""
+        if isinstance(item, BadRow) or isinstance(outcome, Rejected):
+            self._rejected(item.number, item if isinstance(item, BadRow) else outcome)
+        else:
+            self._counts[ROWS, ("status", outcome.status)] += 1
+            self._counts[ORIGIN_TOKENS, None] += outcome.origin_tokens
+            self._counts[COMPRESSED_TOKENS, None] += outcome.compressed_tokens
+        if self._clock() - self._told >= SECONDS_BETWEEN_VALUES:
+            self._tell()
+
+    def end(self, result: ShardReport | Failure) -> None:
+        """The attempt is over."""
+        self._tell()
+        named: dict[str, Any] = {"shard": self._shard.name, "source": self._shard.source.path} if self._shard else {}
+        if isinstance(result, Failure):
+            logs.event("shard failed", logging.WARNING, **named, reason=result.reason, detail=result.detail)
+            return
+        logs.event(f"shard {result.outcome}", **named, seconds=round(result.seconds, 3), **_nonzero(result.counts))
+
+    def _rejected(self, number: int, why: object) -> None:
+        reason = str(getattr(why, "reason", "unknown"))
+        self._counts[ROWS, ("status", "rejected")] += 1
+        self._counts[REJECTS, ("reason", reason)] += 1
+        self._rejects += 1
+        if self._rejects <= LOGGED_REJECTS and self._shard:
+            shard = self._shard
+            logs.event(
+                "row rejected", logging.WARNING, shard=shard.name, source=shard.source.path, row=number, reason=reason
+            )
+
+    def _tell(self) -> None:
+        for (metric, label), value in self._counts.items():
+            self._metrics.record(metric, value, **dict([label] if label else []))
+        self._counts.clear()
+        now, computed = self._clock(), self._computed()
+        if now > self._told:
+            share = (computed - self._computed_before) / (now - self._told)
+            self._metrics.record(BUSY, min(1.0, share))
+        self._told, self._computed_before = now, computed
+
+
+def _nonzero(counts: Counts) -> dict[str, Any]:
+    """What is not 0 of a shard's counts; `fidelity` and `predicted` as means over their rows."""
+    figures = {name: value for name, value in asdict(counts).items() if value}
+    for name, rows in (("fidelity", counts.rows - counts.rejected), ("predicted", counts.sampled)):
+        if name in figures:
+            figures[name] = round(figures[name] / rows, 6)
+    return figures
+
+
+class WatchedProgress:
+    """Progress that is also told to metrics."""
+
+    def __init__(self, shown: Progress, metrics: Metrics, clock: Callable[[], float] = time.monotonic) -> None:
+        self._shown, self._metrics, self._clock = shown, metrics, clock
+        self._told = float("-inf")
+
+    def update(self, snapshot: Snapshot) -> None:
+        self._shown.update(snapshot)
+        finished = snapshot.done == snapshot.planned
+        if not finished and self._clock() - self._told < SECONDS_BETWEEN_VALUES:
+            return
+        self._told = self._clock()
+        values = {PLANNED: snapshot.planned, QUEUE: snapshot.planned - snapshot.done, WORKERS: snapshot.workers}
+        for metric, value in {**values, FAILURES: snapshot.failures}.items():
+            self._metrics.record(metric, value)
+
+    def note(self, message: str) -> None:
+        self._shown.note(message)
+
+    def close(self) -> None:
+        self._shown.close()
+
+
+class LoggedProgress:
+    """Progress as events, every `every` seconds and at the end."""
+
+    def __init__(
+        self,
+        every: float = 10.0,
+        clock: Callable[[], float] = time.monotonic,
+        finish: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._every, self._clock, self._finish = every, clock, finish
+        self._told = float("-inf")
+        self._done = -1
+
+    def update(self, snapshot: Snapshot) -> None:
+        finished = snapshot.done == snapshot.planned != self._done
+        self._done = snapshot.done
+        if finished or self._clock() - self._told >= self._every:
+            self._told = self._clock()
+            logs.event("progress", **asdict(snapshot))
+
+    def note(self, message: str) -> None:
+        logs.event("note", text=message)
+
+    def close(self) -> None:
+        """The last event was told; what was set up for them may go."""
+        self._finish()
+
+
+def watched_progress(style: Literal["text", "json"], metrics: Metrics | None = None) -> Progress:
+    """A bar or lines for people, or events; told to `metrics` too, if there are any."""
+    shown = LoggedProgress(finish=logs.set_up(style)) if style == "json" else progress_on()
+    return WatchedProgress(shown, metrics) if metrics else shown

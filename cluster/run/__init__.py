@@ -1,0 +1,1 @@
+"""The driver and its pool of workers: what is planned and not committed, shard by shard."""

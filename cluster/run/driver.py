@@ -1,0 +1,295 @@
+"""The driver: hands out what is planned and not committed to a pool of workers until every shard is committed.
+
+It knows workers only through the `Pool` protocol and storage only through the ledger, so that every failure path runs
+in-process in the tests. What a failure means is decided in `cluster.run.retry`; here it is carried out: retry, end a
+stalled worker, give a shard up, or stop the run, also where more rows are rejected than `RejectCeiling` allows. Rows
+and text never pass through here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from cluster.config import JobConfig
+from cluster.errors import AbortRun, RetryShard
+from cluster.input.shards import Shard
+from cluster.output.records import Statistics, counted
+from cluster.protocol import Assignment, Beat, Commits, Failure, Finished, Pool, ShardReport
+from cluster.report.progress import Progress, Silent, Snapshot
+from cluster.report.statistics import RunReport, TooManyRejects
+from cluster.run.retry import Backlog, RetryPolicy
+from cluster.run.stopping import StopRequest
+
+ROWS_BEFORE_A_SHARE_COUNTS = 1000
+DEFAULT_SHARE = 0.1
+SPARED_ROWS = 10
+SECONDS_BETWEEN_NOTES = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class RejectCeiling:
+    """At most `rows` rejected rows, or at most the `share` of all rows but `spared` ones in any case.
+
+    A share is compared once 1,000 rows are done, so that a bad first row does not end a run, and again at the end. By
+    default a tenth may be rejected; of a small corpus ten rows, but not all. A share of 1 is no ceiling.
+    """
+
+    rows: int | None = None
+    share: float | None = DEFAULT_SHARE
+    spared: int = 0
+
+    @classmethod
+    def of(cls, setting: int | float | None) -> RejectCeiling:
+        """From the setting `max_rejected`: an int is a number of rows, a float a share of them."""
+        if setting is None:
+            return cls(spared=SPARED_ROWS)
+        return cls(share=setting) if isinstance(setting, float) else cls(rows=setting, share=None)
+
+    def check_unfinished(self, rejected: int, rows: int, reasons: Mapping[str, int], example: str) -> None:
+        """The same of rows of shards that are not done: a number of them counts, of a share only whether it is all.
+
+        These rejects are in no file yet, so an `example` is told.
+        """
+        try:
+            if self.rows is not None or rejected == rows:
+                self.check(rejected, rows, reasons, final=False)
+        except TooManyRejects as error:
+            raise TooManyRejects(f"{error} ({example})" if example else str(error)) from None
+
+    def check(self, rejected: int, rows: int, reasons: Mapping[str, int], *, final: bool) -> None:
+        """Raises TooManyRejects, with the most frequent reason, when the ceiling is exceeded."""
+        reason = max(reasons, key=lambda name: reasons[name], default=None)
+        most = f", most of them for {reason} ({reasons[reason]:,})" if reason else ""
+        if self.rows is not None and rejected > self.rows:
+            raise TooManyRejects(f"{rejected:,} rows are rejected{most}, max_rejected allows {self.rows:,}; {_REMEDY}")
+        if self.share is None or not (final or rows >= ROWS_BEFORE_A_SHARE_COUNTS):
+            return
+        spared = self.spared if rejected < rows else 0
+        if rejected > max(self.share * rows, spared):
+            found = f"{rejected:,} of {rows:,} rows ({rejected / rows:.2%}) are rejected{most}"
+            raise TooManyRejects(f"{found}, max_rejected allows {self.share:.2%}; {_REMEDY}")
+
+
+_REMEDY = "look at _rejects/ beside the output, mend the input or raise max_rejected"
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """The conditions of a run; times in seconds."""
+
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    ceiling: RejectCeiling = field(default_factory=RejectCeiling)
+    shard_timeout: float = 1800.0
+    grace: float = 2.0
+    tick: float = 0.5
+
+    @classmethod
+    def of(cls, config: JobConfig, grace: float) -> Terms:
+        """The conditions that a job's settings name."""
+        ceiling = RejectCeiling.of(config.max_rejected)
+        return cls(RetryPolicy(config.max_attempts), ceiling, config.shard_timeout, grace)
+
+
+@dataclass(slots=True)
+class _Watched:
+    """An assignment in flight, the last sign of life of its worker, and when that came."""
+
+    assignment: Assignment
+    beat: Beat
+    since: float
+
+
+class Driver:
+    """One run over one output. Use `run`."""
+
+    def __init__(
+        self,
+        ledger: Commits,
+        pool: Pool,
+        terms: Terms,
+        *,
+        stop: StopRequest,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._ledger = ledger
+        self._pool = pool
+        self._terms = terms
+        self._stop = stop
+        self._clock = clock
+        self._flying: dict[str, _Watched] = {}
+        self._this_run = Statistics()
+        self._noted = clock()
+        self._uncounted = 0
+        self._recounted: Statistics | None = None
+        self._model: set[str] = set()
+
+    def run(self, shards: Sequence[Shard], progress: Progress | None = None) -> RunReport:
+        """Bring every shard to its end. Raises AbortRun when going on is pointless; what is committed stays."""
+        try:
+            self._begin(shards, progress or Silent())
+            while (len(self._backlog) or self._flying) and not self._stop.reason:
+                self._hand_out()
+                self._settle(self._pool.wait(self._terms.tick))
+                self._look_after()
+                self._tell()
+            if self._stop.reason:
+                self._wind_down()
+            return self._finish(shards)
+        except TooManyRejects as error:
+            raise TooManyRejects(str(error), self._report(str(error))) from None
+
+    def _begin(self, shards: Sequence[Shard], progress: Progress) -> None:
+        self._started = self._clock()
+        self._progress = progress
+        self._planned = len(shards)
+        earlier = self._ledger.committed()
+        missing = [shard for shard in shards if shard.name not in earlier]
+        self._done = len(shards) - len(missing)
+        records = self._ledger.records() if self._done else ()
+        self._ledger.require_sizes(records)
+        self._earlier = Statistics.over(records)
+        self._backlog = Backlog(missing, self._terms.retry)
+        self._check(final=not missing)
+
+    def _hand_out(self) -> None:
+        for worker in self._pool.idle():
+            assignment = self._backlog.take(worker, self._clock())
+            if assignment is None:
+                return
+            self._pool.submit(worker, assignment)
+            self._flying[worker] = _Watched(assignment, Beat(), self._clock())
+
+    def _settle(self, finished: Sequence[Finished]) -> None:
+        for end in finished:
+            if self._flying.pop(end.worker, None) is None:
+                continue
+            if isinstance(end.result, Failure):
+                self._failed(end.worker, end.assignment, end.result)
+            else:
+                self._succeeded(end.assignment, end.result)
+
+    def _succeeded(self, assignment: Assignment, report: ShardReport) -> None:
+        self._backlog.succeeded(assignment, report)
+        if report.outcome == "probed":
+            return
+        self._done += 1
+        if report.outcome == "committed":
+            self._this_run.add(report.counts, report.seconds)
+            self._model.update(report.model)
+        else:
+            self._uncounted += 1
+        self._check(final=False)
+
+    @property
+    def _total(self) -> Statistics:
+        """Over every shard that is known to be committed."""
+        return self._recounted or self._earlier + self._this_run
+
+    def _check(self, *, final: bool) -> None:
+        total = self._total
+        self._terms.ceiling.check(total.rejected, total.rows, total.rejects, final=final)
+
+    def _failed(self, worker: str, assignment: Assignment, failure: Failure) -> None:
+        shard = assignment.shard
+        if failure.kind == "fatal":
+            raise AbortRun(failure.detail)
+        if failure.kind == "crashed":
+            self._pool.end(worker)  # after an unexpected error (of CUDA, say) a process may fail for ever
+        if failure.kind != "transient":
+            self._backlog.forget(worker)
+        if failure.kind != "crashed" and assignment.probe is None and self._is_committed(shard):
+            self._done += 1  # it had committed, only its report was lost
+            self._uncounted += 1
+            return
+        self._backlog.failed(assignment, failure, self._clock())
+        self._progress.note(f"{shard.name} of {shard.source.path} failed ({failure.reason}): {failure.detail}")
+
+    def _is_committed(self, shard: Shard) -> bool:
+        try:
+            return self._ledger.is_committed(shard.name)
+        except RetryShard:
+            return False  # it is tried again, which does no harm
+
+    def _look_after(self) -> None:
+        """Ask the workers how far they are: end those that stand still; the ceiling may be exceeded within a shard."""
+        now, beats = self._clock(), self._pool.beats()
+        for worker, watched in list(self._flying.items()):
+            beat = beats.get(worker, watched.beat)
+            if beat != watched.beat:
+                watched.beat, watched.since = beat, now
+            elif now - watched.since > self._terms.shard_timeout:
+                self._end(worker, watched.assignment)
+        flying = [one.beat for one in self._flying.values() if one.assignment.probe is None]
+        total = self._total
+        reasons = sum((Counter(beat.rejects) for beat in flying), total.rejects.copy())
+        example = next((beat.example for beat in flying if beat.example), "")
+        done = total.rows + sum(beat.done for beat in flying)
+        self._terms.ceiling.check_unfinished(reasons.total(), done, reasons, example)
+
+    def _end(self, worker: str, assignment: Assignment) -> None:
+        self._pool.end(worker)
+        del self._flying[worker]
+        detail = f"no row was done for {self._terms.shard_timeout:g} s, so its worker was ended"
+        self._failed(worker, assignment, Failure("stalled", "stalled", detail))
+
+    def _wind_down(self) -> None:
+        """Nothing new is handed out; what can finish within the grace time may."""
+        self._progress.note(f"stopping ({self._stop.reason}): {counted(len(self._flying), 'shard')} in flight")
+        deadline = self._clock() + self._terms.grace
+        while self._flying and self._clock() < deadline and not self._stop.at_once:
+            self._settle(self._pool.wait(min(self._terms.tick, max(0.0, deadline - self._clock()))))
+
+    def _tell(self) -> None:
+        beats = [self._flying[worker].beat.done for worker in self._flying]
+        snapshot = Snapshot(
+            done=self._done,
+            planned=self._planned,
+            rows=self._this_run.rows + sum(beats),
+            origin_tokens=self._this_run.origin_tokens,
+            compressed_tokens=self._this_run.compressed_tokens,
+            workers=self._pool.size(),
+            failures=sum(self._backlog.reasons.values()),
+            seconds=self._clock() - self._started,
+            reused_tokens=self._this_run.reused_tokens,
+        )
+        self._progress.update(snapshot)
+        if not snapshot.workers and self._clock() - self._noted >= SECONDS_BETWEEN_NOTES:
+            self._noted = self._clock()
+            self._progress.note(f"waiting for a worker: {self._pool.outlook()}")
+
+    def _require_there(self, shards: Sequence[Shard]) -> None:
+        """AbortRun unless every shard that was done still is: somebody may have deleted what was committed."""
+        listed = self._ledger.committed()
+        lost = [
+            shard.name
+            for shard in shards
+            if shard.name not in listed and shard.name not in self._backlog.given_up and not self._is_committed(shard)
+        ]
+        if lost:
+            raise AbortRun(
+                f"{counted(len(lost), 'part')} that had been committed vanished while the run went on ({lost[0]}, …): "
+                "the output was changed or deleted by another hand; start the same command again"
+            )
+
+    def _finish(self, shards: Sequence[Shard]) -> RunReport:
+        if not self._stop.reason:
+            if self._uncounted:  # shards whose counts stand in their records only
+                self._recounted = Statistics.over(self._ledger.records())
+            self._require_there(shards)
+            self._check(final=True)
+        return self._report(self._stop.reason)
+
+    def _report(self, stopped: str | None) -> RunReport:
+        return RunReport(
+            planned=self._planned,
+            total=self._total,
+            this_run=self._this_run,
+            seconds=self._clock() - self._started,
+            failures=dict(self._backlog.reasons),
+            given_up=dict(self._backlog.given_up),
+            stopped=stopped,
+            model=tuple(sorted(self._model)),
+        )

@@ -1,0 +1,156 @@
+"""`RunFolder`: the output of a job that one run at a time works on and that a killed run's successor continues.
+
+It knows what the output was begun with (`_plan.json`), who works on it (the lease), files that are there whole or not
+at all, and directories, such as a model, that count only once their last file is there. Any job that commits whole
+files can use it; what the files mean is the job's business.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from cluster.errors import AbortRun, PlanConflict
+from cluster.output.lease import Lease
+from cluster.output.plan import REMEDY
+from cluster.run.stopping import Heartbeat, StopRequest
+from cluster.storage.listing import everything
+from cluster.storage.storage import LOCAL, Storage, absolute, protocol_of
+
+PLAN = "_plan.json"
+SHOWN = 120
+"""Characters of a setting's value that a refusal repeats."""
+BLOCK = 4 << 20
+
+
+class RunFolder:
+    """The folder `url` of a job called `job`. Names are relative to it, with `/` between folders."""
+
+    def __init__(self, url: str, job: str, storage_options: Mapping[str, Any] | None = None) -> None:
+        self.url, self.job = absolute(url), job
+        self.storage = Storage(storage_options)
+
+    # ---- one run at a time
+
+    def begin(self, plan: Mapping[str, Any], remedy: str = REMEDY) -> None:
+        """Begin an empty folder with this plan, or find that it was begun with an equal one.
+
+        Raises PlanConflict, naming each difference, when it was begun with another one or holds something else.
+        """
+        wanted = json.dumps(dict(plan), indent=1, sort_keys=True).encode()
+        if not self.exists(PLAN):
+            foreign = [name for name in sorted(self.names()) if name[0] not in "._"]
+            if foreign:
+                raise PlanConflict(f"{self.url} holds {foreign[0]} and no {PLAN}; choose another output")
+            if self.commit(PLAN, wanted):
+                return
+        found = list(_differences(self._plan(), json.loads(wanted)))
+        if found:
+            raise PlanConflict(f"{self.url} was begun otherwise: {'; '.join(found)}; {remedy}")
+
+    @contextmanager
+    def held(self, seconds: float) -> Iterator[None]:
+        """Hold the lease while inside. LeaseError when another run holds it, AbortRun when it was lost."""
+        stop, lease = StopRequest(), Lease.acquire(self.storage, self.url, self.job, seconds)
+        try:
+            with Heartbeat(lease.renew, seconds, stop):
+                yield
+        finally:
+            lease.release()
+        if stop.reason:
+            raise AbortRun(stop.reason)
+
+    # ---- files
+
+    def names(self, folder: str = "") -> set[str]:
+        """Names of the files directly in a folder, listed afresh."""
+        return {entry.name for entry in self.storage.entries(self._at(folder))}
+
+    def exists(self, name: str) -> bool:
+        """Whether the file is there."""
+        return self.storage.exists(self._at(name))
+
+    def read(self, name: str) -> bytes:
+        """A whole file. FileNotFoundError when it is not there."""
+        return self.storage.read(self._at(name))
+
+    def commit(self, name: str, data: bytes) -> bool:
+        """Put a file unless there is one; whether the file there holds this."""
+        return self.storage.create(self._at(name), data)
+
+    def write(self, name: str, data: bytes) -> None:
+        """Put a file, over an older one if there is one."""
+        self.storage.write(self._at(name), data)
+
+    def delete(self, name: str) -> None:
+        """Remove a file; none there is no error."""
+        self.storage.delete(self._at(name))
+
+    def once(self, name: str, compute: Callable[[], Any]) -> Any:
+        """The JSON value in a file; computed and put there if nobody has done so."""
+        if not self.exists(name):
+            self.commit(name, json.dumps(compute()).encode())
+        return json.loads(self.read(name))
+
+    # ---- directories
+
+    def put(self, name: str, local: Path, last: str) -> None:
+        """Put a local directory. Its file `last` comes last, and goes first where an older one is replaced."""
+        files = {path.relative_to(local).as_posix(): path for path in local.rglob("*") if path.is_file()}
+        ordered = sorted(files, key=lambda file: (file == last, file))
+        for file in reversed(ordered):
+            self.storage.delete(self._at(name, file))
+        for file in ordered:
+            self.storage.create(self._at(name, file), files[file])
+
+    def get(self, name: str, local: Path) -> None:
+        """Copy a directory to a local one."""
+        for file, size in self._files(name).items():
+            target = local / file
+            target.parent.mkdir(parents=True, exist_ok=True)
+            source = io.BufferedReader(self.storage.open(self._at(name, file), size), BLOCK)
+            with source, target.open("wb") as copy:
+                shutil.copyfileobj(source, copy, BLOCK)
+
+    def directories(self, parent: str, last: str) -> list[str]:
+        """Names of the directories in `parent` whose file `last` is there: those that were put whole."""
+        return [file.removesuffix(f"/{last}") for file in self._files(parent) if file.endswith(f"/{last}")]
+
+    def drop(self, name: str, last: str) -> None:
+        """Remove a directory, `last` first, so that what a kill leaves of it does not count."""
+        for file in sorted(self._files(name), key=lambda file: file.rpartition("/")[2] != last):
+            self.storage.delete(self._at(name, file))
+        if protocol_of(self.url) in LOCAL:  # elsewhere there are no empty folders
+            shutil.rmtree(self._at(name), ignore_errors=True)
+
+    def _files(self, name: str) -> dict[str, int]:
+        """All files below a directory, relative to it, and their sizes in bytes."""
+        try:
+            found = self.storage.search(self._at(name), everything()).files
+        except FileNotFoundError:
+            return {}
+        return {file: int(info["size"]) for file, info in found.items()}
+
+    def _plan(self) -> dict[str, Any]:
+        try:
+            return dict(json.loads(self.read(PLAN)))
+        except (ValueError, TypeError) as error:
+            raise PlanConflict(f"{self._at(PLAN)} is damaged ({error}); use another output") from None
+
+    def _at(self, *names: str) -> str:
+        return "/".join((self.url, *filter(None, names)))
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    for key in sorted(before.keys() | now.keys()):
+        if before.get(key) != now.get(key):
+            yield f"{key} was {_shown(before.get(key))}, now {_shown(now.get(key))}"
+
+
+def _shown(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)[:SHOWN]

@@ -1,0 +1,99 @@
+"""Why a run should stop before its end: signals and a lost lease, gathered in one `StopRequest`.
+
+`on_signals` must be entered after Ray is initialised, which installs handlers of its own. The first signal asks for a
+clean end within the grace time, a second one for an end at once. `Heartbeat` renews the lease in a thread.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from cluster.errors import AbortRun, ClusterError
+
+EXIT_ABORTED = 1
+MISSED_RENEWALS = 2
+
+
+class StopRequest:
+    """A stop request that any thread may set: `reason` in words, the `exit_code`, `at_once` for one without grace."""
+
+    def __init__(self) -> None:
+        self.reason: str | None = None
+        self.exit_code = EXIT_ABORTED
+        self.at_once = False
+
+    def ask(self, reason: str, exit_code: int = EXIT_ABORTED) -> None:
+        """Ask to stop; the first reason counts."""
+        if self.reason is None:
+            self.reason, self.exit_code = reason, exit_code
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """A signal handler."""
+        self.at_once = self.reason is not None
+        self.ask(signal.Signals(number).name, 128 + number)
+
+
+@contextmanager
+def on_signals(stop: StopRequest) -> Iterator[None]:
+    """While inside, SIGTERM and SIGINT ask `stop` to stop; only the main thread may have them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, stop.handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+
+
+def grace_seconds() -> float:
+    """How long a stopping run may take: `ray job stop` kills after RAY_JOB_STOP_WAIT_TIME_S (3 s unless set)."""
+    try:
+        wait = float(os.environ.get("RAY_JOB_STOP_WAIT_TIME_S", 3))
+    except ValueError:
+        wait = 3.0
+    return min(max(1.0, wait - 2.0), 3600.0)
+
+
+class Heartbeat:
+    """Calls `renew` every `every` seconds in a thread while entered; a lost lease asks `stop` to stop.
+
+    A renewal that fails for a passing reason is tried again until the lease would have run out (`lease_seconds`).
+    """
+
+    def __init__(self, renew: Callable[[], None], lease_seconds: float, stop: StopRequest) -> None:
+        self._renew = renew
+        self._every = lease_seconds / 4
+        self._stop = stop
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
+
+    def __enter__(self) -> Heartbeat:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._ended.set()
+        self._thread.join(timeout=5)
+
+    def _beat(self) -> None:
+        missed = 0
+        while not self._ended.wait(self._every):
+            missed = 0 if self._renewed() else missed + 1
+            if missed > MISSED_RENEWALS:
+                self._stop.ask("the lease could not be renewed")
+
+    def _renewed(self) -> bool:
+        try:
+            self._renew()
+        except AbortRun as error:
+            self._stop.ask(f"the lease was lost: {error}")
+        except (ClusterError, OSError):
+            return False
+        return True

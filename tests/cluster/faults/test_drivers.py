@@ -1,0 +1,136 @@
+"""Several drivers, each a process of its own, on one output: who is told what, and that nothing is doubled."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from cluster.errors import LeaseError
+from cluster.output.ledger import Ledger
+from cluster.output.verify import verify
+
+ROOT = Path(__file__).resolve().parents[3]
+ROWS = 240
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    lines = [json.dumps({"id": n, "text": f"{n} of many words to cut " * 9}) + "\n" for n in range(ROWS)]
+    (tmp_path / "corpus.jsonl").write_text("".join(lines))
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    return tmp_path / "corpus.jsonl"
+
+
+class Drivers:
+    """Processes that run the job on one corpus and one output, all gone at the end."""
+
+    def __init__(self, corpus: Path) -> None:
+        self.corpus, self.output = corpus, corpus.parent / "out"
+        self.processes: list[subprocess.Popen[str]] = []
+
+    def start(self, lease_seconds: float, pause: float) -> subprocess.Popen[str]:
+        settings = {
+            "input": self.corpus,
+            "output": self.output,
+            "model": self.corpus.parent / "model",
+            "shard-size": "4KiB",
+            "lease-seconds": lease_seconds,
+        }
+        flags = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
+        command = [sys.executable, "-m", "tests.cluster.drive_job", *flags]
+        environment = {**os.environ, "PAUSE": str(pause)}
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+        self.processes.append(process)
+        return process
+
+    def end(self) -> None:
+        for process in self.processes:
+            process.kill()
+            process.communicate()
+
+    def parts(self) -> list[Path]:
+        return sorted(self.output.glob("part-*"))
+
+    def wait_for_parts(self, count: int) -> None:
+        deadline = time.monotonic() + 60
+        while len(self.parts()) < count:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+    def ids(self) -> list[int]:
+        return [row for part in self.parts() for row in pq.read_table(part, partitioning=None)["id"].to_pylist()]
+
+
+@pytest.fixture
+def drivers(corpus: Path) -> Iterator[Drivers]:
+    some = Drivers(corpus)
+    yield some
+    some.end()
+
+
+@pytest.mark.timeout(120)
+def test_the_second_is_told_who_and_since_when_and_takes_over_when_the_first_is_dead(drivers: Drivers) -> None:
+    first = drivers.start(lease_seconds=12, pause=0.1)
+    drivers.wait_for_parts(1)
+    second = drivers.start(lease_seconds=4, pause=0)
+    told = second.communicate(timeout=60)[1]
+    assert second.returncode == 1
+    assert f"in use by jobs.compress (process {first.pid} on " in told
+    assert " since 20" in told
+    assert first.poll() is None
+
+    first.kill()
+    first.wait()
+    committed = len(drivers.parts())
+    with pytest.raises(LeaseError, match=rf"process {first.pid} on .*its lease runs out"):
+        Ledger(str(drivers.output)).acquire_lease("third", 4)
+    third = drivers.start(lease_seconds=4, pause=0)
+    assert "if it died, its lease runs out at 20" in third.communicate(timeout=60)[1]
+    assert third.returncode == 0
+    assert 0 < committed < len(drivers.parts())
+    assert drivers.ids() == list(range(ROWS))
+    assert verify(str(drivers.output)).problems == []
+
+
+@pytest.mark.timeout(240)
+def test_drivers_that_are_frozen_and_killed_while_their_leases_run_out_double_nothing(drivers: Drivers) -> None:
+    chance = random.Random(4)
+    running: list[subprocess.Popen[str]] = []
+    complete = False
+    deadline = time.monotonic() + 150
+    while not complete:
+        assert time.monotonic() < deadline
+        complete = any(process.poll() == 0 for process in running)
+        running = [process for process in running if process.poll() is None]
+        running += [drivers.start(lease_seconds=0.2, pause=0.005) for _ in range(2 - len(running))]
+        time.sleep(0.3)
+        if not complete:  # else a driver killed at the very end would be taken for one that failed
+            strike(chance, running)
+    for process in running:  # whoever was frozen wakes up, finds its lease lost or nothing to do, and ends
+        process.send_signal(signal.SIGCONT)
+    assert all(process.wait(timeout=30) in (0, 1) for process in running)
+    assert drivers.ids() == list(range(ROWS))
+    audit = verify(str(drivers.output))
+    assert (audit.problems, audit.rows) == ([], ROWS)
+    assert json.loads((drivers.output / "_stats.json").read_text())["rows"] == ROWS
+
+
+def strike(chance: random.Random, running: list[subprocess.Popen[str]]) -> None:
+    """Freeze, wake or kill one of the drivers, or none."""
+    signals = [signal.SIGSTOP, signal.SIGCONT, signal.SIGCONT, signal.SIGKILL, None, None, None]
+    chosen = chance.choice(signals)
+    if chosen is not None and running:
+        chance.choice(running).send_signal(chosen)
