@@ -14,7 +14,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 _END = 2**63
@@ -53,6 +55,7 @@ _DTYPES = {
     pa.date64(): "date64",
 }
 """What `datasets` calls otherwise than Arrow."""
+_STRINGS = (pa.types.is_string, pa.types.is_binary, pa.types.is_large_string, pa.types.is_large_binary)
 
 
 def storage_of(kind: pa.DataType) -> pa.DataType:
@@ -238,6 +241,41 @@ def _leaves(fields: Iterable[pa.Field], above: tuple[str, ...] = ()) -> Iterator
 
 
 Notes = Mapping[bytes, bytes]
+
+
+def row_bytes(batch: pa.RecordBatch) -> Any:
+    """Bytes of each row, strings in dictionaries counted wherever they stand: an array of float64."""
+    return sum((_value_bytes(column) for column in batch.columns), np.zeros(batch.num_rows))
+
+
+def _value_bytes(array: pa.Array) -> Any:
+    kind = array.type
+    if isinstance(array, pa.ExtensionArray):
+        return _value_bytes(array.storage)
+    if pa.types.is_dictionary(kind):
+        known = np.append(_value_bytes(array.dictionary), 0.0)  # null: the last
+        return known[pc.fill_null(array.indices.cast(pa.int64()), len(known) - 1).to_numpy(zero_copy_only=False)]
+    if pa.types.is_struct(kind):
+        return sum((_value_bytes(array.field(at)) for at in range(kind.num_fields)), np.zeros(len(array)))
+    if pa.types.is_fixed_size_list(kind):
+        start, length = array.offset * kind.list_size, len(array) * kind.list_size
+        inner = _value_bytes(array.values.slice(start, length))
+        return inner.reshape(len(array), kind.list_size).sum(axis=1) if length else np.zeros(len(array))
+    if pa.types.is_map(kind):
+        return _summed(_value_bytes(array.keys) + _value_bytes(array.items), array)
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return _summed(_value_bytes(array.values), array)
+    if pa.types.is_string_view(kind) or pa.types.is_binary_view(kind):
+        return _value_bytes(array.cast(pa.large_binary()))
+    if any(known(kind) for known in _STRINGS):
+        return pc.fill_null(pc.binary_length(array), 0).to_numpy(zero_copy_only=False).astype(np.float64)
+    return np.full(len(array), array.nbytes / max(1, len(array)))
+
+
+def _summed(inner: Any, lists: pa.Array) -> Any:
+    ends = lists.offsets.to_numpy()
+    until = np.concatenate([[0.0], np.cumsum(inner)])
+    return until[ends[1:]] - until[ends[:-1]] + 4.0
 
 
 def shared(schemas: Sequence[pa.Schema], common: pa.Schema) -> dict[bytes, bytes] | None:

@@ -12,10 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
-from cluster.input.inputs import still_there
 from cluster.input.jsonl import encoding_of
 from cluster.input.parquet import Footer, Group, read_footer
-from cluster.input.shards import Range, Shard, Source, named
+from cluster.input.shards import Range, Shard, Source, named, still_there
 from cluster.storage.storage import Storage
 
 AT_ONCE = 4

@@ -20,15 +20,14 @@ import os
 import posixpath
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from cluster.errors import RetryShard, SourceChanged, SourceUnusable
-from cluster.input.shards import Compression, Format, Source
+from cluster.errors import RetryShard, SourceUnusable
+from cluster.input.shards import UNKNOWN_VERSION, Compression, Format, Source, shown, still_there, version_of
 from cluster.input.sniff import HEAD, Content, content_of
 from cluster.storage.credentials import require_no_credentials
 from cluster.storage.listing import everything, is_pattern, split_pattern
@@ -58,9 +57,7 @@ _METADATA = frozenset(
     }
 )
 """What lies beside data and describes it."""
-UNKNOWN_VERSION = "size-only"
 OUTPUTS = "files of outputs of this job"
-_VERSIONS = ("ETag", "etag", "generation", "md5Hash", "blob_id", "sha256", "checksum", "mtime", "LastModified")
 HUB_SCHEME = "dataset:"
 HUB_BRANCH = "refs/convert/parquet"
 _HUB_NAME = re.compile(r"[\w.-]+")
@@ -91,31 +88,6 @@ def list_inputs(
     for pattern in inputs:
         found.add(pattern)
     return Inputs(tuple(found.sources.values()), found.left_out())
-
-
-def require_unchanged(source: Source, storage: Storage) -> None:
-    """SourceChanged unless the file is still the one that was planned."""
-    try:
-        info = storage.info(source.path)
-    except FileNotFoundError:
-        raise SourceChanged(
-            f"{source.path}: planned with {source.size} bytes ({source.version}), and now gone; put it back, or begin "
-            "a new output"
-        ) from None
-    size, version = int(info["size"]), version_of(info)
-    if (size, version) != (source.size, source.version):
-        raise SourceChanged(
-            f"{source.path}: planned with {source.size} bytes ({source.version}), now {size} bytes ({version}); "
-            "restore the file, or begin a new output"
-        )
-
-
-def version_of(info: Mapping[str, Any]) -> str:
-    """What changes when a file does: the store's etag or the like, else the time of its last change."""
-    for key in _VERSIONS:
-        if info.get(key):
-            return f"{key.lower()}:{str(info[key]).strip(chr(34))}"
-    return UNKNOWN_VERSION
 
 
 @dataclass
@@ -275,22 +247,6 @@ def find_files(
         ):
             aside[kind] += sorted(paths)
     return [(f"{folder.rstrip('/')}/{path}", info) for path, info in files]
-
-
-@contextmanager
-def still_there(source: Source) -> Iterator[None]:
-    """SourceChanged where a file that was listed is gone when it is read for the first time."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise SourceChanged(
-            f"{shown(source.path)}: was there when the inputs were listed, and is gone now; start again"
-        ) from None
-
-
-def shown(path: str) -> str:
-    """A name as it can be printed in a line."""
-    return path if path.isprintable() else repr(path)[1:-1]
 
 
 def _from_hub(dataset: HubDataset, storage: Storage) -> list[tuple[str, dict[str, Any]]]:

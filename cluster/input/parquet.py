@@ -16,17 +16,14 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cluster.errors import SourceUnusable
-from cluster.input.arrow import conform, int96_paths, int96_unit, lacking_types, readable, values_of
+from cluster.input.arrow import conform, int96_paths, int96_unit, lacking_types, readable, row_bytes, values_of
 from cluster.input.columns import Columns
-from cluster.input.inputs import require_unchanged, still_there
 from cluster.input.rows import ArrowRow, BadRow, Row, arrow_rows
-from cluster.input.shards import Shard, Source
+from cluster.input.shards import Shard, Source, require_unchanged, still_there
 from cluster.storage.storage import Storage
 
 BATCH_BYTES = 8 << 20
@@ -43,7 +40,6 @@ FOOTERS_AT_ONCE = 16
 SAMPLED_GROUPS = 3
 SAMPLED_BYTES = 4 << 20
 SAMPLED_ROWS = 1 << 16
-_STRINGS = (pa.types.is_string, pa.types.is_binary, pa.types.is_large_string, pa.types.is_large_binary)
 _WIDTHS = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4, "INT64": 8, "DOUBLE": 8, "INT96": 12}
 
 
@@ -193,41 +189,6 @@ def _bytes_of_a_row(batches: Iterator[pa.RecordBatch]) -> float:
         if size >= SAMPLED_BYTES or rows >= SAMPLED_ROWS:
             break
     return size / max(1, rows)
-
-
-def row_bytes(batch: pa.RecordBatch) -> Any:
-    """Bytes of each row, strings in dictionaries counted wherever they stand: an array of float64."""
-    return sum((_value_bytes(column) for column in batch.columns), np.zeros(batch.num_rows))
-
-
-def _value_bytes(array: pa.Array) -> Any:
-    kind = array.type
-    if isinstance(array, pa.ExtensionArray):
-        return _value_bytes(array.storage)
-    if pa.types.is_dictionary(kind):
-        known = np.append(_value_bytes(array.dictionary), 0.0)  # null: the last
-        return known[pc.fill_null(array.indices.cast(pa.int64()), len(known) - 1).to_numpy(zero_copy_only=False)]
-    if pa.types.is_struct(kind):
-        return sum((_value_bytes(array.field(at)) for at in range(kind.num_fields)), np.zeros(len(array)))
-    if pa.types.is_fixed_size_list(kind):
-        start, length = array.offset * kind.list_size, len(array) * kind.list_size
-        inner = _value_bytes(array.values.slice(start, length))
-        return inner.reshape(len(array), kind.list_size).sum(axis=1) if length else np.zeros(len(array))
-    if pa.types.is_map(kind):
-        return _summed(_value_bytes(array.keys) + _value_bytes(array.items), array)
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        return _summed(_value_bytes(array.values), array)
-    if pa.types.is_string_view(kind) or pa.types.is_binary_view(kind):
-        return _value_bytes(array.cast(pa.large_binary()))
-    if any(known(kind) for known in _STRINGS):
-        return pc.fill_null(pc.binary_length(array), 0).to_numpy(zero_copy_only=False).astype(np.float64)
-    return np.full(len(array), array.nbytes / max(1, len(array)))
-
-
-def _summed(inner: Any, lists: pa.Array) -> Any:
-    ends = lists.offsets.to_numpy()
-    until = np.concatenate([[0.0], np.cumsum(inner)])
-    return until[ends[1:]] - until[ends[:-1]] + 4.0
 
 
 # ---- reading

@@ -1,22 +1,27 @@
 """The unit of commitment: `Source` (one input file as it was when planned) and `Shard` (a range of its rows).
 
+A source is known by its path, its size and its version; with another of them it is another file (`require_unchanged`).
+
 Cutting is deterministic: the same files and the same shard size give the same shards with the same names on every
-machine. Parquet is cut between row groups, and inside a row group only where it alone is far larger than a shard.
-JSON Lines are cut at line starts: a line belongs to the nominal range in which it begins; while the cuts are looked
-for, lines are counted, so that every row has its true number in its file. Compressed JSON Lines cannot be entered in
-the middle and stay one shard. How the cuts are found is in `cutting`.
+machine. Parquet is cut between row groups, and inside a row group only where it alone is far larger than a shard. JSON
+Lines are cut at line starts: a line belongs to the nominal range in which it begins; while the cuts are looked for,
+lines are counted, so that every row has its true number in its file. Compressed JSON Lines cannot be entered in the
+middle and stay one shard. How the cuts are found is in `cutting`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import unquote
 
+from cluster.errors import SourceChanged
+from cluster.storage.storage import Storage
 from cluster.storage.stored import STORED, Count
 
 Format = Literal["parquet", "jsonl"]
@@ -25,6 +30,8 @@ NAME = re.compile(r"part-\d{5,}-[0-9a-f]{8}")
 """Every shard's name: a number and a digest, so that no input decides where something is written."""
 _FOLDER = re.compile(r"([^\W\d]\w*)=(.+)")
 _NULL = "__HIVE_DEFAULT_PARTITION__"
+UNKNOWN_VERSION = "size-only"
+_VERSIONS = ("ETag", "etag", "generation", "md5Hash", "blob_id", "sha256", "checksum", "mtime", "LastModified")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,3 +96,44 @@ def named(ranges: list[Range]) -> Iterator[Shard]:
         digest = hashlib.sha256(covers.encode()).hexdigest()[:8]
         name = f"part-{position:05d}-{digest}"
         yield Shard(name, source, piece.start, piece.end, piece.first_row, piece.rows)
+
+
+def require_unchanged(source: Source, storage: Storage) -> None:
+    """SourceChanged unless the file is still the one that was planned."""
+    try:
+        info = storage.info(source.path)
+    except FileNotFoundError:
+        raise SourceChanged(
+            f"{source.path}: planned with {source.size} bytes ({source.version}), and now gone; put it back, or begin "
+            "a new output"
+        ) from None
+    size, version = int(info["size"]), version_of(info)
+    if (size, version) != (source.size, source.version):
+        raise SourceChanged(
+            f"{source.path}: planned with {source.size} bytes ({source.version}), now {size} bytes ({version}); "
+            "restore the file, or begin a new output"
+        )
+
+
+def version_of(info: Mapping[str, Any]) -> str:
+    """What changes when a file does: the store's etag or the like, else the time of its last change."""
+    for key in _VERSIONS:
+        if info.get(key):
+            return f"{key.lower()}:{str(info[key]).strip(chr(34))}"
+    return UNKNOWN_VERSION
+
+
+@contextmanager
+def still_there(source: Source) -> Iterator[None]:
+    """SourceChanged where a file that was listed is gone when it is read for the first time."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise SourceChanged(
+            f"{shown(source.path)}: was there when the inputs were listed, and is gone now; start again"
+        ) from None
+
+
+def shown(path: str) -> str:
+    """A name as it can be printed in a line."""
+    return path if path.isprintable() else repr(path)[1:-1]

@@ -18,12 +18,12 @@ from cluster.config import JobConfig
 from cluster.errors import PlanConflict
 from cluster.input.columns import USUAL, Columns
 from cluster.input.cutting import plan_shards
-from cluster.input.inputs import list_inputs, shown, still_there
+from cluster.input.inputs import list_inputs
 from cluster.input.int96 import settle
 from cluster.input.jsonl import Tally, read_objects
 from cluster.input.parquet import Footer, open_parquet, read_footers
 from cluster.input.schema import infer_schema
-from cluster.input.shards import Shard, Source
+from cluster.input.shards import Shard, Source, shown, still_there
 from cluster.input.unify import common_schema, with_folders
 from cluster.output.ledger import Ledger
 from cluster.output.plan import Identity, Plan

@@ -19,8 +19,8 @@ from pathlib import Path
 
 from cluster.config import JobConfig
 from cluster.errors import DamagedFile, PlanConflict, RetryShard
-from cluster.input.inputs import UNKNOWN_VERSION, find_files, literal_part
-from cluster.input.shards import Shard, Source
+from cluster.input.inputs import find_files, literal_part
+from cluster.input.shards import UNKNOWN_VERSION, Shard, Source
 from cluster.logs import event
 from cluster.output.ledger import Ledger
 from cluster.output.plan import Identity, Plan

@@ -11,10 +11,9 @@ from collections.abc import Collection, Sequence
 
 from cluster.config import JobConfig
 from cluster.input.columns import ROLES
-from cluster.input.inputs import shown
 from cluster.input.reader import read_rows
 from cluster.input.rows import Row
-from cluster.input.shards import Shard, Source
+from cluster.input.shards import Shard, Source, shown
 from cluster.output.ledger import Ledger
 from cluster.output.plan import Plan
 from cluster.output.prepare import make_plan

@@ -14,11 +14,11 @@ from itertools import chain, islice
 
 from cluster.storage.storage import Storage
 from jobs.evaluation.forms import fewshot, passages, texts
-from jobs.evaluation.forms.raw import Raw, Source, raw_records
+from jobs.evaluation.forms.raw import Raw, RowSource, raw_records
 from jobs.evaluation.rows import EvalRow
 from lingua.errors import ConfigError
 
-Rows = Callable[[Iterator[Raw], Source, Storage], Iterator[EvalRow]]
+Rows = Callable[[Iterator[Raw], RowSource, Storage], Iterator[EvalRow]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ _DETECTED = (
 
 def read(source: str, storage: Storage | None = None) -> Iterator[EvalRow]:
     """The rows of a source. ConfigError naming the file, the row and the field that is wrong, or what is missing."""
-    storage, asked = storage or Storage(), Source.parse(source)
+    storage, asked = storage or Storage(), RowSource.parse(source)
     records = raw_records(asked.location, storage)
     first = next(records, None)
     if first is None:
@@ -70,7 +70,7 @@ def read(source: str, storage: Storage | None = None) -> Iterator[EvalRow]:
     yield from islice(form.rows(chain([first], records), asked, storage), asked.number("limit"))
 
 
-def _form_of(record: Raw, source: Source) -> str:
+def _form_of(record: Raw, source: RowSource) -> str:
     named = source.options.get("form")
     if named is not None and named not in FORMS:
         raise ConfigError(f"{source}: there is no form {named!r}; there are {', '.join(FORMS)}")

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from cluster.storage.storage import Storage
-from jobs.evaluation.forms.raw import Raw, Source, raw_records, read_bytes
+from jobs.evaluation.forms.raw import Raw, RowSource, raw_records, read_bytes
 from jobs.evaluation.rows import EvalRow
 from lingua.errors import ConfigError
 
@@ -33,7 +33,7 @@ class Shown:
     demonstrations: tuple[str, ...]
 
 
-def gsm8k(records: Iterator[Raw], source: Source, storage: Storage) -> Iterator[EvalRow]:
+def gsm8k(records: Iterator[Raw], source: RowSource, storage: Storage) -> Iterator[EvalRow]:
     """Math problems; the answer is the number after ``####``."""
     shown = _gsm8k_demonstrations(source, storage)
     for record in records:
@@ -52,7 +52,7 @@ def gsm8k(records: Iterator[Raw], source: Source, storage: Storage) -> Iterator[
         )
 
 
-def bbh(records: Iterator[Raw], source: Source, storage: Storage) -> Iterator[EvalRow]:
+def bbh(records: Iterator[Raw], source: RowSource, storage: Storage) -> Iterator[EvalRow]:
     """Tasks of BIG-Bench Hard, each with the demonstrations of its own."""
     shown = _bbh_demonstrations(source, storage)
     for record in records:
@@ -77,7 +77,7 @@ def split_prompt(text: str) -> Shown:
     return Shown(parts[0].strip(), tuple(part.strip() for part in parts[1:]))
 
 
-def _gsm8k_demonstrations(source: Source, storage: Storage) -> tuple[str, ...]:
+def _gsm8k_demonstrations(source: RowSource, storage: Storage) -> tuple[str, ...]:
     url = _required(source, "a prompt of the chain-of-thought hub, or the training rows")
     if url.endswith(".txt"):
         return split_prompt(read_bytes(url, storage).decode()).demonstrations
@@ -99,7 +99,7 @@ def _worked(record: Raw) -> str:
     return f"Question: {record.text('question')}\n{_STEPS}\n{steps.strip()}\nThe answer is {final.strip()}"
 
 
-def _bbh_demonstrations(source: Source, storage: Storage) -> Mapping[str, Shown]:
+def _bbh_demonstrations(source: RowSource, storage: Storage) -> Mapping[str, Shown]:
     url = _required(source, "the authors' prompts, cot-prompts/*.txt")
     if not url.endswith(".txt"):
         return {record.text("task"): _shown(record) for record in raw_records(url, storage)}
@@ -118,7 +118,7 @@ def _task_of(record: Raw) -> str | None:
     return record.file.split(":")[2] if record.file.startswith("dataset:") else record.stem
 
 
-def _required(source: Source, what: str) -> str:
+def _required(source: RowSource, what: str) -> str:
     url = source.options.get("demonstrations")
     if not url:
         raise ConfigError(f"{source}: needs demonstrations; add #demonstrations=FILE ({what})")

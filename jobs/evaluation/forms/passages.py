@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from cluster.storage.storage import Storage
-from jobs.evaluation.forms.raw import Raw, Source
+from jobs.evaluation.forms.raw import Raw, RowSource
 from jobs.evaluation.rows import EvalRow
 
 INSTRUCTION = (
@@ -19,7 +19,7 @@ INSTRUCTION = (
 )
 
 
-def nq(records: Iterator[Raw], source: Source, storage: Storage) -> Iterator[EvalRow]:
+def nq(records: Iterator[Raw], source: RowSource, storage: Storage) -> Iterator[EvalRow]:
     """``question``, ``answers`` and ``ctxs`` with ``title``, ``text`` and ``isgold``."""
     for record in records:
         documents = record.parts("ctxs")
@@ -29,7 +29,7 @@ def nq(records: Iterator[Raw], source: Source, storage: Storage) -> Iterator[Eva
         yield _row(record, f"nq-{len(documents)}docs", found, record.texts("answers"), evidence)
 
 
-def hotpotqa(records: Iterator[Raw], source: Source, storage: Storage) -> Iterator[EvalRow]:
+def hotpotqa(records: Iterator[Raw], source: RowSource, storage: Storage) -> Iterator[EvalRow]:
     """``context`` with titles and sentences, ``supporting_facts`` with titles."""
     for record in records:
         documents = [(title, _joined(sentences)) for title, sentences in _pairs(record, "context", "sentences")]
@@ -40,7 +40,7 @@ def hotpotqa(records: Iterator[Raw], source: Source, storage: Storage) -> Iterat
         yield _row(record, name, documents, [record.text("answer")], {"doc_indices": gold}, meta)
 
 
-def musique(records: Iterator[Raw], source: Source, storage: Storage) -> Iterator[EvalRow]:
+def musique(records: Iterator[Raw], source: RowSource, storage: Storage) -> Iterator[EvalRow]:
     """``paragraphs`` with ``is_supporting``; questions that cannot be answered are passed over."""
     for record in records:
         if record.fields.get("answerable") is False:

@@ -1,4 +1,4 @@
-"""`Source`: where rows come from, as the user writes it: a location, and options behind ``#``."""
+"""`RowSource`: where rows come from, as the user writes it: a location, and options behind ``#``."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from lingua.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class RowSource:
     """``LOCATION#name=value&name=value``."""
 
     location: str
     options: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def parse(cls, text: str) -> Source:
+    def parse(cls, text: str) -> RowSource:
         """From its written form. ConfigError when an option is no ``name=value``."""
         location, _, rest = text.partition("#")
         pairs = [pair.partition("=") for pair in rest.split("&") if pair]

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cluster.storage.storage import Storage
-from jobs.evaluation.forms.raw import Raw, Source
+from jobs.evaluation.forms.raw import Raw, RowSource
 from jobs.evaluation.rows import EvalRow
 
 ROLES = {"human": "User", "user": "User", "gpt": "Assistant", "assistant": "Assistant", "system": "System"}
@@ -54,7 +54,7 @@ LONGBENCH = {
 """Sets by name; others are questions over a text (`_QA`)."""
 
 
-def unified(records: Iterator[Raw], source: Source, storage: Storage) -> Iterator[EvalRow]:
+def unified(records: Iterator[Raw], source: RowSource, storage: Storage) -> Iterator[EvalRow]:
     """Rows as they are."""
     for record in records:
         yield EvalRow(
@@ -69,7 +69,7 @@ def unified(records: Iterator[Raw], source: Source, storage: Storage) -> Iterato
         )
 
 
-def longbench(records: Iterator[Raw], source: Source, storage: Storage) -> Iterator[EvalRow]:
+def longbench(records: Iterator[Raw], source: RowSource, storage: Storage) -> Iterator[EvalRow]:
     """``input``, ``context``, ``answers``, ``dataset``; LongBench-E's sets end in ``_e``."""
     for record in records:
         name = record.text("dataset", record.stem).removesuffix("_e")
@@ -87,7 +87,7 @@ def longbench(records: Iterator[Raw], source: Source, storage: Storage) -> Itera
         )
 
 
-def meetingbank(records: Iterator[Raw], source: Source, storage: Storage) -> Iterator[EvalRow]:
+def meetingbank(records: Iterator[Raw], source: RowSource, storage: Storage) -> Iterator[EvalRow]:
     """``transcript`` with ``summary``; with ``QA_pairs`` (LLMLingua-2's form) questions, unless ``#task=summary``."""
     task = source.choice("task", ("qa", "summary"))
     for record in records:
@@ -109,7 +109,7 @@ def _meeting_questions(record: Raw, name: str, context: tuple[str, ...]) -> Iter
         yield EvalRow(row_id, "meetingbank-qa", instruction, context, question, (pair.text("answer"),))
 
 
-def qmsum(records: Iterator[Raw], source: Source, storage: Storage) -> Iterator[EvalRow]:
+def qmsum(records: Iterator[Raw], source: RowSource, storage: Storage) -> Iterator[EvalRow]:
     """A row for each query of a meeting; specific ones know their turns."""
     for record in records:
         turns = [f"{turn.text('speaker')}: {turn.text('content')}" for turn in record.parts("meeting_transcripts")]
@@ -129,7 +129,7 @@ def qmsum(records: Iterator[Raw], source: Source, storage: Storage) -> Iterator[
                 )
 
 
-def sharegpt(records: Iterator[Raw], source: Source, storage: Storage) -> Iterator[EvalRow]:
+def sharegpt(records: Iterator[Raw], source: RowSource, storage: Storage) -> Iterator[EvalRow]:
     """``conversations`` of ``from`` and ``value``; what follows the last reply to a request is left out."""
     for record in records:
         turns = [(_role(turn), turn.text("value")) for turn in record.parts("conversations")]
@@ -149,7 +149,7 @@ def _role(turn: Raw) -> str:
     return ROLES[said]
 
 
-def arxiv(records: Iterator[Raw], source: Source, storage: Storage) -> Iterator[EvalRow]:
+def arxiv(records: Iterator[Raw], source: RowSource, storage: Storage) -> Iterator[EvalRow]:
     """``text`` with ``§`` before each section.
 
     The reference is the field that ``#reference=`` names, if any: the paper's is what its target makes of all the text.

@@ -14,7 +14,8 @@ import pytest
 from cluster.config import JobConfig
 from cluster.errors import AbortRun, SourceChanged
 from cluster.input.cutting import plan_shards
-from cluster.input.inputs import Inputs, expand_inputs, list_inputs, require_unchanged
+from cluster.input.inputs import Inputs, expand_inputs, list_inputs
+from cluster.input.shards import require_unchanged
 from cluster.output.ledger import Ledger
 from cluster.output.prepare import make_plan
 from cluster.output.reuse import open_previous

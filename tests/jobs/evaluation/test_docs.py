@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from jobs.evaluation.endpoint import EndpointSettings
-from jobs.evaluation.forms.raw import Source
+from jobs.evaluation.forms.raw import RowSource
 from jobs.evaluation.metrics import METRICS
 from jobs.evaluation.presets import PRESETS
 from jobs.evaluation.settings import EvalConfig
@@ -28,7 +28,7 @@ def test_every_evaluation_of_the_page_can_start(arguments: list[str]) -> None:
         if target.remote:
             EndpointSettings(**target.settings)
     for source in config.data.values():
-        Source.parse(source)
+        RowSource.parse(source)
 
 
 def test_the_page_has_commands_for_the_other_tools() -> None:
