@@ -417,7 +417,6 @@ OF_COLUMNS = {
     "json_rules": ("json",),
     "message_rates": ("messages",),
     "keep_newest_user": ("messages",),
-    "older_turns": ("messages",),
 }
 """Settings of a compression that only rows of some columns read."""
 DECISIVE = (

@@ -31,7 +31,6 @@ from lingua.models.sizing import Allowance
 from lingua.models.source import resolve
 from lingua.text.tokens import SourceTokenizer
 
-ITERATIVE = ("llmlingua", "longllmlingua")
 """Methods that read their own output, and so compute what is kept twice."""
 
 
@@ -84,7 +83,7 @@ def _mixes(settings: Settings, tokenizer: SourceTokenizer) -> list[Mix]:
 
 
 def _ours(settings: Settings, subject: Subject) -> Iterator[Ours]:
-    """Our engine; with one prompt at a time; sharing nothing; reusing keys; in our default dtype; as `also` says."""
+    """Our engine; with one prompt at a time; sharing nothing; in our default dtype; as `also` says."""
     config, only = CompressionConfig(method=settings.method, rate=settings.rate), settings.only
     scorer = subject.scorer(_allowance(settings))
     yield Ours("lingua", subject, scorer, config)
@@ -92,9 +91,6 @@ def _ours(settings: Settings, subject: Subject) -> Iterator[Ours]:
         yield Ours("lingua, one prompt at a time", subject, scorer, config, programs=1)
     if "unshared" in only:
         yield Ours("lingua, nothing shared", subject, scorer, config, forgetful=True)
-    if "reused" in only and settings.method in ITERATIVE:
-        reuse = CompressionConfig(method=settings.method, rate=settings.rate, reuse_keys=True)
-        yield Ours("lingua, keys reused", subject, scorer, reuse)
     if "default" in only and choose_dtype("auto", subject.device) != subject.dtype:
         default = _subject(settings, "auto")
         yield Ours(f"lingua, {default.model.dtype}", default, default.scorer(_allowance(settings)), config)

@@ -83,7 +83,7 @@ class Compressor(StructuredFace):
         self.config = config
         target = load_target(config.target_tokenizer, self._tokenizer)
         needs = needs_of(config)
-        loader = replace(self._loader, int8=config.weights == "int8", compiled=config.compile)
+        loader = replace(self._loader, compiled=config.compile)
         if config.focus is not None:
             loader = replace(loader, source=resolve(config.focus), dtype="float32")
         self._scorer, self._cache = self._scoring(needs, loader)

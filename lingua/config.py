@@ -98,17 +98,7 @@ class CompressionConfig(BaseModel):
     iterative_size: int | None = Field(
         None, ge=1, description="tokens per segment of the iterative compression (default: 100; longllmlingua: 200)"
     )
-    reuse_keys: bool = Field(
-        False,
-        description="keep the keys and values that kept tokens had in the uncut segment instead of computing them "
-        "again: less to compute, and other scores",
-    )
 
-    weights: Literal["full", "int8"] = Field(
-        "full",
-        description="of a causal model: as they are, or rounded to 8 bits: a half or a quarter of the memory, and "
-        "slightly other scores",
-    )
     compile: bool = Field(
         False,
         description="compile a causal model's decoder with torch: slower to start, fewer kernels, scores that differ "
@@ -193,7 +183,6 @@ class CompressionConfig(BaseModel):
         description="chat: roles to a rate, 'keep' or 'compress'; others are kept",
     )
     keep_newest_user: bool = Field(True, description="chat: keep the newest user message as it is")
-    older_turns: float = Field(1.0, gt=0, le=1, description="chat: share of its rate that each older turn keeps")
 
     min_fidelity: float | None = Field(
         None,

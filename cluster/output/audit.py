@@ -210,7 +210,7 @@ class Results:
         if (kind := self._columns.mapped.kind) is None:
             yield from unlike(self._columns.prompt(row.values).context, results)
         elif self._compression is not None and self._identity.settings.get(NUMBER) == ALGORITHM:
-            structure = structure_of(kind, self._compression, len)  # which texts it has does not depend on tokens
+            structure = structure_of(kind, self._compression)
             with suppress(RecursionError):
                 yield from misassembled(self._columns.value(row.values), structure, results)
 

@@ -81,7 +81,7 @@ class Ours:
 
     @property
     def takes_few(self) -> bool:
-        return self.programs == 1 or self.forgetful or self.config.reuse_keys
+        return self.programs == 1 or self.forgetful
 
     def run(self, prompts: Sequence[Prompt]) -> Run:
         clock = Clock()

@@ -105,7 +105,7 @@ def answers(scorer: Scorer, window: int, *, contexts: bool = True) -> npt.NDArra
         kept = kept if contexts else [Context() for _ in sizes]
         found += scorer.score([BatchRow(context, probe) for context, probe in zip(kept, probes, strict=True)])
         for context, probe in zip(kept, probes, strict=True):
-            context.extend(probe)
+            context.ids.extend(probe)
     return np.concatenate(found)
 
 

@@ -23,10 +23,9 @@ The peer runs in its own environment, which `python -m jobs.benchmarking.setup_p
 """
 WITH_MODEL = sorted(name for name, method in METHODS.items() if method.needs in ("causal", "encoder"))
 """Methods whose speed is a model's."""
-OTHERS = ("single", "unshared", "reused", "default", "llmlingua", "plain")
-"""Beside our engine: one prompt at a time, nothing shared, keys reused, our default dtype, the peer, the plain forward.
-"""
-ALSO = ("int8", "compile", "evidence")
+OTHERS = ("single", "unshared", "default", "llmlingua", "plain")
+"""Beside our engine: one prompt at a time, nothing shared, our default dtype, the peer, the plain forward."""
+ALSO = ("compile", "evidence")
 """Other ways to compute a causal model, which may decide otherwise, and the method that asks none."""
 SMALL: dict[str, object] = {"mixes": ["short", "fewshot:700"], "rows": 3, "rounds": 1}
 FULL: dict[str, object] = {"mixes": ["short", "fewshot", "bank", "long", "mixed"], "rows": 32, "rounds": 3}
@@ -118,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     only = f"beside our engine measure these alone, by commas: {', '.join(OTHERS)} (default: all)"
     how.add_argument("--only", default=",".join(OTHERS), metavar="NAMES", help=only)
-    also = "our engine measured so as well, repeatable: 8-bit weights, a decoder compiled by torch, the method evidence"
+    also = "our engine measured so as well, repeatable: a decoder compiled by torch, the method evidence"
     how.add_argument("--also", action="append", default=[], choices=ALSO, help=also)
     how.add_argument("--threads", type=int, help="of CPU work, everyone's (default: one per core)")
     how.add_argument("--rounds", type=int, help="alternating repetitions (full: 3, small: 1)")

@@ -51,13 +51,10 @@ class Subject:
         return int(self.model.config.max_position_embeddings)
 
     def scorer(self, allowance: Allowance, way: str | None = None) -> Scorer:
-        """What answers our engine; `way`: with ``int8`` weights, or ``compile``, which both change the model.
-
-        Raises ModelError.
-        """
+        """What answers our engine; `way`: with ``compile``, which changes the model. Raises ModelError."""
         if self.is_encoder:
             return encoder_scorer(self.model, self.tokenizer, allowance)
-        model = place(self.model, self.device, int8=way == "int8")
+        model = place(self.model, self.device)
         return fast_scorer(model, allowance, compiled=way == "compile")
 
     @contextmanager

@@ -49,15 +49,12 @@ class _Job:
 
     asked     the context as the program knows it; `context` is a fork of it where the probe takes several pieces
     key       what the answer is remembered by: what was read, and the probe; None: not at all
-    hold      whether the next request may reuse what was computed for this one: such answers depend on all that came
-              before, and are not shared
     waiting   the programs that wait for the answer, once for each time they asked
     """
 
     asked: Context
     probe: Sequence[int]
     key: Hashable = None
-    hold: bool = False
     context: Context = field(init=False)
     answers: list[Surprisal] = field(default_factory=list)
     done: int = 0
@@ -67,11 +64,7 @@ class _Job:
         self.context = self.asked
 
     def row(self, room: int, window: int) -> BatchRow:
-        """The next piece: at most `room` tokens. What is forgotten for it depends on the window, never on `room`.
-
-        What may be reused is not cut by `room`: it would depend on the batch whether it can be.
-        """
-        room = window // 2 if self.hold else room
+        """The next piece: at most `room` tokens. What is forgotten for it depends on the window, never on `room`."""
         stretch, ahead = stretch_of(room, window), len(self.probe) - self.done
         size = min(ahead, stretch - self.done % stretch, max(1, room))
         piece = self.probe[self.done : self.done + size]
@@ -80,14 +73,14 @@ class _Job:
             self.context.make_room(min(stretch, ahead), window)
         if not last and self.done == 0:
             self.context = self.context.fork()
-        return BatchRow(self.context, piece, retain=not last, hold=self.hold)
+        return BatchRow(self.context, piece, retain=not last)
 
     def accept(self, row: BatchRow, answer: Surprisal) -> bool:
         """Take the answer to a piece; True when the probe is complete."""
         self.answers.append(answer)
         self.done += len(row.probe)
         if row.retain:
-            self.context.extend(row.probe)
+            self.context.ids.extend(row.probe)
         return self.complete
 
     @property
@@ -223,8 +216,8 @@ class Engine(Generic[T]):
         del self._live[running.index]
 
     def _needs(self, score: Score) -> int:
-        """Context tokens for which a request needs memory beyond its batch; a probe's where it stays or is cut."""
-        stays = score.reuse is not None or len(score.probe) > self._scorer.probe_tokens
+        """Context tokens for which a request needs memory beyond its batch; a probe's where it is cut."""
+        stays = len(score.probe) > self._scorer.probe_tokens
         needed = len(score.context) + (len(score.probe) if stays else 0)
         return min(max(needed, score.context.room), self._scorer.window)
 
@@ -241,9 +234,9 @@ class Engine(Generic[T]):
     def _job(self, score: Score) -> _Job:
         """A new job; the same one, if its answer is already known or on its way."""
         context, window = score.context, self._scorer.window
-        context.extend(score.commit, score.reuse)
-        job = _Job(context, score.probe, hold=score.reuse is not None)
-        if job.complete or job.hold or not self._cache.enabled:
+        context.ids.extend(score.commit)
+        job = _Job(context, score.probe)
+        if job.complete or not self._cache.enabled:
             return job
         context.make_room(min(len(score.probe), stretch_of(self._scorer.probe_tokens, window)), window)
         before, context.asked = context.asked, context.key()
@@ -383,8 +376,8 @@ class Engine(Generic[T]):
 
 
 def _drop(job: _Job) -> bool:
-    """Whether the keys and values of a request's context could be let go: not those that differ from computed ones."""
-    contexts = [one for one in (job.asked, job.context) if one.cache and one.places is None and not job.hold]
+    """Whether the keys and values of a request's context could be let go."""
+    contexts = [one for one in (job.asked, job.context) if one.cache]
     for context in contexts:
         context.cache = None
     return bool(contexts)

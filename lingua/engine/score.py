@@ -34,19 +34,11 @@ class PoolFullError(OutOfMemoryError):
 
 
 class Cache(Protocol):
-    """What a scorer keeps (keys and values) of a context's first `length` tokens.
-
-    `probed`: behind these it still has what it computed for so many tokens of the last probe.
-    """
+    """What a scorer keeps (keys and values) of a context's first `length` tokens."""
 
     length: int
-    probed: int
 
     def fork(self) -> Cache: ...
-
-    def keep(self, places: Sequence[int]) -> None:
-        """Append those tokens of the last probe as they were computed; the others are gone."""
-        ...
 
 
 class Digest:
@@ -75,9 +67,8 @@ def digest_of(ids: Sequence[int]) -> bytes:
 class Context:
     """What a model has read: `head` (the start token, if any) and `ids` from `begin` on.
 
-    `cache` belongs to the scorer. `places` are the positions of the visible tokens and `end` that of the next one; None
-    where nothing is missing between them. `room`: tokens for which memory is set aside while the context is read on,
-    those that it is expected to grow to, or answers of that many tokens that its program holds.
+    `cache` belongs to the scorer. `room`: tokens for which memory is set aside while the context is read on, those that
+    it is expected to grow to, or answers of that many tokens that its program holds.
     The engine notes in `asked` what was read at the last request, in `shelved` what of it others may borrow.
     """
 
@@ -85,8 +76,6 @@ class Context:
     ids: list[int] = field(default_factory=list)
     begin: int = 0
     cache: Cache | None = None
-    places: list[int] | None = None
-    end: int = 0
     room: int = 0
     asked: bytes = b""
     shelved: bytes = b""
@@ -95,8 +84,7 @@ class Context:
     def fork(self) -> Context:
         """A context with the same beginning that goes its own way; cached keys and values are shared."""
         cache = self.cache.fork() if self.cache is not None else None
-        places = None if self.places is None else list(self.places)
-        return Context(self.head, list(self.ids), self.begin, cache, places, self.end, self.room)
+        return Context(self.head, list(self.ids), self.begin, cache, self.room)
 
     def key(self) -> bytes:
         """Equal for contexts in which a model reads the same; costs only what is new since it was last asked for."""
@@ -108,31 +96,6 @@ class Context:
     def __len__(self) -> int:
         return len(self.head) + len(self.ids) - self.begin
 
-    def extend(self, ids: Sequence[int], reuse: Sequence[int] | None = None) -> None:
-        """Append ids; the first of them may be the last probe's at `reuse`, of which the cache still has everything."""
-        new = len(ids)
-        if self.cache is not None and self.cache.probed and reuse is not None:
-            first, probed = self.next, self.cache.probed
-            self.places = [*self.positions(0), *(first + place for place in reuse)]
-            self.end = first + probed
-            self.cache.keep(reuse)
-            new -= len(reuse)
-        elif self.cache is not None:
-            self.cache.probed = 0
-        self.ids.extend(ids)
-        if self.places is not None:
-            self.places += range(self.end, self.end + new)
-            self.end += new
-
-    @property
-    def next(self) -> int:
-        """The position of the next token."""
-        return len(self) if self.places is None else self.end
-
-    def positions(self, start: int) -> Sequence[int]:
-        """The positions of the visible tokens from the `start`th on."""
-        return range(start, len(self)) if self.places is None else self.places[start:]
-
     def visible(self, start: int) -> list[int]:
         """The visible ids from the `start`th on."""
         if start >= len(self.head):
@@ -140,9 +103,7 @@ class Context:
         return [*self.head[start:], *self.ids[self.begin :]]
 
     def make_room(self, tokens: int, window: int) -> None:
-        """Forget the oldest ids if `tokens` more would not fit into `window`, or only the gaps if that is enough."""
-        if self.next + tokens > window:
-            self.places = self.cache = None
+        """Forget the oldest ids if `tokens` more would not fit into `window`."""
         if len(self) + tokens <= window:
             return
         keep = max(0, min(window // 2, window - tokens) - len(self.head))
@@ -157,14 +118,11 @@ class Score:
 
     commit   ids appended to the context for good, before probing
     probe    ids scored after it and then forgotten
-    reuse    which of the last probe's tokens the first of `commit` are: their keys and values, and their positions,
-             may stay as they are; None: all is computed for the text as it now stands
     """
 
     context: Context
     probe: Sequence[int]
     commit: Sequence[int] = ()
-    reuse: Sequence[int] | None = None
 
 
 Program = Generator[list[Score], list[Surprisal], T]
@@ -175,13 +133,11 @@ class BatchRow:
     """One row of a batch: surprisal of `probe` after `context`.
 
     retain   the probe's keys and values stay cached, as part of the context
-    hold     they stay until the next request, which may reuse some
     """
 
     context: Context
     probe: Sequence[int]
     retain: bool = False
-    hold: bool = False
 
 
 class Scorer(Protocol):

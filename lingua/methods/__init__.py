@@ -22,7 +22,7 @@ from lingua.models.source import EMBEDDER, ModelSource, resolve
 Reads = Mapping[str, str]
 """Setting → the condition under which it is read: ``name``, or ``name=value``, or several with ``or`` between them."""
 
-_LOADING: Reads = {"weights": "", "compile": ""}
+_LOADING: Reads = {"compile": ""}
 _ALL: Reads = {"drop_consecutive": "force_tokens or keep_split"}
 """Conditions on settings that all methods read."""
 
@@ -53,8 +53,11 @@ READERS: dict[str, tuple[str, ...]] = {
     for setting in sorted({setting for method in METHODS.values() for setting in method.reads})
 }
 """Setting → the methods that read it, of those settings that not all of them read."""
+GONE: Mapping[str, Any] = {"reuse_keys": False, "weights": "full", "older_turns": 1.0}
+"""Settings that earlier versions had, at their defaults: outputs that were begun with them go on."""
 DEFAULTS: dict[str, Any] = {
-    name: json.loads(json.dumps(field.default)) for name, field in CompressionConfig.model_fields.items()
+    **GONE,
+    **{name: json.loads(json.dumps(field.default)) for name, field in CompressionConfig.model_fields.items()},
 }
 """What each setting is where it is not given, as a JSON value."""
 

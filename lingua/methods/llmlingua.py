@@ -22,7 +22,7 @@ from lingua.text.units import Bools, unit_scores
 
 _FILTER = "use_sentence_level_filter"
 READS = {
-    **dict.fromkeys(("aggregate", "iterative_size", "reuse_keys"), ""),
+    **dict.fromkeys(("aggregate", "iterative_size"), ""),
     "context_budget": "",
     "force_context_ids": "",
     _FILTER: "",
@@ -106,7 +106,6 @@ class _Sentences:
 def compress_iteratively(draft: Draft, rates: Mapping[int, float]) -> Program[None]:
     """Algorithm 2 over all parts; `rates` are those of `part_rates`. A part at rate 1 is read as it stands, uncut."""
     context, commit = Context(draft.head, room=kept_tokens(draft, rates)), list[int]()
-    reuse: list[int] | None = [] if draft.config.reuse_keys else None
     separator = draft.ids(draft.prompt.separator)
     allowance = 0.0
     for part, first in draft.stream():
@@ -117,13 +116,10 @@ def compress_iteratively(draft: Draft, rates: Mapping[int, float]) -> Program[No
             continue
         for begin, end in segments(part, draft.config.segment_tokens):
             probe = part.kept_ids(begin, end)
-            (surprisal,) = yield [Score(context, probe, commit, reuse)]
+            (surprisal,) = yield [Score(context, probe, commit)]
             _note(part, (begin, end), surprisal)
-            read = _kept_tokens(part, (begin, end))
             allowance = keep_range(part, (begin, end), (rate, allowance), draft.config)
             commit = part.kept_ids(begin, end)
-            if reuse is not None:
-                reuse = np.flatnonzero(_kept_tokens(part, (begin, end))[read]).tolist()
 
 
 def kept_tokens(draft: Draft, rates: Mapping[int, float]) -> int:

@@ -108,7 +108,6 @@ class PackedScorer(PlainScorer):
         super().__init__(model, allowance)
         self._decoder = model.get_decoder()
         self._head = Head(model)
-        self._reuses = not slides(model.config.get_text_config())
         self._multiple = 1
 
     def compile(self, backend: str = "inductor") -> None:
@@ -133,7 +132,7 @@ class PackedScorer(PlainScorer):
         """Cache a context's backlog in pieces, so that no batch grows beyond its bound."""
         while len(context) - (start := self.cached(context)) > self.batch_tokens:
             piece = context.visible(start)[: self.batch_tokens]
-            places = context.positions(start)[: len(piece)]
+            places = range(start, start + len(piece))
             self._forward(piece, places, [PackedRow(0, len(piece), start, self._cache(context))])
             self._cache(context).settle(start + len(piece))
 
@@ -149,18 +148,12 @@ class PackedScorer(PlainScorer):
             cache = self._cache(row.context) if _worth(row) else None
             packed.append(PackedRow(len(ids), len(ids) + len(new), start, cache))
             ids.extend(new)
-            places.extend(row.context.positions(start))
-            places.extend(range(row.context.next, row.context.next + len(row.probe)))
+            places.extend(range(start, start + len(new)))
         hidden = self._forward(ids, places, packed)
         for row, place in zip(rows, packed, strict=True):
-            self._settle(row, place.cache)
+            if place.cache is not None:
+                place.cache.settle(len(row.context) + (len(row.probe) if row.retain else 0))
         return self._surprisal(hidden, ids, rows, packed)
-
-    def _settle(self, row: BatchRow, cache: KeyValues | None) -> None:
-        if cache is not None and row.retain:
-            cache.settle(len(row.context) + len(row.probe))
-        elif cache is not None:
-            cache.settle(len(row.context), len(row.probe) if row.hold and self._reuses else 0)
 
     def _forward(self, ids: Sequence[int], places: Sequence[int], packed: Sequence[PackedRow]) -> Tensor:
         """Hidden states [T, hidden] of the packed ids at their positions, and of what fills them up when compiled."""
@@ -218,11 +211,11 @@ class PackedScorer(PlainScorer):
 
 def _worth(row: BatchRow) -> bool:
     """Whether anything of the row can be used again: more than a start token, or a probe that stays."""
-    return row.retain or row.hold or row.context.cache is not None or len(row.context) > len(row.context.head)
+    return row.retain or row.context.cache is not None or len(row.context) > len(row.context.head)
 
 
 def slides(config: Any) -> bool:
-    """Whether some layer sees the newest tokens only: which those are, a cache with gaps does not tell."""
+    """Whether some layer sees the newest tokens only."""
     return bool(getattr(config, "sliding_window", None)) or "sliding_attention" in (
         getattr(config, "layer_types", None) or ()
     )

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
-from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -23,16 +22,16 @@ _FIRST_CAPACITY = 256
 
 
 class KeyValues:
-    """Cached keys and values of a context's first `length` tokens, and until the next request of `probed` more.
+    """Cached keys and values of a context's first `length` tokens.
 
     Per layer one buffer [kv heads, capacity, head size] for keys and one for values. Positions from `length` on are
     scratch space: a probe's keys and values land there and are overwritten by the next request.
     """
 
-    __slots__ = ("_borrowed", "_keys", "_values", "length", "probed")
+    __slots__ = ("_borrowed", "_keys", "_values", "length")
 
     def __init__(self) -> None:
-        self.length = self.probed = 0
+        self.length = 0
         self._keys: list[Tensor | None] = []
         self._values: list[Tensor | None] = []
         self._borrowed = False
@@ -60,20 +59,9 @@ class KeyValues:
         self._values[layer] = _write(self._values[layer], start, value, self._borrowed)
         return self._keys[layer][:, :end], self._values[layer][:, :end]  # type: ignore[index]
 
-    def settle(self, length: int, probed: int = 0) -> None:
-        """Declare the first `length` tokens cached, and `probed` more for now, after all layers have written."""
-        self.length, self.probed = length, probed
-        self._borrowed = False
-
-    @torch.inference_mode()
-    def keep(self, places: Sequence[int]) -> None:
-        """Append those of the `probed` tokens as they were computed; the others are gone."""
-        begin, end = self.length, self.length + len(places)
-        for buffer in (*self._keys, *self._values):
-            if buffer is not None and places:
-                index = torch.tensor(places, device=buffer.device) + begin
-                buffer[:, begin:end] = buffer[:, index]
-        self.length, self.probed = end, 0
+    def settle(self, length: int) -> None:
+        """Declare the first `length` tokens cached, after all layers have written."""
+        self.length, self._borrowed = length, False
 
 
 def _write(buffer: Tensor | None, start: int, new: Tensor, borrowed: bool) -> Tensor:
@@ -167,14 +155,14 @@ class TokenPool:
 
 
 class PooledKeyValues:
-    """The slots of a context's first `length` tokens, and until the next request of `probed` more."""
+    """The slots of a context's first `length` tokens."""
 
-    __slots__ = ("__weakref__", "_held", "_pool", "length", "probed")
+    __slots__ = ("__weakref__", "_held", "_pool", "length")
 
     def __init__(self, pool: TokenPool, slots: Slots = _NO_SLOTS) -> None:
         self._pool = pool
         self._held = [slots]
-        self.length, self.probed = len(slots), 0
+        self.length = len(slots)
         weakref.finalize(self, pool.hand_in, self._held).atexit = False
 
     @property
@@ -202,21 +190,12 @@ class PooledKeyValues:
     def withdraw(self, start: int) -> None:
         """Give back what was reserved from `start` on: it was not written."""
         self._cut(start)
-        self.length, self.probed = min(self.length, start), 0
+        self.length = min(self.length, start)
 
-    def settle(self, length: int, probed: int = 0) -> None:
-        """Declare the first `length` tokens cached, and `probed` more for now."""
-        self.length, self.probed = length, probed
-        self._cut(length + probed)
-
-    def keep(self, places: Sequence[int]) -> None:
-        """Append those of the `probed` tokens as they were computed; the others are gone."""
-        chosen = np.zeros(self.probed, bool)
-        chosen[list(places)] = True
-        probe = self.slots[self.length :]
-        self._pool.release(probe[~chosen])
-        self.slots = np.concatenate([self.slots[: self.length], probe[chosen]])
-        self.length, self.probed = len(self.slots), 0
+    def settle(self, length: int) -> None:
+        """Declare the first `length` tokens cached."""
+        self.length = length
+        self._cut(length)
 
     def _cut(self, length: int) -> None:
         self._pool.release(self.slots[length:])

@@ -39,7 +39,6 @@ from lingua.errors import LinguaError, ModelError
 from lingua.explain import in_words
 from lingua.models.causal import PackedScorer
 from lingua.models.encoders import StateScorer, encoder_scorer
-from lingua.models.int8 import to_int8
 from lingua.models.sizing import USUAL, Allowance
 from lingua.models.source import ModelSource, cache_directory
 from lingua.models.trial import causal_scorer
@@ -57,14 +56,13 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torc
 class Loader:
     """Loads what a model name stands for. All methods raise ModelError with the cause.
 
-    int8, compiled   of a causal model: 8-bit weights, and its decoder compiled by torch
+    compiled   whether a causal model's decoder is compiled by torch
     """
 
     source: ModelSource
     device: str = "auto"
     dtype: str = "auto"
     trust_remote_code: bool = False
-    int8: bool = False
     compiled: bool = False
 
     def tokenizer(self) -> Any:
@@ -114,10 +112,9 @@ class Loader:
         return fast_scorer(self._causal(device, dtype), allowance, compiled=self.compiled)
 
     def _causal(self, device: torch.device, dtype: torch.dtype) -> Any:
-        """The language model on its device, where only its 8-bit weights ever lie if there are any."""
+        """The language model on its device."""
         with _in_turn(device):
-            straight = {} if self.int8 else _straight(device)
-            return place(self.load(AutoModelForCausalLM, dtype=dtype, **straight), device, int8=self.int8)
+            return place(self.load(AutoModelForCausalLM, dtype=dtype, **_straight(device)), device)
 
     def base(self) -> Any:
         """The model without a head, on its device."""
@@ -160,10 +157,8 @@ class Loader:
             return kind.from_pretrained(source.location, **arguments)
 
 
-def place(model: Any, device: torch.device, *, int8: bool = False) -> Any:
-    """A model on its device, for inference; its 8-bit weights if `int8`. Changes the model."""
-    if int8:
-        to_int8(model.get_decoder())
+def place(model: Any, device: torch.device) -> Any:
+    """A model on its device, for inference. Changes the model."""
     return model.to(device).eval().requires_grad_(False)
 
 

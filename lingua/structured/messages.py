@@ -5,18 +5,14 @@ it is unless asked otherwise, and so do roles that are not named (by default sys
 has the rate of ``tool``, whoever's message holds it. Names, arguments of calls and reasoning are never changed, but
 count like every text, so that `target_token` is a budget for the whole conversation. No text becomes empty, as some
 providers refuse that.
-
-A turn begins with a user message. With `older_turns` below 1 a turn keeps that share of the rate of the turn after it:
-what the configured rate or target leaves is shared out among the messages in these proportions, none above itself.
 """
 
 from __future__ import annotations
 
 import json
-from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import accumulate, groupby
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from lingua.config import CompressionConfig
@@ -28,18 +24,15 @@ from lingua.structured.json import python_hint
 from lingua.structured.pieces import TextPiece, kept_texts, rate_of, to_prompt
 
 SEPARATOR = "\n\n"
-_LEAST = 1e-9
-"""Weight of turns so old that theirs would be no number above 0."""
 TOO_DEEP = "too_deep", "the value nests too deeply"
 
 
 @dataclass(frozen=True, slots=True)
 class _MessageText:
-    """One text of a conversation. path: where it stands, if it may be replaced; age: turns that came after it."""
+    """One text of a conversation. path: where it stands, if it may be replaced."""
 
     text: str
     rate: float | None
-    age: int
     path: Path | None
 
 
@@ -47,21 +40,17 @@ class _MessageText:
 class Messages:
     """The structure of a conversation: a list of messages or an object that holds one, or JSON text of either.
 
-    config   `message_rates`, `keep_newest_user`, `older_turns`, and the rate or target that they are within
-    count    tokens of a text in the tokenizer of the budget
+    config   `message_rates`, `keep_newest_user`
 
     Both functions raise PromptError (``wrong_type``, ``unknown_form``, ``malformed_json``, ``too_deep``,
     ``too_many_values``) naming the message.
     """
 
     config: CompressionConfig
-    count: Callable[[str], int]
 
     def decompose(self, value: Any) -> Prompt:
         """The texts of the messages, in order."""
         texts = self._texts(_loaded(value))
-        if self.config.older_turns < 1:
-            texts = _discounted(texts, self.config, self.count)
         return to_prompt([TextPiece(one.text, one.rate) for one in texts], SEPARATOR, keep_some=True)
 
     def reassemble(self, value: Any, outcome: CompressedPrompt) -> Any:
@@ -82,15 +71,14 @@ class Messages:
         except RecursionError:
             raise PromptError(*TOO_DEEP) from None
         self._require_roles(found)
-        users = sorted({one.message for one in found if one.fate == "cut" and _asks(one)})
-        newest = users[-1] if users and self.config.keep_newest_user else None
+        asked = [one.message for one in found if one.fate == "cut" and _asks(one)]
+        newest = max(asked, default=None) if self.config.keep_newest_user else None
         texts: list[_MessageText] = []
-        for (message, fate), group in groupby(found, lambda one: (one.message, one.fate)):
-            age = len(users) - bisect_right(users, message)
+        for (_, fate), group in groupby(found, lambda one: (one.message, one.fate)):
             if fate == "keep":
-                texts.append(_MessageText(" ".join(map(_checked, group)), 1.0, age, None))
+                texts.append(_MessageText(" ".join(map(_checked, group)), 1.0, None))
             else:
-                texts += [_MessageText(_checked(one), self._rate(one, newest), age, one.path) for one in group]
+                texts += [_MessageText(_checked(one), self._rate(one, newest), one.path) for one in group]
         return texts
 
     def _rate(self, one: FoundText, newest: int | None) -> float | None:
@@ -173,39 +161,3 @@ def _changed(value: Any, changes: Sequence[tuple[Path, str]]) -> Any:
 
 def _shallow(value: Any) -> Any:
     return dict(value) if isinstance(value, Mapping) else list(value)
-
-
-def _discounted(
-    texts: list[_MessageText], config: CompressionConfig, count: Callable[[str], int]
-) -> list[_MessageText]:
-    """The same texts, with rates that fall with their age."""
-    fixed = [replace(one, rate=_aged(one, config)) for one in texts]
-    lengths = [count(one.text) for one in fixed]
-    free = [index for index, one in enumerate(fixed) if one.rate is None]
-    weights = [(max(_LEAST, config.older_turns ** fixed[index].age), lengths[index]) for index in free]
-    if config.target_token is None:
-        budget = (config.rate or 1.0) * sum(length for _, length in weights)
-    else:
-        own = sum((one.rate or 0.0) * length for one, length in zip(fixed, lengths, strict=True))
-        budget = config.target_token - own - count(SEPARATOR) * max(0, len(fixed) - 1)
-    scale = water_level(weights, budget)
-    for index, (weight, _) in zip(free, weights, strict=True):
-        fixed[index] = replace(fixed[index], rate=min(1.0, scale * weight))
-    return fixed
-
-
-def _aged(one: _MessageText, config: CompressionConfig) -> float | None:
-    """A rate of its own falls with age as well; what is kept stays kept."""
-    return one.rate if one.rate is None or one.rate == 1 else one.rate * config.older_turns**one.age
-
-
-def water_level(weights: Sequence[tuple[float, int]], budget: float) -> float:
-    """The scale s at which Σ min(1, s·weight)·length over the (weight, length) pairs is `budget`, or all is kept."""
-    left = max(0.0, budget)
-    waiting = sorted(weights, reverse=True)
-    masses = list(accumulate(weight * length for weight, length in reversed(waiting)))[::-1]
-    for (weight, length), mass in zip(waiting, masses, strict=True):
-        if mass > 0 and left / mass * weight < 1:
-            return left / mass
-        left -= length
-    return 1 / min((weight for weight, _ in weights), default=1.0)

@@ -8,7 +8,7 @@ Neither touches a model, so a worker can stream any number of values. When all i
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
@@ -43,11 +43,11 @@ class CompressedValue(Generic[V]):
     outcome: CompressedPrompt
 
 
-def structure_of(kind: Kind, config: CompressionConfig, count: Callable[[str], int]) -> Structure[Any]:
-    """The structure of a kind of column under these settings; `count` counts tokens in the target tokenizer."""
+def structure_of(kind: Kind, config: CompressionConfig) -> Structure[Any]:
+    """The structure of a kind of column under these settings."""
     if kind == "structured":
         return Tags()
-    return Json.of(config.json_rules) if kind == "json" else Messages(config, count)
+    return Json.of(config.json_rules) if kind == "json" else Messages(config)
 
 
 class PromptStream(Protocol):
@@ -98,8 +98,6 @@ class _Compressor(Protocol):
 
     config: CompressionConfig
 
-    def count(self, text: str) -> int: ...
-
     def stream(self, prompts: Iterable[Prompt]) -> Iterator[Outcome]: ...
 
 
@@ -108,7 +106,7 @@ class StructuredFace:
 
     def compress_structured(self: _Compressor, text: str) -> CompressedValue[str]:
         """A text with ``<llmlingua, rate=…, compress=…>`` tags; what stands outside of them has the configured rate."""
-        return _single(self, structure_of("structured", self.config, self.count), text)
+        return _single(self, structure_of("structured", self.config), text)
 
     def compress_json(self: _Compressor, value: Any, rules: Mapping[str, object] | None = None) -> CompressedValue[Any]:
         """JSON text, or a Python value of objects and lists; `rules` instead of the setting `json_rules`.
@@ -124,12 +122,12 @@ class StructuredFace:
         return _single(self, structure, value)
 
     def compress_messages(self: _Compressor, messages: Any) -> CompressedValue[Any]:
-        """A conversation in a known form, as the settings `message_rates`, `keep_newest_user` and `older_turns` say."""
-        return _single(self, structure_of("messages", self.config, self.count), messages)
+        """A conversation in a known form, as the settings `message_rates` and `keep_newest_user` say."""
+        return _single(self, structure_of("messages", self.config), messages)
 
     def structure(self: _Compressor, kind: Kind) -> Structure[Any]:
         """The pure function pair of a kind of values under these settings, for those who stream themselves."""
-        return structure_of(kind, self.config, self.count)
+        return structure_of(kind, self.config)
 
     def stream_structured(
         self: _Compressor, structure: Structure[V], values: Iterable[V]

@@ -66,7 +66,6 @@ def test_every_other_way_of_computing_says_what_it_decides_otherwise(report: dic
     for mix in report["mixes"]:
         contenders = mix["contenders"]
         assert contenders["lingua, nothing shared"]["changed_decisions"] < 0.01
-        assert 0 <= contenders["lingua, keys reused"]["changed_decisions"] <= 1
         assert "changed_decisions" not in contenders["lingua"]
 
 
@@ -203,19 +202,18 @@ def test_other_ways_to_compute_stand_beside_with_what_they_change(
     monkeypatch.setattr("lingua.models.causal.PackedScorer.compile", lambda scorer: None)
     monkeypatch.setattr("jobs.benchmark.require_compiler", lambda device: None)
     flags = ["--model", "shape:tiny", "--mix", "short:60", "--rows", "2", "--rounds", "1", "--device", "cpu"]
-    flags += ["--also", "int8", "--also", "compile", "--also", "evidence", "--peer-python", str(tmp_path / "none")]
+    flags += ["--also", "compile", "--also", "evidence", "--peer-python", str(tmp_path / "none")]
     assert main([*flags, "--output", str(tmp_path)]) == 0
     found = json.loads((tmp_path / "benchmark.json").read_text(encoding="utf-8"))
     contenders = found["mixes"][0]["contenders"]
-    assert 0 <= contenders["lingua, int8"]["changed_decisions"] < 0.9
     assert contenders["lingua, compile"]["changed_decisions"] == 0
     assert 0 < contenders["lingua, method evidence"]["changed_decisions"] < 1
-    assert "--also int8 --also compile --also evidence" in found["command"]
+    assert "--also compile --also evidence" in found["command"]
 
 
 def test_other_ways_need_a_causal_model() -> None:
-    with pytest.raises(ConfigError, match="--also int8"):
-        parse(["--method", "llmlingua2", "--also", "int8"])
+    with pytest.raises(ConfigError, match="--also compile"):
+        parse(["--method", "llmlingua2", "--also", "compile"])
 
 
 def gpu_commands() -> list[str]:

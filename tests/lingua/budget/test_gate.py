@@ -69,7 +69,7 @@ def test_pieces_of_a_structure_are_eased_at_their_own_rates_and_dropped_ones_sta
     def result(**settings: object):  # type: ignore[no-untyped-def]
         config = CompressionConfig(rate=0.3, json_rules=rules, **settings)
         own = _Compressor(rate=0.3, json_rules=rules, **settings)
-        (found,) = stream(own, structure_of("json", config, own.drafter.target.count), [value])
+        (found,) = stream(own, structure_of("json", config), [value])
         assert not isinstance(found, Rejected)
         return found
 

@@ -340,16 +340,11 @@ class FullScorer(LateScorer):
 class Held:
     """The keys and values of so many tokens, or of a fork of them."""
 
-    probed = 0
-
     def __init__(self, length: int) -> None:
         self.length = length
 
     def fork(self) -> Held:
         return self
-
-    def keep(self, places: Sequence[int]) -> None:
-        raise NotImplementedError
 
 
 @pytest.mark.parametrize("ahead", [0, 1, 2])

@@ -37,16 +37,14 @@ OTHERS: dict[str, list[Any]] = {
     "rank_method": ["llmlingua", "bm25"],
     "rank_model": ["none"],
     "reorder_context": ["original"],
-    "reuse_keys": [True],
     "sentence_budget": ["+9"],
     "token_to_word": ["max"],
     "use_context_level_filter": [True],
     "use_sentence_level_filter": [True],
-    "weights": ["int8"],
     "window_tokens": [9],
 }
 """For each setting that not all methods read, values that are not its default."""
-ON_LOADING = {"weights", "compile", "rank_model", "focus_model"}
+ON_LOADING = {"compile", "rank_model", "focus_model"}
 """Read where models are found and loaded."""
 SHARED = {"use_sentence_level_filter", "keep_threshold"}
 """Read by what all methods share, and never set where a method does not read them."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -145,28 +144,20 @@ def test_a_hub_that_is_not_reached_is_one_sentence_with_the_alias_that_was_meant
     assert "name not known; did you mean smollm2-135m?" in str(refusal.value)
 
 
-def test_weights_are_read_straight_to_a_gpu_and_8_bit_ones_rounded_before(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked, placed = list[dict[str, Any]](), list[bool]()
+def test_weights_are_read_straight_to_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = list[dict[str, Any]]()
     loader = Loader(resolve(str(save(tmp_path))), "cpu", "float32")
 
     def loading(_: Loader, kind: Any, **arguments: Any) -> Any:
         asked.append(arguments)
         return tiny("llama")
 
-    def placing(model: Any, device: torch.device, *, int8: bool = False) -> Any:
-        placed.append(int8)
-        return model
-
     monkeypatch.setattr(Loader, "load", loading)
-    monkeypatch.setattr(load, "place", placing)
+    monkeypatch.setattr(load, "place", lambda model, device: model)
     cuda = torch.device("cuda:0")
     loader._causal(cuda, torch.bfloat16)
-    replace(loader, int8=True)._causal(cuda, torch.bfloat16)
     loader._causal(torch.device("cpu"), torch.bfloat16)
-    assert [one.get("device_map") for one in asked] == [{"": cuda}, None, None]
-    assert placed == [False, True, False]
+    assert [one.get("device_map") for one in asked] == [{"": cuda}, None]
     monkeypatch.setattr(load, "find_spec", lambda _: None)
     assert load._straight(cuda) == {}
 

@@ -24,8 +24,6 @@ from lingua.models.trial import causal_scorer
 from tests.fakes_engine import drafter, outcomes
 from tests.lingua.methods.test_llmlingua import ONE_TEXT, PROMPT
 from tests.lingua.models.test_causal import STEPS, TEXT, growing
-from tests.lingua.models.test_reuse import PLAIN, answers_of
-from tests.lingua.models.test_reuse import STEPS as REUSING
 from tests.models import PACKED, WINDOW, tiny
 
 TOKENS = 4_000
@@ -59,11 +57,6 @@ def test_pooled_contexts_and_their_forks_equal_uncached_ones(name: str, window: 
     for first, found in enumerate(Engine(scorer).run(many)):
         (expected,) = Engine(plain).run([growing((0,), steps[first:])])
         close(found, expected)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("name", PLAIN)
-def test_reused_keys_are_the_same_slots(name: str) -> None:
-    close(answers_of(pooled(name), REUSING), answers_of(causal_scorer(tiny(name)), REUSING))
 
 
 def test_pooled_and_plain_scorers_keep_the_same() -> None:

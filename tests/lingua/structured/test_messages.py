@@ -7,13 +7,11 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from lingua.config import CompressionConfig
 from lingua.errors import ConfigError, PromptError
 from lingua.prompt import CompressedPrompt
-from lingua.structured.messages import Messages, water_level
+from lingua.structured.messages import Messages
 from tests.lingua.echo import tokenizer
 from tests.lingua.structured.echo_face import LONG_LINE, PROSE, STRINGS, EchoCompressor, is_subsequence
 
@@ -97,9 +95,8 @@ def test_the_newest_user_message_is_compressed_if_asked() -> None:
     assert share(result, messages, 3) < 0.7
 
 
-@pytest.mark.parametrize("older_turns", [1.0, 0.6])
-def test_a_target_holds_for_all_texts_of_the_conversation_together(older_turns: float) -> None:
-    compressor = EchoCompressor(target_token=300, older_turns=older_turns)
+def test_a_target_holds_for_all_texts_of_the_conversation_together() -> None:
+    compressor = EchoCompressor(target_token=300)
     result = compressor.compress_messages(talk(4))
     assert sum(compressor.count(message["content"]) for message in result.value) <= 300
     assert 285 <= result.outcome.compressed_tokens <= 300
@@ -111,46 +108,6 @@ def test_tool_calls_count_towards_the_target() -> None:
     outcome = compressor.compress_messages(AGENT).outcome
     assert outcome.origin_tokens > sum(compressor.count(PROSE) for _ in range(8))
     assert outcome.compressed_tokens <= 400
-
-
-@pytest.mark.parametrize("settings", [{"rate": 0.5}, {"target_token": 400}])
-def test_older_turns_are_compressed_harder_if_asked(settings: dict[str, Any]) -> None:
-    messages = talk(5)
-    result = EchoCompressor(older_turns=0.5, **settings).compress_messages(messages).value
-    shares = [share(result, messages, number) for number in range(2, 11, 2)]
-    assert shares == sorted(shares)
-    assert shares[0] < 0.5 * shares[-1]
-
-
-@given(st.lists(st.tuples(st.floats(0.01, 1), st.integers(1, 500)), min_size=1), st.floats(0, 1))
-def test_water_level_hands_out_the_budget_in_proportion_and_never_more_than_everything(
-    weights: list[tuple[float, int]], fraction: float
-) -> None:
-    budget = fraction * sum(length for _, length in weights)
-    scale = water_level(weights, budget)
-    assert sum(min(1.0, scale * weight) * length for weight, length in weights) == pytest.approx(budget, abs=1e-6)
-
-
-def test_turns_too_old_for_a_weight_of_their_own_are_compressed_all_the_same() -> None:
-    messages = [{"role": "user", "content": f"question {number} of many"} for number in range(1200)]
-    prompt = Messages(CompressionConfig(older_turns=0.5, rate=0.5), len).decompose(messages)
-    assert list(prompt.context_rates) == sorted(prompt.context_rates, key=float)
-
-
-def test_the_water_level_is_found_with_work_that_grows_as_the_texts() -> None:
-    class Counted(float):
-        times = 0
-
-        def __mul__(self, other: float) -> float:
-            Counted.times += 1
-            return float(self) * other
-
-    def work(texts: int) -> int:
-        Counted.times = 0
-        water_level([(Counted(1 / (1 + number)), 7) for number in range(texts)], 5.0 * texts)
-        return Counted.times
-
-    assert work(2000) <= 2.1 * work(1000)
 
 
 @pytest.mark.parametrize("text", [*STRINGS, LONG_LINE], ids=lambda t: repr(t[:12]))
@@ -209,7 +166,7 @@ def test_what_is_no_conversation_is_refused_naming_the_place(messages: Any, reas
 
 def test_json_text_of_more_values_than_memory_should_hold_is_refused_unread() -> None:
     with pytest.raises(PromptError, match="messages hold more than 4,000,000 values") as caught:
-        Messages(CompressionConfig(), len).decompose("[" + "{}," * 2_500_000 + "{}]")
+        Messages(CompressionConfig()).decompose("[" + "{}," * 2_500_000 + "{}]")
     assert caught.value.reason == "too_many_values"
 
 
@@ -222,7 +179,7 @@ def test_numbers_beside_the_messages_of_a_json_text_keep_their_digits() -> None:
     talked = (
         '{"messages": [{"role": "user", "content": "one two three"}], "p": 0.12345678901234567890123, "big": 1e400}'
     )
-    messages = Messages(CompressionConfig(keep_newest_user=False), len)
+    messages = Messages(CompressionConfig(keep_newest_user=False))
     prompt = messages.decompose(talked)
     kept = CompressedPrompt("", "", (), "", (), (((0, 3),),), 1, 1, 1)
     assert len(prompt.context) == 1
