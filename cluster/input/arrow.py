@@ -217,6 +217,18 @@ def _lacking(leaf: Any) -> str | None:
     return _LACKING.get(leaf.converted_type) or _LACKING.get(leaf.logical_type.type)
 
 
+def places(fields: Iterable[pa.Field], count: int = 1) -> Iterator[int]:
+    """How many values a row takes in each leaf whatever it holds: lists of fixed size keep their places when null."""
+    for field in fields:
+        kind = storage_of(field.type)
+        if pa.types.is_fixed_size_list(kind):
+            yield from places([kind.value_field], count * kind.list_size)
+        elif pa.types.is_struct(kind):
+            yield from places(kind, count)
+        else:
+            yield from (0 if at else count for at, _ in enumerate(_leaves([field])))
+
+
 def int96_unit(file: pq.ParquetFile, schema: pa.Schema) -> str:
     """The unit in which the run has a file's moments of 96 bits (see `int96.settle`)."""
     if not int96_paths(file):

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.errors import SourceUnusable
-from cluster.input.arrow import conform, int96_paths, int96_unit, lacking_types, readable, row_bytes, values_of
+from cluster.input.arrow import conform, int96_paths, int96_unit, lacking_types, places, readable, row_bytes, values_of
 from cluster.input.columns import Columns
 from cluster.input.rows import ArrowRow, BadRow, Row, arrow_rows
 from cluster.input.shards import Shard, Source, require_unchanged, still_there
@@ -125,12 +125,14 @@ class _Leaf:
     width      bytes of a value; None: a string
     shared     some values stand in a dictionary
     prefixes   some values are stored by what they share with the one before
+    places     values that a row takes whatever it holds
     """
 
     path: str
     width: int | None
     shared: bool
     prefixes: bool
+    places: int
 
     @property
     def hides(self) -> bool:
@@ -141,19 +143,22 @@ class _Leaf:
 def _leaves(file: pq.ParquetFile, groups: Iterable[int]) -> list[_Leaf]:
     chosen = [file.metadata.row_group(index) for index in groups]
     columns = [file.schema.column(position) for position in range(len(file.schema))]
-    return [_leaf(column, [group.column(at) for group in chosen]) for at, column in enumerate(columns)]
+    taken = list(places(file.schema_arrow))
+    return [_leaf(column, [group.column(at) for group in chosen], taken[at]) for at, column in enumerate(columns)]
 
 
-def _leaf(column: Any, chunks: Sequence[Any]) -> _Leaf:
+def _leaf(column: Any, chunks: Sequence[Any], taken: int) -> _Leaf:
     encodings = {name for chunk in chunks for name in chunk.encodings}
     width = column.length if column.physical_type == "FIXED_LEN_BYTE_ARRAY" else _WIDTHS.get(column.physical_type)
     shared = bool(encodings & {"RLE_DICTIONARY", "PLAIN_DICTIONARY"})
-    return _Leaf(column.path, width, shared, "DELTA_BYTE_ARRAY" in encodings)
+    return _Leaf(column.path, width, shared, "DELTA_BYTE_ARRAY" in encodings, taken)
 
 
-def _told(chunk: Any, leaf: _Leaf) -> int:
+def _told(group: Any, position: int, leaf: _Leaf) -> int:
     """Bytes of a column chunk as its footer tells them; Arrow holds 4 of each string, also of one in a dictionary."""
-    return int(max(chunk.total_uncompressed_size, chunk.num_values * (leaf.width or 4)))
+    chunk = group.column(position)
+    values = max(chunk.num_values, group.num_rows * leaf.places)
+    return int(max(chunk.total_uncompressed_size, values * (leaf.width or 4)))
 
 
 def _groups(file: pq.ParquetFile, leaves: Sequence[_Leaf], sampled: dict[int, float]) -> Iterator[Group]:
@@ -161,7 +166,7 @@ def _groups(file: pq.ParquetFile, leaves: Sequence[_Leaf], sampled: dict[int, fl
         group = file.metadata.row_group(index)
         told = hidden = 0
         for position, leaf in enumerate(leaves):
-            size = _told(group.column(position), leaf)
+            size = _told(group, position, leaf)
             told, hidden = (told, hidden + size) if leaf.hides else (told + size, hidden)
         nearest = min(sampled, key=lambda known: abs(known - index), default=None)
         seen = 0 if nearest is None else int(sampled[nearest] * group.num_rows)
@@ -267,8 +272,9 @@ class _Sparing:
     @classmethod
     def of(cls, file: pq.ParquetFile, leaves: Sequence[_Leaf], groups: Sequence[int], opening: _Opening) -> _Sparing:
         """The same file once more."""
-        chunks = [list(map(file.metadata.row_group(index).column, range(len(leaves)))) for index in groups]
-        sizes = [sum(map(_told, own, leaves)) for own in chunks]
+        held = [file.metadata.row_group(index) for index in groups]
+        chunks = [list(map(group.column, range(len(leaves)))) for group in held]
+        sizes = [sum(_told(group, at, leaf) for at, leaf in enumerate(leaves)) for group in held]
         few = max(sizes, default=0) <= 2 * BATCH_BYTES
         chosen, dictionaries = list[str](), 0
         for position, leaf in enumerate(leaves):

@@ -315,3 +315,16 @@ def test_lists_of_few_strings_are_planned_a_few_rows_at_a_time(tmp_path: Path, m
     make_plan(job(tmp_path, tmp_path / "out"), DIGEST)
     assert elements
     assert max(elements) <= 4 * (1 << 18) // 4
+
+
+def test_lists_of_fixed_size_weigh_what_they_hold_when_null(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors = pa.nulls(1000, pa.list_(pa.float32(), 10_000))
+    pairs = pa.StructArray.from_arrays([vectors], names=["v"])
+    pq.write_table(pa.table({"text": ["a b"] * 1000, "v": vectors, "s": pairs}), tmp_path / "a.parquet")
+    (footer,) = _footers([tmp_path / "a.parquet"])
+    assert sum(group.weight for group in footer.groups) >= 2 * 1000 * 10_000 * 4
+    sizes = list[int]()
+    measured = parquet.row_bytes
+    monkeypatch.setattr(parquet, "row_bytes", lambda batch: sizes.append(batch.nbytes) or measured(batch))
+    run(job(tmp_path, tmp_path / "out"))
+    assert 0 < max(sizes) <= parquet.BATCH_BYTES
