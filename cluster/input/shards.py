@@ -28,7 +28,7 @@ Format = Literal["parquet", "jsonl"]
 Compression = Literal["gzip", "zstd"] | None
 NAME = re.compile(r"part-\d{5,}-[0-9a-f]{8}")
 """Every shard's name: a number and a digest, so that no input decides where something is written."""
-_FOLDER = re.compile(r"([^\W\d]\w*)=(.+)")
+_FOLDER = re.compile(r"([^\W\d]\w*)=(.*)")
 _NULL = "__HIVE_DEFAULT_PARTITION__"
 UNKNOWN_VERSION = "size-only"
 _VERSIONS = ("ETag", "etag", "generation", "md5Hash", "blob_id", "sha256", "checksum", "mtime", "LastModified")
@@ -54,8 +54,16 @@ class Source:
         """
         *above, _ = self.path.split("/")
         found = takewhile(bool, map(_FOLDER.fullmatch, reversed(above)))
-        pairs = [(match[1], unquote(match[2])) for match in found if match]
+        pairs = [(match[1], _unquoted(match[2])) for match in found if match]
         return {name: None if value == _NULL else value for name, value in reversed(pairs)}
+
+
+def _unquoted(value: str) -> str:
+    """What `%2F` and the like stand for; a value that is not UTF-8 so, as it is spelt: no two become one."""
+    try:
+        return unquote(value, errors="strict")
+    except UnicodeDecodeError:
+        return value
 
 
 @dataclass(frozen=True, slots=True)

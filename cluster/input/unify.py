@@ -65,10 +65,12 @@ def with_folders(footers: Sequence[Footer]) -> list[Footer]:
     """The files with the columns that their folders hold, where they have none of that name themselves."""
     known: dict[str, pa.DataType] = {}
     for footer in footers:
+        rows = any(group.rows for group in footer.groups)
         for name in footer.source.folders:
             position = footer.schema.get_field_index(name)
-            if position >= 0:
-                known.setdefault(name, footer.schema.field(position).type)
+            kind = footer.schema.field(position).type if position >= 0 else pa.null()
+            if rows and not pa.types.is_null(kind):  # what holds nothing decides nothing
+                known.setdefault(name, kind)
     return [replace(footer, schema=_with_folders_of(footer, known)) for footer in footers]
 
 

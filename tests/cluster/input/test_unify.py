@@ -198,6 +198,7 @@ def _footers(paths: list[Path]) -> list[Footer]:
         ("/data/lang=pt%2FBR/day=__HIVE_DEFAULT_PARTITION__/a.jsonl", {"lang": "pt/BR", "day": None}),
         ("/data/a+b=c/=x/1=2/a=b.parquet", {}),
         ("k=v/rows.jsonl", {"k": "v"}),
+        ("/data/a=/b=%FF/c=%fe%2F/rows.jsonl", {"a": "", "b": "%FF", "c": "%fe%2F"}),
     ],
 )
 def test_folders_right_above_a_file_hold_columns(path: str, found: dict[str, str | None]) -> None:
@@ -236,6 +237,18 @@ def test_a_column_of_the_file_wins_over_its_folder_and_gives_the_type_to_others(
     (tmp_path / "in" / "year=2").rename(tmp_path / "in" / "year=two")
     with pytest.raises(SourceUnusable, match=r"b\.parquet: the folder says year='two', but column 'year' is int64"):
         make_plan(job(tmp_path / "in", tmp_path / "other"), DIGEST)
+
+
+@pytest.mark.parametrize("held", [pa.nulls(1), pa.array([], pa.float64())], ids=["null", "no rows"])
+def test_a_column_that_holds_nothing_does_not_type_the_folders_of_other_files(tmp_path: Path, held: pa.Array) -> None:
+    for value in ("en", "de"):
+        (tmp_path / "in" / f"lang={value}").mkdir(parents=True)
+    empty = pa.table({"text": pa.array(TEXTS[: len(held)], pa.string()), "lang": held})
+    pq.write_table(empty, tmp_path / "in" / "lang=de" / "a.parquet")
+    pq.write_table(pa.table({"text": ["a b"]}), tmp_path / "in" / "lang=en" / "b.parquet")
+    run(job(tmp_path / "in", tmp_path / "out"))
+    parts = [pq.read_table(part) for part in sorted((tmp_path / "out").glob("part-*"))]
+    assert sorted(pa.concat_tables(parts)["lang"].to_pylist(), key=str) == [*([None] * len(held)), "en"]
 
 
 def test_a_parquet_file_without_rows_decides_nothing_about_json_lines(tmp_path: Path) -> None:
