@@ -24,6 +24,8 @@ from typing import Any, Literal
 import torch
 from filelock import FileLock
 from safetensors import safe_open
+from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -159,7 +161,37 @@ class Loader:
 
 def place(model: Any, device: torch.device) -> Any:
     """A model on its device, for inference. Changes the model."""
-    return model.to(device).eval().requires_grad_(False)
+    model = model.to(device).eval().requires_grad_(False)
+    if device.type == "cuda":
+        fuse_norms(model)
+    return model
+
+
+class FusedNorm(nn.Module):
+    """A root-mean-square normalisation in one kernel, where transformers' own takes eight over float32 copies."""
+
+    weight: Tensor
+    variance_epsilon: float
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return F.rms_norm(hidden, self.weight.shape, self.weight, self.variance_epsilon)
+
+
+@torch.no_grad()
+def fuse_norms(model: nn.Module) -> int:
+    """Let torch compute those normalisations that it computes as they do themselves; how many. Changes the model."""
+    fused = 0
+    for module in model.modules():
+        if hasattr(module, "variance_epsilon") and type(module).__name__.endswith("RMSNorm"):
+            sample = torch.linspace(-3, 3, 5 * len(module.weight)).view(5, -1).to(module.weight)
+            kind, wanted = type(module), module(sample)
+            module.__class__ = FusedNorm
+            close = 1e-5 if sample.dtype == torch.float32 else 0.02
+            if torch.allclose(module(sample), wanted, atol=close, rtol=close):
+                fused += 1
+            else:
+                module.__class__ = kind
+    return fused
 
 
 def fast_scorer(model: Any, allowance: Allowance = USUAL, *, compiled: bool = False) -> Scorer:

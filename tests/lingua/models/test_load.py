@@ -15,7 +15,7 @@ import torch
 from lingua.engine.score import BatchRow, Context
 from lingua.errors import ModelError
 from lingua.models import load
-from lingua.models.load import Loader, choose_device, choose_dtype, place
+from lingua.models.load import Loader, choose_device, choose_dtype, fuse_norms, place
 from lingua.models.source import ModelSource, resolve
 from lingua.models.trial import causal_scorer
 from tests.models import save, tiny
@@ -204,3 +204,18 @@ def test_a_folder_that_cannot_hold_a_lock_stops_nobody(monkeypatch: pytest.Monke
     monkeypatch.setattr(load, "_lock_file", lambda: Path("/proc/no/such/folder/lock"))
     with load._in_turn(torch.device("cuda")):
         pass
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("name", "all_of_them"), [("llama", True), ("qwen2", True), ("gemma2 softcap", False)])
+def test_normalisations_are_fused_where_that_computes_the_same(
+    name: str, all_of_them: bool, dtype: torch.dtype
+) -> None:
+    model = tiny(name).to(dtype)
+    ids = torch.arange(3, 40)[None]
+    before = model(input_ids=ids).logits.float()
+    norms = sum(type(module).__name__.endswith("RMSNorm") for module in model.modules())
+    assert fuse_norms(model) == (norms if all_of_them else 0)
+    assert norms > 0
+    after = model(input_ids=ids).logits.float()
+    torch.testing.assert_close(after, before, atol=1e-4 if dtype == torch.float32 else 0.1, rtol=0.05)
