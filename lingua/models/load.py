@@ -181,6 +181,7 @@ class FusedNorm(nn.Module):
 def fuse_norms(model: nn.Module) -> int:
     """Let torch compute those normalisations that it computes as they do themselves; how many. Changes the model."""
     fused = 0
+    module: Any
     for module in model.modules():
         if hasattr(module, "variance_epsilon") and type(module).__name__.endswith("RMSNorm"):
             sample = torch.linspace(-3, 3, 5 * len(module.weight)).view(5, -1).to(module.weight)
