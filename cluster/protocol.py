@@ -9,7 +9,7 @@ have others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -199,4 +199,4 @@ class Commits(Protocol):
 
     def records(self) -> Sequence[Record]: ...
 
-    def require_sizes(self, records: Iterable[Record]) -> None: ...
+    def require_own(self, records: Sequence[Record]) -> None: ...

@@ -19,14 +19,14 @@ import hashlib
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
 from cluster.errors import AbortRun, DamagedFile, PlanConflict
-from cluster.input.shards import Shard
+from cluster.input.shards import UNKNOWN_VERSION, Shard, version_of
 from cluster.output.lease import Lease
 from cluster.output.plan import REMEDY, Plan
 from cluster.output.records import Part, Record, StoredStatistics
@@ -48,6 +48,7 @@ class Ledger:
         require_conditional(output)
         self.output = absolute(output)
         self.storage = Storage(storage_options)
+        self._own: str | None = None
 
     # ---- the plan
 
@@ -99,7 +100,7 @@ class Ledger:
 
     def commit(self, plan: Plan, shard: Shard, part: Part, seconds: float) -> Literal["committed", "already"]:
         """Publish a part, all or nothing. ``already``: another attempt's part was there before."""
-        self.require_planned()
+        self._require_own(plan)
         record = Record.of(shard, part, plan.identity.digest(), seconds)
         if part.rejects is not None:
             self._put_rejects(self.rejects_url(record), part.rejects.path)
@@ -119,12 +120,30 @@ class Ledger:
             self.storage.delete(url)
             self.storage.create(url, path)
 
-    def require_planned(self) -> None:
-        """AbortRun when the plan is gone, and with it probably the output: nothing may be written there then."""
-        if not self.storage.exists(self._url("_plan.json")):
+    def _require_own(self, plan: Plan) -> None:
+        """AbortRun unless the stored plan is the one that a worker was given; it is read again where it was written."""
+        info = self.require_planned()
+        if (version := f"{info['size']} {version_of(info)}") == self._own:
+            return
+        if (stored := self._planned()).run != plan.run:
+            raise AbortRun(
+                f"{self._url('_plan.json')} is another plan now: the output was begun anew with other settings or "
+                f"inputs while this worker stood still (planned {plan.about.get('created')}, now "
+                f"{stored.about.get('created')})"
+            )
+        self._own = None if UNKNOWN_VERSION in version else version
+
+    def require_planned(self) -> dict[str, Any]:
+        """AbortRun when the plan is gone, and with it probably the output: nothing may be written there then.
+
+        What the store says of its file.
+        """
+        try:
+            return self.storage.info(self._url("_plan.json"))
+        except FileNotFoundError:
             raise AbortRun(
                 f"{self._url('_plan.json')} is gone: the output was deleted while the run went on; start again"
-            )
+            ) from None
 
     def records(self, damaged: list[str] | None = None) -> list[Record]:
         """The record of every committed shard that has one, in the order of the shards.
@@ -140,19 +159,25 @@ class Ledger:
             damaged.append(fault)
         return [record for record in found if isinstance(record, Record)]
 
-    def require_sizes(self, records: Iterable[Record]) -> None:
-        """DamagedFile where a part has not the size of its commit: one listing. Their bytes are for `jobs.verify`."""
-        sizes = {
+    def require_own(self, records: Sequence[Record]) -> None:
+        """DamagedFile where a part has not the size of its commit, or was committed for a plan that was replaced.
+
+        One listing, and the plan is read; the bytes of parts are for `jobs.verify`.
+        """
+        parts = {
             match[1]: entry for entry in self.storage.entries(self.output) if (match := PART.fullmatch(entry.name))
         }
-        pairs = ((record, sizes.get(record.shard.name)) for record in records)
-        wrong = [(record, entry) for record, entry in pairs if entry is not None and entry.size != record.part_size]
+        identity = self._planned().identity.digest() if records else ""
+        wrong = [
+            (entry, fault)
+            for record in records
+            if (entry := parts.get(record.shard.name)) and (fault := _fault(record, entry.size, identity))
+        ]
         if wrong:
-            record, entry = wrong[0]
-            more = f", and so are {len(wrong) - 1:,} more parts" if len(wrong) > 1 else ""
+            more = f"; {len(wrong) - 1:,} more parts are wrong" if len(wrong) > 1 else ""
             raise DamagedFile(
-                f"{self._url(entry.name)} is damaged: it has {entry.size:,} bytes and had {record.part_size:,} when it "
-                f"was committed{more}; delete what python -m jobs.verify names, and the same command makes it again"
+                f"{self._url(wrong[0][0].name)} {wrong[0][1]}{more}; delete what python -m jobs.verify names, and the "
+                "same command makes it again"
             )
 
     def _candidates(self) -> dict[str, list[str]]:
@@ -312,3 +337,12 @@ class Ledger:
                 f"{self.output} holds {foreign[0]} and no _plan.json: not an output of this job, or its plan was lost; "
                 + REMEDY
             )
+
+
+def _fault(record: Record, size: int, identity: str) -> str | None:
+    """What is wrong with a part of this size in an output of this identity."""
+    if record.identity != identity:
+        return "was committed by a worker of another plan, which this one has replaced"
+    if record.part_size != size:
+        return f"is damaged: it has {size:,} bytes and had {record.part_size:,} when it was committed"
+    return None

@@ -106,6 +106,11 @@ class Plan:
     shards: tuple[Shard, ...]
     about: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def run(self) -> str:
+        """What tells it from the plans that replace it, with or without its sources and shards."""
+        return f"{self.identity.digest()} {json.dumps(dict(self.about), sort_keys=True)}"
+
     def part_name(self, shard: Shard) -> str:
         """The file name of a shard's part."""
         return f"{shard.name}.{self.output_format}"

@@ -148,9 +148,7 @@ class Driver:
         earlier = self._ledger.committed()
         missing = [shard for shard in shards if shard.name not in earlier]
         self._done = len(shards) - len(missing)
-        records = self._ledger.records() if self._done else ()
-        self._ledger.require_sizes(records)
-        self._earlier = Statistics.over(records)
+        self._earlier = self._recorded() if self._done else Statistics()
         self._backlog = Backlog(missing, self._terms.retry)
         self._check(final=not missing)
 
@@ -182,6 +180,12 @@ class Driver:
         else:
             self._uncounted += 1
         self._check(final=False)
+
+    def _recorded(self) -> Statistics:
+        """Over all commit records. DamagedFile where a part is not what they say."""
+        records = self._ledger.records()
+        self._ledger.require_own(records)
+        return Statistics.over(records)
 
     @property
     def _total(self) -> Statistics:
@@ -277,7 +281,7 @@ class Driver:
     def _finish(self, shards: Sequence[Shard]) -> RunReport:
         if not self._stop.reason:
             if self._uncounted:  # shards whose counts stand in their records only
-                self._recounted = Statistics.over(self._ledger.records())
+                self._recounted = self._recorded()
             self._require_there(shards)
             self._check(final=True)
         return self._report(self._stop.reason)

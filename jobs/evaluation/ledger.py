@@ -168,7 +168,7 @@ class EvalLedger:
         """Units have no records: what they hold is their own count."""
         return ()
 
-    def require_sizes(self, records: Iterable[Record]) -> None:
+    def require_own(self, records: Sequence[Record]) -> None:
         """So there is nothing to compare their files with."""
 
     def commit(self, unit: Unit, measured: Iterable[Measured]) -> Literal["committed", "already"]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 from cluster.input.shards import Shard, Source
@@ -53,8 +53,8 @@ class MemoryLedger:
     def records(self) -> Sequence[Record]:
         return list(self.commits.values())
 
-    def require_sizes(self, records: Iterable[Record]) -> None:
-        """What is in memory is not cut short."""
+    def require_own(self, records: Sequence[Record]) -> None:
+        """What is in memory is neither cut short nor somebody else's."""
 
     def commit(self, shard: Shard, report: ShardReport, rows: tuple[int, ...], rejects: Mapping[int, str]) -> bool:
         if report.shard in self.parts:

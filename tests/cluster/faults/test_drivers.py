@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -39,13 +39,14 @@ class Drivers:
         self.corpus, self.output = corpus, corpus.parent / "out"
         self.processes: list[subprocess.Popen[str]] = []
 
-    def start(self, lease_seconds: float, pause: float) -> subprocess.Popen[str]:
+    def start(self, lease_seconds: float, pause: float, rate: float = 0.5) -> subprocess.Popen[str]:
         settings = {
             "input": self.corpus,
             "output": self.output,
             "model": self.corpus.parent / "model",
             "shard-size": "4KiB",
             "lease-seconds": lease_seconds,
+            "rate": rate,
         }
         flags = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
         command = [sys.executable, "-m", "tests.cluster.drive_job", *flags]
@@ -65,10 +66,7 @@ class Drivers:
         return sorted(self.output.glob("part-*"))
 
     def wait_for_parts(self, count: int) -> None:
-        deadline = time.monotonic() + 60
-        while len(self.parts()) < count:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        wait_until(lambda: len(self.parts()) >= count)
 
     def ids(self) -> list[int]:
         return [row for part in self.parts() for row in pq.read_table(part, partitioning=None)["id"].to_pylist()]
@@ -126,6 +124,29 @@ def test_drivers_that_are_frozen_and_killed_while_their_leases_run_out_double_no
     audit = verify(str(drivers.output))
     assert (audit.problems, audit.rows) == ([], ROWS)
     assert json.loads((drivers.output / "_stats.json").read_text())["rows"] == ROWS
+
+
+@pytest.mark.timeout(120)
+def test_a_frozen_worker_whose_plan_was_replaced_commits_nothing_when_it_wakes_up(drivers: Drivers) -> None:
+    first, plan = drivers.start(lease_seconds=0.5, pause=0.02), drivers.output / "_plan.json"
+    wait_until(plan.exists)
+    first.send_signal(signal.SIGSTOP)
+    assert drivers.parts() == []
+    before = plan.read_bytes()
+    second = drivers.start(lease_seconds=0.5, pause=0.06, rate=0.25)  # a corrected command: nothing was committed yet
+    wait_until(lambda: plan.read_bytes() != before)
+    first.send_signal(signal.SIGCONT)
+    assert first.wait(timeout=60) == 1
+    assert second.wait(timeout=60) == 0
+    assert drivers.ids() == list(range(ROWS))
+    assert verify(str(drivers.output)).problems == []
+
+
+def wait_until(there: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not there():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def strike(chance: random.Random, running: list[subprocess.Popen[str]]) -> None:

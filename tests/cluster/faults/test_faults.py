@@ -23,6 +23,7 @@ from cluster.output.ledger import Ledger
 from cluster.output.parts import PartWriter
 from cluster.output.plan import Plan
 from cluster.output.prepare import open_plan
+from cluster.output.records import Record
 from cluster.output.verify import verify
 from cluster.protocol import Assignment, Failure, NoPool, ShardReport
 from cluster.report.statistics import RunReport
@@ -260,6 +261,15 @@ def test_a_part_that_is_cut_by_hand_is_found_and_made_again_once_deleted(config:
     part.unlink()
     assert drive(config).this_run.shards == 1
     require_whole(config)
+
+
+def test_a_part_that_a_worker_of_a_replaced_plan_committed_is_told(config: JobConfig) -> None:
+    assert drive(config).complete
+    (path, *_) = sorted(Path(config.output).glob("_records/*.json"))
+    stale = replace(Record.from_bytes(path.read_bytes()), identity="0" * 16)
+    path.write_bytes(stale.to_bytes())
+    with pytest.raises(DamagedFile, match=rf"{stale.shard.name}\.parquet was committed by a worker of another plan"):
+        drive(config)
 
 
 def test_a_part_of_which_a_byte_was_changed_is_for_the_audit(config: JobConfig) -> None:

@@ -25,6 +25,7 @@ from cluster.output.prepare import make_plan
 from cluster.protocol import Assignment, Failure, PoisonRow, RowRange, ShardReport
 from cluster.run.pipeline import Meter, Pipeline
 from cluster.run.worker import Worker, failure_of
+from lingua.config import CompressionConfig
 from lingua.errors import ModelError
 from lingua.prompt import Outcome, Prompt
 from tests.fakes import CRASH, REJECT, FakeCompressor
@@ -150,6 +151,34 @@ def test_an_input_that_changed_commits_nothing_and_is_fatal(tmp_path: Path) -> N
     assert (failure.kind, failure.reason) == ("fatal", "SourceChanged")
     assert str(desk.input) in failure.detail
     assert desk.ledger.committed() == set()
+
+
+def test_a_worker_whose_plan_was_replaced_commits_nothing(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, {3: REJECT})
+    corrected = make_plan(desk.config.model_copy(update={"compression": CompressionConfig(rate=0.25)}), "digest")
+    assert desk.ledger.open_or_create(corrected) is corrected
+    for position in (0, 1):
+        failure = desk.attempt(position)
+        assert isinstance(failure, Failure)
+        assert (failure.kind, failure.reason) == ("fatal", "AbortRun")
+        assert "is another plan now: the output was begun anew with other settings or inputs" in failure.detail
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["_plan.json"]
+
+
+def test_a_worker_reads_the_plan_once_and_then_looks_whether_it_was_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = Desk(tmp_path)
+    read: list[str] = []
+    usual = Ledger.plan
+    monkeypatch.setattr(Ledger, "plan", lambda ledger: read.append(ledger.output) or usual(ledger))
+    for position in (0, 1, 2):
+        assert isinstance(desk.attempt(position), ShardReport)
+    assert len(read) == 1
+    plan = tmp_path / "out" / "_plan.json"
+    plan.write_bytes(plan.read_bytes() + b"\n")
+    assert isinstance(desk.attempt(3), ShardReport)
+    assert len(read) == 2
 
 
 def test_signs_of_life_count_rows(tmp_path: Path) -> None:
