@@ -72,11 +72,8 @@ def serves(query: Tensor, value: Tensor, options: Options) -> bool:
     )
 
 
-def attend(states: States, place: RowBounds, options: Options, causal: bool = True) -> Tensor:
-    """Query [T, heads, d], key and value [K, kv heads, d] of rows, one after the other → [T, heads, d].
-
-    Not `causal`: a query sees all its row.
-    """
+def attend(states: States, place: RowBounds, options: Options) -> Tensor:
+    """Query [T, heads, d], key and value [K, kv heads, d] of rows, one after the other → [T, heads, d]."""
     query, key, _ = states
     run = kernel()
     if run is None:
@@ -91,7 +88,7 @@ def attend(states: States, place: RowBounds, options: Options, causal: bool = Tr
         place.widest,
         place.longest,
         scale=options.scaling,
-        window_size=(left, 0) if causal else (-1, -1),
+        window_size=(left, 0),
         **grouped,
     )
     return found

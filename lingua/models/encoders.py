@@ -1,8 +1,8 @@
 """Encoders behind the engine's `Scorer`: keep probabilities of tokens (LLMLingua-2) and states of tokens (evidence).
 
 A row's probe is one window of text; the special tokens that the tokenizer puts around a text are added here. A window
-is read by itself, so contexts are ignored and nothing is cached. Windows are read without padding where the model can,
-else with others of like length. Which windows a text is cut into is the method's business (arXiv 2403.12968).
+is read by itself, so contexts are ignored and nothing is cached. Windows of like length
+share a batch, padded to the longest. Which windows a text is cut into is the method's business (arXiv 2403.12968).
 """
 
 from __future__ import annotations
@@ -13,20 +13,19 @@ from typing import Any, NoReturn
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lingua.engine.score import Answers, BatchRow, Context, OutOfMemoryError, Surprisal
 from lingua.errors import ModelError
 from lingua.models.sizing import ENCODER_BATCH, USUAL, Allowance, encoder_batch, is_out_of_memory
 from lingua.models.transfer import download, upload
-from lingua.models.unpadded import Unpadded, first_position, position_embeddings, unpadded
 
 Windows = Callable[[], Iterable[Surprisal]]
 """Waits for the values of each window and gives them."""
 _DEFAULT_WINDOW = 512
-_LEAST_FILL = 0.75
-"""A row shorter than this share of its batch's longest starts a batch of its own."""
+_LEAST_FILL = {"cuda": 0.75, "cpu": 0.9}
+"""A row shorter than this share of its batch's longest starts a batch of its own: a CPU minds small batches less."""
 
 
 class PaddedScorer:
@@ -37,7 +36,6 @@ class PaddedScorer:
 
     live_tokens = 1 << 40
     _model: Any
-    _unpadded: Unpadded | None = None
 
     def __init__(self, tokenizer: Any, window: int, device: torch.device, batch_tokens: int | None = None) -> None:
         self._device, self.window = device, window
@@ -46,6 +44,7 @@ class PaddedScorer:
         self._before, self._after = special_tokens(tokenizer)
         self.batch_tokens = max(window, batch_tokens or ENCODER_BATCH.get(device.type, 4_096))
         self.probe_tokens = window - len(self._before) - len(self._after)
+        self._least_fill = _LEAST_FILL.get(device.type, _LEAST_FILL["cuda"])
 
     def cached(self, context: Context) -> int:
         return len(context)
@@ -81,7 +80,7 @@ class PaddedScorer:
         for index in order:
             longest = len(rows[group[0]].probe) if group else 0
             full = (len(group) + 1) * (longest + len(self._before) + len(self._after)) > self.batch_tokens
-            mostly_padding = self._unpadded is None and len(rows[index].probe) < _LEAST_FILL * longest
+            mostly_padding = len(rows[index].probe) < self._least_fill * longest
             if group and (full or mostly_padding):
                 yield group
                 group = []
@@ -93,15 +92,11 @@ class PaddedScorer:
         sequences = [[*self._before, *probe, *self._after] for probe in probes]
         try:
             with torch.inference_mode():
-                if self._unpadded is None:
-                    return download(self._values(self._model(**self._padded(sequences))))
-                values = download(self._values(self._unpadded(sequences))[0])
+                return download(self._values(self._model(**self._padded(sequences))))
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
             self._out_of_memory(len(probes), error)
-        ends = np.cumsum([len(one) for one in sequences])
-        return lambda: np.split(values(), ends[:-1])
 
     def _padded(self, sequences: Sequence[Sequence[int]]) -> dict[str, Tensor]:
         lengths = np.asarray([len(one) for one in sequences])
@@ -138,9 +133,21 @@ def positions(model: Any) -> int:
     return int(getattr(model.config, "max_position_embeddings", None) or _DEFAULT_WINDOW)
 
 
-_TRIED = 200
-"""Tokens with which it is tried out whether a model can do without padding."""
 _KEEP_LABELS = ("keep", "kept", "preserve", "preserved", "1")
+
+
+def first_position(model: Any) -> int:
+    """The position of a window's first token: RoBERTa's family counts from behind the padding index."""
+    found = position_embeddings(model)
+    return 0 if found is None or found.padding_idx is None else found.padding_idx + 1
+
+
+def position_embeddings(model: Any) -> nn.Embedding | None:
+    """The model's learned positions, if it has any."""
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+            return module
+    return None
 
 
 class EncoderScorer(PaddedScorer):
@@ -164,12 +171,9 @@ class EncoderScorer(PaddedScorer):
 
 
 def encoder_scorer(model: Any, tokenizer: Any, allowance: Allowance = USUAL) -> EncoderScorer:
-    """The scorer, without padding where the model says the same so; the model is then of use to nobody else."""
+    """The scorer of a token classifier that is on its device, with batches as its memory allows."""
     device = next(model.parameters()).device
-    scorer = EncoderScorer(model, tokenizer, encoder_batch(model.config, model.dtype, device, allowance))
-    some = [one for one in range(min(_TRIED, model.config.vocab_size)) if one != model.config.pad_token_id]
-    scorer._unpadded = unpadded(model, scorer.window, some)
-    return scorer
+    return EncoderScorer(model, tokenizer, encoder_batch(model.config, model.dtype, device, allowance))
 
 
 def keep_label(config: Any) -> int:

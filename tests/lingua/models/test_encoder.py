@@ -13,15 +13,11 @@ from transformers import AutoModelForTokenClassification, AutoTokenizer, BertMod
 from lingua.engine.engine import Engine
 from lingua.engine.score import BatchRow, Context, OutOfMemoryError, Program, Score, Surprisal
 from lingua.errors import ModelError
-from lingua.models import attention
 from lingua.models.encoders import EncoderScorer, keep_label
 from lingua.models.load import Loader
 from lingua.models.sizing import Allowance
 from lingua.models.source import resolve
 from tests.lingua.models.encoders import ARCHITECTURES, LINES, save_encoder
-from tests.lingua.models.test_attention import stand_in
-
-UNPADDED, PADDED = ("xlm-roberta", "bert"), "modernbert"
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +28,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture
 def scorer(folders: dict[str, Path]) -> EncoderScorer:
-    return load(folders[PADDED])
+    return load(folders["modernbert"])
 
 
 def load(folder: Path, batch_tokens: int | None = None) -> EncoderScorer:
@@ -87,37 +83,6 @@ def test_a_window_uses_every_position_of_the_model_and_leaves_room_for_special_t
     assert len(scorer.score(rows(scorer.probe_tokens))[0]) == 62
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_windows_of_any_length_lie_in_one_sequence_where_the_model_can(
-    folders: dict[str, Path], architecture: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    scorer = load(folders[architecture])
-    assert (scorer._unpadded is not None) == (architecture in UNPADDED)
-    if scorer._unpadded is not None:
-        seen = shapes(scorer, monkeypatch)
-        scorer.score(rows(10, 58, 9, 60, 10, 55))
-        assert seen == [(1, 10 + 58 + 9 + 60 + 10 + 55 + 6 * 2)]
-
-
-@pytest.mark.parametrize("architecture", UNPADDED)
-def test_the_kernel_without_padding_sees_whole_windows(
-    folders: dict[str, Path], architecture: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    called: list[tuple[int, int]] = []
-
-    def kernel(*states: Any, window_size: tuple[int, int], **options: Any) -> torch.Tensor:
-        called.append(window_size)
-        return stand_in(*states, window_size=window_size, **options)
-
-    scorer, asked = load(folders[architecture]), rows(3, 62, 17, 1)
-    expected = scorer.score(asked)
-    monkeypatch.setattr(attention, "kernel", lambda: kernel)
-    monkeypatch.setattr(attention, "serves", lambda *_: True)
-    for found, wanted in zip(scorer.score(asked), expected, strict=True):
-        np.testing.assert_allclose(found, wanted, atol=1e-5)
-    assert called == [(-1, -1)] * 2
-
-
 def test_windows_of_like_length_share_a_batch_padded_to_its_longest(
     scorer: EncoderScorer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,7 +94,7 @@ def test_windows_of_like_length_share_a_batch_padded_to_its_longest(
 def test_a_batch_never_holds_more_than_its_tokens_padding_included(
     folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scorer = load(folders[PADDED], batch_tokens=200)
+    scorer = load(folders["modernbert"], batch_tokens=200)
     seen = shapes(scorer, monkeypatch)
     scorer.score(rows(*[60] * 7))
     assert seen == [(3, 62), (3, 62), (1, 62)]
@@ -138,7 +103,7 @@ def test_a_batch_never_holds_more_than_its_tokens_padding_included(
 def test_the_engine_halves_its_batches_when_memory_runs_out_and_answers_the_same(
     folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected, scorer = load(folders[PADDED]).score(rows(*[60] * 6)), load(folders[PADDED])
+    expected, scorer = load(folders["modernbert"]).score(rows(*[60] * 6)), load(folders["modernbert"])
     forward = scorer._model.forward
 
     def small(input_ids: Any, **arguments: Any) -> Any:
