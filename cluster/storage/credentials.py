@@ -42,7 +42,8 @@ def _spellings(value: str) -> Iterator[str]:
         yield from quoted
         yield from (re.sub(r"%[0-9A-F]{2}", lambda code: code[0].lower(), some) for some in quoted)
         for text in (one, json.dumps(one)[1:-1], json.dumps(one, ensure_ascii=False)[1:-1], repr(one)[1:-1]):
-            yield from (text, text.replace("/", "\\/"), text.replace("\\", "\\\\"), html.escape(text))
+            yield from (text, text.replace("/", "\\/"), html.escape(text))
+            yield from (text.replace("\\", "\\\\"), json.dumps(text)[1:-1])  # escaped once more
         yield repr(one.encode(errors="replace"))[2:-1]
 
 
