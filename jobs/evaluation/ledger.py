@@ -259,7 +259,7 @@ def _target(target: TargetSpec, config: EvalConfig) -> dict[str, Any]:
 def _require_usable(target: TargetSpec, config: EvalConfig) -> None:
     """ConfigError for an endpoint that could not be asked, before anything starts."""
     require_packages("eval", "openai")
-    from jobs.evaluation.endpoint import EndpointSettings
+    from jobs.endpoint import EndpointSettings
 
     settings = EndpointSettings(**target.settings)
     if (settings.max_requests or settings.max_tokens) and config.workers is None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -16,6 +16,7 @@ import yaml
 
 from jobs.benchmarking.peer import QUESTION_AWARE
 from jobs.evaluation.summary import REFERENCES
+from jobs.generation import Writer
 from lingua.config import CompressionConfig
 from lingua.errors import ConfigError
 from lingua.methods import decisive
@@ -191,8 +192,8 @@ def _require_name(kind: str, name: str) -> None:
         raise ConfigError(f"{kind} {name!r}: a name is made of letters, digits, - and _")
 
 
-class Target(Protocol):
-    """A language model that reads prompts, compressed or not.
+class Target(Writer, Protocol):
+    """A language model that reads prompts, compressed or not, and continues them greedily.
 
     name     as it stands in the results
     scores   whether `nll` can be had; chat endpoints give no probabilities of a given text
@@ -206,13 +207,3 @@ class Target(Protocol):
     def nll(self, prompts: Sequence[str], answers: Sequence[str]) -> list[float]:
         """−ln p(answer | prompt) of each pair, in nats, summed over the answer's tokens."""
         ...
-
-    def generate(self, prompts: Sequence[str], max_tokens: int, stop: Sequence[str]) -> list[str]:
-        """What follows each prompt: greedy, without the prompt, cut before the first of the `stop` strings."""
-        ...
-
-
-def cut(text: str, stop: Iterable[str]) -> str:
-    """`text` before the first of the stop strings."""
-    places = [place for one in stop if one and (place := text.find(one)) >= 0]
-    return text[: min(places, default=len(text))]

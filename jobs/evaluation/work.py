@@ -25,6 +25,7 @@ from jobs.evaluation.specs import Target, TargetSpec
 from jobs.evaluation.summary import CONTEXT, OUTPUT, REJECTED, Measured
 from lingua.budget.fidelity import Original
 from lingua.errors import PromptError
+from lingua.models.source import resolve
 from lingua.prompt import Rejected
 
 AT_ONCE = 16
@@ -204,15 +205,17 @@ def make_target(spec: TargetSpec, config: EvalConfig) -> Target:
     if spec.remote:
         return _endpoint(spec, config)
     from jobs.evaluation.local_target import LocalTarget  # torch is loaded where models run
+    from lingua.models.load import Loader
+    from lingua.models.sizing import Allowance
 
-    settings = spec.settings
-    place = str(settings.get("device", config.device)), str(settings.get("dtype", config.dtype))
-    return LocalTarget(spec.name, str(settings["model"]), place, config.batch_tokens)
+    device, dtype = (str(spec.settings.get(name, getattr(config, name))) for name in ("device", "dtype"))
+    loader = Loader(resolve(str(spec.settings["model"])), device, dtype)
+    return LocalTarget(spec.name, loader, Allowance(config.batch_tokens))
 
 
 def _endpoint(spec: TargetSpec, config: EvalConfig) -> Target:
     """An endpoint whose answers are kept beside the results, with this worker's part of its budget."""
-    from jobs.evaluation.endpoint import Budget, Endpoint, EndpointSettings
+    from jobs.endpoint import Budget, Endpoint, EndpointSettings
 
     kept = {"cache": f"{config.output}/_answers", "storage_options": config.storage_options}
     settings = EndpointSettings(**{**kept, **spec.settings})

@@ -20,11 +20,11 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from cluster.errors import RowError
 from cluster.run.folder import RunFolder
-from jobs.evaluation.specs import cut
+from jobs.generation import Writer, written
 from jobs.training.rows import Example, digest, read_examples, split
 from jobs.training.settings import AlignConfig
 from jobs.training.surprisal import Seen, Tokens, collator_for, loss, measure, pack, read, tokenize
-from jobs.training.teachers import Writer, open_endpoint, teacher_digest
+from jobs.training.teachers import open_endpoint, teacher_digest
 from jobs.training.trainer import Lesson, learn, publish
 from jobs.training.workers import Groups, Rank, folder_of
 from lingua.errors import ConfigError
@@ -68,39 +68,18 @@ class LocalWriter:
     """Draws responses from a model of transformers, batch by batch, from one seed per call."""
 
     def __init__(self, config: AlignConfig, rank: Rank) -> None:
-        self._config, loader = config, _loader(str(config.target), config)
-        self._tokenizer = loader.load(AutoTokenizer)
-        self._tokenizer.padding_side = "left"
-        self._tokenizer.pad_token = self._tokenizer.pad_token or self._tokenizer.eos_token
-        device = torch.device(rank.device)
+        self._config, loader, device = config, _loader(str(config.target), config), torch.device(rank.device)
+        self._tokenizer = loader.tokenizer()
         model = loader.load(AutoModelForCausalLM, dtype=choose_dtype("auto", device))
         self._model = model.to(device).eval().requires_grad_(False)
 
     def generate(self, prompts: Sequence[str], max_tokens: int, stop: Sequence[str]) -> list[str]:
         """What follows each prompt, cut before the first of the `stop` strings."""
         torch.manual_seed(self._config.seed)
-        size = BATCH.get(self._model.device.type, BATCH["cpu"])
-        order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))  # little padding
-        texts: dict[int, str] = {}
-        for start in range(0, len(order), size):
-            batch = order[start : start + size]
-            texts |= zip(batch, self._batch([prompts[index] for index in batch], max_tokens, stop), strict=True)
-        return [texts[index] for index in range(len(prompts))]
-
-    def _batch(self, prompts: list[str], max_tokens: int, stop: Sequence[str]) -> list[str]:
-        asked = self._tokenizer(prompts, return_tensors="pt", padding=True).to(self._model.device)
-        drawn = {"do_sample": True, "temperature": self._config.temperature, "top_k": 0, "top_p": 1.0}
-        written = self._model.generate(
-            input_ids=asked.input_ids,
-            attention_mask=asked.attention_mask,
-            max_new_tokens=max_tokens,
-            pad_token_id=self._tokenizer.pad_token_id,
-            **(drawn if self._config.temperature > 0 else {"do_sample": False}),
-            **({"stop_strings": list(stop), "tokenizer": self._tokenizer} if stop else {}),
-        )
-        new = written[:, asked.input_ids.shape[1] :]
-        texts = self._tokenizer.batch_decode(new, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        return [cut(text, stop) for text in texts]
+        rows, heat = [self._tokenizer(prompt).input_ids for prompt in prompts], self._config.temperature
+        drawn = {"do_sample": True, "temperature": heat, "top_k": 0, "top_p": 1.0} if heat > 0 else {}
+        at_once = BATCH.get(self._model.device.type, BATCH["cpu"])
+        return written(self._model, self._tokenizer, rows, stop, at_once, max_new_tokens=max_tokens, **drawn)
 
 
 # ---- training

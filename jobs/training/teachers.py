@@ -11,8 +11,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
+from jobs.generation import Writer
 from jobs.training.labels import Labelled, label_compression, words_of
 from jobs.training.rows import Passage
 from jobs.training.settings import AlignConfig, DistillConfig, TrainingConfig
@@ -39,14 +40,6 @@ Text:
 
 Shortened text:
 """
-
-
-class Writer(Protocol):
-    """Whatever continues prompts: a model in process, or one behind an endpoint."""
-
-    def generate(self, prompts: Sequence[str], max_tokens: int, stop: Sequence[str]) -> list[str]:
-        """What follows each prompt, cut before the first of the `stop` strings."""
-        ...
 
 
 def load_teacher(config: DistillConfig, device: str) -> Teacher:
@@ -139,7 +132,7 @@ def find_function(name: str) -> WordScores:
 
 def open_endpoint(config: TrainingConfig, model: str) -> Writer:
     """A model behind an OpenAI-compatible endpoint. Its answers are kept in the output: nothing is paid for twice."""
-    from jobs.evaluation.endpoint import Endpoint, EndpointSettings  # needs openai
+    from jobs.endpoint import Endpoint, EndpointSettings  # needs openai
 
     settings = {"url": config.endpoint, "model": model, "mode": config.endpoint_mode}
     cache = f"{config.output}/answers"

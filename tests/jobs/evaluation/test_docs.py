@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.evaluation.endpoint import EndpointSettings
+from jobs.endpoint import EndpointSettings
 from jobs.evaluation.forms.raw import RowSource
 from jobs.evaluation.metrics import METRICS
 from jobs.evaluation.presets import PRESETS

@@ -8,7 +8,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from jobs.evaluation.local_target import LocalTarget, batches
+from jobs.evaluation.local_target import LocalTarget
+from jobs.generation import batches
+from lingua.models.load import Loader
+from lingua.models.source import resolve
 from tests.models import WINDOW, fast_tokenizer, save
 
 PROMPTS = ["The river runs", "Who was born in Warsaw, and when? Say it in a few words."]
@@ -22,7 +25,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture(scope="module")
 def target(folder: Path) -> LocalTarget:
-    return LocalTarget("tiny", str(folder), ("cpu", "float32"))
+    return LocalTarget("tiny", Loader(resolve(str(folder)), "cpu", "float32"))
 
 
 def ids_of(text: str) -> list[int]:
@@ -76,7 +79,7 @@ def test_generating_leaves_likelihoods_as_they_were(target: LocalTarget) -> None
 
 
 def test_a_prompt_beyond_the_window_loses_its_beginning_and_is_counted(tmp_path: Path) -> None:
-    small = LocalTarget("tiny", str(save(tmp_path)), ("cpu", "float32"))
+    small = LocalTarget("tiny", Loader(resolve(str(save(tmp_path))), "cpu", "float32"))
     (value,) = small.nll(["word " * 4 * WINDOW], [" end"])
     (reply,) = small.generate(["word " * 4 * WINDOW], 2, [])
     assert value > 0
@@ -85,5 +88,5 @@ def test_a_prompt_beyond_the_window_loses_its_beginning_and_is_counted(tmp_path:
 
 
 def test_batches_hold_prompts_of_similar_length_longest_first() -> None:
-    assert list(batches([10, 100, 95, 11, 9])) == [[1, 2], [3, 0, 4]]
-    assert [len(batch) for batch in batches([5] * 20)] == [8, 8, 4]
+    assert list(batches([10, 100, 95, 11, 9], 8)) == [[1, 2], [3, 0, 4]]
+    assert [len(batch) for batch in batches([5] * 20, 8)] == [8, 8, 4]

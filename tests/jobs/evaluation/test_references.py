@@ -12,7 +12,7 @@ from cluster.errors import RowError
 from jobs.evaluation.forms import read
 from jobs.evaluation.references import main, with_references
 from jobs.evaluation.rows import EvalRow
-from tests.jobs.evaluation.openai_server import Model, openai_server
+from tests.jobs.openai_server import Model, openai_server
 
 
 def articles(folder: Path, count: int) -> str:

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from lingua import CompressionConfig, Compressor, Prompt
 from tests import models
-from tests.jobs.evaluation.openai_server import Model, openai_server
+from tests.jobs.openai_server import Model, openai_server
 from tests.jobs.training.runs import JOBS
 from tests.texts import PROSE
 

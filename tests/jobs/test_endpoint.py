@@ -17,15 +17,16 @@ import pytest
 
 from cluster.errors import AbortRun, RetryShard, RowError
 from cluster.storage.storage import Storage
-from jobs.evaluation.endpoint import Answer, AnswersCache, Budget, BudgetSpent, Endpoint, EndpointSettings, digest
-from jobs.evaluation.specs import Target, cut
+from jobs.endpoint import Answer, AnswersCache, Budget, BudgetSpent, Endpoint, EndpointSettings, digest
+from jobs.evaluation.specs import Target
+from jobs.generation import cut
 from lingua.errors import ConfigError
-from tests.jobs.evaluation.openai_server import Model, error, openai_server
+from tests.jobs.openai_server import Model, error, openai_server
 
 Make = Callable[..., Endpoint]
 CHILD = """
 import json, sys
-from jobs.evaluation.endpoint import Endpoint, EndpointSettings
+from jobs.endpoint import Endpoint, EndpointSettings
 Endpoint(EndpointSettings(**json.loads(sys.argv[1]))).generate(json.loads(sys.argv[2]), 5, [])
 """
 

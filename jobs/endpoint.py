@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from cluster.errors import AbortRun, ClusterError, RetryShard, RowError
 from cluster.storage.credentials import redact, require_no_credentials
 from cluster.storage.storage import Storage, require_conditional
-from jobs.evaluation.specs import cut
+from jobs.generation import cut
 from lingua.errors import ConfigError
 from lingua.explain import explain
 
