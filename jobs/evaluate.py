@@ -18,7 +18,7 @@ from cluster.report.statistics import RunReport
 from cluster.run.driver import Driver, Terms
 from cluster.run.resources import ResourceRequest
 from cluster.run.retry import RetryPolicy
-from cluster.run.stopping import Heartbeat, StopRequest, grace_seconds, on_signals
+from cluster.run.stopping import StopRequest, grace_seconds, on_signals
 from cluster.storage.storage import Storage
 from jobs.ending import exit_code
 from jobs.evaluation.ledger import EvalLedger, Wave, identify, waves
@@ -47,16 +47,12 @@ def evaluate(config: EvalConfig, make: MakeTarget) -> int:
     identity = identify(config, sets)
     with on_signals(stop):
         ledger.begin(identity, sets)
-        lease = ledger.acquire_lease(LEASE_SECONDS)
-        try:
-            with Heartbeat(lease.renew, LEASE_SECONDS, stop):
-                ledger.clean()
-                complete = all(_run(config, ledger, wave, stop, make) for wave in plan)
-                lease.renew()  # who lost it must not write over the results of the next
-                if complete:
-                    print(conclude(config, ledger, plan, identity))
-        finally:
-            lease.release()
+        with ledger.folder.held(LEASE_SECONDS, stop) as lease:
+            ledger.clean()
+            complete = all(_run(config, ledger, wave, stop, make) for wave in plan)
+            lease.renew()  # who lost it must not write over the results of the next
+            if complete:
+                print(conclude(config, ledger, plan, identity))
     return 0 if complete else stop.exit_code
 
 

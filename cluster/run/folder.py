@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from cluster.errors import AbortRun, PlanConflict
-from cluster.output.lease import Lease
+from cluster.output.lease import Lease, LeaseWait
 from cluster.output.plan import REMEDY
 from cluster.run.stopping import Heartbeat, StopRequest
 from cluster.storage.listing import everything
+from cluster.storage.local import TEMPORARY
 from cluster.storage.storage import LOCAL, Storage, absolute, protocol_of
 
 PLAN = "_plan.json"
@@ -54,16 +55,28 @@ class RunFolder:
             raise PlanConflict(f"{self.url} was begun otherwise: {'; '.join(found)}; {remedy}")
 
     @contextmanager
-    def held(self, seconds: float) -> Iterator[None]:
-        """Hold the lease while inside. LeaseError when another run holds it, AbortRun when it was lost."""
-        stop, lease = StopRequest(), Lease.acquire(self.storage, self.url, self.job, seconds)
+    def held(self, seconds: float, stop: StopRequest | None = None) -> Iterator[Lease]:
+        """Hold the lease while inside. LeaseError when a live run holds it; that of a dead one is waited for.
+
+        A lease that is lost asks `stop` to stop; where nobody gave one, AbortRun is raised at the end.
+        """
+        asked = stop or StopRequest()
+        wait = LeaseWait(2 * seconds, lambda: asked.reason is None)
+        lease = wait.acquire(self.storage, self.url, self.job, seconds)
         try:
-            with Heartbeat(lease.renew, seconds, stop):
-                yield
+            with Heartbeat(lease.renew, seconds, asked):
+                yield lease
         finally:
             lease.release()
-        if stop.reason:
-            raise AbortRun(stop.reason)
+        if stop is None and asked.reason:
+            raise AbortRun(asked.reason)
+
+    def clean(self, *folders: str) -> None:
+        """Remove what dead attempts left directly in these folders. Only for the holder of the lease."""
+        for folder in folders:
+            for name in self.names(folder):
+                if name.startswith(TEMPORARY):
+                    self.delete(f"{folder}/{name}".lstrip("/"))
 
     # ---- files
 

@@ -3,7 +3,7 @@
 In the stage ``compress`` a unit compresses its rows once at every size and measures what is left; in the stage ``ask``
 one target reads what an earlier unit left. A unit commits one file under its own name:
 
-_evaluation.json        the identity: settings, models, rows; an output with another identity is refused
+_plan.json              the identity: settings, models, rows; an output with another identity is refused
 _rows/<set>.jsonl       the chosen rows in the unified form, which the workers read
 measured/<unit>.jsonl   a finished unit, there whole or not at all
 summary.json, summary.md, report.html    the results, written at the end
@@ -12,23 +12,18 @@ summary.json, summary.md, report.html    the results, written at the end
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from cluster.errors import PlanConflict
 from cluster.input.shards import Shard, Source
-from cluster.output.lease import Lease
-from cluster.output.plan import REMEDY, Identity
 from cluster.output.records import Record
+from cluster.run.folder import RunFolder
 from cluster.storage.local import TEMPORARY
-from cluster.storage.storage import Storage, absolute
 from jobs.evaluation.rows import EvalRow
 from jobs.evaluation.settings import EvalConfig
-from jobs.evaluation.sources import parse_row, to_line
-from jobs.evaluation.specs import Candidate, TargetSpec, as_identified
+from jobs.evaluation.specs import Candidate, TargetSpec
 from jobs.evaluation.summary import Measured, read_lines, write_lines
 from jobs.packages import require_packages
 from lingua.errors import ConfigError
@@ -112,57 +107,34 @@ def _units(
 
 AT_ONCE = 16
 ENDING = ".jsonl"
+ROWS, MEASURED = "_rows", "measured"
 
 
 class EvalLedger:
-    """The ledger of one evaluation; what the driver needs of a ledger (`cluster.protocol.Commits`) and more."""
+    """What an evaluation commits to its `folder`; to the driver, `cluster.protocol.Commits`."""
 
     def __init__(self, output: str, storage_options: Mapping[str, Any] | None = None) -> None:
-        self.output = absolute(output)
-        self.storage = Storage(storage_options)
+        self.folder = RunFolder(output, "jobs.evaluate", storage_options)
 
-    # ---- the plan
-
-    def begin(self, identity: Identity, sets: Mapping[str, Sequence[EvalRow]]) -> None:
+    def begin(self, identity: Mapping[str, Any], sets: Mapping[str, Sequence[EvalRow]]) -> None:
         """Store what a new output is of, or find that it was begun with the same. PlanConflict otherwise."""
-        stored = self._identity()
-        if stored is None:
-            if foreign := [entry.name for entry in self.storage.entries(self.output) if entry.name[0] not in "._"]:
-                raise PlanConflict(f"{self.output} holds {foreign[0]} and no _evaluation.json; choose another output")
-            for name, rows in sets.items():
-                self.storage.write(self._rows_url(name), rows_file(rows))
-            content = {"settings": identity.settings, "model": identity.model, "model_digest": identity.model_digest}
-            if self.storage.create(self._url("_evaluation.json"), json.dumps(content, indent=1).encode()):
-                return
-            stored = self._identity() or identity
-        if found := list(stored.differences(identity)):
-            raise PlanConflict(f"{self.output} was begun otherwise: {'; '.join(found[:5])[:1000]}; {REMEDY}")
-
-    def _identity(self) -> Identity | None:
-        url = self._url("_evaluation.json")
-        try:
-            content = json.loads(self.storage.read(url))
-            return Identity(as_identified(content["settings"]), content["model"], content["model_digest"])
-        except FileNotFoundError:
-            return None
-        except (ValueError, KeyError, TypeError) as error:
-            raise PlanConflict(f"{url} is damaged ({type(error).__name__}: {error}); use another output") from None
+        self.folder.begin(identity)
+        for name, rows in sets.items():
+            self.folder.commit(f"{ROWS}/{name}{ENDING}", rows_file(rows))
 
     def rows(self, name: str) -> list[EvalRow]:
         """The chosen rows of a set."""
-        url = self._rows_url(name)
-        return [parse_row(line, url) for line in self.storage.read(url).split(b"\n") if line]
-
-    # ---- commits
+        lines = self.folder.read(f"{ROWS}/{name}{ENDING}").split(b"\n")
+        return [EvalRow.from_json(line) for line in lines if line]
 
     def committed(self) -> Collection[str]:
         """Names of the units whose files are there."""
-        names = (entry.name for entry in self.storage.entries(self._url("measured")))
+        names = self.folder.names(MEASURED)
         return {name.removesuffix(ENDING) for name in names if name.endswith(ENDING) and not name.startswith(TEMPORARY)}
 
     def is_committed(self, shard: str) -> bool:
         """Whether the file of this unit is there."""
-        return self.storage.exists(self._measured_url(shard))
+        return self.folder.exists(_file_of(shard))
 
     def records(self) -> Sequence[Record]:
         """Units have no records: what they hold is their own count."""
@@ -173,12 +145,11 @@ class EvalLedger:
 
     def commit(self, unit: Unit, measured: Iterable[Measured]) -> Literal["committed", "already"]:
         """Publish what a unit measured, all or nothing. ``already``: another attempt's file was there before."""
-        created = self.storage.create(self._measured_url(unit.name), write_lines(measured))
-        return "committed" if created else "already"
+        return "committed" if self.folder.commit(_file_of(unit.name), write_lines(measured)) else "already"
 
     def read(self, name: str) -> list[Measured]:
         """What the unit of this name measured."""
-        return read_lines(self.storage.read(self._measured_url(name)))
+        return read_lines(self.folder.read(_file_of(name)))
 
     def measured(self, names: Iterable[str]) -> Iterator[Measured]:
         """What these units measured, in their order."""
@@ -186,37 +157,18 @@ class EvalLedger:
             for part in threads.map(self.read, names):
                 yield from part
 
-    # ---- the rest
-
-    def acquire_lease(self, seconds: float) -> Lease:
-        """Become the one driver of this output. LeaseError tells who is."""
-        return Lease.acquire(self.storage, self.output, "jobs.evaluate", seconds)
-
     def clean(self) -> None:
         """Remove what dead attempts left. Only for the holder of the lease."""
-        for folder in (self.output, self._url("measured"), self._url("_rows")):
-            for entry in self.storage.entries(folder):
-                if entry.name.startswith(TEMPORARY):
-                    self.storage.delete(f"{folder}/{entry.name}")
+        self.folder.clean("", MEASURED, ROWS)
 
-    def write(self, name: str, text: str) -> str:
-        """Put a result file; where it is."""
-        self.storage.write(self._url(name), text.encode())
-        return self._url(name)
 
-    def _rows_url(self, name: str) -> str:
-        return self._url("_rows", f"{name}{ENDING}")
-
-    def _measured_url(self, name: str) -> str:
-        return self._url("measured", f"{name}{ENDING}")
-
-    def _url(self, *names: str) -> str:
-        return "/".join((self.output, *names))
+def _file_of(unit: str) -> str:
+    return f"{MEASURED}/{unit}{ENDING}"
 
 
 def rows_file(rows: Iterable[EvalRow]) -> bytes:
     """Rows as a file."""
-    return b"".join(map(to_line, rows))
+    return "".join(f"{row.to_json()}\n" for row in rows).encode()
 
 
 def rows_digest(rows: Iterable[EvalRow]) -> str:
@@ -228,8 +180,8 @@ PLAIN = ("dtype", "tokenizer", "match_peer", "ask", "chunk")
 GENERATION = ("max_tokens", "stop")
 
 
-def identify(config: EvalConfig, sets: Mapping[str, Sequence[EvalRow]]) -> Identity:
-    """The identity of an evaluation. ModelError when one of its models cannot be found."""
+def identify(config: EvalConfig, sets: Mapping[str, Sequence[EvalRow]]) -> dict[str, Any]:
+    """What decides the results of an evaluation, by name. ModelError when one of its models cannot be found."""
     settings: dict[str, Any] = {name: config.model_dump(mode="json", include={name})[name] for name in PLAIN}
     settings["sizes"] = list(config.sizes)
     if "generate" in config.ask or any(target.remote for target in config.targets):
@@ -237,7 +189,7 @@ def identify(config: EvalConfig, sets: Mapping[str, Sequence[EvalRow]]) -> Ident
     settings |= {f"set {name}": f"{len(rows)} rows, {rows_digest(rows)}" for name, rows in sets.items()}
     settings |= {f"candidate {one.name}": _candidate(one, config) for one in config.candidates}
     settings |= {f"target {one.name}": _target(one, config) for one in config.targets}
-    return Identity(settings, config.model, resolve(config.model).digest)
+    return {**settings, "model_digest": resolve(config.model).digest}
 
 
 def _candidate(candidate: Candidate, config: EvalConfig) -> dict[str, Any]:

@@ -17,7 +17,6 @@ from cluster.errors import ClusterError, RowError
 from jobs.evaluation.forms import read
 from jobs.evaluation.rows import EvalRow, template_of
 from jobs.evaluation.settings import EvalConfig
-from jobs.evaluation.sources import to_line
 from jobs.evaluation.specs import Target
 from jobs.evaluation.work import make_target
 from lingua.errors import LinguaError
@@ -47,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
         config = EvalConfig(data={"set": given.source}, output="memory://references", targets=given.target)
         target, written = make_target(config.targets[0], config), 0
         for row in with_references(rows, target, given.max_tokens, given.stop):
-            sys.stdout.write(to_line(row).decode())
+            print(row.to_json())
             written += 1
     except (LinguaError, ClusterError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -21,7 +21,6 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 import cluster.report
-from cluster.output.plan import Identity
 from cluster.report.render import environment
 from jobs.evaluation.ledger import EvalLedger, Wave
 from jobs.evaluation.settings import EvalConfig
@@ -297,24 +296,15 @@ def _flat(info: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield str(key), value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def conclude(config: EvalConfig, ledger: EvalLedger, plan: Sequence[Wave], identity: Identity) -> str:
+def conclude(config: EvalConfig, ledger: EvalLedger, plan: Sequence[Wave], identity: Mapping[str, Any]) -> str:
     """Put `summary.json`, `summary.md` and the report; the tables as text."""
-    measured = list(ledger.measured(unit.name for wave in plan for unit in wave.units))
+    measured = ledger.measured(unit.name for wave in plan for unit in wave.units)
     baseline = (config.peers or [one.name for one in config.candidates])[0]
     summary = summarize(measured, baseline, Draws(config.resamples, config.seed or 0))
-    info = about(config, identity)
-    ledger.write("summary.json", json.dumps({**info, **summary.as_json()}, indent=1))
+    finished = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    info = {"finished": finished, "model": config.model, "settings": identity, "resamples": config.resamples}
     text = markdown(summary)
-    ledger.write("summary.md", text)
-    page = ledger.write("report.html", render(summary, info))
-    return f"{text}\n{page} draws this; summary.md and summary.json are beside it."
-
-
-def about(config: EvalConfig, identity: Identity) -> dict[str, Any]:
-    """What the results are of, for people."""
-    return {
-        "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "model": identity.model,
-        "settings": dict(identity.settings),
-        "resamples": config.resamples,
-    }
+    ledger.folder.write("summary.json", json.dumps({**info, **summary.as_json()}, indent=1).encode())
+    ledger.folder.write("summary.md", text.encode())
+    ledger.folder.write("report.html", render(summary, info).encode())
+    return f"{text}\n{ledger.folder.url}/report.html draws this; summary.md and summary.json are beside it."

@@ -14,11 +14,12 @@ run_length    mean number of words in a row that stood in a row before
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -51,6 +52,16 @@ class EvalRow:
     answers: tuple[str, ...]
     gold: Mapping[str, Any] = field(default_factory=dict)
     meta: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """The row in the unified form, on one line."""
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, line: str | bytes) -> EvalRow:
+        """The inverse of `to_json`."""
+        content = json.loads(line)
+        return cls(**{**content, **{name: tuple(content[name]) for name in ("context", "answers")}})
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,12 +167,17 @@ def readability(before: Sequence[str], context: str) -> dict[str, float]:
     return {"readable": joined / (len(words) - 1), "run_length": len(words) / (len(words) - joined)}
 
 
+PLACES = ("strings", "doc_indices", "doc_index", "para_index", "pair_index", "chunk_index", "spans", "relevant_turns")
+"""Entries of `gold` that tell which strings hold the evidence, each set in its own way."""
+
+
 def gold_strings(gold: Mapping[str, Any]) -> set[int]:
     """Indices of the context strings that hold the evidence; none where that is not known."""
-    found = {int(gold[key]) for key in ("doc_index", "para_index", "pair_index", "chunk_index") if key in gold}
-    found |= set(map(int, gold.get("doc_indices", ())))
-    found |= {int(span["chunk_index"]) for span in gold.get("spans", ()) if "chunk_index" in span}
-    return found | {turn for first, last in gold.get("relevant_turns", ()) for turn in range(first, last + 1)}
+    single = {gold[name] for name in ("doc_index", "para_index", "pair_index", "chunk_index") if name in gold}
+    several = {*gold.get("strings", ()), *gold.get("doc_indices", ())}
+    spans = {span["chunk_index"] for span in gold.get("spans", ()) if "chunk_index" in span}
+    turns = {turn for first, last in gold.get("relevant_turns", ()) for turn in range(int(first), int(last) + 1)}
+    return {int(index) for index in (*single, *several, *spans, *turns)}
 
 
 def words_of(text: str) -> list[str]:
@@ -184,37 +200,12 @@ def _own_words(strings: Sequence[str], chosen: Iterable[int]) -> Iterator[set[st
 
 
 def fewer_strings(row: EvalRow, number: int) -> EvalRow:
-    """At most `number` strings in their order, but all that hold evidence; `gold` points to where they stand now."""
+    """At most `number` strings in their order, but all that hold evidence; ``gold["strings"]`` tells where they are."""
     if len(row.context) <= number:
         return row
     gold = {index for index in gold_strings(row.gold) if index < len(row.context)}
     others = [index for index in range(len(row.context)) if index not in gold]
     kept = sorted([*gold, *others[: max(0, number - len(gold))]])
-    place = {old: new for new, old in enumerate(kept)}
-    return replace(row, context=tuple(row.context[index] for index in kept), gold=_moved(row.gold, place))
-
-
-def _moved(gold: Mapping[str, Any], place: Mapping[int, int]) -> dict[str, Any]:
-    moved = {key: _new(key, value, place) for key, value in gold.items()}
-    return {key: value for key, value in moved.items() if value is not None}
-
-
-def _new(key: str, value: Any, place: Mapping[int, int]) -> Any:
-    if key in ("doc_index", "para_index", "pair_index", "chunk_index"):
-        return place.get(int(value))
-    if key == "doc_indices":
-        return [place[int(index)] for index in value if int(index) in place]
-    if key == "spans":
-        return [{**span, **_chunk(span, place)} for span in value]
-    if key == "relevant_turns":
-        return _turns(value, place)
-    return value
-
-
-def _chunk(span: Mapping[str, Any], place: Mapping[int, int]) -> dict[str, int]:
-    return {"chunk_index": place[int(span["chunk_index"])]} if "chunk_index" in span else {}
-
-
-def _turns(ranges: Sequence[Sequence[int]], place: Mapping[int, int]) -> list[list[int]]:
-    """Ranges hold evidence only, which is all kept and stays in its order."""
-    return [[place[int(first)], place[int(last)]] for first, last in ranges if int(last) in place]
+    own = {name: value for name, value in row.gold.items() if name not in PLACES}
+    moved = [place for place, index in enumerate(kept) if index in gold]
+    return replace(row, context=tuple(row.context[index] for index in kept), gold={**own, "strings": moved})

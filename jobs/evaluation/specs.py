@@ -19,7 +19,6 @@ from jobs.evaluation.summary import REFERENCES
 from jobs.generation import Writer
 from lingua.config import CompressionConfig
 from lingua.errors import ConfigError
-from lingua.methods import decisive
 
 Kind = Literal["full", "nothing", "config", "peer"]
 
@@ -73,15 +72,6 @@ class Candidate:
         """What its results depend on, as JSON values."""
         settings = self.config().decisive() if self.kind == "config" else dict(self.settings)
         return {"kind": self.kind, "settings": settings, "model": self.model}
-
-
-def as_identified(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of an evaluation as they were stored, those of its candidates as `Candidate.identity` has them now."""
-    return {name: _as_identified(value) if name.startswith("candidate ") else value for name, value in settings.items()}
-
-
-def _as_identified(known: Any) -> Any:
-    return {**known, "settings": decisive(known["settings"])} if known.get("kind") == "config" else known
 
 
 @dataclass(frozen=True, slots=True)

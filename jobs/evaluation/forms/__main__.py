@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from dataclasses import asdict
 
 from jobs.evaluation.forms import FORMS, read
 from lingua.errors import ConfigError
@@ -18,7 +16,7 @@ def main(arguments: list[str]) -> int:
     try:
         for source in arguments:
             for row in read(source):
-                print(json.dumps(asdict(row), ensure_ascii=False))
+                print(row.to_json())
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2

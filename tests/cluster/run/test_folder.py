@@ -49,7 +49,7 @@ def test_a_damaged_plan_is_named(folder: RunFolder) -> None:
 
 
 def test_one_run_at_a_time_and_the_lease_is_given_back(folder: RunFolder) -> None:
-    with folder.held(60), pytest.raises(LeaseError, match=r"in use by jobs\.test"), folder.held(60):
+    with folder.held(2), pytest.raises(LeaseError, match=r"in use by jobs\.test"), folder.held(2):
         pass
     with pytest.raises(KeyboardInterrupt), folder.held(60):
         raise KeyboardInterrupt
@@ -96,3 +96,17 @@ def test_the_last_file_comes_last_and_goes_first(
     folder.put("model", local(tmp_path / "one", z="", config="", a=""), "config")
     names = ["a", "z", "config"]
     assert done == [*(("drop", name) for name in reversed(names)), *(("put", name) for name in names)]
+
+
+def test_the_lease_of_a_dead_run_is_waited_for(folder: RunFolder) -> None:
+    Lease.acquire(folder.storage, folder.url, "jobs.test", 0.5)
+    with folder.held(1) as lease:
+        assert lease.generation == 2
+
+
+def test_what_a_dead_attempt_left_is_removed_and_nothing_else(folder: RunFolder) -> None:
+    for name in ("_tmp-1-x.json", "done/_tmp-2-y.json", "done/part.json"):
+        folder.write(name, b"{}")
+    folder.clean("", "done")
+    assert folder.names("done") == {"part.json"}
+    assert not any(name.startswith("_tmp") for name in folder.names())

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cluster.errors import PlanConflict
-from cluster.output.plan import Identity
 from jobs.evaluation.ledger import EvalLedger, Unit
 from jobs.evaluation.summary import Measured
 from tests.jobs.evaluation.samples import ROW
 
-IDENTITY = Identity({"rate": [0.5], "candidate lead": {"method": "lead"}}, "model", "digest")
+IDENTITY = {"rate": [0.5], "candidate lead": {"method": "lead"}, "model_digest": "digest"}
 UNIT = Unit("cities", "lead", "", 0, 1)
 
 
@@ -28,19 +27,19 @@ def test_workers_read_the_rows_that_were_chosen(ledger: EvalLedger) -> None:
     assert ledger.rows("cities") == [ROW]
 
 
-def test_the_same_evaluation_goes_on(ledger: EvalLedger) -> None:
-    EvalLedger(ledger.output).begin(IDENTITY, {"cities": [ROW]})
+def test_the_same_plan_goes_on(ledger: EvalLedger) -> None:
+    EvalLedger(ledger.folder.url).begin(IDENTITY, {"cities": [ROW]})
 
 
 @pytest.mark.parametrize(
     ("other", "message"),
     [
-        (replace(IDENTITY, settings={**IDENTITY.settings, "rate": [0.2]}), r"rate was \[0.5\], now \[0.2\]"),
-        (replace(IDENTITY, settings={"rate": [0.5]}), r"candidate lead was .* now null"),
-        (replace(IDENTITY, model_digest="other"), r"model was model \(digest\), now model \(other\)"),
+        ({**IDENTITY, "rate": [0.2]}, r"rate was \[0.5\], now \[0.2\]"),
+        ({"rate": [0.5]}, r"candidate lead was .* now null"),
+        ({**IDENTITY, "model_digest": "other"}, r'model_digest was "digest", now "other"'),
     ],
 )
-def test_another_evaluation_is_refused_with_what_differs(ledger: EvalLedger, other: Identity, message: str) -> None:
+def test_another_plan_is_refused_with_what_differs(ledger: EvalLedger, other: dict[str, Any], message: str) -> None:
     with pytest.raises(PlanConflict, match=message):
         ledger.begin(other, {"cities": [ROW]})
 
@@ -52,8 +51,8 @@ def test_a_folder_that_holds_something_else_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_damaged_plan_is_named(ledger: EvalLedger) -> None:
-    Path(ledger.output, "_evaluation.json").write_text("{}")
-    with pytest.raises(PlanConflict, match=r"_evaluation\.json is damaged"):
+    Path(ledger.folder.url, "_plan.json").write_text("{")
+    with pytest.raises(PlanConflict, match=r"_plan\.json is damaged"):
         ledger.begin(IDENTITY, {})
 
 
@@ -68,7 +67,7 @@ def test_a_unit_is_committed_once_and_the_first_counts(ledger: EvalLedger) -> No
 
 def test_what_a_dead_attempt_left_is_no_commit_and_is_removed(ledger: EvalLedger) -> None:
     ledger.commit(UNIT, [])
-    left = Path(ledger.output, "measured", "_tmp-1-x.jsonl")
+    left = Path(ledger.folder.url, "measured", "_tmp-1-x.jsonl")
     left.write_text("{")
     assert ledger.committed() == {UNIT.name}
     ledger.clean()
