@@ -34,7 +34,7 @@ Demonstrations = Literal["auto", "whole", "cut"]
 WordScore = Literal["mean", "first", "max"]
 Preset = Literal["paper", "security"]
 
-ALGORITHM = 5
+ALGORITHM = 6
 """Part of every digest: raised when equal settings begin to give other results, so that old ones are not reused."""
 DEFAULT_RATE = 0.5
 PRESETS: dict[str, dict[str, Any]] = {

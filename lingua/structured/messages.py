@@ -19,8 +19,8 @@ from lingua.config import CompressionConfig
 from lingua.errors import PromptError
 from lingua.prompt import CompressedPrompt, Prompt
 from lingua.structured.conversation import FoundText, Path, read, role_of
-from lingua.structured.exact import MAX_VALUES, dumps, has_too_many, loads
-from lingua.structured.json import python_hint
+from lingua.structured.exact import dumps
+from lingua.structured.json import read_text
 from lingua.structured.pieces import TextPiece, kept_texts, rate_of, to_prompt
 
 SEPARATOR = "\n\n"
@@ -118,17 +118,7 @@ def _loaded(value: Any) -> Any:
     """The conversation; JSON text is read."""
     if not isinstance(value, str):
         return value
-    if len(value) > MAX_VALUES and has_too_many(value.encode("utf-8", "surrogatepass")):
-        raise PromptError("too_many_values", f"messages hold more than {MAX_VALUES:,} values; split the conversation")
-    try:
-        loaded = loads(value)
-    except RecursionError:
-        raise PromptError(*TOO_DEEP) from None
-    except ValueError as error:
-        position = error.pos if isinstance(error, json.JSONDecodeError) else 0
-        raise PromptError(
-            "malformed_json", f"messages are not a JSON text: {error}{python_hint(value, position)}"
-        ) from None
+    loaded = read_text(value, "messages are")
     if isinstance(loaded, str):
         raise PromptError(
             "wrong_type", "messages are a JSON text that holds a string: were they written as JSON twice?"

@@ -4,17 +4,15 @@ A path is steps joined by dots: a key, ``*`` (any key or element), ``[]`` (any e
 ``**`` (any number of steps, also none). A key that holds ``. [ ] * "`` is written as a JSON string: ``"a.b".c``. A rule
 holds for the value at its path and for all below it. Where several match, the more specific one decides: compared from
 the last step back, a key or index before ``[]`` before ``*`` before ``**``. What no rule matches is kept.
-
-Paths are matched as a set of positions within the rules that moves along (Thompson's construction), so that depth and
-``**`` cost nothing.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from lingua.structured.pieces import Action, require_actions
 
@@ -27,33 +25,38 @@ Step = str | int
 
 @dataclass(frozen=True, slots=True)
 class _Rule:
-    """One path and its action; `rank` orders the rules that match the same value."""
+    """What is left to match of a path, its action, and a rank that orders the rules which match the same value."""
 
     steps: tuple[Step, ...]
     action: Action
     rank: tuple[tuple[int, ...], str]
+
+    @property
+    def matches(self) -> bool:
+        """Whether nothing is left but what may be skipped."""
+        return all(step == "**" for step in self.steps)
+
+    def after(self, name: Step) -> Iterator[_Rule]:
+        """The rule once a key or element is entered: with ``**`` it may stand in several places."""
+        for number, step in enumerate(self.steps):
+            if _matches(step, name):
+                yield replace(self, steps=self.steps[number if step == "**" else number + 1 :])
+            if step != "**":
+                return
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
     """What becomes of each string of a JSON value.
 
-    alive    the places (rule, steps done) that the way from the root to here has reached
+    alive    the rules that the way from the root to here has followed, with what is left of each
     names    the steps that stand in any rule: only these tell keys and elements apart
-    action   what the most specific of the rules that match here asks for
+    drops    whether any rule drops something
     """
 
-    rules: tuple[_Rule, ...]
-    alive: frozenset[tuple[int, int]]
+    alive: frozenset[_Rule]
     names: frozenset[Step]
-    _known: dict[tuple[frozenset[tuple[int, int]], Step], Rules] = field(repr=False, compare=False)
-    action: Action = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "alive", self._with_skipped(self.alive))
-        matching = [self.rules[rule] for rule, done in self.alive if done == len(self.rules[rule].steps)]
-        best = max(matching, key=lambda rule: rule.rank, default=None)
-        object.__setattr__(self, "action", best.action if best is not None else "keep")
+    drops: bool
 
     @classmethod
     def of(cls, rules: Mapping[str, object]) -> Rules:
@@ -61,34 +64,31 @@ class Rules:
         written = [(path, parse_path(path), action) for path, action in require_actions(rules, WORDS).items()]
         made = [_rule(path, steps, action) for path, steps, action in written]
         made += [_rule(path, (*steps, "**"), action) for path, steps, action in written if steps[-1] != "**"]
-        names = frozenset(step for rule in made for step in rule.steps)
-        return cls(tuple(made), frozenset((number, 0) for number in range(len(made))), names, {})
+        drops = any(rule.action == "drop" for rule in made)
+        return cls(frozenset(made), frozenset(step for rule in made for step in rule.steps), drops)
+
+    @property
+    def action(self) -> Action:
+        """What the most specific of the rules that match here asks for."""
+        return _action(self.alive)
 
     def enter(self, step: str | int) -> Rules:
         """The rules as they stand at a key or element of this value."""
         name: Step = step if isinstance(step, int) else "." + step
         if name not in self.names:
             name = "[]" if isinstance(step, int) else "*"
-        place = (self.alive, name)
-        if place not in self._known:
-            self._known[place] = replace(self, alive=frozenset(self._advanced(name)))
-        return self._known[place]
+        return _entered(self, name)
 
-    def _advanced(self, name: Step) -> Iterable[tuple[int, int]]:
-        for rule, done in self.alive:
-            steps = self.rules[rule].steps
-            if done < len(steps) and _matches(steps[done], name):
-                yield rule, done if steps[done] == "**" else done + 1
 
-    def _with_skipped(self, places: Iterable[tuple[int, int]]) -> frozenset[tuple[int, int]]:
-        """The places, and those behind a ``**`` that matches nothing."""
-        found = set(places)
-        for rule, done in tuple(found):
-            steps = self.rules[rule].steps
-            while done < len(steps) and steps[done] == "**":
-                done += 1
-                found.add((rule, done))
-        return frozenset(found)
+@lru_cache(maxsize=1 << 12)
+def _action(alive: frozenset[_Rule]) -> Action:
+    best = max((rule for rule in alive if rule.matches), key=lambda rule: rule.rank, default=None)
+    return "keep" if best is None else best.action
+
+
+@lru_cache(maxsize=1 << 12)
+def _entered(rules: Rules, name: Step) -> Rules:
+    return replace(rules, alive=frozenset(one for rule in rules.alive for one in rule.after(name)))
 
 
 def parse_path(path: str) -> tuple[Step, ...]:

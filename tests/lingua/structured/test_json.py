@@ -1,4 +1,4 @@
-"""JSON: the rules' meaning, that nothing but strings changes, and that text comes back byte for byte."""
+"""JSON: the rules' meaning, that nothing but strings changes, and that text comes back as it was where all is kept."""
 
 from __future__ import annotations
 
@@ -140,10 +140,27 @@ def test_dropping_leaves_valid_json_equal_to_dropping_from_the_value(value: Any,
     assert json.loads(kept_whole(structure, text)) == kept_whole(structure, value)
 
 
-def test_numbers_escapes_white_space_and_repeated_keys_of_a_text_stay_as_they_are() -> None:
+def test_numbers_escapes_white_space_and_repeated_keys_stay_as_they_are_where_all_is_kept() -> None:
     text = '{ "n" : 1.50e+3 , "big":123456789012345678901234567890,"e":"\\u00e9\\/\\ud800", "n":-0.0, "x":NaN }\n'
     assert EchoCompressor(rate=1.0).compress_json(text).value == text
     assert kept_whole(COMPRESS_ALL, text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ('{"a":"x","n":[1,2]}', '{"a":"","n":[1,2]}'),
+        ('{ "a" : "x" ,\n  "n" : [1,2] }', '{"a": "", "n": [1, 2]}'),
+        ('{\n  "a": "x",\n  "n": [1, 2]\n}', '{"a": "", "n": [1, 2]}'),
+        ('{"a": "x", "b\\u00e9": 1.50, "c": 1e400}', '{"a": "", "b\\u00e9": 1.5, "c": 1e400}'),
+        ('{"a": "x", "bé": "\\u00e9\\ud800"}', '{"a": "", "bé": "\\u00e9\\ud800"}'),
+        ('{"a": "y", "n": 1, "a": "x"}', '{"a": "", "n": 1}'),
+    ],
+)
+def test_text_that_changes_is_written_in_one_line_in_its_style_with_the_same_values(text: str, left: str) -> None:
+    found = emptied(Json.of({"a": "compress"}), text)
+    assert found == left
+    assert loads(found) == {**loads(text), "a": ""}
 
 
 MALFORMED = [
@@ -186,10 +203,14 @@ def test_the_parser_accepts_what_the_standard_library_accepts(text: str) -> None
         assert kept_whole(COMPRESS_ALL, text) == text
 
 
-def test_json_of_any_depth_is_read_as_text_and_as_a_value() -> None:
+def test_text_that_nests_too_deeply_for_json_is_refused() -> None:
+    with pytest.raises(PromptError) as error:
+        COMPRESS_ALL.decompose("[" * 50_000 + '"hello"' + "]" * 50_000)
+    assert error.value.reason == "too_deep"
+
+
+def test_a_value_of_any_depth_is_read() -> None:
     depth = 50_000
-    text = "[" * depth + '"hello"' + "]" * depth
-    assert kept_whole(COMPRESS_ALL, text) == text
     value: Any = "hello"
     for _ in range(depth):
         value = [value]

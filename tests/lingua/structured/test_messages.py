@@ -165,7 +165,7 @@ def test_what_is_no_conversation_is_refused_naming_the_place(messages: Any, reas
 
 
 def test_json_text_of_more_values_than_memory_should_hold_is_refused_unread() -> None:
-    with pytest.raises(PromptError, match="messages hold more than 4,000,000 values") as caught:
+    with pytest.raises(PromptError, match="messages are JSON text of more than 4,000,000 values") as caught:
         Messages(CompressionConfig()).decompose("[" + "{}," * 2_500_000 + "{}]")
     assert caught.value.reason == "too_many_values"
 
