@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -137,7 +138,7 @@ class Theirs:
     peer: Peer | None = field(default=None, init=False)
 
     def run(self, prompts: Sequence[Prompt]) -> Run:
-        peer = self.peer = self.peer or self.begin()
+        peer = self.peer = self.peer or self._started()
         answers = [peer.compress(prompt, self.options) for prompt in prompts]
         seconds = sum(answer.seconds for answer in answers)
         model = sum(answer.model_seconds for answer in answers)
@@ -151,6 +152,12 @@ class Theirs:
             stages={"model": model, "host": seconds - model},
             peak_bytes=max(answer.peak_bytes for answer in answers),
         )
+
+    def _started(self) -> Peer:
+        peer = self.begin()
+        parts = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in peer.start_seconds.items())
+        print(f"{self.name} has started: {parts}", file=sys.stderr, flush=True)
+        return peer
 
 
 def _stages(seconds: dict[str, float]) -> dict[str, float]:

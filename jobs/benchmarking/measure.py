@@ -15,7 +15,9 @@ from lingua.prompt import Prompt
 
 PLAIN_LENGTH, PLAIN_TOKENS = 4_096, 1 << 17
 """Rows of the plain forward are as long as the mix's prompts, and it takes as many tokens as we did, up to these."""
-_FIRST = Prompt(context=["A prompt that nobody keeps: it is compressed once, so that all code has run. " * 4])
+_FIRST = Prompt(
+    context=["A prompt that nobody keeps: it is compressed once, so that all code has run. " * 4], question="Who?"
+)
 """What happens only once is not measured."""
 
 
@@ -86,6 +88,7 @@ def _one(rounds: Rounds, contender: Contender, plan: Plan) -> None:
             contender.run([_FIRST])
         run = contender.run(prompts)
     except Exception as error:  # a failure of any kind is a result of this contender, not the end of the others
+        print(f"{contender.name} failed: {error}", file=sys.stderr, flush=True)
         rounds.failed[contender.name] = f"{type(error).__name__}: {error}".splitlines()[0][:300]
         rounds.runs.pop(contender.name, None)
     else:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,10 +20,11 @@ from lingua.prompt import Prompt
 MAIN = Path(__file__).with_name("peer_main.py")
 START_SECONDS = 300.0
 PROMPT_SECONDS = 1_800.0
+_SAID_CHARACTERS = 4_000
 
 
 class PeerError(LinguaError):
-    """The peer could not be started, died or took too long; the message ends with what it said last."""
+    """The peer could not be started, died or took too long: the first line says why, the rest is what it said last."""
 
 
 class PeerPromptError(PeerError):
@@ -60,16 +62,31 @@ class PeerAnswer:
 
 
 class Peer:
-    """A running peer; use it as a context manager. Raises PeerError."""
+    """A running peer; use it as a context manager. Raises PeerError.
+
+    versions        of its packages
+    start_seconds   until it answered (`all`), and thereof of imports and of the model
+    """
+
+    versions: dict[str, str]
+    start_seconds: dict[str, float]
 
     def __init__(self, settings: PeerSettings, python: Path, packages: Path | None = None) -> None:
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         self._process = self._start(python, packages)
         try:
-            self.versions: dict[str, str] = self._ask(asdict(settings), START_SECONDS)["versions"]
+            self._configure(settings)
         except BaseException:
             self.close()
             raise
+
+    def _configure(self, settings: PeerSettings) -> None:
+        began = time.monotonic()
+        answer = self._ask(asdict(settings), START_SECONDS)
+        if "error" in answer:
+            raise PeerError(f"the peer could not start: {answer['error']}\n{self._last_words()}")
+        self.versions = answer["versions"]
+        self.start_seconds = {"all": time.monotonic() - began, **answer["start_seconds"]}
 
     def _start(self, python: Path, packages: Path | None) -> subprocess.Popen[bytes]:
         environment = dict(os.environ) | {"HF_HUB_OFFLINE": "1", "PYTHONSAFEPATH": "1"}
@@ -93,7 +110,7 @@ class Peer:
 
     def _ask(self, record: dict[str, Any], seconds: float) -> dict[str, Any]:
         stdin, stdout = _pipes(self._process)
-        timer = threading.Timer(seconds, self._process.kill)
+        began, timer = time.monotonic(), threading.Timer(seconds, self._process.kill)
         timer.start()
         try:
             stdin.write(json.dumps(record).encode() + b"\n")
@@ -104,27 +121,39 @@ class Peer:
         finally:
             timer.cancel()
         if not line:
-            raise PeerError(f"the peer died or took over {seconds:.0f} s; it said: {self._last_words()}")
+            raise PeerError(self._death(time.monotonic() - began, seconds))
         answer: dict[str, Any] = json.loads(line)
         return answer
 
+    def _death(self, spent: float, most: float) -> str:
+        """Its last line first: that one names an error, while a traceback begins with code."""
+        words = self._last_words()
+        last = words.splitlines()[-1] if words else "it said nothing"
+        code = self._process.returncode
+        return f"the peer died after {spent:.0f} s of at most {most:.0f} s, exit code {code}: {last}\n{words}"
+
     def _last_words(self) -> str:
+        self._end()
         self._said.seek(0)
-        return self._said.read().decode(errors="replace").strip()[-1_500:]
+        return self._said.read().decode(errors="replace").strip()[-_SAID_CHARACTERS:]
 
     def close(self) -> None:
-        """Let the process end; kill it if it does not."""
+        """Let the process end."""
         for pipe in _pipes(self._process):
             try:
                 pipe.close()
             except BrokenPipeError:
                 continue
+        self._end()
+        self._said.close()
+
+    def _end(self) -> None:
+        """Wait for the process's end; kill it if it takes long."""
         try:
             self._process.wait(timeout=10)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        self._said.close()
 
     def __enter__(self) -> Peer:
         return self

