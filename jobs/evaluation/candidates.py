@@ -33,14 +33,6 @@ from lingua.prompt import CompressedPrompt, Outcome, Prompt, Rejected, join_part
 from lingua.text.tokens import SourceTokenizer, TargetTokenizer, load_target
 
 
-@dataclass(frozen=True, slots=True)
-class Sized:
-    """A prompt whose joined context may keep `budget` tokens."""
-
-    prompt: Prompt
-    budget: int
-
-
 class Budgeted(Compressor):
     """`counter` is what budgets are counted in, whatever the settings say."""
 
@@ -65,16 +57,16 @@ class Budgeted(Compressor):
         """The model's tokenizer."""
         return self._tokenizer
 
-    def compress_to(self, prompts: Iterable[Sized]) -> Iterator[Outcome]:
-        """Compress each prompt to its own size: one outcome for each, in their order, as they are done."""
+    def compress_to(self, prompts: Iterable[tuple[Prompt, int]]) -> Iterator[Outcome]:
+        """Compress each prompt until its joined context has so many tokens: one outcome for each, in their order."""
         engine: Engine[CompressedPrompt] = Engine(self._scorer, cache=self._cache)
-        for result in engine.run(map(self._sized, prompts)):
+        for result in engine.run(self._within(*one) for one in prompts):
             yield Rejected(result.reason, result.detail) if isinstance(result, PromptError) else result
 
-    def _sized(self, one: Sized) -> Program[CompressedPrompt]:
-        count, prompt = self.counter.count, one.prompt
+    def _within(self, prompt: Prompt, budget: int) -> Program[CompressedPrompt]:
+        count = self.counter.count
         whole = count(join_parts(prompt.context, prompt.separator))
-        target = max(1, count(prompt.text) - max(0, whole - one.budget))
+        target = max(1, count(prompt.text) - max(0, whole - budget))
         config = self._drafter.config.model_copy(update={"rate": None, "target_token": target})
         return compress_one(prompt, replace(self._drafter, config=config, target=self.counter))
 
@@ -86,19 +78,19 @@ def budget_of(size: float, tokens: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A row, and to how many tokens its context may come; `rate` is the share of them, for who is asked by a share."""
+    """A row whose context of `tokens` tokens may keep `budget` of them; `size` is what was asked for, None: all."""
 
     row: EvalRow
-    budget: int
-    rate: float
-
-
-@dataclass(frozen=True, slots=True)
-class Left:
-    """A context after compression: the text as it stands in the prompt, and its tokens."""
-
-    context: str
     tokens: int
+    budget: int
+    size: float | None
+
+    @property
+    def rate(self) -> float:
+        """The share, for who is asked by one: as it was asked for, or what comes to the budget."""
+        if self.size is not None and self.size <= 1:
+            return self.size
+        return min(1.0, self.budget / max(1, self.tokens))
 
 
 class Workbench:
@@ -114,60 +106,47 @@ class Workbench:
         """End the peer, if it was started."""
         self._open.close()
 
-    def tokens(self, row: EvalRow) -> int:
-        """Tokens of a row's whole context."""
-        return self.counter.count(whole(row))
-
-    def original(self, row: EvalRow) -> Original:
-        """What a row's context holds."""
-        return Original.of(self._model(self._config.model).own_tokenizer.encode(list(row.context)))
-
-    def compress(self, candidate: Candidate, wanted: Sequence[Wanted]) -> Iterator[Left | Rejected]:
-        """One outcome for each, in their order, as they are done. Raises ModelError, PeerError."""
-        if candidate.kind == "full":
-            return (self._left(whole(one.row)) for one in wanted)
-        if candidate.kind == "nothing":
-            return (Left("", 0) for _ in wanted)
-        if candidate.kind == "peer":
-            return (self._by_peer(candidate, one) for one in wanted)
-        return self._by_us(candidate, wanted)
-
-    def _by_us(self, candidate: Candidate, wanted: Sequence[Wanted]) -> Iterator[Left | Rejected]:
-        templates = [template_of(one.row) for one in wanted]
-        prompts = [Sized(form.original(one.row), one.budget) for form, one in zip(templates, wanted, strict=True)]
-        for form, outcome in zip(templates, self._compressor(candidate).compress_to(prompts), strict=True):
-            if isinstance(outcome, Rejected):
-                yield outcome
-            else:
-                yield self._left(join_parts(outcome.context, form.separator))
-
     @cached_property
     def counter(self) -> TargetTokenizer:
         """What tokens are counted in."""
         return load_target(self._config.tokenizer, self._model(self._config.model).own_tokenizer)
 
-    def _left(self, context: str) -> Left:
-        return Left(context, self.counter.count(context))
+    def original(self, row: EvalRow) -> Original:
+        """What a row's context holds."""
+        return Original.of(self._model(self._config.model).own_tokenizer.encode(list(row.context)))
 
-    def _compressor(self, candidate: Candidate) -> Budgeted:
+    def compress(self, candidate: Candidate, wanted: Sequence[Wanted]) -> Iterator[str | Rejected]:
+        """What is left of each context, in their order, as they are done. Raises ModelError, PeerError."""
+        match candidate.kind:
+            case "full":
+                return (whole(one.row) for one in wanted)
+            case "nothing":
+                return ("" for _ in wanted)
+            case "peer":
+                return (self._by_peer(candidate, one) for one in wanted)
+        return self._by_us(candidate, wanted)
+
+    def _by_us(self, candidate: Candidate, wanted: Sequence[Wanted]) -> Iterator[str | Rejected]:
         if candidate.name not in self._ready:
             model = self._model(candidate.model or self._config.model)
             self._ready[candidate.name] = model.counting(candidate.config(), self.counter)
-        return self._ready[candidate.name]
+        prompts = [(template_of(one.row).original(one.row), one.budget) for one in wanted]
+        for (prompt, _), outcome in zip(prompts, self._ready[candidate.name].compress_to(prompts), strict=True):
+            yield outcome if isinstance(outcome, Rejected) else join_parts(outcome.context, prompt.separator)
 
     def _model(self, name: str) -> Budgeted:
         if name not in self._models:
             self._models[name] = Budgeted.lazily(name, self._config)
         return self._models[name]
 
-    def _by_peer(self, candidate: Candidate, wanted: Wanted) -> Left | Rejected:
+    def _by_peer(self, candidate: Candidate, wanted: Wanted) -> str | Rejected:
         """The library is shown the context alone, so that its rate is of the context; the question where it asks."""
         options: dict[str, Any] = {"rate": wanted.rate, **candidate.settings}
         prompt = Prompt(context=wanted.row.context)
         if QUESTION in options:
             prompt, options["concate_question"] = replace(prompt, question=wanted.row.question), False
         try:
-            return self._left(self._peer.compress(prompt, options).text)
+            return self._peer.compress(prompt, options).text
         except PeerPromptError as error:
             return Rejected("peer_failed", str(error))
 

@@ -2,14 +2,13 @@
 
 Sizes are those of LLMLingua (arXiv 2310.05736, tables 1, 2 and 5) and LongLLMLingua (arXiv 2310.06839, table 1), in
 tokens of the context in GPT-3.5's tokenizer: what the prompts of the paper's own run came to under each constraint
-(eight demonstrations of GSM8K are 2,366 there). `published` are the scores of its target, GPT-3.5-0301, to compare the
-shape with. Ablations that a setting cannot express are left out.
+(eight demonstrations of GSM8K are 2,366 there). Ablations that a setting cannot express are left out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from lingua.errors import ConfigError
@@ -33,102 +32,32 @@ ABLATIONS: Mapping[str, Settings] = {
 coarse step; both, in one pass over everything; whole demonstrations as far as they fit; larger units; chance."""
 
 
-@dataclass(frozen=True, slots=True)
-class Preset:
-    """What one table of a paper compares.
-
-    form         public form of its data (`forms`)
-    candidates   name → settings, as `specs.make_candidate` takes them (``base`` names what they build on)
-    rate, tokens what is kept of the context: shares, or numbers of tokens
-    metrics      of what the target says (`textual`)
-    stop         strings that end a reply
-    published    score of the full prompt and of LLMLingua's in the paper, in percent
-    """
-
-    about: str
-    form: str
-    metrics: tuple[str, ...]
-    max_tokens: int
-    stop: tuple[str, ...]
-    rate: tuple[float, ...] = ()
-    tokens: tuple[int, ...] = ()
-    candidates: Mapping[str, Settings] = field(default_factory=lambda: AGNOSTIC)
-    tokenizer: str = "cl100k_base"
-    published: tuple[float, float] | None = None
-
-    def settings(self) -> dict[str, Any]:
-        """The settings of an evaluation that this preset stands for; what is given besides prevails."""
-        sizes = {"rate": self.rate} if self.rate else {"tokens": self.tokens}
-        asked = {"ask": ("generate",), "max_tokens": self.max_tokens, "stop": self.stop}
-        return {"candidates": dict(self.candidates), "tokenizer": self.tokenizer, **sizes, **asked}
+def _generated(max_tokens: int, *stop: str, candidates: Mapping[str, Settings] = AGNOSTIC, **size: float) -> Settings:
+    """The settings of a table whose target writes at most `max_tokens`, until one of the `stop` strings."""
+    asked = {"ask": ("generate",), "max_tokens": max_tokens, "stop": stop, "tokenizer": "cl100k_base"}
+    return {"candidates": dict(candidates), **asked, **{name: (value,) for name, value in size.items()}}
 
 
-def _gsm8k(constraint: str, tokens: int, score: float) -> Preset:
-    about = f"GSM8K, eight worked demonstrations at the {constraint} constraint"
-    stop = ("\nQuestion:", "\n\n\n")
-    return Preset(about, "gsm8k", ("exact_number",), 400, stop, tokens=(tokens,), published=(78.85, score))
-
-
-def _bbh(constraint: str, tokens: int, score: float) -> Preset:
-    about = f"BIG-Bench Hard, three worked demonstrations at the {constraint} constraint"
-    stop = ("\nQ:", "\n\n\n")
-    return Preset(about, "bbh", ("final_match",), 512, stop, tokens=(tokens,), published=(70.07, score))
-
-
-_SAID = ("rouge1", "rouge2", "rouge_l", "bleu", "similarity")
-
-
-def _sharegpt(about: str, **size: Any) -> Preset:
-    return Preset(f"ShareGPT, conversations {about}", "sharegpt", _SAID, 512, ("\nUser:",), **size)
-
-
-def _arxiv(about: str, **size: Any) -> Preset:
-    return Preset(f"arXiv of March 2023, articles {about}", "arxiv", _SAID, 512, ("\n\n\n",), **size)
-
-
-def _nq(about: str, rate: float) -> Preset:
-    metrics = ("subspan_em", "f1")
-    return Preset(
-        f"NaturalQuestions, 20 documents {about}", "nq", metrics, 100, ("\n",), rate=(rate,), candidates=AWARE
-    )
-
-
-_HALF, _THIRD, _QUARTER = 1 / 2, 1 / 3, 1 / 4
-_STEPS = {
-    "gsm8k-1shot": _gsm8k("1-shot", 446, 79.08),
-    "gsm8k-half-shot": _gsm8k("half-shot", 171, 77.41),
-    "gsm8k-quarter-shot": _gsm8k("quarter-shot", 117, 77.33),
-    "bbh-1shot": _bbh("1-shot", 288, 70.11),
-    "bbh-half-shot": _bbh("half-shot", 171, 61.60),
-    "bbh-quarter-shot": _bbh("quarter-shot", 110, 56.85),
-}
-PRESETS: Mapping[str, Preset] = {
-    **_STEPS,
-    "sharegpt-2x": _sharegpt("at a half", rate=(_HALF,)),
-    "sharegpt-3x": _sharegpt("at a third", rate=(_THIRD,)),
-    "sharegpt-350": _sharegpt("within 350 tokens", tokens=(350,)),
-    "sharegpt-175": _sharegpt("within 175 tokens", tokens=(175,)),
-    "arxiv-2x": _arxiv("at a half", rate=(_HALF,)),
-    "arxiv-3x": _arxiv("at a third", rate=(_THIRD,)),
-    "arxiv-350": _arxiv("within 350 tokens", tokens=(350,)),
-    "arxiv-175": _arxiv("within 175 tokens", tokens=(175,)),
-    "nq-2x": _nq("at a half", _HALF),
-    "nq-4x": _nq("at a quarter", _QUARTER),
-    "ablations": Preset(
-        "the paper's recipe on GSM8K at the 1-shot constraint, with one thing changed at a time",
-        "gsm8k",
-        ("exact_number",),
-        _STEPS["gsm8k-1shot"].max_tokens,
-        _STEPS["gsm8k-1shot"].stop,
-        tokens=_STEPS["gsm8k-1shot"].tokens,
-        candidates=ABLATIONS,
-        published=_STEPS["gsm8k-1shot"].published,
-    ),
+_gsm8k = partial(_generated, 400, "\nQuestion:", "\n\n\n")
+_bbh = partial(_generated, 512, "\nQ:", "\n\n\n")
+_nq = partial(_generated, 100, "\n", candidates=AWARE)
+_TEXTS = {"sharegpt": partial(_generated, 512, "\nUser:"), "arxiv": partial(_generated, 512, "\n\n\n")}
+PRESETS: Mapping[str, Settings] = {
+    "gsm8k-1shot": _gsm8k(tokens=446),
+    "gsm8k-half-shot": _gsm8k(tokens=171),
+    "gsm8k-quarter-shot": _gsm8k(tokens=117),
+    "bbh-1shot": _bbh(tokens=288),
+    "bbh-half-shot": _bbh(tokens=171),
+    "bbh-quarter-shot": _bbh(tokens=110),
+    **{f"{name}-{times}x": make(rate=1 / times) for name, make in _TEXTS.items() for times in (2, 3)},
+    **{f"{name}-{size}": make(tokens=size) for name, make in _TEXTS.items() for size in (350, 175)},
+    **{f"nq-{times}x": _nq(rate=1 / times) for times in (2, 4)},
+    "ablations": _gsm8k(tokens=446, candidates=ABLATIONS),
 }
 
 
-def preset(name: str) -> Preset:
-    """The preset of this name. ConfigError when there is none."""
+def preset(name: str) -> Settings:
+    """The settings that the preset of this name stands for. ConfigError when there is none."""
     if name not in PRESETS:
         raise ConfigError(f"preset = {name!r}: there is none of this name; there are {', '.join(PRESETS)}")
     return PRESETS[name]

@@ -5,11 +5,11 @@ A preset's settings count where none are given. Candidates and targets as users 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from cluster.config import Output
 from cluster.settings import Command, Settings
@@ -19,8 +19,6 @@ from jobs.evaluation.specs import (
     NOTHING_CANDIDATE,
     Candidate,
     TargetSpec,
-    make_candidate,
-    make_target_spec,
     parse_candidate,
     parse_target,
     require_distinct,
@@ -162,7 +160,7 @@ class EvalConfig(Settings):
     def _of_a_table(cls, settings: dict[str, Any]) -> dict[str, Any]:
         if settings.get("preset") is None:
             return settings
-        known = preset(str(settings["preset"])).settings()
+        known = preset(str(settings["preset"]))
         sized = settings.keys() & set(_SIZES)
         return {**{name: value for name, value in known.items() if not (sized and name in _SIZES)}, **settings}
 
@@ -177,18 +175,17 @@ class EvalConfig(Settings):
         require_distinct("set", [name for name, _, _ in pairs])
         return {name: url for name, _, url in pairs}
 
-    @field_validator("candidates", mode="before")
+    @field_validator("candidates", "targets", mode="before")
     @classmethod
-    def _candidates(cls, value: object) -> object:
-        found = [_candidate(*item) for item in _items(value)]
-        require_distinct("candidate", [one.name for one in found])
-        return tuple(found)
-
-    @field_validator("targets", mode="before")
-    @classmethod
-    def _targets(cls, value: object) -> object:
-        found = [_target(*item) for item in _items(value)]
-        require_distinct("target", [one.name for one in found])
+    def _named(cls, value: object, info: ValidationInfo) -> object:
+        """A list of what flags say, or a mapping from names to what they mean."""
+        kinds: dict[str | None, Callable[..., Candidate | TargetSpec]]
+        kinds = {"candidates": parse_candidate, "targets": parse_target}
+        parse = kinds[info.field_name]
+        entries = value if isinstance(value, (list, tuple)) else [value]
+        items = value.items() if isinstance(value, Mapping) else ((None, entry) for entry in entries)
+        found = [parse(entry, name) for name, entry in items]
+        require_distinct(str(info.field_name).removesuffix("s"), [one.name for one in found])
         return tuple(found)
 
     @field_validator("rate", "tokens", "ask", "stop", mode="before")
@@ -217,35 +214,3 @@ class EvalConfig(Settings):
         if self.ask and not self.targets:
             raise ValueError("ask: nobody is asked; give --target")
         return self
-
-
-def _items(value: object) -> list[tuple[str | None, object]]:
-    """The entries of a list (no names) or of a mapping."""
-    if isinstance(value, Mapping):
-        return [(str(name), entry) for name, entry in value.items()]
-    return [(None, entry) for entry in (value if isinstance(value, (list, tuple)) else [value])]
-
-
-def _candidate(name: str | None, entry: object) -> Candidate:
-    if isinstance(entry, Candidate):
-        return entry
-    if isinstance(entry, Mapping):
-        settings = dict(entry)
-        return make_candidate(name or str(settings.pop("name", "")), settings.pop("base", None), settings)
-    return parse_candidate(_written(name, entry))
-
-
-def _target(name: str | None, entry: object) -> TargetSpec:
-    if isinstance(entry, TargetSpec):
-        return entry
-    if isinstance(entry, Mapping):
-        settings = dict(entry)
-        return make_target_spec(name or str(settings.pop("name", "")), settings)
-    if name is None or "=" in str(entry):
-        return parse_target(_written(name, entry))
-    return make_target_spec(name, {"model": str(entry or name)})
-
-
-def _written(name: str | None, entry: object) -> str:
-    """An entry as a flag would write it."""
-    return str(entry) if name is None else f"{name}: {entry or ''}"

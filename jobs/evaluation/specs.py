@@ -92,9 +92,11 @@ class TargetSpec:
 FULL_CANDIDATE, NOTHING_CANDIDATE = Candidate("full", "full"), Candidate("nothing", "nothing")
 
 
-def parse_candidate(text: str) -> Candidate:
-    """``peer``, ``rarity``, ``sentence: method=llmlingua unit=sentence``, ``long: peer context_budget=*1.5``."""
-    name, words, settings = _split("--candidate", text)
+def parse_candidate(entry: Any, name: str | None = None) -> Candidate:
+    """``peer``, ``sentence: method=llmlingua unit=sentence``, ``long: peer context_budget=*1.5``; or a mapping."""
+    if isinstance(entry, Candidate):
+        return entry
+    name, words, settings = _read("candidate", entry, name)
     return make_candidate(name, words[0] if words else None, settings)
 
 
@@ -119,11 +121,14 @@ def make_candidate(name: str, base: str | None, settings: Mapping[str, Any]) -> 
     return candidate
 
 
-def parse_target(text: str) -> TargetSpec:
-    """``gemma3-270m``, ``name: model=DIR dtype=bfloat16``, ``gpt: url=https://… model=… mode=chat``."""
-    if "=" not in text:
-        return make_target_spec(_label(text), {"model": text})
-    name, words, settings = _split("--target", text)
+def parse_target(entry: Any, name: str | None = None) -> TargetSpec:
+    """``gemma3-270m``, ``name: model=DIR dtype=bfloat16``, ``gpt: url=https://… model=… mode=chat``; or a mapping."""
+    if isinstance(entry, TargetSpec):
+        return entry
+    if not isinstance(entry, Mapping) and "=" not in str(entry):
+        model = str(entry or name)
+        return make_target_spec(name or _label(model), {"model": model})
+    name, words, settings = _read("target", entry, name)
     if words:
         raise ConfigError(f"target {name!r}: write key=value, not {words[0]!r}")
     return make_target_spec(name, settings)
@@ -145,6 +150,15 @@ def require_distinct(kind: str, names: list[str]) -> None:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise ConfigError(f"two {kind}s are called {twice!r}; rename one")
+
+
+def _read(kind: str, entry: Any, name: str | None) -> tuple[str, list[str], dict[str, Any]]:
+    """Name, words and settings of an entry: of a file's mapping, or as a flag has it."""
+    if isinstance(entry, Mapping):
+        settings = dict(entry)
+        base = settings.pop("base", None)
+        return name or str(settings.pop("name", "")), [] if base is None else [str(base)], settings
+    return _split(f"--{kind}", str(entry) if name is None else f"{name}: {entry or ''}")
 
 
 def _split(flag: str, text: str) -> tuple[str, list[str], dict[str, Any]]:

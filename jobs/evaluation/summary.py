@@ -258,11 +258,31 @@ LEFT = ("kept", "answer_kept", "gold_share", "names", "numbers", "readable")
 TITLES = {
     "kept": "tokens kept",
     "answer_kept": "answer kept",
+    "gold_kept": "evidence found",
     "gold_share": "evidence kept",
+    "information": "information kept",
     "names": "names kept",
     "numbers": "numbers kept",
+    "run_length": "words in a row",
     SHARE: "share of the advantage",
+    "exact_number": "right final number",
+    "final_match": "right final answer",
+    "subspan_em": "answer said (sub-span match)",
+    "f1": "F1 of words",
+    "rouge1": "ROUGE-1",
+    "rouge2": "ROUGE-2",
+    "rouge_l": "ROUGE-L",
+    "bleu": "BLEU of sentences",
+    "similarity": "similarity of tokens",
+    "edit_similarity": "similarity of code",
 }
+
+
+def title_of(metric: str) -> str:
+    """A metric in words."""
+    return TITLES.get(metric) or metric.replace("_", " ")
+
+
 LEGEND = """\
 *tokens kept*: of the context's (question and instruction are never cut). *share of the advantage*: of what the whole
 context brings over none in the log-likelihood of the gold answer; in brackets the {level} interval by bootstrap over
@@ -286,9 +306,9 @@ class _Table:
         """The header, then a row for each candidate."""
         left = [name for name in LEFT if any(name in line.figures for line in self.lines if not line.target)]
         asked = [(target, metric) for target in self.targets for metric in self._metrics(target)]
-        header = ["candidate", *(TITLES.get(name, name) for name in left)]
+        header = ["candidate", *(title_of(name) for name in left)]
         for target, metric in asked:
-            header += [f"{target}: {TITLES.get(metric, metric)}"]
+            header += [f"{target}: {title_of(metric)}"]
             header += [f"against {self.baseline}"] if self._compares(target, metric) else []
         yield [*header, "rows"]
         for candidate in dict.fromkeys(line.candidate for line in self.lines):

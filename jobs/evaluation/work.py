@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from typing import Protocol
 
@@ -17,8 +17,8 @@ from cluster.errors import RowError
 from cluster.output.records import Counts
 from cluster.protocol import Assignment, Beat, Failure, PoisonRow, ShardReport
 from cluster.run.worker import failure_of
-from jobs.evaluation.candidates import Left, Wanted, Workbench, budget_of
-from jobs.evaluation.ledger import EvalLedger, Stage, Unit, Wave
+from jobs.evaluation.candidates import Wanted, Workbench, budget_of, whole
+from jobs.evaluation.ledger import EvalLedger, Unit, Wave
 from jobs.evaluation.rows import EvalRow, kept_values, template_of
 from jobs.evaluation.settings import EvalConfig
 from jobs.evaluation.specs import Target, TargetSpec
@@ -46,15 +46,6 @@ class Work(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Whole:
-    """A row before compression: the tokens of its context and what they hold."""
-
-    row: EvalRow
-    tokens: int
-    original: Original
-
-
 class CompressWork:
     """The stage ``compress``: every row at every size, and what is left of it without asking anyone."""
 
@@ -65,29 +56,28 @@ class CompressWork:
 
     def measure(self, unit: Unit, rows: Sequence[EvalRow], tick: Tick) -> list[Measured]:
         candidate = self._candidates[unit.candidate]
-        wholes = [_Whole(row, self._bench.tokens(row), self._bench.original(row)) for row in rows]
+        tokens = [self._bench.counter.count(whole(row)) for row in rows]
+        originals = [self._bench.original(row) for row in rows]
         found = list[Measured]()
         for size in unit.sizes:
-            wanted = self._wanted(unit, wholes, size)
-            for whole, one, left in zip(wholes, wanted, self._bench.compress(candidate, wanted), strict=True):
-                known = Measured(whole.row.id, unit.set, candidate.name, size, "", {})
-                found.append(_left(known, whole, one, left))
+            wanted = list(self._wanted(unit, rows, tokens, size))
+            for one, original, left in zip(wanted, originals, self._bench.compress(candidate, wanted), strict=True):
+                known = Measured(one.row.id, unit.set, candidate.name, size, "", {})
+                found.append(self._measured(known, one, original, left))
                 tick()
         return found
 
     def close(self) -> None:
         self._bench.close()
 
-    def _wanted(self, unit: Unit, wholes: Sequence[_Whole], size: float | None) -> list[Wanted]:
-        if size is None:
-            return [Wanted(whole.row, whole.tokens, 1.0) for whole in wholes]
+    def _wanted(
+        self, unit: Unit, rows: Sequence[EvalRow], tokens: Sequence[int], size: float | None
+    ) -> Iterator[Wanted]:
         matched = self._config.match_peer and unit.candidate not in self._config.peers
-        kept = self._kept_by_peer(unit, size) if matched else {}
-        budgets = [kept.get(whole.row.id, budget_of(size, whole.tokens)) for whole in wholes]
-        return [
-            Wanted(whole.row, budget, size if size <= 1 else min(1.0, budget / max(1, whole.tokens)))
-            for whole, budget in zip(wholes, budgets, strict=True)
-        ]
+        kept = self._kept_by_peer(unit, size) if matched and size is not None else {}
+        for row, all_of_it in zip(rows, tokens, strict=True):
+            budget = all_of_it if size is None else kept.get(row.id, budget_of(size, all_of_it))
+            yield Wanted(row, all_of_it, budget, size)
 
     def _kept_by_peer(self, unit: Unit, size: float) -> dict[str, int]:
         """Tokens that the peer kept of each row, where it did not fail."""
@@ -95,29 +85,23 @@ class CompressWork:
         measured = self._ledger.read(replace(unit, candidate=peer).name)
         return {one.row: int(one.values["tokens"]) for one in measured if one.rate == size and "tokens" in one.values}
 
+    def _measured(self, known: Measured, wanted: Wanted, original: Original, left: str | Rejected) -> Measured:
+        """`known` with what a candidate left of a context."""
+        if isinstance(left, Rejected):
+            return replace(known, texts={REJECTED: f"{left.reason}: {left.detail}"})
+        tokens, size = self._bench.counter.count(left), max(1, wanted.tokens)
+        values = {
+            "tokens": tokens,
+            "origin_tokens": wanted.tokens,
+            "asked": (tokens if known.rate is None else wanted.budget) / size,
+            "kept": tokens / size,
+            **kept_values(wanted.row, original, left),
+        }
+        return replace(known, values=values, texts={CONTEXT: left})
 
-def _left(known: Measured, whole: _Whole, wanted: Wanted, left: Left | Rejected) -> Measured:
-    """`known` with what a candidate left of the whole."""
-    if isinstance(left, Rejected):
-        return replace(known, texts={REJECTED: f"{left.reason}: {left.detail}"})
-    kept = left.tokens / max(1, whole.tokens)
-    values = {
-        "tokens": left.tokens,
-        "origin_tokens": whole.tokens,
-        "asked": kept if known.rate is None else wanted.budget / max(1, whole.tokens),
-        "kept": kept,
-        **kept_values(whole.row, whole.original, left.context),
-    }
-    return replace(known, values=values, texts={CONTEXT: left.context})
 
-
-@dataclass(frozen=True, slots=True)
-class _Question:
-    """A compressed prompt for a target."""
-
-    known: Measured
-    row: EvalRow
-    prompt: str
+Question = tuple[Measured, EvalRow, str]
+"""What is known of a compressed row, the row, and its prompt."""
 
 
 class AskWork:
@@ -144,12 +128,12 @@ class AskWork:
     def close(self) -> None:
         self._target = None
 
-    def _questions(self, unit: Unit, rows: Mapping[str, EvalRow]) -> Iterator[_Question]:
+    def _questions(self, unit: Unit, rows: Mapping[str, EvalRow]) -> Iterator[Question]:
         for left in self._ledger.read(unit.compressed.name):
             if left.row in rows and CONTEXT in left.texts:
                 row = rows[left.row]
                 known = replace(left, target=unit.target, values={}, texts={})
-                yield _Question(known, row, template_of(row).prompt(row, [left.texts[CONTEXT]]))
+                yield known, row, template_of(row).prompt(row, [left.texts[CONTEXT]])
 
     def _hold(self, name: str) -> Target:
         """The target of this name; the one before is let go first."""
@@ -158,22 +142,24 @@ class AskWork:
             self._target = self._make(self._specs[name], self._config)
         return self._target
 
-    def _asked(self, target: Target, questions: Sequence[_Question]) -> list[Measured]:
+    def _asked(self, target: Target, questions: Sequence[Question]) -> list[Measured]:
+        known, rows, prompts = zip(*questions, strict=True)
         asks = self._config.ask or (("nll",) if target.scores else ("generate",))
-        found = [one.known for one in questions]
+        values: list[dict[str, float]] = [{} for _ in rows]
+        texts: list[dict[str, str]] = [{} for _ in rows]
         if "nll" in asks and target.scores:
-            values = lowest_nll(target, [(one.row, one.prompt) for one in questions])
-            found = [replace(known, values={"nll": value}) for known, value in zip(found, values, strict=True)]
+            values = [{"nll": value} for value in lowest_nll(target, list(zip(rows, prompts, strict=True)))]
         if "generate" in asks:
-            replies = target.generate([one.prompt for one in questions], self._config.max_tokens, self._config.stop)
-            found = [_replied(*each) for each in zip(found, questions, replies, strict=True)]
-        return found
+            replies = target.generate(prompts, self._config.max_tokens, self._config.stop)
+            values = [{**one, **_textual(row, reply)} for one, row, reply in zip(values, rows, replies, strict=True)]
+            texts = [{OUTPUT: reply} for reply in replies]
+        return [replace(one, values=value, texts=text) for one, value, text in zip(known, values, texts, strict=True)]
 
-    def _asked_alone(self, target: Target, question: _Question) -> Measured:
+    def _asked_alone(self, target: Target, question: Question) -> Measured:
         try:
             return self._asked(target, [question])[0]
         except (RowError, PromptError) as error:
-            return replace(question.known, texts={REJECTED: f"{error.reason}: {error.detail}"})
+            return replace(question[0], texts={REJECTED: f"{error.reason}: {error.detail}"})
 
 
 def lowest_nll(target: Target, asked: Sequence[tuple[EvalRow, str]]) -> list[float]:
@@ -187,11 +173,6 @@ def lowest_nll(target: Target, asked: Sequence[tuple[EvalRow, str]]) -> list[flo
         sizes.append(len(scored))
     values = iter(target.nll(prompts, answers))
     return [min(islice(values, size)) for size in sizes]
-
-
-def _replied(known: Measured, question: _Question, reply: str) -> Measured:
-    values = {**known.values, **_textual(question.row, reply)}
-    return replace(known, values=values, texts={OUTPUT: reply})
 
 
 def _textual(row: EvalRow, reply: str) -> dict[str, float]:
@@ -227,11 +208,8 @@ def _endpoint(spec: TargetSpec, config: EvalConfig) -> Target:
 def start_runner(config: EvalConfig, wave: Wave, make: MakeTarget = make_target) -> UnitRunner:
     """A worker for the units of a wave."""
     ledger = EvalLedger(config.output, config.storage_options)
-    return UnitRunner(wave.units, ledger, _work(wave.stage, config, ledger, make))
-
-
-def _work(stage: Stage, config: EvalConfig, ledger: EvalLedger, make: MakeTarget) -> Work:
-    return CompressWork(config, ledger) if stage == "compress" else AskWork(config, ledger, make)
+    work = CompressWork(config, ledger) if wave.stage == "compress" else AskWork(config, ledger, make)
+    return UnitRunner(wave.units, ledger, work)
 
 
 class UnitRunner:

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from jobs.evaluation.report import Chart, Point, Series, charts, render, svg
+from jobs.evaluation.report import Chart, Point, charts, render, svg
 from jobs.evaluation.summary import Draws, Estimate, Measured, Summary, summarize
 from tests.cluster.report.test_page import Reader
 
@@ -53,14 +53,14 @@ def test_there_is_a_chart_for_every_metric_of_every_set(summary: Summary) -> Non
 
 def test_points_stand_where_tokens_were_kept_with_the_summarys_figures(summary: Summary) -> None:
     chart = next(charts(summary))
-    assert [one.candidate for one in chart.series] == list(GAINS)
-    for one in chart.series:
-        assert [point.kept for point in one.points] == pytest.approx([0.24, 0.49])
-        for point in one.points:
+    assert list(chart.series) == list(GAINS)
+    for candidate, points in chart.series.items():
+        assert [point.kept for point in points] == pytest.approx([0.24, 0.49])
+        for point in points:
             line = next(
                 line
                 for line in summary.lines
-                if (line.set, line.rate, line.candidate, line.target) == ("squad", point.size, one.candidate, "gemma")
+                if (line.set, line.rate, line.candidate, line.target) == ("squad", point.size, candidate, "gemma")
             )
             assert point.figure == line.figures["share"]
             assert point.figure.low < point.figure.value < point.figure.high
@@ -97,7 +97,7 @@ def test_pictures_have_names_and_numbers_for_who_cannot_see_them(page: str, summ
     for picture, chart in zip(reader.all("img"), charts(summary), strict=True):
         assert picture["alt"] == chart.words
     cells = [text for path, text in reader.texts if path and path[-1] in ("td", "th")]
-    figures = [point.figure for chart in charts(summary) for one in chart.series for point in one.points]
+    figures = [point.figure for chart in charts(summary) for points in chart.series.values() for point in points]
     assert all(f"{one.value:.2f} ({one.low:.2f} to {one.high:.2f})" in cells for one in figures)
 
 
@@ -108,21 +108,21 @@ def test_names_from_outside_cannot_act(page: str) -> None:
 
 def test_text_of_a_picture_is_escaped() -> None:
     point = Point(0.5, 0.5, Estimate(0.5, 0.4, 0.6, 9))
-    picture = svg(Chart('a"<b>&', "$x^2$ <i>", "f1", [Series("<u>", [point])], {}))
+    picture = svg(Chart('a"<b>&', "$x^2$ <i>", "f1", {"<u>": [point]}, {}))
     ElementTree.fromstring(picture)
     assert "<i>" not in picture
 
 
 @pytest.mark.parametrize("figure", [Estimate(0.5, math.nan, math.nan, 1), Estimate(0.5, 0.5, 0.5, 2)])
 def test_a_figure_without_an_interval_is_drawn_as_a_mark(figure: Estimate) -> None:
-    chart = Chart("squad", "", "f1", [Series("one", [Point(100.0, 0.3, figure)])], {})
+    chart = Chart("squad", "", "f1", {"one": [Point(100.0, 0.3, figure)]}, {})
     assert "nan" not in svg(chart).lower()
     assert "Best of 1, 100 tokens of the context: one, 0.50" in chart.words
 
 
 def test_many_candidates_are_told_apart() -> None:
     point = Point(0.5, 0.5, Estimate(0.5, 0.4, 0.6, 9))
-    picture = svg(Chart("s", "", "f1", [Series(f"candidate{n}", [point]) for n in range(12)], {}))
+    picture = svg(Chart("s", "", "f1", {f"candidate{n}": [point] for n in range(12)}, {}))
     assert all(f"<!-- candidate{n} -->" in picture for n in range(12))
     assert "stroke-dasharray" in picture
 
