@@ -14,14 +14,16 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
+from cluster.command import Command
 from cluster.input.columns import KINDS, PARTS, ROLES, Mapped
-from cluster.prices import parse_prices
-from cluster.settings import Command, Settings
+from cluster.settings import Settings
 from cluster.storage.credentials import MASK, public_address, require_no_credentials
 from cluster.storage.storage import absolute, require_conditional
-from lingua.config import ALGORITHM, CompressionConfig
+from lingua.config import ALGORITHM, FORMER, READERS, CompressionConfig, decisive
+from lingua.config import default_of as compression_default
+from lingua.config import fields as compression_fields
 from lingua.errors import UnreadError
-from lingua.methods import DEFAULTS, METHODS, decisive
+from lingua.methods import METHODS
 
 MOST_BYTES = 2**50
 MOST_WORKERS = 100_000
@@ -79,47 +81,34 @@ Output = Annotated[str, Field(min_length=1), AfterValidator(parse_output)]
 """A directory to write."""
 
 
+def of_methods() -> dict[str, tuple[str, ...]]:
+    """The settings that not all methods read, by those that do."""
+    grouped: dict[str, tuple[str, ...]] = {}
+    for name, readers in READERS.items():
+        title = f"method{'s' if len(readers) > 1 else ''} {', '.join(readers)}"
+        grouped[title] = (*grouped.get(title, ()), name)
+    return grouped
+
+
 _COMMON = (
-    "input",
-    "output",
-    "reuse",
-    "text_column",
-    "question_column",
-    "messages_column",
-    "rate",
-    "target_token",
-    "target_tokenizer",
-    "min_fidelity",
-    "method",
-    "model",
-    "workers",
-    "dry_run",
+    *("input", "output", "reuse", "text_column", "question_column", "messages_column"),
+    *("method", "rate", "target_token", "target_tokenizer", "min_fidelity", "model", "workers", "dry_run"),
 )
+COLUMNS = tuple(f"{role}_column" for role in ROLES)
 _GROUPS = {
     "what to read and write": ("input", "output", "reuse", "output_format", "output_prefix"),
-    "how much to keep": ("rate", "target_token", "target_tokenizer", "min_fidelity", "method", "preset"),
-    "columns": (
-        "text_column",
-        "instruction_column",
-        "context_column",
-        "question_column",
-        "messages_column",
-        "structured_column",
-        "json_column",
-        "id_column",
+    "columns": COLUMNS,
+    "how much to keep": (
+        *("method", "preset", "rate", "target_token", "target_tokenizer", "min_fidelity"),
+        *("unit", "instruction_rate", "question_rate"),
     ),
-    "model": ("model", "device", "dtype", "batch_tokens", "gpu_memory", "trust_remote_code"),
+    "what is never cut": ("force_tokens", "drop_consecutive", "force_reserve_digit", "protect", "keep_markdown"),
+    "rows of JSON and conversations": ("json_rules", "message_rates"),
+    "model": ("model", "device", "dtype", "gpu_memory", "trust_remote_code"),
     "cluster": ("shard_size", "workers", "gpus_per_worker", "cpus_per_worker", "address"),
-    "watching": ("report", "report_samples", "fidelity_sample", "price", "log_format", "webhook"),
-    "failures": (
-        "max_attempts",
-        "max_rejected",
-        "shard_timeout",
-        "lease_seconds",
-        "lease_wait",
-        "storage_options",
-        "dry_run",
-    ),
+    "watching": ("report_samples", "fidelity_sample", "log_format"),
+    "failures": ("max_rejected", "shard_timeout", "lease_seconds", "storage_options", "dry_run"),
+    **of_methods(),
 }
 _EXAMPLES = """\
 examples:
@@ -134,14 +123,19 @@ Each setting is a flag (--shard-size), a key of the file (shard_size) and a vari
 the file, the file overrides the environment. The same command again does what is not done yet.
 """
 
+_FORMER = {
+    **{name: one.instead for name, one in FORMER.items()},
+    "webhook": "let what schedules the job send word; _stats.json holds what was sent",
+    "report": "the report is always written; report_samples: 0 keeps no text for it",
+    "price": "give it to python -m jobs.report",
+    "max_attempts": "a shard is tried three times",
+    "lease_wait": "a start waits for twice lease_seconds",
+    "batch_tokens": "it is chosen for the device; gpu_memory bounds it",
+}
+
 
 class JobConfig(Settings):
     """All settings of a job. Unknown or invalid settings raise ConfigError, naming the setting."""
-
-    hidden: ClassVar[Mapping[str, str]] = {
-        "webhook": "webhook must be a URL that begins with http:// or https:// (its value is not shown here)",
-        **Settings.hidden,
-    }
 
     command: ClassVar[Command] = Command(
         "jobs.compress",
@@ -152,6 +146,7 @@ class JobConfig(Settings):
         groups=_GROUPS,
         alternatives=("rate", "target_token"),
         variables=None,
+        former=_FORMER,
     )
 
     inputs: tuple[str, ...] = Field(
@@ -188,7 +183,6 @@ class JobConfig(Settings):
     model: str = Field("smollm2-135m", min_length=1, description="hub id, directory, GGUF file, or 'smollm2-135m'")
     device: str = Field("auto", min_length=1, description="'auto', 'cpu', or a GPU: 'cuda', 'mps', …")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="what a model computes in")
-    batch_tokens: int | None = Field(None, ge=1, description="tokens per model call (default: chosen for the device)")
     gpu_memory: Share = Field(
         0.75,
         gt=0,
@@ -215,7 +209,6 @@ class JobConfig(Settings):
         None, repr=False, description="Ray cluster (default: the one submitted to, or a local one)"
     )
 
-    max_attempts: int = Field(3, ge=1, description="attempts per shard after transient failures")
     max_rejected: Ceiling | None = Field(
         None,
         ge=0,
@@ -225,19 +218,11 @@ class JobConfig(Settings):
     lease_seconds: float = Field(
         60, gt=0, le=1_000_000, description="seconds after which a dead driver's hold on the output ends"
     )
-    lease_wait: float = Field(
-        120,
-        ge=0,
-        description="seconds to wait for the lease of a driver that seems dead; one that lives is refused at once",
-    )
     storage_options: dict[str, Any] = Field(
         default_factory=dict, repr=False, description='for fsspec, as JSON; flat, or by protocol: {"s3": {…}}'
     )
     dry_run: bool = Field(False, description="print the plan and stop")
 
-    report: bool = Field(
-        True, description="write _report.html at the end, and gather what it shows as rows are written"
-    )
     report_samples: int = Field(
         2, ge=0, le=20, description="rows per shard kept with their text for the report; 0: none"
     )
@@ -248,34 +233,29 @@ class JobConfig(Settings):
         description="share of the rows of which the model is asked how well the result predicts the original, such as "
         "0.01 or '1%'; 0: none",
     )
-    price: tuple[str, ...] = Field(
-        (), description="NAME=PRICE of a million prompt tokens at a model, e.g. 'gpt-4o=2.50'"
-    )
     log_format: Literal["text", "json"] = Field("text", description="'json': progress and logs as JSON Lines")
-    webhook: str | None = Field(
-        None, pattern="^https?://", repr=False, description="URL that is sent _stats.json by POST at the end"
-    )
 
     compression: CompressionConfig = Field(default_factory=CompressionConfig)
 
     @classmethod
     def settings(cls) -> dict[str, FieldInfo]:
         own = {name: field for name, field in super().settings().items() if name != "compression"}
-        return {**own, **CompressionConfig.model_fields}
+        return {**own, **compression_fields()}
 
     @model_validator(mode="before")
     @classmethod
     def _assemble(cls, settings: dict[str, Any]) -> dict[str, Any]:
         """Flat keys of the compression become `compression`."""
-        flat = {key: value for key, value in settings.items() if key in CompressionConfig.model_fields}
+        known = compression_fields().keys() | FORMER
+        flat = {key: value for key, value in settings.items() if key in known}
         own = {key: value for key, value in settings.items() if key not in flat}
         if not flat:
             return own
         base = own.get("compression")
-        chosen = base.model_dump(exclude_unset=True) if isinstance(base, CompressionConfig) else dict(base or {})
+        chosen = base.given() if isinstance(base, CompressionConfig) else dict(base or {})
         return {**own, "compression": CompressionConfig(**{**chosen, **flat})}
 
-    @field_validator("inputs", "price", mode="before")
+    @field_validator("inputs", mode="before")
     @classmethod
     def _one_or_many(cls, value: object) -> object:
         return (value,) if isinstance(value, str) else value
@@ -295,12 +275,6 @@ class JobConfig(Settings):
             if not url.strip():
                 raise ValueError("an empty name stands for no file; remove it")
             require_no_credentials("input", url)
-        return value
-
-    @field_validator("price")
-    @classmethod
-    def _readable_prices(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        parse_prices(value)
         return value
 
     @field_validator("device")
@@ -354,12 +328,11 @@ class JobConfig(Settings):
 
     @model_validator(mode="after")
     def _given_is_read(self) -> JobConfig:
-        given = [name for name in OF_COLUMNS if name in self.compression.model_fields_set]
-        unread = [name for name in given if not any(getattr(self, f"{role}_column") for role in OF_COLUMNS[name])]
+        given = self.compression.given()
+        unread = [name for name, column in OF_COLUMNS.items() if name in given and not getattr(self, column)]
         if unread:
-            columns = {name: " or ".join(f"{role}_column" for role in OF_COLUMNS[name]) for name in unread}
             raise UnreadError(
-                {name: f"is read only with {column}: name one, or leave it out" for name, column in columns.items()}
+                {name: f"is read only with {OF_COLUMNS[name]}: name one, or leave it out" for name in unread}
             )
         return self
 
@@ -371,7 +344,7 @@ class JobConfig(Settings):
     def identity_settings(self) -> dict[str, Any]:
         """What decides the content of an output, as JSON values: never a credential, never how many machines work."""
         own = self.model_dump(mode="json", include=set(DECISIVE))
-        return {"algorithm": ALGORITHM, **deciding({**own, **self.compression.model_dump(mode="json")})}
+        return {"algorithm": ALGORITHM, **deciding({**own, **self.compression.flat()})}
 
     def shown_settings(self) -> dict[str, Any]:
         """All settings by their flat keys, for plans, statistics and people; storage options masked."""
@@ -380,10 +353,9 @@ class JobConfig(Settings):
         return {
             "input": list(self.inputs),
             **own,
-            **self.compression.model_dump(mode="json"),
+            **self.compression.flat(),
             "storage_options": options,
             "address": public_address(self.address),
-            "webhook": MASK if self.webhook else None,
         }
 
 
@@ -398,7 +370,7 @@ def deciding(settings: Mapping[str, Any]) -> dict[str, Any]:
         return dict(settings)
     computing = METHODS[settings["method"]].needs in ("causal", "encoder") if settings["method"] in METHODS else True
     ignored = {"model", *(() if computing else ("dtype",))}
-    ignored |= {name for name, roles in OF_COLUMNS.items() if not any(settings.get(f"{role}_column") for role in roles)}
+    ignored |= {name for name, column in OF_COLUMNS.items() if not settings.get(column)}
     own = {name: field.default for name, field in JobConfig.model_fields.items() if name in DECISIVE}
     return {
         name: value
@@ -407,31 +379,12 @@ def deciding(settings: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def default_of(name: str) -> Any:
-    """A setting's value where it is not given; None for a name that is not known."""
+def default_of(name: str, settings: Mapping[str, Any]) -> Any:
+    """What a setting is where `settings` do not give it; None for a name that is not known."""
     field = JobConfig.model_fields.get(name)
-    return DEFAULTS.get(name) if field is None else field.default
+    return compression_default(name, str(settings.get("method"))) if field is None else field.default
 
 
-OF_COLUMNS = {
-    "json_rules": ("json",),
-    "message_rates": ("messages",),
-    "keep_newest_user": ("messages",),
-}
+OF_COLUMNS = {"json_rules": "json_column", "message_rates": "messages_column"}
 """Settings of a compression that only rows of some columns read."""
-DECISIVE = (
-    "text_column",
-    "instruction_column",
-    "context_column",
-    "question_column",
-    "messages_column",
-    "structured_column",
-    "json_column",
-    "id_column",
-    "output_format",
-    "output_prefix",
-    "model",
-    "dtype",
-    "trust_remote_code",
-    "shard_size",
-)
+DECISIVE = (*COLUMNS, "output_format", "output_prefix", "model", "dtype", "trust_remote_code", "shard_size")

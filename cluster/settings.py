@@ -7,16 +7,12 @@ written as JSON; one string counts as a list of one. What is wrong is a ConfigEr
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import re
-import types
-import typing
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn, Self
+from typing import Any, ClassVar, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
@@ -24,55 +20,17 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, CliPositionalArg, CliSettingsSource, EnvSettingsSource
 from pydantic_settings import YamlConfigSettingsSource as FileSource
 
+from cluster.command import Command, FlagParser, kind_of, refusal
 from lingua.errors import ConfigError, UnreadError
 from lingua.explain import explain, meant, public
 
 PREFIX = "LINGUA_"
 NO_SETTINGS = {"LINGUA_CACHE"}
 """Variables of ours that are read elsewhere: where converted models are kept."""
-HELP = "--help-all lists all settings"
 MOST_NODES = 10_000
 """Values in a file of settings."""
 _QUOTED = re.compile(r"(?<!\w)(['\"])(?!<)(?!.{1,2}\1).*\1", re.DOTALL)
 """What YAML's complaints repeat of a file, but for single signs and the names of its own tokens."""
-
-
-@dataclass(frozen=True)
-class Command:
-    """How a job is asked.
-
-    name         the module that is started
-    usage        what must be given, and the rest in brackets
-    summary      what the job does
-    examples     that end its help
-    common       settings that ``--help`` shows; empty: all
-    groups       heading → settings under it; those that stand in none come at the end
-    positional   the setting that is given without a flag
-    flags        setting → its flag, where that is another word
-    alternatives settings of which any one overrides the others of a lower layer
-    variables    settings that are also read from the environment; None: all, and others are errors
-    """
-
-    name: str
-    usage: str
-    summary: str
-    examples: str = ""
-    common: Collection[str] = ()
-    groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    positional: str = ""
-    flags: Mapping[str, str] = field(default_factory=dict)
-    alternatives: Collection[str] = ()
-    variables: Collection[str] | None = ("storage_options",)
-
-    def flag(self, name: str) -> str:
-        """What a setting is called on the command line."""
-        return name.upper() if name == self.positional else f"--{self.flags.get(name, name).replace('_', '-')}"
-
-    def grouped(self, names: Collection[str]) -> dict[str, tuple[str, ...]]:
-        """All `names` by the heading that they stand under."""
-        known = {name for group in self.groups.values() for name in group}
-        rest = tuple(name for name in names if name not in known)
-        return {**{title: tuple(group) for title, group in self.groups.items()}, **({"settings": rest} if rest else {})}
 
 
 class Settings(BaseModel):
@@ -118,13 +76,13 @@ def _gather(
     model: type[Settings], argv: Sequence[str], environment: Mapping[str, str]
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """The merged settings, and what each is called where it was given (a flag, a variable, a file's key)."""
-    command, known, form = model.command, model.settings(), _form(model)
-    flags = _Flags(form, _Parser(model), argv)()
+    command, form = model.command, _form(model)
+    flags = _Flags(form, FlagParser(command, model.settings(), model.hidden), argv)()
     path = flags.pop("config", None)
-    variables = _Environment(form, _variables(command, known, environment))()
+    variables = _Environment(form, _variables(model, environment))()
     layers: list[tuple[dict[str, Any], Callable[[str], str]]] = [
         (variables, lambda name: f"{PREFIX}{name.upper()} (in the environment)"),
-        (_File(form, path)() if path else {}, lambda name: f"{name} (in {path})"),
+        (_File(form, path, command.former)() if path else {}, lambda name: f"{name} (in {path})"),
         (flags, command.flag),
     ]
     merged: dict[str, Any] = {}
@@ -133,18 +91,20 @@ def _gather(
         overridden = command.alternatives if layer.keys() & set(command.alternatives) else ()
         merged = {**{name: value for name, value in merged.items() if name not in overridden}, **layer}
         origins |= {name: called(name) for name in layer}
-    if missing := [name for name, field in known.items() if field.is_required() and name not in merged]:
+    if missing := [name for name, field in model.settings().items() if field.is_required() and name not in merged]:
         flags_missing = " and ".join(map(command.flag, missing))
         raise ConfigError(f"missing setting: {', '.join(missing)}; give {flags_missing}, or --help for what there is")
     return merged, origins
 
 
-def _variables(command: Command, known: Collection[str], environment: Mapping[str, str]) -> dict[str, str]:
+def _variables(model: type[Settings], environment: Mapping[str, str]) -> dict[str, str]:
     """The variables that are read, in small letters. ConfigError for one of ours that stands for no setting."""
-    names = {f"{PREFIX}{name.upper()}" for name in (known if command.variables is None else command.variables)}
+    read = model.command.variables
+    names = {f"{PREFIX}{name.upper()}" for name in (model.settings() if read is None else read)}
     found = {name for name in environment if name.startswith(PREFIX)} - NO_SETTINGS
-    if command.variables is None and (unknown := sorted(found - names)):
-        raise ConfigError(f"environment: unknown setting {unknown[0]};{meant(unknown[0], sorted(names))} {HELP}")
+    if read is None and (unknown := sorted(found - names)):
+        hint = f"environment: unknown setting {unknown[0]};{meant(unknown[0], sorted(names))}"
+        raise refusal(model.command.former, unknown[0].removeprefix(PREFIX).lower(), unknown[0], hint)
     return {name.lower(): environment[name] for name in found & names}
 
 
@@ -155,17 +115,11 @@ def _form(model: type[Settings]) -> type[BaseSettings]:
     """The settings as text has them: what is neither a switch nor a list nor an object is read by the model itself."""
     known = model.settings()
     names = [name for group in model.command.grouped(known).values() for name in group]
-    kinds = {**{name: _kind(known[name]) for name in names}, "config": str}
+    kinds = {**{name: kind_of(known[name]) for name in names}, "config": str}
     if model.command.positional:
         kinds[model.command.positional] = CliPositionalArg[str]
     fields: dict[str, Any] = {name: (kind, None) for name, kind in kinds.items()}
     return create_model("Form", __base__=BaseSettings, **fields)
-
-
-def _kind(field: FieldInfo) -> Any:
-    if typing.get_origin(field.annotation) is tuple or field.annotation == dict[str, str]:
-        return list[str]
-    return field.annotation if field.annotation in (bool, dict[str, Any]) else str
 
 
 class _Text:
@@ -192,7 +146,7 @@ class _Environment(_Text, EnvSettingsSource):
 
 
 class _Flags(_Text, CliSettingsSource[Any]):
-    def __init__(self, form: type[BaseSettings], parser: _Parser, argv: Sequence[str]) -> None:
+    def __init__(self, form: type[BaseSettings], parser: FlagParser, argv: Sequence[str]) -> None:
         self.called = parser.command.flag
         super().__init__(
             form,
@@ -200,16 +154,16 @@ class _Flags(_Text, CliSettingsSource[Any]):
             cli_parse_none_str="\0",  # else a column could not be called null
             cli_implicit_flags=True,
             root_parser=parser,
-            parse_args_method=_Parser.parse,
-            add_argument_method=_Parser.add_setting,
+            parse_args_method=FlagParser.parse,
+            add_argument_method=FlagParser.add_setting,
         )
 
 
 class _File(FileSource):
     """A YAML file. ConfigError when it cannot be read, holds no settings, or one that is not known."""
 
-    def __init__(self, form: type[BaseSettings], path: str) -> None:
-        self._known = form.model_fields.keys() - {"config"}
+    def __init__(self, form: type[BaseSettings], path: str, former: Mapping[str, str]) -> None:
+        self._known, self._former = form.model_fields.keys() - {"config"}, former
         super().__init__(form, path)
 
     def _read_files(self, path: Any, deep_merge: bool = False) -> dict[str, Any]:
@@ -221,7 +175,8 @@ class _File(FileSource):
         settings = {str(key): value for key, value in content.items() if value is not None}
         if unknown := sorted(settings.keys() - known):
             names = ", ".join(repr(public(name[:50])) for name in unknown[:5])
-            raise ConfigError(f"--config {path}: unknown setting {names};{meant(unknown[0], known)} {HELP}")
+            hint = f"--config {path}: unknown setting {names};{meant(unknown[0], known)}"
+            raise refusal(self._former, unknown[0], f"--config {path}: {unknown[0]}", hint)
         return settings
 
 
@@ -288,107 +243,3 @@ def json_object(text: str, name: str, *, secret: bool = True) -> dict[str, Any]:
     raise ConfigError(
         f'{name} must be a JSON object like {{"a": "b"}}{" (its value is not shown here)" if secret else ""}{fault}'
     )
-
-
-# ---- the command line
-
-
-class _Parser(argparse.ArgumentParser):
-    """What pydantic-settings adds its flags to: says what they mean, groups them, and raises what is wrong."""
-
-    def __init__(self, model: type[Settings]) -> None:
-        self.command, self.model = model.command, model
-        super().__init__(
-            prog=f"python -m {self.command.name}",
-            usage=f"python -m {self.command.name} {self.command.usage}",
-            description=self.command.summary,
-            epilog=self.command.examples,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-            add_help=False,
-        )
-        self.add_argument("-h", "--help", action=_Help, help="show the settings that most people need")
-        self.add_argument("--help-all", action=_Help, help="show all settings")
-        grouped = self.command.grouped(model.settings())
-        made = {title: self.add_argument_group(title) for title in grouped}
-        self._group = {name: made[title] for title, names in grouped.items() for name in names}
-
-    def add_setting(self, *flags: str, **how: Any) -> None:
-        """Add what pydantic-settings has made of a setting: with its meaning, its choices, and lists as JSON."""
-        name = how.get("dest", flags[0])
-        if name == "config":
-            self.add_argument("--config", metavar="FILE", help="YAML file with settings", default=argparse.SUPPRESS)
-            return
-        setting, kind = self.model.settings()[name], _kind(self.model.settings()[name])
-        how["help"] = help_of(setting) + ("; may be repeated" if kind == list[str] else "")
-        if how.get("action") == "append":
-            how["action"] = _Listed if kind == list[str] else "store"
-        if name == self.command.positional:
-            how["metavar"] = name.upper()
-        elif kind is not bool:
-            choices = ",".join(_choices(setting.annotation))
-            how["metavar"] = "JSON" if kind == dict[str, Any] else f"{{{choices}}}" if choices else "VALUE"
-        self._group[name].add_argument(name if name == self.command.positional else self.command.flag(name), **how)
-
-    def parse(self, argv: Sequence[str]) -> argparse.Namespace:
-        """The flags that are given. ConfigError when a word of the command line is no flag."""
-        parsed, strange = self.parse_known_args(argv)
-        if getattr(parsed, "config", None) == "":
-            raise ConfigError(f"--config: names no file; leave it out, or give a YAML file of settings; {HELP}")
-        if not strange:
-            return parsed
-        word = strange[0].partition("=")[0]
-        if word.startswith("-"):
-            raise ConfigError(f"unknown flag {word};{meant(word, self._option_string_actions)} {HELP}")
-        if any(self.command.flag(name) in argv for name in self.model.hidden):  # the word may be a piece of its value
-            raise ConfigError("a word belongs to no flag (not shown here); quote values for the shell, like '{…}'")
-        pattern = os.path.join(os.path.dirname(word), "*" + os.path.splitext(word)[1])
-        quoted = f": the shell made several words of a pattern; quote it, like --input '{pattern}'"
-        why = quoted if os.path.exists(word) else f": write {self.command.usage.partition(' [')[0]}"
-        raise ConfigError(f"{public(word)!r} belongs to no flag{why}; {HELP}")
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{public(message)}; {HELP}")
-
-
-class _Help(argparse.Action):
-    """Prints the help and ends; ``--help`` leaves out what few people need."""
-
-    def __init__(self, option_strings: Sequence[str], dest: str, help: str | None = None) -> None:
-        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, default=argparse.SUPPRESS, help=help)
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
-        assert isinstance(parser, _Parser)
-        shown = {*parser.command.common, "config", argparse.SUPPRESS}
-        for action in parser._actions:
-            if "--help" in self.option_strings and parser.command.common and action.dest not in shown:
-                action.help = argparse.SUPPRESS
-        parser.print_help()
-        parser.exit()
-
-
-class _Listed(argparse.Action):
-    """A flag that may be repeated: its values as a JSON list, which no comma in one of them divides."""
-
-    def __call__(self, parser: Any, namespace: argparse.Namespace, value: Any, option: str | None = None) -> None:
-        before = json.loads(getattr(namespace, self.dest, "[]"))
-        setattr(namespace, self.dest, json.dumps([*before, value]))
-
-
-def help_of(field: FieldInfo) -> str:
-    """A field's description and its default, unless there is none or the description tells it."""
-    text = (field.description or "").replace("%", "%%")
-    nothing = field.is_required() or field.default_factory is not None or field.default in (None, (), "")
-    if nothing or "default" in text:
-        return text
-    default = ("off", "on")[field.default] if isinstance(field.default, bool) else str(field.default)
-    return f"{text} (default: {default.encode('unicode_escape').decode().replace('%', '%%')})"
-
-
-def _choices(annotation: Any) -> Iterator[str]:
-    """What a setting may be, where that is one of a few words."""
-    if typing.get_origin(annotation) is typing.Literal:
-        yield from map(str, typing.get_args(annotation))
-    elif typing.get_origin(annotation) in (types.UnionType, typing.Union):
-        for part in typing.get_args(annotation):
-            yield from _choices(part)

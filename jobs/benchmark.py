@@ -110,7 +110,7 @@ def _allowance(settings: Settings) -> Allowance:
 def _evidence(settings: Settings, subject: Subject) -> Ours:
     """The default method: it asks an encoder of sentences, and of the model only how it cuts text into tokens."""
     config = CompressionConfig(method="evidence", rate=settings.rate)
-    loader = Loader(resolve(config.focus_model), settings.device, "float32")
+    loader = Loader(resolve(config.own.second_model or ""), settings.device, "float32")
     reader = SourceTokenizer(loader.tokenizer())
     return Ours("lingua, method evidence", subject, loader.scorer("sentences"), config, reader=reader)
 

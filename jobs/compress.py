@@ -69,15 +69,13 @@ def compress(config: JobConfig, make: MakeCompressor) -> int:
         if make is load_compressor and not ledger.begun():
             require_loadable(config)
         print("".join(f"{notice}\n" for notice in notices(plan)), end="")
-        wait = LeaseWait(config.lease_wait, lambda: stop.reason is None)
+        wait = LeaseWait(2 * config.lease_seconds, lambda: stop.reason is None)
         lease = wait.acquire(ledger.storage, ledger.output, "jobs.compress", config.lease_seconds)
         try:
             with Heartbeat(lease.renew, config.lease_seconds, stop):
                 plan = ledger.open_or_create(plan)
                 ledger.clean()
-                earlier = (
-                    previous.hand_over(ledger, plan, lambda: stop.reason is None, config.report) if previous else None
-                )
+                earlier = previous.hand_over(ledger, plan, lambda: stop.reason is None) if previous else None
                 start = partial(start_worker, make_compressor=make, earlier=earlier)
                 report, refused = _until_refused(lambda: _run(config, ledger, plan, stop, start))
                 lease.renew()  # who lost it must not write over the figures of the next

@@ -19,8 +19,9 @@ from typing import Any, ClassVar
 import pyarrow.parquet as pq
 from pydantic import Field
 
+from cluster.command import Command
 from cluster.output.ledger import PART
-from cluster.settings import Command, Settings
+from cluster.settings import Settings
 from jobs import compress, verify
 from jobs.ending import EXIT_SETTINGS, exit_code
 

@@ -11,11 +11,12 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
+from cluster.command import Command
 from cluster.errors import ClusterError
 from cluster.output.ledger import Ledger
 from cluster.report.page import gather
 from cluster.report.render import render
-from cluster.settings import Command, Settings
+from cluster.settings import Settings
 from lingua.errors import LinguaError
 
 
@@ -31,7 +32,7 @@ class ReportConfig(Settings):
 
     output: str = Field(description="the directory that jobs.compress wrote")
     price: tuple[str, ...] = Field(
-        (), description="NAME=PRICE of a million prompt tokens at a model (default: those of the run)"
+        (), description="NAME=PRICE of a million prompt tokens at a model, e.g. 'gpt-4o=2.50'"
     )
     storage_options: dict[str, Any] = Field(default_factory=dict, repr=False, description="for fsspec, as JSON")
 
@@ -41,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         config = ReportConfig.load(sys.argv[1:] if argv is None else argv)
         ledger = Ledger(config.output, config.storage_options)
-        print(ledger.write_report(render(gather(ledger, config.price or None))))
+        print(ledger.write_report(render(gather(ledger, config.price))))
     except (ClusterError, LinguaError, ValueError) as error:
         print(f"report: {error}", file=sys.stderr)
         return 2

@@ -11,9 +11,10 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
+from cluster.command import Command
 from cluster.errors import ClusterError
 from cluster.output.verify import verify
-from cluster.settings import Command, Settings
+from cluster.settings import Settings
 from lingua.errors import LinguaError
 
 SHOWN = 50

@@ -26,10 +26,10 @@ from lingua.integrations.llmlingua import (
     question_aware,
     rules,
     segments,
+    sentence_filter,
     takes,
     warn_of_what_has_no_effect,
 )
-from lingua.methods import readable
 from lingua.prompt import CompressedPrompt, Prompt, Rejected, Span, join_parts
 from lingua.structured.json import Json
 from lingua.structured.pieces import TextPiece, kept_texts, to_prompt
@@ -39,16 +39,6 @@ from lingua.text.words import word_edges
 GAP = "\n\n"
 DOLLARS_PER_TOKEN = 0.06 / 1000
 """GPT-4's price at the time of `llmlingua` 0.2.2, which its key ``saving`` stands for."""
-_SAME_NAME = (
-    "iterative_size",
-    "use_sentence_level_filter",
-    "keep_split",
-    "keep_first_sentence",
-    "keep_last_sentence",
-    "keep_sentence_number",
-    "context_budget",
-)
-_OF_LLMLINGUA2 = ("force_tokens", "force_reserve_digit", "drop_consecutive", "token_to_word")
 Result = dict[str, Any]
 
 
@@ -133,7 +123,7 @@ class PromptCompressor:
         return self._result(call, prompt.text, texts)
 
     def _compress(self, prompt: Prompt, settings: Mapping[str, Any]) -> CompressedPrompt:
-        config = CompressionConfig(**readable({**self._base, **settings}))
+        config = CompressionConfig(**{**self._base, **settings})
         (outcome,) = self._compressor.using(config).compress([prompt])
         if isinstance(outcome, Rejected):
             raise PromptError(outcome.reason, outcome.detail)
@@ -142,24 +132,24 @@ class PromptCompressor:
     def _settings(self, call: Call) -> dict[str, Any]:
         """All settings of a call but its rate or target."""
         warn_of_what_has_no_effect(call)
-        settings = {name: getattr(call, name) for name in _SAME_NAME}
-        settings["sentence_budget"] = f"*{call.token_budget_ratio}"
-        settings["force_context_ids"] = tuple(call.force_context_ids or ())
-        if not call.use_token_level_filter:
-            settings["unit"] = "sentence"
+        settings: dict[str, Any] = {} if call.use_token_level_filter else {"unit": "sentence"}
+        settings |= {"force_tokens": ("\n",)} if call.keep_split else {}
         if self.use_llmlingua2:
             return settings | self._classifying(call)
-        if not call.use_context_level_filter:
-            settings["force_context_ids"] = tuple(range(len(call.texts)))
-        return settings | question_aware(call)
+        forced = call.force_context_ids if call.use_context_level_filter else range(len(call.texts))
+        settings |= {"force_context_ids": tuple(forced or ()), "context_budget": call.context_budget}
+        return settings | {"iterative_size": call.iterative_size} | sentence_filter(call) | question_aware(call)
 
     def _classifying(self, call: Call) -> dict[str, Any]:
         """The settings of LLMLingua-2 alone."""
         if not isinstance(call, PromptCall):
             return {}
-        settings = {name: getattr(call, name) for name in _OF_LLMLINGUA2}
+        kept = (*call.force_tokens, *(["\n"] if call.keep_split else []))
+        settings: dict[str, Any] = {"force_tokens": kept, "force_reserve_digit": call.force_reserve_digit}
+        settings |= {"aggregate": call.token_to_word, "drop_consecutive": call.drop_consecutive and bool(kept)}
         if call.use_context_level_filter and len(call.texts) > 1:
-            settings |= {"use_context_level_filter": True, "context_budget": self._coarse(call)}
+            forced = tuple(call.force_context_ids or ())
+            settings |= {"context_budget": self._coarse(call), "force_context_ids": forced}
         return settings
 
     def _coarse(self, call: PromptCall) -> str:

@@ -21,7 +21,8 @@ from lingua.engine.cache import KNOWN_BYTES, BoundedStore, Deduplication, Pendin
 from lingua.engine.engine import Engine
 from lingua.engine.score import Needs, NoScorer, Program, Scorer, TimedScorer
 from lingua.errors import PromptError
-from lingua.methods import METHODS, models_digest, needs_of
+from lingua.methods import METHODS, models_digest
+from lingua.methods.longllmlingua import LongLLMLinguaSettings
 from lingua.methods.ranking import load_ranker
 from lingua.models.source import ModelSource, resolve
 from lingua.prompt import CompressedPrompt, Outcome, Prompt, Rejected, Span
@@ -82,14 +83,14 @@ class Compressor(StructuredFace):
     def _configure(self, config: CompressionConfig) -> None:
         self.config = config
         target = load_target(config.target_tokenizer, self._tokenizer)
-        needs = needs_of(config)
-        loader = replace(self._loader, compiled=config.compile)
-        if config.focus is not None:
-            loader = replace(loader, source=resolve(config.focus), dtype="float32")
+        own, loader = config.own, self._loader
+        needs = own.needs
+        if needs == "sentences":
+            loader = replace(loader, source=resolve(own.second_model or ""), dtype="float32")
         self._scorer, self._cache = self._scoring(needs, loader)
         reader = SourceTokenizer(loader.tokenizer()) if needs == "sentences" else None
-        ranks = config.method == "longllmlingua"
-        ranker = load_ranker(config, loader.device, loader.trust_remote_code) if ranks else None
+        ranks = own.rank_method if isinstance(own, LongLLMLinguaSettings) else None
+        ranker = load_ranker(ranks, loader.device, loader.trust_remote_code) if ranks else None
         self._drafter = Drafter(self._tokenizer, target, config, self._scorer.probe_tokens, ranker, reader)
         self._known: BoundedStore[Outcome] = BoundedStore(KNOWN_BYTES)
 
@@ -193,7 +194,7 @@ def compress_one(prompt: Prompt, drafter: Drafter, sample: float = 0.0) -> Progr
     original = Original.of_draft(draft)
 
     def at_budget(draft: Draft) -> Program[CompressedPrompt]:
-        yield from METHODS[drafter.config.method].program(draft)
+        yield from METHODS[drafter.config.method].program(draft, drafter.config.own)
         result = settle(draft)
         if prompt.keep_some and draft.hold_emptied(result):
             result = settle(draft)
@@ -202,7 +203,7 @@ def compress_one(prompt: Prompt, drafter: Drafter, sample: float = 0.0) -> Progr
     result = yield from at_budget(draft)
     if least is not None and result.fidelity < least:
         result = yield from relaxed(prompt, drafter, least, at_budget, result)
-    if METHODS[drafter.config.method].needs == "causal" and drawn(prompt, sample):
+    if drafter.config.own.needs == "causal" and drawn(prompt, sample):
         result = replace(result, predicted=(yield from prediction(draft, result)))
     return result
 
@@ -229,7 +230,7 @@ def label_words(prompt: Prompt, drafter: Drafter) -> Program[Labels]:
     """The program that labels one prompt: scored even where it is within its budget, then compressed."""
     draft = drafter.draft(prompt)
     whole = draft.finish("passthrough") if draft.fits else None
-    yield from METHODS[drafter.config.method].program(draft)
+    yield from METHODS[drafter.config.method].program(draft, drafter.config.own)
     result = whole or settle(draft)
     scores = [part.scores(drafter.config).tolist() for part in draft.context]
     return tuple(map(_labels, draft.context, scores, result.kept_spans))

@@ -1,319 +1,110 @@
-"""`CompressionConfig`: every setting of a compression, frozen and validated before any model loads. No I/O.
+"""`CompressionConfig`: the settings that all methods read plus the chosen method's, validated before any model loads.
 
-A setting that is given must be read by the chosen method (`lingua.methods` knows which are); defaults need not be.
-Names follow the public `llmlingua` library where it has them; symbols in the comments are those of arXiv 2310.05736.
+They are written flat, whichever of the two reads them. A setting that is given must be read by the chosen method;
+defaults need not be. Results depend on what the method reads, and a run is known by that.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-import regex
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError
+from pydantic.fields import FieldInfo
 
 from lingua.errors import ConfigError, UnreadError
 from lingua.explain import explain
-from lingua.structured.paths import Rules
-from lingua.structured.pieces import require_actions
+from lingua.methods import METHODS
+from lingua.shared import ContextBudget, MethodSettings, SharedSettings
 
-Unit = Literal["token", "word", "phrase", "sentence"]
-Aggregate = Literal["sum", "mean", "max", "first"]
-Method = Literal[
-    "evidence", "llmlingua", "longllmlingua", "selective", "random", "truncate", "lead", "rarity", "llmlingua2"
-]
-Condition = Literal["none", "before", "after"]
-Order = Literal["original", "sort", "two_stage"]
-RankMethod = Literal["longllmlingua", "llmlingua", "bm25", "embedding", "reranker"]
-
-Demonstrations = Literal["auto", "whole", "cut"]
-WordScore = Literal["mean", "first", "max"]
-Preset = Literal["paper", "security"]
+__all__ = ["ALGORITHM", "PRESETS", "CompressionConfig", "ContextBudget"]
 
 ALGORITHM = 6
 """Part of every digest: raised when equal settings begin to give other results, so that old ones are not reused."""
 DEFAULT_RATE = 0.5
+_BUDGETS = ("rate", "target_token", "keep_threshold")
+Preset = Literal["paper", "security"]
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {
         "method": "llmlingua",
         "unit": "token",
-        "aggregate": "sum",
-        "context_budget": "*2",
         "instruction_rate": 0.85,
         "question_rate": 0.9,
     },
     "security": {"method": "llmlingua2", "keep_threshold": 0.5},
 }
-"""Settings that go together: as in the LLMLingua paper; as in SecurityLingua (what an instruction really asks for)."""
-_BUDGET = re.compile(r"\s*([*+])\s*(\d+(?:\.\d+)?)\s*")
+"""Settings that go together, less what is the default: as in the LLMLingua paper; as in SecurityLingua (what an
+instruction really asks for)."""
 
 
-@dataclass(frozen=True, slots=True)
-class ContextBudget:
-    """How much more than the final budget the coarse step may keep: ``*2`` (the paper's k) or ``+100`` tokens."""
+class Former(NamedTuple):
+    """A setting of earlier versions: its default, at which it decided nothing, and what to give instead."""
 
-    operator: Literal["*", "+"]
-    amount: float
-
-    @classmethod
-    def parse(cls, text: str) -> ContextBudget:
-        match = _BUDGET.fullmatch(text)
-        if match is None:
-            raise ValueError("write '*2' (a factor) or '+100' (tokens)")
-        budget = cls("*" if match[1] == "*" else "+", float(match[2]))
-        if budget.operator == "*" and budget.amount < 1:
-            raise ValueError("a factor below 1 would leave less than the final budget; write at least '*1'")
-        return budget
-
-    def apply(self, tokens: float) -> float:
-        return tokens * self.amount if self.operator == "*" else tokens + self.amount
+    default: Any
+    instead: str
 
 
-class CompressionConfig(BaseModel):
+FORMER: dict[str, Former] = {
+    "reuse_keys": Former(False, "keys and values are always computed anew"),
+    "weights": Former("full", "give a smaller model, or dtype bfloat16"),
+    "compile": Former(False, "the decoder runs as it is"),
+    "language": Former("en", "sentences are found by rules for all languages"),
+    "question_aware": Former(True, "give focus_model: ignore"),
+    "condition_in_question": Former("after", "give rank_method: longllmlingua, longllmlingua_before or llmlingua"),
+    "rank_model": Former(None, "give rank_method: embedding:MODEL or reranker:MODEL"),
+    "use_sentence_level_filter": Former(False, 'give sentence_filter, e.g. {"budget": "*1.5"}'),
+    "sentence_budget": Former("*1.5", 'give sentence_filter: {"budget": "*1.5"}'),
+    "keep_first_sentence": Former(0, 'give sentence_filter: {"first": 1}'),
+    "keep_last_sentence": Former(0, 'give sentence_filter: {"last": 1}'),
+    "keep_sentence_number": Former(0, 'give sentence_filter: {"best": 1}'),
+    "token_to_word": Former("mean", "give aggregate"),
+    "window_tokens": Former(510, "an encoder reads 510 tokens at once, or what it can"),
+    "use_context_level_filter": Former(False, "give context_budget"),
+    "keep_split": Former(False, "give force_tokens: a line break"),
+    "keep_code_blocks": Former(False, "give keep_markdown: code"),
+    "keep_structure": Former(False, "give keep_markdown: structure"),
+    "keep_newest_user": Former(True, 'give message_rates: {"newest_user": "compress", …}'),
+    "older_turns": Former(1.0, "give message_rates, or target_token"),
+}
+
+
+def fields() -> dict[str, FieldInfo]:
+    """All settings by their flat names; of one that several methods read, as the first of them has it."""
+    own = {name: field for method in reversed(METHODS.values()) for name, field in method.settings.model_fields.items()}
+    shared = {name: field for name, field in CompressionConfig.model_fields.items() if name != "own"}
+    return {**shared, **{name: own[name] for name in READERS}}
+
+
+class CompressionConfig(SharedSettings):
     """All settings of a compression. Unknown or invalid settings raise ConfigError, naming the setting."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
     preset: Preset | None = Field(None, description="settings that go together; any given besides it prevails")
-    method: Method = Field(
-        "evidence", description="what to compress with: evidence (ours), a published method, or a baseline"
-    )
-    rate: float | None = Field(None, gt=0, le=1, description="share of the tokens to keep, e.g. 0.5 (default)")
-    target_token: int | None = Field(None, ge=1, description="tokens to keep per prompt, instead of a rate")
-    target_tokenizer: str = Field(
-        "model",
-        min_length=1,
-        description="what budgets are counted in: 'model' (the compressor's own), 'cl100k_base', 'o200k_base', "
-        "or a Hugging Face tokenizer (name or directory)",
-    )
-
-    instruction_rate: float = Field(1.0, ge=0, le=1, description="share of the instruction to keep (paper: 0.85)")
-    question_rate: float = Field(1.0, ge=0, le=1, description="share of the question to keep (paper: 0.9)")
-    context_budget: str = Field("*2", description="coarse budget: '*2' (a factor, the paper's k) or '+100' (tokens)")
-    force_context_ids: tuple[int, ...] = Field((), description="indices of context strings that are always kept")
-    iterative_size: int | None = Field(
-        None, ge=1, description="tokens per segment of the iterative compression (default: 100; longllmlingua: 200)"
-    )
-
-    compile: bool = Field(
-        False,
-        description="compile a causal model's decoder with torch: slower to start, fewer kernels, scores that differ "
-        "by rounding",
-    )
-
-    unit: Unit = Field("word", description="what stands or falls together: token (the paper), word, phrase or sentence")
-    aggregate: Aggregate = Field("sum", description="a unit's score from its tokens' surprisal")
-
-    coherence: float | None = Field(
-        None,
-        ge=0,
-        le=1,
-        description="share of the budget that goes to whole sentences, before phrases and units; for methods that "
-        "score all at once (default: 0.7 for evidence, else 0)",
-    )
-    question_aware: bool = Field(
-        True, description="evidence: keep what the question of a prompt speaks of; off: what any question may need"
-    )
-    focus_model: str = Field(
-        "all-minilm-l6-v2",
-        min_length=1,
-        description="evidence: the sentence-transformers model that says how near a sentence is to the question; "
-        "'none': only the words they share do",
-    )
-    demonstrations: Demonstrations = Field(
-        "auto",
-        description="evidence: whether context strings are kept 'whole' or not at all, or 'cut'; auto: whole if all "
-        "have a label like 'Q:' in common with the question",
-    )
-
-    rank_method: RankMethod = Field("longllmlingua", description="longllmlingua: what ranks the context strings")
-    rank_model: str | None = Field(
-        None,
-        min_length=1,
-        description="model of rank_method embedding (default: 'all-minilm-l6-v2', if installed) or reranker",
-    )
-    condition_in_question: Condition = Field(
-        "after",
-        description="longllmlingua: what ranks a string: the question after it, it after the question, or alone",
-    )
-    condition_compare: bool = Field(
-        True, description="longllmlingua: keep what the question makes likelier, instead of what is surprising"
-    )
-    dynamic_context_compression_ratio: float = Field(
-        0.3, ge=0, le=1, description="longllmlingua: how much more the best string keeps than the average one"
-    )
-    reorder_context: Order = Field(
-        "sort", description="longllmlingua: context strings as they were, best first, or best first and last"
-    )
-
-    use_sentence_level_filter: bool = Field(False, description="drop whole sentences before the fine step")
-    sentence_budget: str = Field("*1.5", description="what the sentence filter leaves: '*1.5' or '+100'")
-    keep_first_sentence: int = Field(0, ge=0, description="leading sentences of each context string always kept")
-    keep_last_sentence: int = Field(0, ge=0, description="trailing sentences of each context string always kept")
-    keep_sentence_number: int = Field(0, ge=0, description="best sentences of each context string always kept")
-    language: str = Field("en", min_length=2, description="language code for splitting sentences")
-
-    token_to_word: WordScore = Field("mean", description="a unit's keep probability from its tokens' (llmlingua2)")
-    window_tokens: int = Field(510, ge=1, description="tokens of text that an encoder reads at once, as far as it can")
-    keep_threshold: float | None = Field(
-        None, ge=0, le=1, description="instead of a budget: keep every unit of higher keep probability (llmlingua2)"
-    )
-    use_context_level_filter: bool = Field(
-        False, description="drop whole context strings of low mean keep probability before the words (llmlingua2)"
-    )
-
-    force_tokens: tuple[str, ...] = Field((), description="strings kept wherever they occur")
-    force_reserve_digit: bool = Field(False, description="keep every word that holds a digit")
-    drop_consecutive: bool = Field(False, description="keep a forced string once where nothing kept parts its repeats")
-    keep_split: bool = Field(False, description="keep line breaks")
-    protect: tuple[str, ...] = Field((), description="regular expressions; what they match is kept")
-
-    keep_code_blocks: bool = Field(False, description="keep fenced code blocks of Markdown, and texts that hold one")
-    keep_structure: bool = Field(False, description="keep Markdown's headings and the marks of lists and quotations")
-    json_rules: dict[str, Any] = Field(
-        {"**": "compress"},
-        description="JSON: key paths like 'items[].text' to a rate, 'keep', 'compress' or 'drop'; others are kept",
-    )
-    message_rates: dict[str, Any] = Field(
-        {"user": "compress", "assistant": "compress", "tool": "compress", "function": "compress"},
-        description="chat: roles to a rate, 'keep' or 'compress'; others are kept",
-    )
-    keep_newest_user: bool = Field(True, description="chat: keep the newest user message as it is")
-
-    min_fidelity: float | None = Field(
-        None,
-        gt=0,
-        le=1,
-        description="fidelity that every prompt keeps at least: one that would keep less is compressed less, whatever "
-        "its budget, or not at all (status relaxed)",
-    )
 
     def __init__(self, **settings: Any) -> None:
+        settings = _complete({name: value for name, value in settings.items() if value is not None})
+        own = METHODS[settings["method"]].settings if settings["method"] in METHODS else MethodSettings
+        read = {name: value for name, value in settings.items() if name in own.model_fields}
+        rest = {name: value for name, value in settings.items() if name not in read}
+        _require_read(rest, settings["method"])
         try:
-            super().__init__(**settings)
+            super().__init__(own=settings.get("own") or own(**read), **rest)
         except ValidationError as error:
-            raise ConfigError(explain(error, type(self).model_fields)) from None
+            raise ConfigError(explain(error, fields())) from None
 
-    @field_validator("force_tokens", "protect", "force_context_ids", mode="before")
-    @classmethod
-    def _one_or_many(cls, value: object) -> object:
-        return (value,) if isinstance(value, (str, int)) else value
+    def flat(self) -> dict[str, Any]:
+        """All settings that the method reads, by their flat names, as JSON values."""
+        return {**self.model_dump(mode="json", exclude={"own"}), **self.own.model_dump(mode="json")}
 
-    @field_validator("context_budget", "sentence_budget")
-    @classmethod
-    def _budget_form(cls, value: str) -> str:
-        ContextBudget.parse(value)
-        return value
-
-    @field_validator("force_tokens")
-    @classmethod
-    def _no_empty_string(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if "" in value:
-            raise ValueError("an empty string occurs everywhere; remove it")
-        return value
-
-    @field_validator("json_rules")
-    @classmethod
-    def _rules_can_be_read(cls, value: dict[str, Any]) -> dict[str, Any]:
-        Rules.of(value)
-        return value
-
-    @field_validator("message_rates")
-    @classmethod
-    def _rates_of_roles(cls, value: dict[str, Any]) -> dict[str, Any]:
-        return dict(require_actions(value, ("keep", "compress")))
-
-    @field_validator("protect")
-    @classmethod
-    def _compiles(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for pattern in value:
-            try:
-                regex.compile(pattern)
-            except regex.error as error:
-                raise ValueError(f"{pattern!r} is not a regular expression: {error}") from None
-        return value
-
-    @model_validator(mode="before")
-    @classmethod
-    def _one_target(cls, settings: dict[str, Any]) -> dict[str, Any]:
-        settings = {**_preset(settings), **settings}
-        given = [name for name in ("rate", "target_token", "keep_threshold") if settings.get(name) is not None]
-        if len(given) > 1:
-            raise ValueError(f"{' and '.join(given)} exclude each other; give one of them")
-        return settings if given else {**settings, "rate": DEFAULT_RATE}
-
-    @model_validator(mode="after")
-    def _given_is_read(self) -> CompressionConfig:
-        from lingua.methods import complaints  # the methods are made of this class
-
-        given = [name for name in sorted(self.model_fields_set) if getattr(self, name) is not None]
-        if found := dict(complaints(self.__dict__, given)):
-            raise UnreadError(found)
-        return self
-
-    @model_validator(mode="after")
-    def _threshold_fits(self) -> CompressionConfig:
-        if self.open_ended and self.use_context_level_filter:
-            raise ValueError("use_context_level_filter needs a budget: give a rate or target_token, no keep_threshold")
-        return self
-
-    @property
-    def open_ended(self) -> bool:
-        """Whether no length is asked for: a threshold decides what is kept."""
-        return self.keep_threshold is not None
-
-    @property
-    def unit_score(self) -> Aggregate:
-        """How the scores of its tokens make a unit's: surprisal adds up, probabilities and places do not."""
-        if self.method == "llmlingua2":
-            return self.token_to_word
-        if self.method == "evidence":
-            return "mean"
-        return "first" if self.method in ("random", "truncate", "lead") else self.aggregate
-
-    @model_validator(mode="after")
-    def _reranker_has_a_model(self) -> CompressionConfig:
-        if self.rank_method == "reranker" and self.rank_model is None:
-            raise ValueError("rank_method 'reranker' needs rank_model: the name or directory of a cross-encoder")
-        return self
-
-    @property
-    def focus(self) -> str | None:
-        """The model that reads questions and sentences, if any does."""
-        asked = self.method == "evidence" and self.question_aware and self.focus_model != "none"
-        return self.focus_model if asked else None
-
-    @property
-    def coherent_share(self) -> float:
-        """Share of the budget for whole sentences."""
-        if self.coherence is None:
-            return 0.7 if self.method == "evidence" else 0.0
-        return self.coherence
-
-    @property
-    def segment_tokens(self) -> int:
-        """Tokens per segment of the iterative compression, by the method's paper unless set."""
-        return self.iterative_size or (200 if self.method == "longllmlingua" else 100)
-
-    def target(self, origin_tokens: int) -> int:
-        """Tokens that a prompt of `origin_tokens` may keep: rounded down, at least 1."""
-        if self.target_token is not None:
-            return self.ceiling(origin_tokens)
-        return max(min(1, origin_tokens), int((self.rate or 1.0) * origin_tokens + 1e-9))
-
-    def ceiling(self, tokens: int) -> int:
-        """`tokens`, or fewer if `target_token` asks for it."""
-        return tokens if self.target_token is None else min(self.target_token, tokens)
+    def given(self) -> dict[str, Any]:
+        """The settings that were given, by their flat names."""
+        shared = {name: getattr(self, name) for name in self.model_fields_set - {"own"}}
+        return {**shared, **{name: getattr(self.own, name) for name in self.own.model_fields_set}}
 
     def decisive(self) -> dict[str, Any]:
         """What results depend on, as JSON values: the method, and what it reads that is not at its default."""
-        from lingua.methods import decisive
-
-        return decisive(self.model_dump(mode="json"))
+        return decisive(self.flat())
 
     def digest(self) -> str:
         """Hexadecimal digest of what results depend on, equal for equal settings on every machine."""
@@ -321,19 +112,71 @@ class CompressionConfig(BaseModel):
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
-def _preset(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What a preset sets beside `settings`: what their method reads of it. ValueError when that is nothing."""
-    from lingua.methods import DEFAULTS, METHODS, complaints
+READERS: dict[str, tuple[str, ...]] = {}
+"""Setting → the methods that read it, of those settings that not all of them read."""
+for _name, _method in METHODS.items():
+    for _setting in _method.settings.model_fields:
+        READERS[_setting] = (*READERS.get(_setting, ()), _name)
 
+
+def default_of(name: str, method: str) -> Any:
+    """What a setting is where it is not given, as a JSON value; None for a name that is not known."""
+    own = METHODS[method].settings.model_fields if method in METHODS else {}
+    field = own.get(name) or CompressionConfig.model_fields.get(name)
+    if field is None:
+        return FORMER[name].default if name in FORMER else None
+    return None if field.is_required() else json.loads(json.dumps(field.default))
+
+
+def readable(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """`settings` without those that their method does not read."""
+    method = str(settings["method"])
+    return {name: value for name, value in settings.items() if method in READERS.get(name, (method,))}
+
+
+def decisive(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Of settings as JSON values, those that results depend on: `method`, and what it reads that is not at its default.
+
+    So a setting that a later version adds changes nothing where it is not given. Names that this version does not know
+    are kept.
+    """
+    method = str(settings["method"])
+    return {
+        name: value
+        for name, value in readable(settings).items()
+        if name == "method" or (name != "preset" and value is not None and value != default_of(name, method))
+    }
+
+
+def _complete(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings with what their preset gives, with a method, and with a rate where nothing says how much to keep."""
     preset = PRESETS.get(str(settings.get("preset")), {})
-    method = str(settings.get("method") or preset.get("method"))
-    if method not in METHODS:
-        return preset
-    unread = dict(complaints({**DEFAULTS, **preset, **settings, "method": method}, preset))
-    read = {name: value for name, value in preset.items() if name not in unread}
-    if preset and read.keys() == {"method"}:
-        raise ValueError(
+    method = str(settings.get("method") or preset.get("method") or "evidence")
+    read = readable({**preset, "method": method})
+    if preset and read.keys() == {"method"} and method != preset["method"]:
+        raise ConfigError(
             f"preset {settings['preset']} is of method {preset['method']}, and method {method} reads nothing of it; "
             "give one of them"
         )
-    return read
+    settings = {**read, **settings}
+    given = [name for name in _BUDGETS if name in settings]
+    if len(given) > 1:
+        raise ConfigError(f"{' and '.join(given)} exclude each other; give one of them")
+    return settings if given else {**settings, "rate": DEFAULT_RATE}
+
+
+def _require_read(settings: Mapping[str, Any], method: str) -> None:
+    """ConfigError where a setting is none any more, or is read by other methods alone."""
+    if former := next((name for name in settings if name in FORMER), None):
+        raise ConfigError(f"{former} is no setting any more: {FORMER[former].instead}")
+    unread = {}
+    for name in sorted(settings.keys() & READERS):
+        readers = READERS[name]
+        methods = f"method{'s' if len(readers) > 1 else ''} {_either(readers, 'and')}"
+        unread[name] = f"is read by {methods}, not by {method}: leave it out, or choose method {_either(readers)}"
+    if unread and method in METHODS:
+        raise UnreadError(unread)
+
+
+def _either(names: tuple[str, ...], word: str = "or") -> str:
+    return f" {word} ".join(filter(None, [", ".join(names[:-1]), names[-1]]))

@@ -140,9 +140,8 @@ def measured() -> Iterator[tuple[str, int, str]]:
 def settings() -> int:
     """How many settings `jobs.compress` has."""
     from cluster.config import JobConfig
-    from lingua.config import CompressionConfig
 
-    return len(set(JobConfig.model_fields) - {"compression"}) + len(CompressionConfig.model_fields)
+    return len(JobConfig.settings())
 
 
 def main(say: Callable[[str], None] = print) -> int:

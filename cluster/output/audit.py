@@ -30,10 +30,10 @@ from cluster.output.parts import as_document, record_of
 from cluster.output.plan import ALGORITHM as NUMBER
 from cluster.output.plan import Identity, Plan
 from cluster.storage.storage import Storage
-from lingua.config import ALGORITHM, CompressionConfig
+from lingua.config import ALGORITHM, FORMER, CompressionConfig, decisive, fields
 from lingua.errors import ConfigError, LinguaError, ModelError, PromptError
 from lingua.explain import first_line
-from lingua.methods import models_digest, second_model
+from lingua.methods import models_digest
 from lingua.models.source import at_hand, resolve
 from lingua.prompt import CompressedPrompt, join_parts
 from lingua.structured.exact import loads
@@ -243,19 +243,19 @@ class Results:
 
 def _compression(identity: Identity) -> CompressionConfig | None:
     """The settings of a run's compression; None when this version knows them no more."""
-    names = CompressionConfig.model_fields.keys() & identity.settings.keys()
+    known = fields().keys() | FORMER
     try:
-        return CompressionConfig(**{name: identity.settings[name] for name in names})
+        return CompressionConfig(**{name: one for name, one in decisive(identity.settings).items() if name in known})
     except ConfigError:
         return None
 
 
 def _target(identity: Identity, compression: CompressionConfig | None) -> TargetTokenizer:
     """What counted the tokens of a run, from this machine. LinguaError, ValueError or OSError where it is not here."""
-    name = identity.settings.get("target_tokenizer", default_of("target_tokenizer"))
+    name = identity.settings.get("target_tokenizer", default_of("target_tokenizer", {}))
     if name != "model":
         return named_target(name if is_encoding(name) else at_hand(name).location)
-    source, second = at_hand(identity.model), second_model(compression) if compression else None
+    source, second = at_hand(identity.model), compression.own.second_model if compression else None
     if second is not None:
         at_hand(second)
     if compression is None or (

@@ -57,7 +57,7 @@ class Identity:
     def _differences(self, now: Identity, ignored: Collection[str]) -> Iterator[str]:
         mine, other = deciding(self.settings), deciding(now.settings)
         for name in sorted({*mine, *other} - {*ignored}):
-            before, after = (one.get(name, default_of(name)) for one in (mine, other))
+            before, after = (one.get(name, default_of(name, one)) for one in (mine, other))
             if before != after and not (name == ALGORITHM and (self.older or now.older)):  # it was not noted
                 yield f"{name} was {json.dumps(before)}, now {json.dumps(after)}"
         if self.model_digest != now.model_digest:

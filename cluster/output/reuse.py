@@ -50,18 +50,18 @@ class Previous:
         identity = self.plan.identity.digest()
         return [record for record in self.ledger.records() if record.identity == identity]
 
-    def hand_over(self, ledger: Ledger, plan: Plan, still_wanted: Callable[[], bool], summaries: bool) -> Earlier:
+    def hand_over(self, ledger: Ledger, plan: Plan, still_wanted: Callable[[], bool]) -> Earlier:
         """`republish`, and say so; what the workers may find of the rest."""
-        shards = self.republish(ledger, plan, still_wanted, summaries)
+        shards = self.republish(ledger, plan, still_wanted)
         print(f"Reused {shards:,} of {len(plan.shards):,} shards as they are in {self.ledger.output}.")
         return self.earlier(plan, ledger.committed())
 
-    def republish(self, ledger: Ledger, plan: Plan, still_wanted: Callable[[], bool], summaries: bool) -> int:
+    def republish(self, ledger: Ledger, plan: Plan, still_wanted: Callable[[], bool]) -> int:
         """Commit every shard that did not change, until it is `still_wanted` no more; how many were.
 
         Only for the holder of the new output's lease. What cannot be taken over is left to the workers.
         """
-        copy = _Copy(self.ledger, ledger, plan, summaries)
+        copy = _Copy(self.ledger, ledger, plan)
         unchanged = list(self.unchanged(plan, ledger.committed()))
         with ThreadPoolExecutor(AT_ONCE) as threads:
             done = threads.map(lambda pair: still_wanted() and copy.publish(*pair), unchanged)
@@ -138,7 +138,6 @@ class _Copy:
     source: Ledger
     target: Ledger
     plan: Plan
-    summaries: bool
 
     def publish(self, record: Record, shard: Shard) -> bool:
         """Commit the part of `record` as that of `shard`; False when it is gone, damaged or not to be read."""
@@ -170,7 +169,7 @@ class _Copy:
         return blob
 
     def _summary(self, record: Record) -> ShardSummary | None:
-        summary = self.source.summary(record) if self.summaries else None
+        summary = self.source.summary(record)
         return replace(summary, slowest=()) if summary else None  # nothing was slow this time
 
 

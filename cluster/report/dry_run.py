@@ -20,7 +20,7 @@ from cluster.output.prepare import make_plan
 from cluster.output.records import counted
 from cluster.output.reuse import Previous, open_previous
 from cluster.output.row_reuse import RowReuse
-from lingua.methods import models_digest, second_model
+from lingua.methods import models_digest
 from lingua.models.source import resolve
 
 SHOWN_FILES = 10
@@ -76,7 +76,7 @@ def _file(source: Source) -> str:
 
 def pending(config: JobConfig) -> str:
     """The plan of a run in words. Raises what the run itself would, as far as no model is loaded for it."""
-    for model in filter(None, (config.model, second_model(config.compression))):
+    for model in filter(None, (config.model, config.compression.own.second_model)):
         resolve(model)
     digest = models_digest(resolve(config.model), config.compression) if config.reuse else ""
     previous = open_previous(config, digest)

@@ -8,6 +8,7 @@ left out of the axis and only added up. What was reused from an earlier output i
 from __future__ import annotations
 
 import heapq
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +20,6 @@ from cluster.output.ledger import Ledger
 from cluster.output.plan import Plan
 from cluster.output.records import Record, Statistics
 from cluster.output.summary import BINS, NOTED, RowNote, Sample, ShardSummary
-from cluster.prices import Price, parse_prices
 from lingua.methods import METHODS
 
 SHOWN_ROWS = 10
@@ -93,8 +93,8 @@ class Page:
         return self.total.origin_tokens - self.total.compressed_tokens
 
 
-def gather(ledger: Ledger, prices: Iterable[str] | None = None) -> Page:
-    """The page of an output; `prices` (``NAME=PRICE``) instead of those that the run was given.
+def gather(ledger: Ledger, prices: Iterable[str] = ()) -> Page:
+    """The page of an output, with what was saved at `prices` (``NAME=PRICE``).
 
     Raises AbortRun when there is no output of this job, ValueError for a price that cannot be read.
     """
@@ -106,7 +106,6 @@ def gather(ledger: Ledger, prices: Iterable[str] | None = None) -> Page:
     for record, summary in ledger.summaries(records):
         merged.add(record.shard.source.path, summary)
     sources = _by_source(records)
-    chosen = statistics.get("settings", {}).get("price", ()) if prices is None else prices
     return Page(
         output=ledger.output,
         plan=plan,
@@ -115,7 +114,7 @@ def gather(ledger: Ledger, prices: Iterable[str] | None = None) -> Page:
         more_sources=max(0, len(sources) - SHOWN_SOURCES),
         throughput=Throughput.over(records),
         merged=merged,
-        prices=parse_prices(chosen),
+        prices=parse_prices(prices),
         statistics=statistics,
     )
 
@@ -191,3 +190,34 @@ def unsampled(method: str, share: float | None) -> str | None:
 def name_of(output: str) -> str:
     """What people call an output: the last name of its path."""
     return output.rstrip("/").rpartition("/")[2] or output
+
+
+MILLION = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What a million prompt tokens cost at a model, in whatever currency the user thinks in."""
+
+    model: str
+    per_million: float
+
+    def of(self, tokens: int) -> float:
+        """What so many tokens cost."""
+        return self.per_million * tokens / MILLION
+
+
+def parse_prices(entries: Iterable[str]) -> tuple[Price, ...]:
+    """From ``NAME=PRICE`` each. ValueError names the entry that is something else."""
+    return tuple(map(_price, entries))
+
+
+def _price(entry: str) -> Price:
+    model, _, amount = entry.rpartition("=")
+    try:
+        per_million = float(amount)
+    except ValueError:
+        per_million = math.nan
+    if not model.strip() or not math.isfinite(per_million) or per_million < 0:
+        raise ValueError(f"{entry!r}: write NAME=PRICE, the price of a million tokens, e.g. 'gpt-4o=2.50'")
+    return Price(model.strip(), per_million)

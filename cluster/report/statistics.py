@@ -1,19 +1,13 @@
 """What a run did: `RunReport`, its summary for people, and what `finish` leaves beside the output.
 
-`finish` puts `_stats.json` and the report beside the output and sends word to a webhook. The rows are committed by
-then: what goes wrong here with the report or the webhook is said and changes nothing else. The webhook's URL may hold a
-secret, as those of chat services do: it is in no plan, statistics, log or message.
+The rows are committed by then: what goes wrong with the report is said and changes nothing else.
 """
 
 from __future__ import annotations
 
-import json
 import platform
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from http.client import HTTPException
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -25,7 +19,6 @@ from cluster.output.plan import Plan
 from cluster.output.records import Statistics, counted
 from cluster.protocol import Failure
 
-WEBHOOK_SECONDS = 10.0
 PACKAGES = ("lingua-batch", "torch", "transformers", "tokenizers", "ray", "pyarrow", "fsspec")
 
 
@@ -165,13 +158,10 @@ class TooManyRejects(AbortRun):
 def finish(
     config: JobConfig, ledger: Ledger, plan: Plan, report: RunReport, say: Callable[[str], None] = print
 ) -> None:
-    """Put `_stats.json`, then `_report.html`, then tell the webhook. A stopped run has no time for a report."""
-    statistics = report.as_json(facts(config, plan))
-    ledger.write_stats(statistics)
-    if config.report and not report.stopped:
+    """Put `_stats.json`, then `_report.html`. A stopped run has no time for a report."""
+    ledger.write_stats(report.as_json(facts(config, plan)))
+    if not report.stopped:
         _write_report(ledger, say)
-    if config.webhook and (failure := notify(config.webhook, {"output": ledger.output, **statistics})):
-        say(f"warning: {failure}; the run is not affected")
 
 
 def _write_report(ledger: Ledger, say: Callable[[str], None]) -> None:
@@ -182,20 +172,6 @@ def _write_report(ledger: Ledger, say: Callable[[str], None]) -> None:
         ledger.write_report(render(gather(ledger)))
     except (ClusterError, OSError, ValueError) as error:
         say(f"warning: no report was written ({error}); python -m jobs.report {ledger.output} makes it")
-
-
-def notify(url: str, content: Mapping[str, Any]) -> str | None:
-    """POST `content` as JSON; None when it was taken, else why not, in words without the URL."""
-    try:
-        request = urllib.request.Request(url, json.dumps(content).encode(), {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=WEBHOOK_SECONDS):
-            return None
-    except urllib.error.HTTPError as error:
-        error.close()
-        return f"the webhook answered {error.code}"
-    except (OSError, HTTPException, ValueError) as error:
-        reason = getattr(error, "reason", error)
-        return f"the webhook could not be reached ({type(reason).__name__})"
 
 
 def facts(config: JobConfig, plan: Plan) -> dict[str, Any]:

@@ -89,8 +89,7 @@ class Terms:
     @classmethod
     def of(cls, config: JobConfig, grace: float) -> Terms:
         """The conditions that a job's settings name."""
-        ceiling = RejectCeiling.of(config.max_rejected)
-        return cls(RetryPolicy(config.max_attempts), ceiling, config.shard_timeout, grace)
+        return cls(RetryPolicy(), RejectCeiling.of(config.max_rejected), config.shard_timeout, grace)
 
 
 @dataclass(slots=True)

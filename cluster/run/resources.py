@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 
 from cluster.config import JobConfig
 from lingua.errors import ConfigError
-from lingua.methods import needs_of
 
 THREADS_PER_WORKER = 4
 """Where it is not known whether memory holds a worker for each core."""
@@ -139,7 +138,7 @@ class ResourceRequest:
     def of(cls, config: JobConfig, shards: int, model_bytes: int | None = None) -> ResourceRequest:
         """What a job's settings ask for. A method without a language model has no GPU unless one is asked for."""
         gpus, size = config.gpus_per_worker, model_bytes
-        light = needs_of(config.compression) in ("nothing", "sentences")
+        light = config.compression.own.needs in ("nothing", "sentences")
         if config.device == "cpu" or (light and config.device == "auto"):
             gpus = gpus or 0.0
         size = 0 if light else size

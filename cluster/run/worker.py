@@ -30,7 +30,6 @@ from cluster.run.pipeline import Item, Meter, Pipeline, ReadAhead, StreamsPrompt
 from cluster.run.resources import is_elsewhere
 from cluster.storage.storage import Storage
 from lingua.explain import public
-from lingua.methods import needs_of
 from lingua.models.source import resolve
 from lingua.prompt import Outcome
 
@@ -50,7 +49,6 @@ def load_compressor(config: JobConfig) -> StreamsPrompts:
         config.compression,
         device=config.device,
         dtype=config.dtype,
-        batch_tokens=config.batch_tokens,
         gpu_memory=config.gpu_memory,
         gpu_share=config.gpus_per_worker or 1.0,
         trust_remote_code=config.trust_remote_code,
@@ -64,11 +62,11 @@ def require_loadable(config: JobConfig) -> None:
 
     if not is_elsewhere(config.address):  # the machine at hand is where workers will be
         require_device(config.device)
-    needs = needs_of(config.compression)
+    needs = config.compression.own.needs
     own = Loader(resolve(config.model), trust_remote_code=config.trust_remote_code)
     own.require("nothing" if needs == "sentences" else needs)
-    if config.compression.focus is not None:
-        replace(own, source=resolve(config.compression.focus)).require("sentences")
+    if needs == "sentences":
+        replace(own, source=resolve(config.compression.own.second_model or "")).require("sentences")
 
 
 def start_worker(
@@ -152,9 +150,8 @@ class Worker:
             outcome = self._ledger.commit(self._plan, shard, part, seconds)
         return ShardReport(shard.name, outcome, part.counts, seconds, getattr(self._compressor, "packing", ()))
 
-    def _summarizer(self) -> Summarizer | None:
-        config = self._config
-        return Summarizer(config.report_samples, self._plan.columns.mapped.id) if config.report else None
+    def _summarizer(self) -> Summarizer:
+        return Summarizer(self._config.report_samples, self._plan.columns.mapped.id)
 
     def _pipeline(self, sink: Callable[[Item, Any], object]) -> Pipeline:
         return Pipeline(self._form.prompt, self._compressor, sink)

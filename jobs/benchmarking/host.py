@@ -25,7 +25,6 @@ from lingua.config import CompressionConfig
 from lingua.engine.cache import ScoreCache
 from lingua.engine.engine import Engine
 from lingua.engine.score import BatchRow, Context, Surprisal
-from lingua.methods import needs_of
 from lingua.models.load import converted
 from lingua.models.source import resolve
 from lingua.prompt import CompressedPrompt
@@ -84,7 +83,7 @@ class Bench:
         """Compress one mix; its tokens, and microseconds of CPU for each of them, the scorer's left out."""
         mix = make_mix(self.size, rows * 10 if self.size.name == "short" else rows, seed, self.counter.count)
         config = CompressionConfig(method=self.method, rate=0.5)
-        reader = self.tokenizer if needs_of(config) == "sentences" else None
+        reader = self.tokenizer if config.own.needs == "sentences" else None
         drafter = Drafter(self.tokenizer, self.tokenizer, config, BlankScorer.probe_tokens, reader=reader)
         tokens = sum(self.counter.count(prompt.text) for prompt in mix.prompts)
         return tokens, _seconds(mix, drafter) / tokens * 1e6

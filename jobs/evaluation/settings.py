@@ -11,8 +11,9 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+from cluster.command import Command
 from cluster.config import Output
-from cluster.settings import Command, Settings
+from cluster.settings import Settings
 from jobs.evaluation.presets import PRESETS, preset
 from jobs.evaluation.specs import (
     FULL_CANDIDATE,

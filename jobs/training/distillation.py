@@ -57,7 +57,7 @@ Targets = Callable[[Floats], Floats]
 def label(config: DistillConfig, rank: Rank) -> None:
     """Label this worker's share of the groups that are missing."""
     folder = folder_of(config)
-    chunker = Chunker(SourceTokenizer(_loader(config).tokenizer()), config.chunk_tokens, config.language)
+    chunker = Chunker(SourceTokenizer(_loader(config).tokenizer()), config.chunk_tokens)
     whole = config.teacher in ("pairs", "labels", "answers")
     passages = [
         passage if whole else Passage(passage.origin, chunk)
@@ -75,9 +75,9 @@ def label(config: DistillConfig, rank: Rank) -> None:
 class Chunker:
     """Cuts texts into chunks of at most `size` tokens, which end where a sentence does."""
 
-    def __init__(self, tokenizer: SourceTokenizer, size: int, language: str = "en") -> None:
+    def __init__(self, tokenizer: SourceTokenizer, size: int) -> None:
         self._drafter = Drafter(tokenizer, tokenizer, CompressionConfig(method="llmlingua2"), LONG, None)
-        self._tokenizer, self._size, self._language = tokenizer, size, language
+        self._tokenizer, self._size = tokenizer, size
 
     def part(self, text: str) -> PromptPart:
         """The text in the tokens and words in which it will be compressed."""
@@ -85,7 +85,7 @@ class Chunker:
 
     def ranges(self, part: PromptPart) -> list[tuple[int, int]]:
         """The token ranges [begin, end) of the chunks; they tile the text."""
-        return list(windows(part, self._size, self._language))
+        return list(windows(part, self._size))
 
     def chunks(self, text: str) -> Iterator[str]:
         """The chunks that hold more than white space; white space between two belongs to the later one."""
@@ -190,7 +190,7 @@ def train(config: DistillConfig, rank: Rank) -> None:
     model, tokenizer = _student(config, loader), loader.tokenizer()
     before, after = special_tokens(tokenizer)
     size = min(config.chunk_tokens, positions(model) - len(before) - len(after))
-    chunker = Chunker(SourceTokenizer(tokenizer), size, config.language)
+    chunker = Chunker(SourceTokenizer(tokenizer), size)
     found = [window for record in trained for window in windows_of(record, chunker, targets)]
     if not found:
         raise ConfigError(f"input = {', '.join(config.inputs)}: no text to train on is left after the filters")

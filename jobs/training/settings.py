@@ -10,9 +10,10 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, field_validator, model_validator
 
+from cluster.command import Command
 from cluster.config import Output
 from cluster.input.inputs import HUB_SCHEME
-from cluster.settings import Command, Settings
+from cluster.settings import Settings
 from cluster.storage.credentials import require_no_credentials
 from cluster.storage.storage import absolute
 from lingua.config import CompressionConfig
@@ -209,7 +210,6 @@ class DistillConfig(TrainingConfig):
     answers_column: str = Field(
         "answers", min_length=1, description="--teacher answers: column with what was asked of the text and found in it"
     )
-    language: str = Field("en", min_length=2, description="language code for splitting sentences")
 
     teacher: str = Field(
         "compressor",

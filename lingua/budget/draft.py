@@ -14,9 +14,9 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from lingua.config import CompressionConfig, Unit
 from lingua.engine.score import Program
 from lingua.prompt import CompressedPrompt, Prompt, Span, Status, join_parts
+from lingua.shared import SharedSettings, Unit
 from lingua.text.sentences import sentence_edges
 from lingua.text.tokens import Encoding, Ints, SourceTokenizer, TargetTokenizer
 from lingua.text.units import (
@@ -87,8 +87,8 @@ class PromptPart:
     def must_cost(self) -> int:
         return self.cost if self.whole else int(self.costs[self.must].sum())
 
-    def scores(self, config: CompressionConfig) -> Floats:
-        return unit_scores(self.surprisal, self.starts, config.unit_score)
+    def scores(self, config: SharedSettings) -> Floats:
+        return unit_scores(self.surprisal, self.starts, config.own.unit_score)
 
     def hold(self, span: Span) -> None:
         """Keep the units that these characters touch, whatever the budget."""
@@ -166,7 +166,7 @@ class Drafter:
 
     source: SourceTokenizer
     target: TargetTokenizer
-    config: CompressionConfig
+    config: SharedSettings
     window: int = 1 << 20
     ranker: Ranker | None = None
     reader: SourceTokenizer | None = None
@@ -192,11 +192,11 @@ class Drafter:
 
     def part(self, encoding: Encoding, unit: Unit) -> PromptPart:
         config, text = self.config, encoding.text
-        edges = unit_edges(text, unit, config.language)
-        if edges is not None and config.use_sentence_level_filter:
-            edges = np.union1d(edges, sentence_edges(text, config.language))
+        edges = unit_edges(text, unit)
+        if edges is not None and config.own.cuts_sentences:
+            edges = np.union1d(edges, sentence_edges(text))
         forced = forced_spans(text, config)
-        if edges is not None and (forced or unit == "sentence" or config.use_sentence_level_filter):
+        if edges is not None and (forced or unit == "sentence" or config.own.cuts_sentences):
             edges, forced = within_words(text, edges, forced)
         atoms, must = cut(encoding, edges, forced)
         starts = np.searchsorted(encoding.atom, atoms)
@@ -244,7 +244,7 @@ class Draft:
         self.chosen = list(range(len(self.context)))
 
     @property
-    def config(self) -> CompressionConfig:
+    def config(self) -> SharedSettings:
         return self.drafter.config
 
     @property

@@ -194,11 +194,8 @@ def relaxed(
 
 def eased(prompt: Prompt, drafter: Drafter, share: float) -> Draft:
     """A draft of which only `share` of what was to be cut is to be cut."""
-    config = drafter.config
-    if config.keep_threshold is not None:
-        lower = config.model_copy(update={"keep_threshold": config.keep_threshold * share})
-        drafter = replace(drafter, config=lower)
-    draft = drafter.draft(prompt)
+    config = drafter.config.model_copy(update={"own": drafter.config.own.eased(share)})
+    draft = replace(drafter, config=config).draft(prompt)
     for part in (draft.instruction, *draft.context, draft.question):
         if part.rate:
             part.rate = 1 - (1 - part.rate) * share

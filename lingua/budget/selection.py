@@ -19,8 +19,8 @@ import numpy as np
 
 from lingua.budget.draft import Draft, PromptPart
 from lingua.budget.shares import shares
-from lingua.config import CompressionConfig, Unit
 from lingua.prompt import CompressedPrompt
+from lingua.shared import SharedSettings, Unit
 from lingua.text.sentences import phrase_edges, sentence_edges
 from lingua.text.tokens import Ints
 from lingua.text.units import Bools, Floats
@@ -191,13 +191,13 @@ def _gather(arrays: list[Any]) -> Any:
     return np.concatenate(arrays) if arrays else np.zeros(0)
 
 
-def keep_coherent(parts: Sequence[PromptPart], budget: float, config: CompressionConfig) -> None:
+def keep_coherent(parts: Sequence[PromptPart], budget: float, config: SharedSettings) -> None:
     """Keep the best of all `parts` together that fits into `budget` target tokens."""
     pool = _Competition.of(parts, config)
-    sentences = pool.groups([sentence_edges(part.text, config.language) for part in parts])
+    sentences = pool.groups([sentence_edges(part.text) for part in parts])
     phrases = pool.groups([phrase_edges(part.text) for part in parts])
     single = np.arange(len(pool.keep))
-    pool.take(sentences, np.ones(len(single), np.int64), config.coherent_share * budget)
+    pool.take(sentences, np.ones(len(single), np.int64), config.own.coherent_share * budget)
     pool.take(phrases, pool.costs, budget)
     pool.take(single, pool.costs, budget)
     ends = np.cumsum([len(part.keep) for part in parts])[:-1]
@@ -215,7 +215,7 @@ class _Competition:
     keep: Bools
 
     @classmethod
-    def of(cls, parts: Sequence[PromptPart], config: CompressionConfig) -> _Competition:
+    def of(cls, parts: Sequence[PromptPart], config: SharedSettings) -> _Competition:
         scores = np.concatenate([part.scores(config) for part in parts])
         return cls(
             parts, scores, *(np.concatenate([getattr(part, name) for part in parts]) for name in ("costs", "must"))
@@ -255,7 +255,7 @@ def keep_best(draft: Draft) -> None:
 def keep_within(draft: Draft, parts: Sequence[PromptPart], budget: float) -> None:
     """Keep the best of all `parts` together that fits into `budget` target tokens: in coherent pieces or as it is."""
     parts = [part for part in parts if not part.whole]
-    if draft.config.coherent_share and parts:
+    if draft.config.own.coherent_share and parts:
         keep_coherent(parts, budget, draft.config)
     elif parts:
         _keep_units(draft, parts, budget)

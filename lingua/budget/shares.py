@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 
 from lingua.budget.draft import Draft, PromptPart
-from lingua.config import ContextBudget
+from lingua.shared import ContextBudget
 
 RATE_STEPS = 64
 """Of a shared rate's binary fraction: the step is 1.6% to 3.1% of the rate."""

@@ -134,10 +134,10 @@ def takes(call: Callable[P, C]) -> Callable[[Callable[[S, C], R]], Callable[Conc
     return decorate
 
 
-RANKERS: dict[str, dict[str, str]] = {
-    "sentbert": {"rank_method": "embedding", "rank_model": "sentence-transformers/multi-qa-mpnet-base-dot-v1"},
-    "bge": {"rank_method": "embedding", "rank_model": "BAAI/bge-large-en-v1.5"},
-    "bge_reranker": {"rank_method": "reranker", "rank_model": "BAAI/bge-reranker-large"},
+RANKERS = {
+    "sentbert": "embedding:sentence-transformers/multi-qa-mpnet-base-dot-v1",
+    "bge": "embedding:BAAI/bge-large-en-v1.5",
+    "bge_reranker": "reranker:BAAI/bge-reranker-large",
 }
 _WITHOUT_EFFECT = ("force_context_number", "add_instruction", "chunk_end_tokens")
 
@@ -161,17 +161,22 @@ def question_aware(call: Call) -> dict[str, Any]:
     ordered = call.reorder_context != "original" or call.dynamic_context_compression_ratio != 0
     if call.rank_method == "llmlingua" and not (conditional or ordered):
         return {}
-    condition = call.condition_in_question.removesuffix("_condition")
-    if call.rank_method in ("llmlingua", "longllmlingua"):
-        condition = {"llmlingua": "none"}.get(call.rank_method, "after" if condition == "none" else condition)
+    before = call.rank_method == "longllmlingua" and call.condition_in_question.startswith("before")
     return {
         "method": "longllmlingua",
-        "condition_in_question": condition,
+        "rank_method": "longllmlingua_before" if before else RANKERS.get(call.rank_method, call.rank_method),
         "condition_compare": call.condition_compare,
         "dynamic_context_compression_ratio": call.dynamic_context_compression_ratio,
         "reorder_context": call.reorder_context,
-        **RANKERS.get(call.rank_method, {"rank_method": call.rank_method}),
     }
+
+
+def sentence_filter(call: Call) -> dict[str, Any]:
+    """The setting of the sentence filter, if the call asks for it."""
+    if not call.use_sentence_level_filter:
+        return {}
+    kept = {"first": call.keep_first_sentence, "last": call.keep_last_sentence, "best": call.keep_sentence_number}
+    return {"sentence_filter": {"budget": f"*{call.token_budget_ratio}", **kept}}
 
 
 def segments(call: PromptCall) -> Iterator[list[TextPiece]]:

@@ -7,24 +7,28 @@ Each gives tokens evidence and lets the budget decide. For the first three a uni
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 
 import numpy as np
+from pydantic import Field
 
 from lingua.budget.draft import Draft
 from lingua.budget.selection import keep_best
 from lingua.engine.score import Program
+from lingua.shared import Aggregate, OnePassSettings
 from lingua.text.salience import self_information
 
-READS = {
-    "random": {"coherence": ""},
-    "truncate": {"coherence": ""},
-    "lead": {"coherence": ""},
-    "rarity": {"coherence": "", "aggregate": ""},
-}
+
+class RaritySettings(OnePassSettings):
+    """What `rarity` reads."""
+
+    aggregate: Aggregate = Field("sum", description="how a unit's score is made of its tokens'")
+
+    @property
+    def unit_score(self) -> Aggregate:
+        return self.aggregate
 
 
-def random(draft: Draft) -> Program[None]:
+def random(draft: Draft, own: OnePassSettings) -> Program[None]:
     """Units at random; the same text always loses the same ones."""
     for part in draft.parts:
         seed = hashlib.blake2b(part.text.encode(), digest_size=8).digest()
@@ -32,7 +36,7 @@ def random(draft: Draft) -> Program[None]:
     return _settled(draft)
 
 
-def truncate(draft: Draft) -> Program[None]:
+def truncate(draft: Draft, own: OnePassSettings) -> Program[None]:
     """The beginning of the whole prompt."""
     position = 0
     for part in draft.parts:
@@ -41,14 +45,14 @@ def truncate(draft: Draft) -> Program[None]:
     return _settled(draft)
 
 
-def lead(draft: Draft) -> Program[None]:
+def lead(draft: Draft, own: OnePassSettings) -> Program[None]:
     """The beginning of each context string, the same share of all."""
     for part in draft.parts:
         part.surprisal = -np.linspace(0, 1, len(part.ids), endpoint=False, dtype=np.float32)
     return _settled(draft)
 
 
-def rarity(draft: Draft) -> Program[None]:
+def rarity(draft: Draft, own: OnePassSettings) -> Program[None]:
     """Rare words: the sum of −ln p of their tokens, whose frequency the tokenizer itself knows (`self_information`)."""
     rare = self_information(np.concatenate([part.ids for part in draft.parts]))
     ends = np.cumsum([len(part.ids) for part in draft.parts])
@@ -61,11 +65,3 @@ def _settled(draft: Draft) -> Program[None]:
     """A program that asks for nothing."""
     keep_best(draft)
     yield from ()
-
-
-BASELINES: dict[str, Callable[[Draft], Program[None]]] = {
-    "random": random,
-    "truncate": truncate,
-    "lead": lead,
-    "rarity": rarity,
-}

@@ -16,30 +16,25 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from itertools import accumulate, islice, pairwise
+from typing import Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 import regex
+from pydantic import Field, model_validator
 
-from lingua.budget.draft import Draft, Importance
+from lingua.budget.draft import Draft, Drafter, Importance
 from lingua.budget.selection import keep_best
 from lingua.budget.shares import coarse_choice, shares
-from lingua.config import ContextBudget
-from lingua.engine.score import Context, Program, Score
+from lingua.engine.score import Context, Needs, Program, Score
 from lingua.methods.llmlingua import required
 from lingua.methods.ranking import bm25
+from lingua.shared import Aggregate, ContextBudget, Numbers, OnePassSettings, refuse_without
 from lingua.text.salience import token_evidence
 from lingua.text.sentences import sentence_edges
 from lingua.text.tokens import Encoding, Ints, SourceTokenizer
 from lingua.text.words import grams, is_word, word_spans
 
-READS = {
-    "coherence": "",
-    "question_aware": "",
-    "focus_model": "question_aware",
-    "demonstrations": "",
-    "force_context_ids": "demonstrations=auto or demonstrations=whole",
-}
 FOCUS = 4.0
 """Natural logarithm of the advantage of a sentence that holds all of the question over one that holds nothing of it."""
 SHARED, NEAR = 2.8, 1.0
@@ -55,35 +50,78 @@ _TRACE = 1e-3
 _LABEL = regex.compile(r"^[^\S\n]*(\p{L}[^\n:：]{0,30})[:：]", regex.MULTILINE)
 
 
-def evidence(draft: Draft) -> Program[None]:
+class EvidenceSettings(OnePassSettings):
+    """What evidence reads."""
+
+    focus_model: str = Field(
+        "all-minilm-l6-v2",
+        min_length=1,
+        description="the sentence-transformers model that says how near a sentence is to the question; 'none': only "
+        "the words they share do; 'ignore': the question does not count, so that one result serves all questions",
+    )
+    demonstrations: Literal["auto", "whole", "cut"] = Field(
+        "auto",
+        description="whether context strings are kept 'whole' or not at all, or 'cut'; auto: whole if all have a label "
+        "like 'Q:' in common with the question",
+    )
+    coherence: float = Field(
+        0.7,
+        ge=0,
+        le=1,
+        description="share of the budget that goes to whole sentences, before phrases and units "
+        "(default: 0.7 for evidence, else 0)",
+    )
+    force_context_ids: Numbers = Field((), description="indices of context strings that are always kept")
+
+    @model_validator(mode="after")
+    def _strings_are_dropped(self) -> Self:
+        if self.force_context_ids and self.demonstrations == "cut":
+            refuse_without("force_context_ids", "demonstrations=auto or demonstrations=whole")
+        return self
+
+    @property
+    def needs(self) -> Needs:
+        return "nothing" if self.second_model is None else "sentences"
+
+    @property
+    def second_model(self) -> str | None:
+        return None if self.focus_model in ("none", "ignore") else self.focus_model
+
+    @property
+    def unit_score(self) -> Aggregate:
+        return "mean"
+
+
+def evidence(draft: Draft, own: EvidenceSettings) -> Program[None]:
     """Decide what `draft` keeps."""
-    whole = set(choose_demonstrations(draft) if _are_demonstrations(draft) else ())
-    yield from gather_evidence(draft, [index for index in draft.chosen if index not in whole])
+    question = "" if own.focus_model == "ignore" else draft.prompt.question
+    whole = set(choose_demonstrations(draft, own, question) if _are_demonstrations(draft, own) else ())
+    yield from gather_evidence(draft, question, [index for index in draft.chosen if index not in whole])
     for index in whole:
         draft.context[index].surprisal += _WHOLE
     keep_best(draft)
 
 
-def _are_demonstrations(draft: Draft) -> bool:
+def _are_demonstrations(draft: Draft, own: EvidenceSettings) -> bool:
     """Whether the strings are examples: as set, or if all and the question have a label in common (`Q:`)."""
     if len(draft.context) < 2 or draft.prompt.context_rates:
         return False
-    if draft.config.demonstrations != "auto":
-        return draft.config.demonstrations == "whole"
+    if own.demonstrations != "auto":
+        return own.demonstrations == "whole"
     labels = (set(_LABEL.findall(part.text)) for part in [draft.question, *draft.context])
     return bool(set.intersection(*labels))
 
 
-def choose_demonstrations(draft: Draft) -> list[int]:
+def choose_demonstrations(draft: Draft, own: EvidenceSettings, question: str) -> list[int]:
     """Keep those that share most with the question for their length, until the budget is full; all but one stay whole.
 
     The best one comes last, next to the question. Without a question short ones are taken, in their order.
     Returns those that stay whole.
     """
     costs = [part.cost for part in draft.context]
-    relevance = bm25(_question(draft), draft.prompt.context)
+    relevance = bm25(question, draft.prompt.context)
     order = np.argsort(-(relevance + _TRACE) / np.maximum(1, costs), kind="stable").tolist()
-    budget, forced = shares(draft).demonstrations, required(draft)
+    budget, forced = shares(draft).demonstrations, required(draft, own.force_context_ids)
     chosen = set(coarse_choice(costs, order, forced, (budget, ContextBudget("*", 1.0))))
     taken = [index for index in order if index in chosen]
     whole, last = taken[:-1], taken[-1:]
@@ -93,36 +131,29 @@ def choose_demonstrations(draft: Draft) -> list[int]:
     return whole
 
 
-def gather_evidence(draft: Draft, cut: Sequence[int]) -> Program[None]:
+def gather_evidence(draft: Draft, question: str, cut: Sequence[int]) -> Program[None]:
     """Fill in the evidence of every token that may be dropped; those of the strings `cut` by the question, too."""
-    language = draft.config.language
     for part in draft.flexible:
         place = np.linspace(0, 1, len(part.ids), endpoint=False, dtype=np.float32)
-        part.surprisal = token_evidence(part.encoding, language) * np.exp(-LEAD * place)
+        part.surprisal = token_evidence(part.encoding) * np.exp(-LEAD * place)
     parts = [draft.context[index] for index in cut if draft.context[index].text]
-    if not parts or not _question(draft).strip():
+    if not parts or not question.strip():
         return
-    edges = [sentence_edges(part.text, language) for part in parts]
-    advantages = yield from _advantages(
-        draft, [_pieces(part.text, one) for part, one in zip(parts, edges, strict=True)]
-    )
+    edges = [sentence_edges(part.text) for part in parts]
+    strings = [_pieces(part.text, one) for part, one in zip(parts, edges, strict=True)]
+    advantages = yield from _advantages(draft.drafter, question, strings)
     for part, begins, values in zip(parts, edges, advantages, strict=True):
         sentence = np.searchsorted(begins, part.encoding.token_starts, side="right") - 1
         part.surprisal = part.surprisal * np.exp(values[sentence])
 
 
-def _advantages(draft: Draft, strings: Sequence[Sequence[str]]) -> Program[list[Importance]]:
+def _advantages(drafter: Drafter, question: str, strings: Sequence[Sequence[str]]) -> Program[list[Importance]]:
     """Natural logarithm of the advantage that the question gives each string's sentences [s]."""
-    question, drafter = _question(draft), draft.drafter
     shared = focus(question, strings)
     if drafter.reader is None or not reads(drafter.reader, question):
         return [FOCUS * one for one in shared]
     near = yield from nearness(question, strings, drafter.reader, drafter.window)
     return [SHARED * one + NEAR * other for one, other in zip(shared, near, strict=True)]
-
-
-def _question(draft: Draft) -> str:
-    return draft.prompt.question if draft.config.question_aware else ""
 
 
 def _pieces(text: str, begins: Ints) -> list[str]:

@@ -8,37 +8,70 @@ happens before: it trains the model that is used here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
 
 from lingua.budget.draft import Draft, PromptPart
 from lingua.budget.selection import choose
 from lingua.budget.shares import coarse_choice, optional_rate, shares, stepped
-from lingua.config import CompressionConfig, ContextBudget
-from lingua.engine.score import Context, Program, Score, Surprisal
+from lingua.engine.score import Context, Needs, Program, Score, Surprisal
+from lingua.shared import Aggregate, BudgetText, ContextBudget, MethodSettings, Numbers
 from lingua.text.sentences import sentence_edges
 from lingua.text.units import Bools, unit_scores
 
-_FILTER = "use_sentence_level_filter"
-READS = {
-    **dict.fromkeys(("aggregate", "iterative_size"), ""),
-    "context_budget": "",
-    "force_context_ids": "",
-    _FILTER: "",
-    **dict.fromkeys(("sentence_budget", "keep_first_sentence", "keep_last_sentence", "keep_sentence_number"), _FILTER),
-}
+
+class SentenceFilter(BaseModel):
+    """What the sentence filter leaves beyond the final budget, and how many sentences of each string always stay."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    budget: BudgetText = "*1.5"
+    first: int = Field(0, ge=0)
+    last: int = Field(0, ge=0)
+    best: int = Field(0, ge=0)
 
 
-def llmlingua(draft: Draft) -> Program[None]:
+class LLMLinguaSettings(MethodSettings):
+    """What LLMLingua reads, and LongLLMLingua too."""
+
+    context_budget: BudgetText = Field(
+        "*2", description="what the coarse step leaves: '*2' (a factor, the paper's k) or '+100' (tokens)"
+    )
+    force_context_ids: Numbers = Field((), description="indices of context strings that are always kept")
+    sentence_filter: SentenceFilter | None = Field(
+        None,
+        description="drop whole sentences before the fine step: an object with any of budget ('*1.5' or '+100'), "
+        "first, last and best (sentences of each context string that stay)",
+    )
+    iterative_size: int = Field(
+        100, ge=1, description="tokens per segment of the iterative compression (default: 100; longllmlingua: 200)"
+    )
+    aggregate: Aggregate = Field("sum", description="how a unit's score is made of its tokens'")
+
+    @property
+    def needs(self) -> Needs:
+        return "causal"
+
+    @property
+    def unit_score(self) -> Aggregate:
+        return self.aggregate
+
+    @property
+    def cuts_sentences(self) -> bool:
+        return self.sentence_filter is not None
+
+
+def llmlingua(draft: Draft, own: LLMLinguaSettings) -> Program[None]:
     """Decide what `draft` keeps."""
-    yield from choose_demonstrations(draft)
-    if draft.config.use_sentence_level_filter:
-        yield from filter_sentences(draft)
-    yield from compress_iteratively(draft, part_rates(draft))
+    yield from choose_demonstrations(draft, own)
+    if own.sentence_filter is not None:
+        yield from filter_sentences(draft, own.sentence_filter)
+    yield from compress_iteratively(draft, own, part_rates(draft))
 
 
-def choose_demonstrations(draft: Draft) -> Program[None]:
+def choose_demonstrations(draft: Draft, own: LLMLinguaSettings) -> Program[None]:
     """4.1, Algorithm 1: keep the demonstrations of highest perplexity that the coarse budget holds.
 
     Forced strings and those with a `protect`ed span are always kept; so are all that are pieces of a structure.
@@ -47,23 +80,23 @@ def choose_demonstrations(draft: Draft) -> Program[None]:
         return
     costs = [part.cost for part in draft.context]
     final = shares(draft).demonstrations
-    budget = ContextBudget.parse(draft.config.context_budget)
+    budget = ContextBudget.parse(own.context_budget)
     if len(costs) < 2 or sum(costs) <= budget.apply(final):
         return
     answers = yield [Score(Context(draft.head), part.ids.tolist()) for part in draft.context]
     perplexity = np.asarray([answer.mean() if len(answer) else -np.inf for answer in answers])
     order = np.argsort(-perplexity, kind="stable").tolist()
-    draft.chosen = coarse_choice(costs, order, required(draft), (final, budget))
+    draft.chosen = coarse_choice(costs, order, required(draft, own.force_context_ids), (final, budget))
 
 
-def required(draft: Draft) -> set[int]:
-    """Context strings that the coarse step may not drop."""
-    forced = {index for index in draft.config.force_context_ids if 0 <= index < len(draft.context)}
-    return forced | {index for index, part in enumerate(draft.context) if draft.drafter.protects(part.text)}
+def required(draft: Draft, forced: Iterable[int]) -> set[int]:
+    """Context strings that the coarse step may not drop: those that are forced, or hold what is protected."""
+    known = {index for index in forced if 0 <= index < len(draft.context)}
+    return known | {index for index, part in enumerate(draft.context) if draft.drafter.protects(part.text)}
 
 
-def filter_sentences(draft: Draft) -> Program[None]:
-    """The peer's middle step: of the chosen strings' sentences, drop the least surprising beyond `sentence_budget`.
+def filter_sentences(draft: Draft, settings: SentenceFilter) -> Program[None]:
+    """The peer's middle step: of the chosen strings' sentences, drop the least surprising beyond its budget.
 
     A sentence's score is the mean surprisal of its tokens, given the text before it in its own string. Strings with a
     rate of their own are left to the fine step.
@@ -73,8 +106,8 @@ def filter_sentences(draft: Draft) -> Program[None]:
     if not parts:
         return
     answers = yield [Score(Context(draft.head), part.ids.tolist()) for part in parts]
-    sentences = [_Sentences(part, answer, draft.config) for part, answer in zip(parts, answers, strict=True)]
-    limit = ContextBudget.parse(draft.config.sentence_budget).apply(shares(draft).demonstrations)
+    sentences = [_Sentences(part, answer, settings) for part, answer in zip(parts, answers, strict=True)]
+    limit = ContextBudget.parse(settings.budget).apply(shares(draft).demonstrations)
     scores = np.concatenate([one.scores for one in sentences])
     costs = np.concatenate([one.costs for one in sentences])
     kept = choose(scores, costs, ~np.isfinite(scores), limit)
@@ -88,24 +121,24 @@ class _Sentences:
     A sentence that the settings keep has an infinite score.
     """
 
-    def __init__(self, part: PromptPart, surprisal: Surprisal, config: CompressionConfig) -> None:
+    def __init__(self, part: PromptPart, surprisal: Surprisal, settings: SentenceFilter) -> None:
         self.part = part
-        edges = sentence_edges(part.text, config.language)
+        edges = sentence_edges(part.text)
         self.sentence = part.group(edges)
         tokens = np.repeat(self.sentence, np.diff(part.starts))
         size = np.bincount(tokens, minlength=len(edges))
         self.costs = np.bincount(self.sentence, part.costs, len(edges)).astype(np.int64)
         self.scores = np.bincount(tokens, surprisal, len(edges)) / np.maximum(1, size)
-        best = np.argsort(-self.scores, kind="stable")[: config.keep_sentence_number]
+        best = np.argsort(-self.scores, kind="stable")[: settings.best]
         count = len(edges)
-        self.scores[: config.keep_first_sentence] = np.inf
-        self.scores[count - min(count, config.keep_last_sentence) :] = np.inf
+        self.scores[: settings.first] = np.inf
+        self.scores[count - min(count, settings.last) :] = np.inf
         self.scores[best] = np.inf
 
 
-def compress_iteratively(draft: Draft, rates: Mapping[int, float]) -> Program[None]:
+def compress_iteratively(draft: Draft, own: LLMLinguaSettings, rates: Mapping[int, float]) -> Program[None]:
     """Algorithm 2 over all parts; `rates` are those of `part_rates`. A part at rate 1 is read as it stands, uncut."""
-    context, commit = Context(draft.head, room=kept_tokens(draft, rates)), list[int]()
+    context, commit = Context(draft.head, room=kept_tokens(draft, own, rates)), list[int]()
     separator = draft.ids(draft.prompt.separator)
     allowance = 0.0
     for part, first in draft.stream():
@@ -114,15 +147,14 @@ def compress_iteratively(draft: Draft, rates: Mapping[int, float]) -> Program[No
         if rate == 1:
             commit += part.kept_ids(0, len(part.keep))
             continue
-        for begin, end in segments(part, draft.config.segment_tokens):
-            probe = part.kept_ids(begin, end)
-            (surprisal,) = yield [Score(context, probe, commit)]
+        for begin, end in segments(part, own.iterative_size):
+            (surprisal,) = yield [Score(context, part.kept_ids(begin, end), commit)]
             _note(part, (begin, end), surprisal)
-            allowance = keep_range(part, (begin, end), (rate, allowance), draft.config)
+            allowance = keep_range(part, (begin, end), (rate, allowance), own.aggregate)
             commit = part.kept_ids(begin, end)
 
 
-def kept_tokens(draft: Draft, rates: Mapping[int, float]) -> int:
+def kept_tokens(draft: Draft, own: LLMLinguaSettings, rates: Mapping[int, float]) -> int:
     """About how many tokens the context grows to: what is kept until the last part that is cut, and one segment."""
     separator = len(draft.ids(draft.prompt.separator))
     read, most = float(len(draft.head)), 0.0
@@ -130,7 +162,7 @@ def kept_tokens(draft: Draft, rates: Mapping[int, float]) -> int:
         rate, cost = rates[id(part)], part.cost
         kept = part.must_cost + rate * (cost - part.must_cost) if rate < 1 else cost
         read += (0 if first else separator) + len(part.encoding) * kept / max(1, int(part.costs.sum()))
-        most = most if rate == 1 else read + draft.config.segment_tokens
+        most = most if rate == 1 else read + own.iterative_size
     return round(most)
 
 
@@ -168,12 +200,10 @@ def _note(part: PromptPart, units: tuple[int, int], surprisal: Surprisal) -> Non
 def _kept_tokens(part: PromptPart, units: tuple[int, int]) -> Bools:
     """Which tokens of the units [begin, end) are kept so far."""
     begin, end = units
-    return np.repeat(part.keep[begin:end], part.starts[begin + 1 : end + 1] - part.starts[begin:end])
+    return np.repeat(part.keep[begin:end], np.diff(part.starts[begin : end + 1]))
 
 
-def keep_range(
-    part: PromptPart, units: tuple[int, int], budget: tuple[float, float], config: CompressionConfig
-) -> float:
+def keep_range(part: PromptPart, units: tuple[int, int], budget: tuple[float, float], aggregate: Aggregate) -> float:
     """Of the units [begin, end) that are still kept, keep the best that their rate and what was left over allow.
 
     budget   the rate of the optional tokens, and the allowance in target tokens that comes on top
@@ -186,6 +216,6 @@ def keep_range(
     alive = keep.copy()
     must_cost = costs[must].sum()
     allowance += must_cost + rate * (costs[alive].sum() - must_cost)
-    scores = unit_scores(part.surprisal[starts[0] : starts[-1]], starts - starts[0], config.unit_score)
+    scores = unit_scores(part.surprisal[starts[0] : starts[-1]], starts - starts[0], aggregate)
     keep[alive] = choose(scores[alive], costs[alive], must[alive], allowance)
     return float(allowance - costs[keep].sum())

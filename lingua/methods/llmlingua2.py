@@ -1,6 +1,6 @@
 """LLMLingua-2 (arXiv 2403.12968): an encoder tells of every token how probable it is that it should be kept.
 
-A word's probability is the mean of its tokens' (`token_to_word`); the most probable words of the *whole prompt* that
+A word's probability is the mean of its tokens' (`aggregate`); the most probable words of the *whole prompt* that
 its budget holds are kept, where the public library takes a percentile of each window by itself. Windows end at sentence
 ends and tile the text. With `keep_threshold` there is no budget: every unit above it is kept, as in SecurityLingua.
 Training the encoder is left out.
@@ -10,51 +10,82 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import Literal, Self
 
 import numpy as np
+from pydantic import Field, model_validator
 
 from lingua.budget.draft import Draft, PromptPart
 from lingua.budget.selection import keep_best, keep_within
 from lingua.budget.shares import coarse_choice, shares
-from lingua.config import ContextBudget
-from lingua.engine.score import Context, Program, Score
+from lingua.engine.score import Context, Needs, Program, Score
 from lingua.methods.llmlingua import required
+from lingua.shared import Aggregate, BudgetText, ContextBudget, Numbers, OnePassSettings, refuse_without
 from lingua.text.sentences import sentence_edges
 from lingua.text.words import word_edges
 
-_FILTER = "use_context_level_filter"
-READS = {
-    "coherence": "",
-    "token_to_word": "",
-    "window_tokens": "",
-    "keep_threshold": "",
-    _FILTER: "",
-    "context_budget": _FILTER,
-    "force_context_ids": _FILTER,
-}
+WINDOW = 510
+"""Tokens of text that an encoder reads at once, as far as it can: what BERT and XLM-RoBERTa have learnt."""
 
 
-def llmlingua2(draft: Draft) -> Program[None]:
+class LLMLingua2Settings(OnePassSettings):
+    """What LLMLingua-2 reads."""
+
+    aggregate: Literal["mean", "first", "max"] = Field("mean", description="a unit's probability from its tokens'")
+    keep_threshold: float | None = Field(
+        None, ge=0, le=1, description="instead of a budget: keep every unit of higher keep probability"
+    )
+    context_budget: BudgetText | None = Field(
+        None, description="drop whole context strings first: what that leaves, '*2' or '+100' (default: drop none)"
+    )
+    force_context_ids: Numbers = Field((), description="indices of context strings that are always kept")
+
+    @model_validator(mode="after")
+    def _strings_are_dropped(self) -> Self:
+        if self.force_context_ids and self.context_budget is None:
+            refuse_without("force_context_ids", "context_budget")
+        if self.keep_threshold is not None and self.context_budget is not None:
+            raise ValueError("context_budget needs a budget: give a rate or target_token, no keep_threshold")
+        return self
+
+    @property
+    def needs(self) -> Needs:
+        return "encoder"
+
+    @property
+    def unit_score(self) -> Aggregate:
+        return self.aggregate
+
+    @property
+    def threshold(self) -> float | None:
+        return self.keep_threshold
+
+    def eased(self, share: float) -> Self:
+        lower = None if self.keep_threshold is None else self.keep_threshold * share
+        return self.model_copy(update={"keep_threshold": lower})
+
+
+def llmlingua2(draft: Draft, own: LLMLingua2Settings) -> Program[None]:
     """Decide what `draft` keeps."""
     yield from classify(draft)
-    if draft.config.use_context_level_filter:
-        choose_contexts(draft)
-    if draft.config.keep_threshold is None:
+    if own.context_budget is not None:
+        choose_contexts(draft, own, ContextBudget.parse(own.context_budget))
+    if own.keep_threshold is None:
         keep_best(draft)
     else:
-        keep_above(draft, draft.config.keep_threshold)
+        keep_above(draft, own.keep_threshold)
 
 
 def classify(draft: Draft) -> Program[None]:
     """Ask for the keep probability of every token that may be dropped, window by window."""
-    size = min(draft.config.window_tokens, draft.drafter.window)
-    pieces = [(part, *piece) for part in draft.flexible for piece in windows(part, size, draft.config.language)]
+    size = min(WINDOW, draft.drafter.window)
+    pieces = [(part, *piece) for part in draft.flexible for piece in windows(part, size)]
     answers = yield [Score(Context(), part.ids[begin:end].tolist()) for part, begin, end in pieces]
     for (part, begin, end), probability in zip(pieces, answers, strict=True):
         part.surprisal[begin:end] = probability
 
 
-def windows(part: PromptPart, size: int, language: str) -> Iterator[tuple[int, int]]:
+def windows(part: PromptPart, size: int) -> Iterator[tuple[int, int]]:
     """Ranges of at most `size` tokens that tile the part, each as long as it can be.
 
     They end where a sentence does; within a longer sentence where a word does; within a longer word anywhere.
@@ -63,7 +94,7 @@ def windows(part: PromptPart, size: int, language: str) -> Iterator[tuple[int, i
     edges = [0] if tokens else []
     if tokens > size:
         begins = part.encoding.token_starts
-        sentences = np.searchsorted(begins, sentence_edges(part.text, language))
+        sentences = np.searchsorted(begins, sentence_edges(part.text))
         words = np.searchsorted(begins, word_edges(part.text))
         while tokens - edges[-1] > size:
             limit = edges[-1] + size
@@ -72,15 +103,15 @@ def windows(part: PromptPart, size: int, language: str) -> Iterator[tuple[int, i
     return pairwise([*edges, tokens])
 
 
-def choose_contexts(draft: Draft) -> None:
+def choose_contexts(draft: Draft, own: LLMLingua2Settings, budget: ContextBudget) -> None:
     """The coarse step: keep the context strings of highest mean probability that the coarse budget holds."""
     if draft.prompt.context_rates:
         return
     scores = [part.scores(draft.config) for part in draft.context]
     means = np.asarray([values.mean() if len(values) else -np.inf for values in scores])
     order = np.argsort(-means, kind="stable").tolist()
-    budgets = (shares(draft).demonstrations, ContextBudget.parse(draft.config.context_budget))
-    draft.chosen = coarse_choice([part.cost for part in draft.context], order, required(draft), budgets)
+    costs, forced = [part.cost for part in draft.context], required(draft, own.force_context_ids)
+    draft.chosen = coarse_choice(costs, order, forced, (shares(draft).demonstrations, budget))
 
 
 def keep_above(draft: Draft, threshold: float) -> None:

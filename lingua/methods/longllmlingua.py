@@ -10,58 +10,82 @@ document. Without a question this is LLMLingua.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
 from lingua.budget.draft import Draft, Ranker
 from lingua.budget.shares import coarse_choice, shares
-from lingua.config import ContextBudget, Order
 from lingua.engine.score import Context, Program, Score
-from lingua.methods import llmlingua
-from lingua.methods.llmlingua import compress_iteratively, filter_sentences, keep_range, part_rates, required
-from lingua.methods.ranking import OwnSurprisal, load_ranker
+from lingua.methods.llmlingua import (
+    LLMLinguaSettings,
+    compress_iteratively,
+    filter_sentences,
+    keep_range,
+    part_rates,
+    required,
+)
+from lingua.methods.ranking import OwnSurprisal, RankMethod, load_ranker, ranking_model
+from lingua.shared import Aggregate, ContextBudget
 
-READS = {
-    **llmlingua.READS,
-    "rank_method": "",
-    "rank_model": "rank_method=embedding or rank_method=reranker",
-    "condition_in_question": "rank_method=longllmlingua",
-    "condition_compare": "",
-    "dynamic_context_compression_ratio": "",
-    "reorder_context": "",
-}
+Order = Literal["original", "sort", "two_stage"]
 
 
-def longllmlingua(draft: Draft) -> Program[None]:
+class LongLLMLinguaSettings(LLMLinguaSettings):
+    """What LongLLMLingua reads beside that."""
+
+    iterative_size: int = Field(200, ge=1, description="tokens per segment of the iterative compression")
+    rank_method: RankMethod = Field(
+        "longllmlingua",
+        description="what ranks the context strings: longllmlingua (how likely the question is after one), "
+        "longllmlingua_before (one after the question), llmlingua, bm25, embedding, embedding:MODEL or reranker:MODEL",
+    )
+    condition_compare: bool = Field(
+        True, description="keep what the question makes likelier, instead of what is surprising"
+    )
+    dynamic_context_compression_ratio: float = Field(
+        0.3, ge=0, le=1, description="how much more the best string keeps than the average one"
+    )
+    reorder_context: Order = Field(
+        "sort", description="context strings as they were, best first, or best first and last"
+    )
+
+    @property
+    def second_model(self) -> str | None:
+        return ranking_model(self.rank_method)
+
+
+def longllmlingua(draft: Draft, own: LongLLMLinguaSettings) -> Program[None]:
     """Decide what `draft` keeps and in which order."""
-    ranked = yield from choose_documents(draft)
-    draft.chosen = arranged(ranked, draft.config.reorder_context) if ranked else draft.chosen
-    if draft.config.use_sentence_level_filter:
-        yield from filter_sentences(draft)
-    rates = part_rates(draft) | document_rates(draft, ranked)
-    if draft.config.condition_compare and draft.prompt.question:
-        rates |= yield from compress_by_contrast(draft, rates)
-    yield from compress_iteratively(draft, rates)
+    ranked = yield from choose_documents(draft, own)
+    draft.chosen = arranged(ranked, own.reorder_context) if ranked else draft.chosen
+    if own.sentence_filter is not None:
+        yield from filter_sentences(draft, own.sentence_filter)
+    rates = part_rates(draft) | document_rates(draft, ranked, own.dynamic_context_compression_ratio)
+    if own.condition_compare and draft.prompt.question:
+        rates |= yield from compress_by_contrast(draft, rates, own.aggregate)
+    yield from compress_iteratively(draft, own, rates)
 
 
-def choose_documents(draft: Draft) -> Program[list[int]]:
+def choose_documents(draft: Draft, own: LongLLMLinguaSettings) -> Program[list[int]]:
     """4.1: the documents that the coarse budget holds, best first; none if they are pieces of a structure."""
     if len(draft.context) < 2 or draft.prompt.context_rates:
         return []
-    importance = yield from _ranker(draft).importance(draft)
+    importance = yield from _ranker(draft, own).importance(draft)
     filled = np.asarray([len(part.encoding) > 0 for part in draft.context])
     order = np.argsort(-np.where(filled, importance, -np.inf), kind="stable").tolist()
     costs = [part.cost for part in draft.context]
-    budgets = (shares(draft).demonstrations, ContextBudget.parse(draft.config.context_budget))
-    chosen = set(coarse_choice(costs, order, required(draft), budgets))
+    budgets = (shares(draft).demonstrations, ContextBudget.parse(own.context_budget))
+    chosen = set(coarse_choice(costs, order, required(draft, own.force_context_ids), budgets))
     return [index for index in order if index in chosen]
 
 
-def _ranker(draft: Draft) -> Ranker:
+def _ranker(draft: Draft, own: LongLLMLinguaSettings) -> Ranker:
     if not draft.prompt.question:
         return OwnSurprisal()
-    return draft.drafter.ranker or load_ranker(draft.config)
+    return draft.drafter.ranker or load_ranker(own.rank_method)
 
 
 def arranged(ranked: Sequence[int], order: Order) -> list[int]:
@@ -74,15 +98,16 @@ def arranged(ranked: Sequence[int], order: Order) -> list[int]:
     return list(ranked) if order == "sort" else sorted(ranked)
 
 
-def document_rates(draft: Draft, ranked: Sequence[int]) -> dict[int, float]:
+def document_rates(draft: Draft, ranked: Sequence[int], spread: float) -> dict[int, float]:
     """4.3: τ_k = clip(τ + δ·(1 − 2·I(k)/K), 0, 1), I(k) the rank of document k of K, by the part's identity.
 
-    τ is not the documents' common rate but the level at which their budget is used up, whatever is clipped.
+    δ is the `spread`. τ is not the documents' common rate but the level at which their budget is used up, whatever is
+    clipped.
     """
     parts = [draft.context[index] for index in ranked]
     optional = np.asarray([part.cost - part.must_cost for part in parts], np.float64)
     budget = shares(draft).demonstrations - sum(part.must_cost for part in parts)
-    tilt = draft.config.dynamic_context_compression_ratio * (1 - 2 * np.arange(len(parts)) / max(1, len(parts)))
+    tilt = spread * (1 - 2 * np.arange(len(parts)) / max(1, len(parts)))
     low, high = -1.0 - tilt.max(initial=0), 1.0 - tilt.min(initial=0)
     for _ in range(50):
         level = (low + high) / 2
@@ -95,7 +120,7 @@ def _clip(rates: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.minimum(1.0, np.maximum(0.0, rates))
 
 
-def compress_by_contrast(draft: Draft, rates: Mapping[int, float]) -> Program[dict[int, float]]:
+def compress_by_contrast(draft: Draft, rates: Mapping[int, float], aggregate: Aggregate) -> Program[dict[int, float]]:
     """4.2: keep each document's tokens of highest s(token | before) − s(token | question, before).
 
     Returns the rates of what is left to do for the documents it has cut: 1, nothing.
@@ -108,5 +133,5 @@ def compress_by_contrast(draft: Draft, rates: Mapping[int, float]) -> Program[di
     answers = yield [*alone, *asked]
     for part, before, after in zip(parts, answers, answers[len(parts) :], strict=False):
         part.surprisal = before - after
-        keep_range(part, (0, len(part.keep)), (rates[id(part)], 0.0), draft.config)
+        keep_range(part, (0, len(part.keep)), (rates[id(part)], 0.0), aggregate)
     return {id(part): 1.0 for part in parts}

@@ -15,12 +15,15 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+from pydantic import AfterValidator
 
 from lingua.budget.draft import Draft, Importance, Ranker
-from lingua.config import CompressionConfig, Condition
 from lingua.engine.score import Context, Program, Score, Surprisal
+from lingua.explain import meant
+from lingua.models.source import EMBEDDER
 from lingua.text.words import grams
 
 
@@ -67,17 +70,15 @@ class OwnSurprisal:
 
 @dataclass(frozen=True, slots=True)
 class QuestionLikelihood:
-    """First the string that the question is likeliest after (``after``), or that is likeliest after it (``before``)."""
+    """First the string that the question is likeliest after; or, with the question `before`, the likeliest after it."""
 
-    condition: Condition = "after"
+    before: bool = False
 
     def importance(self, draft: Draft) -> Program[Importance]:
-        if self.condition == "none":
-            return (yield from OwnSurprisal().importance(draft))
         asked = draft.ids(f"{draft.prompt.question} {RESTRICTIVE_SENTENCE}")
         separator = draft.ids(draft.prompt.separator)
         documents = [part.ids.tolist() for part in draft.context]
-        if self.condition == "before":
+        if self.before:
             scores = [Score(Context(draft.head), ids, [*asked, *separator]) for ids in documents]
         else:
             scores = [Score(Context(draft.head), asked, [*ids, *separator]) for ids in documents]
@@ -88,15 +89,39 @@ def _means(answers: list[Surprisal]) -> Importance:
     return np.asarray([answer.mean() if len(answer) else 0.0 for answer in answers], np.float32)
 
 
-def load_ranker(config: CompressionConfig, device: str = "auto", trust_remote_code: bool = False) -> Ranker:
-    """The ranker that the settings name. Raises ModelError when its model cannot be loaded."""
-    if config.rank_method == "longllmlingua":
-        return QuestionLikelihood(config.condition_in_question)
-    if config.rank_method == "llmlingua":
+_NAMES = ("longllmlingua", "longllmlingua_before", "llmlingua", "bm25", "embedding")
+_WITH_MODEL = ("embedding", "reranker")
+
+
+def _rank_method(value: str) -> str:
+    kind, _, model = value.partition(":")
+    if value in _NAMES or (kind in _WITH_MODEL and model):
+        return value
+    if kind == "reranker":
+        raise ValueError("needs the name or directory of a cross-encoder: reranker:MODEL")
+    hint = meant(kind, (*_NAMES, "reranker"))
+    raise ValueError(f"must be {', '.join(_NAMES)}, embedding:MODEL or reranker:MODEL{';' if hint else ''}{hint}")
+
+
+RankMethod = Annotated[str, AfterValidator(_rank_method)]
+"""The name of a ranker, with the model that it asks where it asks one."""
+
+
+def ranking_model(method: str) -> str | None:
+    """The model that a ranker asks beside the compressor's."""
+    kind, _, model = method.partition(":")
+    return (model or EMBEDDER) if kind in _WITH_MODEL else None
+
+
+def load_ranker(method: str, device: str = "auto", trust_remote_code: bool = False) -> Ranker:
+    """The ranker of this name. Raises ModelError when its model cannot be loaded."""
+    if method.startswith("longllmlingua"):
+        return QuestionLikelihood(before=method == "longllmlingua_before")
+    if method == "llmlingua":
         return OwnSurprisal()
-    if config.rank_method == "bm25":
+    if method == "bm25":
         return Computed(bm25)
     from lingua.models.relevance import cross_encoder, embedder
 
-    load = embedder if config.rank_method == "embedding" else cross_encoder
-    return Computed(load(config.rank_model, device, trust_remote_code))
+    load = cross_encoder if method.startswith("reranker") else embedder
+    return Computed(load(ranking_model(method), device, trust_remote_code))

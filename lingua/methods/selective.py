@@ -7,14 +7,29 @@ rule. The paper's percentile is replaced by the exact budget.
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from lingua.budget.draft import Draft, PromptPart
 from lingua.budget.selection import keep_best
-from lingua.engine.score import Context, Program, Score
+from lingua.engine.score import Context, Needs, Program, Score
+from lingua.shared import Aggregate, OnePassSettings
 
-READS = {"coherence": "", "aggregate": ""}
+
+class SelectiveSettings(OnePassSettings):
+    """What Selective-Context reads."""
+
+    aggregate: Aggregate = Field("sum", description="how a unit's score is made of its tokens'")
+
+    @property
+    def needs(self) -> Needs:
+        return "causal"
+
+    @property
+    def unit_score(self) -> Aggregate:
+        return self.aggregate
 
 
-def selective(draft: Draft) -> Program[None]:
+def selective(draft: Draft, own: SelectiveSettings) -> Program[None]:
     """Decide what `draft` keeps."""
     yield from inform(draft)
     keep_best(draft)

@@ -111,7 +111,7 @@ class PaddedScorer:
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
         if rows == 1:
-            raise ModelError(f"one window does not fit the device's memory; lower window_tokens: {error}") from error
+            raise ModelError(f"one window does not fit the device's memory; use a smaller model: {error}") from error
         raise OutOfMemoryError(str(error)) from error
 
 

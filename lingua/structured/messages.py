@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from lingua.config import CompressionConfig
 from lingua.errors import PromptError
 from lingua.prompt import CompressedPrompt, Prompt
 from lingua.structured.conversation import FoundText, Path, read, role_of
@@ -24,6 +23,8 @@ from lingua.structured.json import read_text
 from lingua.structured.pieces import TextPiece, kept_texts, rate_of, to_prompt
 
 SEPARATOR = "\n\n"
+NEWEST = "newest_user"
+"""Among the rates: the newest message in which a user says something."""
 TOO_DEEP = "too_deep", "the value nests too deeply"
 
 
@@ -40,13 +41,13 @@ class _MessageText:
 class Messages:
     """The structure of a conversation: a list of messages or an object that holds one, or JSON text of either.
 
-    config   `message_rates`, `keep_newest_user`
+    rates   `message_rates`: roles to a rate, ``keep`` or ``compress``
 
     Both functions raise PromptError (``wrong_type``, ``unknown_form``, ``malformed_json``, ``too_deep``,
     ``too_many_values``) naming the message.
     """
 
-    config: CompressionConfig
+    rates: Mapping[str, Any]
 
     def decompose(self, value: Any) -> Prompt:
         """The texts of the messages, in order."""
@@ -71,8 +72,7 @@ class Messages:
         except RecursionError:
             raise PromptError(*TOO_DEEP) from None
         self._require_roles(found)
-        asked = [one.message for one in found if one.fate == "cut" and _asks(one)]
-        newest = max(asked, default=None) if self.config.keep_newest_user else None
+        newest = max((one.message for one in found if one.fate == "cut" and _asks(one)), default=None)
         texts: list[_MessageText] = []
         for (_, fate), group in groupby(found, lambda one: (one.message, one.fate)):
             if fate == "keep":
@@ -82,15 +82,16 @@ class Messages:
         return texts
 
     def _rate(self, one: FoundText, newest: int | None) -> float | None:
-        if not one.text.strip() or (one.message == newest and role_of(one.role) == "user"):
+        if not one.text.strip():
             return 1.0
-        rates = self.config.message_rates
-        return rate_of(rates.get(one.role, rates.get(role_of(one.role) or "", "keep")))
+        if one.message == newest and role_of(one.role) == "user":
+            return rate_of(self.rates.get(NEWEST, "keep"))
+        return rate_of(self.rates.get(one.role, self.rates.get(role_of(one.role) or "", "keep")))
 
     def _require_roles(self, found: Sequence[FoundText]) -> None:
         """PromptError where no message has a role that is known: nothing would be compressed, and nobody would know."""
         roles = {one.role: None for one in found if one.message >= 0 and one.text.strip()}
-        if roles and not any(role_of(role) or role in self.config.message_rates for role in roles):
+        if roles and not any(role_of(role) or role in self.rates for role in roles):
             example = json.dumps({next(iter(roles)): "compress"}, ensure_ascii=False)
             named = ", ".join(map(repr, roles))
             raise PromptError(

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
-from lingua.config import CompressionConfig
 from lingua.errors import ConfigError, PromptError
 from lingua.prompt import CompressedPrompt, Outcome, Prompt, Rejected
+from lingua.shared import SharedSettings
 from lingua.structured.json import Json
 from lingua.structured.messages import Messages
 from lingua.structured.tags import Tags
@@ -43,11 +43,11 @@ class CompressedValue(Generic[V]):
     outcome: CompressedPrompt
 
 
-def structure_of(kind: Kind, config: CompressionConfig) -> Structure[Any]:
+def structure_of(kind: Kind, config: SharedSettings) -> Structure[Any]:
     """The structure of a kind of column under these settings."""
     if kind == "structured":
         return Tags()
-    return Json.of(config.json_rules) if kind == "json" else Messages(config)
+    return Json.of(config.json_rules) if kind == "json" else Messages(config.message_rates)
 
 
 class PromptStream(Protocol):
@@ -96,7 +96,7 @@ def _rejected(waiting: deque[tuple[V, Rejected | None]]) -> Iterator[Rejected]:
 class _Compressor(Protocol):
     """What the methods below stand on."""
 
-    config: CompressionConfig
+    config: SharedSettings
 
     def stream(self, prompts: Iterable[Prompt]) -> Iterator[Outcome]: ...
 
@@ -106,7 +106,7 @@ class StructuredFace:
 
     def compress_structured(self: _Compressor, text: str) -> CompressedValue[str]:
         """A text with ``<llmlingua, rate=…, compress=…>`` tags; what stands outside of them has the configured rate."""
-        return _single(self, structure_of("structured", self.config), text)
+        return _single(self, Tags(), text)
 
     def compress_json(self: _Compressor, value: Any, rules: Mapping[str, object] | None = None) -> CompressedValue[Any]:
         """JSON text, or a Python value of objects and lists; `rules` instead of the setting `json_rules`.
@@ -122,7 +122,7 @@ class StructuredFace:
         return _single(self, structure, value)
 
     def compress_messages(self: _Compressor, messages: Any) -> CompressedValue[Any]:
-        """A conversation in a known form, as the settings `message_rates` and `keep_newest_user` say."""
+        """A conversation in a known form, as the setting `message_rates` says."""
         return _single(self, structure_of("messages", self.config), messages)
 
     def structure(self: _Compressor, kind: Kind) -> Structure[Any]:

@@ -71,30 +71,30 @@ _EDGE = regex.compile(r"^\P{L}+|\P{L}+$")
 Table = npt.NDArray[np.float64]
 
 
-def token_evidence(encoding: Encoding, language: str) -> Floats:
+def token_evidence(encoding: Encoding) -> Floats:
     """For each token [n] the probability that its word is asked for, in (0, 1)."""
     words = word_edges(encoding.text)
     if not len(words) or not len(encoding):
         return np.zeros(len(encoding), np.float32)
-    evidence = word_evidence(encoding, words, language)
+    evidence = word_evidence(encoding, words)
     place = np.searchsorted(words, encoding.token_starts, side="right") - 1
     return evidence[np.maximum(0, place)].astype(np.float32)
 
 
-def word_evidence(encoding: Encoding, words: Ints, language: str) -> Table:
+def word_evidence(encoding: Encoding, words: Ints) -> Table:
     """The same for each word [w], which begin at the characters `words`."""
-    logit = _properties(encoding, words, language) @ np.asarray(list(WEIGHTS.values()))
+    logit = _properties(encoding, words) @ np.asarray(list(WEIGHTS.values()))
     evidence: Table = 1 / (1 + np.exp(-logit))
     return evidence
 
 
-def _properties(encoding: Encoding, words: Ints, language: str) -> Table:
+def _properties(encoding: Encoding, words: Ints) -> Table:
     """What `WEIGHTS` weighs [w, 17]."""
     text, count = encoding.text, len(words)
     bare = [text[a:b].strip() for a, b in pairwise([*words.tolist(), len(text)])]
     kinds = list(map(_kind, bare))
     flags = np.fromiter((flag for flag, _ in kinds), np.int64, count)[:, None] >> np.arange(4) & 1
-    sentence = np.searchsorted(sentence_edges(text, language), words, side="right") - 1
+    sentence = np.searchsorted(sentence_edges(text), words, side="right") - 1
     opens = np.concatenate([[True], sentence[1:] != sentence[:-1]])
     name, number, short, comma = flags.T.astype(float)
     name = name * ~opens

@@ -1,4 +1,4 @@
-"""Where sentences and phrases begin, in some 240 languages: `sentencex` for sentences, a rule for phrases."""
+"""Where sentences and phrases begin, in every script: `sentencex` for sentences, a rule for phrases."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from lingua.text.words import Ints, are, word_edges
 
 Bools = npt.NDArray[np.bool_]
 
+LANGUAGE = "en"
+"""Whose abbreviations `sentencex` knows; the marks that end a sentence are those of all scripts."""
 PHRASE_WORDS = 8
 _SHORT_WORD = 3
 _LOWER = r"\p{Ll}"
@@ -24,28 +26,28 @@ SEEN_AT_ONCE = 2_000
 """Characters of a paragraph that `sentencex` is shown: its work grows with their square."""
 
 
-def sentence_edges(text: str, language: str) -> Ints:
+def sentence_edges(text: str) -> Ints:
     """Characters at which sentences begin, ascending; white space between two belongs to the later one."""
-    sizes = [len(sentence) for sentence in _sentences(text, language)]
+    sizes = [len(sentence) for sentence in _sentences(text)]
     edges = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64) if sizes else np.zeros(1, np.int64)
     behind_space = [at for at, edge in enumerate(edges.tolist()) if text[edge - 1 : edge].isspace()]
     edges[behind_space] = [_before_white_space(text, edge) for edge in edges[behind_space].tolist()]
     return edges
 
 
-def _sentences(text: str, language: str) -> Iterator[str]:
+def _sentences(text: str) -> Iterator[str]:
     """What `sentencex` finds. It reads paragraphs by themselves, so a long one can be shown to it in windows."""
     begin = last = 0
     for end, following in [*(found.span() for found in _PARAGRAPH.finditer(text)), (len(text), len(text))]:
         if end - last > SEEN_AT_ONCE:
-            yield from _segment(language, text[begin:last])
-            yield from _in_windows(text, (last, end), language)
+            yield from _segment(text[begin:last])
+            yield from _in_windows(text, (last, end))
             begin = end
         last = following
-    yield from _segment(language, text[begin:])
+    yield from _segment(text[begin:])
 
 
-def _in_windows(text: str, paragraph: Span, language: str) -> Iterator[str]:
+def _in_windows(text: str, paragraph: Span) -> Iterator[str]:
     """The last sentence of a window may go on behind it, and is read again. One that fills a window is cut.
 
     Code, tables and data have such ones: they are cut at a line break, else behind a space.
@@ -53,18 +55,18 @@ def _in_windows(text: str, paragraph: Span, language: str) -> Iterator[str]:
     begin, end = paragraph
     while end - begin > SEEN_AT_ONCE:
         window = text[begin : begin + SEEN_AT_ONCE]
-        whole = _segment(language, window)[:-1]
+        whole = _segment(window)[:-1]
         half = SEEN_AT_ONCE // 2
         found = whole or [window[: window.rfind("\n", half) + 1 or window.rfind(" ", half) + 1 or SEEN_AT_ONCE]]
         yield from found
         begin += sum(map(len, found))
-    yield from _segment(language, text[begin:end])
+    yield from _segment(text[begin:end])
 
 
-def _segment(language: str, text: str) -> list[str]:
+def _segment(text: str) -> list[str]:
     """What `sentencex` finds. Where it fails, which marks of several bytes make it do, the lines stand in."""
     try:
-        found: list[str] = sentencex.segment(language, text)
+        found: list[str] = sentencex.segment(LANGUAGE, text)
     except BaseException as error:
         if type(error).__name__ != "PanicException":  # of Rust: no Exception, and named by no module
             raise

@@ -25,9 +25,9 @@ import numpy as np
 import numpy.typing as npt
 import regex
 
-from lingua.config import Aggregate, CompressionConfig, Unit
 from lingua.errors import PromptError
 from lingua.prompt import Span
+from lingua.shared import Aggregate, SharedSettings, Unit
 from lingua.text.sentences import phrase_edges, sentence_edges
 from lingua.text.tokens import Encoding, Ints
 from lingua.text.words import JOINS, NUMERAL, SPELLING, are, uncut, whole_spans, word_edges
@@ -38,16 +38,15 @@ Kinds = npt.NDArray[np.uint8]
 
 _LETTER, _FIGURE, _JOIN, _COMMA, _THOUSAND = 1, 2, 3, 4, 5
 """Kinds of characters that can run together; the last: a digit that opens a group of three."""
-_LINE_BREAKS = regex.compile(r"[\r\n]+")
 _DIGIT = regex.compile(r"\d")
 _PATTERN_SECONDS = 10.0
 
 
-def forced_spans(text: str, config: CompressionConfig) -> list[Span]:
+def forced_spans(text: str, config: SharedSettings) -> list[Span]:
     """Character ranges of `text` that must be kept. Raises PromptError when a `protect` pattern takes too long."""
     spans = [found.span() for pattern in _literals(config) for found in pattern.finditer(text)]
     spans += protected_spans(text, config)
-    spans += structure_marks(text) if config.keep_structure else []
+    spans += structure_marks(text) if "structure" in config.keep_markdown else []
     if config.force_reserve_digit and _DIGIT.search(text):
         edges = [*word_edges(text).tolist(), len(text)]
         spans += [(a, b) for a, b in pairwise(edges) if _DIGIT.search(text, a, b)]
@@ -61,9 +60,9 @@ def literals(text: str, bounds: Ints, known: Sequence[str]) -> Ints:
     return np.asarray([index.get(unit, index.get(unit.strip(), -1)) for unit in units], np.int64)
 
 
-def protected_spans(text: str, config: CompressionConfig) -> list[Span]:
+def protected_spans(text: str, config: SharedSettings) -> list[Span]:
     """What the `protect` patterns match in `text`, and code blocks if these are to be kept."""
-    spans = code_blocks(text) if config.keep_code_blocks else []
+    spans = code_blocks(text) if "code" in config.keep_markdown else []
     try:
         found = [one for p in config.protect for one in _pattern(p).finditer(text, timeout=_PATTERN_SECONDS)]
         return spans + [one.span() for one in found]
@@ -73,9 +72,8 @@ def protected_spans(text: str, config: CompressionConfig) -> list[Span]:
         ) from None
 
 
-def _literals(config: CompressionConfig) -> list[Any]:
-    literals = [_pattern(regex.escape(text)) for text in config.force_tokens]
-    return [*literals, _LINE_BREAKS] if config.keep_split else literals
+def _literals(config: SharedSettings) -> list[Any]:
+    return [_pattern(regex.escape(text)) for text in config.force_tokens]
 
 
 @lru_cache(maxsize=256)
@@ -83,13 +81,13 @@ def _pattern(pattern: str) -> Any:
     return regex.compile(pattern)
 
 
-def unit_edges(text: str, unit: Unit, language: str) -> Ints | None:
+def unit_edges(text: str, unit: Unit) -> Ints | None:
     """Characters at which units begin; None: at every atom."""
     if unit == "token":
         return None
     if unit == "phrase":
         return phrase_edges(text)
-    return word_edges(text) if unit == "word" else sentence_edges(text, language)
+    return word_edges(text) if unit == "word" else sentence_edges(text)
 
 
 def within_words(text: str, edges: Ints, forced: list[Span]) -> tuple[Ints, list[Span]]:

@@ -59,7 +59,7 @@ def run(folder: Path, corpus: Path, workers: int, flags: list[str]) -> dict[str,
     notes = folder / "notes"
     notes.mkdir(parents=True)
     arguments = ["--input", str(corpus), "--output", str(folder / "out"), "--shard-size", "1024", *flags]
-    arguments += ["--workers", str(workers), "--cpus-per-worker", "1", "--no-report"]
+    arguments += ["--workers", str(workers), "--cpus-per-worker", "1", "--report-samples", "0"]
     with contextlib.redirect_stdout(io.StringIO()) as told:
         code = compress(arguments, make_compressor=partial(timed, notes, load_compressor))
     if code:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from cluster.config import JobConfig
 from lingua.config import CompressionConfig
+from lingua.config import fields as compression_fields
 from lingua.errors import ConfigError
 
 NEEDED = ["--input", "in.jsonl", "--output", "/out"]
@@ -51,15 +52,17 @@ def test_every_setting_is_a_flag_a_key_and_a_variable(tmp_path: Path, capsys: py
     text = capsys.readouterr().out
     assert [key for key in JobConfig.settings() if not re.search(rf"--{key.replace('_', '-')}[ ,\n]", text)] == []
     assert "examples:" in text
-    assert {"input", "output", *CompressionConfig.model_fields} <= JobConfig.settings().keys()
+    assert {"input", "output", *compression_fields()} <= JobConfig.settings().keys()
     assert all(field.description for field in JobConfig.settings().values())
 
 
 def test_lists_repeat_booleans_negate_and_sizes_have_units() -> None:
-    config = load("--input", "b", "--protect", r"\d+", "--protect", "x", "--no-keep-split", "--shard-size", "1.5MiB")
+    config = load(
+        "--input", "b", "--protect", r"\d+", "--protect", "x", "--no-drop-consecutive", "--shard-size", "1.5MiB"
+    )
     assert config.inputs == ("in.jsonl", "b")
     assert config.compression.protect == (r"\d+", "x")
-    assert config.compression.keep_split is False
+    assert config.compression.drop_consecutive is False
     assert config.shard_size == 3 << 19
 
 
@@ -109,6 +112,18 @@ def test_an_unknown_name_is_met_with_the_one_that_was_meant_wherever_it_stands(t
         load("--config", str(file))
     with pytest.raises(ConfigError, match="unknown setting LINGUA_RAET; did you mean LINGUA_RATE"):
         load(LINGUA_RAET="0.5")
+
+
+def test_a_setting_of_an_earlier_version_is_met_with_what_to_do_instead(tmp_path: Path) -> None:
+    (tmp_path / "job.yaml").write_text("keep_code_blocks: true")
+    with pytest.raises(
+        ConfigError, match=r"job\.yaml: keep_code_blocks is no setting any more: give keep_markdown: code"
+    ):
+        load("--config", str(tmp_path / "job.yaml"))
+    with pytest.raises(ConfigError, match=r"--no-report is no setting any more: .*report_samples"):
+        load("--no-report")
+    with pytest.raises(ConfigError, match=r"LINGUA_LEASE_WAIT is no setting any more: .*lease_seconds"):
+        load(LINGUA_LEASE_WAIT="3")
 
 
 @pytest.mark.parametrize("content", ["unknown: 1", "- rate", "rate: [", "compression: {rate: 0.5}"])

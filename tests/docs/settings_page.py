@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 
 from cluster.config import DECISIVE, JobConfig
 from cluster.settings import PREFIX
-from lingua.config import CompressionConfig
+from lingua.config import fields as compression_fields
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "settings.md"
 HEAD = f"""\
@@ -50,7 +50,7 @@ def _section(title: str, settings: dict[str, FieldInfo]) -> str:
 
 
 def _row(key: str, field: FieldInfo) -> str:
-    mark = " •" if key in {*DECISIVE, *CompressionConfig.model_fields} else ""
+    mark = " •" if key in {*DECISIVE, *compression_fields()} else ""
     cells = (f"`{key}`{mark}", form_of(field), default_of(field), field.description or "")
     return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"
 

@@ -111,7 +111,7 @@ def test_another_driver_is_told_who_holds_the_output(
     corpus: Path, model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lease = Ledger(str(corpus.parent / "out")).acquire_lease("somebody", 60)
-    assert main(arguments(corpus, model, lease_wait=5), deadly) == 1
+    assert main(arguments(corpus, model, lease_seconds=2.5), deadly) == 1
     assert "in use by somebody" in capsys.readouterr().err
     lease.release()
 
@@ -122,7 +122,7 @@ def test_a_whole_run_sets_the_poison_row_aside_and_is_not_repeated(
     corpus: Path, model: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     output = corpus.parent / "out"
-    command = arguments(corpus, model, max_attempts=1, workers=2)
+    command = arguments(corpus, model, workers=2)
     assert main(command, deadly) == 0
     assert ids(output) == [number for number in range(ROWS) if number not in (123, 200)]
     rejects = [

@@ -30,12 +30,12 @@ def test_a_run_that_goes_on_has_a_report_too(tmp_path: Path) -> None:
     assert "Not complete:" in (tmp_path / "out" / "_report.html").read_text()
 
 
-def test_prices_may_be_given_later(tmp_path: Path) -> None:
-    finished(tmp_path, [*TEXTS], price="old-model=1")
+def test_the_page_says_what_was_saved_at_prices(tmp_path: Path) -> None:
+    finished(tmp_path, [*TEXTS])
     assert main([str(tmp_path / "out"), "--price", "new-model=2", "--price", "other-model=3"]) == 0
     text = (tmp_path / "out" / "_report.html").read_text()
     assert "other-model" in text
-    assert "<bdi>old-model</bdi>" not in text
+    assert "<bdi>new-model</bdi>" in text
 
 
 def test_credentials_are_read_from_the_variable_of_the_job(

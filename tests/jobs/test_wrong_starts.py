@@ -250,7 +250,7 @@ def test_what_is_no_file_of_settings_is_told(
         ("input", "dataset:", "dataset:"),
         ("target-tokenizer", "a/b/c", "target_tokenizer 'a/b/c'"),
         ("config", "", "--config: names no file"),
-        ("window-tokens", "9", "--window-tokens is read by method llmlingua2, not by evidence"),
+        ("keep-threshold", "0.9", "--keep-threshold is read by method llmlingua2, not by evidence"),
         ("json-rules", '{"a": "keep"}', "--json-rules is read only with json_column"),
     ],
 )
@@ -261,10 +261,10 @@ def test_a_wrong_value_of_a_flag_is_told(start: Callable[..., str], flag: str, v
 def test_where_a_setting_was_given_that_is_not_read_is_told(
     start: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "job.yaml").write_text("window_tokens: 9")
-    assert "window_tokens (in job.yaml) is read by method llmlingua2" in start("--config", "job.yaml")
-    monkeypatch.setenv("LINGUA_WINDOW_TOKENS", "9")
-    assert "LINGUA_WINDOW_TOKENS (in the environment) is read by method llmlingua2" in start()
+    (tmp_path / "job.yaml").write_text("keep_threshold: 0.9")
+    assert "keep_threshold (in job.yaml) is read by method llmlingua2" in start("--config", "job.yaml")
+    monkeypatch.setenv("LINGUA_KEEP_THRESHOLD", "0.9")
+    assert "LINGUA_KEEP_THRESHOLD (in the environment) is read by method llmlingua2" in start()
 
 
 def test_a_json_variable_is_called_by_its_name(start: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:

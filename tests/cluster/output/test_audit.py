@@ -73,7 +73,10 @@ TALK = [{"role": "user", "content": "One of two things, said at some length."}, 
 KINDS: dict[str, tuple[object, dict[str, Any]]] = {
     "text": (PROSE, {}),
     "messages": (TALK, {"messages_column": "v"}),
-    "message text": (json.dumps(TALK), {"messages_column": "v", "keep_newest_user": False}),
+    "message text": (
+        json.dumps(TALK),
+        {"messages_column": "v", "message_rates": {"user": "compress", "newest_user": "compress"}},
+    ),
     "json": ({"a b": PROSE, "c": [1.5, None, "a \U0001f600 é b c d"]}, {"json_column": "v"}),
     "json text": ('{"a": "\\u00e9 \\n two \\ud83d\\ude00 three four", "b": 1.50}', {"json_column": "v"}),
     "structured": (

@@ -24,7 +24,7 @@ from cluster.output.reuse import open_previous
 from cluster.output.row_reuse import RowReuse
 from cluster.output.verify import verify
 from cluster.storage.storage import Storage
-from lingua.config import CompressionConfig
+from lingua.config import CompressionConfig, fields
 from lingua.methods import METHODS
 from lingua.prompt import Prompt
 from tests.cluster.jobs_for_tests import run_shard, write_lines
@@ -88,7 +88,7 @@ def test_what_an_earlier_version_wrote_is_reused_row_by_row_and_again_after_that
     plan = replace(plan, columns=previous.plan.columns)  # whole shards are taken over between equal columns
     assert len(list(previous.unchanged(plan, ()))) == 1
     ledger = Ledger(config.output)
-    assert previous.republish(ledger, ledger.open_or_create(plan), lambda: True, summaries=False) == 1
+    assert previous.republish(ledger, ledger.open_or_create(plan), lambda: True) == 1
     assert verify(ledger.output).problems == []
     assert draft_plan(job(corpus, **STORED[name]), DIGEST, ledger) == plan
     third = JobConfig(input=str(corpus), output=str(corpus.parent / "third"), reuse=config.output, **STORED[name])
@@ -99,7 +99,7 @@ def test_what_an_earlier_version_wrote_is_reused_row_by_row_and_again_after_that
     ("name", "change", "said"),
     [
         ("evidence", {"rate": 0.4}, "rate was 0.5, now 0.4"),
-        ("evidence", {"coherence": 0.2}, "coherence was null, now 0.2"),
+        ("evidence", {"coherence": 0.2}, "coherence was 0.7, now 0.2"),
         ("evidence", {"method": "random"}, 'method was "evidence", now "random"'),
         ("evidence", {"id_column": "text"}, 'id_column was null, now "text"'),
         ("paper", {"dtype": "auto"}, 'dtype was "float32", now "auto"'),
@@ -129,7 +129,7 @@ def test_the_number_type_of_a_method_that_computes_nothing_decides_nothing(corpu
 def test_a_setting_that_a_later_version_adds_changes_neither_digest_nor_fingerprint(method: str, corpus: Path) -> None:
     identity = Identity.of(job(corpus, method=method), DIGEST)
     assert identity.settings.keys() == {"algorithm", "method", "rate"}
-    unknown = CompressionConfig.model_fields.keys() | JobConfig.model_fields.keys()
+    unknown = fields().keys() | JobConfig.model_fields.keys()
     assert identity.settings.keys() - unknown == {"algorithm"}
 
 
@@ -141,7 +141,10 @@ def test_results_that_come_about_in_another_way_are_not_mixed(corpus: Path) -> N
 
 @pytest.mark.parametrize(
     ("columns", "settings"),
-    [({"json_column": "a"}, {"json_rules": {"x": "keep"}}), ({"messages_column": "a"}, {"keep_newest_user": False})],
+    [
+        ({"json_column": "a"}, {"json_rules": {"x": "keep"}}),
+        ({"messages_column": "a"}, {"message_rates": {"newest_user": "compress"}}),
+    ],
 )
 def test_settings_of_structured_rows_decide_where_there_are_some(
     columns: dict[str, str], settings: dict[str, Any], corpus: Path

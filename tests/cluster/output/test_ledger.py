@@ -178,7 +178,7 @@ def test_other_inputs_do_not_go_on(corpus: Path, tmp_path: Path) -> None:
 
 def test_settings_that_do_not_decide_the_content_may_change(corpus: Path, tmp_path: Path) -> None:
     run(job(corpus, tmp_path / "out", workers=1))
-    run(job(corpus, tmp_path / "out", workers=7, device="cpu", max_attempts=9))
+    run(job(corpus, tmp_path / "out", workers=7, device="cpu", shard_timeout=9))
 
 
 def test_a_folder_with_other_files_is_not_an_output(corpus: Path) -> None:

@@ -115,7 +115,7 @@ def run(config: JobConfig, shards: int | None = None) -> Run:
     plan = open_plan(config, DIGEST, ledger)
     earlier = None
     if previous is not None:
-        previous.republish(ledger, plan, lambda: True, summaries=True)
+        previous.republish(ledger, plan, lambda: True)
         earlier = previous.earlier(plan, ledger.committed())
     light = replace(plan, shards=(), sources=())
     worker = Worker(config, light, lambda _: compressor, earlier=earlier)
@@ -317,7 +317,7 @@ def test_a_part_that_cannot_be_read_for_the_moment_is_left_to_the_workers(
 
     with monkeypatch.context() as patch:
         patch.setattr(Storage, "blocks", refuse)
-        assert previous.republish(ledger, plan, lambda: True, summaries=True) == 0
+        assert previous.republish(ledger, plan, lambda: True) == 0
     assert ledger.committed() == set()
     assert corpus.run("two", reuse="one").shown == []
 
@@ -328,7 +328,7 @@ def test_taking_over_ends_when_the_run_is_asked_to_stop(corpus: Corpus) -> None:
     previous = open_previous(config, DIGEST)
     assert previous is not None
     ledger = Ledger(config.output)
-    assert previous.republish(ledger, open_plan(config, DIGEST, ledger), lambda: False, summaries=True) == 0
+    assert previous.republish(ledger, open_plan(config, DIGEST, ledger), lambda: False) == 0
     assert ledger.committed() == set()
 
 

@@ -47,9 +47,9 @@ def test_the_page_never_scrolls_sideways(tmp_path: Path) -> None:
     folder.mkdir()
     names = ["x" * 300, "id-" + "0123456789-" * 20, "ש" * 300, "<b>" * 90]
     texts = ["y" * 3000, *(f"document {number} says a few words" for number in range(20)), None]
-    ledger = finished(folder, texts, ids=names * 6, report_samples=20, price=("m" * 200 + "=1",))
+    ledger = finished(folder, texts, ids=names * 6, report_samples=20)
     page = tmp_path / "report.html"
-    page.write_text(render(gather(ledger)))
+    page.write_text(render(gather(ledger, ["m" * 200 + "=1"])))
     for width in (390, 1280):
         seen, taken = widths(page, width)
         assert taken <= seen <= width

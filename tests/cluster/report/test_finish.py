@@ -1,13 +1,9 @@
-"""The end of a run: statistics, report, and word to a webhook that may fail in every way without harm."""
+"""The end of a run: its statistics and its report; and the prices that a report may be given."""
 
 from __future__ import annotations
 
 import json
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,42 +12,15 @@ import pytest
 
 from cluster.config import JobConfig
 from cluster.output.records import Statistics
-from cluster.prices import Price, parse_prices
-from cluster.report.statistics import RunReport, finish, notify
+from cluster.report.page import Price, parse_prices
+from cluster.report.statistics import RunReport, finish
 from jobs.compress import main
-from lingua.errors import ConfigError
 from tests.cluster import drive_job
 from tests.cluster.jobs_for_tests import write_lines
 from tests.cluster.report.corpus import finished
 from tests.fakes import REJECT
 
 TEXTS = [f"document {number} says a few words" for number in range(30)]
-
-
-@contextmanager
-def listening(status: int = 204) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """A server on loopback that answers with `status`: its URL, and what it was sent."""
-    taken: list[dict[str, Any]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            taken.append({"type": self.headers["Content-Type"], **json.loads(body)})
-            self.send_response(status)
-            self.end_headers()
-
-        def log_message(self, *arguments: object) -> None:
-            """Nobody reads it."""
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/hooks/very-secret", taken
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def end_of_run(folder: Path, stopped: str | None = None, **settings: Any) -> list[str]:
@@ -68,17 +37,15 @@ def end_of_run(folder: Path, stopped: str | None = None, **settings: Any) -> lis
 
 
 def test_the_end_leaves_statistics_and_a_report(tmp_path: Path) -> None:
-    assert end_of_run(tmp_path, price="gpt-4o=2.5") == []
+    assert end_of_run(tmp_path) == []
     assert json.loads((tmp_path / "out" / "_stats.json").read_text())["complete"]
-    assert "gpt-4o" in (tmp_path / "out" / "_report.html").read_text()
+    assert "Complete:" in (tmp_path / "out" / "_report.html").read_text()
 
 
-def test_a_stopped_run_and_one_that_was_told_so_write_no_report(tmp_path: Path) -> None:
-    for name, settings in (("stopped", {"stopped": "SIGTERM"}), ("told", {"report": False})):
-        (tmp_path / name).mkdir()
-        end_of_run(tmp_path / name, **settings)  # type: ignore[arg-type]
-        assert (tmp_path / name / "out" / "_stats.json").exists()
-        assert not (tmp_path / name / "out" / "_report.html").exists()
+def test_a_stopped_run_writes_no_report(tmp_path: Path) -> None:
+    end_of_run(tmp_path, "SIGTERM")
+    assert (tmp_path / "out" / "_stats.json").exists()
+    assert not (tmp_path / "out" / "_report.html").exists()
 
 
 def test_a_run_that_the_ceiling_ends_leaves_its_statistics(
@@ -113,39 +80,6 @@ def test_a_report_that_cannot_be_made_is_said_and_harms_nothing(
     assert f"python -m jobs.report {tmp_path / 'out'}" in said
 
 
-def test_the_webhook_is_sent_the_statistics(tmp_path: Path) -> None:
-    with listening() as (url, taken):
-        assert end_of_run(tmp_path, webhook=url) == []
-    (sent,) = taken
-    assert (sent["type"], sent["complete"], sent["rows"]) == ("application/json", True, 30)
-    assert sent["output"] == str(tmp_path / "out")
-    assert "very-secret" not in json.dumps(sent)
-    assert "very-secret" not in (tmp_path / "out" / "_stats.json").read_text()
-
-
-def test_a_webhook_that_refuses_is_a_warning_without_its_url(tmp_path: Path) -> None:
-    with listening(500) as (url, taken):
-        (said,) = end_of_run(tmp_path, webhook=url)
-    assert len(taken) == 1
-    assert said == "warning: the webhook answered 500; the run is not affected"
-
-
-@pytest.mark.parametrize("url", ["http://127.0.0.1:1/secret", "http://[bad/secret", "http://bad host/secret"])
-def test_a_webhook_that_is_not_there_is_a_warning_without_its_url(url: str) -> None:
-    said = notify(url, {})
-    assert said is not None
-    assert said.startswith("the webhook could not be reached")
-    assert "secret" not in said
-
-
-def test_a_webhook_must_be_http_and_is_never_repeated() -> None:
-    with pytest.raises(ConfigError, match="webhook must be a URL") as error:
-        JobConfig(input="in.jsonl", output="/out", webhook="file:///etc/secret")
-    assert "secret" not in str(error.value)
-    config = JobConfig(input="in.jsonl", output="/out", webhook="https://example.org/secret")
-    assert "secret" not in repr(config) + json.dumps(config.shown_settings()) + json.dumps(config.identity_settings())
-
-
 def test_prices_are_names_and_amounts() -> None:
     assert parse_prices(["gpt-4o=2.50", "a=b=0"]) == (Price("gpt-4o", 2.5), Price("a=b", 0.0))
     assert Price("m", 3).of(500_000) == 1.5
@@ -153,13 +87,13 @@ def test_prices_are_names_and_amounts() -> None:
 
 @pytest.mark.parametrize("entry", ["gpt-4o", "=2", "m=", "m=cheap", "m=-1", "m=nan", "m=inf"])
 def test_other_prices_are_refused_with_an_example(entry: str) -> None:
-    with pytest.raises(ConfigError, match=r"e\.g\. 'gpt-4o=2\.50'"):
-        JobConfig(input="in.jsonl", output="/out", price=entry)
+    with pytest.raises(ValueError, match=r"e\.g\. 'gpt-4o=2\.50'"):
+        parse_prices([entry])
 
 
 def test_watching_does_not_change_what_an_output_is() -> None:
     plain = JobConfig(input="in.jsonl", output="/out")
-    watched = replace_settings(plain, price=("m=1",), webhook="https://example.org/", report=False, log_format="json")
+    watched = replace_settings(plain, report_samples=0, log_format="json")
     assert watched.identity_settings() == plain.identity_settings()
 
 

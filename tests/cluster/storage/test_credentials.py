@@ -183,8 +183,6 @@ YAML = (
     "storage_options: SECRET",
     "storage_options: {key: SECRET, key: SECRET}",
     'storage_options: "SECRET\\q"',
-    "webhook: SECRET",
-    "webhook: [SECRET]",
     "input: https://SECRET@host/x",
     "output: s3://SECRET@host/x",
     "https://SECRET@host/x: 1",
@@ -202,7 +200,6 @@ FLAGS = (
     ("--storage-options", '{"key": "SECRET"'),
     ("--storage-options", '["SECRET"]'),
     ("--storage-options", "{key:", "SECRET}"),
-    ("--webhook", "SECRET"),
     ("--input", "https://host/x?a=SECRET"),
     ("--output", "https://host/x?a=SECRET"),
     ("--reuse", "https://host/x?a=SECRET"),
@@ -252,7 +249,7 @@ def test_a_wrong_flag_does_not_repeat_a_credential(
     assert captured.err.count("\n") == 1
 
 
-@pytest.mark.parametrize("name", ["STORAGE_OPTIONS", "WEBHOOK", "INPUT", "ADRESS", "MODEL", "RATE", "JSON_RULES"])
+@pytest.mark.parametrize("name", ["STORAGE_OPTIONS", "INPUT", "ADRESS", "MODEL", "RATE", "JSON_RULES"])
 def test_a_variable_is_never_repeated(
     folder: Path, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -272,8 +269,8 @@ def test_a_run_with_credentials_everywhere_leaves_none_behind(
     caplog.set_level(0)
     monkeypatch.setenv("LINGUA_STORAGE_OPTIONS", json.dumps({"s3": {"secret": SECRET}}))
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-    flags = ["--webhook", f"http://127.0.0.1:1/{SECRET}", "--address", f"ray://u:{SECRET}@host:1/?x={SECRET}"]
-    flags += ["--log-format", "json", "--price", "x=1"]
+    flags = ["--address", f"ray://u:{SECRET}@host:1/?x={SECRET}"]
+    flags += ["--log-format", "json"]
     assert main([*command(folder), *flags, "--dry-run"], drive_job.paced) == 0
     assert main([*command(folder), *flags], drive_job.paced) == 0
     assert main([*command(folder), *flags, "--rate", "0.3"], drive_job.paced) == 1

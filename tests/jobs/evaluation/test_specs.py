@@ -18,13 +18,13 @@ def test_every_base_is_a_candidate_by_its_name_alone(name: str) -> None:
 def test_settings_are_read_as_their_types() -> None:
     candidate = parse_candidate("mine: method=llmlingua unit=sentence context_budget=*1.5 force_tokens='[a, \"b c\"]'")
     config = candidate.config()
-    assert (config.method, config.unit, config.context_budget) == ("llmlingua", "sentence", "*1.5")
+    assert (config.method, config.unit, config.flat()["context_budget"]) == ("llmlingua", "sentence", "*1.5")
     assert config.force_tokens == ("a", "b c")
 
 
 def test_a_base_is_changed_by_what_follows_it() -> None:
     config = parse_candidate("whole: paper unit=word").config()
-    assert (config.unit, config.context_budget) == ("word", "*2")
+    assert (config.unit, config.flat()["context_budget"]) == ("word", "*2")
 
 
 def test_only_the_context_is_cut_whatever_a_preset_says() -> None:

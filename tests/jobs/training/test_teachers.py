@@ -36,11 +36,8 @@ def test_a_compressor_labels_every_word_with_its_score(tmp_path: Path) -> None:
 
 def test_a_compressor_takes_its_settings_from_the_command_line(tmp_path: Path) -> None:
     given = config(tmp_path, teacher_setting="aggregate=mean")
-    assert (given.compression.method, given.compression.unit, given.compression.aggregate) == (
-        "selective",
-        "word",
-        "mean",
-    )
+    settings = given.compression.flat()
+    assert (settings["method"], settings["unit"], settings["aggregate"]) == ("selective", "word", "mean")
 
 
 class LeavesOut:

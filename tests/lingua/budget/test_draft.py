@@ -79,9 +79,8 @@ def test_what_is_forced_is_kept(unit: str) -> None:
         PROSE * 2,
         rate=0.6,
         unit=unit,
-        force_tokens=["committee", "?"],
+        force_tokens=["committee", "?", "\n"],
         force_reserve_digit=True,
-        keep_split=True,
         protect=[r"Dr\. \w+ \w+"],
     )
     text = PROSE * 2

@@ -17,7 +17,6 @@ from lingua.compressor import compress_one
 from lingua.config import CompressionConfig
 from lingua.engine.engine import Engine
 from lingua.engine.score import BatchRow, Context, Surprisal
-from lingua.methods import needs_of
 from lingua.methods.evidence import ASKED as MOST_ASKED
 from lingua.methods.evidence import MEANING, _compare, _sum, focus, nearness, reads
 from lingua.prompt import CompressedPrompt, Prompt
@@ -66,10 +65,10 @@ def test_a_question_as_long_as_a_document_is_compared_by_its_beginning_and_end()
     np.testing.assert_allclose(_compare(asked, states, sentence, 6)[1], expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("chosen", [{"focus_model": "none"}, {"question_aware": False}, {"method": "lead"}])
+@pytest.mark.parametrize("chosen", [{"focus_model": "none"}, {"focus_model": "ignore"}, {"method": "lead"}])
 def test_it_asks_an_encoder_of_sentences_unless_told_otherwise(chosen: dict[str, object]) -> None:
-    assert needs_of(CompressionConfig()) == "sentences"
-    assert needs_of(CompressionConfig(**chosen)) == "nothing"
+    assert CompressionConfig().own.needs == "sentences"
+    assert CompressionConfig(**chosen).own.needs == "nothing"
 
 
 def test_a_long_question_is_sought_in_many_sentences_with_work_that_grows_as_the_text(
@@ -130,7 +129,7 @@ def test_names_and_numbers_weigh_more_than_function_words() -> None:
     (encoding,) = tokenizer().encode([PROSE])
     words = word_edges(PROSE)
     ends = [*words.tolist()[1:], len(PROSE)]
-    value = {PROSE[a:b].strip(): v for a, b, v in zip(words, ends, word_evidence(encoding, words, "en"), strict=True)}
+    value = {PROSE[a:b].strip(): v for a, b, v in zip(words, ends, word_evidence(encoding, words), strict=True)}
     assert min(value["Vienna"], value["14"], value["3,200"]) > max(value["of"], value["the"], value["was"])
 
 
@@ -139,8 +138,8 @@ def test_there_is_a_property_for_every_weight_and_a_value_for_every_token() -> N
         (encoding,) = tokenizer().encode([text])
         words = word_edges(text)
         if len(words) and len(encoding):
-            assert _properties(encoding, words, "en").shape == (len(words), len(WEIGHTS))
-        evidence = token_evidence(encoding, "en")
+            assert _properties(encoding, words).shape == (len(words), len(WEIGHTS))
+        evidence = token_evidence(encoding)
         assert evidence.shape == (len(encoding),)
         assert np.isfinite(evidence).all()
 

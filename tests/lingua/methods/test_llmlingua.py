@@ -11,7 +11,8 @@ from lingua.budget.draft import Draft
 from lingua.budget.shares import optional_rate
 from lingua.engine.engine import Engine
 from lingua.engine.score import Scorer
-from lingua.methods.llmlingua import filter_sentences, llmlingua, part_rates
+from lingua.methods import METHODS
+from lingua.methods.llmlingua import SentenceFilter, filter_sentences, part_rates
 from lingua.models.causal import PlainScorer
 from lingua.models.sizing import Allowance
 from lingua.models.trial import causal_scorer
@@ -34,8 +35,9 @@ PAPER: dict[str, Any] = {"unit": "token", "instruction_rate": 0.85, "question_ra
 
 def decided(prompt: Prompt, scorer: Scorer, **settings: Any) -> Draft:
     """What the method leaves, before the exact budget is settled."""
-    draft = drafter(**settings).draft(prompt)
-    list(Engine(scorer).run([llmlingua(draft)]))
+    own = drafter(**settings)
+    draft = own.draft(prompt)
+    list(Engine(scorer).run([METHODS["llmlingua"].program(draft, own.config.own)]))
     return draft
 
 
@@ -46,7 +48,7 @@ def transcribed(draft: Draft, model: Any, window: int) -> tuple[list[int], list[
     question = source.encode([draft.prompt.question])[0].ids.tolist()
     demonstrations = [one.ids.tolist() for one in source.encode(draft.prompt.context)]
     settings = oracle.Settings(
-        2.0, config.segment_tokens, config.instruction_rate, config.question_rate, source.bos or 0, encode[0]
+        2.0, config.flat()["iterative_size"], config.instruction_rate, config.question_rate, source.bos or 0, encode[0]
     )
     reader = oracle.Reader(model, source.bos or 0, window)
     target = draft.target_tokens
@@ -123,13 +125,11 @@ def test_a_protected_span_keeps_its_string() -> None:
 
 
 def test_the_sentence_filter_drops_whole_sentences_but_not_the_first_and_last() -> None:
-    own = drafter(
-        rate=0.3, use_sentence_level_filter=True, sentence_budget="*1", keep_first_sentence=1, keep_last_sentence=1
-    )
-    draft = own.draft(Prompt(context=[PROSE]))
-    list(Engine(BigramScorer()).run([filter_sentences(draft)]))
+    kept = SentenceFilter(budget="*1", first=1, last=1)
+    draft = drafter(rate=0.3, sentence_filter=kept).draft(Prompt(context=[PROSE]))
+    list(Engine(BigramScorer()).run([filter_sentences(draft, kept)]))
     ((first, *_, last),) = [draft.context[0].kept_spans()]
-    edges = {*sentence_edges(PROSE, "en").tolist(), len(PROSE)}
+    edges = {*sentence_edges(PROSE).tolist(), len(PROSE)}
     assert (first[0], last[1]) == (0, len(PROSE))
     assert {edge for span in draft.context[0].kept_spans() for edge in span} <= edges
     assert 0 < draft.context[0].keep.mean() < 0.8
@@ -137,9 +137,8 @@ def test_the_sentence_filter_drops_whole_sentences_but_not_the_first_and_last() 
 
 def test_many_filtered_sentences_in_one_segment_do_not_spend_its_budget() -> None:
     """Units that the filter dropped cost nothing and are not chosen again."""
-    draft = drafter(rate=0.5, use_sentence_level_filter=True, sentence_budget="*1", iterative_size=400).draft(
-        Prompt(context=[PROSE * 3])
-    )
-    list(Engine(BigramScorer()).run([llmlingua(draft)]))
+    own = drafter(rate=0.5, sentence_filter={"budget": "*1"}, iterative_size=400)
+    draft = own.draft(Prompt(context=[PROSE * 3]))
+    list(Engine(BigramScorer()).run([METHODS["llmlingua"].program(draft, own.config.own)]))
     part = draft.context[0]
     assert part.costs[part.keep].sum() >= 0.8 * draft.target_tokens

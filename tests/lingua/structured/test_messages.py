@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from lingua.config import CompressionConfig
 from lingua.errors import ConfigError, PromptError
 from lingua.prompt import CompressedPrompt
 from lingua.structured.messages import Messages
@@ -91,7 +90,11 @@ def test_roles_have_rates_of_their_own() -> None:
 
 def test_the_newest_user_message_is_compressed_if_asked() -> None:
     messages = talk(2)
-    result = EchoCompressor(rate=0.4, keep_newest_user=False).compress_messages(messages).value
+    result = (
+        EchoCompressor(rate=0.4, message_rates={"user": "compress", "newest_user": "compress"})
+        .compress_messages(messages)
+        .value
+    )
     assert share(result, messages, 3) < 0.7
 
 
@@ -166,7 +169,7 @@ def test_what_is_no_conversation_is_refused_naming_the_place(messages: Any, reas
 
 def test_json_text_of_more_values_than_memory_should_hold_is_refused_unread() -> None:
     with pytest.raises(PromptError, match="messages are JSON text of more than 4,000,000 values") as caught:
-        Messages(CompressionConfig()).decompose("[" + "{}," * 2_500_000 + "{}]")
+        Messages({}).decompose("[" + "{}," * 2_500_000 + "{}]")
     assert caught.value.reason == "too_many_values"
 
 
@@ -179,7 +182,7 @@ def test_numbers_beside_the_messages_of_a_json_text_keep_their_digits() -> None:
     talked = (
         '{"messages": [{"role": "user", "content": "one two three"}], "p": 0.12345678901234567890123, "big": 1e400}'
     )
-    messages = Messages(CompressionConfig(keep_newest_user=False))
+    messages = Messages({"newest_user": "compress"})
     prompt = messages.decompose(talked)
     kept = CompressedPrompt("", "", (), "", (), (((0, 3),),), 1, 1, 1)
     assert len(prompt.context) == 1

@@ -80,12 +80,12 @@ def test_ranges_lie_within_the_text_in_order(text: str) -> None:
 
 
 def test_code_blocks_are_kept_verbatim_if_asked() -> None:
-    assert f"\n{CODE}\n" in shortened(DOCUMENT, rate=0.3, keep_code_blocks=True)
+    assert f"\n{CODE}\n" in shortened(DOCUMENT, rate=0.3, keep_markdown="code")
     assert CODE not in shortened(DOCUMENT, rate=0.3)
 
 
 def test_structure_survives_if_asked() -> None:
-    short = shortened(DOCUMENT, rate=0.4, keep_structure=True)
+    short = shortened(DOCUMENT, rate=0.4, keep_markdown="structure")
     lines = short.splitlines()
     for heading in ("# How it was settled", "## What came of it", "Remarks", "-------"):
         assert heading in lines
@@ -97,11 +97,11 @@ def test_structure_survives_if_asked() -> None:
 
 def test_a_document_with_a_kept_code_block_is_never_dropped_whole() -> None:
     documents = [PROSE, CODE, *[f"{number} {PROSE[::-1]}" for number in range(8)]]
-    (outcome,) = compress([Prompt(context=documents)], rate=0.2, keep_code_blocks=True)
+    (outcome,) = compress([Prompt(context=documents)], rate=0.2, keep_markdown="code")
     assert isinstance(outcome, CompressedPrompt)
     assert CODE in outcome.context
 
 
 @pytest.mark.parametrize("text", [*STRINGS, LONG_LINE, DOCUMENT], ids=lambda t: repr(t[:12]))
 def test_at_rate_one_nothing_changes(text: str) -> None:
-    assert shortened(text, rate=1.0, keep_structure=True, keep_code_blocks=True) == text
+    assert shortened(text, rate=1.0, keep_markdown=("code", "structure")) == text

@@ -43,7 +43,7 @@ def test_a_run_longer_than_a_word_is_cut() -> None:
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
 def test_edges_ascend_from_the_beginning(text: str) -> None:
-    for edges in (word_edges(text).tolist(), sentence_edges(text, "en").tolist()):
+    for edges in (word_edges(text).tolist(), sentence_edges(text).tolist()):
         assert edges == sorted(edges)
         assert "".join(pieces(text, edges)) == text or not text
         assert all(0 <= edge <= len(text) for edge in edges)
@@ -54,7 +54,7 @@ BUG = "'\0\0[ .'。🇩]!U.S.\0``\u2028漢».\0。U.S.B\u2028.B\"'\r\0U.S.「`)�
 
 
 def test_text_on_which_the_library_fails_is_cut_at_its_lines() -> None:
-    edges = sentence_edges(f"One.\n{BUG}", "en").tolist()
+    edges = sentence_edges(f"One.\n{BUG}").tolist()
     assert edges[0] == 0
     assert 4 in edges
 
@@ -68,7 +68,7 @@ def shown(monkeypatch: pytest.MonkeyPatch, text: str) -> tuple[int, int]:
         "segment",
         lambda language, seen: paragraphs.extend(seen.split("\n\n")) or segment(language, seen),
     )
-    sentence_edges(text, "en")
+    sentence_edges(text)
     monkeypatch.undo()
     return sum(map(len, paragraphs)), max(map(len, paragraphs))
 
@@ -91,15 +91,15 @@ def test_windows_of_a_long_paragraph_hold_the_sentences_of_the_whole(pieces: lis
     text = "".join(pieces).replace("\n\n", "\n")
     sizes = [len(sentence) for sentence in sentences.sentencex.segment("en", text)]
     whole = {0, *np.cumsum(sizes)[:-1].tolist()}
-    found = [0, *np.cumsum([len(one) for one in sentences._sentences(text, "en")])[:-1].tolist()]
+    found = [0, *np.cumsum([len(one) for one in sentences._sentences(text)])[:-1].tolist()]
     added = set(found) - whole
     assert not whole - set(found)
     assert all(max(edge - begin for begin in whole if begin <= edge) >= SEEN_AT_ONCE // 2 for edge in added)
 
 
 def test_sentences_are_found_in_several_scripts() -> None:
-    assert len(sentence_edges("Dr. Haddad came. He sat down. Then he left.", "en")) == 3
-    assert len(sentence_edges("今天天气很好。我们去公园。", "zh")) == 2
+    assert len(sentence_edges("Dr. Haddad came. He sat down. Then he left.")) == 3
+    assert len(sentence_edges("今天天气很好。我们去公园。")) == 2
 
 
 @given(

@@ -1,0 +1,224 @@
+"""The settings that all methods read, and what the engine asks of the settings of one.
+
+Names follow the public `llmlingua` library where it has them; symbols in the comments are those of arXiv 2310.05736.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, NoReturn, Self
+
+import regex
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, model_validator
+
+from lingua.engine.score import Needs
+from lingua.errors import UnreadError
+from lingua.structured.paths import Rules
+from lingua.structured.pieces import require_actions
+
+Unit = Literal["token", "word", "phrase", "sentence"]
+Aggregate = Literal["sum", "mean", "max", "first"]
+MethodName = Literal[
+    "evidence", "llmlingua", "longllmlingua", "selective", "random", "truncate", "lead", "rarity", "llmlingua2"
+]
+_BUDGET = re.compile(r"\s*([*+])\s*(\d+(?:\.\d+)?)\s*")
+
+
+@dataclass(frozen=True, slots=True)
+class ContextBudget:
+    """How much more than the final budget a coarse step may keep: ``*2`` (the paper's k) or ``+100`` tokens."""
+
+    operator: Literal["*", "+"]
+    amount: float
+
+    @classmethod
+    def parse(cls, text: str) -> ContextBudget:
+        """ValueError, which says what to write, where `text` is no budget."""
+        match = _BUDGET.fullmatch(text)
+        if match is None:
+            raise ValueError("write '*2' (a factor) or '+100' (tokens)")
+        budget = cls("*" if match[1] == "*" else "+", float(match[2]))
+        if budget.operator == "*" and budget.amount < 1:
+            raise ValueError("a factor below 1 would leave less than the final budget; write at least '*1'")
+        return budget
+
+    def apply(self, tokens: float) -> float:
+        """The coarse budget of a final one, in tokens."""
+        return tokens * self.amount if self.operator == "*" else tokens + self.amount
+
+
+def _budget(value: str) -> str:
+    ContextBudget.parse(value)
+    return value
+
+
+def _one_or_many(value: object) -> object:
+    return (value,) if isinstance(value, (str, int)) else value
+
+
+def _rules(value: dict[str, Any]) -> dict[str, Any]:
+    Rules.of(value)
+    return value
+
+
+def _roles(value: dict[str, Any]) -> dict[str, Any]:
+    return dict(require_actions(value, ("keep", "compress")))
+
+
+def _not_empty(value: tuple[str, ...]) -> tuple[str, ...]:
+    if "" in value:
+        raise ValueError("an empty string occurs everywhere; remove it")
+    return value
+
+
+def _patterns(value: tuple[str, ...]) -> tuple[str, ...]:
+    for pattern in value:
+        try:
+            regex.compile(pattern)
+        except regex.error as error:
+            raise ValueError(f"{pattern!r} is not a regular expression: {error}") from None
+    return value
+
+
+BudgetText = Annotated[str, AfterValidator(_budget)]
+"""A `ContextBudget` as it is written."""
+Strings = Annotated[tuple[str, ...], BeforeValidator(_one_or_many)]
+Numbers = Annotated[tuple[int, ...], BeforeValidator(_one_or_many)]
+
+
+class MethodSettings(BaseModel):
+    """What one method reads beside what all read: the fields of its own class, and what they mean to the engine."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @property
+    def needs(self) -> Needs:
+        """What answers the method's scores."""
+        return "nothing"
+
+    @property
+    def second_model(self) -> str | None:
+        """The model that results depend on besides the compressor's."""
+        return None
+
+    @property
+    def unit_score(self) -> Aggregate:
+        """How the scores of its tokens make a unit's: surprisal adds up, probabilities and places do not."""
+        return "first"
+
+    @property
+    def coherent_share(self) -> float:
+        """Share of the budget for whole sentences."""
+        return 0.0
+
+    @property
+    def cuts_sentences(self) -> bool:
+        """Whether whole sentences may be dropped, so that no unit crosses the end of one."""
+        return False
+
+    @property
+    def threshold(self) -> float | None:
+        """The score above which every unit is kept, where that decides instead of a budget."""
+        return None
+
+    def eased(self, share: float) -> Self:
+        """The same with a threshold of only `share`, if there is one."""
+        return self
+
+
+class OnePassSettings(MethodSettings):
+    """What methods read that score all tokens before they choose."""
+
+    coherence: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of the budget that goes to whole sentences, before phrases and units "
+        "(default: 0.7 for evidence, else 0)",
+    )
+
+    @property
+    def coherent_share(self) -> float:
+        return self.coherence
+
+
+class SharedSettings(BaseModel):
+    """What all methods read, and `own`: the settings of the one that is chosen."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    method: MethodName = Field(
+        "evidence", description="what to compress with: evidence (ours), a published method, or a baseline"
+    )
+    rate: float | None = Field(None, gt=0, le=1, description="share of the tokens to keep, e.g. 0.5 (default)")
+    target_token: int | None = Field(None, ge=1, description="tokens to keep per prompt, instead of a rate")
+    target_tokenizer: str = Field(
+        "model",
+        min_length=1,
+        description="what budgets are counted in: 'model' (the compressor's own), 'cl100k_base', 'o200k_base', "
+        "or a Hugging Face tokenizer (name or directory)",
+    )
+    min_fidelity: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="fidelity that every prompt keeps at least: one that would keep less is compressed less, whatever "
+        "its budget, or not at all (status relaxed)",
+    )
+
+    unit: Unit = Field("word", description="the smallest span that is kept or dropped: the paper's is token")
+    instruction_rate: float = Field(1.0, ge=0, le=1, description="share of the instruction to keep (paper: 0.85)")
+    question_rate: float = Field(1.0, ge=0, le=1, description="share of the question to keep (paper: 0.9)")
+
+    force_tokens: Annotated[Strings, AfterValidator(_not_empty)] = Field(
+        (), description="strings kept wherever they occur"
+    )
+    drop_consecutive: bool = Field(False, description="keep a forced string once where nothing kept parts its repeats")
+    force_reserve_digit: bool = Field(False, description="keep every word that holds a digit")
+    protect: Annotated[Strings, AfterValidator(_patterns)] = Field(
+        (), description="regular expressions; what they match is kept"
+    )
+    keep_markdown: Annotated[tuple[Literal["code", "structure"], ...], BeforeValidator(_one_or_many)] = Field(
+        (),
+        description="of Markdown: 'code' keeps fenced code blocks, and texts that hold one; 'structure' keeps headings "
+        "and the marks of lists and quotations",
+    )
+
+    json_rules: Annotated[dict[str, Any], AfterValidator(_rules)] = Field(
+        {"**": "compress"},
+        description="JSON: key paths like 'items[].text' to a rate, 'keep', 'compress' or 'drop'; others are kept",
+    )
+    message_rates: Annotated[dict[str, Any], AfterValidator(_roles)] = Field(
+        {"user": "compress", "assistant": "compress", "tool": "compress", "function": "compress"},
+        description="chat: roles to a rate, 'keep' or 'compress'; others are kept, and so is the newest user message "
+        "unless 'newest_user' says otherwise",
+    )
+
+    own: SerializeAsAny[MethodSettings]
+
+    @model_validator(mode="after")
+    def _repeats_need_strings(self) -> Self:
+        if self.drop_consecutive and not self.force_tokens:
+            refuse_without("drop_consecutive", "force_tokens")
+        return self
+
+    @property
+    def open_ended(self) -> bool:
+        """Whether no length is asked for: a threshold decides what is kept."""
+        return self.own.threshold is not None
+
+    def target(self, origin_tokens: int) -> int:
+        """Tokens that a prompt of `origin_tokens` may keep: rounded down, at least 1."""
+        if self.target_token is not None:
+            return self.ceiling(origin_tokens)
+        return max(min(1, origin_tokens), int((self.rate or 1.0) * origin_tokens + 1e-9))
+
+    def ceiling(self, tokens: int) -> int:
+        """`tokens`, or fewer if `target_token` asks for it."""
+        return tokens if self.target_token is None else min(self.target_token, tokens)
+
+
+def refuse_without(name: str, condition: str) -> NoReturn:
+    """UnreadError: a setting was given without another that it is read with."""
+    raise UnreadError({name: f"is read only with {condition}: give that too, or leave {name} out"})
