@@ -92,7 +92,7 @@ def steps(scale: Scale, peer: Sequence[str]) -> list[Step]:
         Step("tests", 100, tuple(PYTEST.split()), None),
         other("probe", ""),
         benchmark("small", 80, f"{small} {fewshot} {few} --gpu-memory 0.6 {both} --rounds 2"),
-        benchmark("large", 115, f"{large} {fewshot} {fewer} --gpu-memory 0.6 --batch-tokens 4096 {both}"),
+        benchmark("large", 115, f"{large} {fewshot} {fewer} --gpu-memory 0.6 {both}"),
         benchmark(
             "encoder", 70, f"{encoder} --method llmlingua2 --mix long{scale.size or ':5000'} --rows {documents} {both}"
         ),

@@ -17,6 +17,9 @@ from lingua.models.packed import MOST_PAIRS
 _BATCH_TOKENS = {"cuda": 16_384, "cpu": 1_024}
 ENCODER_BATCH = {"cuda": 32_768, "cpu": 4_096}
 _LEAST_BATCH_TOKENS = 512
+_LEAST_FULL, _HELD_PER_ASKED = 4_096, 12
+"""Tokens from which a batch keeps a GPU busy. Programs hold so many tokens for one that they ask for at a time:
+contexts of some 1,500 and a segment of 200, with two batches taking turns."""
 _CPU_CACHE_BYTES = 1 << 30
 """Many times what fills its small batches."""
 _MOST_TOKENS = 1 << 22
@@ -152,19 +155,29 @@ def free_bytes(device: torch.device, card: float = 1.0) -> int:
 
 
 def on_gpu(shape: ModelShape, usable: int, batch_tokens: int | None) -> Sizes:
-    """The pool takes what batches leave of `usable` bytes; batches are made smaller before they take half of it."""
+    """The pool takes what batches leave of `usable` bytes; batches are made smaller before they take half of it.
+
+    A batch that nobody asked for is also made smaller where programs in the pool could not fill it: with a 7B model on
+    80 GB they then hold a third more, and every batch is as full as it can be.
+    """
     batch = batch_tokens or _BATCH_TOKENS["cuda"]
     fixed = shape.gathered + shape.logits
-    while batch > _LEAST_BATCH_TOKENS and fixed + shape.whole_batch(batch) > usable // 2:
+
+    def pool() -> int:
+        return min(2 * _MOST_TOKENS, (usable - fixed - shape.activations(batch)) // shape.per_context_token)
+
+    while batch > _LEAST_BATCH_TOKENS and (
+        fixed + shape.whole_batch(batch) > usable // 2
+        or (batch_tokens is None and batch > _LEAST_FULL and _HELD_PER_ASKED * batch > pool())
+    ):
         batch //= 2
-    pool = min(2 * _MOST_TOKENS, (usable - fixed - shape.activations(batch)) // shape.per_context_token)
-    live = (pool - 2 * batch) * 4 // 5
+    live = (pool() - 2 * batch) * 4 // 5
     if live < 1:
         raise ModelError(
             f"{max(0, usable) >> 20} MiB of GPU memory may be used beside the model: too little to compress with it; "
             "free some, use a larger share of it (gpu_memory), or a smaller model"
         )
-    return Sizes(batch, live, pool)
+    return Sizes(batch, live, pool())
 
 
 _EXHAUSTED = re.compile(r"out of memory|(CUBLAS|CUDNN|CUSOLVER)_STATUS_(ALLOC_FAILED|NOT_INITIALIZED)", re.IGNORECASE)

@@ -48,10 +48,18 @@ def test_keys_and_values_of_a_token_take_what_the_configuration_says() -> None:
 
 
 def test_a_large_memory_leaves_batches_as_they_are_and_a_small_one_shrinks_them() -> None:
-    shape = ModelShape.of(SEVEN, torch.bfloat16)
+    shape = ModelShape.of(SMALL, torch.bfloat16)
     assert on_gpu(shape, 50 * GIB, None).batch_tokens == 16_384
-    assert on_gpu(shape, 8 * GIB, None).batch_tokens < 16_384
+    assert on_gpu(shape, 1 * GIB, None).batch_tokens < 16_384
     assert on_gpu(shape, 50 * GIB, 4_096).batch_tokens == 4_096
+
+
+def test_batches_are_no_larger_than_the_programs_that_fit_can_fill_unless_one_is_asked_for() -> None:
+    shape = ModelShape.of(SEVEN, torch.bfloat16)
+    chosen, asked = on_gpu(shape, 50 * GIB, None), on_gpu(shape, 50 * GIB, 16_384)
+    assert chosen.batch_tokens == 4_096
+    assert asked.batch_tokens == 16_384
+    assert chosen.live_tokens > 1.3 * asked.live_tokens
 
 
 def test_a_memory_without_room_for_contexts_says_so() -> None:
