@@ -5,64 +5,162 @@ All are measured in one run, in turn, on the same texts and weights: what counts
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
+import shlex
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import torch
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from jobs.benchmarking.contenders import Contender, Ours, Theirs
-from jobs.benchmarking.measure import Plan, Rounds, measure_mix
-from jobs.benchmarking.mixes import Mix, make_mix, read_mix
+from cluster.command import Command
+from cluster.settings import Settings
+from jobs.benchmarking.contenders import Ours, Procedure, Rounds, Theirs, measure_mix
 from jobs.benchmarking.peer import Peer, PeerSettings, peer_options
-from jobs.benchmarking.report import make_report
-from jobs.benchmarking.settings import Settings, parse
+from jobs.benchmarking.prompts import MIXES, Mix, MixSize, make_mix, read_mix
+from jobs.benchmarking.report import make_report, markdown
 from jobs.benchmarking.subject import Subject, load_subject
-from jobs.benchmarking.table import markdown
 from lingua.config import CompressionConfig
 from lingua.errors import LinguaError
+from lingua.methods import METHODS
 from lingua.models.load import Loader, choose_device, choose_dtype, require_compiler
 from lingua.models.sizing import Allowance
 from lingua.models.source import resolve
 from lingua.text.tokens import SourceTokenizer
 
-"""Methods that read their own output, and so compute what is kept twice."""
+SMALL = {"mixes": ("short", "fewshot:700"), "rows": 3, "rounds": 1}
+_GROUPS = {
+    "what is compressed": ("small", "mixes", "data", "rows", "slow_rows", "seed"),
+    "how": ("model", "method", "rate", "device", "dtype", "batch_tokens", "gpu_memory", "threads"),
+    "who is measured": ("beside", "rounds", "peer_python", "peer_path", "output"),
+}
+_PLACES = ("small", "peer_python", "peer_path", "output")
+"""Settings that say where, not what, and the preset: no part of the command that measures the same again."""
+_EXAMPLES = """\
+examples:
+  python -m jobs.benchmark --small
+  python -m jobs.benchmark --mix fewshot --rows 4 --dtype float32 --rounds 3
+  python -m jobs.benchmark --model shape:llama-2-7b --mix fewshot --rows 128 --slow-rows 4 --output bench-output/7b
+  python -m jobs.benchmark --data rows.jsonl --rows 50 --rate 0.3 --beside llmlingua --beside compile
+  python -m jobs.benchmark --model shape:xlm-roberta-large --method llmlingua2 --mix long:5000
+
+beside our engine are measured: single (one prompt at a time), unshared (nothing shared between prompts), default (our
+default type), llmlingua (the public library, in its own environment: python -m jobs.benchmarking.peer), plain (the
+plain forward pass and the hardware); only where asked for: compile (a decoder compiled by torch), evidence (the default
+method, which asks no language model).
+"""
+
+
+class BenchmarkConfig(Settings):
+    """What is measured, on what, and where the report goes."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    command: ClassVar[Command] = Command(
+        "jobs.benchmark",
+        "[any setting below]",
+        "Measure our engine against one prompt at a time, the public llmlingua and the hardware.",
+        _EXAMPLES,
+        groups=_GROUPS,
+        flags={"mixes": "mix"},
+        variables=(),
+    )
+
+    small: bool = Field(False, description="few and short prompts, one round: minutes on two CPU cores")
+    mixes: tuple[MixSize, ...] = Field(
+        tuple(MIXES), validate_default=True, description=f"NAME or NAME:TOKENS (default: {', '.join(MIXES)})"
+    )
+    data: Path | None = Field(None, description="JSON Lines with instruction, context, question; replaces the mixes")
+    rows: int = Field(32, ge=1, description="prompts per mix")
+    slow_rows: int | None = Field(
+        None, ge=1, description="prompts for what runs one at a time or shares nothing (default: all)"
+    )
+    seed: int = Field(0, description="of the prompts and of random weights")
+    model: str = Field("smollm2-135m", description="a model as in jobs.compress, or shape:NAME (random weights)")
+    method: Literal["llmlingua", "llmlingua2", "longllmlingua", "selective"] = Field(
+        "llmlingua", description="one whose speed is a model's"
+    )
+    rate: float = Field(0.5, gt=0, le=1, description="share of the tokens to keep")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, …")
+    dtype: Literal["float32", "bfloat16", "float16", "auto"] = Field("float32", description="also the peer's")
+    batch_tokens: int | None = Field(None, ge=1, description="tokens per batch (default: the engine's choice)")
+    gpu_memory: float = Field(0.3, gt=0, le=1, description="share of a GPU's free memory for one scorer")
+    threads: int | None = Field(None, ge=1, description="of CPU work, everyone's (default: one per core)")
+    beside: tuple[Literal["single", "unshared", "default", "llmlingua", "plain", "compile", "evidence"], ...] = Field(
+        ("single", "unshared", "default", "llmlingua", "plain"),
+        description="who else is measured, see below (default: the first five)",
+    )
+    rounds: int = Field(3, ge=1, description="alternating repetitions")
+    peer_python: Path = Field(Path(".venv-reference/bin/python"), description="the peer's interpreter")
+    peer_path: Path | None = Field(None, description="folder with the peer's packages, before the interpreter's own")
+    output: Path | None = Field(None, description="folder for benchmark.json and benchmark.md; always printed")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_a_preset(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        return {**SMALL, **settings} if settings.get("small") else settings
+
+    @field_validator("mixes", mode="before")
+    @classmethod
+    def _sizes(cls, value: Any) -> tuple[MixSize, ...]:
+        return tuple(map(MixSize.parse, [value] if isinstance(value, str) else value))
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> BenchmarkConfig:
+        for name in ("compile", "evidence"):
+            if name in self.beside and METHODS[self.method].needs != "causal":
+                raise ValueError(f"--beside {name}: method {self.method} reads with no causal language model")
+        return self
+
+    @property
+    def allowance(self) -> Allowance:
+        """Of each scorer: others and the peer stand beside it."""
+        return Allowance(self.batch_tokens, self.gpu_memory)
+
+    def again(self) -> str:
+        """A command line that measures the same again."""
+        words = [f"python -m {self.command.name}"]
+        for name, value in self:
+            if value is not None and name not in (*_PLACES, "mixes" if self.data else "data"):
+                values = value if isinstance(value, tuple) else (value,)
+                words += [f"{self.command.flag(name)} {shlex.quote(str(one))}" for one in values]
+        return " ".join(words)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """0: reported. 2: a setting or the model is wrong."""
     try:
-        run(parse(argv))
+        run(BenchmarkConfig.load(sys.argv[1:] if argv is None else argv))
     except LinguaError as error:
         print(f"benchmark: {error}", file=sys.stderr)
         return 2
     return 0
 
 
-def run(settings: Settings) -> None:
+def run(config: BenchmarkConfig) -> None:
     """Measure everything, write the report whenever something is measured, print the table."""
-    if settings.threads is not None:
-        torch.set_num_threads(settings.threads)
-    if "compile" in settings.also:
-        require_compiler(choose_device(settings.device))
-    subject = _subject(settings, settings.dtype)
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    if "compile" in config.beside:
+        require_compiler(choose_device(config.device))
+    subject = _subject(config, config.dtype)
     tokenizer = SourceTokenizer(subject.tokenizer)
-    mixes = _mixes(settings, tokenizer)
-    with contextlib.ExitStack() as stack:
-        theirs = _theirs(settings, subject, stack)
-        ours = list(_ours(settings, subject))
-        contenders: list[Contender] = [*ours, *([theirs] if isinstance(theirs, Theirs) else [])]
-        plan = Plan(settings.rounds, settings.slow_rows, contenders, tokenizer.count, "plain" in settings.only)
+    mixes = _mixes(config, tokenizer)
+    with ExitStack() as stack:
+        theirs = _theirs(config, subject, stack)
+        ours, *ways = _ours(config, subject)
+        others: list[Ours | Theirs] = [*ways, *([theirs] if isinstance(theirs, Theirs) else [])]
+        procedure = Procedure(config.rounds, config.slow_rows, ours, others, tokenizer.count, "plain" in config.beside)
         done: dict[str, Rounds] = {}
-        for rounds in itertools.chain.from_iterable(measure_mix(mix, plan) for mix in mixes):
+        for rounds in itertools.chain.from_iterable(measure_mix(mix, procedure) for mix in mixes):
             done[rounds.mix.name] = rounds
-            report = make_report(settings, ours[0], list(done.values()), _peer(theirs))
-            _write(settings.output, report)
+            report = make_report(ours, list(done.values()), _peer(theirs), config.again())
+            _write(config.output, report)
     print(markdown(report))
 
 
@@ -76,65 +174,58 @@ def _write(folder: Path | None, report: dict[str, Any]) -> None:
         (folder / f"{name}.part").replace(folder / name)
 
 
-def _mixes(settings: Settings, tokenizer: SourceTokenizer) -> list[Mix]:
-    if settings.data is not None:
-        return [read_mix(settings.data, settings.rows)]
-    return [make_mix(size, settings.rows, settings.seed, tokenizer.count) for size in settings.mixes]
+def _mixes(config: BenchmarkConfig, tokenizer: SourceTokenizer) -> list[Mix]:
+    if config.data is not None:
+        return [read_mix(config.data, config.rows)]
+    return [make_mix(size, config.rows, config.seed, tokenizer.count) for size in config.mixes]
 
 
-def _ours(settings: Settings, subject: Subject) -> Iterator[Ours]:
-    """Our engine; with one prompt at a time; sharing nothing; in our default dtype; as `also` says."""
-    config, only = CompressionConfig(method=settings.method, rate=settings.rate), settings.only
-    scorer = subject.scorer(_allowance(settings))
-    yield Ours("lingua", subject, scorer, config)
-    if "single" in only:
-        yield Ours("lingua, one prompt at a time", subject, scorer, config, programs=1)
-    if "unshared" in only:
-        yield Ours("lingua, nothing shared", subject, scorer, config, forgetful=True)
-    if "default" in only and choose_dtype("auto", subject.device) != subject.dtype:
-        default = _subject(settings, "auto")
-        yield Ours(f"lingua, {default.model.dtype}", default, default.scorer(_allowance(settings)), config)
-    for way in settings.also:
-        yield _evidence(settings, subject) if way == "evidence" else _computed(settings, config, way)
+def _ours(config: BenchmarkConfig, subject: Subject) -> Iterator[Ours]:
+    """Our engine, then its other ways to compute that are measured beside it."""
+    wanted, scorer = CompressionConfig(method=config.method, rate=config.rate), subject.scorer(config.allowance)
+    yield Ours("lingua", subject, scorer, wanted)
+    if "single" in config.beside:
+        yield Ours("lingua, one prompt at a time", subject, scorer, wanted, programs=1)
+    if "unshared" in config.beside:
+        yield Ours("lingua, nothing shared", subject, scorer, wanted, forgetful=True)
+    if "default" in config.beside and choose_dtype("auto", subject.device) != subject.dtype:
+        default = _subject(config, "auto")
+        yield Ours(f"lingua, {default.model.dtype}", default, default.scorer(config.allowance), wanted)
+    if "compile" in config.beside:
+        compiled = _subject(config, config.dtype)
+        yield Ours("lingua, compile", compiled, compiled.scorer(config.allowance, "compile"), wanted)
+    if "evidence" in config.beside:
+        yield _evidence(config, subject)
 
 
-def _computed(settings: Settings, config: CompressionConfig, way: str) -> Ours:
-    subject = _subject(settings, settings.dtype)
-    return Ours(f"lingua, {way}", subject, subject.scorer(_allowance(settings), way), config)
-
-
-def _allowance(settings: Settings) -> Allowance:
-    return Allowance(settings.batch_tokens, settings.gpu_memory)
-
-
-def _evidence(settings: Settings, subject: Subject) -> Ours:
+def _evidence(config: BenchmarkConfig, subject: Subject) -> Ours:
     """The default method: it asks an encoder of sentences, and of the model only how it cuts text into tokens."""
-    config = CompressionConfig(method="evidence", rate=settings.rate)
-    loader = Loader(resolve(config.own.second_model or ""), settings.device, "float32")
+    wanted = CompressionConfig(method="evidence", rate=config.rate)
+    loader = Loader(resolve(wanted.own.second_model or ""), config.device, "float32")
     reader = SourceTokenizer(loader.tokenizer())
-    return Ours("lingua, method evidence", subject, loader.scorer("sentences"), config, reader=reader)
+    return Ours("lingua, method evidence", subject, loader.scorer("sentences"), wanted, reader=reader)
 
 
-def _subject(settings: Settings, dtype: str) -> Subject:
-    return load_subject(settings.model, (settings.device, dtype), settings.method, settings.seed)
+def _subject(config: BenchmarkConfig, dtype: str) -> Subject:
+    return load_subject(config.model, (config.device, dtype), config.method, config.seed)
 
 
-def _theirs(settings: Settings, subject: Subject, stack: contextlib.ExitStack) -> Theirs | str:
+def _theirs(config: BenchmarkConfig, subject: Subject, stack: ExitStack) -> Theirs | str:
     """The peer, which gets the same weights when it is its turn; why it cannot run."""
-    options = peer_options(settings.method, settings.rate)
+    options = peer_options(config.method, config.rate)
     if options is None:
-        return f"llmlingua has no method {settings.method}"
-    if "llmlingua" not in settings.only:
+        return f"llmlingua has no method {config.method}"
+    if "llmlingua" not in config.beside:
         return "not asked for"
-    if not settings.peer_python.exists():
-        return f"no interpreter {settings.peer_python}; run python -m jobs.benchmarking.setup_peer"
+    if not config.peer_python.exists():
+        return f"no interpreter {config.peer_python}; run python -m jobs.benchmarking.peer"
 
     def begin() -> Peer:
         folder = tempfile.TemporaryDirectory(prefix="lingua-benchmark-")
         model = str(subject.for_peer(Path(stack.enter_context(folder))))
         dtype = str(subject.dtype).removeprefix("torch.")
         wanted = PeerSettings(model, str(subject.device), dtype, subject.is_encoder, torch.get_num_threads())
-        return stack.enter_context(Peer(wanted, settings.peer_python, settings.peer_path))
+        return stack.enter_context(Peer(wanted, config.peer_python, config.peer_path))
 
     return Theirs(begin, options)
 

@@ -1,1 +1,1 @@
-"""What `jobs.benchmark` is made of: prompts, models, contenders, the roofline and the report. Needs no Ray."""
+"""What `jobs.benchmark` is made of: prompts, the model, contenders, the peer, hardware, the report. Needs no Ray."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import shutil
 import statistics
 import subprocess
@@ -15,9 +16,17 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+
+from jobs.benchmarking.contenders import Ours
+from jobs.benchmarking.prompts import MixSize, make_mix
+from jobs.benchmarking.subject import load_subject
+from lingua.config import CompressionConfig
+from lingua.models.sizing import Allowance
+from lingua.text.tokens import SourceTokenizer
 
 SMI = ("nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "--id=0", "--loop-ms=100")
 _LATE = 1.0
@@ -26,66 +35,55 @@ _LATE = 1.0
 
 def main(argv: Sequence[str] | None = None) -> int:
     flags = _parser().parse_args(argv)
-    if flags.actor is not None:
-        act(flags)
-        return 0
     flags.output.mkdir(parents=True, exist_ok=True)
     found: dict[str, Any] = {"model": flags.model, "rows_per_actor": flags.rows, "mix": flags.mix, "actors": {}}
-    with ExitStack() as stack:
-        actors = [stack.enter_context(Actor(flags, number)) for number in range(max(flags.actors))]
-        for actor in actors:
-            found["peak"] = actor.answer()
-        for number in sorted(flags.actors):
-            found["actors"][number] = together(actors[:number])
-            print(number, found["actors"][number], flush=True)
-            (flags.output / "actors.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    actors = [started(flags, number) for number in range(max(flags.actors))]
+    for actor in actors:
+        found["peak"] = actor.recv()
+    for number in sorted(flags.actors):
+        found["actors"][number] = together(actors[:number])
+        print(number, found["actors"][number], flush=True)
+        (flags.output / "actors.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     return 0
 
 
-class Actor:
-    """A process that compresses its prompts whenever it is told to; use it as a context manager."""
-
-    def __init__(self, flags: argparse.Namespace, number: int) -> None:
-        settings = [f"--{name}={getattr(flags, name)}" for name in ("model", "device", "dtype", "mix", "rows")]
-        command = [sys.executable, "-m", "jobs.benchmarking.actors", *settings, f"--actor={number}"]
-        command += [f"--actors={one}" for one in flags.actors]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def __enter__(self) -> Actor:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.wait()
-
-    def go(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write("go\n")
-        self._process.stdin.flush()
-
-    def answer(self) -> dict[str, Any]:
-        """The next record that it prints. Raises RuntimeError if it ends."""
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            if line.startswith("{"):
-                return json.loads(line)  # type: ignore[no-any-return]
-        raise RuntimeError("an actor ended before it answered; what it said stands above")
+def started(flags: argparse.Namespace, number: int) -> Connection:
+    """A process that ends with this one; it sends its sizes once it has loaded, then a record for whatever comes in."""
+    spawn = multiprocessing.get_context("spawn")  # CUDA survives no fork
+    ours, theirs = spawn.Pipe()
+    spawn.Process(target=act, args=(flags, number, theirs), daemon=True).start()
+    theirs.close()
+    return ours
 
 
-def together(actors: Sequence[Actor]) -> dict[str, Any]:
+def act(flags: argparse.Namespace, number: int, pipe: Connection) -> None:
+    """Load, then compress the same prompts whenever something comes in."""
+    subject = load_subject(flags.model, (flags.device, flags.dtype), "llmlingua", seed=0)
+    scorer = subject.scorer(Allowance(card=1 / max(flags.actors)))
+    count = SourceTokenizer(subject.tokenizer).count
+    prompts = make_mix(MixSize.parse(flags.mix), flags.rows, number, count).prompts
+    tokens = sum(count(prompt.text) for prompt in prompts)
+    ours = Ours("lingua", subject, scorer, CompressionConfig(method="llmlingua", rate=0.5))
+    ours.run(prompts[: max(1, len(prompts) // 8)])
+    pipe.send({"batch_tokens": scorer.batch_tokens, "live_tokens": scorer.live_tokens})
+    while pipe.recv():
+        pipe.send({"tokens": tokens, "model_tokens": ours.run(prompts).model_tokens})
+
+
+def together(actors: Sequence[Connection]) -> dict[str, Any]:
     """All of them at once: original and model tokens per second from the first start to the last end."""
     with _utilization() as samples:
-        started = time.monotonic()
+        began = time.monotonic()
         for actor in actors:
-            actor.go()
-        answers = [actor.answer() for actor in actors]
+            actor.send("go")
+        answers = [actor.recv() for actor in actors]
         ended = time.monotonic()
-    busy = [share for moment, share in samples if started + _LATE < moment < ended]
+    busy = [share for moment, share in samples if began + _LATE < moment < ended]
     tokens, model = (sum(answer[name] for answer in answers) for name in ("tokens", "model_tokens"))
     return {
-        "seconds": ended - started,
-        "tokens_per_second": tokens / (ended - started),
-        "model_tokens_per_second": model / (ended - started),
+        "seconds": ended - began,
+        "tokens_per_second": tokens / (ended - began),
+        "model_tokens_per_second": model / (ended - began),
         "idle_share": 1 - statistics.mean(busy) if busy else None,
         "samples": len(busy),
     }
@@ -113,28 +111,6 @@ def _read(process: subprocess.Popen[str], samples: list[tuple[float, float]]) ->
     samples.extend((time.monotonic(), int(line) / 100) for line in lines if line.strip().isdecimal())
 
 
-def act(flags: argparse.Namespace) -> None:
-    """Load, then compress the same prompts whenever a line comes in."""
-    from jobs.benchmarking.contenders import Ours
-    from jobs.benchmarking.mixes import MixSize, make_mix
-    from jobs.benchmarking.subject import load_subject
-    from lingua.config import CompressionConfig
-    from lingua.models.sizing import Allowance
-    from lingua.text.tokens import SourceTokenizer
-
-    subject = load_subject(flags.model, (flags.device, flags.dtype), "llmlingua", seed=0)
-    scorer = subject.scorer(Allowance(card=1 / max(flags.actors)))
-    count = SourceTokenizer(subject.tokenizer).count
-    prompts = make_mix(MixSize.parse(flags.mix), flags.rows, flags.actor, count).prompts
-    tokens = sum(count(prompt.text) for prompt in prompts)
-    ours = Ours("lingua", subject, scorer, CompressionConfig(method="llmlingua", rate=0.5))
-    ours.run(prompts[: max(1, len(prompts) // 8)])
-    print(json.dumps({"batch_tokens": scorer.batch_tokens, "live_tokens": scorer.live_tokens}), flush=True)
-    for _ in sys.stdin:
-        run = ours.run(prompts)
-        print(json.dumps({"tokens": tokens, "model_tokens": run.model_tokens, "seconds": run.seconds}), flush=True)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m jobs.benchmarking.actors", description=__doc__)
     parser.add_argument("--model", default="shape:smollm2-135m", help="a model as in jobs.benchmark")
@@ -143,7 +119,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--mix", default="fewshot", metavar="NAME[:TOKENS]", help="prompts to make (default fewshot)")
     parser.add_argument("--rows", type=int, default=128, help="prompts of each actor (default 128)")
     parser.add_argument("--actors", type=int, action="append", required=True, help="so many at once; repeatable")
-    parser.add_argument("--actor", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--output", type=Path, default=Path("bench-output"), help="folder for actors.json")
     return parser
 

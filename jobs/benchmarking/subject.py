@@ -1,19 +1,35 @@
-"""The model that is measured: the same weights for our engine, for the plain forward pass and for the peer."""
+"""The model that is measured: the same weights for our engine, for the plain forward pass and for the peer.
+
+A model's name, or ``shape:NAME``: a published shape with random weights, as speed does not depend on their values.
+Sizes as published by Hugging Face (SmolLM2-135M), Meta (Llama-2-7B) and for XLM-RoBERTa-large with two labels, as
+LLMLingua-2 uses it. Tokenizers are trained on our corpus, no larger than the shape's vocabulary; the embedding and the
+head keep the published size. The tiny ones are for trying commands out.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoModelForTokenClassification, AutoTokenizer
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+    LlamaConfig,
+    PreTrainedConfig,
+    PreTrainedTokenizerFast,
+    XLMRobertaConfig,
+)
 from transformers.utils import logging
 
-from jobs.benchmarking.peer_files import peer_copy
-from jobs.benchmarking.shapes import PREFIX, SHAPES, random_model, trained_tokenizer
+from jobs.benchmarking.peer import peer_copy
+from jobs.benchmarking.prompts import paragraphs
 from lingua.engine.score import Scorer
 from lingua.errors import ConfigError, ModelError
 from lingua.methods import METHODS
@@ -23,6 +39,40 @@ from lingua.models.sizing import Allowance
 from lingua.models.source import resolve
 
 PLAIN_ATTENTION = "sdpa"
+PREFIX = "shape:"
+_TRAINED = 32_000
+"""Entries of a trained vocabulary: what the corpus can fill."""
+
+_SIZES = [
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "vocab_size",
+    "max_position_embeddings",
+]
+
+
+def _shape(kind: Any, *sizes: int, **others: Any) -> Callable[[], PreTrainedConfig]:
+    """A configuration with `sizes` in the order of `_SIZES`."""
+    return partial(kind, **dict(zip(_SIZES, sizes, strict=True)), **others)
+
+
+def _rope(theta: float) -> dict[str, Any]:
+    return {"rope_type": "default", "rope_theta": theta}
+
+
+_SMOLLM2: dict[str, Any] = {"num_key_value_heads": 3, "tie_word_embeddings": True, "rope_parameters": _rope(100_000.0)}
+_LLAMA2: dict[str, Any] = {"rope_parameters": _rope(10_000.0)}
+
+SHAPES = {
+    "smollm2-135m": _shape(LlamaConfig, 576, 30, 9, 1_536, 49_152, 8_192, **_SMOLLM2),
+    "llama-2-7b": _shape(LlamaConfig, 4_096, 32, 32, 11_008, 32_000, 4_096, **_LLAMA2),
+    "xlm-roberta-large": _shape(XLMRobertaConfig, 1_024, 24, 16, 4_096, 250_002, 514, type_vocab_size=1),
+    "tiny": _shape(LlamaConfig, 16, 2, 2, 32, 600, 512, num_key_value_heads=1),
+    "tiny-encoder": _shape(XLMRobertaConfig, 16, 2, 2, 32, 700, 514, type_vocab_size=1),
+}
+"""Encoders have two labels, the default: drop and keep."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +104,7 @@ class Subject:
         """What answers our engine; `way`: with ``compile``, which changes the model. Raises ModelError."""
         if self.is_encoder:
             return encoder_scorer(self.model, self.tokenizer, allowance)
-        model = place(self.model, self.device)
-        return fast_scorer(model, allowance, compiled=way == "compile")
+        return fast_scorer(place(self.model, self.device), allowance, compiled=way == "compile")
 
     @contextmanager
     def plain(self) -> Iterator[Any]:
@@ -109,3 +158,53 @@ def _loaded(name: str, device: torch.device, dtype: torch.dtype, method: str) ->
         raise ModelError(f"model {name!r} cannot be loaded: {error}") from error
     location = Path(source.location) if source.local else None
     return Subject(name, model.to(device).eval().requires_grad_(False), tokenizer, location)
+
+
+# ---- random weights
+
+
+def is_encoder(config: PreTrainedConfig) -> bool:
+    return isinstance(config, XLMRobertaConfig)
+
+
+def random_model(config: PreTrainedConfig, device: torch.device, dtype: torch.dtype, seed: int) -> Any:
+    """A model of this shape, its weights drawn on the device."""
+    kind: Any = AutoModelForTokenClassification if is_encoder(config) else AutoModelForCausalLM
+    torch.manual_seed(seed)
+    with device:
+        model = kind.from_config(config, dtype=dtype)
+    return model.eval().requires_grad_(False)
+
+
+def trained_tokenizer(config: PreTrainedConfig) -> PreTrainedTokenizerFast:
+    """A tokenizer for this shape: byte-level BPE for language models, word pieces marked by ▁ for encoders."""
+    tokenizer, special, alphabet = _word_pieces() if is_encoder(config) else _byte_level()
+    size = min(config.vocab_size, _TRAINED)
+    trainer = trainers.BpeTrainer(
+        vocab_size=size, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(paragraphs(), trainer)
+    names = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "</s>"}
+    if is_encoder(config):
+        names |= {"cls_token": "<s>", "sep_token": "</s>", "pad_token": "<pad>", "mask_token": "<mask>"}
+    wrap: Any = PreTrainedTokenizerFast
+    return wrap(tokenizer_object=tokenizer, **names)  # type: ignore[no-any-return]
+
+
+def _byte_level() -> tuple[Tokenizer, list[str], list[str]]:
+    """An untrained tokenizer, its special tokens and the signs that it knows from the start."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer, ["<unk>", "<s>", "</s>"], pre_tokenizers.ByteLevel.alphabet()
+
+
+def _word_pieces() -> tuple[Tokenizer, list[str], list[str]]:
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.NFKC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    return tokenizer, ["<s>", "<pad>", "</s>", "<unk>", "<mask>"], []

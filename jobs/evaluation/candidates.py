@@ -17,8 +17,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from jobs.benchmarking.peer import Peer, PeerPromptError, PeerSettings
-from jobs.benchmarking.peer_files import peer_copy
+from jobs.benchmarking.peer import Peer, PeerPromptError, PeerSettings, peer_copy
 from jobs.evaluation.rows import EvalRow, template_of
 from jobs.evaluation.settings import EvalConfig
 from jobs.evaluation.specs import QUESTION, Candidate

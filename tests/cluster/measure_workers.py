@@ -28,7 +28,7 @@ from typing import Any
 
 from cluster.config import JobConfig
 from cluster.run.worker import load_compressor
-from jobs.benchmarking.corpus import document
+from jobs.benchmarking.prompts import document
 from jobs.compress import main as compress
 from lingua.prompt import Outcome, Prompt
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,13 +10,12 @@ from typing import Any
 
 import pytest
 
-from jobs.benchmark import main
-from jobs.benchmarking.changed import changed_share
-from jobs.benchmarking.settings import parse
-from jobs.benchmarking.shapes import SHAPES
+from jobs.benchmark import BenchmarkConfig, main
+from jobs.benchmarking.prompts import MixSize
+from jobs.benchmarking.report import changed_share
 from lingua.errors import ConfigError
 from lingua.prompt import Prompt
-from tests.jobs.benchmarks import stand_in
+from tests.jobs.benchmarking.peers import stand_in
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -49,7 +47,7 @@ def test_report_names_device_model_data_versions_and_command(report: dict[str, A
 
 
 def test_the_named_command_measures_the_same_again(report: dict[str, Any]) -> None:
-    again = parse(report["command"].split()[3:])
+    again = BenchmarkConfig.load(report["command"].split()[3:])
     assert (again.rows, again.slow_rows, again.rounds, again.model) == (4, 2, 2, "shape:tiny")
 
 
@@ -123,7 +121,7 @@ def test_a_missing_peer_is_not_measured_and_says_why(
     assert main([*flags, "--peer-python", str(tmp_path / "python")]) == 0
     shown = capsys.readouterr().out
     assert "| llmlingua | not measured |" in shown
-    assert "setup_peer" in shown
+    assert "python -m jobs.benchmarking.peer" in shown
 
 
 def test_a_peer_that_fails_is_reported_and_the_others_are_measured(
@@ -180,18 +178,18 @@ def test_wrong_settings_are_one_line_on_stderr_and_exit_2(
 
 
 def test_small_is_a_preset_that_flags_override() -> None:
-    small, other = parse(["--small"]), parse(["--small", "--rows", "7", "--tokens", "50"])
-    assert [size.name for size in small.mixes] == ["short", "fewshot"]
-    assert (small.rounds, other.rows, other.mixes[1].tokens) == (1, 7, 50)
+    small, other = (BenchmarkConfig.load(["--small", *flags]) for flags in ([], ["--rows", "7", "--mix", "bank:50"]))
+    assert [str(size) for size in small.mixes] == ["short", "fewshot:700"]
+    assert (small.rounds, other.rounds, other.rows, other.mixes) == (1, 1, 7, (MixSize("bank", 50),))
 
 
 def test_rate_beyond_one_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"--rate 1\.5"):
-        parse(["--rate", "1.5"])
+    with pytest.raises(ConfigError, match=r"rate = '1\.5': must be at most 1"):
+        BenchmarkConfig.load(["--rate", "1.5"])
 
 
-def test_the_benchmark_imports_neither_ray_nor_the_cluster() -> None:
-    code = "import sys, jobs.benchmark; print([m for m in ('ray', 'pyarrow', 'cluster') if m in sys.modules])"
+def test_the_benchmark_imports_neither_ray_nor_arrow() -> None:
+    code = "import sys, jobs.benchmark; print([m for m in ('ray', 'pyarrow', 'fsspec') if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
 
@@ -202,42 +200,15 @@ def test_other_ways_to_compute_stand_beside_with_what_they_change(
     monkeypatch.setattr("lingua.models.causal.PackedScorer.compile", lambda scorer: None)
     monkeypatch.setattr("jobs.benchmark.require_compiler", lambda device: None)
     flags = ["--model", "shape:tiny", "--mix", "short:60", "--rows", "2", "--rounds", "1", "--device", "cpu"]
-    flags += ["--also", "compile", "--also", "evidence", "--peer-python", str(tmp_path / "none")]
+    flags += ["--beside", "compile", "--beside", "evidence", "--peer-python", str(tmp_path / "none")]
     assert main([*flags, "--output", str(tmp_path)]) == 0
     found = json.loads((tmp_path / "benchmark.json").read_text(encoding="utf-8"))
     contenders = found["mixes"][0]["contenders"]
     assert contenders["lingua, compile"]["changed_decisions"] == 0
     assert 0 < contenders["lingua, method evidence"]["changed_decisions"] < 1
-    assert "--also compile --also evidence" in found["command"]
+    assert "--beside compile --beside evidence" in found["command"]
 
 
 def test_other_ways_need_a_causal_model() -> None:
-    with pytest.raises(ConfigError, match="--also compile"):
-        parse(["--method", "llmlingua2", "--also", "compile"])
-
-
-def gpu_commands() -> list[str]:
-    """The flags of the rows that wait for a GPU."""
-    page = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
-    return re.findall(r"`(--device cuda [^`]*)`", page)
-
-
-@pytest.mark.parametrize("command", gpu_commands())
-def test_what_the_page_measures_on_a_gpu_runs_small_on_a_cpu(
-    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in SHAPES:
-        monkeypatch.setitem(SHAPES, name, SHAPES["tiny-encoder" if "roberta" in name else "tiny"])
-    monkeypatch.setattr("lingua.models.causal.PackedScorer.compile", lambda scorer: None)
-    monkeypatch.setattr("jobs.benchmark.require_compiler", lambda device: None)
-    model = [] if "--model" in command else ["--model", "shape:smollm2-135m"]
-    small = ["--device", "cpu", "--rows", "5", "--slow-rows", "1", "--tokens", "80", "--rounds", "1"]
-    peer = ["--peer-python", sys.executable, "--peer-path", str(stand_in(tmp_path))]
-    assert main([*command.split(), *model, *small, *peer, "--output", str(tmp_path)]) == 0
-    (mix,) = json.loads((tmp_path / "benchmark.json").read_text(encoding="utf-8"))["mixes"]
-    assert {"lingua", "llmlingua"} <= set(mix["contenders"])
-    assert not mix.get("failed")
-
-
-def test_the_page_has_a_command_for_every_row_that_waits_for_a_gpu() -> None:
-    assert len(gpu_commands()) == 3
+    with pytest.raises(ConfigError, match="--beside compile"):
+        BenchmarkConfig.load(["--method", "llmlingua2", "--beside", "compile"])

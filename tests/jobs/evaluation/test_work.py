@@ -19,7 +19,7 @@ from jobs.evaluation.settings import EvalConfig
 from jobs.evaluation.specs import BASES, TargetSpec
 from jobs.evaluation.summary import CONTEXT, OUTPUT, REFERENCES, REJECTED, Measured
 from jobs.evaluation.work import CompressWork, UnitRunner, start_runner
-from tests.jobs.benchmarks import stand_in
+from tests.jobs.benchmarking.peers import stand_in
 from tests.jobs.evaluation.samples import PASSAGES, ROW, Reader, make_reader, row
 from tests.models import save, tokenizer
 

@@ -20,13 +20,6 @@ def test_every_case_is_measured(capsys: pytest.CaptureFixture[str], monkeypatch:
     assert all(float(line.split(" | ")[3].split()[0]) > 0 for line in lines)
 
 
-def test_the_profile_names_functions(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host, "_tokenizer", lambda name: fast_tokenizer())
-    monkeypatch.setattr(host, "CASES", [("selective", "short:60")])
-    assert main(["--rows", "1", "--profile"]) == 0
-    assert "function calls" in capsys.readouterr().out
-
-
 def test_blank_answers_have_the_shape_of_a_models() -> None:
     row = BatchRow(Context(), [3, 4, 5])
     assert [one.shape for one in BlankScorer(vectors=False).score([row])] == [(3,)]

@@ -1,20 +1,28 @@
-"""Prompt mixes: what a corpus looks like, in rows of a settable size, or read from a file.
+"""The prompts that are measured: mixes of a settable size, made of text that is on every machine, or read from a file.
 
 short    documents of about 170 tokens                  fewshot   eight worked problems and a question, about 2,700
 bank     the same demonstrations in every row, 2,700    long      documents from 5,000 to 30,000 tokens
 mixed    all of these, shuffled
+
+Documents are put together from Python's language reference and the installed packages' descriptions; worked arithmetic
+problems stand in for few-shot demonstrations. Everything is drawn with a seed, but what is installed differs from
+machine to machine, so the report carries a digest of the prompts.
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import json
 import random
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
 from pathlib import Path
+from pydoc_data.topics import topics
 
-from jobs.benchmarking.corpus import document, problem, question
 from lingua.errors import ConfigError, PromptError
 from lingua.prompt import Prompt
 
@@ -22,6 +30,41 @@ INSTRUCTION = "Answer the last question. The examples before it show how."
 DEMONSTRATIONS = 8
 LONG = (5_000, 30_000)
 _SAMPLE = 20_000
+_PARAGRAPH = re.compile(r"\n\s*\n")
+_SHORTEST, _WORDY = 120, 0.7
+"""A paragraph of prose has so many characters, and such a share of letters and spaces, at the least."""
+_NAMES = ["Amara", "Björn", "Chen", "Dolores", "Emeka", "Farida", "Goran", "Hana", "Ivo", "Jun", "Keiko", "Luca"]
+_THINGS = [
+    "muffins",
+    "tickets",
+    "marbles",
+    "notebooks",
+    "apples",
+    "stamps",
+    "bottles",
+    "lanterns",
+    "seeds",
+    "postcards",
+]
+_STEPS = (
+    ("buys {n} boxes with {m} {thing} in each", "{n} boxes of {m} are {n} * {m} = {k} {thing}", 1),
+    ("finds {n} {thing} in one cupboard and {m} in another", "the cupboards hold {n} + {m} = {k} {thing}", 1),
+    ("gives {n} friends {m} {thing} each", "the friends get {n} * {m} = {k} {thing}", -1),
+    ("loses {n} {thing} on Monday and {m} on Thursday", "lost are {n} + {m} = {k} {thing}", -1),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Mix:
+    """Prompts under a name."""
+
+    name: str
+    prompts: tuple[Prompt, ...]
+
+    @property
+    def digest(self) -> str:
+        """Equal for equal prompts: says whether two reports measured the same texts."""
+        return hashlib.sha256("\0".join(prompt.text for prompt in self.prompts).encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +84,8 @@ class MixSize:
             raise ConfigError(f"--mix {text!r}: the size must be a number of tokens, at least 20")
         return cls(name, int(tokens) if tokens else None)
 
-
-@dataclass(frozen=True, slots=True)
-class Mix:
-    """Prompts under a name."""
-
-    name: str
-    prompts: tuple[Prompt, ...]
-
-    @property
-    def digest(self) -> str:
-        """Equal for equal prompts: says whether two reports measured the same texts."""
-        return hashlib.sha256("\0".join(prompt.text for prompt in self.prompts).encode()).hexdigest()[:12]
+    def __str__(self) -> str:
+        return f"{self.name}:{self.tokens}" if self.tokens else self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +113,7 @@ def read_mix(path: Path, rows: int) -> Mix:
     """The first `rows` prompts of a JSON Lines file. Raises ConfigError naming the line."""
     try:
         with path.open(encoding="utf-8") as lines:
-            prompts = [_prompt(path, number, line) for number, line in zip(range(1, rows + 1), lines, strict=False)]
+            prompts = [_prompt(path, number, line) for number, line in enumerate(islice(lines, rows), 1)]
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"--data {path}: {error}") from error
     if not prompts:
@@ -96,6 +129,9 @@ def _prompt(path: Path, number: int, line: str) -> Prompt:
         return Prompt(row.get("instruction", ""), row["context"], row.get("question", ""))
     except (ValueError, KeyError, TypeError, PromptError) as error:
         raise ConfigError(f"--data {path}, line {number}: {type(error).__name__} {error}") from error
+
+
+# ---- the mixes
 
 
 def _short(recipe: Recipe) -> list[Prompt]:
@@ -119,7 +155,7 @@ def _demonstrations(recipe: Recipe) -> list[str]:
 
 
 def _with_demonstrations(shared: Sequence[str], recipe: Recipe) -> Prompt:
-    return Prompt(INSTRUCTION, shared, question(recipe.dice))
+    return Prompt(INSTRUCTION, shared, problem(400, recipe.dice).split("\nLet's think")[0])
 
 
 def _long(recipe: Recipe) -> list[Prompt]:
@@ -143,3 +179,56 @@ MIXES: dict[str, Callable[[Recipe], list[Prompt]]] = {
     "long": _long,
     "mixed": _mixed,
 }
+
+
+# ---- their text
+
+
+@lru_cache(maxsize=1)
+def paragraphs() -> tuple[str, ...]:
+    """Paragraphs of prose, in a fixed order."""
+    pieces = (piece.strip() for text in [*_reference(), *_descriptions()] for piece in _PARAGRAPH.split(text))
+    return tuple(dict.fromkeys(piece for piece in pieces if _is_prose(piece)))
+
+
+def _reference() -> list[str]:
+    return [topics[name] for name in sorted(topics)]
+
+
+def _descriptions() -> list[str]:
+    found = {dist.name.lower(): dist.metadata for dist in importlib.metadata.distributions() if dist.name}
+    texts = (found[name].get_payload() for name in sorted(found))  # type: ignore[attr-defined]
+    return [text for text in texts if isinstance(text, str)]
+
+
+def _is_prose(text: str) -> bool:
+    letters = sum(character.isalpha() or character == " " for character in text)
+    return len(text) >= _SHORTEST and letters / len(text) > _WORDY
+
+
+def document(characters: int, dice: random.Random) -> str:
+    """A text of about `characters` characters, made of whole paragraphs but for the last."""
+    pieces: list[str] = []
+    length = 0
+    while length < characters:
+        pieces.append(dice.choice(paragraphs()))
+        length += len(pieces[-1]) + 2
+    text = "\n\n".join(pieces)[:characters]
+    return text.rsplit(maxsplit=1)[0] if " " in text else text
+
+
+def problem(characters: int, dice: random.Random) -> str:
+    """A worked problem of about `characters` characters: question, steps, answer."""
+    name, thing = dice.choice(_NAMES), dice.choice(_THINGS)
+    total = dice.randint(400, 900)
+    story, steps = [f"{name} has {total} {thing}."], [f"At first there are {total} {thing}."]
+    while len(" ".join(story + steps)) < characters - 120:
+        told, solved, sign = dice.choice(_STEPS)
+        n, m = dice.randint(2, 30), dice.randint(2, 30)
+        k = n * m if "*" in solved else n + m
+        values = {"n": n, "m": m, "k": k, "thing": thing}
+        story.append(f"Then {name} {told.format(**values)}.")
+        steps.append(f"Here {solved.format(**values)}, so {total} {'+' if sign > 0 else '-'} {k} = {total + sign * k}.")
+        total += sign * k
+    asked = f"How many {thing} does {name} have in the end?"
+    return f"Question: {' '.join(story)} {asked}\nLet's think step by step\n{' '.join(steps)}\nThe answer is {total}."

@@ -8,8 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from jobs.benchmarking.corpus import document, paragraphs, problem
-from jobs.benchmarking.mixes import DEMONSTRATIONS, MIXES, Mix, MixSize, make_mix, read_mix
+from jobs.benchmarking.prompts import (
+    DEMONSTRATIONS,
+    MIXES,
+    Mix,
+    MixSize,
+    document,
+    make_mix,
+    paragraphs,
+    problem,
+    read_mix,
+)
 from lingua.errors import ConfigError
 
 

@@ -10,13 +10,20 @@ from pathlib import Path
 
 import pytest
 
-from jobs.benchmarking.peer import Peer, PeerError, PeerSettings, peer_options
-from jobs.benchmarking.peer_files import old_config, old_tokenizer, peer_copy
+from jobs.benchmarking.peer import (
+    Peer,
+    PeerError,
+    PeerSettings,
+    main,
+    old_config,
+    old_tokenizer,
+    peer_copy,
+    peer_options,
+    requirements,
+)
 from jobs.benchmarking.peer_main import CL100K, offer_cl100k
-from jobs.benchmarking.setup_peer import main as setup_peer
-from jobs.benchmarking.setup_peer import requirements
 from lingua.prompt import Prompt
-from tests.jobs.benchmarks import stand_in
+from tests.jobs.benchmarking.peers import stand_in
 
 
 @pytest.fixture(scope="module")
@@ -169,5 +176,5 @@ def test_every_requirement_of_the_peer_is_pinned_and_torch_comes_first() -> None
 def test_setting_up_with_a_missing_interpreter_fails_clearly(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert setup_peer(["--python", str(tmp_path / "no-python"), "--environment", str(tmp_path / "environment")]) == 1
+    assert main(["--python", str(tmp_path / "no-python"), "--environment", str(tmp_path / "environment")]) == 1
     assert "no-python" in capsys.readouterr().err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -12,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from jobs.benchmarking.gpu import FULL, GOALS, Goal, Run, Step, markdown, steps
-from jobs.benchmarking.settings import parse
-from tests.jobs.benchmarks import stand_in
+from jobs.benchmark import BenchmarkConfig
+from jobs.benchmarking.gpu import FULL, GOALS, Goal, GpuReport, Step, markdown, steps
+from tests.jobs.benchmarking.peers import stand_in
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 TRIED = ("tests", "probe", "small", "large", "encoder", "mixed", "actors")
 """All but the compiler, which takes minutes on a CPU."""
 SLOW = """
@@ -97,7 +98,7 @@ def test_a_goal_says_whether_it_was_reached() -> None:
 
 def test_a_step_that_takes_too_long_ends_with_all_that_it_started_and_keeps_what_it_had(tmp_path: Path) -> None:
     (tmp_path / "scratch").mkdir()
-    done = Run(tmp_path)
+    done = GpuReport(tmp_path)
     done.measure(Step("slow", 3, ("-c", SLOW), "found.json"), tmp_path / "scratch", 3)
     kept = json.loads((tmp_path / "gpu.json").read_text(encoding="utf-8"))["steps"]["slow"]
     assert (kept["status"], kept["said"]) == ("stopped at its limit", ["begun"])
@@ -125,6 +126,13 @@ def test_without_time_no_step_begins_and_the_report_says_so(tmp_path: Path) -> N
 
 def test_every_benchmark_of_the_full_size_has_settings_that_are_known() -> None:
     commands = [step.command for step in steps(FULL, ["--peer-path=/packages"]) if step.command[1] == "jobs.benchmark"]
-    settings = [parse(command[2:]) for command in commands]
+    settings = [BenchmarkConfig.load(command[2:]) for command in commands]
     assert [one.model for one in settings][:3] == ["shape:smollm2-135m", "shape:llama-2-7b", "shape:xlm-roberta-large"]
     assert {(one.device, one.dtype, str(one.peer_path)) for one in settings} == {("cuda", "bfloat16", "/packages")}
+
+
+def test_the_page_names_steps_that_exist() -> None:
+    page = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"--step (\w+)", page))
+    assert named
+    assert named <= {step.name for step in steps(FULL, ())}
