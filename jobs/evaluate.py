@@ -23,7 +23,7 @@ from cluster.storage.storage import Storage
 from jobs.ending import exit_code
 from jobs.evaluation.ledger import EvalLedger, Wave, identify, waves
 from jobs.evaluation.settings import EvalConfig
-from jobs.evaluation.sources import Selection, load_sets
+from jobs.evaluation.sources import load_sets
 from jobs.evaluation.work import MakeTarget, make_target, start_runner
 from jobs.packages import require_packages
 
@@ -40,8 +40,7 @@ def evaluate(config: EvalConfig, make: MakeTarget) -> int:
     require_packages("eval", "matplotlib", "rouge_score", "sacrebleu")
     from jobs.evaluation.report import conclude  # draws
 
-    selection = Selection(config.limit, config.offset, config.seed, config.strings)
-    sets = load_sets(config.data, selection, Storage(config.storage_options))
+    sets = load_sets(config, Storage(config.storage_options))
     plan = waves(config, {name: len(rows) for name, rows in sets.items()})
     stop, ledger = StopRequest(), EvalLedger(config.output, config.storage_options)
     identity = identify(config, sets)

@@ -13,12 +13,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 
-from cluster.errors import ClusterError, RowError
+from cluster.errors import ClusterError
 from jobs.evaluation.forms import read
 from jobs.evaluation.rows import EvalRow, template_of
 from jobs.evaluation.settings import EvalConfig
 from jobs.evaluation.specs import Target
 from jobs.evaluation.work import make_target
+from jobs.generation import answered
 from lingua.errors import LinguaError
 
 AT_ONCE = 32
@@ -26,9 +27,13 @@ AT_ONCE = 32
 
 def with_references(rows: Iterable[EvalRow], target: Target, max_tokens: int, stop: Sequence[str]) -> Iterator[EvalRow]:
     """The rows with the target's reply to the whole prompt as their only answer; those without one are left out."""
+
+    def replies(some: Sequence[EvalRow]) -> list[str]:
+        return target.generate([template_of(row).prompt(row, row.context) for row in some], max_tokens, stop)
+
     remaining = iter(rows)
     while batch := list(islice(remaining, AT_ONCE)):
-        for row, reply in zip(batch, _replies(batch, target, max_tokens, stop), strict=True):
+        for row, reply in zip(batch, answered(batch, replies, lambda *_: ""), strict=True):
             if reply.strip():
                 yield replace(row, answers=(reply.strip(),), gold={})
 
@@ -53,17 +58,6 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     print(f"{written} of {len(rows)} rows have a reference", file=sys.stderr)
     return 0
-
-
-def _replies(rows: Sequence[EvalRow], target: Target, max_tokens: int, stop: Sequence[str]) -> list[str]:
-    """A reply to each row; none to those that the target refuses."""
-    prompts = [template_of(row).prompt(row, row.context) for row in rows]
-    try:
-        return target.generate(prompts, max_tokens, stop)
-    except RowError:
-        if len(rows) == 1:
-            return [""]
-        return [reply for row in rows for reply in _replies([row], target, max_tokens, stop)]
 
 
 if __name__ == "__main__":

@@ -3,50 +3,35 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 
 from cluster.storage.storage import Storage
 from jobs.evaluation.forms import read
 from jobs.evaluation.rows import EvalRow, fewer_strings
+from jobs.evaluation.settings import EvalConfig
 from jobs.evaluation.specs import NAME
 from lingua.errors import ConfigError, PromptError
 from lingua.prompt import Prompt
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """Which rows of a set: after a shuffle by `seed` (None: as they stand), `limit` rows from `offset` on.
-
-    strings   context strings of each row at most, the evidence among them; None: all
-    """
-
-    limit: int | None = None
-    offset: int = 0
-    seed: int | None = None
-    strings: int | None = None
-
-    def of(self, rows: Iterator[EvalRow]) -> list[EvalRow]:
-        """The chosen rows; no more are read than are needed to choose."""
-        chosen = self._chosen(rows)
-        return chosen if self.strings is None else [fewer_strings(row, self.strings) for row in chosen]
-
-    def _chosen(self, rows: Iterator[EvalRow]) -> list[EvalRow]:
-        end = None if self.limit is None else self.offset + self.limit
-        if self.seed is None:
-            return list(islice(rows, self.offset, end))
-        shuffled = list(rows)
-        random.Random(self.seed).shuffle(shuffled)
-        return shuffled[self.offset : end]
-
-
-def load_sets(data: Mapping[str, str], selection: Selection, storage: Storage) -> dict[str, list[EvalRow]]:
+def load_sets(config: EvalConfig, storage: Storage) -> dict[str, list[EvalRow]]:
     """The chosen rows of each set, by the name that the user gave it. ConfigError when a row cannot be used."""
-    sets = {name: selection.of(named(name, read(url, storage))) for name, url in data.items()}
+    sets = {name: chosen(named(name, read(url, storage)), config) for name, url in config.data.items()}
     for name, rows in sets.items():
-        _require_usable(name, data[name], rows)
+        _require_usable(name, config.data[name], rows)
     return sets
+
+
+def chosen(rows: Iterator[EvalRow], config: EvalConfig) -> list[EvalRow]:
+    """Rows by `limit`, `offset` and `seed`, of `strings` strings at most; no more are read than needed to choose."""
+    if config.seed is not None:
+        shuffled = list(rows)
+        random.Random(config.seed).shuffle(shuffled)
+        rows = iter(shuffled)
+    found = islice(rows, config.offset, None if config.limit is None else config.offset + config.limit)
+    return [row if config.strings is None else fewer_strings(row, config.strings) for row in found]
 
 
 def named(name: str, rows: Iterator[EvalRow]) -> Iterator[EvalRow]:

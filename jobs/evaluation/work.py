@@ -10,10 +10,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from typing import Protocol
 
-from cluster.errors import RowError
 from cluster.output.records import Counts
 from cluster.protocol import Assignment, Beat, Failure, PoisonRow, ShardReport
 from cluster.run.worker import failure_of
@@ -23,8 +23,8 @@ from jobs.evaluation.rows import EvalRow, kept_values, template_of
 from jobs.evaluation.settings import EvalConfig
 from jobs.evaluation.specs import Target, TargetSpec
 from jobs.evaluation.summary import CONTEXT, OUTPUT, REJECTED, Measured
+from jobs.generation import Refusal, answered
 from lingua.budget.fidelity import Original
-from lingua.errors import PromptError
 from lingua.models.source import resolve
 from lingua.prompt import Rejected
 
@@ -117,11 +117,7 @@ class AskWork:
         questions = list(self._questions(unit, {row.id: row for row in rows}))
         found = list[Measured]()
         for start in range(0, len(questions), AT_ONCE):
-            some = questions[start : start + AT_ONCE]
-            try:
-                found += self._asked(target, some)
-            except (RowError, PromptError):  # one of them cannot be answered: which one shows alone
-                found += [self._asked_alone(target, one) for one in some]
+            found += answered(questions[start : start + AT_ONCE], partial(self._asked, target), _refused)
             tick()
         return found
 
@@ -155,11 +151,9 @@ class AskWork:
             texts = [{OUTPUT: reply} for reply in replies]
         return [replace(one, values=value, texts=text) for one, value, text in zip(known, values, texts, strict=True)]
 
-    def _asked_alone(self, target: Target, question: Question) -> Measured:
-        try:
-            return self._asked(target, [question])[0]
-        except (RowError, PromptError) as error:
-            return replace(question[0], texts={REJECTED: f"{error.reason}: {error.detail}"})
+
+def _refused(question: Question, error: Refusal) -> Measured:
+    return replace(question[0], texts={REJECTED: f"{error.reason}: {error.detail}"})
 
 
 def lowest_nll(target: Target, asked: Sequence[tuple[EvalRow, str]]) -> list[float]:

@@ -18,9 +18,8 @@ import torch
 import yaml
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from cluster.errors import RowError
 from cluster.run.folder import RunFolder
-from jobs.generation import Writer, written
+from jobs.generation import Writer, answered, written
 from jobs.training.rows import Example, digest, read_examples, split
 from jobs.training.settings import AlignConfig
 from jobs.training.surprisal import Seen, Tokens, collator_for, loss, measure, pack, read, tokenize
@@ -54,12 +53,11 @@ def respond(config: AlignConfig, rank: Rank) -> None:
 
 def response_lines(writer: Writer, config: AlignConfig, prompts: Sequence[str]) -> list[str]:
     """Prompts with their responses, as lines of JSON; "" where the target refuses a prompt."""
-    try:
-        texts = writer.generate(prompts, config.response_tokens, config.stop)
-    except RowError:  # of which prompt it was said shows alone
-        if len(prompts) > 1:
-            return [line for prompt in prompts for line in response_lines(writer, config, [prompt])]
-        texts = [""]
+
+    def respond_to(some: Sequence[str]) -> list[str]:
+        return writer.generate(some, config.response_tokens, config.stop)
+
+    texts = answered(prompts, respond_to, lambda *_: "")
     rows = ({"prompt": prompt, "response": text} for prompt, text in zip(prompts, texts, strict=True))
     return [json.dumps(row, ensure_ascii=False) for row in rows]
 

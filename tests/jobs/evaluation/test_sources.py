@@ -10,13 +10,14 @@ import pytest
 
 from cluster.storage.storage import Storage
 from jobs.evaluation.rows import EvalRow, fewer_strings, gold_strings
-from jobs.evaluation.sources import Selection, load_sets
+from jobs.evaluation.settings import EvalConfig
+from jobs.evaluation.sources import load_sets
 from lingua.errors import ConfigError
 from tests.jobs.evaluation.samples import ROW, row, rows_file, unified
 
 
-def load(path: Path, selection: Selection = Selection()) -> list[EvalRow]:  # noqa: B008 - frozen
-    return load_sets({"mine": str(path)}, selection, Storage())["mine"]
+def load(path: Path, **settings: int) -> list[EvalRow]:
+    return load_sets(EvalConfig(data={"mine": str(path)}, output="memory://out", **settings), Storage())["mine"]
 
 
 @pytest.fixture
@@ -30,13 +31,13 @@ def test_a_set_has_the_users_name_and_keeps_its_own(ten: Path) -> None:
 
 
 def test_offset_and_limit_choose_in_order(ten: Path) -> None:
-    assert [one.id for one in load(ten, Selection(limit=3, offset=2))] == ["r2", "r3", "r4"]
+    assert [one.id for one in load(ten, limit=3, offset=2)] == ["r2", "r3", "r4"]
 
 
 def test_a_seed_shuffles_before_it_chooses_and_always_the_same_way(ten: Path) -> None:
-    ids = [[one.id for one in load(ten, Selection(4, 0, seed))] for seed in (1, 1, 2)]
+    ids = [[one.id for one in load(ten, limit=4, seed=seed)] for seed in (1, 1, 2)]
     assert ids[0] == ids[1] != ids[2]
-    rest = [one.id for one in load(ten, Selection(None, 4, 1))]
+    rest = [one.id for one in load(ten, offset=4, seed=1)]
     assert sorted(ids[0] + rest) == sorted(f"r{number}" for number in range(10))
 
 
@@ -71,7 +72,7 @@ def test_what_is_wrong_with_a_row_is_said(tmp_path: Path, change: dict[str, Any]
 
 def test_no_rows_left_is_an_error(ten: Path) -> None:
     with pytest.raises(ConfigError, match="no rows are left"):
-        load(ten, Selection(offset=10))
+        load(ten, offset=10)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
