@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from difflib import SequenceMatcher
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -118,19 +118,10 @@ def f1(reply: str, answers: Sequence[str]) -> float:
     return max((_f1(words(reply), words(answer)) for answer in answers), default=0.0)
 
 
-def rouge1(reply: str, answers: Sequence[str]) -> float:
-    """ROUGE-1: overlap of words."""
-    return _rouge(reply, answers, "rouge1")
-
-
-def rouge2(reply: str, answers: Sequence[str]) -> float:
-    """ROUGE-2: overlap of pairs of words."""
-    return _rouge(reply, answers, "rouge2")
-
-
-def rouge_l(reply: str, answers: Sequence[str]) -> float:
-    """ROUGE-L: the longest common subsequence."""
-    return _rouge(reply, answers, "rougeL")
+def rouge(kind: str, reply: str, answers: Sequence[str]) -> float:
+    """ROUGE's F-measure against the nearest answer: rouge1 of words, rouge2 of pairs, rougeL of the common order."""
+    scores = (_rouge_scorer(kind).score(answer, reply)[kind].fmeasure for answer in answers)
+    return max((float(score) for score in scores), default=0.0)
 
 
 def bleu(reply: str, answers: Sequence[str]) -> float:
@@ -159,9 +150,9 @@ METRICS: Mapping[str, Metric] = {
     "final_match": final_match,
     "subspan_em": subspan_em,
     "f1": f1,
-    "rouge1": rouge1,
-    "rouge2": rouge2,
-    "rouge_l": rouge_l,
+    "rouge1": partial(rouge, "rouge1"),
+    "rouge2": partial(rouge, "rouge2"),
+    "rouge_l": partial(rouge, "rougeL"),
     "bleu": bleu,
     "similarity": similarity,
     "edit_similarity": edit_similarity,
@@ -237,11 +228,6 @@ def _rouge_scorer(kind: str) -> Any:
     from rouge_score.rouge_scorer import RougeScorer
 
     return RougeScorer([kind], tokenizer=_Words())
-
-
-def _rouge(reply: str, answers: Sequence[str], kind: str) -> float:
-    scores = (_rouge_scorer(kind).score(answer, reply)[kind].fmeasure for answer in answers)
-    return max((float(score) for score in scores), default=0.0)
 
 
 @cache

@@ -12,7 +12,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -69,8 +69,8 @@ def write_lines(measured: Iterable[Measured]) -> bytes:
 
 
 Floats = npt.NDArray[np.float64]
-Statistic = Callable[[Floats], Floats]
-"""Means of the columns [..., k] → one figure each [...]."""
+Statistic = Callable[..., Floats]
+"""Means of each column [draws] → one figure a draw [draws]."""
 LEVEL = 0.95
 _BLOCK = 1 << 22
 """Numbers of one block of resampled rows."""
@@ -90,51 +90,38 @@ def estimate(columns: Floats, statistic: Statistic, resamples: int = 2000, seed:
     """A statistic of the means of `columns` [rows, k], with its interval; rows are drawn whole, so it is paired."""
     rows = len(columns)
     if rows == 0:
-        return Estimate(float("nan"), float("nan"), float("nan"), 0)
-    means = np.concatenate(list(_resampled(columns, resamples, np.random.default_rng(seed))))
+        return Estimate(math.nan, math.nan, math.nan, 0)
+    chance, at_once = np.random.default_rng(seed), max(1, _BLOCK // columns.size)
+    blocks = [min(at_once, resamples - start) for start in range(0, resamples, at_once)]
+    means = [chance.multinomial(rows, np.full(rows, 1 / rows), size=size) / rows @ columns for size in blocks]
     with np.errstate(divide="ignore", invalid="ignore"):
-        drawn = statistic(means)
-        value = float(statistic(columns.mean(0, keepdims=True))[0])
+        drawn = statistic(*np.concatenate(means).T)
+        value = float(statistic(*columns.mean(0)))
     drawn = drawn[np.isfinite(drawn)]
     if not len(drawn):
-        return Estimate(value, float("nan"), float("nan"), rows)
+        return Estimate(value, math.nan, math.nan, rows)
     low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Estimate(value, float(low), float(high), rows)
 
 
-def mean(means: Floats) -> Floats:
-    """The mean of the only column."""
-    return means[..., 0]
+def mean(own: Floats) -> Floats:
+    """The mean itself."""
+    return own
 
 
-def share(means: Floats) -> Floats:
-    """Columns (nll of nothing, of the whole context, of a candidate) → share of the whole context's advantage."""
-    nothing, full, candidate = means[..., 0], means[..., 1], means[..., 2]
-    result: Floats = (nothing - candidate) / (nothing - full)
-    return result
+def difference(own: Floats, other: Floats) -> Floats:
+    """How much more one mean is than another."""
+    return own - other
 
 
-def share_difference(means: Floats) -> Floats:
-    """Columns (nothing, full, candidate, other) → share of the candidate less that of the other."""
-    nothing, full, candidate, other = (means[..., column] for column in range(4))
-    result: Floats = (other - candidate) / (nothing - full)
-    return result
+def share(nothing: Floats, full: Floats, own: Floats) -> Floats:
+    """Of means of nll: the share of the whole context's advantage over none."""
+    return (nothing - own) / (nothing - full)
 
 
-def difference(means: Floats) -> Floats:
-    """Columns (candidate, other) → mean of the first less that of the second."""
-    result: Floats = means[..., 0] - means[..., 1]
-    return result
-
-
-def _resampled(columns: Floats, resamples: int, chance: np.random.Generator) -> Iterator[Floats]:
-    """Means [some, k] of rows drawn with replacement, in blocks that fit into memory."""
-    rows = len(columns)
-    at_once = max(1, _BLOCK // columns.size)
-    for start in range(0, resamples, at_once):
-        count = min(at_once, resamples - start)
-        weights = chance.multinomial(rows, np.full(rows, 1 / rows), size=count) / rows
-        yield weights @ columns
+def share_difference(nothing: Floats, full: Floats, own: Floats, other: Floats) -> Floats:
+    """One share less another's."""
+    return (other - own) / (nothing - full)
 
 
 NLL = "nll"
@@ -236,21 +223,15 @@ class _Lines:
     def _share_columns(self, group: Group) -> list[Mapping[str, float]] | None:
         """Nll per row of nothing, of the whole context and of this group."""
         name, _, _, target = group
-        found = [self.values.get(key, {}).get(NLL) for key in (*_references(name, target), group)]
+        keys = ((name, None, NOTHING, target), (name, None, FULL, target), group)
+        found = [self.values.get(key, {}).get(NLL) for key in keys]
         return [column for column in found if column] if all(found) else None
 
     def _estimate(self, columns: Sequence[Mapping[str, float]], statistic: Statistic) -> Estimate:
-        return estimate(paired(columns), statistic, self.draws.resamples, self.draws.seed)
-
-
-def paired(columns: Sequence[Mapping[str, float]]) -> Floats:
-    """Values [rows, k] of the rows that all columns have."""
-    shared = [row for row in columns[0] if all(row in column for column in columns[1:])]
-    return np.array([[column[row] for column in columns] for row in shared], float).reshape(len(shared), len(columns))
-
-
-def _references(name: str, target: str) -> tuple[Group, Group]:
-    return (name, None, NOTHING, target), (name, None, FULL, target)
+        """Of the rows that all columns have."""
+        shared = [row for row in columns[0] if all(row in column for column in columns[1:])]
+        paired = np.array([[column[row] for column in columns] for row in shared], float)
+        return estimate(paired.reshape(len(shared), len(columns)), statistic, self.draws.resamples, self.draws.seed)
 
 
 LEFT = ("kept", "answer_kept", "gold_share", "names", "numbers", "readable")
@@ -290,66 +271,48 @@ rows. *against {baseline}*: difference to it on the same rows. *answer kept*, *e
 kept*: of those that stood in the context. *readable*: share of the kept words that follow the same word as before."""
 
 Cells = list[str]
-
-
-@dataclass(frozen=True, slots=True)
-class _Table:
-    """The lines of one set and size, references included; `targets` in the order of the summary."""
-
-    set: str
-    rate: float | None
-    lines: Sequence[Line]
-    targets: Sequence[str]
-    baseline: str
-
-    def cells(self) -> Iterator[Cells]:
-        """The header, then a row for each candidate."""
-        left = [name for name in LEFT if any(name in line.figures for line in self.lines if not line.target)]
-        asked = [(target, metric) for target in self.targets for metric in self._metrics(target)]
-        header = ["candidate", *(title_of(name) for name in left)]
-        for target, metric in asked:
-            header += [f"{target}: {title_of(metric)}"]
-            header += [f"against {self.baseline}"] if self._compares(target, metric) else []
-        yield [*header, "rows"]
-        for candidate in dict.fromkeys(line.candidate for line in self.lines):
-            yield self._row(candidate, left, asked)
-
-    def _row(self, candidate: str, left: Sequence[str], asked: Sequence[tuple[str, str]]) -> Cells:
-        by_target = {line.target: line for line in self.lines if line.candidate == candidate}
-        own = by_target.get("") or next(iter(by_target.values()))
-        cells = [candidate, *(_number(own.figures.get(name)) for name in left)]
-        for target, metric in asked:
-            line = by_target.get(target)
-            cells.append(_interval(line.figures.get(metric) if line else None, metric))
-            if self._compares(target, metric):
-                cells.append(_interval(line.against.get(metric) if line else None, metric, signed=True))
-        return [*cells, f"{own.rows}" + (f" ({own.rejected} failed)" if own.rejected else "")]
-
-    def _metrics(self, target: str) -> list[str]:
-        found = dict.fromkeys(name for line in self.lines if line.target == target for name in line.figures)
-        order = [NLL, SHARE] if SHARE in found else [NLL] if NLL in found else []
-        return [*order, *(name for name in found if name not in (*NOT_AVERAGED, NLL, SHARE))]
-
-    def _compares(self, target: str, metric: str) -> bool:
-        return any(metric in line.against for line in self.lines if line.target == target)
+Asked = tuple[str, str, Literal["figures", "against"]]
+"""A column of what a target was asked: its name, the metric, and whether the difference to the baseline's."""
 
 
 def markdown(summary: Summary) -> str:
     """All tables under their titles, and what the columns mean."""
-    parts = [_part(table) for table in _tables(summary)]
-    return "\n\n".join([*parts, LEGEND.format(level="95%", baseline=summary.baseline)]) + "\n"
-
-
-def _tables(summary: Summary) -> Iterator[_Table]:
-    targets = [name for name in dict.fromkeys(line.target for line in summary.lines) if name]
     groups = dict.fromkeys((line.set, line.rate) for line in summary.lines if line.candidate not in REFERENCES)
-    for name, rate in groups or {(line.set, None): None for line in summary.lines}:
-        own = [line for line in summary.lines if line.set == name and line.rate in (rate, None)]
-        yield _Table(name, rate, own, targets, summary.baseline)
+    parts = [
+        f"### {name}{size_words(rate)}\n\n{aligned(list(_table(summary, name, rate)))}"
+        for name, rate in groups or {(line.set, None): None for line in summary.lines}
+    ]
+    return "\n\n".join([*parts, LEGEND.format(level=f"{LEVEL:.0%}", baseline=summary.baseline)]) + "\n"
 
 
-def _part(table: _Table) -> str:
-    return f"### {table.set}{size_words(table.rate)}\n\n{aligned(list(table.cells()))}"
+def _table(summary: Summary, name: str, rate: float | None) -> Iterator[Cells]:
+    """The lines of one set and size, references included: the header, then a row for each candidate."""
+    lines = [line for line in summary.lines if line.set == name and line.rate in (rate, None)]
+    left = [metric for metric in LEFT if any(metric in line.figures for line in lines if not line.target)]
+    targets = dict.fromkeys(line.target for line in summary.lines if line.target)
+    asked = [column for target in targets for column in _asked([line for line in lines if line.target == target])]
+    headers = [f"{target}: {title_of(metric)}" if of == "figures" else "" for target, metric, of in asked]
+    yield ["candidate", *map(title_of, left), *(one or f"against {summary.baseline}" for one in headers), "rows"]
+    for candidate in dict.fromkeys(line.candidate for line in lines):
+        yield _row({line.target: line for line in lines if line.candidate == candidate}, left, asked)
+
+
+def _asked(lines: Sequence[Line]) -> Iterator[Asked]:
+    found = dict.fromkeys(name for line in lines for name in line.figures)
+    first = [name for name in (NLL, SHARE) if name in found]
+    for metric in (*first, *(name for name in found if name not in (*NOT_AVERAGED, SHARE))):
+        yield lines[0].target, metric, "figures"
+        if any(metric in line.against for line in lines):
+            yield lines[0].target, metric, "against"
+
+
+def _row(by_target: Mapping[str, Line], left: Sequence[str], asked: Sequence[Asked]) -> Cells:
+    own = by_target.get("") or next(iter(by_target.values()))
+    cells = [own.candidate, *(_number(own.figures.get(metric)) for metric in left)]
+    for target, metric, of in asked:
+        known = getattr(by_target[target], of).get(metric) if target in by_target else None
+        cells.append(_interval(known, metric, signed=of == "against"))
+    return [*cells, f"{own.rows}" + (f" ({own.rejected} failed)" if own.rejected else "")]
 
 
 def size_words(rate: float | None) -> str:
