@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 
 from cluster.command import Command
 from cluster.input.columns import KINDS, PARTS, ROLES, Mapped
-from cluster.settings import Settings
+from cluster.placement import PERCENT, Placement, Share
 from cluster.storage.credentials import MASK, public_address, require_no_credentials
 from cluster.storage.storage import absolute, require_conditional
 from lingua.config import ALGORITHM, FORMER, READERS, CompressionConfig, decisive
@@ -26,13 +26,8 @@ from lingua.errors import UnreadError
 from lingua.methods import METHODS
 
 MOST_BYTES = 2**50
-MOST_WORKERS = 100_000
-SMALLEST_SHARE = 1e-4
-"""Of a GPU; Ray counts in ten-thousandths."""
 UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
-DEVICE = re.compile(r"auto|cpu|(cuda|mps|xpu|hpu|npu)(:\d+)?")
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", re.IGNORECASE)
-_SHARE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
 
 
 def parse_size(value: object) -> object:
@@ -52,22 +47,15 @@ def parse_ceiling(value: object) -> object:
     """A number of rows (int), or a share of them (float below 1) from ``"1%"``."""
     if not isinstance(value, str):
         return value
-    if (share := _SHARE.fullmatch(value)) is not None:
+    if (share := PERCENT.fullmatch(value)) is not None:
         return float(share[1]) / 100
     if not value.strip().isdigit():
         raise ValueError("write a number of rows like 100, or a share of them like '1%'")
     return int(value)
 
 
-def parse_share(value: object) -> object:
-    """A share from ``"1%"``; numbers pass."""
-    share = _SHARE.fullmatch(value) if isinstance(value, str) else None
-    return value if share is None else float(share[1]) / 100
-
-
 Size = Annotated[int, BeforeValidator(parse_size)]
 Ceiling = Annotated[int | float, BeforeValidator(parse_ceiling)]
-Share = Annotated[float, BeforeValidator(parse_share)]
 
 
 def parse_output(value: str) -> str:
@@ -134,7 +122,7 @@ _FORMER = {
 }
 
 
-class JobConfig(Settings):
+class JobConfig(Placement):
     """All settings of a job. Unknown or invalid settings raise ConfigError, naming the setting."""
 
     command: ClassVar[Command] = Command(
@@ -181,15 +169,7 @@ class JobConfig(Settings):
     output_prefix: str = Field("", pattern=r"^\w*$", description="put before the names of the result columns")
 
     model: str = Field("smollm2-135m", min_length=1, description="hub id, directory, GGUF file, or 'smollm2-135m'")
-    device: str = Field("auto", min_length=1, description="'auto', 'cpu', or a GPU: 'cuda', 'mps', …")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="what a model computes in")
-    gpu_memory: Share = Field(
-        0.75,
-        gt=0,
-        le=1,
-        description="share of a GPU's free memory that batches, keys and values take once the model is loaded; with a "
-        "fraction of a GPU, of that fraction",
-    )
     trust_remote_code: bool = Field(False, description="run Python code that a model brings with it")
 
     shard_size: Size = Field(
@@ -197,16 +177,6 @@ class JobConfig(Settings):
         ge=1024,
         le=MOST_BYTES,
         description="input bytes per shard, a number or like the default '32MiB'; a shard is committed whole",
-    )
-    workers: int | None = Field(
-        None, ge=1, le=MOST_WORKERS, description="workers (default: one per GPU, or what the cores allow)"
-    )
-    gpus_per_worker: float | None = Field(
-        None, ge=0, description="share of a GPU per worker, at most 1; 0: none (default: 1 if there is any)"
-    )
-    cpus_per_worker: float | None = Field(None, gt=0, description="CPU cores per worker (default: chosen)")
-    address: str | None = Field(
-        None, repr=False, description="Ray cluster (default: the one submitted to, or a local one)"
     )
 
     max_rejected: Ceiling | None = Field(
@@ -277,44 +247,12 @@ class JobConfig(Settings):
             require_no_credentials("input", url)
         return value
 
-    @field_validator("device")
-    @classmethod
-    def _is_a_device(cls, value: str) -> str:
-        if DEVICE.fullmatch(value) is None:
-            raise ValueError("must be 'auto', 'cpu', or a GPU: 'cuda', 'mps', 'xpu'")
-        kind, _, number = value.partition(":")
-        if int(number or 0) > 0:
-            raise ValueError(
-                f"a worker sees none but its own GPU, as number 0: write '{kind}', and choose among several GPUs where "
-                "Ray is started (CUDA_VISIBLE_DEVICES)"
-            )
-        return value
-
-    @field_validator("gpus_per_worker")
-    @classmethod
-    def _whole_or_a_part(cls, value: float | None) -> float | None:
-        if value is not None and value > 1:
-            raise ValueError("a worker computes on one GPU: must be 1, a share of one, or 0 for none")
-        if value is not None and 0 < value < SMALLEST_SHARE:
-            raise ValueError(f"must be at least {SMALLEST_SHARE:g}, or 0 for none")
-        return value
-
     @field_validator("max_rejected")
     @classmethod
     def _share_or_count(cls, value: int | float | None) -> int | float | None:
         if isinstance(value, float) and value > 1:
             raise ValueError("a share is at most 100%; write a whole number for rows")
         return value
-
-    @model_validator(mode="after")
-    def _gpus_are_used(self) -> JobConfig:
-        if self.device == "cpu" and self.gpus_per_worker:
-            raise ValueError(
-                f"gpus_per_worker = {self.gpus_per_worker:g} with device = cpu: nothing would use them; leave one out"
-            )
-        if self.device not in ("auto", "cpu") and self.gpus_per_worker == 0:
-            raise ValueError(f"gpus_per_worker = 0 with device = {self.device}: it would have none; leave one out")
-        return self
 
     @model_validator(mode="after")
     def _one_shape(self) -> JobConfig:

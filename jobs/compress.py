@@ -113,10 +113,8 @@ def _run(config: JobConfig, ledger: Ledger, plan: Plan, stop: StopRequest, start
     light, metrics = replace(plan, shards=(), sources=()), RayMetrics(name_of(config.output))
     with session(config.address) as fixed, on_signals(stop):  # Ray brings signal handlers of its own
         runner = partial(start, config, light, metrics=metrics)
-        pool, progress = (
-            RayPool(runner, replace(ResourceRequest.of(config, missing, resolve(config.model).size), fixed=fixed)),
-            watched_progress(config.log_format, metrics),
-        )
+        wish = ResourceRequest.of(config, missing, [config.compression.own.needs], resolve(config.model).size)
+        pool, progress = RayPool(runner, replace(wish, fixed=fixed)), watched_progress(config.log_format, metrics)
         with closing(pool), closing(progress):
             return driver(pool).run(plan.shards, progress)
 

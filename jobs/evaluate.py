@@ -21,7 +21,7 @@ from cluster.run.retry import RetryPolicy
 from cluster.run.stopping import StopRequest, grace_seconds, on_signals
 from cluster.storage.storage import Storage
 from jobs.ending import exit_code
-from jobs.evaluation.ledger import EvalLedger, Wave, identify, waves
+from jobs.evaluation.ledger import EvalLedger, Wave, identify, needs_in, waves
 from jobs.evaluation.settings import EvalConfig
 from jobs.evaluation.sources import load_sets
 from jobs.evaluation.work import MakeTarget, make_target, start_runner
@@ -64,7 +64,7 @@ def _run(config: EvalConfig, ledger: EvalLedger, wave: Wave, stop: StopRequest, 
     from cluster.run.pool import RayPool, session  # Ray takes a second, for nothing where all is done
 
     terms = Terms(RetryPolicy(config.max_attempts), shard_timeout=config.timeout, grace=grace_seconds())
-    wish = ResourceRequest(missing, config.workers, config.gpus_per_worker, config.cpus_per_worker)
+    wish = ResourceRequest.of(config, missing, needs_in(config, wave))
     with session(config.address, (jobs,)) as fixed, on_signals(stop):  # Ray brings signal handlers of its own
         pool, progress = RayPool(partial(start_runner, config, wave, make), replace(wish, fixed=fixed)), progress_on()
         with closing(pool), closing(progress):

@@ -6,10 +6,11 @@ Plain arithmetic, without I/O and without Ray.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
-from cluster.config import JobConfig
+from cluster.placement import Placement
+from lingua.engine.score import Needs
 from lingua.errors import ConfigError
 
 THREADS_PER_WORKER = 4
@@ -135,14 +136,14 @@ class ResourceRequest:
     fixed: bool = False
 
     @classmethod
-    def of(cls, config: JobConfig, shards: int, model_bytes: int | None = None) -> ResourceRequest:
-        """What a job's settings ask for. A method without a language model has no GPU unless one is asked for."""
-        gpus, size = config.gpus_per_worker, model_bytes
-        light = config.compression.own.needs in ("nothing", "sentences")
+    def of(
+        cls, config: Placement, shards: int, needs: Collection[Needs], model_bytes: int | None = None
+    ) -> ResourceRequest:
+        """What a job's settings ask for. Methods without a language model have no GPU unless one is asked for."""
+        gpus, light = config.gpus_per_worker, {*needs} <= {"nothing", "sentences"}
         if config.device == "cpu" or (light and config.device == "auto"):
             gpus = gpus or 0.0
-        size = 0 if light else size
-        return cls(shards, config.workers, gpus, config.cpus_per_worker, size)
+        return cls(shards, config.workers, gpus, config.cpus_per_worker, 0 if light else model_bytes)
 
     def shape(self, gpus: float, cpus: float, memory: float = 0.0) -> WorkerShape:
         """The workers that fit on a cluster with so many GPUs, processors and bytes of memory (0: not known)."""

@@ -50,7 +50,7 @@ def load_compressor(config: JobConfig) -> StreamsPrompts:
         device=config.device,
         dtype=config.dtype,
         gpu_memory=config.gpu_memory,
-        gpu_share=config.gpus_per_worker or 1.0,
+        gpu_share=config.gpu_share,
         trust_remote_code=config.trust_remote_code,
         fidelity_sample=config.fidelity_sample,
     )

@@ -41,7 +41,14 @@ class Budgeted(Compressor):
     def lazily(cls, model: str, config: EvalConfig) -> Budgeted:
         """A compressor of this model that has loaded its tokenizer only: weights come with settings that need them."""
         nothing = CompressionConfig(method="truncate")
-        return cls(model, nothing, device=config.device, dtype=config.dtype, batch_tokens=config.batch_tokens)
+        return cls(
+            model,
+            nothing,
+            device=config.device,
+            dtype=config.dtype,
+            gpu_memory=config.gpu_memory,
+            gpu_share=config.gpu_share,
+        )
 
     def counting(self, config: CompressionConfig, counter: TargetTokenizer) -> Budgeted:
         """The same model under these settings, counting so."""

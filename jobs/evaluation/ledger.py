@@ -26,6 +26,7 @@ from jobs.evaluation.settings import EvalConfig
 from jobs.evaluation.specs import Candidate, TargetSpec
 from jobs.evaluation.summary import Measured, read_lines, write_lines
 from jobs.packages import require_packages
+from lingua.engine.score import Needs
 from lingua.errors import ConfigError
 from lingua.methods import models_digest
 from lingua.models.source import resolve
@@ -103,6 +104,13 @@ def _units(
         for name, start, stop in chunks:
             for candidate, sizes in candidates.items():
                 yield Unit(name, candidate, target, start, stop, sizes)
+
+
+def needs_in(config: EvalConfig, wave: Wave) -> list[Needs]:
+    """What the units of a wave compute with."""
+    computing: Sequence[Candidate | TargetSpec] = config.targets if wave.stage == "ask" else config.all_candidates
+    named = {unit.target or unit.candidate for unit in wave.units}
+    return [one.needs for one in computing if one.name in named]
 
 
 AT_ONCE = 16

@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_v
 
 from cluster.command import Command
 from cluster.config import Output
-from cluster.settings import Settings
+from cluster.placement import Placement
 from jobs.evaluation.presets import PRESETS, preset
 from jobs.evaluation.specs import (
     FULL_CANDIDATE,
@@ -44,7 +44,7 @@ _GROUPS = {
         "tokenizer",
     ),
     "who is asked": ("targets", "ask", "max_tokens", "stop"),
-    "cluster": ("chunk", "workers", "gpus_per_worker", "cpus_per_worker", "address", "batch_tokens"),
+    "cluster": ("chunk", "workers", "gpus_per_worker", "cpus_per_worker", "address", "gpu_memory"),
     "failures": ("max_attempts", "timeout", "storage_options"),
     "the rest": ("resamples", "peer_python", "peer_path"),
 }
@@ -77,7 +77,7 @@ rate: [0.5, 0.25], …; flags count over the file. The same command again goes o
 """
 
 
-class EvalConfig(Settings):
+class EvalConfig(Placement):
     """All settings. Unknown or invalid ones raise ConfigError, naming the setting."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
@@ -87,6 +87,7 @@ class EvalConfig(Settings):
         "--data NAME=FILE --output DIRECTORY [any setting below]",
         "Measure what compressed prompts are still good for, on Ray.",
         _EXAMPLES,
+        former={"batch_tokens": "it is chosen for the device; gpu_memory bounds it"},
         common=_COMMON,
         groups=_GROUPS,
         flags={"candidates": "candidate", "targets": "target"},
@@ -113,7 +114,6 @@ class EvalConfig(Settings):
     tokens: tuple[int, ...] = Field((), description="number of the context's tokens to keep, beside rates")
     match_peer: bool = Field(False, description="all others keep, row by row, exactly as much as the peer kept")
     model: str = Field("smollm2-135m", min_length=1, description="the compressor, also the peer's")
-    device: str = Field("auto", min_length=1, description="of compressor and targets: auto, cpu, cuda, …")
     dtype: Literal["float32", "bfloat16", "float16", "auto"] = Field("float32", description="of both")
     tokenizer: str = Field("model", min_length=1, description="what tokens are counted in; 'model': the compressor's")
 
@@ -127,11 +127,6 @@ class EvalConfig(Settings):
     stop: tuple[str, ...] = Field(("\n\n",), description="strings that end what is generated (default: a blank line)")
 
     chunk: int = Field(10, ge=1, description="rows per unit of work, which is committed whole")
-    workers: int | None = Field(None, ge=1, description="workers (default: one per GPU, or what the cores allow)")
-    gpus_per_worker: float | None = Field(None, ge=0, description="GPUs per worker (default: 1 if any)")
-    cpus_per_worker: float | None = Field(None, gt=0, description="CPU cores per worker (default: chosen)")
-    address: str | None = Field(None, description="Ray cluster (default: the one submitted to, or a local one)")
-    batch_tokens: int | None = Field(None, ge=1, description="tokens per model call (default: chosen for the device)")
     max_attempts: int = Field(3, ge=1, description="attempts per unit after transient failures")
     timeout: float = Field(1800, gt=0, description="seconds without progress until a worker is replaced")
     storage_options: dict[str, Any] = Field(
@@ -212,6 +207,8 @@ class EvalConfig(Settings):
     def _fits_together(self) -> EvalConfig:
         if self.match_peer and len(self.peers) != 1:
             raise ValueError(f"match_peer needs exactly one peer among the candidates, not {len(self.peers)}")
+        for target in self.targets:
+            self.require_gpu_for(str(target.settings.get("device", "auto")))
         if self.ask and not self.targets:
             raise ValueError("ask: nobody is asked; give --target")
         return self

@@ -14,10 +14,12 @@ from typing import Any, Literal, Protocol
 
 import yaml
 
+from cluster.placement import device_of_a_worker
 from jobs.benchmarking.peer import QUESTION_AWARE
 from jobs.evaluation.summary import REFERENCES
 from jobs.generation import Writer
 from lingua.config import CompressionConfig
+from lingua.engine.score import Needs
 from lingua.errors import ConfigError
 
 Kind = Literal["full", "nothing", "config", "peer"]
@@ -64,6 +66,13 @@ class Candidate:
         """Whether it is asked for a size; the references are not."""
         return self.name not in REFERENCES
 
+    @property
+    def needs(self) -> Needs:
+        """What it computes with."""
+        if self.kind == "config":
+            return self.config().own.needs
+        return "causal" if self.kind == "peer" else "nothing"
+
     def config(self) -> CompressionConfig:
         """The settings of a compression; its size is given with each prompt."""
         return CompressionConfig(**{**self.settings, **_WHOLE})
@@ -87,6 +96,11 @@ class TargetSpec:
     @property
     def remote(self) -> bool:
         return "url" in self.settings
+
+    @property
+    def needs(self) -> Needs:
+        """What it computes with, here."""
+        return "nothing" if self.remote else "causal"
 
 
 FULL_CANDIDATE, NOTHING_CANDIDATE = Candidate("full", "full"), Candidate("nothing", "nothing")
@@ -142,6 +156,10 @@ def make_target_spec(name: str, settings: Mapping[str, Any]) -> TargetSpec:
     known = {"model", "device", "dtype"}
     if "url" not in settings and (unknown := sorted(settings.keys() - known)):
         raise ConfigError(f"target {name!r}: unknown setting {unknown[0]!r}; there are {', '.join(sorted(known))}, url")
+    try:
+        device_of_a_worker(str(settings.get("device", "auto")))
+    except ValueError as error:
+        raise ConfigError(f"target {name!r}: device = {settings['device']!r}: {error}") from None
     return TargetSpec(name, dict(settings))
 
 

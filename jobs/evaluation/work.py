@@ -185,7 +185,7 @@ def make_target(spec: TargetSpec, config: EvalConfig) -> Target:
 
     device, dtype = (str(spec.settings.get(name, getattr(config, name))) for name in ("device", "dtype"))
     loader = Loader(resolve(str(spec.settings["model"])), device, dtype)
-    return LocalTarget(spec.name, loader, Allowance(config.batch_tokens))
+    return LocalTarget(spec.name, loader, Allowance(share=config.gpu_memory, card=config.gpu_share))
 
 
 def _endpoint(spec: TargetSpec, config: EvalConfig) -> Target:

@@ -28,7 +28,7 @@ def groups(cluster: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 def started(kinds: dict[str, dict[str, Any]], config: JobConfig) -> dict[str, int]:
     """Nodes by kind for all workers that the job wants; every one of them must find its place."""
-    shape = ResourceRequest.of(config, shards=1000).shape(gpus=0, cpus=0)
+    shape = ResourceRequest.of(config, 1000, [config.compression.own.needs]).shape(gpus=0, cpus=0)
     worker = {"CPU": shape.threads, **({"GPU": shape.gpus} if shape.gpus else {})}
     scorer = partial(_default_utilization_scorer, node_availability_summary=NodeAvailabilitySummary({}))
     nodes, left = get_nodes_for(kinds, {}, "head", 1000, [worker] * shape.workers, scorer)

@@ -16,7 +16,9 @@ from lingua.errors import ConfigError
 def test_a_method_without_a_model_asks_for_no_gpu_and_no_room_for_weights(tmp_path: Path) -> None:
     def shape(method: str) -> WorkerShape:
         config = JobConfig.load(["--input", "in.jsonl", "--output", str(tmp_path), "--method", method])
-        return ResourceRequest.of(config, 100, model_bytes=1 << 36).shape(gpus=4, cpus=8, memory=float(1 << 34))
+        return ResourceRequest.of(config, 100, [config.compression.own.needs], model_bytes=1 << 36).shape(
+            gpus=4, cpus=8, memory=float(1 << 34)
+        )
 
     assert (shape("evidence").gpus, shape("evidence").workers) == (0.0, 8)
     assert (shape("llmlingua").gpus, shape("llmlingua").workers) == (1.0, 4)
@@ -110,7 +112,7 @@ def test_devices_and_gpus_that_do_not_go_together_are_refused(
 )
 def test_a_gpu_is_reserved_for_what_uses_one(device: str, method: str, gpus: float, tmp_path: Path) -> None:
     config = JobConfig(input="in.jsonl", output=str(tmp_path), device=device, method=method)
-    assert ResourceRequest.of(config, 100).shape(gpus=4, cpus=8).gpus == gpus
+    assert ResourceRequest.of(config, 100, [config.compression.own.needs]).shape(gpus=4, cpus=8).gpus == gpus
 
 
 @pytest.mark.parametrize(("gpus", "share", "workers"), [(4, 0.3, 12), (2, 0.4, 4), (8, 1 / 3, 24), (3, 0.6, 3)])

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from cluster.run.resources import ResourceRequest
+from jobs.evaluation.ledger import needs_in, waves
 from jobs.evaluation.settings import EvalConfig
 from lingua.errors import ConfigError
 
@@ -62,6 +64,13 @@ def test_a_preset_gives_what_is_not_given() -> None:
         (["--colour", "red"], r"--colour"),
         (["--preset", "none"], r"preset = 'none'"),
         (["--output", "http://x/y"], r"http://"),
+        (["--device", "cuda:1"], r"a worker sees none but its own GPU"),
+        (["--device", "gpu"], r"must be 'auto', 'cpu', or a GPU"),
+        (["--device", "cpu", "--gpus-per-worker", "1"], r"nothing would use them"),
+        (["--gpus-per-worker", "2"], r"a worker computes on one GPU"),
+        (["--target", "t: model=m device=cuda:2"], r"target 't': device = 'cuda:2': a worker sees none but its own"),
+        (["--target", "t: model=m device=cuda", "--gpus-per-worker", "0"], r"it would have none"),
+        (["--batch-tokens", "9"], r"it is chosen for the device; gpu_memory bounds it"),
         (["--config", "/no/such/file.yaml"], r"no/such/file"),
     ],
 )
@@ -90,3 +99,15 @@ def test_storage_options_are_never_repeated(tmp_path: Path) -> None:
         EvalConfig.load([*LEAST, "--config", str(tmp_path / "eval.yaml")])
     assert "storage_options must be a JSON object" in str(caught.value)
     assert "my-secret-key" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("candidates", "target", "gpus"),
+    [(["lead"], "gpt: url=http://x/v1 model=m", (0, 0)), (["selective"], "m: model=x", (1, 1))],
+)
+def test_a_gpu_is_reserved_only_for_what_computes_here(
+    candidates: list[str], target: str, gpus: tuple[int, int]
+) -> None:
+    config = EvalConfig(data={"a": "x"}, output="memory://o", candidates=candidates, targets=[target])
+    found = [ResourceRequest.of(config, 9, needs_in(config, wave)) for wave in waves(config, {"a": 10})]
+    assert tuple(wish.shape(gpus=4, cpus=8).gpus for wish in found) == gpus
