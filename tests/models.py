@@ -39,6 +39,8 @@ PACKED: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen2 sliding": ("Qwen2Config", _GROUPED | _LAYERS | {"use_sliding_window": True, "sliding_window": 10}),
     "qwen3": ("Qwen3Config", _GROUPED | {"head_dim": 8}),
     "mistral sliding": ("MistralConfig", _GROUPED | {"sliding_window": 10}),
+    "cohere2": ("Cohere2Config", _GROUPED | _LAYERS | {"logit_scale": 0.25, "sliding_window": 10}),
+    "granite": ("GraniteConfig", _GROUPED | {"logits_scaling": 4.0, "residual_multiplier": 0.5}),
     "gemma2 softcap": ("Gemma2Config", _GEMMA | _LAYERS | {"attn_logit_softcapping": 2.0}),
     "gemma3 sliding": ("Gemma3TextConfig", _GEMMA | _LAYERS),
 }

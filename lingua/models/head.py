@@ -32,11 +32,12 @@ def head_bytes(device: str, vocabulary: int, size: int) -> int:
 
 
 class Head:
-    """Applies the output matrix of `model` and its soft cap, if it has one."""
+    """Applies the output matrix of `model`, the factor of its logits and their soft cap, where it has them."""
 
     def __init__(self, model: Any) -> None:
         self._matrix = model.get_output_embeddings()
         self._cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None) or None
+        self._scale = _scale(model.config.get_text_config())
         self._vocabulary = int(self._matrix.weight.shape[0])
         device = self._matrix.weight.device
         kind = device.type if device.type in HEAD_ELEMENTS else "cpu"
@@ -63,6 +64,8 @@ class Head:
             logits = torch.mm(hidden, self._matrix.weight.T, out=room[0][: len(hidden)])
         else:
             logits = self._matrix(hidden)
+        if self._scale != 1:
+            logits.mul_(self._scale)
         if self._fused is not None:
             return self._fused(logits, targets, self._cap)
         parts = zip(torch.split(logits, self._few), torch.split(targets, self._few), strict=True)
@@ -79,6 +82,11 @@ class Head:
         else:
             likelihood = torch.log_softmax(exact, -1)
         return -likelihood.gather(1, targets[:, None])[:, 0]
+
+
+def _scale(config: Any) -> float:
+    """What logits are multiplied by: `logit_scale` as Cohere's models say it, one over `logits_scaling` as Granite's."""
+    return float(getattr(config, "logit_scale", None) or 1 / (getattr(config, "logits_scaling", None) or 1))
 
 
 def surprisal(logits: Tensor, targets: Tensor, cap: float | None) -> Tensor:
