@@ -85,7 +85,7 @@ class Head:
 
 
 def _scale(config: Any) -> float:
-    """What logits are multiplied by: `logit_scale` as Cohere's models say it, one over `logits_scaling` as Granite's."""
+    """What logits are multiplied by: `logit_scale` in Cohere's models, one over `logits_scaling` in Granite's."""
     return float(getattr(config, "logit_scale", None) or 1 / (getattr(config, "logits_scaling", None) or 1))
 
 
