@@ -40,7 +40,7 @@ def pods(manifest: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def containers(manifest: dict[str, Any]) -> list[dict[str, Any]]:
-    """All containers in a manifest, Argo's included."""
+    """All containers in a manifest."""
     return [value for value in walk(manifest) if isinstance(value, dict) and "image" in value]
 
 

@@ -105,7 +105,7 @@ def test_the_folder_that_is_built_in_belongs_to_the_user_of_the_base() -> None:
 
 def test_the_paths_other_files_expect_are_the_images() -> None:
     folder = arguments("WORKDIR")[0]
-    assert f"--constraint {folder}/constraints.txt" in load("ray-up/aws.yaml")["head_setup_commands"][0]
+    assert f"--constraint {folder}/constraints.txt" in load("ray-up/cluster.yaml")["head_setup_commands"][0]
 
 
 def _ignore_rules() -> list[str]:

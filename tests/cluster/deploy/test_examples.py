@@ -72,10 +72,8 @@ def test_calls_are_found_where_they_are_known_to_be() -> None:
         "kuberay/rayjob.yaml",
         "kuberay/raycronjob.yaml",
         "kuberay/cronjob.yaml",
-        "ray-up/aws.yaml",
-        "ray-up/gcp.yaml",
+        "ray-up/cluster.yaml",
         "slurm/compress.sh",
-        "argo/compress.yaml",
     }
     assert {f"cluster/deploy/{name}" for name in deployed} | {"README.md", "docs/deployment.md"} <= have
 

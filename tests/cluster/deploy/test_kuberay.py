@@ -19,8 +19,7 @@ from tests.cluster.deploy.schemas import errors, schema_of
 
 RAY_FILES = ("kuberay/rayjob.yaml", "kuberay/raycronjob.yaml", "kuberay/raycluster.yaml")
 POD_FILES = (*RAY_FILES, "kuberay/cronjob.yaml")
-CONTAINER_FILES = (*POD_FILES, "argo/compress.yaml")
-SUBMITTERS = ("kuberay/cronjob.yaml", "argo/compress.yaml")
+SUBMITTERS = ("kuberay/cronjob.yaml",)
 
 
 def cluster_of(manifest: dict[str, Any]) -> dict[str, Any]:
@@ -65,7 +64,7 @@ def test_a_misspelt_field_or_a_wrong_type_is_found_at_any_depth(name: str, share
     assert errors(schema, damaged)
 
 
-@pytest.mark.parametrize("name", CONTAINER_FILES)
+@pytest.mark.parametrize("name", POD_FILES)
 def test_containers_have_no_privileges_and_bounded_resources(name: str) -> None:
     found = containers(load(name))
     assert found
@@ -89,7 +88,7 @@ def test_pods_run_as_a_user_and_get_no_variables_from_services(name: str) -> Non
         assert not any("hostPath" in volume for volume in pod.get("volumes", ()))
 
 
-@pytest.mark.parametrize("name", CONTAINER_FILES)
+@pytest.mark.parametrize("name", POD_FILES)
 def test_secrets_come_from_secrets(name: str) -> None:
     for container in containers(load(name)):
         for variable in container.get("env", ()):
@@ -97,7 +96,7 @@ def test_secrets_come_from_secrets(name: str) -> None:
                 assert "secretKeyRef" in variable["valueFrom"], variable["name"]
 
 
-@pytest.mark.parametrize("name", CONTAINER_FILES)
+@pytest.mark.parametrize("name", POD_FILES)
 def test_names_do_not_become_settings_by_way_of_service_variables(name: str) -> None:
     metadata = load(name)["metadata"]["name"]
     assert not metadata.startswith("lingua")
