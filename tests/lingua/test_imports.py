@@ -22,7 +22,7 @@ DOORS = {
 }
 ABOVE = {"lingua": ("cluster", "jobs"), "cluster": ("jobs",), "jobs": ()}
 FLOORS = (
-    ("errors", "logs", "command", "settings"),
+    ("errors", "logs", "command", "settings", "placement"),
     ("storage",),
     ("input",),
     ("config",),
@@ -128,3 +128,12 @@ def test_the_suite_runs_without_ray_moto_and_the_network(hidden: str, arguments:
     assert done.returncode in (0, 5), said
     assert expected in said
     assert "error" not in said.lower(), said
+
+
+WORKSHOPS = ("evaluation", "training", "benchmarking")
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if path.parts[1] in WORKSHOPS], ids=str)
+def test_workshops_import_nothing_of_each_other_but_the_peer(path: Path) -> None:
+    others = tuple(f"jobs.{name}." for name in WORKSHOPS if name != path.parts[1])
+    assert [name for name in modules(path) if name.startswith(others) and ".benchmarking.peer" not in name] == []
