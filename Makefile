@@ -28,7 +28,7 @@ test-reference: $(READY) .venv-reference/.ready  ## compare with the public llml
 	$(BIN)/pytest -m reference tests/reference
 
 .venv-reference/.ready: requirements-reference.txt $(READY)
-	$(BIN)/python -m jobs.benchmarking.peer
+	$(BIN)/python -m jobs.peer
 	touch $@
 
 # Hashes are of files, so of one platform and of the index in use (a CPU build of torch is another file than CUDA's), and pip

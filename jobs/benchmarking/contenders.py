@@ -25,9 +25,9 @@ from jobs.benchmarking.hardware import (
     plain_forward,
     synchronize,
 )
-from jobs.benchmarking.peer import Peer
 from jobs.benchmarking.prompts import Mix
 from jobs.benchmarking.subject import Subject
+from jobs.peer import Peer
 from lingua.budget.draft import Drafter
 from lingua.compressor import compress_one
 from lingua.config import CompressionConfig

@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from jobs.benchmarking.peer_main import peak_resident, reset_peak
 from jobs.benchmarking.subject import Subject
+from jobs.peer_main import peak_resident, reset_peak
 
 PACKAGES = ("lingua-batch", "torch", "transformers", "tokenizers", "numpy")
 _MATRIX = {"cuda": 8192, "cpu": 1024}

@@ -28,8 +28,8 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from jobs.benchmarking.peer import peer_copy
 from jobs.benchmarking.prompts import paragraphs
+from jobs.peer import peer_copy
 from lingua.engine.score import Scorer
 from lingua.errors import ConfigError, ModelError
 from lingua.methods import METHODS

@@ -17,10 +17,10 @@ from typing import Any
 
 from filelock import FileLock
 
-from jobs.benchmarking.peer import Peer, PeerPromptError, PeerSettings, peer_copy
 from jobs.evaluation.rows import EvalRow, template_of
 from jobs.evaluation.settings import EvalConfig
 from jobs.evaluation.specs import QUESTION, Candidate
+from jobs.peer import Peer, PeerPromptError, PeerSettings, peer_copy
 from lingua.budget.fidelity import Original
 from lingua.compressor import Compressor, compress_one
 from lingua.config import CompressionConfig

@@ -15,9 +15,9 @@ from typing import Any, Literal, Protocol
 import yaml
 
 from cluster.placement import device_of_a_worker
-from jobs.benchmarking.peer import QUESTION_AWARE
 from jobs.evaluation.summary import REFERENCES
 from jobs.generation import Writer
+from jobs.peer import QUESTION_AWARE
 from lingua.config import CompressionConfig
 from lingua.engine.score import Needs
 from lingua.errors import ConfigError

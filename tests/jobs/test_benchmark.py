@@ -15,7 +15,7 @@ from jobs.benchmarking.prompts import MixSize
 from jobs.benchmarking.report import changed_share
 from lingua.errors import ConfigError
 from lingua.prompt import Prompt
-from tests.jobs.benchmarking.peers import stand_in
+from tests.jobs.peers import stand_in
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -121,7 +121,7 @@ def test_a_missing_peer_is_not_measured_and_says_why(
     assert main([*flags, "--peer-python", str(tmp_path / "python")]) == 0
     shown = capsys.readouterr().out
     assert "| llmlingua | not measured |" in shown
-    assert "python -m jobs.benchmarking.peer" in shown
+    assert "python -m jobs.peer" in shown
 
 
 def test_a_peer_that_fails_is_reported_and_the_others_are_measured(

@@ -57,7 +57,7 @@ def watch(compressor, name, seen):
 
 if __name__ == "__main__":
     sys.path.append(os.getcwd())
-    from jobs.benchmarking.peer_main import offer_cl100k
+    from jobs.peer_main import offer_cl100k
 
     with tempfile.TemporaryDirectory() as folder:
         offer_cl100k(folder)

@@ -31,7 +31,7 @@ import pytest
 import tiktoken
 from transformers import AutoTokenizer
 
-from jobs.benchmarking.peer import peer_copy
+from jobs.peer import peer_copy
 from lingua import CompressedPrompt, CompressionConfig, Compressor, Prompt
 from lingua.budget.draft import PromptPart
 from lingua.engine.engine import Engine

@@ -15,7 +15,7 @@ import pytest
 
 from jobs.benchmark import BenchmarkConfig
 from jobs.benchmarking.gpu import FULL, GOALS, Goal, GpuReport, Step, markdown, steps
-from tests.jobs.benchmarking.peers import stand_in
+from tests.jobs.peers import stand_in
 
 ROOT = Path(__file__).resolve().parents[3]
 TRIED = ("tests", "probe", "small", "large", "encoder", "mixed", "actors")

@@ -19,8 +19,8 @@ from jobs.evaluation.settings import EvalConfig
 from jobs.evaluation.specs import BASES, TargetSpec
 from jobs.evaluation.summary import CONTEXT, OUTPUT, REFERENCES, REJECTED, Measured
 from jobs.evaluation.work import CompressWork, UnitRunner, start_runner
-from tests.jobs.benchmarking.peers import stand_in
 from tests.jobs.evaluation.samples import PASSAGES, ROW, Reader, make_reader, row
+from tests.jobs.peers import stand_in
 from tests.models import save, tokenizer
 
 WHOLE = "\n\n".join(PASSAGES)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.benchmarking.peer import (
+from jobs.peer import (
     Peer,
     PeerError,
     PeerSettings,
@@ -21,9 +21,9 @@ from jobs.benchmarking.peer import (
     peer_options,
     requirements,
 )
-from jobs.benchmarking.peer_main import CL100K, offer_cl100k
+from jobs.peer_main import CL100K, offer_cl100k
 from lingua.prompt import Prompt
-from tests.jobs.benchmarking.peers import stand_in
+from tests.jobs.peers import stand_in
 
 
 @pytest.fixture(scope="module")

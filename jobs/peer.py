@@ -1,6 +1,6 @@
 """The public `llmlingua` beside us: its own interpreter as a subprocess, JSON lines in and out (see `peer_main`).
 
-`python -m jobs.benchmarking.peer` creates the peer's environment from `requirements-reference.txt`. With `--target
+`python -m jobs.peer` creates the peer's environment from `requirements-reference.txt`. With `--target
 DIR` its packages (all but torch and numpy) go into a folder instead, for a machine on which the peer must share an
 interpreter and a torch built for its device: `jobs.benchmark --peer-python … --peer-path DIR`.
 """
@@ -230,7 +230,7 @@ def old_tokenizer(config: dict[str, Any]) -> dict[str, Any]:
 
 # ---- its environment
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 SHARED = ("torch", "numpy")
 """What `--target` leaves to the interpreter at hand."""
 EXTRA = ("defusedxml",)
@@ -262,7 +262,7 @@ def fill(python: str, folder: Path) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """0: it is there. 1: it could not be created."""
-    parser = argparse.ArgumentParser(prog="python -m jobs.benchmarking.peer", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m jobs.peer", description=__doc__)
     parser.add_argument("--python", default="python3.11", help="interpreter of the environment (default python3.11)")
     parser.add_argument("--environment", type=Path, default=ROOT / ".venv-reference", help="where it is created")
     parser.add_argument("--target", type=Path, help="fill this folder instead of creating an environment")
