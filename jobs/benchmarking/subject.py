@@ -33,7 +33,7 @@ from jobs.peer import peer_copy
 from lingua.engine.score import Scorer
 from lingua.errors import ConfigError, ModelError
 from lingua.methods import METHODS
-from lingua.models.encoders import encoder_scorer
+from lingua.models.encoders import EncoderScorer
 from lingua.models.load import choose_device, choose_dtype, converted, fast_scorer, place
 from lingua.models.sizing import Allowance
 from lingua.models.source import resolve
@@ -103,7 +103,7 @@ class Subject:
     def scorer(self, allowance: Allowance, way: str | None = None) -> Scorer:
         """What answers our engine; `way`: with ``compile``, which changes the model. Raises ModelError."""
         if self.is_encoder:
-            return encoder_scorer(self.model, self.tokenizer, allowance)
+            return EncoderScorer(self.model, self.tokenizer, allowance)
         return fast_scorer(place(self.model, self.device), allowance, compiled=way == "compile")
 
     @contextmanager

@@ -19,14 +19,14 @@ from typing import Any
 
 import numpy as np
 import regex
-import torch
-from torch import Tensor
-from torch.nn import functional as F
 
 from jobs.evaluation.rows import EvalRow
 from lingua.engine.cache import Array, ScoreCache
+from lingua.engine.score import BatchRow, Context
 from lingua.errors import ConfigError
-from lingua.models.relevance import embedder
+from lingua.models.encoders import StateScorer
+from lingua.models.load import Loader, choose_device
+from lingua.models.source import EMBEDDER, resolve
 from lingua.text.words import terms
 
 _MARK = regex.compile(r"####|\banswer\s*(?:is|:)\s*:?|答案(?:是|为)?[:：]?", regex.IGNORECASE)
@@ -237,15 +237,11 @@ def _bleu(tokenizer: str) -> Any:
     return BLEU(effective_order=True, tokenize=tokenizer)
 
 
-_WINDOW = 256
-
-
 @dataclass(slots=True, eq=False)
 class TokenSimilarity:
-    """Similarity by the last hidden states of an encoder. References are read once for all replies."""
+    """Similarity by the states of tokens that `scorer` gives. References are read once for all replies."""
 
-    model: Any
-    tokenizer: Any
+    scorer: StateScorer
     memory: ScoreCache = field(default_factory=ScoreCache)
 
     def __call__(self, reply: str, answers: Sequence[str]) -> float:
@@ -261,25 +257,18 @@ class TokenSimilarity:
         return states
 
     def _states(self, text: str) -> Array:
-        """Unit vectors of the tokens [tokens, size]."""
-        ids = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-        windows = [self._window(ids[begin : begin + _WINDOW]) for begin in range(0, len(ids), _WINDOW)]
-        return np.concatenate([np.zeros((0, self.model.config.hidden_size), np.float32), *windows])
-
-    @torch.inference_mode()
-    def _window(self, ids: Sequence[int]) -> Array:
-        around = [self.tokenizer.cls_token_id], [self.tokenizer.sep_token_id]
-        whole = torch.tensor([[*around[0], *ids, *around[1]]], device=self.model.device)
-        states: Tensor = self.model(input_ids=whole, attention_mask=torch.ones_like(whole)).last_hidden_state
-        vectors: Array = F.normalize(states[0, 1:-1].float(), dim=-1).cpu().numpy()
-        return vectors
+        """Unit vectors of the tokens [tokens, size]; [0, 0] of a text without any."""
+        ids = self.scorer.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        size = self.scorer.probe_tokens
+        windows = [BatchRow(Context(), ids[begin : begin + size]) for begin in range(0, len(ids), size)]
+        return np.concatenate(self.scorer.score(windows)) if windows else np.zeros((0, 0), np.float32)
 
 
 @cache
-def default_similarity(model: str | None = None) -> TokenSimilarity:
+def default_similarity() -> TokenSimilarity:
     """Loaded once a process. ModelError when the model is not there."""
-    found = embedder(model)
-    return TokenSimilarity(found.model, found.tokenizer)
+    loader = Loader(resolve(EMBEDDER), dtype="float32")
+    return TokenSimilarity(StateScorer(loader.base, loader.tokenizer(), choose_device("auto")))
 
 
 def _matched_f1(said: Array, right: Array) -> float:

@@ -6,7 +6,7 @@ what it knows anyway. Of a document beyond the model's window the question sees 
 
 Without it: BM25 (Robertson and Zaragoza 2009, formula 3.15) over the context strings of one prompt, which are the
 collection, with the idf that stays positive, ln(1 + (N − n + ½) / (n + ½)), as in so small a collection most words are
-frequent; embeddings and cross-encoders (`models.relevance`). Rankers that call paid services are left out.
+frequent; embeddings and cross-encoders (`models.encoders`). Rankers that call paid services are left out.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pydantic import AfterValidator
 from lingua.budget.draft import Draft, Importance, Ranker
 from lingua.engine.score import Context, Program, Score, Surprisal
 from lingua.explain import meant
-from lingua.models.source import EMBEDDER
+from lingua.models.source import EMBEDDER, resolve
 from lingua.text.words import grams
 
 
@@ -121,7 +121,7 @@ def load_ranker(method: str, device: str = "auto", trust_remote_code: bool = Fal
         return OwnSurprisal()
     if method == "bm25":
         return Computed(bm25)
-    from lingua.models.relevance import cross_encoder, embedder
+    from lingua.models.load import Loader
 
-    load = cross_encoder if method.startswith("reranker") else embedder
-    return Computed(load(ranking_model(method), device, trust_remote_code))
+    loader = Loader(resolve(ranking_model(method) or ""), device, "float32", trust_remote_code)
+    return Computed(loader.cross_encoder() if method.startswith("reranker") else loader.embedder())

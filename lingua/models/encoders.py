@@ -1,50 +1,136 @@
-"""Encoders behind the engine's `Scorer`: keep probabilities of tokens (LLMLingua-2) and states of tokens (evidence).
+"""Encoders, run in one way: windows of token ids, in padded batches of like lengths (`BatchedEncoder`).
 
-A row's probe is one window of text; the special tokens that the tokenizer puts around a text are added here. A window
-is read by itself, so contexts are ignored and nothing is cached. Windows of like length
-share a batch, padded to the longest. Which windows a text is cut into is the method's business (arXiv 2403.12968).
+Two answer the engine's `Scorer`: keep probabilities of tokens (LLMLingua-2, arXiv 2403.12968) and states of tokens
+(evidence). A row's probe is one window of text, read by itself, so contexts are ignored and nothing is cached. Two say
+how relevant documents are to a question, as sentence-transformers' models do in their plain form: sentence embeddings,
+compared by cosine, and cross-encoders, which read question and document together. Prefixes that some models want before
+questions are left out. Documents beyond the window are read in windows, of which the best counts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cached_property, partial
-from typing import Any, NoReturn
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from itertools import chain
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers.utils.hub import cached_file
 
+from lingua.engine.cache import ScoreCache
 from lingua.engine.score import Answers, BatchRow, Context, OutOfMemoryError, Surprisal
 from lingua.errors import ModelError
 from lingua.models.sizing import ENCODER_BATCH, USUAL, Allowance, encoder_batch, is_out_of_memory
-from lingua.models.transfer import download, upload
+from lingua.models.source import ModelSource
+from lingua.models.transfer import Arriving, Ints, download, upload
 
-Windows = Callable[[], Iterable[Surprisal]]
-"""Waits for the values of each window and gives them."""
-_DEFAULT_WINDOW = 512
+Floats = npt.NDArray[np.float32]
+Windows = Sequence[Sequence[int]]
 _LEAST_FILL = {"cuda": 0.75, "cpu": 0.9}
-"""A row shorter than this share of its batch's longest starts a batch of its own: a CPU minds small batches less."""
+"""A window shorter than this share of its batch's longest starts a batch of its own: a CPU minds small batches less."""
+_MOST_WINDOW = 512
+WINDOW = 256
+"""Tokens that are read at once for their states: what encoders of sentences were trained with, or fewer."""
+_KEEP_LABELS = ("keep", "kept", "preserve", "preserved", "1")
 
 
-class PaddedScorer:
-    """Answers the engine, batch by batch; a scorer says in `_values` and `_answer` what it makes of one.
+class BatchedEncoder:
+    """Runs a model over windows of ids; a subclass says in `_values` what it takes of the output.
+
+    load           gives the model on `device`; called once, when the first window is read
+    batch_tokens   of a batch, padding included
+    """
+
+    def __init__(self, load: Callable[[], Any], tokenizer: Any, device: torch.device) -> None:
+        self._load, self.tokenizer, self._device = load, tokenizer, device
+        self._pad = int(tokenizer.pad_token_id or 0)
+        self.batch_tokens = ENCODER_BATCH.get(device.type, 4_096)
+        self._least_fill = _LEAST_FILL.get(device.type, _LEAST_FILL["cuda"])
+
+    @cached_property
+    def model(self) -> Any:
+        return self._load()
+
+    def begin(self, windows: Windows, types: Windows = ()) -> Callable[[], list[Floats]]:
+        """Begin to read the windows; what is returned waits for the values of each.
+
+        types   of the tokens, for a model that reads two texts at once
+
+        Raises OutOfMemoryError, and ModelError where not even one window fits.
+        """
+        groups = list(self._groups([len(window) for window in windows]))
+        begun = [self._forward([windows[at] for at in group], [types[at] for at in group if types]) for group in groups]
+
+        def wait() -> list[Floats]:
+            values = chain.from_iterable(arriving() for arriving in begun)
+            found = dict(zip(chain.from_iterable(groups), values, strict=True))
+            return [found[at] for at in range(len(windows))]
+
+        return wait
+
+    def _groups(self, sizes: Sequence[int]) -> Iterator[list[int]]:
+        """Cut the windows, longest first, into batches that are neither too large nor mostly padding."""
+        group: list[int] = []
+        for index in sorted(range(len(sizes)), key=lambda index: -sizes[index]):
+            longest = sizes[group[0]] if group else 0
+            full = (len(group) + 1) * longest > self.batch_tokens
+            if group and (full or sizes[index] < self._least_fill * longest):
+                yield group
+                group = []
+            group.append(index)
+        if group:
+            yield group
+
+    def _forward(self, windows: Windows, types: Windows) -> Arriving:
+        arrays = [np.asarray([len(window) for window in windows]), _padded(windows, self._pad)]
+        try:
+            with torch.inference_mode():
+                sizes, ids, *kinds = upload(self._device, [*arrays, _padded(types, 0)] if types else arrays)
+                mask = (torch.arange(ids.shape[1], device=self._device) < sizes[:, None]).long()
+                more = {"token_type_ids": kinds[0]} if kinds else {}
+                return download(self._values(self.model(input_ids=ids, attention_mask=mask, **more), mask))
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            if self._device.type == "cuda":
+                torch.cuda.empty_cache()
+            if len(windows) == 1:
+                fault = "one window does not fit the device's memory; use a smaller model"
+                raise ModelError(f"{fault}: {error}") from error
+            raise OutOfMemoryError(str(error)) from error
+
+    def _values(self, output: Any, mask: Tensor) -> Tensor:
+        """Of each token or each window [r, …], float32; the mask [r, t] is 0 at padding."""
+        raise NotImplementedError
+
+
+def _padded(windows: Windows, pad: int) -> Ints:
+    padded = np.full((len(windows), max(map(len, windows))), pad)
+    for row, window in zip(padded, windows, strict=True):
+        row[: len(window)] = window
+    return padded
+
+
+class TokenScorer(BatchedEncoder):
+    """Answers the engine with the values of each probe's tokens; adds the special tokens around a text.
 
     window   tokens read at once; `probe_tokens` of them are left for text
     """
 
     live_tokens = 1 << 40
-    _model: Any
 
-    def __init__(self, tokenizer: Any, window: int, device: torch.device, batch_tokens: int | None = None) -> None:
-        self._device, self.window = device, window
-        self.ahead = int(device.type == "cuda")
-        self._pad = int(tokenizer.pad_token_id or 0)
+    def __init__(self, load: Callable[[], Any], tokenizer: Any, device: torch.device, window: int) -> None:
+        super().__init__(load, tokenizer, device)
+        self.window, self.ahead = window, int(device.type == "cuda")
         self._before, self._after = special_tokens(tokenizer)
-        self.batch_tokens = max(window, batch_tokens or ENCODER_BATCH.get(device.type, 4_096))
         self.probe_tokens = window - len(self._before) - len(self._after)
-        self._least_fill = _LEAST_FILL.get(device.type, _LEAST_FILL["cuda"])
 
     def cached(self, context: Context) -> int:
         return len(context)
@@ -55,64 +141,129 @@ class PaddedScorer:
 
     def start(self, rows: Sequence[BatchRow]) -> Answers:
         """Begin to compute it. Raises OutOfMemoryError."""
-        order = sorted(range(len(rows)), key=lambda index: -len(rows[index].probe))
-        groups = [(group, self._forward([rows[index].probe for index in group])) for group in self._groups(order, rows)]
-        return partial(self._finish, rows, groups)
+        wait, first = self.begin([[*self._before, *row.probe, *self._after] for row in rows]), len(self._before)
+        return lambda: [one[first : first + len(row.probe)].copy() for one, row in zip(wait(), rows, strict=True)]
 
-    def _finish(self, rows: Sequence[BatchRow], groups: Sequence[tuple[list[int], Windows]]) -> list[Surprisal]:
-        answers: dict[int, Surprisal] = {}
-        for group, values in groups:
-            found = zip(group, values(), strict=True)
-            answers.update((index, self._answer(value, len(rows[index].probe))) for index, value in found)
-        return [answers[index] for index in range(len(rows))]
 
-    def _values(self, output: Any) -> Tensor:
-        """What the model's output says of each token [r, t, …], float32."""
-        raise NotImplementedError
+class EncoderScorer(TokenScorer):
+    """The probability, in [0, 1], that each token is kept, by a token classifier that is on its device.
 
-    def _answer(self, values: Surprisal, size: int) -> Surprisal:
-        """The answer to a probe of `size` tokens, of its row's values."""
-        raise NotImplementedError
+    Raises ModelError for a model with fewer than two labels.
+    """
 
-    def _groups(self, order: list[int], rows: Sequence[BatchRow]) -> Iterator[list[int]]:
-        """Cut the rows, longest first, into batches that are neither too large nor mostly padding."""
-        group: list[int] = []
-        for index in order:
-            longest = len(rows[group[0]].probe) if group else 0
-            full = (len(group) + 1) * (longest + len(self._before) + len(self._after)) > self.batch_tokens
-            mostly_padding = len(rows[index].probe) < self._least_fill * longest
-            if group and (full or mostly_padding):
-                yield group
-                group = []
-            group.append(index)
-        if group:
-            yield group
+    def __init__(self, model: Any, tokenizer: Any, allowance: Allowance = USUAL) -> None:
+        super().__init__(lambda: model, tokenizer, next(model.parameters()).device, positions(model))
+        batch = encoder_batch(model.config, model.dtype, self._device, allowance)
+        self.batch_tokens = max(self.window, batch)
+        self._pad = int(model.config.pad_token_id or 0)  # positions may be counted by it
+        self._keep = keep_label(model.config)
 
-    def _forward(self, probes: Sequence[Sequence[int]]) -> Windows:
-        sequences = [[*self._before, *probe, *self._after] for probe in probes]
-        try:
-            with torch.inference_mode():
-                return download(self._values(self._model(**self._padded(sequences))))
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            self._out_of_memory(len(probes), error)
+    def _values(self, output: Any, mask: Tensor) -> Tensor:
+        return torch.softmax(output.logits.float(), -1)[..., self._keep]
 
-    def _padded(self, sequences: Sequence[Sequence[int]]) -> dict[str, Tensor]:
-        lengths = np.asarray([len(one) for one in sequences])
-        padded = np.full((len(sequences), lengths.max()), self._pad)
-        for row, one in zip(padded, sequences, strict=True):
-            row[: len(one)] = one
-        ids, sizes = upload(self._device, [padded, lengths])
-        mask = torch.arange(padded.shape[1], device=self._device) < sizes[:, None]
-        return {"input_ids": ids, "attention_mask": mask.long()}
 
-    def _out_of_memory(self, rows: int, error: Exception) -> NoReturn:
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
-        if rows == 1:
-            raise ModelError(f"one window does not fit the device's memory; use a smaller model: {error}") from error
-        raise OutOfMemoryError(str(error)) from error
+class StateScorer(TokenScorer):
+    """The last hidden state of each token [t, d], of length 1, by a model without a head.
+
+    A program holds the states of its whole prompt, so prompts count in full: some hundred megabytes are alive.
+    """
+
+    live_tokens = 1 << 19
+
+    def __init__(self, load: Callable[[], Any], tokenizer: Any, device: torch.device) -> None:
+        super().__init__(load, tokenizer, device, min(WINDOW, tokenizer.model_max_length))
+        self.window = self.live_tokens
+
+    def _values(self, output: Any, mask: Tensor) -> Tensor:
+        return F.normalize(output.last_hidden_state, dim=-1).float()
+
+
+class Embedder(BatchedEncoder):
+    """Cosine similarity of question and documents. A document's embedding is computed once for all questions.
+
+    first   whether the first token's hidden state is the text's, instead of the mean of all
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, first: bool = False) -> None:
+        super().__init__(lambda: model, tokenizer, model.device)
+        self._window, self._first, self._cache = _window(model, tokenizer), first, ScoreCache()
+
+    def __call__(self, question: str, documents: Sequence[str]) -> Floats:
+        """Similarity of each document's nearest window to the question [documents], in [-1, 1]."""
+        vectors = self.embed([question, *documents])
+        return np.asarray([(windows @ vectors[0][0]).max() for windows in vectors[1:]], np.float32)
+
+    def embed(self, texts: Sequence[str]) -> list[Floats]:
+        """Unit vectors of each text's windows: one array [windows, size] per text."""
+        keys = {text: hashlib.blake2b(text.encode(), digest_size=16).digest() for text in texts}
+        known = {text: found for text, key in keys.items() if (found := self._cache.get(key)) is not None}
+        new = [text for text in dict.fromkeys(texts) if text not in known]
+        if new:
+            windows = self.tokenizer(new, truncation=True, max_length=self._window, return_overflowing_tokens=True)
+            known |= zip(new, _by_text(self.begin(windows["input_ids"])(), windows, len(new)), strict=True)
+        for text in new:
+            self._cache.put(keys[text], known[text])
+        return [known[text] for text in texts]
+
+    def _values(self, output: Any, mask: Tensor) -> Tensor:
+        return pooled(output.last_hidden_state, mask, self._first).float()
+
+
+class CrossEncoder(BatchedEncoder):
+    """Relevance by a model that reads question and document together: its single logit, or that of its last label."""
+
+    def __init__(self, model: Any, tokenizer: Any) -> None:
+        super().__init__(lambda: model, tokenizer, model.device)
+        self._window = _window(model, tokenizer)
+
+    def __call__(self, question: str, documents: Sequence[str]) -> Floats:
+        """Relevance of each document's best window [documents], as a logit."""
+        if not documents:
+            return np.zeros(0, np.float32)
+        questions = [self._short(question)] * len(documents)
+        cut = {"truncation": "only_second", "max_length": self._window, "return_overflowing_tokens": True}
+        windows = self.tokenizer(questions, list(documents), **cut)
+        logits = self.begin(windows["input_ids"], windows.get("token_type_ids", ()))()
+        return np.asarray([one.max() for one in _by_text(logits, windows, len(documents))], np.float32)
+
+    def _short(self, question: str) -> str:
+        """The beginning of a question that would leave its documents no room."""
+        offsets = self.tokenizer(question, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+        limit = self._window // 2
+        return question[: offsets[limit - 1][1]] if len(offsets) > limit else question
+
+    def _values(self, output: Any, mask: Tensor) -> Tensor:
+        return output.logits[:, -1].float()  # type: ignore[no-any-return]
+
+
+def _window(model: Any, tokenizer: Any) -> int:
+    most = getattr(model.config, "max_position_embeddings", _MOST_WINDOW) - 2
+    return int(min(tokenizer.model_max_length, most, _MOST_WINDOW))
+
+
+def _by_text(values: list[Floats], windows: Any, texts: int) -> list[Floats]:
+    """The windows' values by the text that each window is from."""
+    stacked, owner = np.stack(values), np.asarray(windows["overflow_to_sample_mapping"])
+    return [stacked[owner == text] for text in range(texts)]
+
+
+def pooled(hidden: Tensor, mask: Tensor, first: bool) -> Tensor:
+    """The unit vector [r, d] of each text from its hidden states [r, t, d]: the first token's, or the mean of all."""
+    mean = (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
+    return F.normalize(hidden[:, 0] if first else mean, dim=-1)
+
+
+def pools_first(source: ModelSource) -> bool:
+    """What the settings of a sentence-transformers model say about pooling; the mean if there are none."""
+    file = cached_file(
+        source.location,
+        "1_Pooling/config.json",
+        revision=source.revision,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
+    settings = json.loads(Path(file).read_text()) if file else {}
+    return bool(settings.get("pooling_mode_cls_token")) or settings.get("pooling_mode") == "cls"
 
 
 def special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
@@ -127,53 +278,10 @@ def special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
 
 def positions(model: Any) -> int:
     """How many tokens the model reads at once. RoBERTa's family counts positions from behind the padding index."""
-    learned = position_embeddings(model)
-    if learned is not None:
-        return learned.num_embeddings - first_position(model)
-    return int(getattr(model.config, "max_position_embeddings", None) or _DEFAULT_WINDOW)
-
-
-_KEEP_LABELS = ("keep", "kept", "preserve", "preserved", "1")
-
-
-def first_position(model: Any) -> int:
-    """The position of a window's first token: RoBERTa's family counts from behind the padding index."""
-    found = position_embeddings(model)
-    return 0 if found is None or found.padding_idx is None else found.padding_idx + 1
-
-
-def position_embeddings(model: Any) -> nn.Embedding | None:
-    """The model's learned positions, if it has any."""
     for name, module in model.named_modules():
         if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
-            return module
-    return None
-
-
-class EncoderScorer(PaddedScorer):
-    """Answers the engine with the probability, in [0, 1], that each probe token is kept.
-
-    window   positions of the model; `probe_tokens` of them are left for text
-    """
-
-    def __init__(self, model: Any, tokenizer: Any, batch_tokens: int | None = None) -> None:
-        super().__init__(tokenizer, positions(model), next(model.parameters()).device, batch_tokens)
-        self._model = model
-        self._pad = int(model.config.pad_token_id or 0)  # positions may be counted by it
-        self._keep = keep_label(model.config)
-
-    def _values(self, output: Any) -> Tensor:
-        return torch.softmax(output.logits.float(), -1)[..., self._keep]
-
-    def _answer(self, values: Surprisal, size: int) -> Surprisal:
-        begin = len(self._before)
-        return values[begin : begin + size].copy()
-
-
-def encoder_scorer(model: Any, tokenizer: Any, allowance: Allowance = USUAL) -> EncoderScorer:
-    """The scorer of a token classifier that is on its device, with batches as its memory allows."""
-    device = next(model.parameters()).device
-    return EncoderScorer(model, tokenizer, encoder_batch(model.config, model.dtype, device, allowance))
+            return module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
+    return int(getattr(model.config, "max_position_embeddings", None) or _MOST_WINDOW)
 
 
 def keep_label(config: Any) -> int:
@@ -185,34 +293,3 @@ def keep_label(config: Any) -> int:
         raise ModelError(f"a token classifier needs the labels drop and keep, this model has {config.num_labels}")
     named = {str(name).lower(): int(index) for name, index in (config.label2id or {}).items()}
     return next((named[name] for name in _KEEP_LABELS if name in named), 1)
-
-
-WINDOW = 256
-"""Tokens that are read at once: what encoders of sentences were trained with, or fewer."""
-
-
-class StateScorer(PaddedScorer):
-    """Answers the engine with the last hidden state of each of a probe's tokens [t, d], of length 1.
-
-    A program holds the states of its whole prompt, so prompts count in full: some hundred megabytes are alive.
-
-    load    gives the model without a head, on `device`; called once, when it is needed
-    """
-
-    live_tokens = 1 << 19
-
-    def __init__(self, load: Callable[[], Any], tokenizer: Any, device: torch.device) -> None:
-        super().__init__(tokenizer, min(WINDOW, tokenizer.model_max_length), device)
-        self.window = self.live_tokens
-        self._load = load
-
-    @cached_property
-    def _model(self) -> Any:
-        return self._load()
-
-    def _values(self, output: Any) -> Tensor:
-        return F.normalize(output.last_hidden_state, dim=-1).float()
-
-    def _answer(self, values: Surprisal, size: int) -> Surprisal:
-        begin = len(self._before)
-        return values[begin : begin + size].copy()

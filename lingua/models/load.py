@@ -40,7 +40,7 @@ from lingua.engine.score import Needs, Scorer
 from lingua.errors import LinguaError, ModelError
 from lingua.explain import in_words
 from lingua.models.causal import PackedScorer
-from lingua.models.encoders import StateScorer, encoder_scorer
+from lingua.models.encoders import CrossEncoder, Embedder, EncoderScorer, StateScorer, pools_first
 from lingua.models.sizing import USUAL, Allowance
 from lingua.models.source import ModelSource, cache_directory
 from lingua.models.trial import causal_scorer
@@ -106,38 +106,36 @@ class Loader:
         device = choose_device(self.device)
         if needs == "sentences":
             return StateScorer(self.base, self.tokenizer(), device)
-        dtype = choose_dtype(self.dtype, device)
         if needs == "encoder":
-            return encoder_scorer(self._classifier(device, dtype), self.tokenizer(), allowance)
+            example = "microsoft/llmlingua-2-xlm-roberta-large-meetingbank"
+            remedy = "is no token classifier", f"to keep or drop tokens, such as {example}"
+            return EncoderScorer(self._trained(AutoModelForTokenClassification, remedy), self.tokenizer(), allowance)
         if self.compiled:
             require_compiler(device)
-        return fast_scorer(self._causal(device, dtype), allowance, compiled=self.compiled)
-
-    def _causal(self, device: torch.device, dtype: torch.dtype) -> Any:
-        """The language model on its device."""
-        with _in_turn(device):
-            return place(self.load(AutoModelForCausalLM, dtype=dtype, **_straight(device)), device)
+        return fast_scorer(self._placed(AutoModelForCausalLM), allowance, compiled=self.compiled)
 
     def base(self) -> Any:
         """The model without a head, on its device."""
+        return self._placed(AutoModel)
+
+    def embedder(self) -> Embedder:
+        """The model as one that embeds sentences."""
+        return Embedder(self.base(), self.tokenizer(), pools_first(self.source))
+
+    def cross_encoder(self) -> CrossEncoder:
+        """The model as one that says how well two texts belong together."""
+        remedy = "is no cross-encoder", "to rank documents, such as cross-encoder/ms-marco-MiniLM-L6-v2"
+        return CrossEncoder(self._trained(AutoModelForSequenceClassification, remedy), self.tokenizer())
+
+    def _placed(self, kind: Any) -> Any:
         device = choose_device(self.device)
         with _in_turn(device):
-            return place(self.load(AutoModel, dtype=choose_dtype(self.dtype, device), **_straight(device)), device)
+            return place(self.load(kind, dtype=choose_dtype(self.dtype, device), **_straight(device)), device)
 
-    def pair_classifier(self) -> Any:
-        """A model that says how well two texts belong together, on its device."""
-        device = choose_device(self.device)
-        remedy = "is no cross-encoder", "to rank documents, such as cross-encoder/ms-marco-MiniLM-L6-v2"
-        return self._trained(AutoModelForSequenceClassification, device, choose_dtype(self.dtype, device), remedy)
-
-    def _classifier(self, device: torch.device, dtype: torch.dtype) -> Any:
-        """A token classifier, on its device."""
-        example = "microsoft/llmlingua-2-xlm-roberta-large-meetingbank"
-        remedy = "is no token classifier", f"to keep or drop tokens, such as {example}"
-        return self._trained(AutoModelForTokenClassification, device, dtype, remedy)
-
-    def _trained(self, kind: Any, device: torch.device, dtype: torch.dtype, remedy: tuple[str, str]) -> Any:
+    def _trained(self, kind: Any, remedy: tuple[str, str]) -> Any:
         """A model with its head, on its device; one without a trained head would get a random one, so it is refused."""
+        device = choose_device(self.device)
+        dtype = choose_dtype(self.dtype, device)
         with _in_turn(device):
             model, report = self.load(kind, dtype=dtype, output_loading_info=True, **_straight(device))
             model = place(model, device)

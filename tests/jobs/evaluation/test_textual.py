@@ -31,6 +31,7 @@ from jobs.evaluation.metrics import (
 )
 from jobs.evaluation.rows import EvalRow
 from lingua.errors import ConfigError
+from lingua.models.encoders import StateScorer
 from tests.packages import require
 
 NASTY = ["", " ", "\n\n", "�", "🙂🙂", "<|endoftext|>", "the", "...", "\x00", "مرحبا", "a" * 20_000]
@@ -219,22 +220,20 @@ def test_a_row_without_an_answer_is_not_measured() -> None:
 class _Letters:
     """An encoder whose hidden states are one-hot letters, so that similarity can be reckoned by hand."""
 
-    cls_token_id, sep_token_id = 0, 1
+    pad_token_id, model_max_length = 0, 64
 
-    class config:  # noqa: N801 - named as the library names it
-        hidden_size = 32
-
-    device = torch.device("cpu")
-
-    def __call__(self, text: str | None = None, input_ids: Any = None, **_: Any) -> Any:
+    def __call__(
+        self, text: str | None = None, add_special_tokens: bool = True, input_ids: Any = None, **_: Any
+    ) -> Any:
         if text is not None:
-            return {"input_ids": [ord(sign) - ord("a") + 2 for sign in text]}
+            ids = [ord(sign) - ord("a") + 2 for sign in text]
+            return {"input_ids": [0, *ids, 1] if add_special_tokens else ids}
         states = torch.nn.functional.one_hot(input_ids, 32).float()
         return type("Output", (), {"last_hidden_state": states})()
 
 
 def test_similarity_matches_each_token_with_its_nearest() -> None:
-    score = TokenSimilarity(_Letters(), _Letters())
+    score = TokenSimilarity(StateScorer(_Letters, _Letters(), torch.device("cpu")))
     assert score("abc", ["cab"]) == pytest.approx(1.0)
     assert score("ab", ["abcd"]) == pytest.approx(2 * 1 * 0.5 / 1.5)
     assert score("ab", ["xy", "ay"]) == pytest.approx(0.5)

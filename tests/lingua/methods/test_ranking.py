@@ -19,6 +19,7 @@ from lingua.engine.engine import Engine
 from lingua.errors import ConfigError, ModelError
 from lingua.methods import models_digest
 from lingua.methods.ranking import RESTRICTIVE_SENTENCE, Computed, OwnSurprisal, QuestionLikelihood, bm25, load_ranker
+from lingua.models.load import Loader
 from lingua.models.source import EMBEDDER, resolve
 from lingua.prompt import Prompt
 from tests.lingua.echo import NASTY, EchoScorer, draft_of
@@ -125,10 +126,12 @@ def save(folder: Path, kind: Any) -> Path:
     return folder
 
 
-def test_embeddings_are_mean_pooled_unit_vectors_and_padding_changes_nothing(encoder: Path) -> None:
-    from lingua.models.relevance import embedder
+def loader(folder: Path) -> Loader:
+    return Loader(resolve(str(folder)), dtype="float32")
 
-    together, alone = embedder(str(encoder)), embedder(str(encoder))
+
+def test_embeddings_are_mean_pooled_unit_vectors_and_padding_changes_nothing(encoder: Path) -> None:
+    together, alone = loader(encoder).embedder(), loader(encoder).embedder()
     vectors = together.embed(DOCUMENTS)
     for document, windows in zip(DOCUMENTS, vectors, strict=True):
         with torch.inference_mode():
@@ -138,50 +141,40 @@ def test_embeddings_are_mean_pooled_unit_vectors_and_padding_changes_nothing(enc
 
 
 def test_pooling_is_what_the_model_was_trained_with(encoder: Path, tmp_path: Path) -> None:
-    from lingua.models.relevance import embedder
-
     folder = tmp_path / "first"
     shutil.copytree(encoder, folder)
     (folder / "1_Pooling").mkdir()
     (folder / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": true}')
-    ranker = embedder(str(folder))
+    ranker = loader(folder).embedder()
     with torch.inference_mode():
         first = ranker.model(**ranker.tokenizer("the river", return_tensors="pt")).last_hidden_state[0, 0]
     assert ranker.embed(["the river"])[0][0] == pytest.approx((first / first.norm()).numpy(), abs=1e-5)
 
 
 def test_the_same_text_is_the_nearest_and_is_embedded_once(encoder: Path) -> None:
-    from lingua.models.relevance import embedder
-
-    ranker = embedder(str(encoder))
+    ranker = loader(encoder).embedder()
     documents = ["seine", "the river ?", "q u i z"]
     first = ranker("the river ?", documents)
     assert int(np.argmax(first)) == 1
     assert first[1] == pytest.approx(1.0, abs=1e-5)
-    ranker.model = None
+    del ranker.model
     assert ranker("the river ?", documents) == pytest.approx(first)
 
 
 def test_a_long_document_counts_by_its_best_window(encoder: Path) -> None:
-    from lingua.models.relevance import embedder
-
-    ranker = embedder(str(encoder))
+    ranker = loader(encoder).embedder()
     window = "the river " * 30
     assert ranker(window, ["q " * 60 + window])[0] == pytest.approx(ranker(window, [window])[0], abs=1e-4)
 
 
 def test_embeddings_take_any_text(encoder: Path) -> None:
-    from lingua.models.relevance import embedder
-
-    found = embedder(str(encoder))("", NASTY)
+    found = loader(encoder).embedder()("", NASTY)
     assert np.isfinite(found).all()
     assert len(found) == len(NASTY)
 
 
 def test_a_cross_encoder_gives_the_models_own_logits(pair_model: Path) -> None:
-    from lingua.models.relevance import cross_encoder
-
-    ranker = cross_encoder(str(pair_model))
+    ranker = loader(pair_model).cross_encoder()
     found = ranker(QUESTION, DOCUMENTS)
     for document, relevance in zip(DOCUMENTS, found, strict=True):
         with torch.inference_mode():
@@ -190,9 +183,7 @@ def test_a_cross_encoder_gives_the_models_own_logits(pair_model: Path) -> None:
 
 
 def test_a_cross_encoder_takes_any_text(pair_model: Path) -> None:
-    from lingua.models.relevance import cross_encoder
-
-    ranker = cross_encoder(str(pair_model))
+    ranker = loader(pair_model).cross_encoder()
     assert np.isfinite(ranker("why " * 500, NASTY)).all()
     assert len(ranker(QUESTION, ())) == 0
 

@@ -54,13 +54,13 @@ def plain(folder: Path, ids: list[int]) -> Surprisal:
 def shapes(scorer: EncoderScorer, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """The (rows, tokens) of every forward from now on."""
     seen: list[tuple[int, int]] = []
-    forward = scorer._model.forward
+    forward = scorer.model.forward
 
     def watched(input_ids: Any, **arguments: Any) -> Any:
         seen.append(tuple(input_ids.shape))
         return forward(input_ids=input_ids, **arguments)
 
-    monkeypatch.setattr(scorer._model, "forward", watched)
+    monkeypatch.setattr(scorer.model, "forward", watched)
     return seen
 
 
@@ -104,14 +104,14 @@ def test_the_engine_halves_its_batches_when_memory_runs_out_and_answers_the_same
     folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected, scorer = load(folders["modernbert"]).score(rows(*[60] * 6)), load(folders["modernbert"])
-    forward = scorer._model.forward
+    forward = scorer.model.forward
 
     def small(input_ids: Any, **arguments: Any) -> Any:
         if len(input_ids) > 2:
             raise torch.OutOfMemoryError("too many rows")
         return forward(input_ids=input_ids, **arguments)
 
-    monkeypatch.setattr(scorer._model, "forward", small)
+    monkeypatch.setattr(scorer.model, "forward", small)
     with pytest.raises(OutOfMemoryError):
         scorer.score(rows(*[60] * 6))
 
@@ -128,7 +128,7 @@ def test_a_single_window_that_does_not_fit_the_memory_is_an_error_with_the_remed
     def none(**arguments: Any) -> Any:
         raise torch.OutOfMemoryError("full")
 
-    monkeypatch.setattr(scorer._model, "forward", none)
+    monkeypatch.setattr(scorer.model, "forward", none)
     with pytest.raises(ModelError, match="use a smaller model"):
         scorer.score(rows(60))
 
@@ -137,7 +137,7 @@ def test_the_label_called_keep_is_the_one_that_counts(folders: dict[str, Path], 
     save_encoder(tmp_path, "bert", LINES, label2id={"KEEP": 0, "DROP": 1}, id2label={0: "KEEP", 1: "DROP"})
     (row,) = rows(20)
     np.testing.assert_allclose(load(tmp_path).score([row])[0], 1 - plain(tmp_path, list(row.probe)), atol=1e-5)
-    assert keep_label(load(folders["bert"])._model.config) == 1
+    assert keep_label(load(folders["bert"]).model.config) == 1
 
 
 def test_a_classifier_with_one_label_is_refused(tmp_path: Path) -> None:

@@ -155,9 +155,10 @@ def test_weights_are_read_straight_to_a_gpu(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(Loader, "load", loading)
     monkeypatch.setattr(load, "place", lambda model, device: model)
     cuda = torch.device("cuda:0")
-    loader._causal(cuda, torch.bfloat16)
-    loader._causal(torch.device("cpu"), torch.bfloat16)
-    assert [one.get("device_map") for one in asked] == [{"": cuda}, None]
+    loader.base()
+    monkeypatch.setattr(load, "choose_device", lambda _: cuda)
+    loader.base()
+    assert [one.get("device_map") for one in asked] == [None, {"": cuda}]
     monkeypatch.setattr(load, "find_spec", lambda _: None)
     assert load._straight(cuda) == {}
 
