@@ -62,7 +62,7 @@ def ids(output: Path) -> list[int]:
         (["--input", "nowhere.jsonl"], "nowhere.jsonl: there is no such file"),
         (["--model", "./no-such-model"], "no such file or directory"),
         (
-            ["--method", "longllmlingua", "--rank-method", "reranker", "--rank-model", "./no-such-ranker"],
+            ["--method", "longllmlingua", "--rank-method", "reranker:./no-such-ranker"],
             "model './no-such-ranker': no such file or directory",
         ),
     ],

@@ -95,7 +95,7 @@ def test_the_second_is_told_who_and_since_when_and_takes_over_when_the_first_is_
     committed = len(drivers.parts())
     with pytest.raises(LeaseError, match=rf"process {first.pid} on .*its lease runs out"):
         Ledger(str(drivers.output)).acquire_lease("third", 4)
-    third = drivers.start(lease_seconds=4, pause=0)
+    third = drivers.start(lease_seconds=8, pause=0)
     assert "if it died, its lease runs out at 20" in third.communicate(timeout=60)[1]
     assert third.returncode == 0
     assert 0 < committed < len(drivers.parts())
