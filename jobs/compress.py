@@ -75,7 +75,7 @@ def compress(config: JobConfig, make: MakeCompressor) -> int:
             with Heartbeat(lease.renew, config.lease_seconds, stop):
                 plan = ledger.open_or_create(plan)
                 ledger.clean()
-                earlier = previous.hand_over(ledger, plan, lambda: stop.reason is None) if previous else None
+                earlier = previous.earlier(plan, ledger.committed()) if previous else None
                 start = partial(start_worker, make_compressor=make, earlier=earlier)
                 report, refused = _until_refused(lambda: _run(config, ledger, plan, stop, start))
                 lease.renew()  # who lost it must not write over the figures of the next

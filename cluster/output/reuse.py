@@ -1,40 +1,75 @@
-"""`Previous`: an earlier output of the same settings and model, and what a new one takes over from it.
+"""An earlier output of the same settings and model: rows whose prompt it holds get their result from there.
 
-A shard that covers the same stretch of the same unchanged file is published again as it is, under its new name, with a
-record of the new plan: no row of it is decoded and no worker is needed. The rows of other shards are looked up one by
-one by the workers (`row_reuse`). An output of other settings, or of another model, shares no row with the new one: it
+`Previous` is that output as the start of a run finds it, `RowReuse` looks rows up in it while a worker reads them. A
+row is the same when its fingerprint is: content, settings that compress it, model. Only results are taken over; the
+row's own columns are those of the new input. So a shard that did not change costs its reading and writing, and rows
+that moved within a file are found. An output of other settings, or of another model, shares no row with the new one: it
 is refused before anything is written, since a run that was meant to be cheap should not turn into a full one unseen.
+
+For a file, the fingerprints of its earlier parts are read once and kept as 16 bytes a row, for at most `MAX_ROWS` rows;
+of a larger file the rows nearest to the shard at hand are known. Results are fetched for a window of rows at a time, in
+blocks that can be read alone: row groups of Parquet, stretches of lines of JSON Lines. So memory is bounded whatever
+changed. A part that is gone or damaged is as if it were not there.
 """
 
 from __future__ import annotations
 
-import time
+import threading
+from array import array
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
-from dataclasses import dataclass, fields, replace
-from functools import cached_property
-from pathlib import Path
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from cluster.config import JobConfig
-from cluster.errors import DamagedFile, PlanConflict, RetryShard
+from cluster.errors import PlanConflict, RowError
+from cluster.input.columns import RESULTS
 from cluster.input.inputs import find_files, literal_part
-from cluster.input.shards import UNKNOWN_VERSION, Shard, Source
+from cluster.input.jsonl import split_lines
+from cluster.input.rows import BadRow, Row, weight
+from cluster.input.shards import UNKNOWN_VERSION, Shard
 from cluster.logs import event
 from cluster.output.ledger import Ledger
 from cluster.output.plan import Identity, Plan
-from cluster.output.records import Blob, Counts, Part, Record
-from cluster.output.row_reuse import Earlier, EarlierPart
-from cluster.output.summary import ShardSummary
+from cluster.output.records import Record
 from cluster.storage.listing import is_pattern
-from cluster.storage.local import Scratch
 from cluster.storage.storage import Storage
+from lingua.prompt import CompressedPrompt
+from lingua.structured.exact import loads
 
-AT_ONCE = 4
-"""Parts that are copied at once; each is on the local disk as a whole for a moment."""
+MAX_ROWS = 8 << 20
+WINDOW_ROWS = 1024
+WINDOW_BYTES = 8 << 20
+BLOCK_BYTES = 4 << 20
+_ROW_BITS = 32
+_NO_LIMIT = 1 << 40
+_UNREADABLE = (FileNotFoundError, ValueError, KeyError, IndexError, TypeError, pa.ArrowException)
 
-_Stretch = tuple[Source, int, int]
+Item = Row | BadRow
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierPart:
+    """A part of an earlier output: where, its size in bytes and SHA-256, its first row in its input, its rows."""
+
+    url: str
+    size: int
+    sha256: str
+    first_row: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """An earlier output for a worker: `plan` without its lists; `parts` in which the rows of an input path may be."""
+
+    output: str
+    plan: Plan
+    parts: Mapping[str, tuple[EarlierPart, ...]]
 
 
 @dataclass(frozen=True)
@@ -44,28 +79,10 @@ class Previous:
     ledger: Ledger
     plan: Plan
 
-    @cached_property
     def records(self) -> list[Record]:
         """Its commits, those of another hand left out."""
         identity = self.plan.identity.digest()
         return [record for record in self.ledger.records() if record.identity == identity]
-
-    def hand_over(self, ledger: Ledger, plan: Plan, still_wanted: Callable[[], bool]) -> Earlier:
-        """`republish`, and say so; what the workers may find of the rest."""
-        shards = self.republish(ledger, plan, still_wanted)
-        print(f"Reused {shards:,} of {len(plan.shards):,} shards as they are in {self.ledger.output}.")
-        return self.earlier(plan, ledger.committed())
-
-    def republish(self, ledger: Ledger, plan: Plan, still_wanted: Callable[[], bool]) -> int:
-        """Commit every shard that did not change, until it is `still_wanted` no more; how many were.
-
-        Only for the holder of the new output's lease. What cannot be taken over is left to the workers.
-        """
-        copy = _Copy(self.ledger, ledger, plan)
-        unchanged = list(self.unchanged(plan, ledger.committed()))
-        with ThreadPoolExecutor(AT_ONCE) as threads:
-            done = threads.map(lambda pair: still_wanted() and copy.publish(*pair), unchanged)
-            return sum(done)
 
     def earlier(self, plan: Plan, committed: Collection[str]) -> Earlier:
         """What the workers need to look up the rows of the shards that are not committed yet.
@@ -73,31 +90,23 @@ class Previous:
         A file's rows are looked for in the parts of the file of that path; those of a new path in the parts of all
         files that are gone, so that files may be renamed or written again under other names.
         """
+        own: dict[str, list[EarlierPart]] = defaultdict(list)
+        for record in self.records():
+            url, rows = self.ledger.part_url(self.plan, record.shard), record.rows - record.rejected
+            if rows:
+                part = EarlierPart(url, record.part_size, record.part_sha256, record.shard.first_row, rows)
+                own[record.shard.source.path].append(part)
         wanted = {shard.source.path for shard in plan.shards if shard.name not in committed}
-        own = self._parts_by_path()
         present = {source.path for source in plan.sources}
         gone = tuple(part for path, parts in own.items() if path not in present for part in parts)
         parts = {path: tuple(own[path]) if path in own else gone for path in sorted(wanted)}
         return Earlier(self.ledger.output, replace(self.plan, sources=(), shards=()), parts)
 
-    def _parts_by_path(self) -> Mapping[str, list[EarlierPart]]:
-        found: dict[str, list[EarlierPart]] = defaultdict(list)
-        for record in self.records:
-            url, rows = self.ledger.part_url(self.plan, record.shard), record.rows - record.rejected
-            if rows:
-                part = EarlierPart(url, record.part_size, record.part_sha256, record.shard.first_row, rows)
-                found[record.shard.source.path].append(part)
-        return found
-
-    def unchanged(self, plan: Plan, committed: Collection[str]) -> Iterator[tuple[Record, Shard]]:
-        """Each shard that is missing with the earlier commit of the same stretch of the same file."""
-        if _form(self.plan) != _form(plan):
-            return
-        known = {_stretch(record.shard): record for record in self.records}
-        for shard in plan.shards:
-            record = known.get(_stretch(shard))
-            if record is not None and shard.name not in committed and shard.source.version != UNKNOWN_VERSION:
-                yield record, shard
+    def unchanged(self, plan: Plan) -> dict[str, Record]:
+        """Shard's name → the earlier commit of the same stretch of the same file: nothing need be read to know it."""
+        known = {(one.shard.source, one.shard.start, one.shard.end): one for one in self.records()}
+        found = {shard.name: known.get((shard.source, shard.start, shard.end)) for shard in plan.shards}
+        return {name: one for name, one in found.items() if one and one.shard.source.version != UNKNOWN_VERSION}
 
 
 def open_previous(config: JobConfig, model_digest: str) -> Previous | None:
@@ -131,57 +140,219 @@ def latest(config: JobConfig) -> str | None:
     return None
 
 
-@dataclass(frozen=True)
-class _Copy:
-    """From one ledger to another."""
+class RowReuse:
+    """Looks rows up. May be used from several threads."""
 
-    source: Ledger
-    target: Ledger
-    plan: Plan
+    def __init__(self, earlier: Earlier, plan: Plan, storage: Storage) -> None:
+        self._earlier, self._plan = earlier, plan
+        self._ledger = Ledger(earlier.output, storage.options)
+        self._blocks = Blocks(earlier.plan, storage)
+        self._last: tuple[tuple[EarlierPart, ...], Index] | None = None
+        self._building = threading.Lock()
 
-    def publish(self, record: Record, shard: Shard) -> bool:
-        """Commit the part of `record` as that of `shard`; False when it is gone, damaged or not to be read."""
-        started = time.perf_counter()
-        with closing(Scratch()) as scratch:
+    def over(self, shard: Shard, items: Iterable[Item]) -> Iterator[Item]:
+        """The same rows, those that are known with their earlier result."""
+        parts = nearest(self._earlier.parts.get(shard.source.path, ()), shard.first_row)
+        if not parts:
+            yield from items
+            return
+        lookup = _Lookup(self._index(parts), self._blocks)
+        for window in windows(items):
+            known = lookup.results([self._fingerprint(item) for item in window])
+            for position, item in enumerate(window):
+                result = known.get(position)
+                yield item if result is None or isinstance(item, BadRow) else replace(item, earlier=result)
+
+    def _fingerprint(self, item: Item) -> str | None:
+        if isinstance(item, BadRow):
+            return None
+        try:
+            return self._plan.identity.fingerprint(self._plan.columns.content(item.values))
+        except RowError:
+            return None
+
+    def _index(self, parts: tuple[EarlierPart, ...]) -> Index:
+        with self._building:
+            if self._last is None or self._last[0] != parts:
+                self._last = None  # before the next one is built: two at most are in memory
+                self._last = parts, Index(self._scanned(parts))
+            return self._last[1]
+
+    def _scanned(self, parts: Iterable[EarlierPart]) -> Iterator[tuple[Block, list[str]]]:
+        for part in parts:
             try:
-                part = self._fetch(record, scratch.path)
-                self.target.commit(self.plan, shard, part, time.perf_counter() - started)
-            except (FileNotFoundError, RetryShard, DamagedFile, ValueError) as error:
-                event("not reused", shard=shard.name, earlier=record.shard.name, reason=str(error))
-                return False
-        return True
-
-    def _fetch(self, record: Record, folder: Path) -> Part:
-        # the plan only gives the ending, and that is the same in both
-        data = self._download(self.source.part_url(self.plan, record.shard), folder / "part", record.part_sha256)
-        rejects = None
-        if record.rejects_sha256 is not None:
-            rejects = self._download(self.source.rejects_url(record), folder / "rejects", record.rejects_sha256)
-        return Part(data, rejects, _reused(record), self._summary(record))
-
-    def _download(self, url: str, path: Path, sha256: str) -> Blob:
-        storage = self.source.storage
-        with path.open("wb") as file:
-            file.writelines(storage.blocks(url, 0, int(storage.info(url)["size"])))
-        blob = Blob.of(path)
-        if blob.sha256 != sha256:
-            raise ValueError(f"{url}: differs from the checksum in its commit record")
-        return blob
-
-    def _summary(self, record: Record) -> ShardSummary | None:
-        summary = self.source.summary(record)
-        return replace(summary, slowest=()) if summary else None  # nothing was slow this time
+                if self._ledger.checksum(part.url) != part.sha256:
+                    raise ValueError("it differs from the checksum in its commit record")
+                yield from self._blocks.scan(part.url, part.size)
+            except _UNREADABLE as error:
+                event("not reused", part=part.url, reason=f"{type(error).__name__}: {error}")
 
 
-def _reused(record: Record) -> Counts:
-    counts = {entry.name: getattr(record, entry.name) for entry in fields(Counts)}
-    return replace(Counts(**counts), reused=record.rows, reused_tokens=record.origin_tokens)
+def nearest(parts: tuple[EarlierPart, ...], row: int) -> tuple[EarlierPart, ...]:
+    """The parts whose rows can be indexed: all, or as many as hold `MAX_ROWS`, those nearest to a row first."""
+    if sum(part.rows for part in parts) <= MAX_ROWS:
+        return parts
+    chosen, room = [], MAX_ROWS
+    step = max(1, MAX_ROWS // 2)
+    middle = row // step * step + step // 2  # the same for many shards, so that an index serves them all
+    for part in sorted(parts, key=lambda part: abs(part.first_row - middle)):
+        if room > 0:
+            chosen.append(part)
+        room -= part.rows
+    return tuple(sorted(chosen, key=lambda part: part.url))
 
 
-def _form(plan: Plan) -> tuple[object, ...]:
-    """What the bytes of a part depend on beside its rows and their results."""
-    return plan.output_format, plan.columns.to_json()
+def windows(items: Iterable[Item]) -> Iterator[list[Item]]:
+    """Rows in lists of at most `WINDOW_ROWS` and about `WINDOW_BYTES`."""
+    window: list[Item] = []
+    size = 0
+    for item in items:
+        window.append(item)
+        size += weight(item)
+        if len(window) >= WINDOW_ROWS or size >= WINDOW_BYTES:
+            yield window
+            window, size = [], 0
+    if window:
+        yield window
 
 
-def _stretch(shard: Shard) -> _Stretch:
-    return shard.source, shard.start, shard.end
+class Index:
+    """Fingerprints → places of rows, as two sorted arrays. A place is a block's number and the row's in it.
+
+    It takes in blocks with the fingerprints of their rows until it holds `MAX_ROWS` rows.
+    """
+
+    def __init__(self, scanned: Iterable[tuple[Block, list[str]]]) -> None:
+        self.blocks: list[Block] = []
+        keys, places = array("Q"), array("Q")
+        for block, fingerprints in scanned:
+            keys.extend(map(_key, fingerprints))
+            places.extend(len(self.blocks) << _ROW_BITS | row for row in range(len(fingerprints)))
+            self.blocks.append(block)
+            if len(keys) >= MAX_ROWS:
+                break
+        self._keys, first = np.unique(np.frombuffer(keys, np.uint64), return_index=True)
+        self._places = np.frombuffer(places, np.uint64)[first]
+
+    def find(self, fingerprint: str) -> tuple[int, int] | None:
+        """Block and row of what is probably this fingerprint: half of it is compared."""
+        key = np.uint64(_key(fingerprint))
+        position = int(np.searchsorted(self._keys, key))
+        if position == len(self._keys) or self._keys[position] != key:
+            return None
+        place = int(self._places[position])
+        return place >> _ROW_BITS, place & ((1 << _ROW_BITS) - 1)
+
+
+def _key(fingerprint: str) -> int:
+    return int(fingerprint[:16], 16)
+
+
+class _Lookup:
+    """Finds the results of a window of rows; the last block stays loaded, since the next window often begins in it."""
+
+    def __init__(self, index: Index, blocks: Blocks) -> None:
+        self._index, self._blocks = index, blocks
+        self._loaded: tuple[int, Any] | None = None
+
+    def results(self, fingerprints: Sequence[str | None]) -> dict[int, CompressedPrompt]:
+        """The known results, by position."""
+        wanted: dict[int, list[tuple[int, int]]] = defaultdict(list)
+        for position, fingerprint in enumerate(fingerprints):
+            if fingerprint is not None and (place := self._index.find(fingerprint)) is not None:
+                wanted[place[0]].append((position, place[1]))
+        found: dict[int, CompressedPrompt] = {}
+        for number in sorted(wanted):
+            positions, rows = zip(*wanted[number], strict=True)
+            for position, results in zip(positions, self._read(number, rows), strict=False):
+                if results["fingerprint"] == fingerprints[position]:
+                    found[position] = _outcome(results)
+        return found
+
+    def _read(self, number: int, rows: Sequence[int]) -> list[dict[str, Any]]:
+        try:
+            if self._loaded is None or self._loaded[0] != number:
+                self._loaded = None
+                self._loaded = number, self._blocks.load(self._index.blocks[number])
+            return self._blocks.results(self._loaded[1], rows)
+        except _UNREADABLE as error:
+            event("not reused", part=self._index.blocks[number].url, reason=f"{type(error).__name__}: {error}")
+            return []
+
+
+def _outcome(results: Mapping[str, Any]) -> CompressedPrompt:
+    """A result as an output tells it: what it does not hold (spans, the target) is empty."""
+    return CompressedPrompt(
+        text=results["compressed_prompt"],
+        instruction="",
+        context=tuple(results["compressed_context"]),
+        question="",
+        kept_context=tuple(results["kept_context"]),
+        kept_spans=(),
+        origin_tokens=results["origin_tokens"],
+        compressed_tokens=results["compressed_tokens"],
+        target_tokens=results["compressed_tokens"],
+        status=results["status"],
+        fidelity=results["fidelity"],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Row group `start` of a Parquet part, or bytes [start, end) of JSON Lines; `size` is the part's, in bytes."""
+
+    url: str
+    size: int
+    start: int
+    end: int
+
+
+class Blocks:
+    """Reads the parts of one output. ValueError, KeyError or OSError when a file is no such part."""
+
+    def __init__(self, plan: Plan, storage: Storage) -> None:
+        self._storage = storage
+        self._parquet = plan.output_format == "parquet"
+        self._names = {name: plan.columns.result_name(name) for name in RESULTS.names}
+
+    def scan(self, url: str, size: int) -> Iterator[tuple[Block, list[str]]]:
+        """Every block of a part with the fingerprints of its rows, in order."""
+        return self._scan_parquet(url, size) if self._parquet else self._scan_lines(url, size)
+
+    def load(self, block: Block) -> Any:
+        """The rows of a block, for `results`: an Arrow table, or lines of JSON."""
+        if not self._parquet:
+            return self._storage.read_exactly(block.url, block.start, block.end).split(b"\n")
+        with self._open(block.url, block.size) as file:
+            return file.read_row_group(block.start, columns=list(self._names.values()), use_threads=False)
+
+    def results(self, rows: Any, positions: Sequence[int]) -> list[dict[str, Any]]:
+        """The results of these rows of a block, by their names without prefix."""
+        if isinstance(rows, pa.Table):
+            found = rows.take(pa.array(positions, pa.int64())).to_pylist()
+        else:
+            found = [loads(rows[position].decode()) for position in positions]
+        return [{name: row[own] for name, own in self._names.items()} for row in found]
+
+    def _open(self, url: str, size: int) -> pq.ParquetFile:
+        return pq.ParquetFile(self._storage.open(url, size), pre_buffer=False, buffer_size=1 << 20)
+
+    def _scan_parquet(self, url: str, size: int) -> Iterator[tuple[Block, list[str]]]:
+        name = self._names["fingerprint"]
+        with self._open(url, size) as file:
+            for group in range(file.metadata.num_row_groups):
+                table = file.read_row_group(group, columns=[name], use_threads=False)
+                yield Block(url, size, group, group + 1), table.column(name).to_pylist()
+
+    def _scan_lines(self, url: str, size: int) -> Iterator[tuple[Block, list[str]]]:
+        name, start, end, found = self._names["fingerprint"], 0, 0, list[str]()
+        for line in split_lines(self._storage.blocks(url, 0, size), _NO_LIMIT):
+            if not isinstance(line, bytes):
+                raise ValueError(f"{url}: a line cannot be read")
+            found.append(loads(line.decode())[name])
+            end += len(line) + 1
+            if end - start >= BLOCK_BYTES:
+                yield Block(url, size, start, end), found
+                start, found = end, []
+        if found:
+            yield Block(url, size, start, end), found

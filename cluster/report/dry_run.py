@@ -1,25 +1,24 @@
 """The dry run: what a run is about to do, in words; with `reuse` what it would take over. Nothing is written.
 
-Shards that did not change are told from the plans alone. Rows of the others are looked up as the workers would, which
-means reading them; of many shards a few, spread evenly, are read, and the words say so.
+Rows of shards that did not change are known from the earlier records. Rows of the others are looked up as the workers
+would, which means reading them; of many shards a few, spread evenly, are read, and the words say so.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
 from cluster.config import JobConfig
 from cluster.input.columns import ROLES
 from cluster.input.reader import read_rows
 from cluster.input.rows import Row
-from cluster.input.shards import Shard, Source, shown
+from cluster.input.shards import Source, shown
 from cluster.output.ledger import Ledger
 from cluster.output.plan import Plan
 from cluster.output.prepare import make_plan
 from cluster.output.records import counted
-from cluster.output.reuse import Previous, open_previous
-from cluster.output.row_reuse import RowReuse
+from cluster.output.reuse import Previous, RowReuse, open_previous
 from lingua.methods import models_digest
 from lingua.models.source import resolve
 
@@ -86,24 +85,25 @@ def pending(config: JobConfig) -> str:
 
 
 def reusable(previous: Previous, plan: Plan, committed: Collection[str]) -> str:
-    """In words: shards as they are, and how many rows of the others are known."""
-    rows = {shard.name: record.rows for record, shard in previous.unchanged(plan, committed)}
-    rest = [shard for shard in plan.shards if shard.name not in rows and shard.name not in committed]
-    whole = f"{len(rows):,} of {len(plan.shards):,} shards as they are, {sum(rows.values()):,} rows"
-    return f"{previous.ledger.output}: {whole}; {_others(previous, plan, rest, committed)}"
-
-
-def _others(previous: Previous, plan: Plan, rest: Sequence[Shard], committed: Collection[str]) -> str:
-    if not rest:
-        return "nothing is left for the model"
-    chosen = rest[:: max(1, -(-len(rest) // LOOKED_AT))]
-    lookup = RowReuse(previous.earlier(plan, committed), plan, previous.ledger.storage)
-    seen = known = 0
+    """In words: how many rows of the shards that are not committed are known."""
+    missing = [shard for shard in plan.shards if shard.name not in committed]
+    unchanged = previous.unchanged(plan)
+    same = [unchanged[shard.name] for shard in missing if shard.name in unchanged]
+    changed = [shard for shard in missing if shard.name not in unchanged]
+    chosen = changed[:: max(1, -(-len(changed) // LOOKED_AT))]
+    lookup, storage = (
+        RowReuse(previous.earlier(plan, committed), plan, previous.ledger.storage),
+        previous.ledger.storage,
+    )
+    seen = found = 0
     for shard in chosen:
-        for item in lookup.over(shard, read_rows(shard, plan.columns, previous.ledger.storage)):
+        for item in lookup.over(shard, read_rows(shard, plan.columns, storage)):
             seen += 1
-            known += isinstance(item, Row) and item.earlier is not None
-    if len(chosen) == len(rest):
-        return f"of the {seen:,} rows of the others {known:,}, the model sees {seen - known:,}"
-    share = known / seen if seen else 0.0
-    return f"of the rows of the other {len(rest):,} about {share:.1%} ({len(chosen)} of these shards were looked at)"
+            found += isinstance(item, Row) and item.earlier is not None
+    scale = len(changed) / len(chosen) if chosen else 1
+    rows = sum(record.rows for record in same) + round(seen * scale)
+    known = sum(record.rows - record.rejected for record in same) + round(found * scale)
+    if len(chosen) == len(changed):
+        return f"{previous.ledger.output}: {known:,} of {rows:,} rows reused; {rows - known:,} to compress"
+    looked = f"{len(chosen)} of {len(changed):,} changed shards were looked at"
+    return f"{previous.ledger.output}: about {known / max(1, rows):.1%} of the rows reused ({looked})"

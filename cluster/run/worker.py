@@ -22,7 +22,7 @@ from cluster.output.ledger import Ledger
 from cluster.output.parts import PartWriter
 from cluster.output.plan import Plan
 from cluster.output.records import Counts
-from cluster.output.row_reuse import Earlier, RowReuse
+from cluster.output.reuse import Earlier, RowReuse
 from cluster.output.summary import Summarizer
 from cluster.protocol import Assignment, Beat, Failure, ShardReport
 from cluster.report.telemetry import Metrics, WorkerTelemetry

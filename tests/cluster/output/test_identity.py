@@ -20,14 +20,16 @@ from cluster.input.rows import Row
 from cluster.output.ledger import Ledger
 from cluster.output.plan import Identity, Plan
 from cluster.output.prepare import draft_plan, make_plan
-from cluster.output.reuse import open_previous
-from cluster.output.row_reuse import RowReuse
+from cluster.output.reuse import RowReuse, open_previous
 from cluster.output.verify import verify
+from cluster.protocol import Assignment
+from cluster.run.worker import Worker
 from cluster.storage.storage import Storage
 from lingua.config import CompressionConfig, fields
 from lingua.methods import METHODS
 from lingua.prompt import Prompt
 from tests.cluster.jobs_for_tests import run_shard, write_lines
+from tests.fakes import FakeCompressor
 
 DIGEST = "d" * 32
 STORED = {"evidence": {"rate": 0.5}, "paper": {"preset": "paper", "rate": 0.3, "dtype": "float32"}}
@@ -85,10 +87,13 @@ def test_what_an_earlier_version_wrote_is_reused_row_by_row_and_again_after_that
     (row,) = lookup.over(plan.shards[0], list(read_rows(plan.shards[0], plan.columns, Storage())))
     assert isinstance(row, Row)
     assert row.earlier is not None
-    plan = replace(plan, columns=previous.plan.columns)  # whole shards are taken over between equal columns
-    assert len(list(previous.unchanged(plan, ()))) == 1
+    assert len(previous.unchanged(plan)) == 1
     ledger = Ledger(config.output)
-    assert previous.republish(ledger, ledger.open_or_create(plan), lambda: True) == 1
+    ledger.open_or_create(plan)
+    report = Worker(config, plan, lambda _: FakeCompressor(), earlier=previous.earlier(plan, ())).run(
+        Assignment(plan.shards[0])
+    )
+    assert report.counts.reused == 1
     assert verify(ledger.output).problems == []
     assert draft_plan(job(corpus, **STORED[name]), DIGEST, ledger) == plan
     third = JobConfig(input=str(corpus), output=str(corpus.parent / "third"), reuse=config.output, **STORED[name])
