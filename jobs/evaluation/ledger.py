@@ -79,31 +79,24 @@ def waves(config: EvalConfig, rows: Mapping[str, int]) -> list[Wave]:
 
     What the peer keeps is known before the others start if they are to keep as much.
     """
-    first = config.peers if config.match_peer else []
-    sizes: dict[str, Sizes] = {one.name: config.sizes if one.sized else (None,) for one in config.all_candidates}
-    peers, others = ({name: sizes[name] for name in sizes if (name in first) == wanted} for wanted in (True, False))
-    chunks = list(_chunks(rows, config.chunk))
+    first = set(config.peers) if config.match_peer else set()
+    others = {one.name for one in config.all_candidates} - first
+    targets = [target.name for target in config.targets]
     found = [
-        Wave("compress", "the peer compresses", tuple(_units(chunks, peers, [""]))),
-        Wave("compress", "compressing", tuple(_units(chunks, others, [""]))),
-        Wave("ask", "asking", tuple(_units(chunks, sizes, [target.name for target in config.targets]))),
+        Wave("compress", "the peer compresses", tuple(_units(config, rows, first))),
+        Wave("compress", "compressing", tuple(_units(config, rows, others))),
+        Wave("ask", "asking", tuple(unit for name in targets for unit in _units(config, rows, first | others, name))),
     ]
     return [wave for wave in found if wave.units]
 
 
-def _chunks(rows: Mapping[str, int], size: int) -> Iterator[tuple[str, int, int]]:
+def _units(config: EvalConfig, rows: Mapping[str, int], chosen: Collection[str], target: str = "") -> Iterator[Unit]:
+    candidates = [one for one in config.all_candidates if one.name in chosen]
     for name, count in rows.items():
-        for start in range(0, count, size):
-            yield name, start, min(start + size, count)
-
-
-def _units(
-    chunks: Sequence[tuple[str, int, int]], candidates: Mapping[str, Sizes], targets: Sequence[str]
-) -> Iterator[Unit]:
-    for target in targets:
-        for name, start, stop in chunks:
-            for candidate, sizes in candidates.items():
-                yield Unit(name, candidate, target, start, stop, sizes)
+        for start in range(0, count, config.chunk):
+            for one in candidates:
+                stop, sizes = min(start + config.chunk, count), config.sizes if one.sized else (None,)
+                yield Unit(name, one.name, target, start, stop, sizes)
 
 
 def needs_in(config: EvalConfig, wave: Wave) -> list[Needs]:

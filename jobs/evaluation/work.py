@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
-from typing import Protocol
 
 from cluster.output.records import Counts
 from cluster.protocol import Assignment, Beat, Failure, PoisonRow, ShardReport
@@ -34,18 +33,6 @@ Tick = Callable[[], None]
 MakeTarget = Callable[[TargetSpec, EvalConfig], Target]
 
 
-class Work(Protocol):
-    """One stage of an evaluation."""
-
-    def measure(self, unit: Unit, rows: Sequence[EvalRow], tick: Tick) -> list[Measured]:
-        """What was found on these rows of the unit."""
-        ...
-
-    def close(self) -> None:
-        """End what was started."""
-        ...
-
-
 class CompressWork:
     """The stage ``compress``: every row at every size, and what is left of it without asking anyone."""
 
@@ -55,6 +42,7 @@ class CompressWork:
         self._candidates = {one.name: one for one in config.all_candidates}
 
     def measure(self, unit: Unit, rows: Sequence[EvalRow], tick: Tick) -> list[Measured]:
+        """What was found on these rows of the unit."""
         candidate = self._candidates[unit.candidate]
         tokens = [self._bench.counter.count(whole(row)) for row in rows]
         originals = [self._bench.original(row) for row in rows]
@@ -113,6 +101,7 @@ class AskWork:
         self._target: Target | None = None
 
     def measure(self, unit: Unit, rows: Sequence[EvalRow], tick: Tick) -> list[Measured]:
+        """What was found on these rows of the unit."""
         target = self._hold(unit.target)
         questions = list(self._questions(unit, {row.id: row for row in rows}))
         found = list[Measured]()
@@ -209,7 +198,7 @@ def start_runner(config: EvalConfig, wave: Wave, make: MakeTarget = make_target)
 class UnitRunner:
     """One unit at a time; models stay loaded between them."""
 
-    def __init__(self, units: Sequence[Unit], ledger: EvalLedger, work: Work) -> None:
+    def __init__(self, units: Sequence[Unit], ledger: EvalLedger, work: CompressWork | AskWork) -> None:
         self._units = {unit.name: unit for unit in units}
         self._ledger, self._work = ledger, work
         self._rows: tuple[str, list[EvalRow]] = "", []

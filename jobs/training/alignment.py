@@ -10,12 +10,10 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from cluster.run.folder import RunFolder
@@ -24,7 +22,7 @@ from jobs.training.rows import Example, digest, read_examples, split
 from jobs.training.settings import AlignConfig
 from jobs.training.surprisal import Seen, Tokens, collator_for, loss, measure, pack, read, tokenize
 from jobs.training.teachers import open_endpoint, teacher_digest
-from jobs.training.trainer import Lesson, learn, publish
+from jobs.training.trainer import Lesson, card, learn, public_name, publish, save
 from jobs.training.workers import Groups, Rank, folder_of
 from lingua.errors import ConfigError
 from lingua.models.load import Loader, choose_dtype
@@ -108,7 +106,7 @@ def train(config: AlignConfig, rank: Rank) -> None:
         model = _finished(model, loader)
         after = test.measure(model, tokenizer, window, dtype)
         result = {**_counts(config, trained, held, tokens), "before": before, "after": after, "losses": losses}
-        publish(folder, partial(_save, model, loader, card(config, result)), result)
+        publish(folder, partial(save, model, loader, described(config, result)), result)
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,12 +223,6 @@ def _finished(model: Any, loader: Loader) -> Any:
     return whole.to(loader.load(AutoConfig).dtype or torch.float32).eval().requires_grad_(False)
 
 
-def _save(model: Any, loader: Loader, text: str, folder: Path) -> None:
-    model.save_pretrained(folder, max_shard_size="4GB")
-    loader.load(AutoTokenizer).save_pretrained(folder)  # a fresh one: reading changes it
-    (folder / "README.md").write_text(text, encoding="utf-8")
-
-
 # ---- what is told of it
 
 ROWS = (
@@ -250,23 +242,14 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def card(config: AlignConfig, result: dict[str, Any]) -> str:
-    """The README.md of the model directory. Of paths only the last part is told: the rest is nobody's business."""
-    model, target = (
-        Path(name).name if Path(name).is_absolute() else name for name in (config.model, config.target or "")
-    )
-    settings = {**config.identity(), "model": model, "target": target or None}
-    compared = result["after"]["compared"]
+def described(config: AlignConfig, result: dict[str, Any]) -> str:
+    """The README.md of the model directory."""
+    model, target, after = public_name(config.model), public_name(config.target or ""), result["after"]
     explained = (
         "\nAgreement is Spearman's rank correlation between stretches of characters that both tokenizers can be cut "
-        f"into, averaged over {compared:,} responses.\n"
+        f"into, averaged over {after['compared']:,} responses.\n"
     )
-    return f"""---
-library_name: transformers
-pipeline_tag: text-generation
-tags: [prompt-compression, distribution-alignment]
----
-
+    text = f"""\
 # {model}, aligned
 
 A small language model whose surprisal decides which tokens of a prompt to drop, trained on the text of a target model
@@ -278,13 +261,8 @@ licences of the model it came from and of the target's text still apply.
 - target: `{target or "given with the rows"}`{f" (digest `{result['target_digest']}`)" if target else ""}
 - learned from {result["rows"]:,} rows ({result["tokens"]:,} tokens, {result["response_tokens"]:,} of them of responses;
   digest `{result["train_digest"]}`; {result["skipped_rows"]:,} more were too long), in {len(result["losses"]):,} steps
-- measured on {result["after"]["rows"]:,} held-out rows ({result["after"]["tokens"]:,} tokens; digest
-  `{result["held_out_digest"]}`)
+- measured on {after["rows"]:,} held-out rows ({after["tokens"]:,} tokens; digest `{result["held_out_digest"]}`)
 
 {table(result)}
-{explained if compared else ""}
-## Settings
-
-```yaml
-{yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)}```
-"""
+{explained if after["compared"] else ""}"""
+    return card(config, "text-generation distribution-alignment", text)

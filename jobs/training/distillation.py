@@ -10,12 +10,10 @@ rank among all words of the training texts, which lies in [0, 1]. Unlike in the 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +22,7 @@ import torch
 from scipy.stats import mannwhitneyu, spearmanr
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import AutoModelForTokenClassification, AutoTokenizer
+from transformers import AutoModelForTokenClassification
 from transformers.utils import logging
 
 from jobs.training.labels import Labelled, best, labels_of_row
@@ -32,7 +30,7 @@ from jobs.training.rows import Passage, draw, read_passages
 from jobs.training.settings import DistillConfig
 from jobs.training.surprisal import NO_LABEL
 from jobs.training.teachers import load_teacher, teacher_digest
-from jobs.training.trainer import Lesson, learn, publish
+from jobs.training.trainer import Lesson, card, learn, public_name, publish, save
 from jobs.training.workers import Groups, Rank, folder_of
 from lingua.budget.draft import Drafter, PromptPart
 from lingua.config import CompressionConfig
@@ -211,7 +209,7 @@ def train(config: DistillConfig, rank: Rank) -> None:
         scorer = EncoderScorer(model.eval(), tokenizer)
         agrees = asdict(agreement(scorer, held, chunker, targets, config.rate))
         result = {**counts, "tokens": tokens, "agreement": agrees, "losses": losses}
-        publish(folder, partial(_save, model, loader, card(config, result)), result)
+        publish(folder, partial(save, model, loader, described(config, result)), result)
 
 
 def _loader(config: DistillConfig) -> Loader:
@@ -224,12 +222,6 @@ def _student(config: DistillConfig, loader: Loader) -> Any:
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # it reports that a head is new: that is what is meant
     names = {"id2label": NAMES, "label2id": {name: number for number, name in NAMES.items()}}
     return loader.load(AutoModelForTokenClassification, dtype=torch.float32, **names)
-
-
-def _save(model: Any, loader: Loader, text: str, folder: Path) -> None:
-    model.save_pretrained(folder)
-    loader.load(AutoTokenizer).save_pretrained(folder)  # a fresh one: the chunker's reads special tokens as text
-    (folder / "README.md").write_text(text, encoding="utf-8")
 
 
 # ---- what came of it
@@ -310,18 +302,14 @@ LEARNT = {
 }
 
 
-def card(config: DistillConfig, result: Mapping[str, Any]) -> str:
+def described(config: DistillConfig, result: Mapping[str, Any]) -> str:
     """The README.md of the model directory."""
     found, losses = result["agreement"], result["losses"][-20:]
     teacher = config.teacher_model if config.teacher == "endpoint" else f"`{config.teacher}`"
     if config.teacher == "compressor":
-        method = config.compression.method
-        teacher = f"{config.teacher_model}, `method: {method}`, digest `{teacher_digest(config)}`"
-    return f"""---
-library_name: transformers
-pipeline_tag: token-classification
-tags: [prompt-compression, llmlingua-2]
----
+        method, model = config.compression.method, public_name(config.teacher_model)
+        teacher = f"{model}, `method: {method}`, digest `{teacher_digest(config)}`"
+    text = f"""\
 # An encoder that tells which words of a prompt to keep
 
 Trained by `python -m jobs.distill`, as in LLMLingua-2 (arXiv 2403.12968). It gives every token a probability of being
@@ -333,7 +321,7 @@ python -m jobs.compress --method llmlingua2 --model DIRECTORY --rate {config.rat
 
 | | |
 |---|---|
-| began as | {config.model} |
+| began as | {public_name(config.model)} |
 | teacher | {teacher} |
 | trained on | {result["windows"]:,} windows, {result["tokens"]:,} tokens |
 | dropped by the filters of compressions | {result["dropped"]:,} of {result["chunks"]:,} chunks |
@@ -342,10 +330,5 @@ python -m jobs.compress --method llmlingua2 --model DIRECTORY --rate {config.rat
 Agreement with the teacher on {found["texts"]:,} held-out texts ({found["words"]:,} words, {found["kept"]:.0%} of them
 kept): F1 {found["f1"]:.3f} (guessing: {found["chance"]:.3f}), AUC {found["auc"]:.3f}, rank correlation
 {found["spearman"]:.3f}.
-
-Settings:
-
-```json
-{json.dumps(config.identity(), indent=1, ensure_ascii=False)}
-```
 """
+    return card(config, "token-classification llmlingua-2", text)

@@ -22,9 +22,10 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+import yaml
 from torch import Tensor
 from torch.utils.data import DataLoader
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import AutoTokenizer, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import TrainerState
 from transformers.utils import logging
 
@@ -32,6 +33,7 @@ from cluster.errors import AbortRun
 from cluster.run.folder import RunFolder
 from jobs.training.settings import TrainingConfig
 from jobs.training.workers import RESULT, PhaseProgress, Rank
+from lingua.models.load import Loader
 
 CHECKPOINTS = "checkpoints"
 STATE = "trainer_state.json"
@@ -151,6 +153,30 @@ def publish(folder: RunFolder, save: Callable[[Path], object], result: dict[str,
         folder.put("model", Path(local), "config.json")
     folder.write(RESULT, json.dumps(result, indent=1).encode())
     folder.drop(CHECKPOINTS, STATE)
+
+
+def save(model: Any, loader: Loader, text: str, folder: Path) -> None:
+    """Write a model with its tokenizer and its card."""
+    model.save_pretrained(folder, max_shard_size="4GB")
+    loader.load(AutoTokenizer).save_pretrained(folder)  # a fresh one: reading changes it
+    (folder / "README.md").write_text(text, encoding="utf-8")
+
+
+def card(config: TrainingConfig, purpose: str, text: str) -> str:
+    """The README.md of a model's directory: what a hub reads (`purpose` is its pipeline and a tag), `text`, settings.
+
+    Of paths only the last part is told: the rest is nobody's business.
+    """
+    pipeline, tag = purpose.split()
+    shown = {name: public_name(value) if isinstance(value, str) else value for name, value in config.identity().items()}
+    settings = yaml.safe_dump(shown, sort_keys=False, allow_unicode=True)
+    head = f"library_name: transformers\npipeline_tag: {pipeline}\ntags: [prompt-compression, {tag}]"
+    return f"---\n{head}\n---\n\n{text}\n## Settings\n\n```yaml\n{settings}```\n"
+
+
+def public_name(name: str) -> str:
+    """A model's name without the folder that it lies in."""
+    return Path(name).name if Path(name).is_absolute() else name
 
 
 def _checkpoints(folder: RunFolder) -> list[str]:

@@ -50,5 +50,5 @@ def test_the_card_tells_settings_and_agreement_and_no_output_path(tmp_path: Path
     result = run(tmp_path, seed=7)
     card = (tmp_path / "out" / "model" / "README.md").read_text()
     assert f"F1 {result['agreement']['f1']:.3f}" in card
-    assert '"seed": 7' in card
-    assert str(tmp_path / "out") not in card
+    assert "seed: 7" in card
+    assert str(tmp_path) not in card
