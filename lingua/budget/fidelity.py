@@ -2,7 +2,7 @@
 
 Three shares of what the strings that may be cut held, looked for in the whole compressed text:
 
-information   of the self-information of their distinct words (`salience.self_information`: rare words weigh
+information   of the self-information of their distinct words (`units.self_information`: rare words weigh
               more; a word that occurs twice counts once)
 numbers       of their distinct numbers; half a number is none
 names         of their distinct names. Where letters have case: words that are capitalised wherever they stand, and once
@@ -36,9 +36,8 @@ import regex
 from lingua.budget.draft import Draft, Drafter, PromptPart, cut_text
 from lingua.engine.score import Context, Program, Score, Surprisal
 from lingua.prompt import CompressedPrompt, Prompt, Span
-from lingua.text.salience import self_information
 from lingua.text.tokens import Encoding, Ints
-from lingua.text.units import Bools, Floats
+from lingua.text.units import Bools, Floats, self_information
 from lingua.text.words import CAPITAL, CAPITALS, SMALL, WORD, Runs, keys, lexicon
 
 Doubles = npt.NDArray[np.float64]

@@ -15,7 +15,7 @@ from lingua.budget.draft import Draft
 from lingua.budget.selection import keep_best
 from lingua.engine.score import Program
 from lingua.shared import Aggregate, OnePassSettings
-from lingua.text.salience import self_information
+from lingua.text.units import self_information
 
 
 class RaritySettings(OnePassSettings):

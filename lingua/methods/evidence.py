@@ -24,8 +24,7 @@ import regex
 from pydantic import Field, model_validator
 
 from lingua.budget.draft import Draft, Drafter, Importance
-from lingua.budget.selection import keep_best
-from lingua.budget.shares import coarse_choice, shares
+from lingua.budget.selection import coarse_choice, keep_best, shares
 from lingua.engine.score import Context, Needs, Program, Score
 from lingua.methods.llmlingua import required
 from lingua.methods.ranking import bm25

@@ -14,8 +14,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from lingua.budget.draft import Draft, PromptPart
-from lingua.budget.selection import choose
-from lingua.budget.shares import coarse_choice, optional_rate, shares, stepped
+from lingua.budget.selection import choose, coarse_choice, optional_rate, shares, stepped
 from lingua.engine.score import Context, Needs, Program, Score, Surprisal
 from lingua.shared import Aggregate, BudgetText, ContextBudget, MethodSettings, Numbers
 from lingua.text.sentences import sentence_edges

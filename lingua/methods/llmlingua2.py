@@ -16,8 +16,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from lingua.budget.draft import Draft, PromptPart
-from lingua.budget.selection import keep_best, keep_within
-from lingua.budget.shares import coarse_choice, shares
+from lingua.budget.selection import coarse_choice, keep_best, keep_within, shares
 from lingua.engine.score import Context, Needs, Program, Score
 from lingua.methods.llmlingua import required
 from lingua.shared import Aggregate, BudgetText, ContextBudget, Numbers, OnePassSettings, refuse_without

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from lingua.budget.draft import Draft, Ranker
-from lingua.budget.shares import coarse_choice, shares
+from lingua.budget.selection import coarse_choice, shares
 from lingua.engine.score import Context, Program, Score
 from lingua.methods.llmlingua import (
     LLMLinguaSettings,

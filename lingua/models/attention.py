@@ -7,17 +7,14 @@ of a row sees its last key, as a row's new tokens after its cached ones ask for.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-
-from lingua.models.transfer import Ints, upload
 
 Kernel = Callable[..., Any]
 States = tuple[Tensor, Tensor, Tensor]
@@ -119,48 +116,3 @@ class RowBounds:
     keys: Tensor
     widest: int
     longest: int
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class RowChunk:
-    """Rows attended together: queries [begin, end) of the packed sequence, and the `slots` of their keys.
-
-    fresh   no row has a past: the keys are those of the packed sequence itself
-    """
-
-    begin: int
-    end: int
-    slots: Tensor
-    place: RowBounds
-    fresh: bool
-
-
-def row_chunks(slots: Sequence[Ints], sizes: Ints, device: torch.device) -> list[RowChunk]:
-    """Cut rows, each of `sizes` queries that see the keys in `slots`, into pieces of at most MOST_KEYS keys."""
-    lengths = np.asarray([len(one) for one in slots])
-    cuts = list(_cuts(lengths))
-    arrays: list[Ints] = []
-    for first, last in cuts:
-        arrays += [_begins(sizes[first:last]), _begins(lengths[first:last]), np.concatenate(slots[first:last])]
-    there = iter(upload(device, arrays))
-    begins, found = _begins(sizes), []
-    for first, last in cuts:
-        places, known = slice(first, last), (next(there).int(), next(there).int())
-        place = RowBounds(*known, int(sizes[places].max()), int(lengths[places].max()))
-        fresh = bool((sizes[places] == lengths[places]).all())
-        found.append(RowChunk(int(begins[first]), int(begins[last]), next(there), place, fresh))
-    return found
-
-
-def _begins(sizes: Ints) -> Ints:
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
-
-
-def _cuts(lengths: Ints) -> Iterator[tuple[int, int]]:
-    first = keys = 0
-    for index, length in enumerate(lengths):
-        if keys and keys + length > MOST_KEYS:
-            yield first, index
-            first, keys = index, 0
-        keys += int(length)
-    yield first, len(lengths)

@@ -27,9 +27,10 @@ from transformers.utils.hub import cached_file
 from lingua.engine.cache import ScoreCache
 from lingua.engine.score import Answers, BatchRow, Context, OutOfMemoryError, Surprisal
 from lingua.errors import ModelError
+from lingua.models.keys_values import Ints
+from lingua.models.packed import Arriving, download, upload
 from lingua.models.sizing import ENCODER_BATCH, USUAL, Allowance, encoder_batch, is_out_of_memory
 from lingua.models.source import ModelSource
-from lingua.models.transfer import Arriving, Ints, download, upload
 
 Floats = npt.NDArray[np.float32]
 Windows = Sequence[Sequence[int]]

@@ -12,12 +12,13 @@ import weakref
 from collections import deque
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from lingua.engine.score import PoolFullError
-from lingua.models.transfer import Ints
 
+Ints = npt.NDArray[np.int64]
 _FIRST_CAPACITY = 256
 
 

@@ -8,11 +8,14 @@ On a CPU rows are attended one by one (`PackedRows`). On a GPU (`PooledRows`) th
 are computed once for all layers, and a layer takes a handful of kernels however many rows there are: one writes the new
 keys, one gathers what the rows see, one attends without padding. Where that kernel cannot serve, rows of like lengths
 are gathered and attended in groups.
+
+A batch's integers go to the device in one transfer that nobody waits for (`upload`); answers are waited for when they
+are read (`download`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,6 +23,7 @@ from itertools import islice
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -27,10 +31,42 @@ from transformers import AttentionInterface
 
 from lingua.models import attention
 from lingua.models.attention import Options, States
-from lingua.models.keys_values import PooledKeyValues, Slots, TokenPool
-from lingua.models.transfer import upload
+from lingua.models.keys_values import Ints, PooledKeyValues, Slots, TokenPool
 
 PACKED = "lingua_packed"
+
+
+def upload(device: torch.device, arrays: Sequence[Ints]) -> list[Tensor]:
+    """The arrays as int64 tensors on `device`, views of one buffer.
+
+    The host's side may be forgotten at once: torch hands out pinned memory again only when its copies are done.
+    """
+    host = torch.empty(sum(one.size for one in arrays), dtype=torch.int64, pin_memory=device.type == "cuda")
+    np.concatenate([one.reshape(-1) for one in arrays], out=host.numpy())
+    there = host.to(device, non_blocking=True)
+    parts = torch.split(there, [one.size for one in arrays])
+    return [part.view(one.shape) for part, one in zip(parts, arrays, strict=True)]
+
+
+Arriving = Callable[[], npt.NDArray[np.float32]]
+"""Waits for the values and gives them."""
+
+
+def download(values: Tensor) -> Arriving:
+    """Copy float32 `values` to the host once all that was asked of their device so far is done."""
+    if values.device.type != "cuda":
+        there = values.numpy()
+        return lambda: there
+    host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+    host.copy_(values, non_blocking=True)
+    done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    done.record(torch.cuda.current_stream(values.device))
+
+    def wait() -> npt.NDArray[np.float32]:
+        done.synchronize()
+        return host.numpy().copy()  # pinned memory is scarce
+
+    return wait
 
 
 @dataclass(slots=True, eq=False)
@@ -190,8 +226,8 @@ class PooledRows:
         return found[0] if len(found) == 1 else torch.cat(found)
 
     @cached_property
-    def _pieces(self) -> list[attention.RowChunk]:
-        return attention.row_chunks(self._slots, self._sizes, self._new.device)
+    def _pieces(self) -> list[RowChunk]:
+        return row_chunks(self._slots, self._sizes, self._new.device)
 
     @cached_property
     def _groups(self) -> tuple[list[_PaddedRows], Tensor]:
@@ -213,6 +249,51 @@ class PooledRows:
         for group in groups:
             group.arrive(*islice(there, 4))
         return groups, order_there
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RowChunk:
+    """Rows attended together: queries [begin, end) of the packed sequence, and the `slots` of their keys.
+
+    fresh   no row has a past: the keys are those of the packed sequence itself
+    """
+
+    begin: int
+    end: int
+    slots: Tensor
+    place: attention.RowBounds
+    fresh: bool
+
+
+def row_chunks(slots: Sequence[Ints], sizes: Ints, device: torch.device) -> list[RowChunk]:
+    """Cut rows, each of `sizes` queries that see the keys in `slots`, into pieces of at most MOST_KEYS keys."""
+    lengths = np.asarray([len(one) for one in slots])
+    cuts = list(_cuts(lengths))
+    arrays: list[Ints] = []
+    for first, last in cuts:
+        arrays += [_begins(sizes[first:last]), _begins(lengths[first:last]), np.concatenate(slots[first:last])]
+    there = iter(upload(device, arrays))
+    begins, found = _begins(sizes), []
+    for first, last in cuts:
+        places, known = slice(first, last), (next(there).int(), next(there).int())
+        place = attention.RowBounds(*known, int(sizes[places].max()), int(lengths[places].max()))
+        fresh = bool((sizes[places] == lengths[places]).all())
+        found.append(RowChunk(int(begins[first]), int(begins[last]), next(there), place, fresh))
+    return found
+
+
+def _begins(sizes: Ints) -> Ints:
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
+
+
+def _cuts(lengths: Ints) -> Iterator[tuple[int, int]]:
+    first = keys = 0
+    for index, length in enumerate(lengths):
+        if keys and keys + length > attention.MOST_KEYS:
+            yield first, index
+            first, keys = index, 0
+        keys += int(length)
+    yield first, len(lengths)
 
 
 class _PaddedRows:

@@ -11,7 +11,6 @@ import torch
 
 from lingua.errors import ModelError
 from lingua.models.attention import MOST_KEYS
-from lingua.models.head import head_bytes
 from lingua.models.packed import MOST_PAIRS
 
 _BATCH_TOKENS = {"cuda": 16_384, "cpu": 1_024}
@@ -24,6 +23,11 @@ _CPU_CACHE_BYTES = 1 << 30
 """Many times what fills its small batches."""
 _MOST_TOKENS = 1 << 22
 """Of context that are alive at once: more than all programs ask for together."""
+HEAD_ELEMENTS = {"cuda": 1 << 26, "cpu": 1 << 22}
+"""Logits alive at once, on a CPU so few that they stay in its caches: a product takes as many rows as fit."""
+FLOAT_ELEMENTS = {"cuda": 1 << 24, "cpu": 1 << 20}
+"""Of these, how many are float32 at once, and again as many log-likelihoods."""
+LEAST_ROWS = 16
 _MASK_BYTES = 3
 """Per (query, key) pair: whether it is seen, and what a kernel makes of that."""
 _SOFTCAP_BYTES = 12
@@ -119,6 +123,12 @@ class ModelShape:
     def logits(self) -> int:
         """Bytes of a slice of the head."""
         return head_bytes("cuda", self.vocabulary, self.size)
+
+
+def head_bytes(device: str, vocabulary: int, size: int) -> int:
+    """The most that a slice takes, `size` bytes an element of the model's dtype."""
+    logits = max(HEAD_ELEMENTS[device], LEAST_ROWS * vocabulary)
+    return logits * size + 2 * max(FLOAT_ELEMENTS[device], vocabulary) * 4
 
 
 def _known(config: Any, name: str) -> int:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lingua.budget.shares import coarse_choice, optional_rate, shares
+from lingua.budget.selection import coarse_choice, optional_rate, shares
 from lingua.config import ContextBudget
 from lingua.prompt import Prompt
 from tests.fakes_engine import drafter

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from lingua.methods import METHODS
 from lingua.prompt import CompressedPrompt, Prompt
-from lingua.text.salience import self_information
+from lingua.text.units import self_information
 from tests.lingua.echo import NASTY, compress, tokenizer
 
 DOCUMENTS = tuple(" ".join(f"{name}{n}" for n in range(60)) for name in ("alpha", "beta", "gamma"))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lingua.budget.draft import Draft
-from lingua.budget.shares import optional_rate
+from lingua.budget.selection import optional_rate
 from lingua.engine.engine import Engine
 from lingua.engine.score import Scorer
 from lingua.methods import METHODS

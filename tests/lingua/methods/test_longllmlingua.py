@@ -64,7 +64,7 @@ def test_the_order_of_the_output_is_the_order_asked_for() -> None:
 def test_rates_fall_with_rank_and_use_up_the_budget(
     tilt: float, rate: float, ranked: list[int], forced: tuple[str, ...]
 ) -> None:
-    from lingua.budget.shares import shares
+    from lingua.budget.selection import shares
 
     asked = {"dynamic_context_compression_ratio": tilt, "force_tokens": forced}
     draft = draft_of(PROMPT, rate=rate, method="longllmlingua", **asked)

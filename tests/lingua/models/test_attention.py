@@ -16,6 +16,7 @@ from lingua.engine.engine import Engine
 from lingua.engine.score import BatchRow, Context
 from lingua.models import attention
 from lingua.models.causal import PlainScorer
+from lingua.models.packed import row_chunks
 from tests.lingua.models.test_causal import STEPS, TEXT, growing
 from tests.lingua.models.test_pool import close, pooled
 from tests.models import PACKED, tiny
@@ -107,7 +108,7 @@ def test_pieces_hold_every_row_once_and_are_bounded(sizes: list[tuple[int, int]]
     slots = [np.arange(new + cached) + 1_000 * row for row, (new, cached) in enumerate(sizes)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(attention, "MOST_KEYS", 120)
-        found = attention.row_chunks(slots, queries, CPU)
+        found = row_chunks(slots, queries, CPU)
     assert torch.cat([piece.slots for piece in found]).tolist() == np.concatenate(slots).tolist()
     assert [piece.begin for piece in found[1:]] == [piece.end for piece in found[:-1]]
     assert found[-1].end == queries.sum()

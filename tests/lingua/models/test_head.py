@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lingua.models import head
-from lingua.models.head import Head, fused, head_bytes, surprisal
+from lingua.models import sizing
+from lingua.models.causal import Head, fused, surprisal
+from lingua.models.sizing import head_bytes
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 
@@ -63,8 +64,8 @@ def asked(rows: int, vocabulary: int, dtype: torch.dtype) -> tuple[Tensor, Tenso
 def test_slices_of_any_size_give_the_softmax_of_all_logits(
     dtype: torch.dtype, cap: float | None, bias: bool, bound: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(head.HEAD_ELEMENTS, "cpu", bound)
-    monkeypatch.setitem(head.FLOAT_ELEMENTS, "cpu", bound // 4)
+    monkeypatch.setitem(sizing.HEAD_ELEMENTS, "cpu", bound)
+    monkeypatch.setitem(sizing.FLOAT_ELEMENTS, "cpu", bound // 4)
     own = model(700, dtype, cap, bias)
     hidden, before, targets = asked(60, 700, dtype)
     logits = own.get_output_embeddings()(hidden[before]).float()
@@ -83,8 +84,8 @@ def test_logits_in_half_precision_are_never_copied_whole_to_float32(dtype: torch
     own, given = Head(model(vocabulary, dtype)), asked(rows, vocabulary, dtype)
     with torch.inference_mode(), largest() as made:
         own(*given)
-    assert made[dtype] <= head.HEAD_ELEMENTS["cpu"] * 2
-    assert made[torch.float32] <= head.FLOAT_ELEMENTS["cpu"] * 4
+    assert made[dtype] <= sizing.HEAD_ELEMENTS["cpu"] * 2
+    assert made[torch.float32] <= sizing.FLOAT_ELEMENTS["cpu"] * 4
     assert made[dtype] + 2 * made[torch.float32] <= head_bytes("cpu", vocabulary, 2)
 
 
@@ -95,7 +96,7 @@ def test_what_a_float32_head_takes_does_not_grow_with_the_rows() -> None:
         with torch.inference_mode(), largest() as made:
             own(*given)
         taken.append(made[torch.float32])
-    assert taken[0] == taken[1] <= head.HEAD_ELEMENTS["cpu"] * 4
+    assert taken[0] == taken[1] <= sizing.HEAD_ELEMENTS["cpu"] * 4
 
 
 @pytest.mark.parametrize("cap", [None, 5.0])

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from lingua.models.transfer import upload
+from lingua.models.packed import upload
 
 
 def test_arrays_arrive_in_their_shapes_as_views_of_one_buffer() -> None:
