@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from lingua.errors import ConfigError
@@ -170,6 +171,8 @@ def kind_of(field: FieldInfo) -> Any:
     """What a setting is as text has it: a switch, a list, an object of JSON, or just text."""
     if typing.get_origin(field.annotation) is tuple or field.annotation == dict[str, str]:
         return list[str]
+    if any(isinstance(part, type) and issubclass(part, BaseModel) for part in typing.get_args(field.annotation)):
+        return dict[str, Any]
     return field.annotation if field.annotation in (bool, dict[str, Any]) else str
 
 

@@ -84,10 +84,11 @@ class CompressionConfig(SharedSettings):
 
     def __init__(self, **settings: Any) -> None:
         settings = _complete({name: value for name, value in settings.items() if value is not None})
-        own = METHODS[settings["method"]].settings if settings["method"] in METHODS else MethodSettings
+        method = str(settings["method"])
+        own = METHODS[method].settings if method in METHODS else MethodSettings
         read = {name: value for name, value in settings.items() if name in own.model_fields}
         rest = {name: value for name, value in settings.items() if name not in read}
-        _require_read(rest, settings["method"])
+        _require_read(rest, method)
         try:
             super().__init__(own=settings.get("own") or own(**read), **rest)
         except ValidationError as error:

@@ -15,6 +15,7 @@ LONGEST = 200
 """Characters of a wrong value that are shown."""
 _SHARE = "it is a share: 0.5 keeps half, 1 all"
 _KINDS = {"float": "a number", "int": "a whole number", "bool": "true or false", "string": "text"}
+_KINDS |= {"dict": "an object", "model": "an object", "tuple": "a list"}
 _URL = re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]*://)([^\s'\"<>`]*)")
 _WITH_CONTAINERS = ("abfs", "abfss", "az", "adl", "wasb", "wasbs")
 _OF_STORES = ("s3", "s3a", "s3n", "gs", "gcs", "hf", "memory", *_WITH_CONTAINERS)

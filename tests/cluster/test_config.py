@@ -72,6 +72,15 @@ def test_the_environment_takes_lists_as_json_and_a_string_as_one() -> None:
     assert load(LINGUA_STORAGE_OPTIONS='{"key": "k"}').storage_options == {"key": "k"}
 
 
+def test_a_sentence_filter_is_an_object_of_json_wherever_text_gives_it() -> None:
+    method, text = ("--method", "llmlingua"), '{"budget": "*2", "last": 1}'
+    given = load(*method, "--sentence-filter", text).compression
+    assert given == load(*method, LINGUA_SENTENCE_FILTER=text).compression
+    assert given.flat()["sentence_filter"] == {"budget": "*2", "first": 0, "last": 1, "best": 0}
+    with pytest.raises(ConfigError, match="--sentence-filter must be a JSON object"):
+        load(*method, "--sentence-filter", "*2")
+
+
 @pytest.mark.parametrize(("text", "value"), [("100", 100), ("1%", 0.01), ("12.5 %", 0.125), ("0", 0)])
 def test_the_ceiling_of_rejects_is_a_number_or_a_share(text: str, value: float) -> None:
     assert load("--max-rejected", text).max_rejected == value

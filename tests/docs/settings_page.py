@@ -11,6 +11,7 @@ import typing
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from cluster.config import DECISIVE, JobConfig
@@ -70,7 +71,7 @@ def _forms(annotation: Any) -> list[str]:
         return [f"`{choice}`" for choice in inside]
     if origin is tuple:
         return [f"list of {FORMS.get(inside[0], 'value')}s"]
-    if origin is dict:
+    if origin is dict or (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
         return ["JSON object"]
     if origin is typing.Annotated:
         return _forms(inside[0])

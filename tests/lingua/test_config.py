@@ -49,6 +49,9 @@ def test_a_wrong_setting_is_named(setting: str, value: Any) -> None:
         ("method", "llmlingua3", "did you mean llmlingua or llmlingua2"),
         ("rat", 0.5, "unknown setting 'rat'; did you mean rate?"),
         ("xyz", 1, "unknown setting 'xyz'"),
+        ("method", ["evidence"], "method = ['evidence']: must be evidence, llmlingua"),
+        ("message_rates", 0.5, "message_rates = 0.5: must be an object"),
+        ("force_tokens", 0.5, "force_tokens = 0.5: must be a list"),
     ],
 )
 def test_what_is_allowed_and_what_was_likely_meant_is_said(setting: str, value: Any, message: str) -> None:
