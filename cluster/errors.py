@@ -31,13 +31,8 @@ class RetryShard(ClusterError):  # noqa: N818 - named by what follows from it
     """A transient failure: the same shard may succeed when tried again."""
 
 
-class RowError(ClusterError):
-    """One row cannot be used: `reason` is a short stable name to count by, `detail` a sentence for people."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(reason, detail)  # both, so that the exception survives pickling
-        self.reason = reason
-        self.detail = detail
+class RowError(ClusterError, PromptError):
+    """One row cannot be used; a `PromptError` is that of a prompt which `lingua` could not compress."""
 
     def __str__(self) -> str:
         return f"{self.reason}: {self.detail}"

@@ -16,6 +16,7 @@ from typing import Literal, Protocol
 from cluster.errors import AbortRun
 from cluster.input.shards import Shard
 from cluster.output.records import Counts, Record
+from lingua.prompt import Rejected
 
 FailureKind = Literal["transient", "lost", "died", "stalled", "crashed", "fatal"]
 """What a failure means for its shard.
@@ -50,27 +51,18 @@ class RowRange:
 
 
 @dataclass(frozen=True, slots=True)
-class PoisonRow:
-    """A row that ends every worker that compresses it; rejected with `reason`, its neighbours are compressed."""
-
-    position: int
-    reason: str
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
 class Assignment:
     """One shard for one worker.
 
     upcoming   the shard that the worker will probably get next: it may read ahead
     probe      compress only these rows and commit nothing (an empty range only counts the rows)
-    poison     rows to set aside without showing them to the model
+    poison     position of a row that ends every worker that compresses it → why it is rejected, unseen by the model
     """
 
     shard: Shard
     upcoming: Shard | None = None
     probe: RowRange | None = None
-    poison: tuple[PoisonRow, ...] = ()
+    poison: Mapping[int, Rejected] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar
 
-from cluster.errors import RowError
 from lingua.errors import PromptError
 
 T = TypeVar("T")
 R = TypeVar("R")
-Refusal = RowError | PromptError
 PADDING = 1.25
 """How much longer than its shortest prompt a batch's longest may be."""
 
@@ -29,11 +27,13 @@ def cut(text: str, stop: Iterable[str]) -> str:
     return text[: min(places, default=len(text))]
 
 
-def answered(items: Sequence[T], ask: Callable[[Sequence[T]], list[R]], refused: Callable[[T, Refusal], R]) -> list[R]:
+def answered(
+    items: Sequence[T], ask: Callable[[Sequence[T]], list[R]], refused: Callable[[T, PromptError], R]
+) -> list[R]:
     """What `ask` says of all items at once; where it refuses one, of each alone, and `refused` of those."""
     try:
         return ask(items)
-    except (RowError, PromptError) as error:  # which one it was shows alone
+    except PromptError as error:  # which one it was shows alone
         if len(items) == 1:
             return [refused(items[0], error)]
         return [one for item in items for one in answered([item], ask, refused)]

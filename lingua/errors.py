@@ -39,6 +39,9 @@ class PromptError(LinguaError):
     """
 
     def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(detail)
+        super().__init__(reason, detail)  # both, so that the exception survives pickling
         self.reason = reason
         self.detail = detail
+
+    def __str__(self) -> str:
+        return self.detail

@@ -29,7 +29,7 @@ from cluster.errors import RowError
 from cluster.input.arrow import extended, is_list, is_string, storage_of, value_type
 from cluster.input.schema import UNPLANNED, encoding_of, json_text, unplanned_field, unplanned_name
 from cluster.input.shards import Source
-from lingua.errors import ConfigError, PromptError
+from lingua.errors import ConfigError
 from lingua.explain import meant
 from lingua.prompt import Prompt
 from lingua.structured.forms import LISTS
@@ -212,17 +212,14 @@ class Columns:
         return replace(self, schema=self.schema.append(unplanned_field(self.prefix)))
 
     def content(self, values: Mapping[str, Any]) -> Prompt | Value:
-        """What a row's result depends on: its prompt or its structured value. RowError when there is none."""
+        """What a row's result depends on: its prompt or its structured value. PromptError when there is none."""
         return self.prompt(values) if self.mapped.kind is None else self.value(values)
 
     def prompt(self, values: Mapping[str, Any]) -> Prompt:
-        """The prompt in a row's values. RowError when there is none."""
+        """The prompt in a row's values. PromptError when there is none."""
         self._require_something(values)
         text = self.mapped.text
-        try:
-            return self._parts(values) if text is None else Prompt(context=(_text(values, text),))
-        except PromptError as error:
-            raise RowError(error.reason, error.detail) from None
+        return self._parts(values) if text is None else Prompt(context=(_text(values, text),))
 
     def value(self, values: Mapping[str, Any]) -> Value:
         """The structured value in a row's values. RowError when there is none."""

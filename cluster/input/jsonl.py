@@ -58,12 +58,12 @@ _BYTE_ORDER_MARKS = (
 _UNMARKED = ("utf-32-le", "utf-32-be", "utf-16-le", "utf-16-be")
 
 
-class FaultError(Exception):
+class FaultError(RowError):
     """A line, or all lines from here on, cannot be had."""
 
     def __init__(self, reason: str, detail: str, raw: bytes = b"") -> None:
         super().__init__(reason, detail)
-        self.reason, self.detail, self.raw = reason, detail, raw
+        self.raw = raw
 
 
 def read_jsonl(shard: Shard, columns: Columns, storage: Storage) -> Iterator[Row | BadRow]:
@@ -84,7 +84,7 @@ def _row(
     try:
         document = {**given, **parse(line)}
         carried = document if fitter is None else fitter.fit(document)
-    except (FaultError, RowError) as error:
+    except RowError as error:
         return BadRow(number, error.reason, error.detail, _raw(line))
     return Row(number, {name: document[name] for name in mapped if name in document}, carried)
 

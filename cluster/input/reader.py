@@ -52,7 +52,7 @@ class RowForm(Protocol):
     """The way of a row to a prompt and back."""
 
     def prompt(self, values: Mapping[str, Any]) -> Prompt:
-        """The prompt in a row's values. RowError or PromptError when there is none."""
+        """The prompt in a row's values. PromptError when there is none."""
         ...
 
     def settled(self, item: Row | BadRow, outcome: Outcome) -> Outcome:

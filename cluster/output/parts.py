@@ -36,6 +36,7 @@ from cluster.output.records import Blob, Counts, Part
 from cluster.output.summary import Summarizer
 from cluster.storage.local import Scratch, filling
 from cluster.storage.stored import STORED, Count
+from lingua.errors import PromptError
 from lingua.prompt import CompressedPrompt, Outcome, Rejected
 
 GROUP_BYTES = 32 << 20
@@ -83,13 +84,9 @@ class PartWriter:
             self._opened = opened.pop_all()
         self._results = frozenset(map(plan.columns.result_name, RESULTS.names))
         self._rest = unplanned_name(plan.columns.schema)
-        self._unplanned = 0
-        self._statuses: Counter[str] = Counter()
+        self._counted: Counter[str] = Counter()  # fields of `Counts`
         self._reasons: Counter[str] = Counter()
-        self._tokens = [0, 0]
-        self._reused = [0, 0]
-        self._fidelity = 0.0
-        self._predicted: list[float] = []
+        self._fidelity = self._predicted = 0.0
 
     def __enter__(self) -> PartWriter:
         return self
@@ -121,7 +118,9 @@ class PartWriter:
         self._reject_file.close()
         rejects = Blob.of(self._rejects) if self._reasons else None
         summary = self._summarizer.summary() if self._summarizer else None
-        return Part(Blob.of(self._part), rejects, self._counts(), summary)
+        reasons = dict(sorted(self._reasons.items()))
+        counts = Counts(**self._counted, rejects=reasons, fidelity=self._fidelity, predicted=self._predicted)
+        return Part(Blob.of(self._part), rejects, counts, summary)
 
     def _make_encoder(self) -> ParquetEncoder | JsonlEncoder:
         columns = self._plan.columns
@@ -132,28 +131,31 @@ class PartWriter:
     def _accept(self, row: Row, outcome: CompressedPrompt) -> None:
         try:
             fingerprint = self._plan.identity.fingerprint(self._plan.columns.content(row.values))
-        except RowError as error:
-            self._reject(row.rejected(error.reason, error.detail))
-            return
-        try:
             self._encoder.write(row, results_of(outcome, fingerprint))
         except RecursionError:  # nothing of the row was written
             self._reject(row.rejected(*TOO_DEEP))
             return
-        except RowError as error:
+        except PromptError as error:
             self._reject(row.rejected(error.reason, error.detail))
             return
-        self._unplanned += isinstance(row.carried, dict) and self._rest in row.carried
         if self._summarizer:
             self._summarizer.add(row, partial(self._form.prompt, row.values), outcome, fingerprint)
-        self._statuses[outcome.status] += 1
-        self._tokens[0] += outcome.origin_tokens
-        self._tokens[1] += outcome.compressed_tokens
+        self._count(row, outcome)
+
+    def _count(self, row: Row, outcome: CompressedPrompt) -> None:
+        counted = self._counted
+        counted["rows"] += 1
+        counted[outcome.status] += 1
+        counted["origin_tokens"] += outcome.origin_tokens
+        counted["compressed_tokens"] += outcome.compressed_tokens
+        counted["unplanned"] += isinstance(row.carried, dict) and self._rest in row.carried
         self._fidelity += outcome.fidelity
-        self._predicted += [] if outcome.predicted is None else [outcome.predicted]
+        if outcome.predicted is not None:
+            counted["sampled"] += 1
+            self._predicted += outcome.predicted
         if row.earlier is not None:
-            self._reused[0] += 1
-            self._reused[1] += outcome.origin_tokens
+            counted["reused"] += 1
+            counted["reused_tokens"] += outcome.origin_tokens
 
     def _reject(self, row: BadRow) -> None:
         line = {
@@ -164,30 +166,9 @@ class PartWriter:
         }
         self._reject_file.write(json.dumps({**line, "raw": row.raw}) + "\n")
         self._reasons[row.reason] += 1
+        self._counted.update(("rows", "rejected"))
         if self._summarizer:
             self._summarizer.skip()
-
-    def _counts(self) -> Counts:
-        rejected = self._reasons.total()
-        rows = self._statuses.total() + rejected
-        return Counts(
-            rows=rows,
-            compressed=self._statuses["compressed"],
-            passthrough=self._statuses["passthrough"],
-            over_budget=self._statuses["over_budget"],
-            rejected=rejected,
-            rejects=dict(sorted(self._reasons.items())),
-            origin_tokens=self._tokens[0],
-            compressed_tokens=self._tokens[1],
-            reused=self._reused[0],
-            reused_tokens=self._reused[1],
-            relaxed=self._statuses["relaxed"],
-            fidelity=self._fidelity,
-            sampled=len(self._predicted),
-            predicted=sum(self._predicted),
-            unplanned=self._unplanned,
-            kept=self._statuses["kept"],
-        )
 
 
 def results_of(outcome: CompressedPrompt, fingerprint: str) -> dict[str, Any]:

@@ -24,11 +24,13 @@ from cluster.output.summary import ShardSummary
 from cluster.storage.stored import STORED, Count, parsed
 
 TOKEN = re.compile(r"[0-9a-f]{12}")
+STATUSES = ("compressed", "passthrough", "kept", "over_budget", "relaxed", "rejected")
+"""What may become of a row; each is a field of `Counts`, and they add up to its rows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What became of a shard's rows: `rows` = compressed + passthrough + kept + over_budget + relaxed + rejected.
+    """What became of rows, by status (`STATUSES`).
 
     `reused` rows, with `reused_tokens` of `origin_tokens`, came from an earlier output instead of from the model.
     `unplanned` rows that were not rejected hold values that no planned column could take.
@@ -141,73 +143,35 @@ class Record(Counts):
         record = parsed(cls, data, "a commit record")
         if not NAME.fullmatch(record.shard.name) or not TOKEN.fullmatch(record.token):
             raise ValueError(f"not a commit record (no attempt is called {record.shard.name}.{record.token})")
-        settled = record.compressed + record.passthrough + record.kept + record.over_budget + record.relaxed
-        if sum(record.rejects.values()) != record.rejected or settled + record.rejected != record.rows:
+        rows = sum(getattr(record, status) for status in STATUSES)
+        if sum(record.rejects.values()) != record.rejected or rows != record.rows:
             raise ValueError("not a commit record (its counts do not add up)")
         return record
 
 
-@dataclass(slots=True)
-class Statistics:
-    """Sums over shards. `rows` = compressed + passthrough + kept + over_budget + relaxed + rejected.
-
-    Of these, `reused` rows with `reused_tokens` came from an earlier output; in `reused_shards` all rows did.
-    `fidelity` is added up over all rows but the rejected, `predicted` over the `sampled` ones.
-    """
+@dataclass(frozen=True, slots=True)
+class Statistics(Counts):
+    """Counts of any number of shards: they add up. In `reused_shards` all rows came from an earlier output."""
 
     shards: int = 0
-    rows: int = 0
-    compressed: int = 0
-    passthrough: int = 0
-    kept: int = 0
-    over_budget: int = 0
-    relaxed: int = 0
-    rejected: int = 0
-    origin_tokens: int = 0
-    compressed_tokens: int = 0
     seconds: float = 0.0
     reused_shards: int = 0
-    reused: int = 0
-    reused_tokens: int = 0
-    fidelity: float = 0.0
-    sampled: int = 0
-    predicted: float = 0.0
-    unplanned: int = 0
-    rejects: Counter[str] = field(default_factory=Counter)
+
+    @classmethod
+    def of(cls, counts: Counts, seconds: float) -> Statistics:
+        """The statistics of one shard."""
+        own = {entry.name: getattr(counts, entry.name) for entry in fields(Counts)}
+        return cls(**own, shards=1, seconds=seconds, reused_shards=int(counts.untouched))
 
     @classmethod
     def over(cls, records: Iterable[Record]) -> Statistics:
         """The sums over commit records."""
-        total = cls()
-        for record in records:
-            total.add(record, record.seconds)
-        return total
+        return sum((cls.of(record, record.seconds) for record in records), cls())
 
     def __add__(self, other: Statistics) -> Statistics:
-        sums = {entry.name: getattr(self, entry.name) + getattr(other, entry.name) for entry in fields(self)}
-        return Statistics(**sums)
-
-    def add(self, counts: Counts, seconds: float) -> None:
-        """Add one shard."""
-        self.shards += 1
-        self.rows += counts.rows
-        self.compressed += counts.compressed
-        self.passthrough += counts.passthrough
-        self.kept += counts.kept
-        self.over_budget += counts.over_budget
-        self.relaxed += counts.relaxed
-        self.rejected += counts.rejected
-        self.origin_tokens += counts.origin_tokens
-        self.compressed_tokens += counts.compressed_tokens
-        self.seconds += seconds
-        self.reused_shards += counts.untouched
-        self.reused += counts.reused
-        self.reused_tokens += counts.reused_tokens
-        self.fidelity += counts.fidelity
-        self.sampled += counts.sampled
-        self.predicted += counts.predicted
-        self.unplanned += counts.unplanned
-        self.rejects.update(counts.rejects)
+        names = [entry.name for entry in fields(self) if entry.name != "rejects"]
+        sums = {name: getattr(self, name) + getattr(other, name) for name in names}
+        return Statistics(**sums, rejects=Counter(self.rejects) + Counter(other.rejects))
 
     @property
     def computed_tokens(self) -> int:
@@ -234,14 +198,7 @@ class Statistics:
         return {
             "shards": self.shards,
             "rows": self.rows,
-            "statuses": {
-                "compressed": self.compressed,
-                "passthrough": self.passthrough,
-                "kept": self.kept,
-                "over_budget": self.over_budget,
-                "relaxed": self.relaxed,
-                "rejected": self.rejected,
-            },
+            "statuses": {status: getattr(self, status) for status in STATUSES},
             "rejects": dict(sorted(self.rejects.items())),
             "unplanned": self.unplanned,
             "origin_tokens": self.origin_tokens,

@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.config import JobConfig
-from cluster.errors import PlanConflict, RowError
+from cluster.errors import PlanConflict
 from cluster.input.columns import RESULTS
 from cluster.input.inputs import find_files, literal_part
 from cluster.input.jsonl import split_lines
@@ -38,6 +38,7 @@ from cluster.output.plan import Identity, Plan
 from cluster.output.records import Record
 from cluster.storage.listing import is_pattern
 from cluster.storage.storage import Storage
+from lingua.errors import PromptError
 from lingua.prompt import CompressedPrompt
 from lingua.structured.exact import loads
 
@@ -168,7 +169,7 @@ class RowReuse:
             return None
         try:
             return self._plan.identity.fingerprint(self._plan.columns.content(item.values))
-        except RowError:
+        except PromptError:
             return None
 
     def _index(self, parts: tuple[EarlierPart, ...]) -> Index:

@@ -20,7 +20,7 @@ from itertools import islice
 from math import isclose
 from typing import Any, get_args
 
-from cluster.errors import AbortRun, ClusterError, DamagedFile, RowError, SourceUnusable
+from cluster.errors import AbortRun, ClusterError, DamagedFile, SourceUnusable
 from cluster.input.jsonl import split_lines
 from cluster.input.parquet import open_parquet
 from cluster.input.reader import read_rows
@@ -33,6 +33,7 @@ from cluster.output.plan import Plan
 from cluster.output.records import Record, Statistics, counted
 from cluster.storage.storage import Storage
 from cluster.storage.stored import parsed
+from lingua.errors import PromptError
 from lingua.prompt import Status
 
 MAX_PER_SHARD = 5
@@ -335,7 +336,7 @@ class _Walk:
             return
         try:
             fingerprint = self._plan.identity.fingerprint(self._plan.columns.content(row.values))
-        except RowError as error:
+        except PromptError as error:
             yield f"row {row.number} has nothing to compress ({error}) and should be among the rejects"
             return
         if output.results["fingerprint"] != fingerprint:

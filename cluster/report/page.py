@@ -122,7 +122,7 @@ def gather(ledger: Ledger, prices: Iterable[str] = ()) -> Page:
 def _by_source(records: Iterable[Record]) -> list[tuple[str, Statistics]]:
     sums: dict[str, Statistics] = defaultdict(Statistics)
     for record in records:
-        sums[record.shard.source.path].add(record, record.seconds)
+        sums[record.shard.source.path] += Statistics.of(record, record.seconds)
     return sorted(sums.items(), key=lambda item: (-item[1].origin_tokens, item[0]))
 
 

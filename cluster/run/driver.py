@@ -174,7 +174,7 @@ class Driver:
             return
         self._done += 1
         if report.outcome == "committed":
-            self._this_run.add(report.counts, report.seconds)
+            self._this_run += Statistics.of(report.counts, report.seconds)
             self._model.update(report.model)
         else:
             self._uncounted += 1
@@ -227,7 +227,7 @@ class Driver:
                 self._end(worker, watched.assignment)
         flying = [one.beat for one in self._flying.values() if one.assignment.probe is None]
         total = self._total
-        reasons = sum((Counter(beat.rejects) for beat in flying), total.rejects.copy())
+        reasons = sum((Counter(beat.rejects) for beat in flying), Counter(total.rejects))
         example = next((beat.example for beat in flying if beat.example), "")
         done = total.rows + sum(beat.done for beat in flying)
         self._terms.ceiling.check_unfinished(reasons.total(), done, reasons, example)

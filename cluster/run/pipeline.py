@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
-from cluster.errors import ClusterError, RetryShard, RowError, classify
+from cluster.errors import ClusterError, RetryShard, classify
 from cluster.input.rows import BadRow, Row, weight
 from cluster.protocol import Assignment, Beat
 from lingua.errors import PromptError
@@ -170,12 +170,11 @@ class Pipeline:
         self, items: Iterable[Item], assignment: Assignment, waiting: _Waiting, meter: Meter
     ) -> Iterator[Prompt | None]:
         """The prompts for the compressor; None where it should finish first."""
-        aside: dict[int, Outcome] = {row.position: Rejected(row.reason, row.detail) for row in assignment.poison}
         for position, item in enumerate(items):
             meter.read += 1
             if assignment.probe is not None and position not in assignment.probe:
                 continue
-            prompt = aside.get(position) or self._prompt(item)
+            prompt = assignment.poison.get(position) or self._prompt(item)
             if isinstance(prompt, Prompt):
                 waiting.add(item, None)
                 yield prompt
@@ -192,7 +191,7 @@ class Pipeline:
             return item.earlier
         try:
             return self.to_prompt(item.values)
-        except (RowError, PromptError) as error:
+        except PromptError as error:
             return Rejected(error.reason, error.detail)
 
     def _drain(self, waiting: _Waiting, meter: Meter) -> None:

@@ -19,7 +19,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from cluster.input.shards import Shard
-from cluster.protocol import SUSPICIOUS, Assignment, Failure, FailureKind, PoisonRow, RowRange, ShardReport
+from cluster.protocol import SUSPICIOUS, Assignment, Failure, FailureKind, RowRange, ShardReport
+from lingua.prompt import Rejected
 
 CONFIRMATIONS = 2
 MAX_POISON_ROWS = 25
@@ -50,7 +51,7 @@ class Bisection:
     """A search for the poison rows of one shard. `gave_up` says in words why it cannot be continued."""
 
     def __init__(self) -> None:
-        self.poison: list[PoisonRow] = []
+        self.poison: dict[int, Rejected] = {}
         self.gave_up: str | None = None
         self._open: list[_Suspicion] = []
         self._current: _Suspicion | None = None
@@ -107,7 +108,7 @@ class Bisection:
     def _convict(self, position: int, failure: Failure) -> None:
         reason = REASONS.get(failure.kind, "killed_worker")
         detail = f"compressing this row alone ended {CONFIRMATIONS} workers: {failure.detail}"
-        self.poison.append(PoisonRow(position, reason, detail))
+        self.poison[position] = Rejected(reason, detail)
         if len(self.poison) >= MAX_POISON_ROWS:
             self.gave_up = f"{MAX_POISON_ROWS} rows of it end their worker; this looks like the machines, not the rows"
 
@@ -139,7 +140,7 @@ class _Case:
     bisections: int = 0
     not_before: float = 0.0
     bisection: Bisection | None = None
-    poison: tuple[PoisonRow, ...] = ()
+    poison: Mapping[int, Rejected] = field(default_factory=dict)
 
 
 @dataclass
@@ -224,7 +225,7 @@ class Backlog:
             self.given_up[shard.name] = Failure(kind, reason, bisection.gave_up)
             return
         if bisection.next_probe() is None:
-            case.poison, case.bisection = (*case.poison, *bisection.poison), None
+            case.poison, case.bisection = {**case.poison, **bisection.poison}, None
         self._suspects.append(shard)
 
     def _assignment(self, shard: Shard, upcoming: Shard | None) -> Assignment:
@@ -233,7 +234,7 @@ class Backlog:
             return Assignment(shard, upcoming)
         if case.bisection is None:
             return Assignment(shard, upcoming, poison=case.poison)
-        return Assignment(shard, None, case.bisection.next_probe(), (*case.poison, *case.bisection.poison))
+        return Assignment(shard, None, case.bisection.next_probe(), {**case.poison, **case.bisection.poison})
 
     def _regular(self, worker: str, now: float) -> Shard | None:
         if worker in self._promised:

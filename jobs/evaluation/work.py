@@ -14,7 +14,7 @@ from functools import partial
 from itertools import islice
 
 from cluster.output.records import Counts
-from cluster.protocol import Assignment, Beat, Failure, PoisonRow, ShardReport
+from cluster.protocol import Assignment, Beat, Failure, ShardReport
 from cluster.run.worker import failure_of
 from jobs.evaluation.candidates import Wanted, Workbench, budget_of, whole
 from jobs.evaluation.ledger import EvalLedger, Unit, Wave
@@ -22,8 +22,9 @@ from jobs.evaluation.rows import EvalRow, kept_values, template_of
 from jobs.evaluation.settings import EvalConfig
 from jobs.evaluation.specs import Target, TargetSpec
 from jobs.evaluation.summary import CONTEXT, OUTPUT, REJECTED, Measured
-from jobs.generation import Refusal, answered
+from jobs.generation import answered
 from lingua.budget.fidelity import Original
+from lingua.errors import PromptError
 from lingua.models.source import resolve
 from lingua.prompt import Rejected
 
@@ -141,7 +142,7 @@ class AskWork:
         return [replace(one, values=value, texts=text) for one, value, text in zip(known, values, texts, strict=True)]
 
 
-def _refused(question: Question, error: Refusal) -> Measured:
+def _refused(question: Question, error: PromptError) -> Measured:
     return replace(question[0], texts={REJECTED: f"{error.reason}: {error.detail}"})
 
 
@@ -225,7 +226,7 @@ class UnitRunner:
         self._done = 0
         unit = self._units[assignment.shard.name]
         rows = self._rows_of(unit.set)[unit.start : unit.stop]
-        aside = {one.position: one for one in assignment.poison}
+        aside = assignment.poison
         wanted = [row for position, row in enumerate(rows) if _is_wanted(position, assignment, aside)]
         measured = self._work.measure(unit, wanted, self._tick)
         if assignment.probe is not None:
@@ -243,11 +244,11 @@ class UnitRunner:
         self._done += 1
 
 
-def _is_wanted(position: int, assignment: Assignment, aside: dict[int, PoisonRow]) -> bool:
+def _is_wanted(position: int, assignment: Assignment, aside: Mapping[int, Rejected]) -> bool:
     return position not in aside and (assignment.probe is None or position in assignment.probe)
 
 
-def _set_aside(unit: Unit, row: EvalRow, poison: PoisonRow) -> Iterator[Measured]:
+def _set_aside(unit: Unit, row: EvalRow, poison: Rejected) -> Iterator[Measured]:
     why = {REJECTED: f"{poison.reason}: {poison.detail}"}
     return (Measured(row.id, unit.set, unit.candidate, size, unit.target, {}, why) for size in unit.sizes)
 

@@ -35,7 +35,7 @@ class ScriptedRunner:
         if "threads" in assignment.shard.name:
             return ShardReport(assignment.shard.name, "committed", Counts(int(os.environ["OMP_NUM_THREADS"])))
         outcome = "committed" if assignment.probe is None else "probed"
-        rejects = {row.reason: 1 for row in assignment.poison}
+        rejects = {why.reason: 1 for why in assignment.poison.values()}
         counts = Counts(self.rows, rejected=len(rejects), rejects=rejects)
         return ShardReport(assignment.shard.name, outcome, counts)
 
@@ -47,7 +47,7 @@ class ScriptedRunner:
             time.sleep(0.05)
 
     def _is_shown(self, assignment: Assignment, position: int) -> bool:
-        aside = {row.position for row in assignment.poison}
+        aside = set(assignment.poison)
         return position not in aside and (assignment.probe is None or position in assignment.probe)
 
 

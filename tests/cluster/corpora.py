@@ -91,7 +91,7 @@ class NumberRunner:
         name = assignment.shard.name
         if name in self.unreadable:
             raise Killed("reading ended the process")
-        aside = {row.position: row.reason for row in assignment.poison}
+        aside = {position: why.reason for position, why in assignment.poison.items()}
         rows = [row for row in range(self.rows) if assignment.probe is None or row in assignment.probe]
         if set(rows) & set(self.poison.get(name, ())) - set(aside):
             raise Killed("a poison row")

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from cluster.config import JobConfig
-from cluster.errors import RowError
 from cluster.input.reader import read_rows
 from cluster.input.rows import BadRow, Row
 from cluster.input.shards import Shard
@@ -16,6 +15,7 @@ from cluster.output.ledger import Ledger
 from cluster.output.parts import PartWriter
 from cluster.output.plan import Plan
 from cluster.output.prepare import open_plan
+from lingua.errors import PromptError
 from lingua.prompt import Outcome, Rejected
 from tests.fakes import FakeCompressor
 
@@ -53,7 +53,7 @@ def outcome_of(plan: Plan, item: Row | BadRow, compressor: FakeCompressor) -> Ou
         return Rejected(item.reason, item.detail)
     try:
         return compressor.compress([plan.columns.prompt(item.values)])[0]
-    except RowError as error:
+    except PromptError as error:
         return Rejected(error.reason, error.detail)
 
 

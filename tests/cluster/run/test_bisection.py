@@ -20,7 +20,7 @@ def searched(
     search, probes, deaths = Bisection(), [], 0
     while (probe := search.next_probe()) is not None:
         probes.append(probe)
-        known = {row.position for row in search.poison}
+        known = set(search.poison)
         if len(probes) - 1 in accidents or any(row in probe for row in set(poison) - known):
             search.killed(DEATH)
             deaths += 1
@@ -34,7 +34,7 @@ def test_exactly_the_poison_rows_are_found(data: st.DataObject) -> None:
     rows = data.draw(st.integers(0, 300))
     poison = data.draw(st.sets(st.integers(0, max(0, rows - 1)), max_size=min(rows, 6)))
     search, _, _ = searched(rows, poison)
-    assert sorted(row.position for row in search.poison) == sorted(poison)
+    assert sorted(search.poison) == sorted(poison)
     assert search.gave_up is None
 
 
@@ -43,7 +43,7 @@ def test_accidents_cost_no_healthy_row_when_they_do_not_repeat(rows: int, data: 
     poison = data.draw(st.integers(0, rows - 1))
     accident = data.draw(st.integers(1, 12))
     search, _, _ = searched(rows, {poison}, {accident})
-    assert {row.position for row in search.poison} <= {poison}
+    assert set(search.poison) <= {poison}
 
 
 def test_one_row_in_ten_thousand_costs_few_workers() -> None:
@@ -78,4 +78,4 @@ def test_the_reason_tells_how_the_worker_ended() -> None:
     for _ in range(2):
         assert search.next_probe() == RowRange(0, 1)
         search.killed(Failure("stalled", "stalled", "no row for 60 s"))
-    assert [row.reason for row in search.poison] == ["stalled_worker"]
+    assert [why.reason for why in search.poison.values()] == ["stalled_worker"]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from cluster.errors import RetryShard, RowError
 from cluster.input.rows import BadRow, Row
-from cluster.protocol import Assignment, PoisonRow, RowRange
+from cluster.protocol import Assignment, RowRange
 from cluster.run.pipeline import Item, Meter, Pipeline, UnexpectedError
 from lingua.prompt import CompressedPrompt, Outcome, Prompt, Rejected
 from tests.cluster.corpora import shards
@@ -128,7 +128,7 @@ def test_a_probe_shows_only_its_rows_and_counts_all() -> None:
 
 
 def test_poison_rows_are_set_aside_without_being_shown() -> None:
-    poison = (PoisonRow(1, "killed_worker", "twice"),)
+    poison = {1: Rejected("killed_worker", "twice")}
     run = Run(LookingAhead(crash_at="poison"))([row(7), row(8, "poison"), row(9)], Assignment(SHARD, poison=poison))
     assert [run.reason(number) for number in (7, 8, 9)] == [None, "killed_worker", None]
 

@@ -22,12 +22,12 @@ from cluster.input.shards import Shard, Source
 from cluster.output.ledger import Ledger
 from cluster.output.plan import Plan
 from cluster.output.prepare import make_plan
-from cluster.protocol import Assignment, Failure, PoisonRow, RowRange, ShardReport
+from cluster.protocol import Assignment, Failure, RowRange, ShardReport
 from cluster.run.pipeline import Meter, Pipeline
 from cluster.run.worker import Worker, failure_of
 from lingua.config import CompressionConfig
 from lingua.errors import ModelError
-from lingua.prompt import Outcome, Prompt
+from lingua.prompt import Outcome, Prompt, Rejected
 from tests.fakes import CRASH, REJECT, FakeCompressor
 
 ROWS = 120
@@ -111,7 +111,7 @@ def test_poison_rows_become_rejects_and_their_neighbours_are_compressed(tmp_path
     crash = desk.attempt(0)
     assert isinstance(crash, Failure)
     assert (crash.kind, crash.reason) == ("crashed", "RuntimeError")
-    report = desk.attempt(0, poison=(PoisonRow(3, "killed_worker", "compressing it alone ended 2 workers"),))
+    report = desk.attempt(0, poison={3: Rejected("killed_worker", "compressing it alone ended 2 workers")})
     assert isinstance(report, ShardReport)
     assert report.counts.rejects == {"killed_worker": 1}
     assert [(row["row"], row["reason"]) for row in desk.rejects()] == [(3, "killed_worker")]

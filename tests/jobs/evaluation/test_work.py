@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 
 from cluster.errors import RowError
-from cluster.protocol import Assignment, PoisonRow, RowRange
+from cluster.protocol import Assignment, RowRange
 from jobs.evaluation.candidates import budget_of
 from jobs.evaluation.ledger import EvalLedger, Unit, identify, waves
 from jobs.evaluation.settings import EvalConfig
 from jobs.evaluation.specs import BASES, TargetSpec
 from jobs.evaluation.summary import CONTEXT, OUTPUT, REFERENCES, REJECTED, Measured
 from jobs.evaluation.work import CompressWork, UnitRunner, start_runner
+from lingua.prompt import Rejected
 from tests.jobs.evaluation.samples import PASSAGES, ROW, Reader, make_reader, row
 from tests.jobs.peers import stand_in
 from tests.models import save, tokenizer
@@ -196,7 +197,7 @@ def test_a_probe_commits_nothing_and_a_poison_row_is_set_aside(config: EvalConfi
     probed = runner.run(Assignment(unit.shard(), probe=RowRange(0, 1)))
     assert (probed.outcome, probed.counts.rows) == ("probed", 2)
     assert not ledger.committed()
-    done = runner.run(Assignment(unit.shard(), poison=(PoisonRow(1, "killed_worker", "twice"),)))
+    done = runner.run(Assignment(unit.shard(), poison={1: Rejected("killed_worker", "twice")}))
     assert (done.outcome, done.counts.rejected) == ("committed", 2)
     rejected = {one.row: one.texts[REJECTED] for one in ledger.read(unit.name) if REJECTED in one.texts}
     assert rejected == {"forest": "killed_worker: twice"}
