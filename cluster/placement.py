@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Self
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from cluster.settings import Settings
 
@@ -22,7 +22,17 @@ def parse_share(value: object) -> object:
     return value if share is None else float(share[1]) / 100
 
 
+def whole_or_a_part(value: float) -> float:
+    """A worker's share of a GPU. ValueError for more than one, or for less than Ray can count."""
+    if value > 1:
+        raise ValueError("a worker computes on one GPU: must be 1, a share of one, or 0 for none")
+    if 0 < value < SMALLEST_SHARE:
+        raise ValueError(f"must be at least {SMALLEST_SHARE:g}, or 0 for none")
+    return value
+
+
 Share = Annotated[float, BeforeValidator(parse_share)]
+GpuShare = Annotated[float, Field(ge=0), AfterValidator(whole_or_a_part)]
 
 
 class Placement(Settings):
@@ -39,8 +49,8 @@ class Placement(Settings):
     workers: int | None = Field(
         None, ge=1, le=MOST_WORKERS, description="workers (default: one per GPU, or what the cores allow)"
     )
-    gpus_per_worker: float | None = Field(
-        None, ge=0, description="share of a GPU per worker, at most 1; 0: none (default: 1 if there is any)"
+    gpus_per_worker: GpuShare | None = Field(
+        None, description="share of a GPU per worker, at most 1; 0: none (default: 1 if there is any)"
     )
     cpus_per_worker: float | None = Field(None, gt=0, description="CPU cores per worker (default: chosen)")
     address: str | None = Field(
@@ -51,15 +61,6 @@ class Placement(Settings):
     @classmethod
     def _is_a_device(cls, value: str) -> str:
         return device_of_a_worker(value)
-
-    @field_validator("gpus_per_worker")
-    @classmethod
-    def _whole_or_a_part(cls, value: float | None) -> float | None:
-        if value is not None and value > 1:
-            raise ValueError("a worker computes on one GPU: must be 1, a share of one, or 0 for none")
-        if value is not None and 0 < value < SMALLEST_SHARE:
-            raise ValueError(f"must be at least {SMALLEST_SHARE:g}, or 0 for none")
-        return value
 
     @model_validator(mode="after")
     def _gpus_are_used(self) -> Self:

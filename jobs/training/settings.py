@@ -13,6 +13,7 @@ from pydantic import Field, field_validator, model_validator
 from cluster.command import Command
 from cluster.config import Output
 from cluster.input.inputs import HUB_SCHEME
+from cluster.placement import GpuShare
 from cluster.settings import Settings
 from cluster.storage.credentials import require_no_credentials
 from cluster.storage.storage import absolute
@@ -90,7 +91,7 @@ class TrainingConfig(Settings):
     checkpoint_every: int = Field(100, ge=1, description="steps between checkpoints; the newest two are kept")
 
     workers: int = Field(1, ge=0, description="Ray workers; 0: in this process, without Ray")
-    gpus_per_worker: float | None = Field(None, ge=0, description="GPUs per worker (default: 1 if there are any)")
+    gpus_per_worker: GpuShare | None = Field(None, description="GPUs per worker (default: 1 if there are any)")
     cpus_per_worker: float = Field(1, gt=0, description="CPU cores per worker")
     address: str | None = Field(None, description="Ray cluster (default: the one submitted to, or a local one)")
     max_failures: int = Field(3, ge=0, description="failures of workers that a run survives")

@@ -15,6 +15,7 @@ BOTH: list[tuple[dict[str, Any], str]] = [
     ({"model": "./nowhere"}, NOWHERE),
     ({"epochs": 0}, "epochs = '0'"),
     ({"epoch": 1}, "unknown flag --epoch; did you mean --epochs"),
+    ({"gpus_per_worker": 2}, "gpus_per_worker = '2': a worker computes on one GPU"),
 ]
 OWN: dict[str, list[tuple[dict[str, Any], str]]] = {
     "align": [
