@@ -1,4 +1,4 @@
-"""The command line of a job: flags made from its settings, their help, and what is said of words that are no flags.
+"""The command line of a job: flags made from its settings, their help, and the messages about words that are not flags.
 
 pydantic-settings names the flags and takes their values (`settings`); this says what they mean, shows the few that most
 people need or all, and raises what is wrong as a ConfigError.

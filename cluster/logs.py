@@ -1,4 +1,4 @@
-"""Structured logs: what happened to which shard and row, as lines for people or as JSON Lines for machines.
+"""Structured logs: what happened to which shard and row, as lines for people or JSON Lines for machines.
 
 The logger is the standard library's ``lingua``; whoever embeds the job may attach handlers of their own. Every event
 has a short name and its facts as fields (`shard`, `source`, `row`, …), never the text of a row. Workers write to their

@@ -1,4 +1,4 @@
-"""`python -m jobs.report OUTPUT`: make the HTML report of an output again, of a run that goes on too.
+"""`python -m jobs.report OUTPUT`: make the HTML report of an output again, also while its run goes on.
 
 Credentials come from the variable LINGUA_STORAGE_OPTIONS, as those of jobs.compress do: command lines can be seen.
 """

@@ -1,4 +1,4 @@
-"""Lingua makes prompts short: LLMLingua (arXiv 2310.05736) and its successors, as a library."""
+"""Lingua shortens prompts: LLMLingua (arXiv 2310.05736) and its successors, as a library."""
 
 from lingua.compressor import Compressor, WordLabel
 from lingua.config import CompressionConfig

@@ -1,4 +1,4 @@
-"""What a file under a JSON name holds, by its first bytes: names lie, and a wrong guess costs every row.
+"""What a file with a JSON name holds, by its first bytes: names lie, and a wrong guess costs every row.
 
 Compression is taken from the content, and Parquet is read as Parquet. What is no JSON Lines at all is told with a
 remedy: archives, one JSON array, an object over several lines, CSV, HTML. A file whose lines are merely bad is left to

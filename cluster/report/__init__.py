@@ -1,1 +1,1 @@
-"""What a run tells while it goes on and at its end: progress, telemetry, statistics, one HTML page."""
+"""What a run reports while it runs and at its end: progress, telemetry, statistics, one HTML page."""

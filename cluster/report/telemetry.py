@@ -1,4 +1,4 @@
-"""Telemetry of a run while it goes on: metrics by name, and who tells them and the logs what happens.
+"""Telemetry of a run while it goes on: metrics by name, and what reports events to them and to the logs.
 
 The names of the metrics are those of `cluster/deploy/grafana/lingua.json`; Ray puts ``ray_`` before them, and
 ``_total`` behind counters. `cluster.run.pool.RayMetrics` hands them to Ray, which offers them to Prometheus; without

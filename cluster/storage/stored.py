@@ -1,4 +1,4 @@
-"""Stored files are validated at once: JSON of exactly the types that their dataclass says, or a ValueError.
+"""Stored files are validated when read: JSON of exactly the types that their dataclass declares, or a ValueError.
 
 What only parses would fail later, far from its cause.
 """

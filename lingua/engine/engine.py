@@ -9,7 +9,7 @@ What a program asks waits until there is room for its contexts: what they hold, 
 
 Rows of a corpus repeat each other: many questions about one document, the same demonstrations in every prompt. What is
 asked after the same text is computed once, whoever asks; who asks meanwhile waits for the same answer. A program whose
-answers are all known needs no keys and values; where it leaves the others' way, it goes on from theirs.
+answers are all known needs no keys and values; where its text diverges, it reuses their cache up to that point.
 """
 
 from __future__ import annotations

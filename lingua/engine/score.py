@@ -1,4 +1,4 @@
-"""The one primitive, `Score`: the surprisal of some tokens after some context; who asks it and who answers it.
+"""The one primitive, `Score`: the surprisal of some tokens after some context; who asks and who answers.
 
 A method is a program: a generator that yields lists of independent `Score`s, is sent their answers and returns its
 result. A `Scorer` answers the rows of a batch. A context longer than the model's window slides: once its tokens and the

@@ -1,4 +1,4 @@
-"""LLMLingua-2 (arXiv 2403.12968): an encoder tells of every token how probable it is that it should be kept.
+"""LLMLingua-2 (arXiv 2403.12968): an encoder gives every token a probability of being kept.
 
 A word's probability is the mean of its tokens' (`aggregate`); the most probable words of the *whole prompt* that
 its budget holds are kept, where the public library takes a percentile of each window by itself. Windows end at sentence

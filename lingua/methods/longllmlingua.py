@@ -1,4 +1,4 @@
-"""LongLLMLingua (arXiv 2310.06839): what the question makes important is kept, and stands where it is read.
+"""LongLLMLingua (arXiv 2310.06839): keeps what the question makes important, and puts it where a model reads best.
 
 4.1 ranks the documents by how probable the question is after each; 4.2 scores their tokens by contrast, how much the
 question lowers their surprisal; 4.3 gives better documents higher rates and puts them first; 4.4 is `lingua.recover`.

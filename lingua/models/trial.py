@@ -1,4 +1,4 @@
-"""Which scorer a causal model gets: packed, if it then gives its own numbers, else row by row with the reason.
+"""Which scorer a causal model gets: packed, if its numbers stay the same that way, else row by row with the reason.
 
 A small question is answered both ways. What so short a question cannot show is read from the configuration: positions
 whose factors depend on the longest row of a batch, and attention of which the packed form is not told all.

@@ -1,4 +1,4 @@
-"""Conversations: older talk made shorter, the structure, ids and calls intact; `conversation` knows the forms.
+"""Conversations: older messages are shortened, structure, ids and calls stay intact; `conversation` knows the forms.
 
 Which roles are compressed, and at what rate, is a mapping; the newest message in which a user says something stays as
 it is unless asked otherwise, and so do roles that are not named (by default system and developer). What a tool answered
