@@ -27,9 +27,8 @@ import zstandard
 
 from cluster.errors import RowError
 from cluster.input.columns import Columns
-from cluster.input.rows import RAW_LIMIT, BadRow, Row, shortened
 from cluster.input.schema import Fitter, is_deeper
-from cluster.input.shards import Shard, Source
+from cluster.input.shards import RAW_LIMIT, BadRow, Row, Shard, Source, shortened
 from cluster.storage.storage import BLOCK, Storage
 from lingua.structured.exact import MAX_VALUES, has_too_many, loads
 

@@ -22,8 +22,7 @@ import pyarrow.parquet as pq
 from cluster.errors import SourceUnusable
 from cluster.input.arrow import conform, int96_paths, int96_unit, lacking_types, places, readable, row_bytes, values_of
 from cluster.input.columns import Columns
-from cluster.input.rows import ArrowRow, BadRow, Row, arrow_rows
-from cluster.input.shards import Shard, Source, require_unchanged, still_there
+from cluster.input.shards import ArrowRow, BadRow, Row, Shard, Source, arrow_rows, require_unchanged, still_there
 from cluster.storage.storage import Storage
 
 BATCH_BYTES = 8 << 20

@@ -18,8 +18,7 @@ from typing import Any, Protocol, runtime_checkable
 from cluster.input.columns import Columns, from_arrow, text_of
 from cluster.input.jsonl import read_jsonl
 from cluster.input.parquet import read_parquet
-from cluster.input.rows import BadRow, Row
-from cluster.input.shards import Shard, require_unchanged
+from cluster.input.shards import BadRow, Row, Shard, require_unchanged
 from cluster.storage.storage import Storage
 from lingua.errors import ConfigError, PromptError
 from lingua.prompt import Outcome, Prompt, Rejected

@@ -23,9 +23,8 @@ from cluster.input.arrow import is_string
 from cluster.input.columns import RESULTS, Value, text_of
 from cluster.input.jsonl import split_lines
 from cluster.input.parquet import open_parquet, read_batches
-from cluster.input.rows import ArrowRow, BadRow, Carried, Row
 from cluster.input.schema import json_text
-from cluster.input.shards import Shard, Source
+from cluster.input.shards import ArrowRow, BadRow, Carried, Row, Shard, Source
 from cluster.output.parts import as_document, record_of
 from cluster.output.plan import ALGORITHM as NUMBER
 from cluster.output.plan import Identity, Plan

@@ -28,9 +28,8 @@ from cluster.errors import AbortRun, RowError
 from cluster.input.arrow import values_of
 from cluster.input.columns import RESULTS
 from cluster.input.reader import TOO_DEEP, Plain, RowForm
-from cluster.input.rows import ArrowRow, BadRow, Carried, Row, encodable, size_of
 from cluster.input.schema import batch_of, json_text, unplanned_name
-from cluster.input.shards import Shard
+from cluster.input.shards import ArrowRow, BadRow, Carried, Row, Shard, encodable, size_of
 from cluster.output.plan import Plan
 from cluster.output.records import Blob, Counts, Part
 from cluster.output.summary import Summarizer

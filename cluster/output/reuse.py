@@ -30,8 +30,7 @@ from cluster.errors import PlanConflict
 from cluster.input.columns import RESULTS
 from cluster.input.inputs import find_files, literal_part
 from cluster.input.jsonl import split_lines
-from cluster.input.rows import BadRow, Row, weight
-from cluster.input.shards import UNKNOWN_VERSION, Shard
+from cluster.input.shards import UNKNOWN_VERSION, BadRow, Row, Shard, weight
 from cluster.logs import event
 from cluster.output.ledger import Ledger
 from cluster.output.plan import Identity, Plan

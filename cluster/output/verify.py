@@ -24,8 +24,7 @@ from cluster.errors import AbortRun, ClusterError, DamagedFile, SourceUnusable
 from cluster.input.jsonl import split_lines
 from cluster.input.parquet import open_parquet
 from cluster.input.reader import read_rows
-from cluster.input.rows import BadRow, Row
-from cluster.input.shards import Shard, Source, require_unchanged
+from cluster.input.shards import BadRow, Row, Shard, Source, require_unchanged
 from cluster.output.audit import OutputRow, Plainly, Results, read_part, same_columns
 from cluster.output.ledger import PART, Ledger
 from cluster.output.parts import Reject

@@ -12,8 +12,7 @@ from collections.abc import Collection
 from cluster.config import JobConfig
 from cluster.input.columns import ROLES
 from cluster.input.reader import read_rows
-from cluster.input.rows import Row
-from cluster.input.shards import Source, shown
+from cluster.input.shards import Row, Source, shown
 from cluster.output.ledger import Ledger
 from cluster.output.plan import Plan
 from cluster.output.prepare import make_plan

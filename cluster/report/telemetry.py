@@ -17,8 +17,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
 
 from cluster import logs
-from cluster.input.rows import BadRow, Row
-from cluster.input.shards import Shard
+from cluster.input.shards import BadRow, Row, Shard
 from cluster.output.records import Counts
 from cluster.protocol import Failure, ShardReport
 from cluster.report.progress import Progress, Snapshot, progress_on

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 from cluster.errors import ClusterError, RetryShard, classify
-from cluster.input.rows import BadRow, Row, weight
+from cluster.input.shards import BadRow, Row, weight
 from cluster.protocol import Assignment, Beat
 from lingua.errors import PromptError
 from lingua.explain import public

@@ -16,8 +16,7 @@ from cluster import logs
 from cluster.config import JobConfig
 from cluster.errors import AbortRun, RetryShard, classify
 from cluster.input.reader import form_of, read_rows
-from cluster.input.rows import weight
-from cluster.input.shards import Shard
+from cluster.input.shards import Shard, weight
 from cluster.output.ledger import Ledger
 from cluster.output.parts import PartWriter
 from cluster.output.plan import Plan
@@ -104,15 +103,12 @@ class Worker:
     def attempt(self, assignment: Assignment) -> ShardReport | Failure:
         """`run`, with its failure as a value."""
         self._watch.begin(assignment.shard)
-        result = self._attempt(assignment)
+        try:
+            result: ShardReport | Failure = self.run(assignment)
+        except Exception as error:
+            result = failure_of(error)
         self._watch.end(result)
         return result
-
-    def _attempt(self, assignment: Assignment) -> ShardReport | Failure:
-        try:
-            return self.run(assignment)
-        except Exception as error:
-            return failure_of(error)
 
     def run(self, assignment: Assignment) -> ShardReport:
         """Compress a shard and commit its part; a probe only compresses. Raises what went wrong."""
@@ -137,7 +133,8 @@ class Worker:
 
     def _commit(self, items: Iterable[Item], assignment: Assignment, started: float) -> ShardReport:
         shard = assignment.shard
-        with PartWriter(self._plan, shard, self._summarizer(), self._form) as writer:
+        summarizer = Summarizer(self._config.report_samples, self._plan.columns.mapped.id)
+        with PartWriter(self._plan, shard, summarizer, self._form) as writer:
 
             def settle(item: Item, outcome: Outcome) -> None:
                 outcome = self._form.settled(item, outcome)
@@ -149,9 +146,6 @@ class Worker:
             seconds = time.perf_counter() - started
             outcome = self._ledger.commit(self._plan, shard, part, seconds)
         return ShardReport(shard.name, outcome, part.counts, seconds, getattr(self._compressor, "packing", ()))
-
-    def _summarizer(self) -> Summarizer:
-        return Summarizer(self._config.report_samples, self._plan.columns.mapped.id)
 
     def _pipeline(self, sink: Callable[[Item, Any], object]) -> Pipeline:
         return Pipeline(self._form.prompt, self._compressor, sink)

@@ -19,8 +19,7 @@ from cluster.input.columns import Columns, Mapped
 from cluster.input.inputs import expand_inputs
 from cluster.input.jsonl import read_jsonl
 from cluster.input.parquet import open_parquet
-from cluster.input.rows import BadRow
-from cluster.input.shards import Shard, Source
+from cluster.input.shards import BadRow, Shard, Source
 from cluster.output.parts import as_document
 from cluster.storage.storage import Storage
 from jobs.training.labels import label_answers, labels_of_row, require_whole

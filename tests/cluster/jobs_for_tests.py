@@ -9,8 +9,7 @@ from typing import Any
 
 from cluster.config import JobConfig
 from cluster.input.reader import read_rows
-from cluster.input.rows import BadRow, Row
-from cluster.input.shards import Shard
+from cluster.input.shards import BadRow, Row, Shard
 from cluster.output.ledger import Ledger
 from cluster.output.parts import PartWriter
 from cluster.output.plan import Plan

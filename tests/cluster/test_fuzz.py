@@ -24,8 +24,7 @@ from cluster.errors import ClusterError, SourceUnusable
 from cluster.input.cutting import plan_shards
 from cluster.input.inputs import expand_inputs
 from cluster.input.reader import read_rows
-from cluster.input.rows import BadRow, Row
-from cluster.input.shards import Source
+from cluster.input.shards import BadRow, Row, Source
 from cluster.output.ledger import Ledger
 from cluster.output.plan import Plan
 from cluster.output.prepare import make_plan

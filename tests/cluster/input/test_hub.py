@@ -14,7 +14,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from cluster.config import JobConfig
 from cluster.input.inputs import expand_inputs
 from cluster.input.reader import read_rows
-from cluster.input.rows import Row
+from cluster.input.shards import Row
 from cluster.output.prepare import make_plan
 from cluster.storage.storage import Storage
 from lingua.errors import ConfigError

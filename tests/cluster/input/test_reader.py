@@ -24,7 +24,7 @@ from cluster.input.cutting import plan_shards
 from cluster.input.inputs import expand_inputs
 from cluster.input.jsonl import FaultError, split_lines
 from cluster.input.reader import read_rows
-from cluster.input.rows import ArrowRow, BadRow, Row
+from cluster.input.shards import ArrowRow, BadRow, Row
 from cluster.storage.storage import Storage
 from lingua.structured.exact import has_too_many, loads
 

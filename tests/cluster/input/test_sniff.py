@@ -24,8 +24,7 @@ from cluster.input.cutting import plan_shards
 from cluster.input.inputs import expand_inputs
 from cluster.input.jsonl import _decoded, as_utf8, numbered_lines
 from cluster.input.reader import read_rows
-from cluster.input.rows import Row
-from cluster.input.shards import Source
+from cluster.input.shards import Row, Source
 from cluster.output.prepare import make_plan
 from cluster.storage.storage import Storage
 from lingua.errors import ConfigError

@@ -26,9 +26,8 @@ from cluster.errors import AbortRun, SourceUnusable
 from cluster.input import parquet
 from cluster.input.arrow import DATASETS, SPARK
 from cluster.input.columns import RESULTS
-from cluster.input.rows import Row, arrow_rows
 from cluster.input.schema import UNPLANNED
-from cluster.input.shards import Source
+from cluster.input.shards import Row, Source, arrow_rows
 from cluster.output.parts import ParquetEncoder, printed
 from cluster.output.prepare import make_plan
 from cluster.output.verify import verify

@@ -16,7 +16,7 @@ from cluster.config import JobConfig
 from cluster.errors import PlanConflict
 from cluster.input.inputs import expand_inputs
 from cluster.input.reader import read_rows
-from cluster.input.rows import Row
+from cluster.input.shards import Row
 from cluster.output.ledger import Ledger
 from cluster.output.plan import Identity, Plan
 from cluster.output.prepare import draft_plan, make_plan

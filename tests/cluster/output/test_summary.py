@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.input.rows import Row
+from cluster.input.shards import Row
 from cluster.output.summary import BINS, CHARACTERS, DROPPED_CHARACTERS, EXTREMES, ShardSummary, Summarizer, bin_of
 from cluster.report.page import Merged
 from lingua.prompt import CompressedPrompt, Prompt

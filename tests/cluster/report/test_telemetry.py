@@ -105,7 +105,7 @@ def test_the_busy_share_is_the_time_computed_of_the_time_gone() -> None:
 
 
 def _row() -> Any:
-    from cluster.input.rows import Row
+    from cluster.input.shards import Row
 
     return Row(0, {"text": "a b c d"}, {})
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.errors import RetryShard, RowError
-from cluster.input.rows import BadRow, Row
+from cluster.input.shards import BadRow, Row
 from cluster.protocol import Assignment, RowRange
 from cluster.run.pipeline import Item, Meter, Pipeline, UnexpectedError
 from lingua.prompt import CompressedPrompt, Outcome, Prompt, Rejected

@@ -17,8 +17,7 @@ import pytest
 from cluster.config import JobConfig
 from cluster.errors import PlanConflict, RetryShard
 from cluster.input.reader import read_rows
-from cluster.input.rows import BadRow, Row, arrow_rows, weight
-from cluster.input.shards import Shard, Source
+from cluster.input.shards import BadRow, Row, Shard, Source, arrow_rows, weight
 from cluster.output.ledger import Ledger
 from cluster.output.plan import Plan
 from cluster.output.prepare import make_plan
