@@ -69,6 +69,16 @@ Output = Annotated[str, Field(min_length=1), AfterValidator(parse_output)]
 """A directory to write."""
 
 
+def parse_written(value: str) -> str:
+    """Where an output lies. ConfigError for a URL that says more than that."""
+    require_no_credentials("output", value)
+    return value
+
+
+Written = Annotated[str, Field(min_length=1), AfterValidator(parse_written)]
+"""A directory that jobs.compress wrote."""
+
+
 def of_methods() -> dict[str, tuple[str, ...]]:
     """The settings that not all methods read, by those that do."""
     grouped: dict[str, tuple[str, ...]] = {}

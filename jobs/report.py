@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from cluster.command import Command
+from cluster.config import Written
 from cluster.errors import ClusterError
 from cluster.output.ledger import Ledger
 from cluster.report.page import gather
@@ -30,7 +31,7 @@ class ReportConfig(Settings):
         positional="output",
     )
 
-    output: str = Field(description="the directory that jobs.compress wrote")
+    output: Written = Field(description="the directory that jobs.compress wrote")
     price: tuple[str, ...] = Field(
         (), description="NAME=PRICE of a million prompt tokens at a model, e.g. 'gpt-4o=2.50'"
     )

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from cluster.command import Command
+from cluster.config import Written
 from cluster.errors import ClusterError
 from cluster.output.verify import verify
 from cluster.settings import Settings
@@ -30,7 +31,7 @@ class VerifyConfig(Settings):
         positional="output",
     )
 
-    output: str = Field(description="the directory that jobs.compress wrote")
+    output: Written = Field(description="the directory that jobs.compress wrote")
     storage_options: dict[str, Any] = Field(default_factory=dict, repr=False, description="for fsspec, as JSON")
 
 

@@ -58,7 +58,11 @@ class Identity:
         mine, other = deciding(self.settings), deciding(now.settings)
         for name in sorted({*mine, *other} - {*ignored}):
             before, after = (one.get(name, default_of(name, one)) for one in (mine, other))
-            if before != after and not (name == ALGORITHM and (self.older or now.older)):  # it was not noted
+            if before == after or (name == ALGORITHM and (self.older or now.older)):  # it was not noted
+                continue
+            if name == ALGORITHM:
+                yield f"by a version that gives other results ({name} {before}, now {after})"
+            else:
                 yield f"{name} was {json.dumps(before)}, now {json.dumps(after)}"
         if self.model_digest != now.model_digest:
             yield f"model was {self.model} ({self.model_digest[:12]}), now {now.model} ({now.model_digest[:12]})"

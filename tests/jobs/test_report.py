@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from jobs.report import main
+from jobs.verify import main as verify
 from tests.cluster.report.corpus import finished
 
 TEXTS = [f"document {number} says a few words" for number in range(60)]
@@ -61,3 +63,14 @@ def test_what_cannot_be_reported_on_is_one_line_and_exit_code_2(
     assert error.startswith("report: ")
     assert error.count("\n") == 1
     assert message in error
+
+
+@pytest.mark.parametrize("job", [main, verify])
+@pytest.mark.parametrize("url", ["s3://key:hushhush@bucket/x", "gs://bucket/x?token=hushhush"])
+def test_credentials_in_the_url_of_an_output_are_refused_and_not_repeated(
+    job: Callable[[list[str]], int], url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert job([url]) == 2
+    said = capsys.readouterr().err
+    assert "carries credentials" in said
+    assert "hushhush" not in said
