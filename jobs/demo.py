@@ -23,7 +23,7 @@ from cluster.command import Command
 from cluster.output.ledger import PART
 from cluster.settings import Settings
 from jobs import compress, verify
-from jobs.ending import EXIT_SETTINGS, exit_code
+from jobs.process import EXIT_SETTINGS, exit_code
 
 SAMPLES = Path(__file__).parent / "samples"
 MARKER = ".lingua-demo"

@@ -20,12 +20,11 @@ from cluster.run.resources import ResourceRequest
 from cluster.run.retry import RetryPolicy
 from cluster.run.stopping import StopRequest, grace_seconds, on_signals
 from cluster.storage.storage import Storage
-from jobs.ending import exit_code
 from jobs.evaluation.ledger import EvalLedger, Wave, identify, needs_in, waves
 from jobs.evaluation.settings import EvalConfig
 from jobs.evaluation.sources import load_sets
 from jobs.evaluation.work import MakeTarget, make_target, start_runner
-from jobs.packages import require_packages
+from jobs.process import exit_code, require_packages
 
 LEASE_SECONDS = 60.0
 

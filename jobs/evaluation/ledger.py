@@ -25,7 +25,7 @@ from jobs.evaluation.rows import EvalRow
 from jobs.evaluation.settings import EvalConfig
 from jobs.evaluation.specs import Candidate, TargetSpec
 from jobs.evaluation.summary import Measured, read_lines, write_lines
-from jobs.packages import require_packages
+from jobs.process import require_packages
 from lingua.engine.score import Needs
 from lingua.errors import ConfigError
 from lingua.methods import models_digest

@@ -20,7 +20,7 @@ from cluster.report.telemetry import watched_progress
 from cluster.run import pool
 from cluster.run.stopping import StopRequest, grace_seconds, on_signals
 from cluster.storage.local import Scratch, is_full
-from jobs.ending import exit_code
+from jobs.process import exit_code
 from tests.cluster.jobs_for_tests import job, run, write_lines
 
 
