@@ -14,6 +14,7 @@ changed. A part that is gone or damaged is as if it were not there.
 
 from __future__ import annotations
 
+import logging
 import threading
 from array import array
 from collections import defaultdict
@@ -31,7 +32,6 @@ from cluster.input.columns import RESULTS
 from cluster.input.inputs import find_files, literal_part
 from cluster.input.jsonl import split_lines
 from cluster.input.shards import UNKNOWN_VERSION, BadRow, Row, Shard, weight
-from cluster.logs import event
 from cluster.output.ledger import Ledger
 from cluster.output.plan import Identity, Plan
 from cluster.output.records import Record
@@ -185,7 +185,7 @@ class RowReuse:
                     raise ValueError("it differs from the checksum in its commit record")
                 yield from self._blocks.scan(part.url, part.size)
             except _UNREADABLE as error:
-                event("not reused", part=part.url, reason=f"{type(error).__name__}: {error}")
+                _tell(part.url, error)
 
 
 def nearest(parts: tuple[EarlierPart, ...], row: int) -> tuple[EarlierPart, ...]:
@@ -244,6 +244,11 @@ class Index:
         return place >> _ROW_BITS, place & ((1 << _ROW_BITS) - 1)
 
 
+def _tell(part: str, error: Exception) -> None:
+    fields = {"part": part, "reason": f"{type(error).__name__}: {error}"}
+    logging.getLogger("lingua").info("not reused", extra={"fields": fields})
+
+
 def _key(fingerprint: str) -> int:
     return int(fingerprint[:16], 16)
 
@@ -276,7 +281,7 @@ class _Lookup:
                 self._loaded = number, self._blocks.load(self._index.blocks[number])
             return self._blocks.results(self._loaded[1], rows)
         except _UNREADABLE as error:
-            event("not reused", part=self._index.blocks[number].url, reason=f"{type(error).__name__}: {error}")
+            _tell(self._index.blocks[number].url, error)
             return []
 
 

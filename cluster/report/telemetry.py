@@ -5,24 +5,37 @@ The names of the metrics are those of `cluster/deploy/grafana/lingua.json`; Ray 
 Ray nobody listens (`NoMetrics`). Every metric has the labels `run` (the output's name) and `worker`. `WorkerTelemetry`
 tells what a worker does, `WatchedProgress` what the driver knows. Values are gathered row by row and handed on about
 once a second, so that telling them costs nothing that can be measured.
+
+Logs are events of the standard library's logger ``lingua``, as lines for people or as JSON Lines; whoever embeds
+the job may attach handlers of their own. An event has a short name and its facts as fields (`shard`, `source`, …),
+never the text of a row. Workers write to their standard error, which Ray keeps in a file for each and
+shows in its dashboard.
 """
 
 from __future__ import annotations
 
+import json
 import logging
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Protocol
+from datetime import datetime, timezone
+from typing import Any, Literal, Protocol, TextIO
 
-from cluster import logs
 from cluster.input.shards import BadRow, Row, Shard
 from cluster.output.records import Counts
 from cluster.protocol import Failure, ShardReport
 from cluster.report.progress import Progress, Snapshot, progress_on
+from lingua.explain import public
 from lingua.prompt import Outcome, Rejected
 
+LOGGER = logging.getLogger("lingua")
+LOGGER.addHandler(logging.NullHandler())
+_OURS = "lingua-events"
+_LEVEL = logging.INFO
+"""What the events of a job are logged from, where nobody chose."""
 SECONDS_BETWEEN_VALUES = 1.0
 LOGGED_REJECTS = 20
 """Rejected rows of a shard that are logged one by one; all of them are in `_rejects/`."""
@@ -87,7 +100,7 @@ class WorkerTelemetry:
     def begin(self, shard: Shard) -> None:
         """The worker took a shard up."""
         self._shard, self._rejects = shard, 0
-        logs.event("shard begun", shard=shard.name, source=shard.source.path)
+        event("shard begun", shard=shard.name, source=shard.source.path)
 
     def row(self, item: Row | BadRow, outcome: Outcome) -> None:
         """A row of the shard has its outcome."""
@@ -105,9 +118,9 @@ class WorkerTelemetry:
         self._tell()
         named: dict[str, Any] = {"shard": self._shard.name, "source": self._shard.source.path} if self._shard else {}
         if isinstance(result, Failure):
-            logs.event("shard failed", logging.WARNING, **named, reason=result.reason, detail=result.detail)
+            event("shard failed", logging.WARNING, **named, reason=result.reason, detail=result.detail)
             return
-        logs.event(f"shard {result.outcome}", **named, seconds=round(result.seconds, 3), **_nonzero(result.counts))
+        event(f"shard {result.outcome}", **named, seconds=round(result.seconds, 3), **_nonzero(result.counts))
 
     def _rejected(self, number: int, why: object) -> None:
         reason = str(getattr(why, "reason", "unknown"))
@@ -116,7 +129,7 @@ class WorkerTelemetry:
         self._rejects += 1
         if self._rejects <= LOGGED_REJECTS and self._shard:
             shard = self._shard
-            logs.event(
+            event(
                 "row rejected", logging.WARNING, shard=shard.name, source=shard.source.path, row=number, reason=reason
             )
 
@@ -182,10 +195,10 @@ class LoggedProgress:
         self._done = snapshot.done
         if finished or self._clock() - self._told >= self._every:
             self._told = self._clock()
-            logs.event("progress", **asdict(snapshot))
+            event("progress", **asdict(snapshot))
 
     def note(self, message: str) -> None:
-        logs.event("note", text=message)
+        event("note", text=message)
 
     def close(self) -> None:
         """The last event was told; what was set up for them may go."""
@@ -194,5 +207,56 @@ class LoggedProgress:
 
 def watched_progress(style: Literal["text", "json"], metrics: Metrics | None = None) -> Progress:
     """A bar or lines for people, or events; told to `metrics` too, if there are any."""
-    shown = LoggedProgress(finish=logs.set_up(style)) if style == "json" else progress_on()
+    shown = LoggedProgress(finish=set_up_logs(style)) if style == "json" else progress_on()
     return WatchedProgress(shown, metrics) if metrics else shown
+
+
+def event(name: str, level: int = logging.INFO, **fields: Any) -> None:
+    """Log an event with its fields."""
+    LOGGER.log(level, name, extra={"fields": fields})
+
+
+def set_up_logs(style: Literal["text", "json"], stream: TextIO | None = None) -> Callable[[], None]:
+    """Write the events to `stream` (standard error unless given), until what is returned is called.
+
+    A second call replaces the first. Handlers of whoever embeds the job stay, and so does a level that they chose.
+    """
+    handler = logging.StreamHandler(sys.stderr if stream is None else stream)
+    handler.set_name(_OURS)
+    handler.setFormatter(JsonFormatter() if style == "json" else TextFormatter())
+    _leave()
+    LOGGER.addHandler(handler)
+    if LOGGER.level == logging.NOTSET:
+        LOGGER.setLevel(_LEVEL)
+    return _leave
+
+
+def _leave() -> None:
+    for handler in [one for one in LOGGER.handlers if one.get_name() == _OURS]:
+        LOGGER.removeHandler(handler)
+        if LOGGER.level == _LEVEL:
+            LOGGER.setLevel(logging.NOTSET)
+
+
+class JsonFormatter(logging.Formatter):
+    """An event as one JSON object: `time` in UTC, `level`, `event`, and the fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        moment = datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec="milliseconds")
+        return json.dumps({"time": moment, **_facts(record)}, default=str)
+
+
+class TextFormatter(logging.Formatter):
+    """An event as one line: its name, then the fields as ``name=value``."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        moment = datetime.fromtimestamp(record.created).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        facts = _facts(record)
+        head = f"{moment} {facts.pop('level')} {facts.pop('event')}"
+        return " ".join([head, *(f"{name}={json.dumps(value, default=str)}" for name, value in facts.items())])
+
+
+def _facts(record: logging.LogRecord) -> dict[str, Any]:
+    given = getattr(record, "fields", {}).items()
+    fields = {name: public(value) if isinstance(value, str) else value for name, value in given}
+    return {"level": record.levelname.lower(), "event": public(record.getMessage()), **fields}

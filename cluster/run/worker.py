@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from cluster import logs
 from cluster.config import JobConfig
 from cluster.errors import AbortRun, RetryShard, classify
 from cluster.input.reader import form_of, read_rows
@@ -24,7 +23,7 @@ from cluster.output.records import Counts
 from cluster.output.reuse import Earlier, RowReuse
 from cluster.output.summary import Summarizer
 from cluster.protocol import Assignment, Beat, Failure, ShardReport
-from cluster.report.telemetry import Metrics, WorkerTelemetry
+from cluster.report.telemetry import Metrics, WorkerTelemetry, set_up_logs
 from cluster.run.pipeline import Item, Meter, Pipeline, ReadAhead, StreamsPrompts, UnexpectedError
 from cluster.run.resources import is_elsewhere
 from cluster.storage.storage import Storage
@@ -72,7 +71,7 @@ def start_worker(
     config: JobConfig, plan: Plan, make_compressor: MakeCompressor, metrics: Metrics, earlier: Earlier | None = None
 ) -> Worker:
     """A worker in a process of its own, whose logs go to its standard error."""
-    logs.set_up(config.log_format)
+    set_up_logs(config.log_format)
     return Worker(config, plan, make_compressor, metrics, earlier)
 
 

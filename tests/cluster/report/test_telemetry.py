@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from cluster import logs
 from cluster.config import JobConfig
 from cluster.output.ledger import Ledger
 from cluster.output.prepare import open_plan
 from cluster.protocol import Assignment
+from cluster.report import telemetry as logs
 from cluster.report.progress import Silent, Snapshot
 from cluster.report.telemetry import (
     BUSY,
@@ -60,7 +60,7 @@ def lines() -> Iterator[io.StringIO]:
     """What is logged, as JSON Lines; the logger is as before at the end."""
     before = logs.LOGGER.handlers, logs.LOGGER.level, logs.LOGGER.propagate
     stream = io.StringIO()
-    logs.set_up("json", stream)
+    logs.set_up_logs("json", stream)
     yield stream
     logs.LOGGER.handlers, logs.LOGGER.level, logs.LOGGER.propagate = before
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from cluster import logs
 from cluster.errors import AbortRun
 from cluster.output import parts
+from cluster.report import telemetry as logs
 from cluster.report.telemetry import watched_progress
 from cluster.run import pool
 from cluster.run.stopping import StopRequest, grace_seconds, on_signals
@@ -86,13 +86,13 @@ def test_private_names_of_ray_come_back(environment: dict[str, str], monkeypatch
 
 
 def test_handlers_of_whoever_embeds_the_job_stay() -> None:
-    logs.set_up("text", io.StringIO())()  # whatever another test left
+    logs.set_up_logs("text", io.StringIO())()  # whatever another test left
     own, stream = logging.StreamHandler(io.StringIO()), io.StringIO()
     before = list(logs.LOGGER.handlers), logs.LOGGER.level, logs.LOGGER.propagate
     logs.LOGGER.addHandler(own)
     try:
-        undo = logs.set_up("json", stream)
-        logs.set_up("text", stream)
+        undo = logs.set_up_logs("json", stream)
+        logs.set_up_logs("text", stream)
         logs.event("happened", row=3)
         assert stream.getvalue().count("happened") == own.stream.getvalue().count("happened") == 1
         assert logs.LOGGER.propagate == before[2]
@@ -102,7 +102,7 @@ def test_handlers_of_whoever_embeds_the_job_stay() -> None:
         watched_progress("json").close()
         assert logs.LOGGER.handlers == [*before[0], own]
         logs.LOGGER.setLevel(logging.WARNING)
-        logs.set_up("text", stream)()
+        logs.set_up_logs("text", stream)()
         assert logs.LOGGER.level == logging.WARNING
     finally:
         logs.LOGGER.removeHandler(own)

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from cluster import logs
 from cluster.config import JobConfig
 from cluster.errors import AbortRun
+from cluster.report import telemetry as logs
 from cluster.run.pool import reachable
 from cluster.storage.credentials import public_address, redact, require_no_credentials
 from jobs.compress import main
@@ -284,7 +284,7 @@ def test_a_run_with_credentials_everywhere_leaves_none_behind(
 def test_a_log_line_holds_no_more_of_a_url_than_may_be_shown() -> None:
     for style in ("text", "json"):
         stream = StringIO()
-        undo = logs.set_up(style, stream)  # type: ignore[arg-type]
+        undo = logs.set_up_logs(style, stream)  # type: ignore[arg-type]
         logs.event("not reused", reason=f"cannot read https://u:{SECRET}@host/x?y={SECRET}", level=logging.WARNING)
         undo()
         assert SECRET not in stream.getvalue()
