@@ -2,7 +2,7 @@
 
 `choose` keeps the highest-scored units that fit a budget in tokens. `keep_best` does so for a whole prompt in one step,
 for methods that score all tokens before they choose: as single units, or in pieces that can still be read
-(`keep_coherent`): whole sentences for most of the budget, then phrases, then units. A model reads an answer where it
+(`keep_within`): whole sentences for most of the budget, then phrases, then units. A model reads an answer where it
 stands in a sentence, and finds more answers where words compete; so the budget is shared (`coherence`).
 
 `fit` settles the exact budget: counts are not additive (what was cut changes how the rest is tokenized), so the count
@@ -268,20 +268,6 @@ def _gather(arrays: list[Any]) -> Any:
     return np.concatenate(arrays) if arrays else np.zeros(0)
 
 
-def keep_coherent(parts: Sequence[PromptPart], budget: float, config: SharedSettings) -> None:
-    """Keep the best of all `parts` together that fits into `budget` target tokens."""
-    pool = _Competition.of(parts, config)
-    sentences = pool.groups([sentence_edges(part.text) for part in parts])
-    phrases = pool.groups([phrase_edges(part.text) for part in parts])
-    single = np.arange(len(pool.keep))
-    pool.take(sentences, np.ones(len(single), np.int64), config.own.coherent_share * budget)
-    pool.take(phrases, pool.costs, budget)
-    pool.take(single, pool.costs, budget)
-    ends = np.cumsum([len(part.keep) for part in parts])[:-1]
-    for part, keep in zip(parts, np.split(pool.keep, ends), strict=True):
-        part.keep = keep
-
-
 @dataclass(slots=True, eq=False)
 class _Competition:
     """The units of several parts: evidence and target tokens of each [u], and which are kept."""
@@ -332,15 +318,17 @@ def keep_best(draft: Draft) -> None:
 def keep_within(draft: Draft, parts: Sequence[PromptPart], budget: float) -> None:
     """Keep the best of all `parts` together that fits into `budget` target tokens: in coherent pieces or as it is."""
     parts = [part for part in parts if not part.whole]
-    if draft.config.own.coherent_share and parts:
-        keep_coherent(parts, budget, draft.config)
-    elif parts:
-        _keep_units(draft, parts, budget)
-
-
-def _keep_units(draft: Draft, parts: Sequence[PromptPart], budget: float) -> None:
-    scores = np.concatenate([part.scores(draft.config) for part in parts])
-    costs, must = np.concatenate([part.costs for part in parts]), np.concatenate([part.must for part in parts])
-    kept = choose(scores, costs, must, budget)
-    for part, keep in zip(parts, np.split(kept, np.cumsum([len(part.keep) for part in parts])[:-1]), strict=True):
+    if not parts:
+        return
+    pool, share = _Competition.of(parts, draft.config), draft.config.own.coherent_share
+    if share:
+        sentences = pool.groups([sentence_edges(part.text) for part in parts])
+        phrases = pool.groups([phrase_edges(part.text) for part in parts])
+        pool.take(sentences, np.ones_like(sentences), share * budget)
+        pool.take(phrases, pool.costs, budget)
+        pool.take(np.arange(len(pool.keep)), pool.costs, budget)
+    else:
+        pool.keep = choose(pool.evidence, pool.costs, pool.keep, budget)
+    ends = np.cumsum([len(part.keep) for part in parts])[:-1]
+    for part, keep in zip(parts, np.split(pool.keep, ends), strict=True):
         part.keep = keep

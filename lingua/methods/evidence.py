@@ -5,7 +5,7 @@ Our own recipe and the default: it kept more than surprisal where there is a que
 
 demonstrations   strings of the same form as the question are examples: they are kept whole, or not at all; those that
                  share most with the question for their length, the best one last
-coherence        of documents, whole sentences get most of the budget, then whole phrases, then words (`keep_coherent`)
+coherence        of documents, whole sentences get most of the budget, then whole phrases, then words (`keep_within`)
 evidence         of a word: how likely its kind and place are to be asked for (`salience`), times how much its
                  sentence is about the question, if there is one (`focus`): an encoder of sentences decides, if allowed
 """

@@ -18,7 +18,7 @@ from lingua.budget.selection import choose, coarse_choice, optional_rate, shares
 from lingua.engine.score import Context, Needs, Program, Score, Surprisal
 from lingua.shared import Aggregate, BudgetText, ContextBudget, MethodSettings, Numbers
 from lingua.text.sentences import sentence_edges
-from lingua.text.units import Bools, unit_scores
+from lingua.text.units import unit_scores
 
 
 class SentenceFilter(BaseModel):
@@ -192,14 +192,8 @@ def segments(part: PromptPart, size: int) -> Iterator[tuple[int, int]]:
 def _note(part: PromptPart, units: tuple[int, int], surprisal: Surprisal) -> None:
     """Write down the surprisal of the kept tokens among units [begin, end)."""
     begin, end = units
-    tokens = slice(part.starts[begin], part.starts[end])
-    part.surprisal[tokens][_kept_tokens(part, units)] = surprisal
-
-
-def _kept_tokens(part: PromptPart, units: tuple[int, int]) -> Bools:
-    """Which tokens of the units [begin, end) are kept so far."""
-    begin, end = units
-    return np.repeat(part.keep[begin:end], np.diff(part.starts[begin : end + 1]))
+    kept = np.repeat(part.keep[begin:end], np.diff(part.starts[begin : end + 1]))
+    part.surprisal[part.starts[begin] : part.starts[end]][kept] = surprisal
 
 
 def keep_range(part: PromptPart, units: tuple[int, int], budget: tuple[float, float], aggregate: Aggregate) -> float:

@@ -13,10 +13,9 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import Field
 
-from lingua.budget.draft import Draft, Ranker
+from lingua.budget.draft import Draft
 from lingua.budget.selection import coarse_choice, shares
 from lingua.engine.score import Context, Program, Score
 from lingua.methods.llmlingua import (
@@ -73,19 +72,14 @@ def choose_documents(draft: Draft, own: LongLLMLinguaSettings) -> Program[list[i
     """4.1: the documents that the coarse budget holds, best first; none if they are pieces of a structure."""
     if len(draft.context) < 2 or draft.prompt.context_rates:
         return []
-    importance = yield from _ranker(draft, own).importance(draft)
+    ranker = draft.drafter.ranker or load_ranker(own.rank_method) if draft.prompt.question else OwnSurprisal()
+    importance = yield from ranker.importance(draft)
     filled = np.asarray([len(part.encoding) > 0 for part in draft.context])
     order = np.argsort(-np.where(filled, importance, -np.inf), kind="stable").tolist()
     costs = [part.cost for part in draft.context]
     budgets = (shares(draft).demonstrations, ContextBudget.parse(own.context_budget))
     chosen = set(coarse_choice(costs, order, required(draft, own.force_context_ids), budgets))
     return [index for index in order if index in chosen]
-
-
-def _ranker(draft: Draft, own: LongLLMLinguaSettings) -> Ranker:
-    if not draft.prompt.question:
-        return OwnSurprisal()
-    return draft.drafter.ranker or load_ranker(own.rank_method)
 
 
 def arranged(ranked: Sequence[int], order: Order) -> list[int]:
@@ -111,13 +105,9 @@ def document_rates(draft: Draft, ranked: Sequence[int], spread: float) -> dict[i
     low, high = -1.0 - tilt.max(initial=0), 1.0 - tilt.min(initial=0)
     for _ in range(50):
         level = (low + high) / 2
-        low, high = (level, high) if (_clip(level + tilt) * optional).sum() <= budget else (low, level)
-    rates = _clip(low + tilt) if optional.sum() > budget else np.ones(len(parts))
+        low, high = (level, high) if (np.clip(level + tilt, 0, 1) * optional).sum() <= budget else (low, level)
+    rates = np.clip(low + tilt, 0, 1) if optional.sum() > budget else np.ones(len(parts))
     return {id(part): float(rate) for part, rate in zip(parts, rates, strict=True)}
-
-
-def _clip(rates: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    return np.minimum(1.0, np.maximum(0.0, rates))
 
 
 def compress_by_contrast(draft: Draft, rates: Mapping[int, float], aggregate: Aggregate) -> Program[dict[int, float]]:

@@ -147,7 +147,8 @@ def cache_directory() -> Path:
 def resolve(name: str) -> ModelSource:
     """Find the model called `name`. Raises ModelError with the remedy when a local one is missing."""
     if name in EMBEDDED:
-        return _embedded(name)
+        module, file, requirement = EMBEDDED[name]
+        return ModelSource(name, str(_package(name, module, requirement)), gguf=file)
     if name in EMBEDDED_PIECES:
         return _gguf(name, EMBEDDED_PIECES[name].joined(name, cache_directory()))
     if name in EMBEDDED_FOLDERS:
@@ -200,11 +201,6 @@ def _gguf(name: str, path: Path) -> ModelSource:
     if path.suffix != ".gguf":
         raise ModelError(f"model {name!r} is a file but not a .gguf; give a model directory or a GGUF file")
     return ModelSource(name, str(path.resolve().parent), gguf=path.name)
-
-
-def _embedded(name: str) -> ModelSource:
-    module, file, requirement = EMBEDDED[name]
-    return ModelSource(name, str(_package(name, module, requirement)), gguf=file)
 
 
 def _package(name: str, module: str, requirement: str) -> Path:

@@ -64,13 +64,12 @@ def stream(
     for outcome in compressor.stream(_prompts(structure, values, waiting)):
         yield from _rejected(waiting)
         value, _ = waiting.popleft()
-        yield outcome if isinstance(outcome, Rejected) else _restored(structure, value, outcome)
+        if isinstance(outcome, Rejected):
+            yield outcome
+        else:
+            yield CompressedValue(structure.reassemble(value, outcome), outcome)
         yield from _rejected(waiting)
     yield from _rejected(waiting)
-
-
-def _restored(structure: Structure[V], value: V, outcome: CompressedPrompt) -> CompressedValue[V]:
-    return CompressedValue(structure.reassemble(value, outcome), outcome)
 
 
 def _prompts(
@@ -93,12 +92,8 @@ def _rejected(waiting: deque[tuple[V, Rejected | None]]) -> Iterator[Rejected]:
         yield rejected
 
 
-class _Compressor(Protocol):
-    """What the methods below stand on."""
-
+class _Compressor(PromptStream, Protocol):
     config: SharedSettings
-
-    def stream(self, prompts: Iterable[Prompt]) -> Iterator[Outcome]: ...
 
 
 class StructuredFace:
@@ -123,7 +118,7 @@ class StructuredFace:
 
     def compress_messages(self: _Compressor, messages: Any) -> CompressedValue[Any]:
         """A conversation in a known form, as the setting `message_rates` says."""
-        return _single(self, structure_of("messages", self.config), messages)
+        return _single(self, Messages(self.config.message_rates), messages)
 
     def structure(self: _Compressor, kind: Kind) -> Structure[Any]:
         """The pure function pair of a kind of values under these settings, for those who stream themselves."""
