@@ -117,7 +117,8 @@ class Worker:
         self._ahead = self._reading(assignment.upcoming) if assignment.upcoming else None
         try:
             if assignment.probe is not None:
-                return self._probe(items, assignment)
+                self._pipeline(self._form.settled).run(items, assignment, self._meter)
+                return ShardReport(assignment.shard.name, "probed", Counts(self._meter.read))
             return self._commit(items, assignment, started)
         finally:
             items.close()
@@ -125,10 +126,6 @@ class Worker:
     def beat(self) -> Beat:
         """How far the shard at hand is; may be asked from another thread."""
         return self._meter.beat()
-
-    def _probe(self, items: Iterable[Item], assignment: Assignment) -> ShardReport:
-        self._pipeline(self._form.settled).run(items, assignment, self._meter)
-        return ShardReport(assignment.shard.name, "probed", Counts(self._meter.read))
 
     def _commit(self, items: Iterable[Item], assignment: Assignment, started: float) -> ShardReport:
         shard = assignment.shard
