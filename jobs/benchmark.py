@@ -107,7 +107,7 @@ class BenchmarkConfig(Settings):
     @field_validator("mixes", mode="before")
     @classmethod
     def _sizes(cls, value: Any) -> tuple[MixSize, ...]:
-        return tuple(map(MixSize.parse, [value] if isinstance(value, str) else value))
+        return tuple(MixSize.parse(str(mix)) for mix in (value if isinstance(value, (list, tuple)) else [value]))
 
     @model_validator(mode="after")
     def _fits_together(self) -> BenchmarkConfig:

@@ -207,3 +207,9 @@ def test_another_method_stands_beside_with_what_it_changes(tmp_path: Path) -> No
 def test_evidence_stands_beside_a_causal_model() -> None:
     with pytest.raises(ConfigError, match="--beside evidence"):
         BenchmarkConfig.load(["--method", "llmlingua2", "--beside", "evidence"])
+
+
+@pytest.mark.parametrize("mixes", [1, [1], {"short": 1}])
+def test_a_mix_that_is_no_text_is_named(mixes: Any) -> None:
+    with pytest.raises(ConfigError, match="no such mix; there are short"):
+        BenchmarkConfig(mixes=mixes)
