@@ -28,7 +28,7 @@ from jobs.peer import Peer, PeerSettings, peer_options
 from lingua.config import CompressionConfig
 from lingua.errors import LinguaError
 from lingua.methods import METHODS
-from lingua.models.load import Loader, choose_dtype
+from lingua.models.load import Loader, choose_device, choose_dtype, require_compiler
 from lingua.models.sizing import Allowance
 from lingua.models.source import resolve
 from lingua.text.tokens import SourceTokenizer
@@ -46,12 +46,13 @@ examples:
   python -m jobs.benchmark --small
   python -m jobs.benchmark --mix fewshot --rows 4 --dtype float32 --rounds 3
   python -m jobs.benchmark --model shape:llama-2-7b --mix fewshot --rows 128 --slow-rows 4 --output bench-output/7b
-  python -m jobs.benchmark --data rows.jsonl --rows 50 --rate 0.3 --beside llmlingua --beside evidence
+  python -m jobs.benchmark --data rows.jsonl --rows 50 --rate 0.3 --beside llmlingua --beside compile
   python -m jobs.benchmark --model shape:xlm-roberta-large --method llmlingua2 --mix long:5000
 
 beside our engine are measured: single (one prompt at a time), unshared (nothing shared between prompts), default (our
 default type), llmlingua (the public library, in its own environment: python -m jobs.peer), plain (the
-plain forward pass and the hardware); only where asked for: evidence (the default method, which asks no language model).
+plain forward pass and the hardware); only where asked for: compile (a decoder compiled by torch), evidence (the default
+method, which asks no language model).
 """
 
 
@@ -90,7 +91,7 @@ class BenchmarkConfig(Settings):
     batch_tokens: int | None = Field(None, ge=1, description="tokens per batch (default: the engine's choice)")
     gpu_memory: float = Field(0.3, gt=0, le=1, description="share of a GPU's free memory for one scorer")
     threads: int | None = Field(None, ge=1, description="of CPU work, everyone's (default: one per core)")
-    beside: tuple[Literal["single", "unshared", "default", "llmlingua", "plain", "evidence"], ...] = Field(
+    beside: tuple[Literal["single", "unshared", "default", "llmlingua", "plain", "compile", "evidence"], ...] = Field(
         ("single", "unshared", "default", "llmlingua", "plain"),
         description="who else is measured, see below (default: the first five)",
     )
@@ -111,8 +112,9 @@ class BenchmarkConfig(Settings):
 
     @model_validator(mode="after")
     def _fits_together(self) -> BenchmarkConfig:
-        if "evidence" in self.beside and METHODS[self.method].needs != "causal":
-            raise ValueError(f"--beside evidence: method {self.method} reads with no causal language model")
+        for name in ("compile", "evidence"):
+            if name in self.beside and METHODS[self.method].needs != "causal":
+                raise ValueError(f"--beside {name}: method {self.method} reads with no causal language model")
         return self
 
     @property
@@ -144,6 +146,8 @@ def run(config: BenchmarkConfig) -> None:
     """Measure everything, write the report whenever something is measured, print the table."""
     if config.threads is not None:
         torch.set_num_threads(config.threads)
+    if "compile" in config.beside:
+        require_compiler(choose_device(config.device))
     subject = _subject(config, config.dtype)
     tokenizer = SourceTokenizer(subject.tokenizer)
     mixes = _mixes(config, tokenizer)
@@ -187,6 +191,9 @@ def _ours(config: BenchmarkConfig, subject: Subject) -> Iterator[Ours]:
     if "default" in config.beside and choose_dtype("auto", subject.device) != subject.dtype:
         default = _subject(config, "auto")
         yield Ours(f"lingua, {default.model.dtype}", default, default.scorer(config.allowance), wanted)
+    if "compile" in config.beside:
+        compiled = _subject(config, config.dtype)
+        yield Ours("lingua, compile", compiled, compiled.scorer(config.allowance, "compile"), wanted)
     if "evidence" in config.beside:
         yield _evidence(config, subject)
 

@@ -95,6 +95,7 @@ def steps(scale: Scale, peer: Sequence[str]) -> list[Step]:
         benchmark("small", 80, f"{small} {fewshot} {few} --gpu-memory 0.6 {both} --rounds 2"),
         benchmark("large", 115, f"{large} {fewshot} {fewer} --gpu-memory 0.6 {both} --rounds 1"),
         benchmark("encoder", 70, f"{encoder} --method llmlingua2 {documents} {both} --rounds 1"),
+        benchmark("compile", 130, f"{small} {fewshot} {few} --beside compile --rounds 1"),
         benchmark("mixed", 70, f"{small} --mix mixed{scale.size} --rows {few} --beside llmlingua --rounds 1"),
         other("actors", f"{fewshot} {few // 2}" + "".join(f" --actors {number}" for number in scale.actors)),
     ]
@@ -153,6 +154,7 @@ GOALS = (
     Goal("tests that failed", "tests", lambda found: len(found["failed"]), 0, ".0f", most=True),
     Goal("lines that wait for the device while a batch is launched", "probe", _waits, 0, ".0f", most=True),
     Goal("135M, few-shot: model tokens a second, one actor", "small", _model_tokens("lingua"), 300_000, ",.0f"),
+    Goal("the same, compiled", "compile", _model_tokens("lingua, compile"), 300_000, ",.0f"),
     Goal("the same: idle, with as many actors as it takes", "actors", _idle, 0.05, ".1%", most=True),
     Goal("7B, few-shot: share of the matrix product", "large", _of_product, 0.6, ".0%"),
     Goal("7B, few-shot: times `llmlingua`", "large", _times, 4, ".1f"),

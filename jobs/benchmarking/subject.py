@@ -34,10 +34,9 @@ from lingua.engine.score import Scorer
 from lingua.errors import ConfigError, ModelError
 from lingua.methods import METHODS
 from lingua.models.encoders import EncoderScorer
-from lingua.models.load import choose_device, choose_dtype, converted, place
+from lingua.models.load import choose_device, choose_dtype, converted, fast_scorer, place
 from lingua.models.sizing import Allowance
 from lingua.models.source import resolve
-from lingua.models.trial import causal_scorer
 
 PLAIN_ATTENTION = "sdpa"
 PREFIX = "shape:"
@@ -101,11 +100,11 @@ class Subject:
     def window(self) -> int:
         return int(self.model.config.max_position_embeddings)
 
-    def scorer(self, allowance: Allowance) -> Scorer:
-        """What answers our engine. Raises ModelError."""
+    def scorer(self, allowance: Allowance, way: str | None = None) -> Scorer:
+        """What answers our engine; `way`: with ``compile``, which changes the model. Raises ModelError."""
         if self.is_encoder:
             return EncoderScorer(self.model, self.tokenizer, allowance)
-        return causal_scorer(place(self.model, self.device), allowance)
+        return fast_scorer(place(self.model, self.device), allowance, compiled=way == "compile")
 
     @contextmanager
     def plain(self) -> Iterator[Any]:

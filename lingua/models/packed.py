@@ -26,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from transformers import AttentionInterface
 
 from lingua.models import attention
@@ -149,8 +150,34 @@ def packed_attention(
     """
     if options.get("s_aux") is not None:
         raise ValueError("attention sinks are not computed")
-    asked = Options(options.get("scaling"), options.get("softcap"), options.get("sliding_window"))
-    return batch_at_hand.get().attend((query, key, value), asked), None
+    known = (options.get("scaling"), options.get("softcap"), options.get("sliding_window"))
+    if torch.compiler.is_compiling():
+        return _operator(query, key, value, *known), None
+    return _attended(query, key, value, *known), None
+
+
+def _attended(
+    query: Tensor, key: Tensor, value: Tensor, scaling: float | None, softcap: float | None, window: int | None
+) -> Tensor:
+    found = batch_at_hand.get().attend((query, key, value), Options(scaling, softcap, window))
+    return filled(found, query.shape[2])
+
+
+def filled(found: Tensor, tokens: int) -> Tensor:
+    """Attention [1, T, heads, d] with zeros for what fills a compiled batch up to so many `tokens`."""
+    return found if found.shape[1] == tokens else F.pad(found, (0, 0, 0, 0, 0, tokens - found.shape[1]))
+
+
+# Compiled decoders call it as one opaque operator. It is told nothing of its layer, which the batch counts: layers that
+# differ in nothing else share what was compiled.
+_operator = torch.library.custom_op("lingua::packed_attention", _attended, mutates_args=())
+
+
+@_operator.register_fake
+def _shape(
+    query: Tensor, key: Tensor, value: Tensor, scaling: float | None, softcap: float | None, window: int | None
+) -> Tensor:
+    return query.new_empty((1, query.shape[2], query.shape[1], value.shape[3]))
 
 
 AttentionInterface.register(PACKED, packed_attention)
@@ -181,7 +208,7 @@ class PooledRows:
     def attend(self, states: States, options: Options) -> Tensor:
         """Query [1, heads, T, d], key and value [1, kv heads, T, d] → [1, T, heads, d]."""
         self._layer += 1
-        query, key, value = (state[0].transpose(0, 1) for state in states)
+        query, key, value = (state[0, :, : self._new.shape[0]].transpose(0, 1) for state in states)
         keys, values = self._pool.write(self._layer, self._new, key, value)
         if attention.serves(query, value, options):
             return self._unpadded(query, (key, value), (keys, values), options)[None]

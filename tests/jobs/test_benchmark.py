@@ -194,19 +194,24 @@ def test_the_benchmark_imports_neither_ray_nor_arrow() -> None:
     assert found.stdout.strip() == "[]"
 
 
-def test_another_method_stands_beside_with_what_it_changes(tmp_path: Path) -> None:
+def test_other_ways_to_compute_stand_beside_with_what_they_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lingua.models.causal.PackedScorer.compile", lambda scorer: None)
+    monkeypatch.setattr("jobs.benchmark.require_compiler", lambda device: None)
     flags = ["--model", "shape:tiny", "--mix", "short:60", "--rows", "2", "--rounds", "1", "--device", "cpu"]
-    flags += ["--beside", "evidence", "--peer-python", str(tmp_path / "none")]
+    flags += ["--beside", "compile", "--beside", "evidence", "--peer-python", str(tmp_path / "none")]
     assert main([*flags, "--output", str(tmp_path)]) == 0
     found = json.loads((tmp_path / "benchmark.json").read_text(encoding="utf-8"))
     contenders = found["mixes"][0]["contenders"]
+    assert contenders["lingua, compile"]["changed_decisions"] == 0
     assert 0 < contenders["lingua, method evidence"]["changed_decisions"] < 1
-    assert "--beside evidence" in found["command"]
+    assert "--beside compile --beside evidence" in found["command"]
 
 
-def test_evidence_stands_beside_a_causal_model() -> None:
-    with pytest.raises(ConfigError, match="--beside evidence"):
-        BenchmarkConfig.load(["--method", "llmlingua2", "--beside", "evidence"])
+def test_other_ways_need_a_causal_model() -> None:
+    with pytest.raises(ConfigError, match="--beside compile"):
+        BenchmarkConfig.load(["--method", "llmlingua2", "--beside", "compile"])
 
 
 @pytest.mark.parametrize("mixes", [1, [1], {"short": 1}])

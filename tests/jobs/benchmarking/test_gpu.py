@@ -80,6 +80,7 @@ def test_goals_stand_beside_what_was_reached(written: Path, report: dict[str, An
     unmeasured = {goal.text for goal in GOALS if f"| {goal.text} |" in page and f"{goal.line({})}" in page}
     assert unmeasured == {
         "lines that wait for the device while a batch is launched",
+        "the same, compiled",
         "the same: idle, with as many actors as it takes",
     }
     assert "## large: shape:tiny, fewshot" in page
