@@ -73,7 +73,7 @@ a preset (--preset) is the settings of a table of the papers; bring its data:
   python -m jobs.evaluate --preset gsm8k-1shot --data gsm8k=rows.jsonl --output out --target 'gpt: url=… model=…'
 
 in a YAML file the same: data: {squad: squad.jsonl}, candidates: {sentence: {unit: sentence}, peer: }, targets: […],
-rate: [0.5, 0.25], …; flags count over the file. The same command again goes on with what is missing.
+rate: [0.5, 0.25], …; flags override the file. The same command again goes on with what is missing.
 """
 
 
