@@ -49,6 +49,7 @@ class CommitsOnly:
     """A worker that writes what a commit leaves, and nothing else."""
 
     output: Path
+    identity: str
     spent: float = 0.0
 
     def attempt(self, assignment: Assignment) -> ShardReport:
@@ -57,7 +58,7 @@ class CommitsOnly:
         record = Record(
             **asdict(COUNTS),
             shard=shard,
-            identity="",
+            identity=self.identity,
             seconds=0.1,
             part_size=0,
             part_sha256="",
@@ -111,7 +112,7 @@ def measure_driver(folder: Path, shards: int, files: bool) -> dict[str, Any]:
     ledger = Ledger(config.output)
     with measured.phase("plan"):
         plan = open_plan(config, "digest", ledger)
-    runner = CommitsOnly(Path(config.output))
+    runner = CommitsOnly(Path(config.output), plan.identity.digest())
     with measured.phase("run"):
         report = drive(ledger, runner, plan)
     with measured.phase("clean"):
