@@ -27,7 +27,6 @@ from typing import Any, Literal
 
 from cluster.errors import AbortRun, DamagedFile, PlanConflict
 from cluster.input.shards import UNKNOWN_VERSION, Shard, version_of
-from cluster.output.lease import Lease
 from cluster.output.plan import REMEDY, Plan
 from cluster.output.records import Part, Record, StoredStatistics
 from cluster.output.summary import ShardSummary
@@ -228,10 +227,6 @@ class Ledger:
         return digest.hexdigest()
 
     # ---- the rest
-
-    def acquire_lease(self, owner: str, seconds: float) -> Lease:
-        """Become the one driver of this output. LeaseError tells who is."""
-        return Lease.acquire(self.storage, self.output, owner, seconds)
 
     def write_stats(self, statistics: Mapping[str, Any]) -> None:
         """Put `_stats.json`."""

@@ -34,11 +34,6 @@ SAMPLED_SHARDS = 256
 SAMPLED_BYTES = 64 << 20
 
 
-def open_plan(config: JobConfig, model_digest: str, ledger: Ledger) -> Plan:
-    """The output's plan, stored. PlanConflict when the output was begun otherwise."""
-    return ledger.open_or_create(draft_plan(config, model_digest, ledger))
-
-
 def draft_plan(config: JobConfig, model_digest: str, ledger: Ledger, earlier: Identity | None = None) -> Plan:
     """The output's stored plan if it fits, else a new one; nothing is written. `earlier`: see `make_plan`.
 

@@ -10,10 +10,11 @@ from typing import Any
 from cluster.config import JobConfig
 from cluster.input.reader import read_rows
 from cluster.input.shards import BadRow, Row, Shard
+from cluster.output.lease import Lease
 from cluster.output.ledger import Ledger
 from cluster.output.parts import PartWriter
 from cluster.output.plan import Plan
-from cluster.output.prepare import open_plan
+from cluster.output.prepare import draft_plan
 from lingua.errors import PromptError
 from lingua.prompt import Outcome, Rejected
 from tests.fakes import FakeCompressor
@@ -25,6 +26,16 @@ def job(inputs: object, output: object, **settings: Any) -> JobConfig:
     """Settings with a fake model."""
     listed = tuple(map(str, inputs)) if isinstance(inputs, (list, tuple)) else (str(inputs),)
     return JobConfig(input=listed, output=str(output), model="fake", **settings)
+
+
+def open_plan(config: JobConfig, model_digest: str, ledger: Ledger) -> Plan:
+    """The output's plan, stored, as the job makes it. PlanConflict when the output was begun otherwise."""
+    return ledger.open_or_create(draft_plan(config, model_digest, ledger))
+
+
+def acquire_lease(ledger: Ledger, owner: str, seconds: float) -> Lease:
+    """Become the one driver of an output, without waiting. LeaseError tells who is."""
+    return Lease.acquire(ledger.storage, ledger.output, owner, seconds)
 
 
 def run(config: JobConfig, only: Iterable[str] | None = None) -> Plan:

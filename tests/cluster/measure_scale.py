@@ -29,7 +29,6 @@ import pyarrow.parquet as pq
 from cluster.config import JobConfig
 from cluster.output.ledger import Ledger
 from cluster.output.plan import Plan
-from cluster.output.prepare import open_plan
 from cluster.output.records import Counts, Record
 from cluster.output.verify import verify
 from cluster.protocol import Assignment, ShardReport
@@ -37,6 +36,7 @@ from cluster.report.statistics import RunReport
 from cluster.run.driver import Driver, Terms
 from cluster.run.stopping import StopRequest
 from cluster.run.worker import Worker
+from tests.cluster.jobs_for_tests import open_plan
 from tests.fakes import FakeCompressor
 from tests.pools import Clock, InProcessPool, Runner
 

@@ -17,6 +17,7 @@ import pytest
 from cluster.output.ledger import Ledger
 from cluster.output.verify import verify
 from jobs.compress import main
+from tests.cluster.jobs_for_tests import acquire_lease
 from tests.jobs.compressors import NEW, POISON, deadly, reused_only
 
 ROWS = 300
@@ -110,7 +111,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(
 def test_another_driver_is_told_who_holds_the_output(
     corpus: Path, model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lease = Ledger(str(corpus.parent / "out")).acquire_lease("somebody", 60)
+    lease = acquire_lease(Ledger(str(corpus.parent / "out")), "somebody", 60)
     assert main(arguments(corpus, model, lease_seconds=2.5), deadly) == 1
     assert "in use by somebody" in capsys.readouterr().err
     lease.release()

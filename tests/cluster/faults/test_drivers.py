@@ -18,6 +18,7 @@ import pytest
 from cluster.errors import LeaseError
 from cluster.output.ledger import Ledger
 from cluster.output.verify import verify
+from tests.cluster.jobs_for_tests import acquire_lease
 
 ROOT = Path(__file__).resolve().parents[3]
 ROWS = 240
@@ -94,7 +95,7 @@ def test_the_second_is_told_who_and_since_when_and_takes_over_when_the_first_is_
     first.wait()
     committed = len(drivers.parts())
     with pytest.raises(LeaseError, match=rf"process {first.pid} on .*its lease runs out"):
-        Ledger(str(drivers.output)).acquire_lease("third", 4)
+        acquire_lease(Ledger(str(drivers.output)), "third", 4)
     third = drivers.start(lease_seconds=8, pause=0)
     assert "if it died, its lease runs out at 20" in third.communicate(timeout=60)[1]
     assert third.returncode == 0

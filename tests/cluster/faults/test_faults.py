@@ -22,7 +22,6 @@ from cluster.input.reader import read_rows
 from cluster.output.ledger import Ledger
 from cluster.output.parts import PartWriter
 from cluster.output.plan import Plan
-from cluster.output.prepare import open_plan
 from cluster.output.records import Record
 from cluster.output.verify import verify
 from cluster.protocol import Assignment, Failure, NoPool, ShardReport
@@ -33,7 +32,17 @@ from cluster.run.stopping import StopRequest
 from cluster.run.worker import Worker
 from cluster.storage.local import Scratch, replace_whole
 from cluster.storage.storage import Entry, Storage
-from tests.cluster.jobs_for_tests import DIGEST, job, outcome_of, rejects, run, run_shard, write_lines
+from tests.cluster.jobs_for_tests import (
+    DIGEST,
+    acquire_lease,
+    job,
+    open_plan,
+    outcome_of,
+    rejects,
+    run,
+    run_shard,
+    write_lines,
+)
 from tests.fakes import REJECT, FakeCompressor
 from tests.pools import Clock, InProcessPool, Runner
 
@@ -86,7 +95,7 @@ def acquire_with_clock(ledger: Ledger, ahead: float, monkeypatch: pytest.MonkeyP
     now = time.time()
     with monkeypatch.context() as patch:
         patch.setattr("cluster.output.lease.time.time", lambda: now + ahead)
-        return ledger.acquire_lease(f"clock {ahead:+g} s", 60)
+        return acquire_lease(ledger, f"clock {ahead:+g} s", 60)
 
 
 def test_a_holder_whose_clock_is_far_behind_is_overtaken_and_nothing_is_doubled(
@@ -94,7 +103,7 @@ def test_a_holder_whose_clock_is_far_behind_is_overtaken_and_nothing_is_doubled(
 ) -> None:
     ledger = Ledger(config.output)
     slow = acquire_with_clock(ledger, -600, monkeypatch)
-    heir = ledger.acquire_lease("right clock", 60)
+    heir = acquire_lease(ledger, "right clock", 60)
     plan = open_plan(config, DIGEST, ledger)
     worker = worker_of(config, plan)
     first = [worker.attempt(Assignment(shard)) for shard in plan.shards]  # both work until the first is told
@@ -113,9 +122,9 @@ def test_a_holder_whose_clock_is_ahead_keeps_its_lease_longer_and_others_are_tol
     ledger = Ledger(config.output)
     fast = acquire_with_clock(ledger, 3600, monkeypatch)
     with pytest.raises(LeaseError, match=r"in use by clock \+3600 s .*until 20\d\d-.* its lease runs out"):
-        ledger.acquire_lease("right clock", 60)
+        acquire_lease(ledger, "right clock", 60)
     fast.release()
-    ledger.acquire_lease("right clock", 60).release()
+    acquire_lease(ledger, "right clock", 60).release()
 
 
 class LosesItsLease:
@@ -443,7 +452,7 @@ def test_a_listing_that_lags_costs_work_and_no_row(config: JobConfig, lag: int) 
     ledger = Ledger(config.output)
     ledger.storage = LaggingStorage(lag)
     for _ in range(3):
-        lease = ledger.acquire_lease("test", 60)
+        lease = acquire_lease(ledger, "test", 60)
         ledger.clean()
         report = drive(config, ledger)
         assert not report.given_up

@@ -19,7 +19,6 @@ import pytest
 from cluster.config import JobConfig
 from cluster.errors import AbortRun, ClusterError
 from cluster.output.ledger import PART, Ledger
-from cluster.output.prepare import open_plan
 from cluster.output.verify import verify
 from cluster.run.driver import Driver, Terms
 from cluster.run.retry import RetryPolicy
@@ -27,6 +26,7 @@ from cluster.run.stopping import StopRequest
 from cluster.run.worker import Worker
 from cluster.storage.storage import Storage
 from jobs.compress import main
+from tests.cluster.jobs_for_tests import acquire_lease, open_plan
 from tests.fakes import REJECT, FakeCompressor
 from tests.faultproxy import FAULTS, Temper, fault_proxy
 from tests.jobs.compressors import deadly
@@ -78,7 +78,7 @@ def start(config: JobConfig) -> bool:
     lease = None
     try:
         plan = open_plan(config, "digest", ledger)
-        lease = ledger.acquire_lease("test", -1)  # it has run out already: the next start may take it over
+        lease = acquire_lease(ledger, "test", -1)  # it has run out already: the next start may take it over
         ledger.clean()
         worker = Worker(config, replace(plan, shards=(), sources=()), lambda _: FakeCompressor())
         terms = Terms(RetryPolicy(max_attempts=3, pause=0.1), shard_timeout=20)

@@ -20,12 +20,12 @@ import pytest
 from cluster.config import JobConfig
 from cluster.errors import RetryShard
 from cluster.output.ledger import Ledger
-from cluster.output.prepare import open_plan
 from cluster.run.driver import Driver, Terms
 from cluster.run.retry import RetryPolicy
 from cluster.run.stopping import StopRequest
 from cluster.run.worker import Worker
 from cluster.storage.storage import Storage
+from tests.cluster.jobs_for_tests import open_plan
 from tests.fakes import REJECT, FakeCompressor
 from tests.pools import Clock, InProcessPool, Killed
 

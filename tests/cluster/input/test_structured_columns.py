@@ -17,7 +17,7 @@ from cluster.config import JobConfig
 from cluster.errors import PlanConflict
 from cluster.output.ledger import Ledger
 from cluster.output.plan import Plan
-from cluster.output.prepare import make_plan, open_plan
+from cluster.output.prepare import make_plan
 from cluster.output.summary import ShardSummary
 from cluster.output.verify import verify
 from cluster.protocol import Assignment, Failure, RowRange, ShardReport
@@ -28,7 +28,7 @@ from lingua.models.source import resolve
 from lingua.prompt import CompressedPrompt, Outcome, Prompt
 from lingua.structured.streams import Kind, Structure, StructuredFace
 from lingua.structured.tags import Tags
-from tests.cluster.jobs_for_tests import DIGEST, rejects, write_lines
+from tests.cluster.jobs_for_tests import DIGEST, open_plan, rejects, write_lines
 from tests.fakes import REJECT, FakeCompressor
 from tests.models import fast_tokenizer, save
 from tests.texts import NASTY, PROSE

@@ -15,7 +15,6 @@ import pytest
 
 from cluster.config import JobConfig
 from cluster.output.ledger import Ledger
-from cluster.output.prepare import open_plan
 from cluster.output.verify import verify
 from cluster.protocol import Assignment, ShardReport
 from cluster.run.worker import Worker, load_compressor
@@ -23,7 +22,7 @@ from jobs.verify import main
 from lingua.methods import models_digest
 from lingua.models.source import resolve
 from tests.cluster.forgery import replanned, reseal, rewritten
-from tests.cluster.jobs_for_tests import job, run, write_lines
+from tests.cluster.jobs_for_tests import job, open_plan, run, write_lines
 from tests.models import fast_tokenizer
 from tests.texts import PROSE
 

@@ -9,6 +9,7 @@ import pytest
 
 from cluster.output.lease import InUseError, LeaseWait
 from cluster.output.ledger import Ledger
+from tests.cluster.jobs_for_tests import acquire_lease
 
 
 class Watcher:
@@ -36,7 +37,7 @@ def ledger(tmp_path: Path) -> Ledger:
 
 
 def test_a_lease_that_nobody_renews_is_taken_over_when_it_runs_out(ledger: Ledger) -> None:
-    dead, watcher = ledger.acquire_lease("first", 0.6), Watcher()
+    dead, watcher = acquire_lease(ledger, "first", 0.6), Watcher()
     lease = watcher.acquire(ledger, patience=10)
     assert time.time() >= dead.holder.expires
     assert (lease.generation, lease.holder.owner) == (2, "second")
@@ -46,7 +47,7 @@ def test_a_lease_that_nobody_renews_is_taken_over_when_it_runs_out(ledger: Ledge
 
 
 def test_a_driver_that_renews_its_lease_is_not_waited_for(ledger: Ledger) -> None:
-    living = ledger.acquire_lease("first", 30)
+    living = acquire_lease(ledger, "first", 30)
     watcher = Watcher(living.renew)
     with pytest.raises(InUseError, match="in use by first"):
         watcher.acquire(ledger, patience=60)
@@ -55,14 +56,14 @@ def test_a_driver_that_renews_its_lease_is_not_waited_for(ledger: Ledger) -> Non
 
 
 def test_an_output_that_another_took_over_first_is_refused(ledger: Ledger) -> None:
-    ledger.acquire_lease("first", 0.3)
+    acquire_lease(ledger, "first", 0.3)
 
     now = time.time()
 
     def take() -> None:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("cluster.output.lease.time.time", lambda: now + 1)
-            ledger.acquire_lease("heir", 30)
+            acquire_lease(ledger, "heir", 30)
 
     watcher = Watcher(take)
     with pytest.raises(InUseError, match="in use by heir"):
@@ -71,13 +72,13 @@ def test_an_output_that_another_took_over_first_is_refused(ledger: Ledger) -> No
 
 
 def test_a_driver_that_ends_meanwhile_leaves_the_output_free(ledger: Ledger) -> None:
-    first = ledger.acquire_lease("first", 30)
+    first = acquire_lease(ledger, "first", 30)
     assert Watcher(first.release).acquire(ledger, patience=60).holder.owner == "second"
 
 
 @pytest.mark.parametrize(("patience", "wanted"), [(0, True), (5, True), (60, False)])
 def test_nobody_waits_longer_than_asked_or_than_wanted(ledger: Ledger, patience: float, wanted: bool) -> None:
-    ledger.acquire_lease("first", 30)
+    acquire_lease(ledger, "first", 30)
     watcher = Watcher()
     with pytest.raises(InUseError, match="runs out"):
         watcher.acquire(ledger, patience, wanted)

@@ -20,12 +20,12 @@ from cluster.input.shards import Shard
 from cluster.output.ledger import Ledger
 from cluster.output.parts import PartWriter
 from cluster.output.plan import Identity, Plan
-from cluster.output.prepare import make_plan, open_plan
+from cluster.output.prepare import make_plan
 from cluster.output.verify import verify
 from cluster.storage.local import TEMPORARY
 from lingua.errors import ConfigError
 from lingua.prompt import Prompt
-from tests.cluster.jobs_for_tests import DIGEST, job, rejects, run, run_shard, write_lines
+from tests.cluster.jobs_for_tests import DIGEST, acquire_lease, job, open_plan, rejects, run, run_shard, write_lines
 from tests.fakes import REJECT, FakeCompressor
 from tests.s3server import S3Bucket
 
@@ -235,12 +235,12 @@ def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Ledger:
 
 
 def test_a_second_driver_is_told_who_holds_the_lease_and_since_when(ledger: Ledger) -> None:
-    lease = ledger.acquire_lease("first", 60)
+    lease = acquire_lease(ledger, "first", 60)
     with pytest.raises(LeaseError, match=r"in use by first \(process \d+ on .+\) since 20\d\d-.*runs out"):
-        ledger.acquire_lease("second", 60)
+        acquire_lease(ledger, "second", 60)
     lease.renew()
     lease.release()
-    ledger.acquire_lease("second", 60).release()
+    acquire_lease(ledger, "second", 60).release()
 
 
 def test_of_many_drivers_one_gets_the_lease(ledger: Ledger) -> None:
@@ -249,7 +249,7 @@ def test_of_many_drivers_one_gets_the_lease(ledger: Ledger) -> None:
     def acquire(number: int) -> bool:
         together.wait()
         try:
-            ledger.acquire_lease(f"driver {number}", 60)
+            acquire_lease(ledger, f"driver {number}", 60)
         except LeaseError:
             return False
         return True
@@ -259,8 +259,8 @@ def test_of_many_drivers_one_gets_the_lease(ledger: Ledger) -> None:
 
 
 def test_a_dead_holder_is_replaced_and_told_when_it_wakes_up(ledger: Ledger) -> None:
-    dead = ledger.acquire_lease("dead", -1)
-    heir = ledger.acquire_lease("heir", 60)
+    dead = acquire_lease(ledger, "dead", -1)
+    heir = acquire_lease(ledger, "heir", 60)
     with pytest.raises(LeaseError, match=r"taken over by heir"):
         dead.renew()
     dead.release()
@@ -302,23 +302,23 @@ def test_nothing_is_written_to_an_output_that_was_deleted_meanwhile(corpus: Path
 @pytest.mark.parametrize("field", ["renewed", "seconds", "since"])
 def test_no_lease_is_for_ever(tmp_path: Path, moment: str, field: str) -> None:
     ledger = Ledger(str(tmp_path))
-    ledger.acquire_lease("someone", 0.0)
+    acquire_lease(ledger, "someone", 0.0)
     (path,) = tmp_path.glob("_lease-*.json")
     path.write_text(re.sub(rf'"{field}": [^,]*', f'"{field}": {moment}', path.read_text()))
     with suppress(LeaseError):
-        ledger.acquire_lease("next", 60)
+        acquire_lease(ledger, "next", 60)
         return  # it had run out, whatever it says
     with pytest.raises(LeaseError, match=r"_lease-\d+\.json .*if nobody works on (it|the output)"):
-        ledger.acquire_lease("next", 60)
+        acquire_lease(ledger, "next", 60)
 
 
 def test_leases_go_on_after_a_million_generations(tmp_path: Path) -> None:
     ledger = Ledger(str(tmp_path))
-    ledger.acquire_lease("someone", 0.0)
+    acquire_lease(ledger, "someone", 0.0)
     next(tmp_path.glob("_lease-*.json")).rename(tmp_path / "_lease-999999.json")
-    assert ledger.acquire_lease("next", 60).generation == 1_000_000
+    assert acquire_lease(ledger, "next", 60).generation == 1_000_000
     with pytest.raises(LeaseError, match="next"):
-        ledger.acquire_lease("third", 60)
+        acquire_lease(ledger, "third", 60)
 
 
 def test_a_record_whose_counts_do_not_add_up_is_named(corpus: Path, tmp_path: Path) -> None:

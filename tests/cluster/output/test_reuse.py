@@ -17,7 +17,7 @@ from cluster.config import JobConfig
 from cluster.errors import PlanConflict
 from cluster.output import reuse as reusing
 from cluster.output.ledger import Ledger
-from cluster.output.prepare import make_plan, open_plan
+from cluster.output.prepare import make_plan
 from cluster.output.records import Statistics
 from cluster.output.reuse import open_previous
 from cluster.output.verify import verify
@@ -32,6 +32,7 @@ from cluster.storage.storage import Storage
 from lingua.errors import ConfigError
 from lingua.prompt import Outcome, Prompt
 from lingua.structured.streams import StructuredFace
+from tests.cluster.jobs_for_tests import open_plan
 from tests.fakes import REJECT, FakeCompressor
 from tests.s3server import S3Bucket
 

@@ -11,11 +11,11 @@ from typing import Any
 
 from cluster.config import JobConfig
 from cluster.output.ledger import Ledger
-from cluster.output.prepare import open_plan
 from cluster.output.records import Statistics
 from cluster.protocol import Assignment, ShardReport
 from cluster.report.statistics import RunReport, facts
 from cluster.run.worker import Worker
+from tests.cluster.jobs_for_tests import open_plan
 from tests.fakes import FakeCompressor
 
 

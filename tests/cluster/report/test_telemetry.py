@@ -15,7 +15,6 @@ import pytest
 
 from cluster.config import JobConfig
 from cluster.output.ledger import Ledger
-from cluster.output.prepare import open_plan
 from cluster.protocol import Assignment
 from cluster.report import telemetry as logs
 from cluster.report.progress import Silent, Snapshot
@@ -36,6 +35,7 @@ from cluster.report.telemetry import (
 )
 from cluster.run.worker import Worker, start_worker
 from lingua.prompt import CompressedPrompt, Prompt
+from tests.cluster.jobs_for_tests import open_plan
 from tests.fakes import CRASH, REJECT, SAMPLE, FakeCompressor
 from tests.pools import Clock
 

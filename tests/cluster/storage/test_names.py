@@ -15,7 +15,7 @@ from cluster.output.ledger import Ledger
 from cluster.output.verify import verify
 from cluster.storage.storage import Storage, absolute
 from lingua.errors import ConfigError
-from tests.cluster.jobs_for_tests import job, run, write_lines
+from tests.cluster.jobs_for_tests import acquire_lease, job, run, write_lines
 from tests.s3server import S3Bucket
 
 NAMES = (
@@ -74,7 +74,7 @@ def test_the_same_in_an_object_store(s3: S3Bucket, name: str) -> None:
         content = ledger.storage.read(f"{output}/{parts[0].name}")
         assert [plan.sources[0].path, json.loads(content)["text"]] == [f"{s3.url}/in/{name}/{name}.jsonl", name]
         assert verify(output, s3.storage_options).problems == []
-        Ledger(output, s3.storage_options).acquire_lease("test", 60).release()
+        acquire_lease(Ledger(output, s3.storage_options), "test", 60).release()
 
 
 def test_a_key_that_could_be_a_query_is_refused_and_not_shown() -> None:
