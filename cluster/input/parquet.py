@@ -9,6 +9,7 @@ does a row of more than `MAX_ROW` bytes (``row_too_large``).
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -88,10 +89,13 @@ def open_parquet(source: Source, storage: Storage, **reading: Any) -> pq.Parquet
     chosen = {"coerce_int96_timestamp_unit": "us", "page_checksum_verification": True, **reading}
     try:
         reader = storage.open(source.path, source.size)
-        return pq.ParquetFile(reader, pre_buffer=False, buffer_size=BUFFER, **chosen)
+        file = pq.ParquetFile(reader, pre_buffer=False, buffer_size=BUFFER, **chosen)
+        if "metadata" not in reading:
+            _require_sound_footer(file, source.size)
+        return file
     except FileNotFoundError:
         raise
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         if "too deeply nested" in str(error):
             raise SourceUnusable(
                 f"{source.path}: a column nests deeper than the 100 levels that readers of Parquet take; write it as "
@@ -100,6 +104,33 @@ def open_parquet(source: Source, storage: Storage, **reading: Any) -> pq.Parquet
         raise SourceUnusable(
             f"{source.path}: not a whole Parquet file ({error}); write it again, or leave it out of the inputs"
         ) from None
+
+
+def _require_sound_footer(file: pq.ParquetFile, size: int) -> None:
+    """ArrowException, OSError or UnicodeDecodeError when the footer tells nonsense of a column or of a chunk of one.
+
+    `RowGroupMetaData.column` lets an error of C++ through, which ends the process. Before Arrow reads pages ahead, it
+    looks at the same chunks and raises; there are no pages to read here.
+    """
+    for position in range(len(file.schema)):
+        file.schema.column(position).path  # noqa: B018
+    ahead = pq.ParquetFile(pa.PythonFile(_NoPages(size), mode="r"), metadata=file.metadata, pre_buffer=True)
+    with suppress(NotImplementedError):
+        next(ahead.iter_batches(1, range(file.metadata.num_row_groups), use_threads=False), None)
+
+
+class _NoPages(io.BytesIO):
+    """A file of so many bytes, none of which can be read (NotImplementedError)."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self._size = size
+
+    def tell(self) -> int:
+        return self._size
+
+    def read(self, size: int | None = -1) -> bytes:
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +250,7 @@ def read_parquet(shard: Shard, columns: Columns, storage: Storage) -> Iterator[R
 
 def _row(number: int, carried: ArrowRow, mapped: Sequence[str]) -> Row | BadRow:
     try:
-        return Row(number, {name: value_at(carried.batch.column(name), carried.index) for name in mapped}, carried)
+        return Row(number, {name: _value(carried.batch.column(name), carried.index) for name in mapped}, carried)
     except UnicodeDecodeError as error:
         raw = repr(error.object[:1000])
         return BadRow(number, "invalid_utf8", f"a mapped column is not UTF-8 at byte {error.start}", raw)
@@ -227,8 +258,7 @@ def _row(number: int, carried: ArrowRow, mapped: Sequence[str]) -> Row | BadRow:
         return BadRow(number, "unwritable", f"a mapped column has no form in JSON: {error}")
 
 
-def value_at(column: pa.Array, index: int) -> Any:
-    """One value of a column as JSON says it (see `values_of`)."""
+def _value(column: pa.Array, index: int) -> Any:
     return column[index].as_py() if pa.types.is_string(column.type) else values_of(column.slice(index, 1))[0]
 
 
@@ -342,13 +372,11 @@ def _decoded(batch: pa.RecordBatch, schema: pa.Schema, number: int) -> Iterator[
             start, held = position, 0.0
         held += size
         if size > MAX_ROW:
-            yield BadRow(number + position, "row_too_large", _TOO_LARGE.format(int(size), MAX_ROW))
+            detail = f"the row has {int(size):,} bytes, more than {MAX_ROW:,}; split the row"
+            yield BadRow(number + position, "row_too_large", detail)
             start, held = position + 1, 0.0
     if start < batch.num_rows:
         yield _piece(batch, start, batch.num_rows, schema)
-
-
-_TOO_LARGE = "the row has {:,} bytes, more than {:,}; split the row"
 
 
 def _piece(batch: pa.RecordBatch, start: int, end: int, schema: pa.Schema) -> pa.RecordBatch:

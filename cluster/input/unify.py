@@ -328,8 +328,10 @@ class _Looks:
 
 
 def _told(metadata: Any, position: int, kind: pa.DataType) -> _Told | None:
-    """None: statistics are missing for a row group."""
+    """None: statistics are missing for a row group, or are of another type than the column: to look would end us."""
     chunks = [metadata.row_group(group).column(position) for group in range(metadata.num_row_groups)]
+    if any(chunk.physical_type != metadata.schema.column(position).physical_type for chunk in chunks):
+        return None
     found = [chunk.statistics for chunk in chunks]
     if any(one is None or not one.has_null_count for one in found):
         return None

@@ -23,8 +23,10 @@ from cluster.config import JobConfig, parse_ceiling, parse_size
 from cluster.errors import ClusterError, SourceUnusable
 from cluster.input.cutting import plan_shards
 from cluster.input.inputs import expand_inputs
+from cluster.input.parquet import open_parquet
 from cluster.input.reader import read_rows
 from cluster.input.shards import BadRow, Row, Source
+from cluster.input.unify import _told
 from cluster.output.ledger import Ledger
 from cluster.output.plan import Plan
 from cluster.output.prepare import make_plan
@@ -128,6 +130,23 @@ def test_parquet_that_is_damaged_anywhere_gives_every_row_an_outcome_or_one_clea
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     found = read_file("rows.parquet", bytes(content))
     require_rows_or_a_clear_error(found)
+
+
+@pytest.mark.parametrize(("bit", "message"), [(0x40, "histogram size mismatch"), (0x80, "codec can't decode")])
+def test_a_footer_with_one_wrong_bit_is_read_or_told_and_ends_no_process(
+    bit: int, message: str, tmp_path: Path
+) -> None:
+    content = parquet_bytes(["one"])
+    path, footer = tmp_path / "rows.parquet", len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    told = []
+    for position in range(footer, len(content) - 8):
+        path.write_bytes(content[:position] + bytes([content[position] ^ bit]) + content[position + 1 :])
+        try:
+            with open_parquet(Source(str(path), len(content), "v1", "parquet"), Storage()) as file:
+                _told(file.metadata, 0, pa.string())
+        except SourceUnusable as error:
+            told.append(str(error))
+    assert any(message in error for error in told)
 
 
 @few
