@@ -114,23 +114,31 @@ def _require_sound_footer(file: pq.ParquetFile, size: int) -> None:
     """
     for position in range(len(file.schema)):
         file.schema.column(position).path  # noqa: B018
-    ahead = pq.ParquetFile(pa.PythonFile(_NoPages(size), mode="r"), metadata=file.metadata, pre_buffer=True)
-    with suppress(NotImplementedError):
+    pages = _NoPages(size)
+    ahead = pq.ParquetFile(pa.PythonFile(pages, mode="r"), metadata=file.metadata, pre_buffer=True)
+    try:
         next(ahead.iter_batches(1, range(file.metadata.num_row_groups), use_threads=False), None)
+    except OSError:
+        if not pages.asked:
+            raise
 
 
 class _NoPages(io.BytesIO):
-    """A file of so many bytes, none of which can be read (NotImplementedError)."""
+    """A file of so many bytes that are not there; `asked` once something has tried to read them.
+
+    It raises nothing: Arrow never frees a reader ahead that has met an exception of Python.
+    """
 
     def __init__(self, size: int) -> None:
         super().__init__()
-        self._size = size
+        self._size, self.asked = size, False
 
     def tell(self) -> int:
         return self._size
 
     def read(self, size: int | None = -1) -> bytes:
-        raise NotImplementedError
+        self.asked = True
+        return b""
 
 
 @dataclass(frozen=True, slots=True)
