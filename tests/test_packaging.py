@@ -53,7 +53,7 @@ def test_the_wheel_holds_all_that_the_packages_read(fresh: Path) -> None:
         assert wanted <= {path.relative_to(installed) for path in installed.rglob("*")}
 
 
-@pytest.mark.parametrize("script", ["lingua-compress", "lingua-verify", "lingua-report"])
+@pytest.mark.parametrize("script", ["lingua-compress", "lingua-verify", "lingua-report", "lingua-doctor"])
 def test_scripts_explain_themselves(fresh: Path, script: str) -> None:
     shown = run(fresh / "bin" / script, "--help")
     assert shown.returncode == 0
@@ -78,3 +78,6 @@ def test_a_foreign_package_of_the_same_name_is_named(fresh: Path, tmp_path: Path
     failed = run(fresh / "bin" / "python", "-c", "import cluster", PYTHONPATH=str(tmp_path))
     assert failed.returncode == 1
     assert f"{tmp_path}/lingua/__init__.py is not Lingua's" in failed.stderr
+    told = run(fresh / "bin" / "lingua-doctor", PYTHONPATH=str(tmp_path))
+    assert (told.returncode, told.stderr.count("\n"), told.stderr[0]) == (1, 1, "✗")
+    assert f"{tmp_path}/lingua/__init__.py is not Lingua's" in told.stderr

@@ -56,7 +56,7 @@ class Difference:
         return f"{self.mean:.2g} nats on average, {self.worst:.2g} at most, {self.allowed:.2g} allowed on average"
 
 
-class _RefusedError(Exception):
+class RefusedError(Exception):
     """A model cannot run packed; why."""
 
 
@@ -75,7 +75,7 @@ def causal_scorer(model: Any, allowance: Allowance = USUAL) -> PlainScorer:
         scorer, difference = _packed(model, plain, allowance)
     except OutOfMemoryError as error:
         raise ModelError(f"the device's memory is too small to run the model once: {error}") from error
-    except (_RefusedError, AttributeError, KeyError, TypeError, ValueError, RuntimeError, LookupError) as error:
+    except (RefusedError, AttributeError, KeyError, TypeError, ValueError, RuntimeError, LookupError) as error:
         model.set_attn_implementation(implementation)
         plain.packing = f"row by row: {error}"
         log.warning("%s runs row by row, which is slow: %s", type(model).__name__, error)
@@ -99,14 +99,14 @@ def refuse_by_configuration(config: Any, implementation: str) -> None:
     """Raise the reason for which a model must not run packed, whatever a short question says."""
     ropes = {kind for kind in _rope_types(config) if _BATCHED_ROPE.fullmatch(kind)}
     if ropes:
-        raise _RefusedError(
+        raise RefusedError(
             f"its rotary positions are of type {', '.join(sorted(ropes))}: they depend on the longest row of a batch"
         )
     others = set(getattr(config, "layer_types", None) or ()) - _KNOWN_LAYERS
     if others:
-        raise _RefusedError(f"it has layers of type {', '.join(sorted(others))}, which are not computed packed")
+        raise RefusedError(f"it has layers of type {', '.join(sorted(others))}, which are not computed packed")
     if _cap(config) and implementation != "eager":
-        raise _RefusedError("its attention logits are capped, and it has no eager attention to compare with")
+        raise RefusedError("its attention logits are capped, and it has no eager attention to compare with")
 
 
 def _rope_types(config: Any) -> Iterator[str]:
@@ -118,7 +118,7 @@ def _rope_types(config: Any) -> Iterator[str]:
 
 
 def _packed(model: Any, plain: PlainScorer, allowance: Allowance) -> tuple[PackedScorer, Difference]:
-    """A packed scorer that says what the plain one does, and how nearly. Raises _RefusedError."""
+    """A packed scorer that says what the plain one does, and how nearly. Raises RefusedError."""
     ids = np.random.default_rng(0).integers(0, plain.vocabulary, 3 * 16).tolist()
     expected = plain.score([BatchRow(Context(ids=ids[:24]), ids[24:40]), BatchRow(Context(), ids[40:])])
     (longer,) = plain.score([BatchRow(Context(ids=ids[:24]), ids[24:])])
@@ -133,7 +133,7 @@ def _packed(model: Any, plain: PlainScorer, allowance: Allowance) -> tuple[Packe
     usual = _ALLOWED.get(model.dtype, _ALLOWED_ELSE)
     difference = Difference(float(away.mean()), float(away.max()), max(usual, min(_NOISE * noise, _MOST_NOISE * usual)))
     if not difference.small:
-        raise _RefusedError(f"packed, its answers differ by {difference}")
+        raise RefusedError(f"packed, its answers differ by {difference}")
     if isinstance(scorer, PooledScorer):
         scorer.take_memory(scorer.pool)
     return scorer, difference
@@ -152,18 +152,18 @@ def _answers(scorer: PackedScorer, ids: list[int]) -> list[Surprisal]:
     scorer.score([BatchRow(context, ids[40:])])
     layers = context.cache.layers if isinstance(context.cache, KeyValues | PooledKeyValues) else 0
     if layers != scorer.layers:
-        raise _RefusedError(f"attention of {layers} of its {scorer.layers} layers goes through transformers' interface")
+        raise RefusedError(f"attention of {layers} of its {scorer.layers} layers goes through transformers' interface")
     context.ids.extend(ids[12:24])
     return scorer.score([BatchRow(context, ids[24:40]), BatchRow(Context(), ids[40:])])
 
 
 def _refuse_by_what_was_asked(config: Any, noted: Sequence[Options]) -> None:
-    """Raise _RefusedError where a cap or a window is in the configuration, but not told to the attention function."""
+    """Raise RefusedError where a cap or a window is in the configuration, but not told to the attention function."""
     layers = int(config.num_hidden_layers)
     if _cap(config) and any(one.softcap != _cap(config) for one in noted):
-        raise _RefusedError("its attention is not told the cap of its logits")
+        raise RefusedError("its attention is not told the cap of its logits")
     kinds = getattr(config, "layer_types", None)
     windows = sum(one.window is not None for one in noted[:layers])
     expected = list(kinds).count("sliding_attention") if kinds else layers * slides(config)
     if windows != expected:
-        raise _RefusedError(f"{expected} of its layers have a sliding window, and {windows} say so to their attention")
+        raise RefusedError(f"{expected} of its layers have a sliding window, and {windows} say so to their attention")
