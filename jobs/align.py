@@ -10,7 +10,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-from jobs.process import exit_code, require_packages
+from cluster.run.stopping import exit_code, require_packages
 from jobs.training.rows import digest, read_examples, split
 from jobs.training.settings import AlignConfig
 from jobs.training.teachers import teacher_digest

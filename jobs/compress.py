@@ -26,9 +26,8 @@ from cluster.report.statistics import RunReport, TooManyRejects, finish
 from cluster.report.telemetry import watched_progress
 from cluster.run.driver import Driver, Terms
 from cluster.run.resources import ResourceRequest
-from cluster.run.stopping import Heartbeat, StopRequest, grace_seconds, on_signals
+from cluster.run.stopping import Heartbeat, StopRequest, exit_code, grace_seconds, on_signals
 from cluster.run.worker import MakeCompressor, StartWorker, load_compressor, require_loadable, start_worker
-from jobs.process import exit_code
 from lingua.methods import models_digest
 from lingua.models.source import resolve
 from lingua.text.tokens import require_target

@@ -21,9 +21,9 @@ from pydantic import Field
 
 from cluster.command import Command
 from cluster.output.ledger import PART
+from cluster.run.stopping import EXIT_SETTINGS, exit_code
 from cluster.settings import Settings
 from jobs import compress, verify
-from jobs.process import EXIT_SETTINGS, exit_code
 
 SAMPLES = Path(__file__).parent / "samples"
 MARKER = ".lingua-demo"

@@ -18,13 +18,12 @@ from cluster.report.statistics import RunReport
 from cluster.run.driver import Driver, Terms
 from cluster.run.resources import ResourceRequest
 from cluster.run.retry import RetryPolicy
-from cluster.run.stopping import StopRequest, grace_seconds, on_signals
+from cluster.run.stopping import StopRequest, exit_code, grace_seconds, on_signals, require_packages
 from cluster.storage.storage import Storage
 from jobs.evaluation.ledger import EvalLedger, Wave, identify, needs_in, waves
 from jobs.evaluation.settings import EvalConfig
 from jobs.evaluation.sources import load_sets
 from jobs.evaluation.work import MakeTarget, make_target, start_runner
-from jobs.process import exit_code, require_packages
 
 LEASE_SECONDS = 60.0
 

@@ -1,11 +1,12 @@
-"""`Compressor`: prompts in, outcomes out, same length, same order; and the labels of their words."""
+"""`Compressor`: prompts in, outcomes out, in their order, equal prompts computed once; labels of words."""
 
 from __future__ import annotations
 
 import copy
+import hashlib
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
@@ -17,9 +18,8 @@ from lingua.budget.draft import Draft, Drafter, PromptPart
 from lingua.budget.fidelity import Fidelity, Original, drawn, prediction, relaxed
 from lingua.budget.selection import settle
 from lingua.config import CompressionConfig
-from lingua.engine.cache import KNOWN_BYTES, BoundedStore, Deduplication, PendingOutcome, ScoreCache
 from lingua.engine.engine import Engine
-from lingua.engine.score import Needs, NoScorer, Program, Scorer, TimedScorer
+from lingua.engine.score import BoundedStore, Needs, NoScorer, Program, ScoreCache, Scorer, TimedScorer
 from lingua.errors import PromptError
 from lingua.methods import METHODS, models_digest
 from lingua.methods.longllmlingua import LongLLMLinguaSettings
@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from lingua.models.load import Loader
 
 SECONDS_WITHOUT_BAR = 2.0
+KNOWN_BYTES = 1 << 26
+"""Of outcomes that are remembered."""
+_OUTCOME, _CHARACTER, _SPAN = 500, 4, 128
+"""Bytes of an outcome, of each character of its texts and of each kept span, at most."""
 
 
 class Compressor(StructuredFace):
@@ -174,6 +178,73 @@ class Compressor(StructuredFace):
 
     def _program(self, prompt: Prompt) -> Program[CompressedPrompt]:
         return compress_one(prompt, self._drafter, self._fidelity_sample)
+
+
+# ---- equal prompts, compressed once
+
+
+@dataclass(slots=True, eq=False)
+class PendingOutcome:
+    """Where the outcome of equal prompts will be once the first of them is done."""
+
+    outcome: Outcome | None = None
+
+    @property
+    def filled(self) -> Outcome:
+        if self.outcome is None:
+            raise RuntimeError("an outcome was asked for before its prompt was done")
+        return self.outcome
+
+
+class Deduplication:
+    """Makes programs of prompts for one run; `known` holds the outcomes of earlier runs under the same settings."""
+
+    def __init__(self, known: BoundedStore[Outcome], compress: Callable[[Prompt], Program[CompressedPrompt]]) -> None:
+        self._known = known
+        self._compress = compress
+        self._open: dict[bytes, PendingOutcome] = {}
+
+    def program(self, prompt: Prompt) -> Program[PendingOutcome]:
+        """The prompt's program for the engine; of a repeated one, a program that asks for nothing."""
+        key = _digest_of_prompt(prompt)
+        known = self._known.get(key)
+        if known is not None:
+            return _at_once(PendingOutcome(known))
+        if key in self._open:
+            return _at_once(self._open[key])
+        self._open[key] = PendingOutcome()
+        return self._first(key, prompt)
+
+    def _first(self, key: bytes, prompt: Prompt) -> Program[PendingOutcome]:
+        place = self._open[key]
+        try:
+            place.outcome = yield from self._compress(prompt)
+        except PromptError as error:
+            place.outcome = Rejected(error.reason, error.detail)
+        self._known.put(key, place.filled, size_of(place.filled))
+        del self._open[key]
+        return place
+
+
+def size_of(outcome: Outcome) -> int:
+    """Bytes that an outcome takes, from above."""
+    if isinstance(outcome, Rejected):
+        return _OUTCOME + _CHARACTER * len(outcome.detail)
+    texts = (outcome.text, outcome.instruction, outcome.question, *outcome.context)
+    spans = len(outcome.kept_spans) + sum(map(len, outcome.kept_spans))
+    return _OUTCOME + _CHARACTER * sum(map(len, texts)) + _SPAN * spans
+
+
+def _at_once(place: PendingOutcome) -> Program[PendingOutcome]:
+    yield from ()
+    return place
+
+
+def _digest_of_prompt(prompt: Prompt) -> bytes:
+    return hashlib.blake2b(repr(prompt).encode(), digest_size=16).digest()
+
+
+# ---- one prompt
 
 
 def _checked(prompt: object) -> Prompt:

@@ -11,9 +11,11 @@ put together again from what is left of them: that is then the text of its outco
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from cluster.input.columns import Columns, from_arrow, text_of
 from cluster.input.jsonl import read_jsonl
@@ -24,6 +26,10 @@ from lingua.errors import ConfigError, PromptError
 from lingua.prompt import Outcome, Prompt, Rejected
 from lingua.structured.streams import Kind, Structure
 
+T = TypeVar("T")
+Item = Row | BadRow
+MAX_ITEMS = 2048
+MAX_WEIGHT = 32 << 20
 TOO_DEEP = "too_deep", "the value nests too deeply"
 
 
@@ -45,6 +51,73 @@ def _as_json(row: Row | BadRow, columns: Columns) -> Row | BadRow:
         return row
     name = getattr(columns.mapped, kind)
     return replace(row, values={**row.values, name: from_arrow(kind, row.values[name])})
+
+
+class ReadAhead(Generic[T]):
+    """Iterate over it once; `close` stops the thread early."""
+
+    def __init__(
+        self, items: Iterator[T], weigh: Callable[[T], int], max_items: int = MAX_ITEMS, max_weight: int = MAX_WEIGHT
+    ) -> None:
+        self._items = items
+        self._weigh = weigh
+        self._max_items = max_items
+        self._max_weight = max_weight
+        self._waiting: deque[tuple[T, int]] = deque()
+        self._weight = 0
+        self._change = threading.Condition()
+        self._exhausted = False
+        self._closed = False
+        self._error: Exception | None = None
+        self._thread = threading.Thread(target=self._advance, name="read-ahead", daemon=True)
+        self._thread.start()
+
+    def __iter__(self) -> Iterator[T]:
+        while True:
+            with self._change:
+                self._change.wait_for(lambda: self._waiting or self._exhausted)
+                if not self._waiting:
+                    break
+                item, weight = self._waiting.popleft()
+                self._weight -= weight
+                self._change.notify_all()
+            yield item
+        if self._error is not None:
+            raise self._error
+
+    def close(self) -> None:
+        """Stop reading and forget what waits. Safe to call again."""
+        with self._change:
+            self._closed = True
+            self._waiting.clear()
+            self._change.notify_all()
+        self._thread.join(timeout=30)
+
+    def _advance(self) -> None:
+        try:
+            for item in self._items:
+                if not self._put(item, self._weigh(item)):
+                    break
+        except Exception as error:  # it belongs to the consumer, in whose thread it is raised again
+            self._error = error
+        with self._change:
+            self._exhausted = True
+            self._change.notify_all()
+
+    def _put(self, item: T, weight: int) -> bool:
+        with self._change:
+            self._change.wait_for(lambda: self._closed or self._has_room(weight))
+            if self._closed:
+                return False
+            self._waiting.append((item, weight))
+            self._weight += weight
+            self._change.notify_all()
+        return True
+
+    def _has_room(self, weight: int) -> bool:
+        if not self._waiting:
+            return True
+        return len(self._waiting) < self._max_items and self._weight + weight <= self._max_weight
 
 
 class RowForm(Protocol):

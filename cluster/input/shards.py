@@ -13,22 +13,24 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from itertools import takewhile
 from sys import getsizeof
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeVar, cast
 from urllib.parse import unquote
 
 import pyarrow as pa
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from cluster.errors import SourceChanged
 from cluster.storage.storage import Storage
-from cluster.storage.stored import STORED, Count
 from lingua.prompt import CompressedPrompt
 from lingua.structured.exact import dumps
 
+T = TypeVar("T")
 Format = Literal["parquet", "jsonl"]
 Compression = Literal["gzip", "zstd"] | None
 NAME = re.compile(r"part-\d{5,}-[0-9a-f]{8}")
@@ -39,6 +41,28 @@ RAW_LIMIT = 1 << 20
 """Characters of a rejected row that are kept; file and row number find the rest."""
 UNKNOWN_VERSION = "size-only"
 _VERSIONS = ("ETag", "etag", "generation", "md5Hash", "blob_id", "sha256", "checksum", "mtime", "LastModified")
+
+STORED = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False, ser_json_inf_nan="constants")
+"""`__pydantic_config__` of a dataclass that is stored; fields that a later version added are left alone."""
+Count = Annotated[int, Field(ge=0, lt=1 << 63)]
+"""A number of things or of bytes."""
+
+
+def parsed(kind: type[T], data: bytes, what: str) -> T:
+    """The stored object in `data`, of exactly the types that its dataclass declares.
+
+    ValueError, telling that it is not `what`, where and why: what only parses would fail later, far from its cause.
+    """
+    try:
+        found: T = _adapter(cast(Hashable, kind)).validate_json(data)
+    except ValidationError as error:
+        fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        place = ".".join(map(str, fault["loc"]))
+        raise ValueError(f"not {what} ({f'{place}: ' if place else ''}{fault['msg']})") from None
+    return found
+
+
+_adapter = cache(TypeAdapter[Any])
 
 
 @dataclass(frozen=True, slots=True)

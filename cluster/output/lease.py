@@ -29,8 +29,8 @@ from typing import Annotated
 from pydantic import Field
 
 from cluster.errors import LeaseError, RetryShard
+from cluster.input.shards import STORED, parsed
 from cluster.storage.storage import Storage
-from cluster.storage.stored import STORED, parsed
 
 _NAME = re.compile(r"_lease-(\d{6,})\.json")
 DAY = 86400.0

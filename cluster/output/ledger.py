@@ -26,13 +26,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cluster.errors import AbortRun, DamagedFile, PlanConflict
-from cluster.input.shards import UNKNOWN_VERSION, Shard, version_of
+from cluster.input.shards import UNKNOWN_VERSION, Shard, parsed, version_of
 from cluster.output.plan import REMEDY, Plan
 from cluster.output.records import Part, Record, StoredStatistics
 from cluster.output.summary import ShardSummary
 from cluster.storage.local import TEMPORARY
 from cluster.storage.storage import Entry, Storage, absolute, require_conditional
-from cluster.storage.stored import parsed
 
 PART = re.compile(r"(part-\d{5,}-[0-9a-f]{8})\.(parquet|jsonl)")
 SIDE_FILE = re.compile(r"(part-\d{5,}-[0-9a-f]{8})\.([0-9a-f]{12})\.jsonl?")

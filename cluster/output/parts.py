@@ -29,12 +29,11 @@ from cluster.input.arrow import values_of
 from cluster.input.columns import RESULTS
 from cluster.input.reader import TOO_DEEP, Plain, RowForm
 from cluster.input.schema import batch_of, json_text, unplanned_name
-from cluster.input.shards import ArrowRow, BadRow, Carried, Row, Shard, encodable, size_of
+from cluster.input.shards import STORED, ArrowRow, BadRow, Carried, Count, Row, Shard, encodable, size_of
 from cluster.output.plan import Plan
 from cluster.output.records import Blob, Counts, Part
 from cluster.output.summary import Summarizer
 from cluster.storage.local import Scratch, filling
-from cluster.storage.stored import STORED, Count
 from lingua.errors import PromptError
 from lingua.prompt import CompressedPrompt, Outcome, Rejected
 

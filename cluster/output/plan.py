@@ -16,8 +16,7 @@ from typing import Any
 from cluster.config import DECISIVE, JobConfig, deciding, default_of
 from cluster.errors import PlanConflict
 from cluster.input.columns import PARTS, Columns, Value
-from cluster.input.shards import NAME, Shard, Source
-from cluster.storage.stored import STORED, Count, parsed
+from cluster.input.shards import NAME, STORED, Count, Shard, Source, parsed
 from lingua.methods import models_digest
 from lingua.models.source import resolve
 from lingua.prompt import Prompt

@@ -19,9 +19,8 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from cluster.input.shards import NAME, Shard
+from cluster.input.shards import NAME, STORED, Count, Shard, parsed
 from cluster.output.summary import ShardSummary
-from cluster.storage.stored import STORED, Count, parsed
 
 TOKEN = re.compile(r"[0-9a-f]{12}")
 STATUSES = ("compressed", "passthrough", "kept", "over_budget", "relaxed", "rejected")

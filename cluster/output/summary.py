@@ -16,8 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from cluster.input.shards import Row, encodable
-from cluster.storage.stored import STORED, Count, parsed
+from cluster.input.shards import STORED, Count, Row, encodable, parsed
 from lingua.prompt import CompressedPrompt, Prompt, Span
 
 CHARACTERS = 1600

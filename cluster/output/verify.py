@@ -24,14 +24,13 @@ from cluster.errors import AbortRun, ClusterError, DamagedFile, SourceUnusable
 from cluster.input.jsonl import split_lines
 from cluster.input.parquet import open_parquet
 from cluster.input.reader import read_rows
-from cluster.input.shards import BadRow, Row, Shard, Source, require_unchanged
+from cluster.input.shards import BadRow, Row, Shard, Source, parsed, require_unchanged
 from cluster.output.audit import OutputRow, Plainly, Results, read_part, same_columns
 from cluster.output.ledger import PART, Ledger
 from cluster.output.parts import Reject
 from cluster.output.plan import Plan
 from cluster.output.records import Record, Statistics, counted
 from cluster.storage.storage import Storage
-from cluster.storage.stored import parsed
 from lingua.errors import PromptError
 from lingua.prompt import Status
 

@@ -1,4 +1,4 @@
-"""Why a run should stop before its end: signals and a lost lease, gathered in one `StopRequest`.
+"""How a run ends: exit codes of its errors, and why it should stop before its end, gathered in one `StopRequest`.
 
 `on_signals` must be entered after Ray is initialised, which installs handlers of its own. The first signal asks for a
 clean end within the grace time, a second one for an end at once. `Heartbeat` renews the lease in a thread.
@@ -8,15 +8,42 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from types import FrameType
 
 from cluster.errors import AbortRun, ClusterError
+from cluster.storage.local import full_scratch, is_full
+from lingua.errors import ConfigError, LinguaError
+from lingua.explain import in_words, public
 
 EXIT_ABORTED = 1
+EXIT_SETTINGS = 2
 MISSED_RENEWALS = 2
+
+
+def require_packages(extra: str, *modules: str) -> None:
+    """ConfigError with the command that installs them when some of these are not there."""
+    if missing := [module for module in modules if find_spec(module) is None]:
+        raise ConfigError(f"not installed: {', '.join(missing)}; pip install 'lingua-batch[{extra}]'")
+
+
+def exit_code(job: Callable[[], int]) -> int:
+    """What `job` returns; 2 for wrong settings and 1 for a run that had to stop, each said on standard error."""
+    try:
+        return job()
+    except LinguaError as error:
+        print(f"error: {public(str(error))}", file=sys.stderr)
+        return EXIT_SETTINGS
+    except ClusterError as error:
+        print(f"error: {public(str(error))}", file=sys.stderr)
+        return EXIT_ABORTED
+    except OSError as error:  # of a disk at hand: stores' errors are mapped where they are asked
+        print(f"error: {full_scratch() if is_full(error) else in_words(error)}", file=sys.stderr)
+        return EXIT_ABORTED
 
 
 class StopRequest:

@@ -8,14 +8,15 @@ classed by consequence (`failure_of`), so that a pool never has to carry excepti
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
-from typing import Any
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 from cluster.config import JobConfig
-from cluster.errors import AbortRun, RetryShard, classify
-from cluster.input.reader import form_of, read_rows
-from cluster.input.shards import Shard, weight
+from cluster.errors import AbortRun, ClusterError, RetryShard, classify
+from cluster.input.reader import Item, ReadAhead, form_of, read_rows
+from cluster.input.shards import BadRow, Shard, weight
 from cluster.output.ledger import Ledger
 from cluster.output.parts import PartWriter
 from cluster.output.plan import Plan
@@ -24,14 +25,31 @@ from cluster.output.reuse import Earlier, RowReuse
 from cluster.output.summary import Summarizer
 from cluster.protocol import Assignment, Beat, Failure, ShardReport
 from cluster.report.telemetry import Metrics, WorkerTelemetry, set_up_logs
-from cluster.run.pipeline import Item, Meter, Pipeline, ReadAhead, StreamsPrompts, UnexpectedError
 from cluster.run.resources import is_elsewhere
 from cluster.storage.storage import Storage
+from lingua.errors import PromptError
 from lingua.explain import public
 from lingua.models.source import resolve
-from lingua.prompt import Outcome
+from lingua.prompt import Outcome, Prompt, Rejected
 
 MAX_DETAIL = 500
+MAX_READY = 32 << 20
+"""Bytes of rows with an outcome that may wait behind one without."""
+MAX_EXAMPLE = 200
+"""Characters of what is said of the first rejected row."""
+MAX_HELD = 64 << 20
+"""Bytes of rows that may wait for an outcome, their pass-through columns included."""
+
+
+class StreamsPrompts(Protocol):
+    """The one thing that a worker needs of a compressor."""
+
+    def stream(self, prompts: Iterable[Prompt]) -> Iterator[Outcome]: ...
+
+
+class UnexpectedError(Exception):
+    """The compressor raised something that nobody expected; its cause is chained."""
+
 
 MakeCompressor = Callable[[JobConfig], StreamsPrompts]
 StartWorker = Callable[..., "Worker"]
@@ -172,3 +190,148 @@ def failure_of(error: BaseException) -> Failure:
     if isinstance(error, UnexpectedError):
         return Failure("crashed", type(error.__cause__ or error).__name__, detail)
     return Failure("crashed", type(error).__name__, f"{type(error).__name__}: {detail}")
+
+
+# ---- from rows to outcomes
+
+
+@dataclass(slots=True)
+class Meter:
+    """How far a shard is: `read` rows were taken from it, `done` have their outcome. Rejected ones: see `Beat`."""
+
+    read: int = 0
+    done: int = 0
+    rejects: Counter[str] = field(default_factory=Counter)
+    example: str = ""
+
+    def settled(self, item: Item, outcome: Outcome) -> None:
+        """One more row is done."""
+        self.done += 1
+        if isinstance(outcome, Rejected):
+            self.rejects[outcome.reason] += 1
+            self.example = self.example or f"row {item.number}: {public(outcome.detail)[:MAX_EXAMPLE]}"
+
+    def beat(self) -> Beat:
+        """The same as it is now, to be sent."""
+        return Beat(self.read, self.done, dict(self.rejects), self.example)
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """The rows of a shard through a compressor, each to exactly one outcome, in order, in bounded memory.
+
+    The compressor pulls prompts as far ahead as it likes; what waits between a row and its outcome is what it holds
+    itself. Rows without a prompt, and rows whose result is known, never reach it and take their turn among the others;
+    where so many of these wait behind one that it fills memory, the compressor is let finish before it is given more.
+    What goes wrong while reading is kept apart from what goes wrong while compressing (`UnexpectedError`), because the
+    consequence differs. `sink` is given each row with its outcome.
+    """
+
+    to_prompt: Callable[[Mapping[str, object]], Prompt]
+    compressor: StreamsPrompts
+    sink: Callable[[Item, Outcome], object]
+
+    def run(self, items: Iterable[Item], assignment: Assignment, meter: Meter) -> None:
+        """Settle every row of the shard that the assignment asks for."""
+        waiting = _Waiting()
+        reading = _Guard(self._prompts(items, assignment, waiting, meter))
+        try:
+            while not reading.ended:
+                self._stream(iter(reading), waiting, meter)
+                if not (reading.ended or reading.paused):
+                    raise UnexpectedError("the compressor ended before its prompts did")
+        except Exception as error:
+            if reading.failed or isinstance(error, (ClusterError, UnexpectedError)) or not _unexpected(error):
+                raise
+            raise UnexpectedError(f"{type(error).__name__}: {error}") from error
+
+    def _stream(self, prompts: Iterator[Prompt], waiting: _Waiting, meter: Meter) -> None:
+        for outcome in self.compressor.stream(prompts):
+            self._drain(waiting, meter)
+            self._settle(waiting.take(), outcome, meter)
+            self._drain(waiting, meter)
+        self._drain(waiting, meter)
+        if waiting.rows:
+            raise UnexpectedError(f"the compressor gave no outcome for {len(waiting.rows)} prompts")
+
+    def _prompts(
+        self, items: Iterable[Item], assignment: Assignment, waiting: _Waiting, meter: Meter
+    ) -> Iterator[Prompt | None]:
+        """The prompts for the compressor; None where it should finish first."""
+        for position, item in enumerate(items):
+            meter.read += 1
+            if assignment.probe is not None and position not in assignment.probe:
+                continue
+            prompt = assignment.poison.get(position) or self._prompt(item)
+            if isinstance(prompt, Prompt):
+                waiting.add(item, None)
+                yield prompt
+            else:
+                waiting.add(item, prompt)
+                self._drain(waiting, meter)
+            if waiting.ready >= MAX_READY or waiting.held >= MAX_HELD:
+                yield None
+
+    def _prompt(self, item: Item) -> Prompt | Outcome:
+        if isinstance(item, BadRow):
+            return Rejected(item.reason, item.detail)
+        if item.earlier is not None:
+            return item.earlier
+        try:
+            return self.to_prompt(item.values)
+        except PromptError as error:
+            return Rejected(error.reason, error.detail)
+
+    def _drain(self, waiting: _Waiting, meter: Meter) -> None:
+        """Settle the rows at the head that need no compressor."""
+        while waiting.rows and (outcome := waiting.rows[0][1]) is not None:
+            self._settle(waiting.take(), outcome, meter)
+
+    def _settle(self, item: Item, outcome: Outcome, meter: Meter) -> None:
+        self.sink(item, outcome)
+        meter.settled(item, outcome)
+
+
+class _Waiting:
+    """Rows in their order, with their outcome if they have it. `held`: their bytes; `ready`: of those that have one."""
+
+    def __init__(self) -> None:
+        self.rows: deque[tuple[Item, Outcome | None, int]] = deque()
+        self.held = self.ready = 0
+
+    def add(self, item: Item, outcome: Outcome | None) -> None:
+        size = weight(item)
+        self.rows.append((item, outcome, size))
+        self.held += size
+        self.ready += 0 if outcome is None else size
+
+    def take(self) -> Item:
+        item, outcome, size = self.rows.popleft()
+        self.held -= size
+        self.ready -= 0 if outcome is None else size
+        return item
+
+
+class _Guard:
+    """Prompts up to the next None, and on from there; remembers its end and whether an exception came out of it."""
+
+    def __init__(self, prompts: Iterator[Prompt | None]) -> None:
+        self._prompts = prompts
+        self.failed = self.ended = self.paused = False
+
+    def __iter__(self) -> Iterator[Prompt]:
+        self.paused = False
+        try:
+            while (prompt := next(self._prompts)) is not None:
+                yield prompt
+            self.paused = True
+        except StopIteration:
+            self.ended = True
+        except Exception:
+            self.failed = True
+            raise
+
+
+def _unexpected(error: Exception) -> bool:
+    """Neither a hopeless condition of the machine nor an input or output error."""
+    return classify(error) is RetryShard and not isinstance(error, OSError)

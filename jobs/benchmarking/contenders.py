@@ -31,9 +31,8 @@ from jobs.peer import Peer
 from lingua.budget.draft import Drafter
 from lingua.compressor import compress_one
 from lingua.config import CompressionConfig
-from lingua.engine.cache import ScoreCache
 from lingua.engine.engine import Engine
-from lingua.engine.score import Answers, BatchRow, Scorer, Surprisal, TimedScorer, start
+from lingua.engine.score import Answers, BatchRow, ScoreCache, Scorer, Surprisal, TimedScorer, start
 from lingua.errors import PromptError
 from lingua.prompt import CompressedPrompt, Prompt, Span
 from lingua.text.tokens import Encoding, Ints, SourceTokenizer

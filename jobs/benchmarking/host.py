@@ -20,9 +20,8 @@ from jobs.benchmarking.prompts import MixSize, make_mix
 from lingua.budget.draft import Drafter
 from lingua.compressor import compress_one
 from lingua.config import CompressionConfig
-from lingua.engine.cache import ScoreCache
 from lingua.engine.engine import Engine
-from lingua.engine.score import BatchRow, Context, Surprisal
+from lingua.engine.score import BatchRow, Context, ScoreCache, Surprisal
 from lingua.models.load import converted
 from lingua.models.source import resolve
 from lingua.prompt import CompressedPrompt

@@ -20,12 +20,12 @@ from typing import Any, Literal
 from cluster.input.shards import Shard, Source
 from cluster.output.records import Record
 from cluster.run.folder import RunFolder
+from cluster.run.stopping import require_packages
 from cluster.storage.local import TEMPORARY
 from jobs.evaluation.rows import EvalRow
 from jobs.evaluation.settings import EvalConfig
 from jobs.evaluation.specs import Candidate, TargetSpec
 from jobs.evaluation.summary import Measured, read_lines, write_lines
-from jobs.process import require_packages
 from lingua.engine.score import Needs
 from lingua.errors import ConfigError
 from lingua.methods import models_digest

@@ -18,11 +18,11 @@ from functools import cache, partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import regex
 
 from jobs.evaluation.rows import EvalRow
-from lingua.engine.cache import Array, ScoreCache
-from lingua.engine.score import BatchRow, Context
+from lingua.engine.score import BatchRow, Context, ScoreCache
 from lingua.errors import ConfigError
 from lingua.models.encoders import StateScorer
 from lingua.models.load import Loader, choose_device
@@ -36,6 +36,7 @@ _LETTER = regex.compile(r"([A-Z])\b")
 _ARTICLES = regex.compile(r"\b(a|an|the)\b")
 _ASCII_MARKS = frozenset(string.punctuation)
 _AROUND = " \t.\"'*`“”$"
+States = npt.NDArray[np.float32]
 
 
 def after_mark(reply: str) -> str | None:
@@ -249,14 +250,14 @@ class TokenSimilarity:
         said = self._states(reply)
         return max((_matched_f1(said, self._known(answer)) for answer in answers), default=0.0)
 
-    def _known(self, text: str) -> Array:
+    def _known(self, text: str) -> States:
         states = self.memory.get(text)
         if states is None:
             states = self._states(text)
             self.memory.put(text, states)
         return states
 
-    def _states(self, text: str) -> Array:
+    def _states(self, text: str) -> States:
         """Unit vectors of the tokens [tokens, size]; [0, 0] of a text without any."""
         ids = self.scorer.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         size = self.scorer.probe_tokens
@@ -271,7 +272,7 @@ def default_similarity() -> TokenSimilarity:
     return TokenSimilarity(StateScorer(loader.base, loader.tokenizer(), choose_device("auto")))
 
 
-def _matched_f1(said: Array, right: Array) -> float:
+def _matched_f1(said: States, right: States) -> float:
     if not len(said) or not len(right):
         return 0.0
     cosine = said @ right.T

@@ -22,15 +22,16 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from lingua.engine.cache import BoundedStore, ScoreCache
 from lingua.engine.score import (
     Answers,
     BatchRow,
+    BoundedStore,
     Context,
     OutOfMemoryError,
     PoolFullError,
     Program,
     Score,
+    ScoreCache,
     Scorer,
     Surprisal,
     ahead_of,

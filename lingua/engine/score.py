@@ -1,18 +1,22 @@
-"""The one primitive, `Score`: the surprisal of some tokens after some context; who asks and who answers.
+"""The one primitive, `Score`: the surprisal of some tokens after some context; who asks, who answers, what is cached.
 
 A method is a program: a generator that yields lists of independent `Score`s, is sent their answers and returns its
 result. A `Scorer` answers the rows of a batch. A context longer than the model's window slides: once its tokens and the
 request no longer fit, the oldest are forgotten and the newest half window stays, after the start token. As contexts
 hold *kept* text only, a prompt of any length is compressed to its end with the window moving over what was kept.
+
+A corpus repeats itself, above all one of conversations or of joined tables: `ScoreCache` keeps answers for all engines
+of a scorer, by what was read and what was asked.
 """
 
 from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Generator, Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
+from typing import Any, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +25,7 @@ from lingua.errors import LinguaError, ModelError
 
 Surprisal = npt.NDArray[np.float32]
 T = TypeVar("T")
+V = TypeVar("V")
 Needs = Literal["causal", "encoder", "sentences", "nothing"]
 """What answers the scores of a method: a causal model, an encoder, an encoder of sentences, or none of these."""
 
@@ -263,3 +268,67 @@ class TimedScorer:
         now = time.perf_counter()
         self.seconds += now - max(begun, self._until)
         self._until = now
+
+
+# ---- answers computed before
+
+
+class BoundedStore(Generic[V]):
+    """Values by key. Holds sizes of `room` altogether; what was used least recently goes first."""
+
+    def __init__(self, room: int) -> None:
+        self._capacity = self._room = room
+        self._values: OrderedDict[Hashable, tuple[V, int]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def get(self, key: Hashable) -> V | None:
+        if key not in self._values:
+            return None
+        self._values.move_to_end(key)
+        return self._values[key][0]
+
+    def put(self, key: Hashable, value: V, size: int) -> None:
+        """Hold `value`, unless it is larger than all the room; one that is held under this key already stays."""
+        if key in self._values or size > self._capacity:
+            return
+        self._values[key] = value, size
+        self._room -= size
+        while self._room < 0:
+            self.drop(next(iter(self._values)))
+
+    def drop(self, key: Hashable) -> None:
+        """Forget a key, if it is known."""
+        if key in self._values:
+            self._room += self._values.pop(key)[1]
+
+    def clear(self) -> None:
+        for key in list(self._values):
+            self.drop(key)
+
+
+ENTRY = 128
+"""Numbers that a key and what is kept for it weigh besides the array itself."""
+
+
+class ScoreCache:
+    """Float32 arrays by key: at most `values` numbers, `ENTRY` for each key; with 0 nothing is remembered or shared.
+
+    Surprisals are copied in and handed out read-only, as all who ask share them.
+    """
+
+    def __init__(self, values: int = 1 << 24) -> None:
+        self.enabled = values > 0
+        self._arrays: BoundedStore[Surprisal] = BoundedStore(values)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    def get(self, key: Hashable) -> Surprisal | None:
+        return self._arrays.get(key)
+
+    def put(self, key: Hashable, array: Surprisal) -> None:
+        array = array.copy()
+        array.flags.writeable = False
+        self._arrays.put(key, array, array.size + ENTRY)

@@ -25,19 +25,20 @@ from torch import Tensor, nn
 
 from lingua.engine.score import Answers, BatchRow, Cache, Context, OutOfMemoryError, Surprisal
 from lingua.errors import ModelError
-from lingua.models.attention import Options
-from lingua.models.keys_values import Ints, KeyValues, PooledKeyValues, TokenPool
 from lingua.models.packed import (
     Arriving,
     Attends,
+    Ints,
+    KeyValues,
     Noting,
+    Options,
     PackedRow,
     PackedRows,
-    PooledRows,
     batch_at_hand,
     download,
     upload,
 )
+from lingua.models.pooled import PooledKeyValues, PooledRows, TokenPool
 from lingua.models.sizing import (
     FLOAT_ELEMENTS,
     HEAD_ELEMENTS,

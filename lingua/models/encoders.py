@@ -24,11 +24,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.utils.hub import cached_file
 
-from lingua.engine.cache import ScoreCache
-from lingua.engine.score import Answers, BatchRow, Context, OutOfMemoryError, Surprisal
+from lingua.engine.score import Answers, BatchRow, Context, OutOfMemoryError, ScoreCache, Surprisal
 from lingua.errors import ModelError
-from lingua.models.keys_values import Ints
-from lingua.models.packed import Arriving, download, upload
+from lingua.models.packed import Arriving, Ints, download, upload
 from lingua.models.sizing import ENCODER_BATCH, USUAL, Allowance, encoder_batch, is_out_of_memory
 from lingua.models.source import ModelSource
 

@@ -4,22 +4,16 @@ Registered with transformers' attention interface, so that every architecture wh
 found through a context variable, since not every model hands unknown arguments down to its attention layers, and counts
 the layers itself: the n-th call of a forward is that of the n-th layer.
 
-On a CPU rows are attended one by one (`PackedRows`). On a GPU (`PooledRows`) the slots that a batch writes and reads
-are computed once for all layers, and a layer takes a handful of kernels however many rows there are: one writes the new
-keys, one gathers what the rows see, one attends without padding. Where that kernel cannot serve, rows of like lengths
-are gathered and attended in groups.
-
-A batch's integers go to the device in one transfer that nobody waits for (`upload`); answers are waited for when they
-are read (`download`).
+On a CPU rows are attended one by one (`PackedRows`), each with keys and values in buffers of its own (`KeyValues`); a
+GPU takes all of them together (`pooled`). A batch's integers go to the device in one transfer that nobody waits for
+(`upload`); answers are waited for when they are read (`download`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from functools import cached_property
-from itertools import islice
 from typing import Any, Protocol
 
 import numpy as np
@@ -29,10 +23,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import AttentionInterface
 
-from lingua.models import attention
-from lingua.models.attention import Options, States
-from lingua.models.keys_values import Ints, PooledKeyValues, Slots, TokenPool
-
+Ints = npt.NDArray[np.int64]
+States = tuple[Tensor, Tensor, Tensor]
+_FIRST_CAPACITY = 256
 PACKED = "lingua_packed"
 
 
@@ -67,6 +60,87 @@ def download(values: Tensor) -> Arriving:
         return host.numpy().copy()  # pinned memory is scarce
 
     return wait
+
+
+class KeyValues:
+    """Cached keys and values of a context's first `length` tokens.
+
+    Per layer one buffer [kv heads, capacity, head size] for keys and one for values. Positions from `length` on are
+    scratch space: a probe's keys and values land there and are overwritten by the next request.
+    """
+
+    __slots__ = ("_borrowed", "_keys", "_values", "length")
+
+    def __init__(self) -> None:
+        self.length = 0
+        self._keys: list[Tensor | None] = []
+        self._values: list[Tensor | None] = []
+        self._borrowed = False
+
+    @property
+    def layers(self) -> int:
+        """How many layers have written."""
+        return len(self._keys)
+
+    def fork(self) -> KeyValues:
+        """The same first `length` tokens; buffers are copied when the fork first writes."""
+        other = KeyValues()
+        other.length = self.length
+        other._keys, other._values = list(self._keys), list(self._values)
+        other._borrowed = True
+        return other
+
+    def extend(self, layer: int, start: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Write `key`, `value` [kv heads, m, head size] at position `start`; return all of [0, start + m)."""
+        end = start + key.shape[1]
+        while len(self._keys) <= layer:
+            self._keys.append(None)
+            self._values.append(None)
+        self._keys[layer] = _write(self._keys[layer], start, key, self._borrowed)
+        self._values[layer] = _write(self._values[layer], start, value, self._borrowed)
+        return self._keys[layer][:, :end], self._values[layer][:, :end]  # type: ignore[index]
+
+    def settle(self, length: int) -> None:
+        """Declare the first `length` tokens cached, after all layers have written."""
+        self.length, self._borrowed = length, False
+
+
+def _write(buffer: Tensor | None, start: int, new: Tensor, borrowed: bool) -> Tensor:
+    end = start + new.shape[1]
+    if buffer is None or borrowed or buffer.shape[1] < end:
+        capacity = max(_FIRST_CAPACITY, end if buffer is None else end + start)
+        grown = torch.empty((new.shape[0], capacity, new.shape[2]), dtype=new.dtype, device=new.device)
+        if buffer is not None:
+            grown[:, :start] = buffer[:, :start]
+        buffer = grown
+    buffer[:, start:end] = new
+    return buffer
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a layer's attention asks for: the factor of its logits, their cap, how many keys up to its own it sees."""
+
+    scaling: float | None = None
+    softcap: float | None = None
+    window: int | None = None
+
+
+def masked(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, options: Options) -> Tensor:
+    """Query [r, heads, m, d], key and value [r, kv heads, k, d] → [r, heads, m, d]; mask None: plainly causal."""
+    scale, cap = options.scaling, options.softcap
+    groups = query.shape[1] // key.shape[1]
+    if groups > 1 and (cap or query.is_cuda):  # CUDA's fused kernels take a mask or grouped heads, not both
+        key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
+    if not cap:
+        return F.scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, is_causal=mask is None, scale=scale, enable_gqa=not query.is_cuda
+        )
+    logits = query @ key.transpose(-1, -2) * (scale or query.shape[-1] ** -0.5)
+    logits = cap * torch.tanh(logits / cap)
+    if mask is None:
+        mask = torch.ones(logits.shape[-2:], dtype=torch.bool, device=logits.device).tril()
+    return torch.softmax(logits.float().masked_fill(~mask, float("-inf")), -1).to(value.dtype) @ value
 
 
 @dataclass(slots=True, eq=False)
@@ -115,7 +189,7 @@ class PackedRows:
         if row.cache is not None:
             keys, values = row.cache.extend(self._layer, row.start, keys, values)
         mask = row.mask(options.window, query.device)
-        return attention.masked(query[None], keys[None], values[None], mask, options).transpose(1, 2)
+        return masked(query[None], keys[None], values[None], mask, options).transpose(1, 2)
 
 
 class Attends(Protocol):
@@ -181,171 +255,3 @@ def _shape(
 
 
 AttentionInterface.register(PACKED, packed_attention)
-
-
-_ALIGNED = 8
-"""Keys of a group are a multiple of this: fused kernels ask it of a mask."""
-_LEAST_FILL = 0.6
-"""Share of a group's (query, key) pairs that must not be padding."""
-MOST_PAIRS = 1 << 25
-"""(query, key) pairs of a group of more than one row, which bounds the mask."""
-
-
-class PooledRows:
-    """What every layer needs to know of a batch: rows of m new tokens after `start` cached ones, all in the pool.
-
-    Each call of `attend` is that of the next layer.
-
-    new   [T] slot of each packed token; computed by the uploader of the batch's other integers
-    """
-
-    def __init__(self, pool: TokenPool, rows: Sequence[tuple[PooledKeyValues, int]], new: Tensor) -> None:
-        self._pool, self._new = pool, new
-        self._slots = [cache.slots for cache, _ in rows]
-        self._sizes = np.asarray([len(cache.slots) - start for cache, start in rows])
-        self._layer = -1
-
-    def attend(self, states: States, options: Options) -> Tensor:
-        """Query [1, heads, T, d], key and value [1, kv heads, T, d] → [1, T, heads, d]."""
-        self._layer += 1
-        query, key, value = (state[0, :, : self._new.shape[0]].transpose(0, 1) for state in states)
-        keys, values = self._pool.write(self._layer, self._new, key, value)
-        if attention.serves(query, value, options):
-            return self._unpadded(query, (key, value), (keys, values), options)[None]
-        groups, order = self._groups
-        return torch.cat([one.attend(query, keys, values, options) for one in groups]).index_select(0, order)[None]
-
-    def _unpadded(
-        self, query: Tensor, new: tuple[Tensor, Tensor], pool: tuple[Tensor, Tensor], options: Options
-    ) -> Tensor:
-        found = []
-        for piece in self._pieces:
-            span = slice(piece.begin, piece.end)
-            key, value = (one[span] if piece.fresh else all_[piece.slots] for one, all_ in zip(new, pool, strict=True))
-            found.append(attention.attend((query[span], key, value), piece.place, options))
-        return found[0] if len(found) == 1 else torch.cat(found)
-
-    @cached_property
-    def _pieces(self) -> list[RowChunk]:
-        return row_chunks(self._slots, self._sizes, self._new.device)
-
-    @cached_property
-    def _groups(self) -> tuple[list[_PaddedRows], Tensor]:
-        """Rows that are computed together, and [T] where each token's result stands among those of all groups."""
-        begins = np.cumsum([0, *self._sizes])
-        order = np.zeros(begins[-1], np.int64)
-        groups, done = [], 0
-        for members in _grouped(
-            [(int(size), len(slots)) for size, slots in zip(self._sizes, self._slots, strict=True)]
-        ):
-            group = _PaddedRows([self._slots[index] for index in members], self._sizes[members], begins[members])
-            for line, index in enumerate(members):
-                size = self._sizes[index]
-                order[begins[index] : begins[index + 1]] = done + line * group.width + np.arange(size)
-            done += len(members) * group.width
-            groups.append(group)
-        there = iter(upload(self._new.device, [order, *(one for group in groups for one in group.arrays)]))
-        order_there = next(there)
-        for group in groups:
-            group.arrive(*islice(there, 4))
-        return groups, order_there
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class RowChunk:
-    """Rows attended together: queries [begin, end) of the packed sequence, and the `slots` of their keys.
-
-    fresh   no row has a past: the keys are those of the packed sequence itself
-    """
-
-    begin: int
-    end: int
-    slots: Tensor
-    place: attention.RowBounds
-    fresh: bool
-
-
-def row_chunks(slots: Sequence[Ints], sizes: Ints, device: torch.device) -> list[RowChunk]:
-    """Cut rows, each of `sizes` queries that see the keys in `slots`, into pieces of at most MOST_KEYS keys."""
-    lengths = np.asarray([len(one) for one in slots])
-    cuts = list(_cuts(lengths))
-    arrays: list[Ints] = []
-    for first, last in cuts:
-        arrays += [_begins(sizes[first:last]), _begins(lengths[first:last]), np.concatenate(slots[first:last])]
-    there = iter(upload(device, arrays))
-    begins, found = _begins(sizes), []
-    for first, last in cuts:
-        places, known = slice(first, last), (next(there).int(), next(there).int())
-        place = attention.RowBounds(*known, int(sizes[places].max()), int(lengths[places].max()))
-        fresh = bool((sizes[places] == lengths[places]).all())
-        found.append(RowChunk(int(begins[first]), int(begins[last]), next(there), place, fresh))
-    return found
-
-
-def _begins(sizes: Ints) -> Ints:
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
-
-
-def _cuts(lengths: Ints) -> Iterator[tuple[int, int]]:
-    first = keys = 0
-    for index, length in enumerate(lengths):
-        if keys and keys + length > attention.MOST_KEYS:
-            yield first, index
-            first, keys = index, 0
-        keys += int(length)
-    yield first, len(lengths)
-
-
-class _PaddedRows:
-    """Rows padded to the longest of them: `width` queries, and as many keys as the longest row sees."""
-
-    def __init__(self, slots: Sequence[Slots], sizes: Slots, begins: Slots) -> None:
-        lengths = np.asarray([len(one) for one in slots])
-        self.width = int(sizes.max())
-        queries = begins[:, None] + np.minimum(np.arange(self.width), sizes[:, None] - 1)
-        keys = np.zeros((len(slots), -(-int(lengths.max()) // _ALIGNED) * _ALIGNED), np.int64)
-        for line, one in enumerate(slots):
-            keys[line, : len(one)] = one
-        self.arrays = queries, keys, lengths - sizes, lengths
-        self._masks: dict[int | None, Tensor] = {}
-
-    def arrive(self, queries: Tensor, keys: Tensor, starts: Tensor, lengths: Tensor) -> None:
-        """Take the `arrays` as they are on the device."""
-        self._queries, self._keys, self._starts, self._lengths = queries, keys, starts, lengths
-
-    def attend(self, query: Tensor, keys: Tensor, values: Tensor, options: Options) -> Tensor:
-        """Query [T, heads, d], pools [S, kv heads, d] → [rows · width, heads, d]."""
-        asked = query[self._queries].transpose(1, 2)
-        seen, known = keys[self._keys].transpose(1, 2), values[self._keys].transpose(1, 2)
-        mask = self._mask(options.window)
-        found = attention.masked(asked, seen, known, mask, options)
-        return found.transpose(1, 2).flatten(0, 1)
-
-    def _mask(self, window: int | None) -> Tensor:
-        """Which keys each query sees [rows, 1, width, keys]; one that is padding sees what the row's last one does."""
-        if window not in self._masks:
-            device = self._keys.device
-            place = torch.arange(self._keys.shape[1], device=device)
-            last = (self._lengths - 1)[:, None]
-            position = torch.minimum(self._starts[:, None] + torch.arange(self.width, device=device), last)[:, :, None]
-            seen = place <= position
-            self._masks[window] = (seen if window is None else seen & (place > position - window))[:, None]
-        return self._masks[window]
-
-
-def _grouped(sizes: Sequence[tuple[int, int]]) -> list[list[int]]:
-    """Indices of rows (queries, keys) in groups of like lengths, so that little is padding."""
-    groups: list[list[int]] = []
-    pairs = widest = longest = 0
-    for index in sorted(range(len(sizes)), key=lambda index: sizes[index]):
-        queries, keys = sizes[index]
-        width, length = max(widest, queries), max(longest, keys)
-        rows = len(groups[-1]) + 1 if groups else 1
-        small = rows * length <= attention.MOST_KEYS and rows * width * length <= MOST_PAIRS
-        if groups and small and pairs + queries * keys >= _LEAST_FILL * rows * width * length:
-            groups[-1].append(index)
-            pairs, widest, longest = pairs + queries * keys, width, length
-        else:
-            groups.append([index])
-            pairs, widest, longest = queries * keys, queries, keys
-    return groups

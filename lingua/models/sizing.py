@@ -10,8 +10,7 @@ from typing import Any
 import torch
 
 from lingua.errors import ModelError
-from lingua.models.attention import MOST_KEYS
-from lingua.models.packed import MOST_PAIRS
+from lingua.models.pooled import MOST_KEYS, MOST_PAIRS
 
 _BATCH_TOKENS = {"cuda": 16_384, "cpu": 1_024}
 ENCODER_BATCH = {"cuda": 32_768, "cpu": 4_096}

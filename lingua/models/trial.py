@@ -18,10 +18,9 @@ import torch
 
 from lingua.engine.score import BatchRow, Context, OutOfMemoryError, Surprisal
 from lingua.errors import ModelError
-from lingua.models.attention import Options
 from lingua.models.causal import PackedScorer, PlainScorer, PooledScorer, slides
-from lingua.models.keys_values import KeyValues, PooledKeyValues, TokenPool
-from lingua.models.packed import PACKED
+from lingua.models.packed import PACKED, KeyValues, Options
+from lingua.models.pooled import PooledKeyValues, TokenPool
 from lingua.models.sizing import USUAL, Allowance
 
 log = logging.getLogger(__name__)

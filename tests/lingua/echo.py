@@ -13,9 +13,8 @@ from transformers import PreTrainedTokenizerFast
 from lingua.budget.draft import Draft, Drafter, Ranker
 from lingua.compressor import compress_one
 from lingua.config import CompressionConfig
-from lingua.engine.cache import ScoreCache
 from lingua.engine.engine import Engine
-from lingua.engine.score import BatchRow, Context, Surprisal
+from lingua.engine.score import BatchRow, Context, ScoreCache, Surprisal
 from lingua.errors import PromptError
 from lingua.prompt import Outcome, Prompt, Rejected
 from lingua.text.tokens import SourceTokenizer

@@ -26,7 +26,7 @@ from cluster.report.dry_run import reusable
 from cluster.report.page import gather
 from cluster.report.render import render
 from cluster.report.statistics import RunReport, facts
-from cluster.run import pipeline
+from cluster.run import worker
 from cluster.run.worker import Worker
 from cluster.storage.storage import Storage
 from lingua.errors import ConfigError
@@ -397,14 +397,14 @@ def test_known_rows_behind_a_new_one_do_not_fill_memory(tmp_path: Path, monkeypa
     corpus.run("one", shard_size="1MiB")
     corpus.write("file-0", [row_of("new", 1), *rows_of(0)])
     held: list[int] = []
-    monkeypatch.setattr("cluster.run.pipeline.MAX_READY", 1000)
-    add = pipeline._Waiting.add
+    monkeypatch.setattr("cluster.run.worker.MAX_READY", 1000)
+    add = worker._Waiting.add
 
     def noted(waiting: Any, *arguments: Any) -> None:
         add(waiting, *arguments)
         held.append(waiting.ready)
 
-    monkeypatch.setattr("cluster.run.pipeline._Waiting.add", noted)
+    monkeypatch.setattr("cluster.run.worker._Waiting.add", noted)
     second = corpus.run("two", reuse="one", shard_size="1MiB")
     assert second.shown == [row_of("new", 1)["text"]]
     assert 0 < max(held) < 1300

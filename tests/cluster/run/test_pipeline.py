@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.errors import RetryShard, RowError
+from cluster.input.reader import Item
 from cluster.input.shards import BadRow, Row
 from cluster.protocol import Assignment, RowRange
-from cluster.run.pipeline import Item, Meter, Pipeline, UnexpectedError
+from cluster.run.worker import Meter, Pipeline, UnexpectedError
 from lingua.prompt import CompressedPrompt, Outcome, Prompt, Rejected
 from tests.cluster.corpora import shards
 

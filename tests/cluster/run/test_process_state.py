@@ -18,9 +18,8 @@ from cluster.output import parts
 from cluster.report import telemetry as logs
 from cluster.report.telemetry import watched_progress
 from cluster.run import pool
-from cluster.run.stopping import StopRequest, grace_seconds, on_signals
+from cluster.run.stopping import StopRequest, exit_code, grace_seconds, on_signals
 from cluster.storage.local import Scratch, is_full
-from jobs.process import exit_code
 from tests.cluster.jobs_for_tests import job, run, write_lines
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cluster.run.pipeline import ReadAhead
+from cluster.input.reader import ReadAhead
 
 
 def counting(limit: int, taken: list[int]) -> Iterator[int]:

@@ -22,8 +22,7 @@ from cluster.output.ledger import Ledger
 from cluster.output.plan import Plan
 from cluster.output.prepare import make_plan
 from cluster.protocol import Assignment, Failure, RowRange, ShardReport
-from cluster.run.pipeline import Meter, Pipeline
-from cluster.run.worker import Worker, failure_of
+from cluster.run.worker import Meter, Pipeline, Worker, failure_of
 from lingua.config import CompressionConfig
 from lingua.errors import ModelError
 from lingua.prompt import Outcome, Prompt, Rejected

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lingua.engine.cache import ENTRY, ScoreCache
 from lingua.engine.engine import Engine
-from lingua.engine.score import BatchRow, Context, Digest, Program, Score, Surprisal, digest_of
+from lingua.engine.score import ENTRY, BatchRow, Context, Digest, Program, Score, ScoreCache, Surprisal, digest_of
 from lingua.models.causal import PackedScorer
 from lingua.models.trial import causal_scorer
 from tests.lingua.echo import EchoScorer

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from lingua.engine.cache import BoundedStore, Deduplication, PendingOutcome, size_of
+from lingua.compressor import Deduplication, PendingOutcome, size_of
 from lingua.engine.engine import Engine
-from lingua.engine.score import Context, Program, Score
+from lingua.engine.score import BoundedStore, Context, Program, Score
 from lingua.errors import PromptError
 from lingua.prompt import CompressedPrompt, Outcome, Prompt, Rejected
 from tests.lingua.echo import EchoScorer

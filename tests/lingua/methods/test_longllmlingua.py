@@ -10,9 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lingua.compressor import compress_one
-from lingua.engine.cache import ScoreCache
 from lingua.engine.engine import Engine
-from lingua.engine.score import Program
+from lingua.engine.score import Program, ScoreCache
 from lingua.methods.longllmlingua import arranged, compress_by_contrast, document_rates
 from lingua.methods.ranking import Computed
 from lingua.prompt import CompressedPrompt, Prompt

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from lingua.engine.engine import Engine
 from lingua.engine.score import BatchRow, Context
-from lingua.models import attention
+from lingua.models import pooled as attention
 from lingua.models.causal import PlainScorer
-from lingua.models.packed import row_chunks
+from lingua.models.packed import Options
+from lingua.models.pooled import row_chunks
 from tests.lingua.models.test_causal import STEPS, TEXT, growing
 from tests.lingua.models.test_pool import close, pooled
 from tests.models import PACKED, tiny
@@ -130,7 +131,7 @@ def option_windows(window: int | None, longest: int) -> tuple[int, int]:
         patch.setattr(attention, "kernel", lambda: kernel)
         states: Any = (torch.zeros(1, 2, 8),) * 3
         attention.attend(
-            states, attention.RowBounds(torch.zeros(2), torch.zeros(2), 1, longest), attention.Options(window=window)
+            states, attention.RowBounds(torch.zeros(2), torch.zeros(2), 1, longest), Options(window=window)
         )
     return given[0]
 
@@ -141,8 +142,8 @@ def test_a_window_counts_the_own_key_and_one_that_hides_nothing_is_none() -> Non
 
 def test_nothing_but_half_precision_on_a_gpu_is_served() -> None:
     state = torch.zeros(4, 2, 64)
-    assert not attention.serves(state, state, attention.Options())
-    assert not attention.serves(state.bfloat16(), state.bfloat16(), attention.Options())
+    assert not attention.serves(state, state, Options())
+    assert not attention.serves(state.bfloat16(), state.bfloat16(), Options())
 
 
 def test_a_kernel_without_scale_or_window_is_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from lingua.engine.score import BatchRow, Context, Surprisal
-from lingua.models import attention
+from lingua.models import pooled
 from lingua.models.causal import PackedScorer, PooledScorer
-from lingua.models.keys_values import PooledKeyValues, TokenPool
 from lingua.models.load import Loader
-from lingua.models.packed import PooledRows
+from lingua.models.packed import Options
+from lingua.models.pooled import PooledKeyValues, PooledRows, TokenPool
 from lingua.models.sizing import Allowance, free_bytes
 from lingua.models.source import resolve
 from lingua.models.trial import causal_scorer
@@ -60,7 +60,7 @@ def test_bfloat16_stays_close(name: str) -> None:
 def test_the_kernel_without_padding_attends_as_a_mask_does(
     dtype: torch.dtype, window: int | None, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attention, "MOST_KEYS", most)
+    monkeypatch.setattr(pooled, "MOST_KEYS", most)
     generator = torch.Generator("cuda").manual_seed(3)
     pool, rows = TokenPool(400), []
     for start, new in [(0, 5), (30, 1), (17, 40), (0, 33), (64, 64)]:
@@ -73,10 +73,10 @@ def test_the_kernel_without_padding_attends_as_a_mask_does(
     query = torch.randn((1, 4, size, 64), generator=generator, device="cuda", dtype=dtype)
     key, value = torch.randn((2, 1, 2, size, 64), generator=generator, device="cuda", dtype=dtype)
     new = torch.from_numpy(np.concatenate([cache.slots[start:] for cache, start in rows])).cuda()
-    options = attention.Options(0.2, window=window)
-    assert attention.serves(query, value, options)
+    options = Options(0.2, window=window)
+    assert pooled.serves(query, value, options)
     found = PooledRows(pool, rows, new).attend((query, key, value), options)
-    monkeypatch.setattr(attention, "serves", lambda *_: False)
+    monkeypatch.setattr(pooled, "serves", lambda *_: False)
     masked = PooledRows(pool, rows, new).attend((query, key, value), options)
     torch.testing.assert_close(found, masked, atol=2e-2, rtol=2e-2)
 

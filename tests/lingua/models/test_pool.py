@@ -17,8 +17,7 @@ from lingua.engine.engine import Engine
 from lingua.engine.score import BatchRow, Context, PoolFullError, Program, Score, Surprisal
 from lingua.models import causal
 from lingua.models.causal import PackedScorer, PlainScorer, PooledScorer
-from lingua.models.keys_values import PooledKeyValues, TokenPool
-from lingua.models.packed import PooledRows, _grouped
+from lingua.models.pooled import PooledKeyValues, PooledRows, TokenPool, _grouped
 from lingua.models.sizing import Allowance
 from lingua.models.trial import causal_scorer
 from tests.fakes_engine import drafter, outcomes

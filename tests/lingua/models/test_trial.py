@@ -15,7 +15,7 @@ from lingua.engine.score import BatchRow, Context
 from lingua.errors import ModelError
 from lingua.models import causal, trial
 from lingua.models.causal import PackedScorer, PlainScorer, PooledScorer
-from lingua.models.keys_values import TokenPool
+from lingua.models.pooled import TokenPool
 from lingua.models.sizing import Allowance
 from lingua.models.trial import causal_scorer
 from tests.lingua.models.test_causal import STEPS, TEXT, growing
