@@ -32,9 +32,9 @@ try:
     from cluster.output.records import counted
     from cluster.placement import MOST_WORKERS
     from cluster.run.resources import ResourceRequest, fitted, is_elsewhere
+    from cluster.run.stopping import exit_code
     from cluster.run.worker import require_loadable
     from cluster.storage.storage import LOCAL, Storage, protocol_of
-    from jobs.process import exit_code
     from lingua.errors import LinguaError
     from lingua.explain import in_words, public
     from lingua.models.source import resolve
