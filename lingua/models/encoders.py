@@ -38,6 +38,7 @@ _MOST_WINDOW = 512
 WINDOW = 256
 """Tokens that are read at once for their states: what encoders of sentences were trained with, or fewer."""
 _KEEP_LABELS = ("keep", "kept", "preserve", "preserved", "1")
+_DROP_LABELS = ("drop", "dropped", "discard", "remove", "delete")
 
 
 class BatchedEncoder:
@@ -284,11 +285,15 @@ def positions(model: Any) -> int:
 
 
 def keep_label(config: Any) -> int:
-    """Index of the label that means *keep*: the one that `label2id` names so, else 1 as in the published models.
+    """Index of the label that means *keep*: the one named so, else the one that is not named *drop*, else 1.
+
+    1 is what the published LLMLingua-2 models mean, which name their labels `LABEL_0` and `LABEL_1`.
 
     Raises ModelError for a model with fewer than two labels.
     """
     if config.num_labels < 2:
         raise ModelError(f"a token classifier needs the labels drop and keep, this model has {config.num_labels}")
-    named = {str(name).lower(): int(index) for name, index in (config.label2id or {}).items()}
-    return next((named[name] for name in _KEEP_LABELS if name in named), 1)
+    named = {int(index): str(name).lower() for index, name in config.id2label.items()}
+    kept = [index for index, name in named.items() if name in _KEEP_LABELS]
+    kept = kept or [index for index, name in named.items() if name not in _DROP_LABELS]
+    return kept[0] if len(kept) == 1 else 1

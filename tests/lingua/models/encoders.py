@@ -1,4 +1,4 @@
-"""Tiny randomly initialised token classifiers of four architectures, with tokenizers trained on the spot."""
+"""Tiny randomly initialised token classifiers of five architectures, with tokenizers trained on the spot."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from transformers import (
     XLMRobertaConfig,
 )
 
-ARCHITECTURES = ("xlm-roberta", "bert", "modernbert", "mobilebert")
+ARCHITECTURES = ("xlm-roberta", "bert", "modernbert", "mmbert", "mobilebert")
 _SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
 _BERT = {"unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]", "mask_token": "[MASK]"}
 _ROBERTA = {
@@ -26,6 +26,15 @@ _ROBERTA = {
     "pad_token": "<pad>",
     "eos_token": "</s>",
     "sep_token": "</s>",
+    "unk_token": "<unk>",
+    "mask_token": "<mask>",
+}
+_GEMMA = {
+    "bos_token": "<bos>",
+    "cls_token": "<bos>",
+    "pad_token": "<pad>",
+    "eos_token": "<eos>",
+    "sep_token": "<eos>",
     "unk_token": "<unk>",
     "mask_token": "<mask>",
 }
@@ -52,7 +61,7 @@ def _config(architecture: str, **settings: Any) -> Any:
         return BertConfig(**{"max_position_embeddings": 64} | _SIZES | settings)
     if architecture == "xlm-roberta":
         return XLMRobertaConfig(**{"max_position_embeddings": 66, "type_vocab_size": 1} | _SIZES | settings)
-    if architecture == "modernbert":
+    if architecture in ("modernbert", "mmbert"):
         attention = {"local_attention": 16, "global_attn_every_n_layers": 2}
         return ModernBertConfig(**{"max_position_embeddings": 64} | attention | _SIZES | settings)
     bottleneck = {"embedding_size": 16, "intra_bottleneck_size": 16, "true_hidden_size": 16}
@@ -60,8 +69,8 @@ def _config(architecture: str, **settings: Any) -> Any:
 
 
 def train_tokenizer(architecture: str, lines: Iterable[str], size: int = 500) -> Any:
-    """WordPiece as in BERT, Unigram with ``▁`` as in XLM-RoBERTa, or byte pairs as in ModernBERT."""
-    names = _ROBERTA if architecture == "xlm-roberta" else _BERT
+    """WordPiece as in BERT, Unigram with ``▁`` as in XLM-RoBERTa, byte pairs as in ModernBERT and mmBERT."""
+    names = {"xlm-roberta": _ROBERTA, "mmbert": _GEMMA}.get(architecture, _BERT)
     special = list(dict.fromkeys(names.values()))
     tokenizer, trainer = _backend(architecture, special, size)
     tokenizer.train_from_iterator(lines, trainer)
@@ -89,6 +98,12 @@ def _backend(architecture: str, special: list[str], size: int) -> tuple[Any, Any
         return tokenizer, trainers.BpeTrainer(
             vocab_size=size, special_tokens=special, initial_alphabet=alphabet, show_progress=False
         )
+    if architecture == "mmbert":
+        tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True))
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
+        tokenizer.decoder = decoders.Metaspace(prepend_scheme="never")
+        letters = [f"<0x{byte:02X}>" for byte in range(256)]
+        return tokenizer, trainers.BpeTrainer(vocab_size=800, special_tokens=[*special, *letters], show_progress=False)
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=False)
     tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.BertPreTokenizer(), decoders.WordPiece()

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForTokenClassification, AutoTokenizer, BertModel
+from safetensors.torch import save_file
+from transformers import (
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+    BertModel,
+    ModernBertModel,
+    PreTrainedConfig,
+)
 
 from lingua.engine.engine import Engine
 from lingua.engine.score import BatchRow, Context, OutOfMemoryError, Program, Score, Surprisal
@@ -133,11 +141,25 @@ def test_a_single_window_that_does_not_fit_the_memory_is_an_error_with_the_remed
         scorer.score(rows(60))
 
 
-def test_the_label_called_keep_is_the_one_that_counts(folders: dict[str, Path], tmp_path: Path) -> None:
-    save_encoder(tmp_path, "bert", LINES, label2id={"KEEP": 0, "DROP": 1}, id2label={0: "KEEP", 1: "DROP"})
+@pytest.mark.parametrize(
+    ("labels", "keep"),
+    [
+        (("LABEL_0", "LABEL_1"), 1),  # LLMLingua-2
+        (("drop", "keep"), 1),  # ctxprune
+        (("KEEP", "DROP"), 0),
+        (("LABEL_0", "drop"), 0),
+    ],
+)
+def test_the_label_that_counts_is_called_keep_or_not_called_drop_or_is_the_second(
+    labels: tuple[str, str], keep: int
+) -> None:
+    assert keep_label(PreTrainedConfig(id2label=dict(enumerate(labels)), label2id=None)) == keep
+
+
+def test_the_probability_is_that_of_the_label_called_keep(tmp_path: Path) -> None:
+    save_encoder(tmp_path, "bert", LINES, id2label={0: "KEEP", 1: "DROP"})
     (row,) = rows(20)
     np.testing.assert_allclose(load(tmp_path).score([row])[0], 1 - plain(tmp_path, list(row.probe)), atol=1e-5)
-    assert keep_label(load(folders["bert"]).model.config) == 1
 
 
 def test_a_classifier_with_one_label_is_refused(tmp_path: Path) -> None:
@@ -150,5 +172,16 @@ def test_a_model_without_a_trained_head_is_refused_instead_of_given_a_random_one
 ) -> None:
     BertModel.from_pretrained(folders["bert"]).save_pretrained(tmp_path)
     AutoTokenizer.from_pretrained(folders["bert"]).save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="no token classifier"):
+        load(tmp_path)
+
+
+def test_heads_that_are_no_token_classifiers_of_transformers_are_refused(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(folders["modernbert"], tmp_path, dirs_exist_ok=True)
+    encoder = ModernBertModel.from_pretrained(folders["modernbert"]).state_dict()
+    heads = {"token_head.weight": torch.zeros(2, 32), "span_conv.0.weight": torch.zeros(4, 32, 5)}
+    save_file({**{f"encoder.{name}": one for name, one in encoder.items()}, **heads}, tmp_path / "model.safetensors")
     with pytest.raises(ModelError, match="no token classifier"):
         load(tmp_path)
