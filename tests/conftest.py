@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,22 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("the evaluation data (../shared/data) is not here")
     return folder
+
+
+@pytest.fixture(scope="module")
+def one_ray() -> Iterator[None]:
+    """One Ray for all jobs that a module runs in this process: most of their time goes into starting it.
+
+    It ends with the module: what Ray runs in a process that is connected must not outlive its cluster.
+    """
+    import ray
+
+    from cluster.run import pool
+
+    with pool.session() as fixed, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pool, "session", lambda *_: nullcontext(fixed))
+        yield
+    assert not ray.is_initialized()
 
 
 @pytest.fixture(scope="session")

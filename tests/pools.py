@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+import pytest
+
 from cluster.protocol import Assignment, Beat, Failure, Finished, ShardReport
+from cluster.report.telemetry import NoMetrics
 
 Fate = Literal["finish", "crash", "crash_after_commit", "stall", "lose_report", "lose_node", "transient", "fatal"]
 Fates = Callable[[str, Assignment], Fate]
@@ -141,3 +145,14 @@ class InProcessPool:
         for _ in range(count):
             self._names.append(f"w{self._born}")
             self._born += 1
+
+
+def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs run their workers one by one in this process."""
+
+    def pool(make: Callable[..., Runner], _: object) -> InProcessPool:
+        return InProcessPool(make(), Clock(), workers=1)
+
+    monkeypatch.setattr("cluster.run.pool.session", lambda *_: nullcontext())
+    monkeypatch.setattr("cluster.run.pool.RayPool", pool)
+    monkeypatch.setattr("cluster.run.pool.RayMetrics", lambda _: NoMetrics())

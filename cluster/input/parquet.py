@@ -96,14 +96,10 @@ def open_parquet(source: Source, storage: Storage, **reading: Any) -> pq.Parquet
     except FileNotFoundError:
         raise
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        why = f"not a whole Parquet file ({error}); write it again, or leave it out of the inputs"
         if "too deeply nested" in str(error):
-            raise SourceUnusable(
-                f"{source.path}: a column nests deeper than the 100 levels that readers of Parquet take; write it as "
-                "JSON text"
-            ) from None
-        raise SourceUnusable(
-            f"{source.path}: not a whole Parquet file ({error}); write it again, or leave it out of the inputs"
-        ) from None
+            why = "a column nests deeper than the 100 levels that readers of Parquet take; write it as JSON text"
+        raise SourceUnusable(f"{source.path}: {why}") from None
 
 
 def _require_sound_footer(file: pq.ParquetFile, size: int) -> None:
@@ -316,8 +312,9 @@ class _Sparing:
         chosen, dictionaries = list[str](), 0
         for position, leaf in enumerate(leaves):
             if leaf.hides and not leaf.prefixes:  # Arrow reads prefixes as strings only
-                shared = 0 if few else max(_dictionary(own[position], opening) for own in chunks)
-                if few or all(_is_only(own[position], shared) for own in chunks):
+                shared = 0 if few else max(_dictionary(each[position], opening) for each in chunks)
+                own = [each[position] for each in chunks]  # numbers and levels are all the rest, if there is no string
+                if few or all(one.total_uncompressed_size - shared <= 8 * one.num_values + BUFFER for one in own):
                     chosen.append(leaf.path)
                     dictionaries += max(0, shared - DICTIONARY_BYTES)
         again = _with_dictionaries(file, chosen, opening)
@@ -347,27 +344,21 @@ def _with_dictionaries(file: pq.ParquetFile, paths: Sequence[str], opening: _Ope
     return again
 
 
-def _is_only(chunk: Any, dictionary: int) -> bool:
-    """Whether a column chunk with so large a dictionary has no other strings: numbers and levels are all the rest."""
-    return bool(chunk.total_uncompressed_size - dictionary <= 8 * chunk.num_values + BUFFER)
-
-
 def _dictionary(chunk: Any, opening: _Opening) -> int:
     """Bytes of the dictionary of a column chunk: the second number in its page's header (Thrift, compact)."""
     if not chunk.has_dictionary_page:
         return 0
     start = chunk.dictionary_page_offset
-    header, numbers, shift = opening.storage.read_range(opening.source.path, start, start + 32), [0, 0], 0
-    at = 1  # each number comes behind a byte with its field
-    for index in range(2):
-        shift = 0
-        while at < len(header):
-            numbers[index] |= (header[at] & 0x7F) << shift
-            at, shift = at + 1, shift + 7
-            if header[at - 1] < 0x80:
+    header = iter(opening.storage.read_range(opening.source.path, start, start + 32))
+    size = 0
+    for _ in range(2):
+        next(header, 0)  # each number comes behind a byte with its field
+        size = shift = 0
+        for byte in header:
+            size, shift = size | (byte & 0x7F) << shift, shift + 7
+            if byte < 0x80:
                 break
-        at += 1
-    return numbers[1] >> 1  # written as twice itself, as it may be negative elsewhere
+    return size >> 1  # written as twice itself, as it may be negative elsewhere
 
 
 def _decoded(batch: pa.RecordBatch, schema: pa.Schema, number: int) -> Iterator[pa.RecordBatch | BadRow]:

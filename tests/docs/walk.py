@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cluster.report.telemetry import NoMetrics
-from tests.pools import Clock, InProcessPool, Runner
+from tests.pools import without_ray
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -36,7 +34,7 @@ def commands(text: str) -> Iterator[list[str]]:
 
 def walk(page: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Do all that a page says in the working directory; the names that its Python has made."""
-    _without_ray(monkeypatch)
+    without_ray(monkeypatch)
     names: dict[str, Any] = {}
     printed = ""
     for language, text in blocks(DOCS / page):
@@ -61,12 +59,3 @@ def _require_printed(shown: str, printed: str) -> None:
     for line in filter(str.strip, shown.splitlines()):
         pattern = ".*".join(re.escape(piece) for piece in line.split("…"))
         assert re.search(f"^{pattern}$", printed, re.MULTILINE), f"not printed: {line}\nbut:\n{printed}"
-
-
-def _without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
-    def pool(make: Callable[..., Runner], _: object) -> InProcessPool:
-        return InProcessPool(make(), Clock(), workers=1)
-
-    monkeypatch.setattr("cluster.run.pool.session", lambda *_: nullcontext())
-    monkeypatch.setattr("cluster.run.pool.RayPool", pool)
-    monkeypatch.setattr("cluster.run.pool.RayMetrics", lambda _: NoMetrics())

@@ -118,6 +118,7 @@ def test_another_driver_is_told_who_holds_the_output(
 
 
 @pytest.mark.ray
+@pytest.mark.usefixtures("one_ray")
 @pytest.mark.timeout(180)
 def test_a_whole_run_sets_the_poison_row_aside_and_is_not_repeated(
     corpus: Path, model: Path, capfd: pytest.CaptureFixture[str]
@@ -165,6 +166,7 @@ def test_a_dry_run_says_what_would_be_reused(
 
 
 @pytest.mark.ray
+@pytest.mark.usefixtures("one_ray")
 @pytest.mark.timeout(180)
 def test_a_new_snapshot_shows_the_model_only_what_is_new(
     tmp_path: Path, model: Path, capfd: pytest.CaptureFixture[str]
@@ -205,6 +207,7 @@ def wait_for_a_part(output: Path, process: subprocess.Popen[str]) -> None:
 
 
 @pytest.mark.ray
+@pytest.mark.usefixtures("one_ray")
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_driver_that_is_stopped_or_killed_is_continued_by_the_next(

@@ -175,6 +175,7 @@ def test_a_store_that_denies_access_ends_the_run_at_once_with_one_message(corpus
 
 
 @pytest.mark.ray
+@pytest.mark.usefixtures("one_ray")
 @pytest.mark.timeout(240)
 def test_a_whole_run_on_ray_from_s3_to_s3_over_a_bad_line(
     corpus: S3Bucket, tmp_path: Any, capfd: pytest.CaptureFixture[str]

@@ -1,22 +1,31 @@
-"""The pool on a real local Ray with two processors: actors that die, hang and cannot start."""
+"""The pool on a real local Ray: actors that die, hang and cannot start; what listens; metrics as Prometheus reads them.
+
+Workers that cannot start come first: the pool that all other tests share takes every processor once it is asked for.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
+import ray
 
 from cluster.errors import AbortRun
 from cluster.output.records import Counts
 from cluster.protocol import Assignment, Failure, Finished, ShardReport
+from cluster.report.telemetry import METRICS
 from cluster.run.driver import Driver, Terms
-from cluster.run.pool import RayPool, _Actor, session
+from cluster.run.pool import RayMetrics, RayPool, _Actor, session
 from cluster.run.resources import ResourceRequest
 from cluster.run.retry import RetryPolicy
 from cluster.run.stopping import StopRequest
@@ -27,14 +36,34 @@ pytestmark = [pytest.mark.ray, pytest.mark.timeout(120)]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def ray() -> Iterator[None]:
+def listening() -> Iterator[set[tuple[str, str]]]:
+    """What a local Ray has opened."""
+    before = _listening()
     with session():
-        yield
+        yield _listening() - before
+    assert not ray.is_initialized()
 
 
-@pytest.fixture
-def pool(tmp_path: Path) -> Iterator[RayPool]:
-    two = RayPool(partial(actors.ScriptedRunner, tmp_path), ResourceRequest(shards=8, workers=2, cpus_per_worker=1))
+def _listening() -> set[tuple[str, str]]:
+    """Process and address of what this process and its children listen on."""
+    own = psutil.Process()
+    return {
+        (process.name(), connection.laddr.ip)
+        for process in (own, *own.children(recursive=True))
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    }
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where runners leave who they are."""
+    return tmp_path_factory.mktemp("pids")
+
+
+@pytest.fixture(scope="module")
+def pool(folder: Path) -> Iterator[RayPool]:
+    two = RayPool(partial(actors.ScriptedRunner, folder), ResourceRequest(shards=8, workers=2, cpus_per_worker=1))
     yield two
     two.close()
 
@@ -70,46 +99,10 @@ def pid_of(folder: Path, name: str) -> int:
     return int(found[0].read_text())
 
 
-def test_an_assignment_ends_with_its_report(pool: RayPool) -> None:
-    assert run_one(pool, "part-1") == ShardReport("part-1", "committed", Counts(16))
-
-
-def test_a_worker_computes_with_the_processors_it_occupies(pool: RayPool) -> None:
-    result = run_one(pool, "threads")
-    assert isinstance(result, ShardReport)
-    assert result.counts.rows == 1
-
-
-def test_a_killed_actor_is_told_and_replaced(pool: RayPool, tmp_path: Path) -> None:
-    worker = next_idle(pool)
-    pool.submit(worker, Assignment(named("hang")))
-    os.kill(pid_of(tmp_path, "hang"), signal.SIGKILL)
-    failure = end_of(pool, worker).result
-    assert isinstance(failure, Failure)
-    assert (failure.kind, failure.reason) == ("died", "worker_died")
-    assert isinstance(run_one(pool, "part-2"), ShardReport)
-    assert worker not in pool.idle()
-
-
-def test_a_hung_worker_is_ended_and_replaced(pool: RayPool, tmp_path: Path) -> None:
-    worker = next_idle(pool)
-    pool.submit(worker, Assignment(named("hang")))
-    pid = pid_of(tmp_path, "hang")
-    pool.end(worker)
-    assert isinstance(run_one(pool, "part-3"), ShardReport)
-    deadline = time.monotonic() + 20
-    while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not Path(f"/proc/{pid}").exists()
-
-
-def test_signs_of_life_arrive_while_a_worker_is_busy(pool: RayPool) -> None:
-    worker = next_idle(pool)
-    pool.submit(worker, Assignment(named("slow")))
-    seen = set()
-    while not pool.wait(0.1):
-        seen.add(pool.beats()[worker].done)
-    assert len(seen) >= 2
+def test_no_process_of_a_local_session_listens_beyond_loopback(listening: set[tuple[str, str]]) -> None:
+    assert {"gcs_server", "raylet"} <= {process for process, _ in listening}
+    assert {address for _, address in listening} <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+    assert not [name for name in os.environ if name.startswith("RAY_ENABLE")]
 
 
 @pytest.mark.parametrize(
@@ -129,6 +122,48 @@ def test_workers_that_cannot_start_end_the_run_with_the_reason(make: actors.Scri
         pool.close()
 
 
+def test_an_assignment_ends_with_its_report(pool: RayPool) -> None:
+    assert run_one(pool, "part-1") == ShardReport("part-1", "committed", Counts(16))
+
+
+def test_a_worker_computes_with_the_processors_it_occupies(pool: RayPool) -> None:
+    result = run_one(pool, "threads")
+    assert isinstance(result, ShardReport)
+    assert result.counts.rows == 1
+
+
+def test_a_killed_actor_is_told_and_replaced(pool: RayPool, folder: Path) -> None:
+    worker = next_idle(pool)
+    pool.submit(worker, Assignment(named("hang-killed")))
+    os.kill(pid_of(folder, "hang-killed"), signal.SIGKILL)
+    failure = end_of(pool, worker).result
+    assert isinstance(failure, Failure)
+    assert (failure.kind, failure.reason) == ("died", "worker_died")
+    assert isinstance(run_one(pool, "part-2"), ShardReport)
+    assert worker not in pool.idle()
+
+
+def test_a_hung_worker_is_ended_and_replaced(pool: RayPool, folder: Path) -> None:
+    worker = next_idle(pool)
+    pool.submit(worker, Assignment(named("hang-ended")))
+    pid = pid_of(folder, "hang-ended")
+    pool.end(worker)
+    assert isinstance(run_one(pool, "part-3"), ShardReport)
+    deadline = time.monotonic() + 20
+    while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def test_signs_of_life_arrive_while_a_worker_is_busy(pool: RayPool) -> None:
+    worker = next_idle(pool)
+    pool.submit(worker, Assignment(named("slow")))
+    seen = set()
+    while not pool.wait(0.1):
+        seen.add(pool.beats()[worker].done)
+    assert len(seen) >= 2
+
+
 def test_a_row_that_ends_its_process_is_found_and_set_aside(pool: RayPool) -> None:
     terms = Terms(retry=RetryPolicy(max_attempts=1))
     work = [named("poison"), *shards(3)]
@@ -137,6 +172,41 @@ def test_a_row_that_ends_its_process_is_found_and_set_aside(pool: RayPool) -> No
     assert not report.given_up
     assert report.this_run.rejects == {"killed_worker": 1}
     assert report.this_run.shards == 4
+
+
+def record_all(metrics: RayMetrics) -> None:
+    """Every metric once a second, for longer than Ray waits between two exports."""
+    for _ in range(4):
+        for metric in METRICS:
+            metrics.record(metric, 2.0, **dict.fromkeys(metric.labels, "some"))
+        time.sleep(1)
+
+
+def scraped(wanted: int) -> str:
+    """The page that Prometheus reads on this machine, once `wanted` of our metrics are on it."""
+    port = ray.nodes()[0]["MetricsExportPort"]
+    deadline, text = time.monotonic() + 60, ""
+    while time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+                text = answer.read().decode()
+        except (urllib.error.URLError, ConnectionError):
+            pass
+        if len(set(re.findall(r"^ray_lingua_\w+", text, re.MULTILINE))) >= wanted:
+            return text
+        time.sleep(0.5)
+    pytest.fail(f"only these were exported: {re.findall(r'^ray_lingua_.*', text, re.MULTILINE)}")
+
+
+def test_ray_exports_every_metric_under_its_name_with_run_and_worker() -> None:
+    task = ray.remote(num_cpus=0)(record_all).remote(RayMetrics("compressed"))
+    text = scraped(len(METRICS))
+    ray.get(task)
+    for metric in METRICS:
+        (line, *_) = re.findall(rf"^{metric.exported}{{.*", text, re.MULTILINE)
+        assert 'run="compressed"' in line
+        assert re.search(r'worker="[^"]+:\d+"', line)
+        assert all(f'{label}="some"' in line for label in metric.labels)
 
 
 def test_a_wish_fits_workers_to_the_machines() -> None:

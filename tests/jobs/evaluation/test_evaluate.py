@@ -11,6 +11,7 @@ import pytest
 from jobs.evaluate import main
 from tests.jobs.evaluation.samples import make_reader, row, rows_file
 from tests.models import save
+from tests.pools import without_ray
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +67,7 @@ def test_a_row_that_cannot_be_used_is_named(data: Path, model: Path, capsys: pyt
 
 
 @pytest.mark.ray
+@pytest.mark.usefixtures("one_ray")
 def test_a_run_ends_in_tables_and_a_second_one_has_nothing_to_do(
     data: Path, model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -88,10 +90,10 @@ def test_a_run_ends_in_tables_and_a_second_one_has_nothing_to_do(
     assert measured(data) == before
 
 
-@pytest.mark.ray
 def test_an_interrupted_run_goes_on_with_what_is_missing_and_another_is_refused(
-    data: Path, model: Path, capsys: pytest.CaptureFixture[str]
+    data: Path, model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    without_ray(monkeypatch)
     assert main(arguments(data, model)) == 0
     files = sorted((data.parent / "out" / "measured").glob("*.jsonl"))
     before, times = measured(data), [file.stat().st_mtime_ns for file in files]

@@ -1,23 +1,16 @@
-"""The training jobs on a real Ray: several workers do what one does, and a worker's death is not the run's.
-
-One Ray serves all tests: most of their time goes into starting it and into the imports of its workers.
-"""
+"""The training jobs on a real Ray: several workers do what one does, and a worker's death is not the run's."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import ray
 
 from cluster.errors import AbortRun
-from cluster.run import pool
 from jobs.training import alignment
 from jobs.training.settings import AlignConfig
 from jobs.training.trainer import Lesson
@@ -28,24 +21,10 @@ from tests.jobs.training.runs import JOBS
 pytestmark = [
     pytest.mark.ray,
     pytest.mark.timeout(1800),
+    pytest.mark.usefixtures("one_ray"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context"),  # its own defaults, set by itself
 ]
 STEP = 3
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_ray_for_all() -> Iterator[None]:
-    started = pool.session
-    with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
-
-        @contextmanager
-        def session(address: str | None = None) -> Iterator[None]:
-            if not ray.is_initialized():
-                stack.enter_context(started(address))
-            yield
-
-        patch.setattr(pool, "session", session)
-        yield
 
 
 def train_and_die(config: AlignConfig, rank: Rank) -> None:
