@@ -269,7 +269,8 @@ def compress_one(prompt: Prompt, drafter: Drafter, sample: float = 0.0) -> Progr
         result = settle(draft)
         if prompt.keep_some and draft.hold_emptied(result):
             result = settle(draft)
-        return replace(result, fidelity=original.kept_in(result.text).overall)
+        left = original.kept_in(result.text)
+        return replace(result, fidelity=left.overall, facts=left.facts)
 
     result = yield from at_budget(draft)
     if least is not None and result.fidelity < least:

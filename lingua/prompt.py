@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from lingua.errors import PromptError
 
@@ -55,6 +55,18 @@ class Prompt:
         return join_parts((self.instruction, *self.context, self.question), self.separator)
 
 
+class Facts(NamedTuple):
+    """How many distinct numbers and names a text holds, and how many of them its compression kept."""
+
+    numbers: int = 0
+    numbers_kept: int = 0
+    names: int = 0
+    names_kept: int = 0
+
+
+NO_FACTS = Facts()
+
+
 @dataclass(frozen=True, slots=True)
 class CompressedPrompt:
     """What is left of a prompt.
@@ -72,6 +84,7 @@ class CompressedPrompt:
                        ``relaxed``: at the target it kept less than `min_fidelity`, so more was kept, or all
     fidelity           share of the original's information, numbers and names that is left (`lingua.budget.fidelity`)
     predicted          how well it predicts the original, where that was sampled (`lingua.budget.fidelity`)
+    facts              the numbers and names of a prompt that was cut, in counts
     """
 
     text: str
@@ -86,6 +99,7 @@ class CompressedPrompt:
     status: Status = "compressed"
     fidelity: float = 1.0
     predicted: float | None = None
+    facts: Facts = NO_FACTS
 
     @property
     def rate(self) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from lingua.config import CompressionConfig
-from lingua.prompt import CompressedPrompt, Outcome, Prompt, Rejected, Span, join_parts
+from lingua.prompt import CompressedPrompt, Facts, Outcome, Prompt, Rejected, Span, join_parts
 
 REJECT = "please-reject"
 CRASH = "please-crash"
@@ -66,7 +66,12 @@ def _halved(prompt: Prompt) -> CompressedPrompt:
         status="passthrough" if small else "compressed",
         fidelity=len(text.split()) / origin if origin else 1.0,
         predicted=0.25 if SAMPLE in prompt.text else None,
+        facts=Facts(_numbers(prompt.text), _numbers(text)),
     )
+
+
+def _numbers(text: str) -> int:
+    return sum(map(str.isdigit, text.split()))
 
 
 def _spans(text: str, step: int) -> Iterator[Span]:

@@ -146,6 +146,7 @@ class PartWriter:
         counted[outcome.status] += 1
         counted["origin_tokens"] += outcome.origin_tokens
         counted["compressed_tokens"] += outcome.compressed_tokens
+        counted.update(outcome.facts._asdict())
         counted["unplanned"] += isinstance(row.carried, dict) and self._rest in row.carried
         self._fidelity += outcome.fidelity
         if outcome.predicted is not None:

@@ -33,7 +33,8 @@ class Counts:
 
     `reused` rows, with `reused_tokens` of `origin_tokens`, came from an earlier output instead of from the model.
     `unplanned` rows that were not rejected hold values that no planned column could take.
-    `fidelity` is added up over all rows that were not rejected, `predicted` over the `sampled` ones.
+    `fidelity` is added up over all rows that were not rejected, `predicted` over the `sampled` ones; `numbers` and
+    `names`, and those kept, over the rows that this output's own workers cut.
     """
 
     __pydantic_config__ = STORED
@@ -54,6 +55,10 @@ class Counts:
     predicted: float = 0.0
     kept: Count = 0
     unplanned: Count = 0
+    numbers: Count = 0
+    numbers_kept: Count = 0
+    names: Count = 0
+    names_kept: Count = 0
 
     @property
     def untouched(self) -> bool:
@@ -204,6 +209,8 @@ class Statistics(Counts):
             "compressed_tokens": self.compressed_tokens,
             "rate": None if rate is None else round(rate, 6),
             "fidelity": round(self.mean_fidelity, 6),
+            "numbers": {"found": self.numbers, "kept": self.numbers_kept},
+            "names": {"found": self.names, "kept": self.names_kept},
             "fidelity_sample": {
                 "rows": self.sampled,
                 "predicted": None if predicted is None else round(predicted, 6),

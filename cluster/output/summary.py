@@ -126,6 +126,7 @@ class ShardSummary:
     rates, fidelities   rows by kept share of their tokens, and by fidelity [BINS each], the last bin with 1.0
     worst, lost         rows that kept most of their tokens; those of the lowest fidelity
     foretold            rows of the fidelity sample that predict their original worst
+    poorest             the rows of `lost` with their text, as far as samples are wanted
     """
 
     __pydantic_config__ = STORED
@@ -137,6 +138,7 @@ class ShardSummary:
     lost: tuple[RowNote, ...] = ()
     foretold: tuple[RowNote, ...] = ()
     samples: tuple[Sample, ...] = ()
+    poorest: tuple[Sample, ...] = ()
 
     def to_bytes(self) -> bytes:
         """As JSON; half of a surrogate pair, which strict readers refuse, becomes a question mark."""
@@ -162,6 +164,7 @@ class Summarizer:
         self._rates, self._fidelities = [0] * BINS, [0] * BINS
         self._notes: dict[str, list[RowNote]] = {name: [] for name in NOTED}
         self._samples: list[Sample] = []
+        self._poorest: list[Sample] = []
 
     def skip(self) -> None:
         """A row ended without a result: the next one is not charged with its time."""
@@ -170,7 +173,7 @@ class Summarizer:
     def add(self, row: Row, prompt: Callable[[], Prompt], outcome: CompressedPrompt, fingerprint: str) -> None:
         """Take down an accepted row; of one from an earlier output only rate and fidelity are.
 
-        `prompt` gives what was compressed; it is asked if the row is a sample.
+        `prompt` gives what was compressed; it is asked if the row is shown with its text.
         """
         note = self._note(row, outcome)
         if note.rate is not None:
@@ -189,6 +192,9 @@ class Summarizer:
             sample = sample_of(note, fingerprint, prompt(), outcome)
             insort(self._samples, sample, key=lambda sample: sample.fingerprint)
             del self._samples[self._wanted :]
+        if note in self._notes["lost"][: self._wanted]:
+            insort(self._poorest, sample_of(note, fingerprint, prompt(), outcome), key=lambda one: loss(one.note))
+            del self._poorest[self._wanted :]
 
     def summary(self) -> ShardSummary:
         """What was gathered."""
@@ -200,6 +206,7 @@ class Summarizer:
             lost=tuple(self._notes["lost"]),
             foretold=tuple(self._notes["foretold"]),
             samples=tuple(self._samples),
+            poorest=tuple(self._poorest),
         )
 
     def _keep(self, name: str, note: RowNote) -> None:

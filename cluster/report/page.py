@@ -19,11 +19,12 @@ from cluster.errors import AbortRun
 from cluster.output.ledger import Ledger
 from cluster.output.plan import Plan
 from cluster.output.records import Record, Statistics
-from cluster.output.summary import BINS, NOTED, RowNote, Sample, ShardSummary
+from cluster.output.summary import BINS, NOTED, RowNote, Sample, ShardSummary, loss
 from lingua.methods import METHODS
 
 SHOWN_ROWS = 10
 SHOWN_SAMPLES = 6
+SHOWN_POOREST = 3
 SHOWN_SOURCES = 100
 SPEED_BARS = 60
 SHORTEST_SPAN = 0.001
@@ -50,6 +51,7 @@ class Merged:
     lost: list[FoundRow] = field(default_factory=list)
     foretold: list[FoundRow] = field(default_factory=list)
     samples: list[tuple[str, Sample]] = field(default_factory=list)
+    poorest: list[tuple[str, Sample]] = field(default_factory=list)
 
     def add(self, source: str, summary: ShardSummary) -> None:
         """Take one shard's summary in."""
@@ -62,6 +64,14 @@ class Merged:
             found = [*getattr(self, name), *(FoundRow(source, note) for note in getattr(summary, name))]
             setattr(self, name, _first(found, NOTED[name]))
         self.samples = heapq.nsmallest(SHOWN_SAMPLES, distinct, key=lambda pair: pair[1].fingerprint)
+        poor = [*self.poorest, *((source, sample) for sample in summary.poorest)]
+        self.poorest = heapq.nsmallest(SHOWN_POOREST, poor, key=lambda pair: loss(pair[1].note))
+
+    @property
+    def unseen(self) -> list[tuple[str, Sample]]:
+        """The poorest rows that are not among the samples."""
+        shown = {sample.fingerprint for _, sample in self.samples}
+        return [(source, sample) for source, sample in self.poorest if sample.fingerprint not in shown]
 
 
 def _first(found: Iterable[FoundRow], order: Callable[[RowNote], Any]) -> list[FoundRow]:

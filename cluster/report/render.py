@@ -27,6 +27,7 @@ _TURNS = {code: f"⟨U+{code:04X}⟩" for code in (*range(0x202A, 0x202F), *rang
 _VISIBLE = _SIGNS | _TURNS | dict.fromkeys((*range(0x80, 0xA0), *range(0xD800, 0xE000), 0xFFFE, 0xFFFF), "\ufffd")
 SECTIONS = (
     ("totals", "Totals"),
+    ("samples", "Samples"),
     ("cost", "Cost saved"),
     ("rates", "Rates"),
     ("fidelity", "Fidelity"),
@@ -34,7 +35,6 @@ SECTIONS = (
     ("sources", "Sources"),
     ("rows", "Rows"),
     ("rejects", "Rejects"),
-    ("samples", "Samples"),
     ("run", "How it was run"),
 )
 STATUSES = {

@@ -35,7 +35,7 @@ import regex
 
 from lingua.budget.draft import Draft, Drafter, PromptPart, cut_text
 from lingua.engine.score import Context, Program, Score, Surprisal
-from lingua.prompt import CompressedPrompt, Prompt, Span
+from lingua.prompt import CompressedPrompt, Facts, Prompt, Span
 from lingua.text.tokens import Encoding, Ints
 from lingua.text.units import Bools, Floats, self_information
 from lingua.text.words import CAPITAL, CAPITALS, SMALL, WORD, Runs, keys, lexicon
@@ -52,11 +52,20 @@ _RUNS_ON = regex.compile(r"(?=.)[,'’\-–]?[^\S\r\n]*")
 
 @dataclass(frozen=True, slots=True)
 class Fidelity:
-    """Kept shares, each in [0, 1]; None: the original has nothing of the kind."""
+    """Kept shares, each in [0, 1]; None: the original has nothing of the kind. `facts` are the counts behind two."""
 
     information: float | None
-    numbers: float | None
-    names: float | None
+    facts: Facts
+
+    @property
+    def numbers(self) -> float | None:
+        """Share of the distinct numbers."""
+        return self.facts.numbers_kept / self.facts.numbers if self.facts.numbers else None
+
+    @property
+    def names(self) -> float | None:
+        """Share of the distinct names."""
+        return self.facts.names_kept / self.facts.names if self.facts.names else None
 
     @property
     def overall(self) -> float:
@@ -71,7 +80,7 @@ class Original:
     """What a text holds: the information of each distinct word, the numbers and the names among them."""
 
     words: Mapping[str, float]
-    numbers: Set[str]
+    numbers: frozenset[str]
     names: Set[str]
 
     @classmethod
@@ -79,7 +88,7 @@ class Original:
         """Of texts together, as the compressor's tokenizer cuts them."""
         encodings = [one for one in encodings if len(one)]
         words, names = _words(encodings)
-        numbers = {found for one in encodings for found in _NUMBER.findall(one.text)}
+        numbers = frozenset(found for one in encodings for found in _NUMBER.findall(one.text))
         return cls(words, numbers, names)
 
     @classmethod
@@ -93,16 +102,13 @@ class Original:
         total = sum(self.words.values())
         kept = sum(value for word, value in self.words.items() if word in left)
         information = kept / total if total > 0 else None
-        return Fidelity(information, _share(self.numbers, set(_NUMBER.findall(compressed))), _share(self.names, left))
+        numbers = self.numbers.intersection(_NUMBER.findall(compressed))
+        return Fidelity(information, Facts(len(self.numbers), len(numbers), len(self.names), len(self.names & left)))
 
 
 def cuttable(part: PromptPart) -> bool:
     """Whether a part counts: one that must stay cannot lose anything, one that is to be dropped is not missed."""
     return not part.whole and part.rate != 0
-
-
-def _share(wanted: Set[str], found: Set[str]) -> float | None:
-    return len(wanted & found) / len(wanted) if wanted else None
 
 
 def _information(encodings: Sequence[Encoding]) -> Iterator[Floats]:

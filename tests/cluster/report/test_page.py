@@ -145,6 +145,29 @@ def test_samples_stand_side_by_side_with_the_kept_words_marked(tmp_path: Path) -
     assert "Row 0 of" in page.text
 
 
+def test_the_rows_of_lowest_fidelity_are_shown_with_their_text(tmp_path: Path) -> None:
+    texts = [f"word{n} " * 12 for n in range(30)]
+    ledger = finished(
+        tmp_path, [*texts, "Only 1815 and 1848 and 1871 and Vienna"], report_samples=1, shard_size=1 << 20
+    )
+    merged = gather(ledger).merged
+    assert [sample.note.fidelity for _, sample in merged.poorest] == [min(note.note.fidelity for note in merged.lost)]
+    page = Reader(render(gather(ledger)))
+    sections = [section["id"] for section in page.all("section")]
+    assert sections.index("samples") == sections.index("totals") + 1
+    assert {article["aria-labelledby"] for article in page.all("article")} == {"sample-1", "poorest-1"}
+    assert "those to read first" in page.text
+
+
+def test_the_page_tells_which_share_of_the_numbers_is_left(tmp_path: Path) -> None:
+    ledger = finished(tmp_path, ["1815 peace 1848 war 1871 1914 1918"])
+    total = gather(ledger).total
+    assert (total.numbers, total.numbers_kept, total.names) == (5, 4, 0)
+    page = Reader(render(gather(ledger)))
+    assert page.within("dd")[page.within("dt").index("Numbers kept")] == "0.800"
+    assert "Names kept" not in page.within("dt")
+
+
 def test_nothing_of_a_row_becomes_part_of_the_page(tmp_path: Path) -> None:
     page = page_of(tmp_path, [*NASTY], report_samples=20, shard_size=1 << 20)
     assert page.all("script") == page.all("b") == page.all("img") == []

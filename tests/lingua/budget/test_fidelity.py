@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from lingua.budget.draft import Draft
 from lingua.budget.fidelity import Fidelity, Original
-from lingua.prompt import Prompt
+from lingua.prompt import Facts, Prompt
 from tests.fakes_engine import compressed, drafter
 from tests.models import tokenizer
 from tests.texts import NASTY, PROSE
@@ -96,10 +96,10 @@ def test_where_case_tells_nothing_the_rarest_words_stand_in(text: str) -> None:
 
 
 def test_what_a_text_has_none_of_leaves_its_weight_to_the_others() -> None:
-    assert Fidelity(0.4, None, None).overall == pytest.approx(0.4)
-    assert Fidelity(0.4, 1.0, None).overall == pytest.approx((0.5 * 0.4 + 0.25) / 0.75)
-    assert Fidelity(0.4, 1.0, 0.0).overall == pytest.approx(0.45)
-    assert Fidelity(None, None, None).overall == 1.0
+    assert Fidelity(0.4, Facts()).overall == pytest.approx(0.4)
+    assert Fidelity(0.4, Facts(3, 3)).overall == pytest.approx((0.5 * 0.4 + 0.25) / 0.75)
+    assert Fidelity(0.4, Facts(3, 3, 2, 0)).overall == pytest.approx(0.45)
+    assert Fidelity(None, Facts()).overall == 1.0
 
 
 def test_what_may_not_be_cut_and_what_is_to_be_dropped_do_not_count() -> None:
