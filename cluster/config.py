@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 from cluster.command import Command
 from cluster.input.columns import KINDS, PARTS, ROLES, Mapped
 from cluster.placement import PERCENT, Placement, Share
-from cluster.storage.credentials import MASK, public_address, require_no_credentials
+from cluster.storage.credentials import MASK, require_no_credentials
 from cluster.storage.storage import absolute, require_conditional
 from lingua.config import ALGORITHM, FORMER, PROMPT_ALGORITHM, READERS, CompressionConfig, decisive
 from lingua.config import default_of as compression_default
@@ -89,12 +89,12 @@ def of_methods() -> dict[str, tuple[str, ...]]:
 
 
 _COMMON = (
-    *("input", "output", "reuse", "text_column", "question_column", "messages_column"),
+    *("input", "output", "reuse", "resume", "text_column", "question_column", "messages_column"),
     *("method", "rate", "target_token", "target_tokenizer", "min_fidelity", "model", "workers", "dry_run"),
 )
 COLUMNS = tuple(f"{role}_column" for role in ROLES)
 _GROUPS = {
-    "what to read and write": ("input", "output", "reuse", "output_format", "output_prefix"),
+    "what to read and write": ("input", "output", "reuse", "resume", "output_format", "output_prefix"),
     "columns": COLUMNS,
     "how much to keep": (
         *("method", "preset", "rate", "target_token", "target_tokenizer", "min_fidelity"),
@@ -103,7 +103,7 @@ _GROUPS = {
     "what is never cut": ("force_tokens", "drop_consecutive", "force_reserve_digit", "protect", "keep_markdown"),
     "rows of JSON and conversations": ("json_rules", "message_rates"),
     "model": ("model", "device", "dtype", "gpu_memory", "trust_remote_code"),
-    "cluster": ("shard_size", "workers", "gpus_per_worker", "cpus_per_worker", "address"),
+    "cluster": ("shard_size", "workers", "gpus_per_worker", "cpus_per_worker"),
     "watching": ("report_samples", "fidelity_sample", "log_format"),
     "failures": ("max_rejected", "shard_timeout", "lease_seconds", "storage_options", "dry_run"),
     **of_methods(),
@@ -129,6 +129,7 @@ _FORMER = {
     "max_attempts": "a shard is tried three times",
     "lease_wait": "a start waits for twice lease_seconds",
     "batch_tokens": "it is chosen for the device; gpu_memory bounds it",
+    "address": "name the Ray cluster in the variable RAY_ADDRESS",
 }
 
 
@@ -159,6 +160,12 @@ class JobConfig(Placement):
         min_length=1,
         description="earlier output, made with the same settings: what did not change is taken over; of a glob like "
         "'snapshots/*' the last complete one by name",
+    )
+
+    resume: Literal["same", "grow", "retry-rejected"] = Field(
+        "same",
+        description="what an output that is there goes on with: what it was planned for; 'grow': also files that are "
+        "new among the inputs; 'retry-rejected': once it is finished, its rejected rows",
     )
 
     text_column: str | None = Field(None, description="column with a document a row (default: 'text', if there is one)")
@@ -304,7 +311,6 @@ class JobConfig(Placement):
             **own,
             **self.compression.flat(),
             "storage_options": options,
-            "address": public_address(self.address),
         }
 
 

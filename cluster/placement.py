@@ -53,9 +53,6 @@ class Placement(Settings):
         None, description="share of a GPU per worker, at most 1; 0: none (default: 1 if there is any)"
     )
     cpus_per_worker: float | None = Field(None, gt=0, description="CPU cores per worker (default: chosen)")
-    address: str | None = Field(
-        None, repr=False, description="Ray cluster (default: the one submitted to, or a local one)"
-    )
 
     @field_validator("device")
     @classmethod

@@ -74,6 +74,7 @@ def compress(config: JobConfig, make: MakeCompressor) -> int:
             with Heartbeat(lease.renew, config.lease_seconds, stop):
                 plan = ledger.open_or_create(plan)
                 ledger.clean()
+                ledger.set_aside(plan.retried)
                 earlier = previous.earlier(plan, ledger.committed()) if previous else None
                 start = partial(start_worker, make_compressor=make, earlier=earlier)
                 report, refused = _until_refused(lambda: _run(config, ledger, plan, stop, start))
@@ -84,6 +85,7 @@ def compress(config: JobConfig, make: MakeCompressor) -> int:
                     raise refused
                 if report.complete:
                     ledger.clean()
+                    ledger.set_aside(plan.retried)  # of old parts that were made again
         finally:
             lease.release()
     print(report.summary(unsampled(config.compression.method, config.fidelity_sample)))
@@ -110,7 +112,7 @@ def _run(config: JobConfig, ledger: Ledger, plan: Plan, stop: StopRequest, start
     from cluster.run.pool import RayMetrics, RayPool, session  # Ray takes a second, for nothing where all is done
 
     light, metrics = replace(plan, shards=(), sources=()), RayMetrics(name_of(config.output))
-    with session(config.address) as fixed, on_signals(stop):  # Ray brings signal handlers of its own
+    with session() as fixed, on_signals(stop):  # Ray brings signal handlers of its own
         runner = partial(start, config, light, metrics=metrics)
         wish = ResourceRequest.of(config, missing, [config.compression.own.needs], resolve(config.model).size)
         pool, progress = RayPool(runner, replace(wish, fixed=fixed)), watched_progress(config.log_format, metrics)

@@ -202,10 +202,10 @@ def _output(config: DoctorConfig) -> str:
 
 
 def _ray(config: DoctorConfig) -> str:
-    """A Ray of its own, or the cluster at the address: what it has, and whether a worker fits."""
+    """A Ray of its own, or the cluster at RAY_ADDRESS: what it has, and whether a worker fits."""
     from cluster.run.pool import machines, session
 
-    with session(config.address) as fixed:
+    with session() as fixed:
         there = machines()
     gpus, cpus = sum(one.gpus for one in there), sum(one.cpus for one in there)
     if fixed:
@@ -221,11 +221,11 @@ def _ray(config: DoctorConfig) -> str:
 
 def _token(config: DoctorConfig) -> str:
     """Whether whoever reaches Ray must know a token; a cluster is asked without one."""
-    if not is_elsewhere(config.address):
+    if not is_elsewhere():
         if (mode := os.environ.get("RAY_AUTH_MODE", "token").lower()) != "token":
             raise AbortRun(f"RAY_AUTH_MODE is {mode}: a local Ray would ask no one for a token; leave it out")
         return "a local Ray draws one for each run, and listens on loopback alone"
-    asked = [sys.executable, "-c", _WITHOUT_TOKEN, config.address or os.environ["RAY_ADDRESS"]]
+    asked = [sys.executable, "-c", _WITHOUT_TOKEN, os.environ["RAY_ADDRESS"]]
     answer = subprocess.run(asked, env={**os.environ, "RAY_AUTH_MODE": "disabled"}, capture_output=True, text=True)
     if answer.returncode == 0:
         raise AbortRun("the cluster lets in who has none; set RAY_AUTH_MODE=token where it is started")

@@ -63,7 +63,7 @@ def _run(config: EvalConfig, ledger: EvalLedger, wave: Wave, stop: StopRequest, 
 
     terms = Terms(RetryPolicy(config.max_attempts), shard_timeout=config.timeout, grace=grace_seconds())
     wish = ResourceRequest.of(config, missing, needs_in(config, wave))
-    with session(config.address, (jobs,)) as fixed, on_signals(stop):  # Ray brings signal handlers of its own
+    with session((jobs,)) as fixed, on_signals(stop):  # Ray brings signal handlers of its own
         pool, progress = RayPool(partial(start_runner, config, wave, make), replace(wish, fixed=fixed)), progress_on()
         with closing(pool), closing(progress):
             progress.note(f"{wave.title}: {missing} of {len(names)} units are missing")

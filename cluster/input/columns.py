@@ -211,6 +211,11 @@ class Columns:
             return self
         return replace(self, schema=self.schema.append(unplanned_field(self.prefix)))
 
+    @property
+    def takes_objects(self) -> bool:
+        """Whether any JSON object has its place: as it is, or what no column foresees in one of its own."""
+        return self.objects or unplanned_name(self.schema) is not None
+
     def content(self, values: Mapping[str, Any]) -> Prompt | Value:
         """What a row's result depends on: its prompt or its structured value. PromptError when there is none."""
         return self.prompt(values) if self.mapped.kind is None else self.value(values)

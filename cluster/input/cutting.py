@@ -25,16 +25,17 @@ MAX_CUTS = 16
 
 
 def plan_shards(
-    sources: Iterable[Source], shard_size: int, storage: Storage, footers: Iterable[Footer] = ()
+    sources: Iterable[Source], shard_size: int, storage: Storage, footers: Iterable[Footer] = (), first: int = 0
 ) -> list[Shard]:
     """Cut sources, in order, into shards of about `shard_size` bytes. SourceUnusable when a file cannot be read.
 
     footers   of the Parquet files among them, as far as they were read already
+    first     position of the first shard in its plan
     """
     known = {footer.source: footer for footer in footers}
     with ThreadPoolExecutor(AT_ONCE) as threads:
         cuts = threads.map(lambda source: _cut(source, known.get(source), shard_size, storage), sources)
-        return list(named([piece for pieces in cuts for piece in pieces]))
+        return list(named([piece for pieces in cuts for piece in pieces], first))
 
 
 def _cut(source: Source, footer: Footer | None, shard_size: int, storage: Storage) -> list[Range]:

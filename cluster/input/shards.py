@@ -15,7 +15,7 @@ import hashlib
 import re
 from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import takewhile
 from sys import getsizeof
@@ -35,6 +35,8 @@ Format = Literal["parquet", "jsonl"]
 Compression = Literal["gzip", "zstd"] | None
 NAME = re.compile(r"part-\d{5,}-[0-9a-f]{8}")
 """Every shard's name: a number and a digest, so that no input decides where something is written."""
+ATTEMPT = re.compile(rf"({NAME.pattern})\.([0-9a-f]{{12}})")
+"""An attempt at a shard: its name, and the token that tells what the attempt wrote."""
 _FOLDER = re.compile(r"([^\W\d]\w*)=(.*)")
 _NULL = "__HIVE_DEFAULT_PARTITION__"
 RAW_LIMIT = 1 << 20
@@ -115,6 +117,7 @@ class Shard:
     name        deterministic; the stem of the part that holds its rows
     first_row   number in the file (0-based; for JSON Lines the line's) of the first row of the range
     rows        rows in the range; for JSON Lines lines, blank ones included; None where only reading would tell
+    retries     the attempt (`shard.token`) whose rejected rows are tried again: it is those of the range, no others
     """
 
     __pydantic_config__ = STORED
@@ -125,16 +128,29 @@ class Shard:
     end: Count
     first_row: Count = 0
     rows: Count | None = None
+    retries: str | None = None
+
+    @property
+    def retried(self) -> str | None:
+        """The name of the shard whose rejected rows are tried again."""
+        return self.retries and self.retries.partition(".")[0]
+
+    def again(self, position: int, token: str) -> Shard:
+        """A shard, at that position in the plan, of the rows that the attempt of this token rejected."""
+        attempt = f"{self.name}.{token}"
+        return replace(self, name=_name(position, attempt), retries=attempt)
 
 
-def named(ranges: list[Range]) -> Iterator[Shard]:
-    """Ranges in order, with names made of their position and a digest of what they cover: nothing from a row."""
-    for position, piece in enumerate(ranges):
+def named(ranges: list[Range], first: int = 0) -> Iterator[Shard]:
+    """Ranges in order, with names made of their position, from `first` on, and a digest: nothing from a row."""
+    for position, piece in enumerate(ranges, first):
         source = piece.source
-        covers = repr((source.path, source.size, source.version, piece.start, piece.end))
-        digest = hashlib.sha256(covers.encode()).hexdigest()[:8]
-        name = f"part-{position:05d}-{digest}"
+        name = _name(position, repr((source.path, source.size, source.version, piece.start, piece.end)))
         yield Shard(name, source, piece.start, piece.end, piece.first_row, piece.rows)
+
+
+def _name(position: int, covers: str) -> str:
+    return f"part-{position:05d}-{hashlib.sha256(covers.encode()).hexdigest()[:8]}"
 
 
 def require_unchanged(source: Source, storage: Storage) -> None:

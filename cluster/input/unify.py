@@ -61,6 +61,18 @@ def common_schema(files: Sequence[Footer], again: Open) -> pa.Schema:
     return pa.schema(known, metadata=shared([file.schema for file in counted], pa.schema(known)))
 
 
+def misfit(file: Footer, schema: pa.Schema) -> pa.Field | None:
+    """The first column of a file for whose values, whatever they are, a schema has no place; None: it has, for all."""
+    _require_distinct(file)
+    wanted = {field.name: field for field in schema}
+    for field in file.schema:
+        kind, known = readable(field.type), wanted.pop(field.name, None)
+        fits = known is not None and _common_of(known.type, kind) == known.type and _widens(kind, known.type)
+        if not fits or (field.nullable and not known.nullable):
+            return field
+    return next((field for field in wanted.values() if not field.nullable), None)
+
+
 def with_folders(footers: Sequence[Footer]) -> list[Footer]:
     """The files with the columns that their folders hold, where they have none of that name themselves."""
     known: dict[str, pa.DataType] = {}

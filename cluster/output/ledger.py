@@ -2,8 +2,10 @@
 
     part-….parquet             the output: a part is there whole or not at all, and its being there *is* the commit
     _plan.json                 settings, model, inputs, columns, shards
+    _plans/<generation>.json   the same with what was added since: the highest counts, and each extends the one before
     _records/<shard>.<t>.json  what a commit holds: input, counts, checksums
     _rejects/<shard>.<t>.jsonl rejected rows, if there were any
+    _retried/<shard>.<t>.jsonl those of them that other shards try again
     _sketches/<shard>.<t>.json what the report shows of a shard, a few rows among it; only the report reads it
     _lease-<n>.json            who works on it now
     _stats.json                the sums, at the end
@@ -19,8 +21,9 @@ import hashlib
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -30,11 +33,12 @@ from cluster.input.shards import UNKNOWN_VERSION, Shard, parsed, version_of
 from cluster.output.plan import REMEDY, Plan
 from cluster.output.records import Part, Record, StoredStatistics
 from cluster.output.summary import ShardSummary
-from cluster.storage.local import TEMPORARY
+from cluster.storage.local import TEMPORARY, Scratch
 from cluster.storage.storage import Entry, Storage, absolute, require_conditional
 
 PART = re.compile(r"(part-\d{5,}-[0-9a-f]{8})\.(parquet|jsonl)")
 SIDE_FILE = re.compile(r"(part-\d{5,}-[0-9a-f]{8})\.([0-9a-f]{12})\.jsonl?")
+GENERATION = re.compile(r"\d{6,}\.json")
 SIDE_FOLDERS = ("_records", "_rejects", "_sketches")
 AT_ONCE = 16
 
@@ -51,27 +55,46 @@ class Ledger:
     # ---- the plan
 
     def plan(self) -> Plan | None:
-        """The stored plan, if there is one."""
+        """The stored plan in its last generation, if there is one."""
         try:
-            return Plan.from_bytes(self.storage.read(self._url("_plan.json")), self._url("_plan.json"))
+            first = Plan.from_bytes(self.storage.read(self._url("_plan.json")), self._url("_plan.json"))
         except FileNotFoundError:
             return None
+        if (url := next(self._generations(), None)) is None:
+            return first
+        last = Plan.from_bytes(self.storage.read(url), url)
+        if last.run != first.run:
+            raise PlanConflict(f"{url} extends another plan than {self._url('_plan.json')}; delete it, or {REMEDY}")
+        return last
+
+    def _generations(self) -> Iterator[str]:
+        """Where the plan is stored that was extended, the last first."""
+        names = (entry.name for entry in self.storage.entries(self._url("_plans")))
+        found = sorted(filter(GENERATION.fullmatch, names), key=lambda name: (len(name), name), reverse=True)
+        return (self._url("_plans", name) for name in found)
 
     def open_or_create(self, plan: Plan) -> Plan:
-        """Store the plan of a new output, or find that it was begun with the same one. PlanConflict otherwise.
+        """Store the plan of a new output or its next generation, or find that it is there. PlanConflict otherwise.
 
+        Either is created if absent, so that of many that extend a plan one does, and the others go on with its plan.
         Another plan, or a damaged one, is replaced where no part is committed yet: only for the holder of the lease.
         """
         try:
-            if (stored := self.plan()) is None:
+            if (stored := self.plan()) is None and not plan.history:
                 self._require_empty()
                 if self.storage.create(self._url("_plan.json"), plan.to_bytes()):
                     return plan
-                stored = self._planned()
+            elif stored and plan.extends(stored):
+                if self.storage.create(self._url("_plans", f"{plan.generation:06d}.json"), plan.to_bytes()):
+                    return plan
+                stored = None
+            stored = stored or self._planned()
             stored.require_same(plan.identity, plan.sources, self.output)
         except PlanConflict:
-            if self.begun() or not self.storage.exists(self._url("_plan.json")):
+            if plan.history or self.begun() or not self.storage.exists(self._url("_plan.json")):
                 raise
+            for url in self._generations():  # the last first: what is left is a plan at any moment
+                self.storage.delete(url)
             self.storage.write(self._url("_plan.json"), plan.to_bytes())
             return plan
         return stored
@@ -101,14 +124,14 @@ class Ledger:
         self._require_own(plan)
         record = Record.of(shard, part, plan.identity.digest(), seconds)
         if part.rejects is not None:
-            self._put_rejects(self.rejects_url(record), part.rejects.path)
+            self._put_rejects(self._rejects_url(record.attempt), part.rejects.path)
         if part.summary is not None:
             self.storage.write(self._summary_url(record), part.summary.to_bytes())
         self.storage.write(self._record_url(record), record.to_bytes())
         if self.storage.create(self.part_url(plan, shard), part.data.path):
             return "committed"
         self.storage.delete(self._record_url(record))
-        self.storage.delete(self.rejects_url(record))
+        self.storage.delete(self._rejects_url(record.attempt))
         self.storage.delete(self._summary_url(record))
         return "already"
 
@@ -236,7 +259,7 @@ class Ledger:
 
         Only for the holder of the lease. Side files of shards that are not committed stay: an attempt may be at work.
         """
-        for folder in (self.output, *(self._url(name) for name in SIDE_FOLDERS)):
+        for folder in (self.output, *(self._url(name) for name in (*SIDE_FOLDERS, "_plans", "_retried"))):
             for entry in self.storage.entries(folder):
                 if entry.name.startswith(TEMPORARY):
                     self.storage.delete(f"{folder}/{entry.name}")
@@ -261,8 +284,35 @@ class Ledger:
         return self._url(plan.part_name(shard))
 
     def rejects_url(self, record: Record) -> str:
-        """Where a commit's rejected rows are, if it has any."""
-        return self._url("_rejects", f"{record.shard.name}.{record.token}.jsonl")
+        """Where a commit's rejected rows are, if it has any: once they are tried again, in `_retried/`."""
+        own, moved = self._rejects_url(record.attempt), self.retried_url(record.attempt)
+        return own if self.storage.exists(own) or not self.storage.exists(moved) else moved
+
+    def _rejects_url(self, attempt: str) -> str:
+        return self._url("_rejects", f"{attempt}.jsonl")
+
+    def retried_url(self, attempt: str) -> str:
+        """Where the rows are that an attempt rejected, once they are tried again."""
+        return self._url("_retried", f"{attempt}.jsonl")
+
+    def retried(self) -> dict[str, str]:
+        """Names of shards whose rejected rows are tried again → where these are listed."""
+        entries = self.storage.entries(self._url("_retried"))
+        return {
+            match[1]: self._url("_retried", match[0]) for one in entries if (match := SIDE_FILE.fullmatch(one.name))
+        }
+
+    def set_aside(self, shards: Collection[str]) -> None:
+        """Move the rejects of these shards to `_retried/`; a kill may leave some in both. For the lease's holder."""
+        found = self.storage.entries(self._url("_rejects")) if shards else []
+        for match in filter(None, (SIDE_FILE.fullmatch(entry.name) for entry in found)):
+            if match[1] in shards:
+                url = self._url("_rejects", match[0])
+                with closing(Scratch()) as scratch, (scratch.path / "rejects").open("wb") as file:
+                    file.writelines(self.storage.blocks(url, 0, int(self.storage.info(url)["size"])))
+                    file.flush()
+                    self._put_rejects(self._url("_retried", match[0]), Path(file.name))
+                self.storage.delete(url)
 
     def _side_files(self) -> Iterator[tuple[str, Entry]]:
         for folder in map(self._url, SIDE_FOLDERS):
@@ -307,10 +357,10 @@ class Ledger:
             raise DamagedFile(f"{url} is damaged: {error}; delete it: the report can do without") from None
 
     def _summary_url(self, record: Record) -> str:
-        return self._url("_sketches", f"{record.shard.name}.{record.token}.json")
+        return self._url("_sketches", f"{record.attempt}.json")
 
     def _record_url(self, record: Record) -> str:
-        return self._url("_records", f"{record.shard.name}.{record.token}.json")
+        return self._url("_records", f"{record.attempt}.json")
 
     def _part_urls(self, name: str) -> Iterator[str]:
         return (self._url(f"{name}.{ending}") for ending in ("parquet", "jsonl"))

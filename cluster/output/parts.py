@@ -16,7 +16,6 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ from cluster.input.arrow import values_of
 from cluster.input.columns import RESULTS
 from cluster.input.reader import TOO_DEEP, Plain, RowForm
 from cluster.input.schema import batch_of, json_text, unplanned_name
-from cluster.input.shards import STORED, ArrowRow, BadRow, Carried, Count, Row, Shard, encodable, size_of
+from cluster.input.shards import ArrowRow, BadRow, Carried, Row, Shard, encodable, size_of
 from cluster.output.plan import Plan
 from cluster.output.records import Blob, Counts, Part
 from cluster.output.summary import Summarizer
@@ -45,19 +44,6 @@ _PER_ARRAY = 512
 """About what an array takes beside its values."""
 UNSAYABLE = (ValueError, ArithmeticError, TypeError, LookupError, pa.ArrowException)
 """What is raised for values that have no form in Python or in JSON."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reject:
-    """A line of `_rejects/`."""
-
-    __pydantic_config__ = STORED
-
-    source: str
-    row: Count
-    reason: str
-    detail: str
-    raw: str | None
 
 
 class PartWriter:

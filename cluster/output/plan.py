@@ -2,21 +2,23 @@
 
 It is stored once beside the output (`_plan.json`). A later start finds it and goes on only if settings, model and
 inputs are still the same, and otherwise says what differs; it then needs neither to read the inputs nor to cut them.
-Credentials are never part of it.
+What an output is asked for beyond that, files that are new or rejected rows once more, makes a plan with more shards
+behind those that it had: its next generation. Credentials are never part of it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime, timezone
 from typing import Any
 
 from cluster.config import DECISIVE, JobConfig, deciding, default_of
 from cluster.errors import PlanConflict
 from cluster.input.columns import PARTS, Columns, Value
-from cluster.input.shards import NAME, STORED, Count, Shard, Source, parsed
+from cluster.input.shards import ATTEMPT, NAME, STORED, Count, Shard, Source, parsed
 from lingua.methods import models_digest
 from lingua.models.source import resolve
 from lingua.prompt import Prompt
@@ -100,7 +102,11 @@ class Identity:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that a worker or an audit needs to know of a run. `about` is for people only."""
+    """Everything that a worker or an audit needs to know of a run.
+
+    about     for people only
+    history   in words, what was added to it and when: one line for each generation after the first
+    """
 
     identity: Identity
     columns: Columns
@@ -108,6 +114,31 @@ class Plan:
     sources: tuple[Source, ...]
     shards: tuple[Shard, ...]
     about: Mapping[str, Any] = field(default_factory=dict)
+    history: tuple[str, ...] = ()
+
+    @property
+    def generation(self) -> int:
+        """1 for a plan as it was made, one more for each time that it was extended."""
+        return len(self.history) + 1
+
+    def extends(self, other: Plan) -> bool:
+        """Whether it is the next generation of another."""
+        return (self.run, self.generation) == (other.run, other.generation + 1)
+
+    def extended(self, why: str, sources: Iterable[Source], shards: Iterable[Shard]) -> Plan:
+        """The next generation, with these sources and shards behind those that are there."""
+        moment = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        return replace(
+            self,
+            sources=(*self.sources, *sources),
+            shards=(*self.shards, *shards),
+            history=(*self.history, f"{moment}: {why}"),
+        )
+
+    @property
+    def retried(self) -> frozenset[str]:
+        """Names of the shards whose rejected rows are tried again."""
+        return frozenset(shard.retried for shard in self.shards if shard.retried)
 
     @property
     def run(self) -> str:
@@ -120,7 +151,8 @@ class Plan:
 
     def require_same(self, identity: Identity, sources: Sequence[Source], where: str) -> None:
         """PlanConflict, naming each difference, unless a run with these would go on with this plan."""
-        found = [*self.identity.differences(identity), *_source_differences(self.sources, sources)]
+        grown = self.generation > 1
+        found = [*self.identity.differences(identity), *_source_differences(self.sources, sources, grown)]
         if found:
             shown = "; ".join(found[:10]) + (f"; and {len(found) - 10} more" if len(found) > 10 else "")
             raise PlanConflict(f"{where} was begun otherwise: {shown}; {REMEDY}")
@@ -139,6 +171,9 @@ class Plan:
             "sources": [asdict(source) for source in self.sources],
             "shards": [[s.name, index[s.source.path], s.start, s.end, s.first_row, s.rows] for s in self.shards],
         }
+        if self.history:
+            retries = {shard.name: shard.retries for shard in self.shards if shard.retries}
+            content |= {"history": list(self.history), "retries": retries}
         return json.dumps({**content, "digest": _digest(content)}, indent=1).encode()
 
     @classmethod
@@ -159,12 +194,14 @@ class Plan:
     @classmethod
     def _from_stored(cls, stored: _Stored) -> Plan:
         shards = tuple(
-            Shard(name, stored.sources[index], start, end, first, rows)
+            Shard(name, stored.sources[index], start, end, first, rows, stored.retries.get(name))
             for name, index, start, end, first, rows in stored.shards
         )
         _require_own_names([shard.name for shard in shards], stored.output_format)
         if backwards := next((shard for shard in shards if shard.start > shard.end), None):
             raise ValueError(f"{backwards.name} ends before it begins")
+        if not all(map(ATTEMPT.fullmatch, stored.retries.values())):
+            raise ValueError("a shard tries again what is no attempt")
         names = [*stored.columns["mapped"].values(), stored.columns["prefix"] or None]
         if not all(name is None or isinstance(name, str) for name in names):
             raise ValueError("a column's name is no string")
@@ -177,6 +214,7 @@ class Plan:
             stored.sources,
             shards,
             stored.about,
+            stored.history,
         )
 
 
@@ -194,6 +232,8 @@ class _Stored:
     columns: dict[str, Any]
     sources: tuple[Source, ...]
     shards: tuple[tuple[str, Count, Count, Count, Count, Count | None], ...]
+    history: tuple[str, ...] = ()
+    retries: Mapping[str, str] = field(default_factory=dict)
 
 
 def _require_own_names(names: Sequence[str], ending: str) -> None:
@@ -214,15 +254,16 @@ def _digest(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _source_differences(before: Sequence[Source], now: Sequence[Source]) -> Iterator[str]:
+def _source_differences(before: Sequence[Source], now: Sequence[Source], grown: bool) -> Iterator[str]:
+    """Those of the sources; a plan that was extended has them in the order in which they came."""
     known, found = ({source.path: source for source in sources} for sources in (before, now))
     for path in {**known, **found}:
         if path not in found:
             yield f"input {path} is not among the inputs any more"
         elif path not in known:
-            yield f"input {path} is new"
+            yield f"input {path} is new (--resume grow takes it in)"
         elif known[path] != found[path]:
             old, new = known[path], found[path]
             yield f"input {path} had {old.size} bytes ({old.version}), now {new.size} ({new.version})"
-    if list(known) != list(found) and known.keys() == found.keys():
+    if not grown and list(known) != list(found) and known.keys() == found.keys():
         yield "the order of the inputs changed"

@@ -3,6 +3,10 @@
 All files of a run share one schema: every Parquet file has the same columns of the same types (their order may differ);
 for JSON Lines it is inferred from rows all over the corpus. Where JSON Lines come in and go out no schema is needed and
 objects pass as they are.
+
+An output that is there goes on with its stored plan. `resume` may ask for more: new files of the inputs are cut into
+shards behind those that are planned (`grown`), as far as the output's columns can hold them, or rejected rows are tried
+again (`rejects.plan_retries`).
 """
 
 from __future__ import annotations
@@ -22,11 +26,13 @@ from cluster.input.inputs import list_inputs
 from cluster.input.int96 import settle
 from cluster.input.jsonl import Tally, read_objects
 from cluster.input.parquet import Footer, open_parquet, read_footers
-from cluster.input.schema import infer_schema
+from cluster.input.schema import encoding_of, infer_schema
 from cluster.input.shards import Shard, Source, shown, still_there
-from cluster.input.unify import common_schema, with_folders
+from cluster.input.unify import common_schema, misfit, with_folders
 from cluster.output.ledger import Ledger
 from cluster.output.plan import Identity, Plan
+from cluster.output.records import counted
+from cluster.output.rejects import plan_retries
 from cluster.storage.storage import Storage
 from lingua.errors import ConfigError
 
@@ -35,22 +41,67 @@ SAMPLED_BYTES = 64 << 20
 
 
 def draft_plan(config: JobConfig, model_digest: str, ledger: Ledger, earlier: Identity | None = None) -> Plan:
-    """The output's stored plan if it fits, else a new one; nothing is written. `earlier`: see `make_plan`.
+    """The output's stored plan if it fits, or its next generation, else a new one; nothing is written.
 
     PlanConflict when the output was begun otherwise and holds a part already. As long as it holds none, the settings
     may be corrected: the holder of the lease stores the new plan over the old one (`Ledger.open_or_create`).
+
+    earlier   see `make_plan`
     """
     try:
         stored = ledger.plan()
         if stored is not None:
-            found = list_inputs(config.inputs, Storage(config.storage_options), config.output, stored.sources)
-            identity = Identity.beside(stored.identity, config, model_digest)
-            stored.require_same(identity, found.sources, ledger.output)
-            return stored
+            return _resumed(config, model_digest, ledger, stored)
     except PlanConflict:
         if ledger.begun():
             raise
+    if config.resume == "retry-rejected":
+        raise ConfigError(f"resume = retry-rejected: {config.output} holds nothing yet that could be tried again")
     return make_plan(config, model_digest, earlier)
+
+
+def _resumed(config: JobConfig, model_digest: str, ledger: Ledger, stored: Plan) -> Plan:
+    """A stored plan, or what becomes of it by `resume`. PlanConflict where it was made for something else."""
+    storage = Storage(config.storage_options)
+    found = list_inputs(config.inputs, storage, config.output, stored.sources)
+    known = {source.path for source in stored.sources}
+    new = [source for source in found.sources if source.path not in known and config.resume == "grow"]
+    old = [source for source in found.sources if source.path in known or config.resume != "grow"]
+    stored.require_same(Identity.beside(stored.identity, config, model_digest), old, ledger.output)
+    if new and not ledger.begun():
+        raise PlanConflict(f"{ledger.output}: nothing is committed yet, so all inputs are planned together")
+    if new:
+        return grown(stored, new, config, storage)
+    return plan_retries(stored, ledger) if config.resume == "retry-rejected" else stored
+
+
+def grown(plan: Plan, new: Sequence[Source], config: JobConfig, storage: Storage) -> Plan:
+    """The next generation of a plan, with more files. ConfigError where the planned columns cannot hold theirs."""
+    footers = settle(read_footers((source for source in new if source.format == "parquet"), storage), storage)
+    _require_columns(plan, new, footers)
+    shards = plan_shards(new, config.shard_size, storage, footers, first=len(plan.shards))
+    return plan.extended(f"{counted(len(new), 'new file')} in {counted(len(shards), 'shard')}", new, shards)
+
+
+def _require_columns(plan: Plan, new: Sequence[Source], footers: Sequence[Footer]) -> None:
+    """ConfigError unless all that new files hold has its place in the columns of a plan."""
+    columns, formats = plan.columns, {source.format for source in plan.sources}
+    for source in new:
+        if other := next((name for name in source.folders if name not in columns.folders), None):
+            raise _unfit(source, f"the name of its folder gives a column {other!r}, which the output has not")
+        if source.format == "jsonl" and not columns.takes_objects:
+            raise _unfit(source, "is JSON Lines, and the columns of the output are those of Parquet files alone")
+        if source.format == "parquet" and "parquet" not in formats:
+            raise _unfit(source, "is Parquet, and the output was planned for JSON Lines alone")
+    _require_everywhere(columns.mapped.all, footers)
+    typed = pa.schema([field for field in columns.schema or () if encoding_of(field) != "json"])
+    for footer in with_folders(footers):
+        if (field := misfit(footer, typed)) is not None:
+            raise _unfit(footer.source, f"the output has no column that holds all of its {field.name!r} ({field.type})")
+
+
+def _unfit(source: Source, why: str) -> ConfigError:
+    return ConfigError(f"resume = grow: {shown(source.path)}: {why}; begin another output, with --reuse of this one")
 
 
 def make_plan(config: JobConfig, model_digest: str, earlier: Identity | None = None) -> Plan:

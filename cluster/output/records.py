@@ -11,8 +11,8 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated, Any
@@ -137,6 +137,11 @@ class Record(Counts):
             committed=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         )
 
+    @property
+    def attempt(self) -> str:
+        """What the files of the attempt are called."""
+        return f"{self.shard.name}.{self.token}"
+
     def to_bytes(self) -> bytes:
         """As JSON."""
         return json.dumps(asdict(self), indent=1).encode()
@@ -151,6 +156,21 @@ class Record(Counts):
         if sum(record.rejects.values()) != record.rejected or rows != record.rows:
             raise ValueError("not a commit record (its counts do not add up)")
         return record
+
+
+def standing(records: Iterable[Record], retried: Collection[str] = ()) -> list[Record]:
+    """The records without the rejected rows that others of them, or those of `retried` shards, settle anew.
+
+    So every row is counted once, where its outcome stands.
+    """
+    records = list(records)
+    names = {*retried, *(record.shard.retried for record in records)}
+    return [
+        replace(record, rows=record.rows - record.rejected, rejected=0, rejects={})
+        if record.shard.name in names
+        else record
+        for record in records
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,9 +188,9 @@ class Statistics(Counts):
         return cls(**own, shards=1, seconds=seconds, reused_shards=int(counts.untouched))
 
     @classmethod
-    def over(cls, records: Iterable[Record]) -> Statistics:
-        """The sums over commit records."""
-        return sum((cls.of(record, record.seconds) for record in records), cls())
+    def over(cls, records: Iterable[Record], retried: Collection[str] = ()) -> Statistics:
+        """The sums over commit records; `retried`: see `standing`."""
+        return sum((cls.of(record, record.seconds) for record in standing(records, retried)), cls())
 
     def __add__(self, other: Statistics) -> Statistics:
         names = [entry.name for entry in fields(self) if entry.name != "rejects"]

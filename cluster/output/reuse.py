@@ -31,10 +31,10 @@ from cluster.errors import PlanConflict
 from cluster.input.columns import RESULTS
 from cluster.input.inputs import find_files, literal_part
 from cluster.input.jsonl import split_lines
-from cluster.input.shards import UNKNOWN_VERSION, BadRow, Row, Shard, weight
+from cluster.input.shards import UNKNOWN_VERSION, BadRow, Row, Shard, Source, weight
 from cluster.output.ledger import Ledger
 from cluster.output.plan import Identity, Plan
-from cluster.output.records import Record
+from cluster.output.records import Record, Statistics, standing
 from cluster.storage.listing import is_pattern
 from cluster.storage.storage import Storage
 from lingua.errors import PromptError
@@ -102,11 +102,13 @@ class Previous:
         parts = {path: tuple(own[path]) if path in own else gone for path in sorted(wanted)}
         return Earlier(self.ledger.output, replace(self.plan, sources=(), shards=()), parts)
 
-    def unchanged(self, plan: Plan) -> dict[str, Record]:
-        """Shard's name → the earlier commit of the same stretch of the same file: nothing need be read to know it."""
-        known = {(one.shard.source, one.shard.start, one.shard.end): one for one in self.records()}
-        found = {shard.name: known.get((shard.source, shard.start, shard.end)) for shard in plan.shards}
-        return {name: one for name, one in found.items() if one and one.shard.source.version != UNKNOWN_VERSION}
+    def unchanged(self, plan: Plan) -> dict[str, Statistics]:
+        """Shard's name → what was committed of the same stretch of the same file: nothing need be read to know it."""
+        known: dict[tuple[Source, int, int], Statistics] = defaultdict(Statistics)
+        for one in standing(self.records()):
+            known[one.shard.source, one.shard.start, one.shard.end] += Statistics.of(one, one.seconds)
+        places = {shard.name: (shard.source, shard.start, shard.end) for shard in plan.shards}
+        return {name: known[at] for name, at in places.items() if at in known and at[0].version != UNKNOWN_VERSION}
 
 
 def open_previous(config: JobConfig, model_digest: str) -> Previous | None:

@@ -21,15 +21,14 @@ from math import isclose
 from typing import Any, get_args
 
 from cluster.errors import AbortRun, ClusterError, DamagedFile, SourceUnusable
-from cluster.input.jsonl import split_lines
 from cluster.input.parquet import open_parquet
 from cluster.input.reader import read_rows
-from cluster.input.shards import BadRow, Row, Shard, Source, parsed, require_unchanged
+from cluster.input.shards import BadRow, Row, Shard, Source, require_unchanged
 from cluster.output.audit import OutputRow, Plainly, Results, read_part, same_columns
 from cluster.output.ledger import PART, Ledger
-from cluster.output.parts import Reject
 from cluster.output.plan import Plan
 from cluster.output.records import Record, Statistics, counted
+from cluster.output.rejects import Reject, read_rejects
 from cluster.storage.storage import Storage
 from lingua.errors import PromptError
 from lingua.prompt import Status
@@ -93,12 +92,17 @@ def verify(output: str, storage_options: Mapping[str, Any] | None = None) -> Aud
     audit.problems += [*_strays(ledger, plan), *_uncovered(plan, ledger.storage)]
     changed = {source for source in plan.sources if _changed(source, ledger, audit)}
     records = {record.shard.name: record for record in ledger.records(audit.problems)}
+    retried = plan.retried
     audit.problems += _figures(ledger, plan, list(records.values()))
     means = _Means(ledger, plan, Results(plan), Plainly(ledger.storage))
 
     def look(shard: Shard) -> Audit:
         told = any(f"/_records/{shard.name}." in problem for problem in audit.problems)
-        return _Shard(means, shard, records.get(shard.name), told).audit(shard.source in changed)
+        before = records.get(shard.retried) if shard.retried else None
+        one = _Shard(means, shard, records.get(shard.name), told, before).audit(shard.source in changed)
+        one.rows -= one.rows if shard.retries else 0  # they are counted where they were read first,
+        one.rejected -= one.rejected if shard.name in retried else 0  # and rejected where they were tried last
+        return one
 
     with ThreadPoolExecutor(AT_ONCE) as threads:
         for one in list(threads.map(look, plan.shards)):
@@ -122,7 +126,7 @@ def _uncovered(plan: Plan, storage: Storage) -> Iterator[str]:
     """Sources that the shards of the plan do not cover from end to end, each stretch once."""
     found: dict[Source, list[Shard]] = {source: [] for source in plan.sources}
     for shard in plan.shards:
-        found[shard.source].append(shard)
+        found[shard.source] += [] if shard.retries else [shard]
     for source, shards in found.items():
         at = row = 0
         for shard in shards:
@@ -181,11 +185,17 @@ class _Means:
 
 
 class _Shard:
-    """The audit of one shard. `told`: that its record is damaged is among the problems already."""
+    """The audit of one shard.
 
-    def __init__(self, means: _Means, shard: Shard, record: Record | None, told: bool) -> None:
+    told    that its record is damaged is among the problems already
+    before  the commit whose rejected rows it tries again, if it does
+    """
+
+    def __init__(
+        self, means: _Means, shard: Shard, record: Record | None, told: bool, before: Record | None = None
+    ) -> None:
         self.ledger, self.plan, self.results, self.plainly = means.ledger, means.plan, means.results, means.plainly
-        self.shard, self.record, self.told = shard, record, told
+        self.shard, self.record, self.told, self.before = shard, record, told, before
 
     def audit(self, input_changed: bool) -> Audit:
         """All that is wrong with the part, its rejects and its record, and what was looked at."""
@@ -225,8 +235,10 @@ class _Shard:
     def _rows_problems(self, audit: Audit, record: Record) -> Iterator[str]:
         try:
             walk = _Walk(self.plan, self.shard.source, self._outputs(), self._rejects(record), self.results)
+            wanted = self._wanted()
             for item in read_rows(self.shard, self.plan.columns, self.ledger.storage):
-                yield from walk.step(item)
+                if wanted is None or item.number in wanted:
+                    yield from walk.step(item)
             yield from walk.rest()
         except _UnreadableError as error:
             yield str(error)
@@ -235,7 +247,9 @@ class _Shard:
         audit.rejected += walk.rejected
         audit.recounted += walk.recounted
         yield from walk.against(record)
-        if not record.rejected and self.shard.source.format == self.plan.output_format == "parquet":
+        if record.rejected or self.shard.retries:
+            return
+        if self.shard.source.format == self.plan.output_format == "parquet":
             part = self.ledger.part_url(self.plan, self.shard)
             yield from (f"row {fault}" for fault in self.plainly.altered(self.shard, part))
 
@@ -245,16 +259,22 @@ class _Shard:
         except _NO_PART as error:
             raise _UnreadableError(f"cannot be read: {type(error).__name__}: {error}") from None
 
+    def _wanted(self) -> set[int] | None:
+        """Numbers of the rows that it tries again; None: it has all rows of its range."""
+        if self.shard.retries is None:
+            return None
+        wanted = {reject.row for reject in self._listed(self.ledger.retried_url(self.shard.retries))}
+        if self.before and wanted != {reject.row for reject in self._rejects(self.before)}:
+            raise _UnreadableError(f"tries other rows again than those that {self.before.shard.name} rejects")
+        return wanted
+
     def _rejects(self, record: Record) -> Iterator[Reject]:
-        if record.rejects_sha256 is None:
-            return
-        url, storage = self.ledger.rejects_url(record), self.ledger.storage
+        return self._listed(self.ledger.rejects_url(record)) if record.rejects_sha256 else iter(())
+
+    def _listed(self, url: str) -> Iterator[Reject]:
         try:
-            for line in split_lines(storage.blocks(url, 0, int(storage.info(url)["size"]))):
-                if not isinstance(line, bytes):
-                    raise ValueError(f"{line.reason}: {line.detail}")
-                yield parsed(Reject, line, "a reject")
-        except ValueError as error:
+            yield from read_rejects(url, self.ledger.storage)
+        except (ValueError, FileNotFoundError) as error:
             raise _UnreadableError(f"its rejects ({url}) cannot be read: {error}") from None
 
 

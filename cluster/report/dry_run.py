@@ -15,7 +15,7 @@ from cluster.input.reader import read_rows
 from cluster.input.shards import Row, Source, shown
 from cluster.output.ledger import Ledger
 from cluster.output.plan import Plan
-from cluster.output.prepare import make_plan
+from cluster.output.prepare import draft_plan
 from cluster.output.records import counted
 from cluster.output.reuse import Previous, RowReuse, open_previous
 from lingua.methods import models_digest
@@ -40,7 +40,7 @@ def describe(config: JobConfig, plan: Plan, committed: Collection[str], reuse: s
     ]
     if len(plan.sources) > SHOWN_FILES:
         lines.append(f"           … and {len(plan.sources) - SHOWN_FILES:,} more")
-    lines += notices(plan)
+    lines += [*notices(plan), *(f"extended   {line}" for line in plan.history)]
     settings = config.shown_settings()
     return "\n".join([*lines, "settings", *(f"  {key}: {json.dumps(value)}" for key, value in settings.items())])
 
@@ -76,10 +76,10 @@ def pending(config: JobConfig) -> str:
     """The plan of a run in words. Raises what the run itself would, as far as no model is loaded for it."""
     for model in filter(None, (config.model, config.compression.own.second_model)):
         resolve(model)
-    digest = models_digest(resolve(config.model), config.compression) if config.reuse else ""
-    previous = open_previous(config, digest)
-    plan = make_plan(config, digest, previous.plan.identity if previous else None)
-    committed = Ledger(config.output, config.storage_options).committed()
+    digest = models_digest(resolve(config.model), config.compression)
+    previous, ledger = open_previous(config, digest), Ledger(config.output, config.storage_options)
+    plan = draft_plan(config, digest, ledger, previous.plan.identity if previous else None)
+    committed = ledger.committed()
     return describe(config, plan, committed, reusable(previous, plan, committed) if previous else None)
 
 

@@ -18,7 +18,7 @@ from typing import Any
 from cluster.errors import AbortRun
 from cluster.output.ledger import Ledger
 from cluster.output.plan import Plan
-from cluster.output.records import Record, Statistics
+from cluster.output.records import Record, Statistics, standing
 from cluster.output.summary import BINS, NOTED, RowNote, Sample, ShardSummary, loss
 from lingua.methods import METHODS
 
@@ -115,7 +115,7 @@ def gather(ledger: Ledger, prices: Iterable[str] = ()) -> Page:
     merged = Merged()
     for record, summary in ledger.summaries(records):
         merged.add(record.shard.source.path, summary)
-    sources = _by_source(records)
+    sources = _by_source(standing(records))
     return Page(
         output=ledger.output,
         plan=plan,

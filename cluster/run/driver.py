@@ -121,7 +121,7 @@ class Driver:
         self._flying: dict[str, _Watched] = {}
         self._this_run = Statistics()
         self._noted = clock()
-        self._uncounted = 0
+        self._uncounted = 0  # shards whose counts only the records tell
         self._recounted: Statistics | None = None
         self._model: set[str] = set()
 
@@ -144,6 +144,7 @@ class Driver:
         self._started = self._clock()
         self._progress = progress
         self._planned = len(shards)
+        self._retried = {shard.retried for shard in shards if shard.retried}
         earlier = self._ledger.committed()
         missing = [shard for shard in shards if shard.name not in earlier]
         self._done = len(shards) - len(missing)
@@ -176,15 +177,18 @@ class Driver:
         if report.outcome == "committed":
             self._this_run += Statistics.of(report.counts, report.seconds)
             self._model.update(report.model)
-        else:
+        if report.outcome != "committed" or assignment.shard.name in self._retried:
             self._uncounted += 1
         self._check(final=False)
 
     def _recorded(self) -> Statistics:
-        """Over all commit records. DamagedFile where a part is not what they say."""
+        """Over all commit records. DamagedFile where a part is not what they say.
+
+        Rejected rows that are to be tried again are not counted until they were.
+        """
         records = self._ledger.records()
         self._ledger.require_own(records)
-        return Statistics.over(records)
+        return Statistics.over(records, self._retried)
 
     @property
     def _total(self) -> Statistics:
@@ -279,7 +283,7 @@ class Driver:
 
     def _finish(self, shards: Sequence[Shard]) -> RunReport:
         if not self._stop.reason:
-            if self._uncounted:  # shards whose counts stand in their records only
+            if self._uncounted:
                 self._recounted = self._recorded()
             self._require_there(shards)
             self._check(final=True)

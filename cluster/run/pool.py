@@ -41,10 +41,7 @@ from cluster.storage.storage import submitted
 from lingua.explain import public
 
 SECONDS_FOR_AN_ANSWER = 10.0
-_REMEDY = (
-    "write HOST:PORT, ray://HOST:PORT or auto (--address, RAY_ADDRESS), or leave it out for a Ray of its own on this "
-    "machine"
-)
+_REMEDY = "write HOST:PORT, ray://HOST:PORT or auto (RAY_ADDRESS), or leave it out for a Ray of its own on this machine"
 START_ATTEMPTS = 3
 SECONDS_BETWEEN_CENSUSES = 5.0
 SECONDS_BETWEEN_BEATS = 1.0
@@ -65,8 +62,8 @@ def reachable(address: str) -> Iterator[None]:
 
 
 @contextmanager
-def session(address: str | None = None, packages: Sequence[ModuleType] = ()) -> Iterator[bool]:
-    """Ray, for as long as one is inside: the cluster at `address` or RAY_ADDRESS (set inside a job), else a local one.
+def session(packages: Sequence[ModuleType] = ()) -> Iterator[bool]:
+    """Ray, for as long as one is inside: the cluster at RAY_ADDRESS (set inside a job), else a local one.
 
     Yields whether its machines are all that there will ever be, as those of a local one are.
 
@@ -75,8 +72,7 @@ def session(address: str | None = None, packages: Sequence[ModuleType] = ()) -> 
 
     packages   what workers need beside `cluster` and `lingua`, shipped to a cluster that one attaches to
     """
-    known = address or os.environ.get("RAY_ADDRESS", "")
-    fixed = not is_elsewhere(address)
+    fixed = not is_elsewhere()
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     with _hushed(), _environment(_local() if fixed else {}):
         try:
@@ -84,8 +80,8 @@ def session(address: str | None = None, packages: Sequence[ModuleType] = ()) -> 
                 with _on_loopback():
                     ray.init("local", include_dashboard=False, **quiet)
             else:
-                with reachable(known):
-                    ray.init(address, runtime_env=_code((cluster, lingua, *packages)), **quiet)
+                with reachable(os.environ["RAY_ADDRESS"]):
+                    ray.init(runtime_env=_code((cluster, lingua, *packages)), **quiet)
             yield fixed
         finally:
             ray.shutdown()

@@ -22,9 +22,9 @@ _ROUNDING = 1e-6
 MOST_ON_A_CORE = 100
 
 
-def is_elsewhere(address: str | None) -> bool:
-    """Whether a job with this address (or RAY_ADDRESS, set inside a submitted job) runs on a cluster that is there."""
-    return (address or os.environ.get("RAY_ADDRESS", "")) not in ("", "local")
+def is_elsewhere() -> bool:
+    """Whether the job runs on a cluster that is there: RAY_ADDRESS names it, and is set inside a submitted job."""
+    return os.environ.get("RAY_ADDRESS", "") not in ("", "local")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ def fitted(request: ResourceRequest, shape: WorkerShape, machines: Sequence[Mach
     if not shape.fits(machines):
         raise ConfigError(
             f"{told}: a worker would need {each}, and this machine has {there}; ask for less per worker, or name a "
-            "cluster with --address"
+            "cluster in RAY_ADDRESS"
         )
     if shape.workers <= (room := shape.room(machines)):
         return shape
@@ -97,7 +97,7 @@ def fitted(request: ResourceRequest, shape: WorkerShape, machines: Sequence[Mach
         return replace(shape, share=int(cpus / shape.workers * 1e4) / 1e4)  # Ray counts in ten-thousandths
     raise ConfigError(
         f"{told}: each worker needs {each}, and this machine has {there}, room for {room}; ask for fewer workers or "
-        "less per worker, or name a cluster with --address"
+        "less per worker, or name a cluster in RAY_ADDRESS"
     )
 
 

@@ -21,6 +21,7 @@ from cluster.output.ledger import Ledger
 from cluster.output.parts import PartWriter
 from cluster.output.plan import Plan
 from cluster.output.records import Counts
+from cluster.output.rejects import SetAside
 from cluster.output.reuse import Earlier, RowReuse
 from cluster.output.summary import Summarizer
 from cluster.protocol import Assignment, Beat, Failure, ShardReport
@@ -76,7 +77,7 @@ def require_loadable(config: JobConfig) -> None:
     """ModelError where a worker could not be built, as far as that can be told without loading weights."""
     from lingua.models.load import Loader, require_device
 
-    if not is_elsewhere(config.address):  # the machine at hand is where workers will be
+    if not is_elsewhere():  # the machine at hand is where workers will be
         require_device(config.device)
     needs = config.compression.own.needs
     own = Loader(resolve(config.model), trust_remote_code=config.trust_remote_code)
@@ -111,6 +112,7 @@ class Worker:
         self._storage = Storage(config.storage_options)
         self._ledger = Ledger(config.output, config.storage_options)
         self._reuse = RowReuse(earlier, plan, self._storage) if earlier else None
+        self._set_aside = SetAside(self._ledger)
         self._compressor = make_compressor(config)
         self._form = form_of(plan.columns, self._compressor)
         self._ahead: tuple[str, ReadAhead[Item]] | None = None
@@ -175,6 +177,8 @@ class Worker:
 
     def _reading(self, shard: Shard) -> tuple[str, ReadAhead[Item]]:
         items: Iterator[Item] = read_rows(shard, self._plan.columns, self._storage)
+        if self._plan.history:
+            items = self._set_aside.over(shard, items)
         if self._reuse is not None:
             items = self._reuse.over(shard, items)
         return shard.name, ReadAhead(items, weight)

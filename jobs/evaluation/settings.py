@@ -44,7 +44,7 @@ _GROUPS = {
         "tokenizer",
     ),
     "who is asked": ("targets", "ask", "max_tokens", "stop"),
-    "cluster": ("chunk", "workers", "gpus_per_worker", "cpus_per_worker", "address", "gpu_memory"),
+    "cluster": ("chunk", "workers", "gpus_per_worker", "cpus_per_worker", "gpu_memory"),
     "failures": ("max_attempts", "timeout", "storage_options"),
     "the rest": ("resamples", "peer_python", "peer_path"),
 }
@@ -87,7 +87,10 @@ class EvalConfig(Placement):
         "--data NAME=FILE --output DIRECTORY [any setting below]",
         "Measure what compressed prompts are still good for, on Ray.",
         _EXAMPLES,
-        former={"batch_tokens": "it is chosen for the device; gpu_memory bounds it"},
+        former={
+            "batch_tokens": "it is chosen for the device; gpu_memory bounds it",
+            "address": "name the Ray cluster in the variable RAY_ADDRESS",
+        },
         common=_COMMON,
         groups=_GROUPS,
         flags={"candidates": "candidate", "targets": "target"},

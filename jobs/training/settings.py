@@ -20,7 +20,7 @@ from cluster.storage.storage import absolute
 from lingua.config import CompressionConfig
 from lingua.errors import ConfigError
 
-CLUSTER = ("workers", "gpus_per_worker", "cpus_per_worker", "address", "max_failures", "lease_seconds")
+CLUSTER = ("workers", "gpus_per_worker", "cpus_per_worker", "max_failures", "lease_seconds")
 NOT_DECISIVE = ("inputs", "output", *CLUSTER, "checkpoint_every", "storage_options", "gradient_checkpointing")
 """Settings that another start on the same output may change; inputs are compared by what is in them."""
 
@@ -93,7 +93,6 @@ class TrainingConfig(Settings):
     workers: int = Field(1, ge=0, description="Ray workers; 0: in this process, without Ray")
     gpus_per_worker: GpuShare | None = Field(None, description="GPUs per worker (default: 1 if there are any)")
     cpus_per_worker: float = Field(1, gt=0, description="CPU cores per worker")
-    address: str | None = Field(None, description="Ray cluster (default: the one submitted to, or a local one)")
     max_failures: int = Field(3, ge=0, description="failures of workers that a run survives")
     lease_seconds: float = Field(60, gt=0, description="seconds after which a dead run no longer holds the output")
     storage_options: dict[str, Any] = Field(default_factory=dict, repr=False, description="for fsspec, as JSON")

@@ -68,7 +68,7 @@ def staff(config: TrainingConfig) -> Iterator[Callable[[Work], None]]:
         return
     from cluster.run.pool import machines, session
 
-    with session(config.address) as fixed, _unwinding():  # inside: Ray brings a handler of its own, which aborts
+    with session() as fixed, _unwinding():  # inside: Ray brings a handler of its own, which aborts
         if fixed:
             gpus = _gpus(config)
             wish = ResourceRequest(1, config.workers, gpus or None, config.cpus_per_worker)

@@ -42,9 +42,7 @@ def in_process(make: Callable[[], Runner], request: ResourceRequest) -> InProces
 def leave_ray_out() -> None:
     """Put a stand-in where the job looks for its pool."""
     stand_in = ModuleType("cluster.run.pool")
-    stand_in.__dict__.update(
-        RayPool=in_process, RayMetrics=lambda run: NoMetrics(), session=lambda address: nullcontext()
-    )
+    stand_in.__dict__.update(RayPool=in_process, RayMetrics=lambda run: NoMetrics(), session=nullcontext)
     sys.modules["cluster.run.pool"] = stand_in
 
 

@@ -6,6 +6,7 @@ It must be started with token authentication in its environment, which Ray reads
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from functools import partial
@@ -40,7 +41,8 @@ class Moves(RayPool):
 def main(pids: Path) -> None:
     machines = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     machines.add_node(num_cpus=1)
-    with session(machines.address):
+    os.environ["RAY_ADDRESS"] = machines.address
+    with session():
         pool = Moves(partial(ScriptedRunner, pids), ResourceRequest(shards=8, cpus_per_worker=1))
         pool.machines, pool.seen = machines, []
         while len(pool.idle()) < 2:

@@ -27,7 +27,7 @@ def examined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     pool = ModuleType("cluster.run.pool")
 
     @contextmanager
-    def session(_: str | None) -> Iterator[bool]:
+    def session() -> Iterator[bool]:
         yield True
 
     pool.__dict__.update(session=session, machines=lambda: [Machine(0.0, 2.0)])

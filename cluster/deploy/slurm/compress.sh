@@ -51,8 +51,9 @@ each=(--cpus-per-worker 1 --workers "$((${#nodes[@]} * SLURM_CPUS_PER_TASK))")
 if ((${SLURM_GPUS_ON_NODE:-0})); then
   each=(--gpus-per-worker 1 --workers "$((${#nodes[@]} * SLURM_GPUS_ON_NODE))")
 fi
-# --address: without it the job would start a Ray of its own on this node only.
-python -m jobs.compress --input "$INPUT" --output "$OUTPUT" --rate 0.5 --address "$address:$port" "${each[@]}" "$@" &
+# Without its address the job would start a Ray of its own on this node only.
+RAY_ADDRESS="$address:$port" \
+  python -m jobs.compress --input "$INPUT" --output "$OUTPUT" --rate 0.5 "${each[@]}" "$@" &
 driver=$!
 again=no
 trap 'kill -TERM "$driver"' TERM

@@ -138,7 +138,7 @@ def test_workers_that_can_never_be_had_on_this_machine_are_refused(
     from cluster.run import pool
 
     @contextmanager
-    def session(address: str | None) -> Iterator[bool]:
+    def session() -> Iterator[bool]:
         yield True
 
     monkeypatch.setattr(pool, "session", session)
