@@ -19,7 +19,7 @@ from cluster.input.columns import KINDS, PARTS, ROLES, Mapped
 from cluster.placement import PERCENT, Placement, Share
 from cluster.storage.credentials import MASK, require_no_credentials
 from cluster.storage.storage import absolute, require_conditional
-from lingua.config import ALGORITHM, FORMER, PROMPT_ALGORITHM, READERS, CompressionConfig, decisive
+from lingua.config import ALGORITHM, FORMER, READERS, CompressionConfig, decisive
 from lingua.config import default_of as compression_default
 from lingua.config import fields as compression_fields
 from lingua.errors import UnreadError
@@ -299,8 +299,7 @@ class JobConfig(Placement):
     def identity_settings(self) -> dict[str, Any]:
         """What decides the content of an output, as JSON values: never a credential, never how many machines work."""
         own = self.model_dump(mode="json", include=set(DECISIVE))
-        algorithm = PROMPT_ALGORITHM if self.mapped.kind is None else ALGORITHM
-        return {"algorithm": algorithm, **deciding({**own, **self.compression.flat()})}
+        return {"algorithm": ALGORITHM, **deciding({**own, **self.compression.flat()})}
 
     def shown_settings(self) -> dict[str, Any]:
         """All settings by their flat keys, for plans, statistics and people; storage options masked."""

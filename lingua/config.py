@@ -19,12 +19,10 @@ from lingua.explain import explain
 from lingua.methods import METHODS
 from lingua.shared import ContextBudget, MethodSettings, SharedSettings
 
-__all__ = ["ALGORITHM", "PRESETS", "PROMPT_ALGORITHM", "CompressionConfig", "ContextBudget"]
+__all__ = ["ALGORITHM", "PRESETS", "CompressionConfig", "ContextBudget"]
 
-ALGORITHM = 6
+ALGORITHM = 7
 """Part of every digest: raised when equal settings begin to give other results, so that old ones are not reused."""
-PROMPT_ALGORITHM = 5
-"""The number for rows that are documents or prompts: 6 changed structured values alone."""
 DEFAULT_RATE = 0.5
 _BUDGETS = ("rate", "target_token", "keep_threshold")
 Preset = Literal["paper", "security"]

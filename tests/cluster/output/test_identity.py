@@ -25,7 +25,7 @@ from cluster.output.verify import verify
 from cluster.protocol import Assignment
 from cluster.run.worker import Worker
 from cluster.storage.storage import Storage
-from lingua.config import ALGORITHM, PROMPT_ALGORITHM, CompressionConfig, fields
+from lingua.config import CompressionConfig, fields
 from lingua.methods import METHODS
 from lingua.prompt import Prompt
 from tests.cluster.jobs_for_tests import run_shard, write_lines
@@ -136,13 +136,6 @@ def test_a_setting_that_a_later_version_adds_changes_neither_digest_nor_fingerpr
     assert identity.settings.keys() == {"algorithm", "method", "rate"}
     unknown = fields().keys() | JobConfig.model_fields.keys()
     assert identity.settings.keys() - unknown == {"algorithm"}
-
-
-def test_only_outputs_of_structured_values_are_of_the_number_that_changed_them(corpus: Path) -> None:
-    plain = JobConfig(input=str(corpus), output="out", method="truncate", rate=0.5)
-    structured = JobConfig(input=str(corpus), output="out", method="truncate", rate=0.5, json_column="value")
-    assert plain.identity_settings()["algorithm"] == PROMPT_ALGORITHM
-    assert structured.identity_settings()["algorithm"] == ALGORITHM > PROMPT_ALGORITHM
 
 
 def test_results_that_come_about_in_another_way_are_not_mixed(corpus: Path) -> None:

@@ -17,8 +17,8 @@ from lingua.compressor import compress_one
 from lingua.config import CompressionConfig
 from lingua.engine.engine import Engine
 from lingua.engine.score import BatchRow, Context, Surprisal
-from lingua.methods.evidence import ASKED as MOST_ASKED
-from lingua.methods.evidence import MEANING, _compare, _sum, focus, nearness, reads
+from lingua.methods.focus import ASKED as MOST_ASKED
+from lingua.methods.focus import MEANING, _compare, _sum, focus, nearness, reads, second_look
 from lingua.prompt import CompressedPrompt, Prompt
 from lingua.text.salience import WEIGHTS, _properties, token_evidence, word_evidence
 from lingua.text.tokens import SourceTokenizer
@@ -81,7 +81,7 @@ def test_a_long_question_is_sought_in_many_sentences_with_work_that_grows_as_the
             Counted.looked_up += 1
             return super().__hash__()
 
-    monkeypatch.setattr("lingua.methods.evidence.grams", lambda text: map(Counted, text.split()))
+    monkeypatch.setattr("lingua.methods.focus.grams", lambda text: map(Counted, text.split()))
 
     def work(words: int) -> int:
         Counted.looked_up = 0
@@ -152,6 +152,41 @@ def test_focus_is_the_share_of_the_question_in_sentence_and_string() -> None:
     assert nothing.tolist() == [0, 0]
 
 
+FILM = (
+    ["The river is long.", " It has no bridge."],
+    ["The film Blue Harbour was made by Ilse Varga.", " It ran for a year."],
+    ["Ilse Varga came from Szeged.", " She had brothers."],
+    ["The film Grey Tower was long.", " Nobody came."],
+)
+BORN = "Where was the director of the film Blue Harbour born?"
+
+
+def looked(question: str, strings: Sequence[Sequence[str]], opened: Sequence[float]) -> list[float]:
+    """What the second look adds to each string, of which the second is the best, and the last not far behind."""
+    first = [np.asarray([value, value - 1], np.float32) for value in (-5.0, 0.0, -5.0, -0.5)]
+    found = second_look(question, strings, first, [np.asarray([one], np.float32) for one in opened])
+    return [float((after - before)[0]) for before, after in zip(first, found, strict=True)]
+
+
+def test_the_second_look_goes_where_names_in_the_best_string_lead() -> None:
+    river, best, varga, tower = looked(BORN, FILM, [0, 0, 0, 0])
+    assert best == 0
+    assert varga > 2 > 0.2 > max(river, tower)
+    assert looked(f"{BORN} Ilse Varga", FILM, [0, 0, 0, 0])[2] < 0.2  # was asked for in the first place
+
+
+def test_the_second_look_goes_to_what_covers_the_rest_of_the_question_and_no_further_than_the_best() -> None:
+    assert looked(BORN, FILM, [0.2, 0, 0, 0])[0] == pytest.approx(5, abs=0.01)
+    assert looked(BORN, FILM, [0.06, 0, 0, 0])[0] < 1
+
+
+@pytest.mark.parametrize("strings", [[], [["Alone."]], [[], ["Alone."], []]])
+def test_one_string_is_looked_at_once(strings: list[list[str]]) -> None:
+    first = [np.asarray(range(len(string)), np.float32) for string in strings]
+    found = second_look(BORN, strings, first, [np.zeros(3, np.float32)] * len(strings))
+    assert [one.tolist() for one in found] == [one.tolist() for one in first]
+
+
 class Meaning:
     """States [t, 64] of the tokens of a text, each the same wherever it stands; `rows` is how many were asked for."""
 
@@ -194,7 +229,7 @@ def near(question: str, strings: list[list[str]]) -> list[list[float]]:
     try:
         program.send([scorer.states(score.probe) for score in next(program)])
     except StopIteration as stop:
-        return [values.tolist() for values in stop.value]
+        return [values.tolist() for values in stop.value[0]]
     raise AssertionError("it asks once")
 
 

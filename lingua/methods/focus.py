@@ -1,0 +1,224 @@
+"""How much each sentence of a prompt is about its question: by the words they share, and by an encoder of sentences.
+
+A second look follows, as some questions need two strings, of which the second shares little with the question: *where
+was the director of that film born?* It asks what the best string leaves open, and where the names in it lead
+(`second_look`). The idea of going on from what the first passages say is that of multi-hop retrieval (MDR, arXiv
+2009.12756; Baleen, arXiv 2101.00436); here nothing is trained but three weights.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from itertools import accumulate, islice, pairwise
+
+import numpy as np
+import numpy.typing as npt
+import regex
+
+from lingua.budget.draft import Drafter, Importance
+from lingua.engine.score import Context, Program, Score
+from lingua.text.tokens import Encoding, Ints, SourceTokenizer
+from lingua.text.words import grams, is_word, word_spans
+
+FOCUS = 4.0
+"""Natural logarithm of the advantage of a sentence that holds all of the question over one that holds nothing of it."""
+SHARED, NEAR = 2.8, 1.0
+"""The same where an encoder reads the sentences, and the advantage for each standard deviation that one is nearer."""
+BESIDE, LINK, OPEN = -9.0, 6.3, 81.0
+"""Log-odds that a string is needed beside the best one: without a reason; for the names that lead to it; for what it
+covers of the question and the best does not. Fitted on rows of MuSiQue, HotpotQA and 2WikiMultihopQA that no table of
+docs/evaluation.md shows."""
+_LINKING = 2
+"""Sentences of the best string whose names lead on."""
+_WRITTEN = regex.compile(r"\w+")
+
+
+def advantages(drafter: Drafter, question: str, strings: Sequence[Sequence[str]]) -> Program[list[Importance]]:
+    """Natural logarithm of the advantage that the question gives each string's sentences [s]."""
+    shared = focus(question, strings)
+    if drafter.reader is None or not reads(drafter.reader, question):
+        return [FOCUS * one for one in shared]
+    near, covered = yield from nearness(question, strings, drafter.reader, drafter.window)
+    first = [SHARED * one + NEAR * other for one, other in zip(shared, near, strict=True)]
+    return second_look(question, strings, first, covered)
+
+
+def second_look(
+    question: str, strings: Sequence[Sequence[str]], first: Sequence[Importance], covered: Sequence[Importance]
+) -> list[Importance]:
+    """The advantages `first` of each string's sentences, more for strings that are needed beside the best one.
+
+    covered   of each of the question's tokens [t], how near each string comes to it, over t
+
+    Where the best string is far ahead of the next one, another is less likely to be needed. A string that is surely
+    needed comes level with the best.
+    """
+    best = np.asarray([one.max(initial=-np.inf) for one in first])
+    if np.isfinite(best).sum() < 2:
+        return list(first)
+    at, behind = int(best.argmax()), best - best.max()
+    lead = float(np.partition(best, -2)[-1] - np.partition(best, -2)[-2])
+    top = np.argsort(-first[at], kind="stable")[:_LINKING]
+    links = _links(question, strings, at, top.tolist())
+    opened = np.asarray([np.maximum(0, one - covered[at]).sum() for one in covered])
+    odds = np.minimum(0, BESIDE + LINK * links + OPEN * opened - lead)
+    odds[at] = -np.inf
+    more = np.logaddexp(behind, odds) - behind
+    return [one + np.float32(extra) for one, extra in zip(first, more, strict=True)]
+
+
+def _links(question: str, strings: Sequence[Sequence[str]], best: int, top: Sequence[int]) -> Importance:
+    """How many of the names in the sentences `top` of the best string each string [n] holds.
+
+    The square root of the sum of their inverse frequencies; names in the question do not count, it was asked already.
+    """
+    names = _names(strings)
+    holders = Counter(name for each in names for name in each)
+    asked = {word.casefold() for word in _WRITTEN.findall(question)}
+    found = names[best] & {word.casefold() for one in top for word in _WRITTEN.findall(strings[best][one])} - asked
+    rarity = {name: _inverse_frequency(holders[name], len(strings)) for name in found}
+    return np.sqrt([_sum(each, rarity) for each in names])
+
+
+def _names(strings: Sequence[Sequence[str]]) -> list[set[str]]:
+    """The words of each string that are written with a capital or a digit, case folded.
+
+    Not those that are written with a small letter somewhere, or never stand inside a sentence.
+    """
+    written = [[_WRITTEN.findall(sentence) for sentence in sentences] for sentences in strings]
+    inside = {word for sentences in written for words in sentences for word in words[1:]}
+    small = {word for word in inside if word[0].islower()}
+    names = {word.casefold() for word in inside if len(word) > 1 and _is_capital(word[0])} - small
+    return [names & {word.casefold() for words in sentences for word in words} for sentences in written]
+
+
+def _is_capital(letter: str) -> bool:
+    return letter.isupper() or letter.isdigit()
+
+
+States = npt.NDArray[np.float32]
+MEANING = 0.5
+"""What a standard deviation of a sentence's own meaning weighs; one of its words', and of its string's, weighs 1."""
+
+ASKED = 1_024
+"""Tokens of a question, of its beginning and its end, that are looked for one by one: a longer one is a document."""
+
+READABLE = 0.75
+"""Share of a question's words that an encoder's tokenizer must know for the encoder to be asked."""
+
+
+def focus(question: str, strings: Sequence[Sequence[str]]) -> list[Importance]:
+    """For each string's sentences [s] the share of the question's information in them and their string, in [0, 1]."""
+    words = [[set(grams(sentence)) for sentence in sentences] for sentences in strings]
+    asked = _question_information(set(grams(question)), [sentence for sentences in words for sentence in sentences])
+    total = math.fsum(asked.values()) or 1.0
+    return [_of_string(sentences, asked) / np.float32(total) for sentences in words]
+
+
+def _question_information(question: set[str], sentences: list[set[str]]) -> dict[str, float]:
+    """The question's words with their inverse frequency among the sentences; those found nowhere count too."""
+    holders = Counter(word for sentence in sentences for word in sentence & question)
+    return {word: _inverse_frequency(holders[word], len(sentences)) for word in question}
+
+
+def _inverse_frequency(holders: int, texts: int) -> float:
+    return math.log(1 + (texts - holders + 0.5) / (holders + 0.5))
+
+
+def _of_string(sentences: list[set[str]], asked: dict[str, float]) -> Importance:
+    found = [_sum(sentence, asked) for sentence in sentences]
+    together = _sum(set().union(*sentences), asked)
+    return np.asarray([(one + together) / 2 for one in found], np.float32)
+
+
+def _sum(words: set[str], asked: dict[str, float]) -> float:
+    return math.fsum(asked[word] for word in words & asked.keys())  # exact, so in any order
+
+
+def reads(reader: SourceTokenizer, question: str) -> bool:
+    """Whether the tokenizer of an encoder knows the words of `question`.
+
+    Of a script that it never saw it knows nothing, or single letters only: what its encoder makes of them is noise.
+    """
+    (read,) = reader.encode([question])
+    words = [(start, end) for start, end in word_spans(question) if is_word(question[start:end])]
+    return sum(_known(read, start, end, reader.unknown) for start, end in words) >= READABLE * len(words)
+
+
+def _known(read: Encoding, start: int, end: int, unknown: int | None) -> bool:
+    """Whether the tokens of the word at these characters are known ones, and fewer than its letters (of one: one)."""
+    begins = read.token_starts
+    if not len(begins):
+        return False
+    own = begins[max(0, int(np.searchsorted(begins, start, side="right")) - 1)]
+    first, behind = np.searchsorted(begins, [own, end]).tolist()
+    tokens = read.ids[first:behind].tolist()
+    return unknown not in tokens and len(tokens) < max(2, end - start)
+
+
+def nearness(
+    question: str, strings: Sequence[Sequence[str]], reader: SourceTokenizer, window: int
+) -> Program[tuple[list[Importance], list[Importance]]]:
+    """For each string's sentences [s] how near they are to the question, in standard deviations over all sentences.
+
+    And for each string, of each of the question's tokens [t], the cosine with the nearest of its own, over t.
+
+    Three things are added up: how near the question's tokens each have one in the sentence; the cosine of the mean
+    states; the greatest of these in the sentence's string. Strings are read whole, in windows of `window` tokens, so
+    that a sentence is understood where it stands. `reader` and `window` are the encoder's.
+    """
+    read = reader.encode([question, *map("".join, strings)])
+    asked, *states = yield from _token_states(read, window)
+    places = [_sentence_of_token(one, string) for one, string in zip(read[1:], strings, strict=True)]
+    pairs = zip(states, places, strings, strict=True)
+    found = [_compare(asked, state, place, len(string)) for state, place, string in pairs]
+    meaning, words = (np.concatenate(each) for each in list(zip(*found, strict=True))[:2])
+    ends = list(accumulate(map(len, strings), initial=0))
+    best = [np.full(end - start, meaning[start:end].max()) for start, end in pairwise(ends) if end > start]
+    near = MEANING * _spread(meaning) + _spread(words) + _spread(np.concatenate(best))
+    return np.split(near, ends[1:-1]), [covered for _, _, covered in found]
+
+
+def _token_states(read: Sequence[Encoding], window: int) -> Program[list[States]]:
+    """The state of each token [t, d] of each text; [0, 0] of one without tokens."""
+    windows = [[one.ids[at : at + window].tolist() for at in range(0, len(one), window)] for one in read]
+    answers = iter((yield [Score(Context(room=len(ids)), ids) for each in windows for ids in each]))
+    return [np.concatenate([*islice(answers, len(each))]) if each else np.zeros((0, 0), np.float32) for each in windows]
+
+
+def _sentence_of_token(read: Encoding, sentences: Sequence[str]) -> Ints:
+    """Which of its text's sentences each token [t] begins in."""
+    begins = list(accumulate(map(len, sentences), initial=0))[:-1]
+    return np.searchsorted(begins, read.token_starts, side="right") - 1
+
+
+def _compare(asked: States, states: States, sentence: Ints, count: int) -> tuple[Importance, Importance, Importance]:
+    """Of each sentence [s]: cosine of its mean state with the question's; mean cosine of what is nearest to its tokens.
+
+    Both are 0 of a sentence without tokens. And of each token [t] of the question that cosine in all of them, over t.
+    """
+    some = asked if len(asked) <= ASKED else np.concatenate([asked[: ASKED // 2], asked[-ASKED // 2 :]])
+    meaning, words = np.zeros(count, np.float32), np.zeros(count, np.float32)
+    if not len(asked) or not len(states):
+        return meaning, words, np.zeros(len(some), np.float32)
+    first = np.flatnonzero(np.diff(sentence, prepend=-1))
+    owner = sentence[first]
+    meaning[owner] = _unit(np.add.reduceat(states, first)) @ _unit(asked.sum(axis=0))
+    ends = pairwise([*first.tolist(), len(states)])
+    nearest = np.stack([(states[begin:end] @ some.T).max(axis=0) for begin, end in ends])
+    words[owner] = nearest.mean(axis=1)
+    return meaning, words, nearest.max(axis=0) / np.float32(len(some))
+
+
+def _unit(vectors: States) -> States:
+    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    unit: States = vectors / np.maximum(length, 1e-6)
+    return unit
+
+
+def _spread(values: Importance) -> Importance:
+    """In standard deviations from the mean; all 0 where nothing differs."""
+    deviation = values.std()
+    return (values - values.mean()) / deviation if deviation > 1e-6 else np.zeros_like(values)
