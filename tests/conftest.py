@@ -21,7 +21,7 @@ from tests.s3server import S3Bucket, running_server
 if find_spec("hypothesis"):
     from hypothesis import settings
 
-    settings.register_profile("lingua", deadline=None)  # what is made once, in the first example, takes its time
+    settings.register_profile("lingua", deadline=None, max_examples=40)  # what is made once takes its time
     settings.load_profile("lingua")
 
 _OPTIONAL = re.compile(r"No module named '(ray|moto)[.']")

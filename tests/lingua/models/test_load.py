@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,6 @@ def test_a_directory_is_digested_by_its_content(tmp_path: Path) -> None:
 
 def test_threads_wait_asleep_unless_the_environment_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     import importlib
-    import os
 
     import lingua.models
 
@@ -174,31 +174,38 @@ def test_a_device_map_of_one_device_leaves_a_plain_model(tmp_path: Path) -> None
 
 
 _HOLDING = """
-import sys, time, torch
-from lingua.models.load import _in_turn
-with _in_turn(torch.device(sys.argv[1])):
+import fcntl, sys
+with open(sys.argv[1], "a") as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
     print("in", flush=True)
     sys.stdin.read()
 """
 
 
-def test_one_process_of_a_node_reads_weights_for_a_gpu_at_a_time(tmp_path: Path) -> None:
-    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+def test_one_process_of_a_node_reads_weights_for_a_gpu_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load, "_lock_file", lambda: tmp_path / "lock")
+    command, pipe, entered = (
+        [sys.executable, "-c", _HOLDING, str(tmp_path / "lock")],
+        subprocess.PIPE,
+        threading.Event(),
+    )
 
-    def process(device: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", _HOLDING, device]
-        pipe = subprocess.PIPE
-        return subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment)
+    def enter() -> None:
+        with load._in_turn(torch.device("cuda")):
+            entered.set()
 
-    first = process("cuda")
-    assert first.stdout is not None
-    assert first.stdout.readline() == "in\n"
-    second, on_cpu = process("cuda"), process("cpu")
-    assert on_cpu.communicate(timeout=100)[0] == "in\n"
-    assert second.poll() is None
-    first.kill()  # a lock ends with its process, however that ends
-    assert second.communicate(timeout=100)[0] == "in\n"
-    first.communicate()
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "in\n"
+        with load._in_turn(torch.device("cpu")):
+            second = threading.Thread(target=enter)
+        second.start()
+        assert not entered.wait(0.3)
+        first.kill()  # a lock ends with its process, however that ends
+        assert entered.wait(100)
+    second.join()
 
 
 def test_a_folder_that_cannot_hold_a_lock_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
