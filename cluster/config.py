@@ -94,13 +94,16 @@ _COMMON = (
 )
 COLUMNS = tuple(f"{role}_column" for role in ROLES)
 _GROUPS = {
-    "what to read and write": ("input", "output", "reuse", "resume", "output_format", "output_prefix"),
+    "what to read and write": (
+        *("input", "output", "reuse", "resume"),
+        *("output_format", "output_prefix", "keep_order"),
+    ),
     "columns": COLUMNS,
     "how much to keep": (
         *("method", "preset", "rate", "target_token", "target_tokenizer", "min_fidelity"),
         *("unit", "instruction_rate", "question_rate"),
     ),
-    "what is never cut": ("force_tokens", "drop_consecutive", "force_reserve_digit", "protect", "keep_markdown"),
+    "what is never cut": ("force_tokens", "force_reserve_digit", "protect", "keep_markdown"),
     "rows of JSON and conversations": ("json_rules", "message_rates"),
     "model": ("model", "device", "dtype", "gpu_memory", "trust_remote_code"),
     "cluster": ("shard_size", "workers", "gpus_per_worker", "cpus_per_worker"),
@@ -284,6 +287,9 @@ class JobConfig(Placement):
     @model_validator(mode="after")
     def _given_is_read(self) -> JobConfig:
         given = self.compression.given()
+        columns = ("question_column", *(f"{kind}_column" for kind in KINDS))
+        if self.compression.keep_order and (named := next(filter(lambda name: getattr(self, name), columns), None)):
+            raise ValueError(f"keep_order serves questions that are not known yet, and {named} is given; leave one out")
         unread = [name for name, column in OF_COLUMNS.items() if name in given and not getattr(self, column)]
         if unread:
             raise UnreadError(

@@ -1,5 +1,6 @@
 """Lingua shortens prompts: LLMLingua (arXiv 2310.05736) and its successors, as a library."""
 
+from lingua.assemble import cut
 from lingua.compressor import Compressor, WordLabel
 from lingua.config import CompressionConfig
 from lingua.errors import ConfigError, LinguaError, ModelError, PromptError
@@ -21,5 +22,6 @@ __all__ = [
     "Rejected",
     "Span",
     "WordLabel",
+    "cut",
     "recover",
 ]

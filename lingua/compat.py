@@ -146,7 +146,7 @@ class PromptCompressor:
             return {}
         kept = (*call.force_tokens, *(["\n"] if call.keep_split else []))
         settings: dict[str, Any] = {"force_tokens": kept, "force_reserve_digit": call.force_reserve_digit}
-        settings |= {"aggregate": call.token_to_word, "drop_consecutive": call.drop_consecutive and bool(kept)}
+        settings |= {"aggregate": call.token_to_word}
         if call.use_context_level_filter and len(call.texts) > 1:
             forced = tuple(call.force_context_ids or ())
             settings |= {"context_budget": self._coarse(call), "force_context_ids": forced}

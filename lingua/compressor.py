@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lingua.assemble import Order
 from lingua.budget.draft import Draft, Drafter, PromptPart
 from lingua.budget.fidelity import Fidelity, Original, drawn, prediction, relaxed
 from lingua.budget.selection import settle
@@ -95,7 +96,8 @@ class Compressor(StructuredFace):
         reader = SourceTokenizer(loader.tokenizer()) if needs == "sentences" else None
         ranks = own.rank_method if isinstance(own, LongLLMLinguaSettings) else None
         ranker = load_ranker(ranks, loader.device, loader.trust_remote_code) if ranks else None
-        self._drafter = Drafter(self._tokenizer, target, config, self._scorer.probe_tokens, ranker, reader)
+        probe = self._scorer.probe_tokens
+        self._drafter = Drafter(self._tokenizer, target, config, probe, ranker, reader, self.source.name)
         self._known: BoundedStore[Outcome] = BoundedStore(KNOWN_BYTES)
 
     def _scoring(self, needs: Needs, loader: Loader) -> tuple[Scorer, ScoreCache]:
@@ -230,7 +232,7 @@ def size_of(outcome: Outcome) -> int:
     """Bytes that an outcome takes, from above."""
     if isinstance(outcome, Rejected):
         return _OUTCOME + _CHARACTER * len(outcome.detail)
-    texts = (outcome.text, outcome.instruction, outcome.question, *outcome.context)
+    texts = (outcome.text, outcome.instruction, outcome.question, *outcome.context, outcome.order or "")
     spans = len(outcome.kept_spans) + sum(map(len, outcome.kept_spans))
     return _OUTCOME + _CHARACTER * sum(map(len, texts)) + _SPAN * spans
 
@@ -256,12 +258,20 @@ def _checked(prompt: object) -> Prompt:
 def compress_one(prompt: Prompt, drafter: Drafter, sample: float = 0.0) -> Program[CompressedPrompt]:
     """The program of one prompt: its method, the exact budget, and what became of its content.
 
-    A prompt within its budget passes through; one of which nothing may be cut is kept. `sample`: the share of prompts
-    of which `predicted` is asked.
+    A prompt within its budget passes through, with `keep_order` after it was scored; one of which nothing may be cut is
+    kept. `sample`: the share of prompts of which `predicted` is asked.
     """
     draft, least = drafter.draft(prompt), drafter.config.min_fidelity
+    ordered = drafter.config.keep_order
+    if ordered and (prompt.question or prompt.context_rates):
+        kind = "a structured value" if prompt.context_rates else "a prompt with a question"
+        raise PromptError("no_order", f"keep_order serves questions that are not known yet, and this is {kind}")
     if draft.fits:
-        return draft.finish("kept" if draft.untouchable else "passthrough")
+        whole = draft.finish("kept" if draft.untouchable else "passthrough")
+        if not ordered:
+            return whole
+        yield from METHODS[drafter.config.method].program(draft, drafter.config.own)
+        return replace(whole, order=Order.of(draft).text)
     original = Original.of_draft(draft)
 
     def at_budget(draft: Draft) -> Program[CompressedPrompt]:
@@ -277,7 +287,7 @@ def compress_one(prompt: Prompt, drafter: Drafter, sample: float = 0.0) -> Progr
         result = yield from relaxed(prompt, drafter, least, at_budget, result)
     if drafter.config.own.needs == "causal" and drawn(prompt, sample):
         result = replace(result, predicted=(yield from prediction(draft, result)))
-    return result
+    return replace(result, order=Order.of(draft).text) if ordered else result
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,6 +50,7 @@ FORMER: dict[str, Former] = {
     "reuse_keys": Former(False, "keys and values are always computed anew"),
     "weights": Former("full", "give a smaller model, or dtype bfloat16"),
     "compile": Former(False, "the decoder runs as it is"),
+    "drop_consecutive": Former(False, "a forced string that repeats is kept once where nothing kept parts the repeats"),
     "language": Former("en", "sentences are found by rules for all languages"),
     "question_aware": Former(True, "give focus_model: ignore"),
     "condition_in_question": Former("after", "give rank_method: longllmlingua, longllmlingua_before or llmlingua"),

@@ -85,6 +85,7 @@ class CompressedPrompt:
     fidelity           share of the original's information, numbers and names that is left (`lingua.budget.fidelity`)
     predicted          how well it predicts the original, where that was sampled (`lingua.budget.fidelity`)
     facts              the numbers and names of a prompt that was cut, in counts
+    order              with `keep_order`: what makes its text at any budget (`lingua.assemble`)
     """
 
     text: str
@@ -100,6 +101,7 @@ class CompressedPrompt:
     fidelity: float = 1.0
     predicted: float | None = None
     facts: Facts = NO_FACTS
+    order: str | None = None
 
     @property
     def rate(self) -> float | None:

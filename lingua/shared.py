@@ -118,6 +118,16 @@ class MethodSettings(BaseModel):
         return False
 
     @property
+    def scores_once(self) -> bool:
+        """Whether units have their scores before any is dropped."""
+        return False
+
+    @property
+    def budget_dependent(self) -> str | None:
+        """What about the scores depends on the budget, so that no other budget can be cut to with them."""
+        return "scores what is left of the text before, which depends on the budget"
+
+    @property
     def threshold(self) -> float | None:
         """The score above which every unit is kept, where that decides instead of a budget."""
         return None
@@ -142,6 +152,14 @@ class OnePassSettings(MethodSettings):
     def coherent_share(self) -> float:
         return self.coherence
 
+    @property
+    def scores_once(self) -> bool:
+        return True
+
+    @property
+    def budget_dependent(self) -> str | None:
+        return None
+
 
 class SharedSettings(BaseModel):
     """What all methods read, and `own`: the settings of the one that is chosen."""
@@ -159,6 +177,10 @@ class SharedSettings(BaseModel):
         description="what budgets are counted in: 'model' (the compressor's own), 'cl100k_base', 'o200k_base', "
         "or a Hugging Face tokenizer (name or directory)",
     )
+    keep_order: bool = Field(
+        False,
+        description="write a column keep_order with each row, from which lingua.cut makes its text at any budget",
+    )
     min_fidelity: float | None = Field(
         None,
         gt=0,
@@ -172,9 +194,8 @@ class SharedSettings(BaseModel):
     question_rate: float = Field(1.0, ge=0, le=1, description="share of the question to keep (paper: 0.9)")
 
     force_tokens: Annotated[Strings, AfterValidator(_not_empty)] = Field(
-        (), description="strings kept wherever they occur"
+        (), description="strings kept wherever they occur; once where nothing kept parts their repeats"
     )
-    drop_consecutive: bool = Field(False, description="keep a forced string once where nothing kept parts its repeats")
     force_reserve_digit: bool = Field(False, description="keep every word that holds a digit")
     protect: Annotated[Strings, AfterValidator(_patterns)] = Field(
         (), description="regular expressions; what they match is kept"
@@ -198,9 +219,14 @@ class SharedSettings(BaseModel):
     own: SerializeAsAny[MethodSettings]
 
     @model_validator(mode="after")
-    def _repeats_need_strings(self) -> Self:
-        if self.drop_consecutive and not self.force_tokens:
-            refuse_without("drop_consecutive", "force_tokens")
+    def _order_serves_all_budgets(self) -> Self:
+        reason = self.own.budget_dependent and f"method {self.method} {self.own.budget_dependent}"
+        if self.unit in ("phrase", "sentence"):
+            reason = f"unit {self.unit} is cut finer where a budget asks for it"
+        if self.min_fidelity is not None:
+            reason = "min_fidelity overrides the budget"
+        if self.keep_order and reason:
+            raise ValueError(f"keep_order stores scores that serve every budget, but {reason}; leave one of them out")
         return self
 
     @property

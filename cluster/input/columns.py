@@ -29,6 +29,7 @@ from cluster.errors import RowError
 from cluster.input.arrow import extended, is_list, is_string, storage_of, value_type
 from cluster.input.schema import UNPLANNED, encoding_of, json_text, unplanned_field, unplanned_name
 from cluster.input.shards import Source
+from lingua.assemble import COLUMN
 from lingua.errors import ConfigError
 from lingua.explain import meant
 from lingua.prompt import Prompt
@@ -65,6 +66,8 @@ RESULTS = pa.schema(
         ("fingerprint", pa.string()),
     ]
 )
+ORDER = pa.field(COLUMN, pa.string())
+"""The result column that comes behind the others where every budget is to be served."""
 OBJECTS_HINT = "; make one string of each object first, such as its title, a line break and its text"
 SHOWN = 50
 """Columns that a message lists."""
@@ -193,6 +196,7 @@ class Columns:
     schema    the input's; None for JSON Lines in and out
     objects   the parts are JSON Lines: JSON objects pass as they are
     folders   columns that some files have in the names of their folders
+    ordered   results can be cut at any budget: `ORDER` is among their columns
     """
 
     mapped: Mapped
@@ -200,6 +204,17 @@ class Columns:
     prefix: str = ""
     objects: bool = False
     folders: tuple[str, ...] = ()
+    ordered: bool = False
+
+    @property
+    def results(self) -> pa.Schema:
+        """The result columns, without prefix."""
+        return RESULTS.append(ORDER) if self.ordered else RESULTS
+
+    @property
+    def named(self) -> dict[str, str]:
+        """The columns of a prompt by their roles."""
+        return {role: name for role in USUAL if (name := getattr(self.mapped, role)) is not None}
 
     def given(self, source: Source) -> dict[str, str | None]:
         """What the folders of a file say of all its rows, unless these say something else themselves."""
@@ -255,7 +270,7 @@ class Columns:
         """The schema of every part: the input's columns, then the results. None: JSON objects as they came."""
         if self.schema is None:
             return None
-        added = [field.with_name(self.prefix + field.name) for field in RESULTS]
+        added = [field.with_name(self.prefix + field.name) for field in self.results]
         rest = [field for field in self.schema if field.name == unplanned_name(self.schema)]
         schema = pa.schema([*self.schema, *added])
         return schema.with_metadata(extended(self.schema.metadata, schema, [*rest, *added]))
@@ -265,7 +280,13 @@ class Columns:
 
         Of columns that a sample gave their type (`sampled`) it is enough that some values can be what they must be.
         """
-        taken = [name for name in map(self.result_name, RESULTS.names) if name in names]
+        if self.ordered and (self.mapped.question or self.mapped.kind):
+            named = self.mapped.question or self.mapped.prompt[0]
+            raise ConfigError(
+                f"keep_order serves questions that are not known yet, and column {named!r} is mapped; name the columns "
+                "to compress with --text-column or --context-column, or leave keep_order out"
+            )
+        taken = [name for name in map(self.result_name, self.results.names) if name in names]
         if self.schema is not None and self.schema.names.count(rest := self.result_name(UNPLANNED)) > 1:
             taken.append(rest)
         if taken:
@@ -291,6 +312,7 @@ class Columns:
         """Plain JSON values; the schema in Arrow's own serialization, and readable beside it."""
         names = {key: getattr(self.mapped, key) for key in ROLES}
         common = {"mapped": names, "prefix": self.prefix, "objects": self.objects, "folders": list(self.folders)}
+        common |= {"ordered": True} if self.ordered else {}
         if self.schema is None:
             return {**common, "schema": None}
         packed = base64.b64encode(self.schema.serialize().to_pybytes()).decode()
@@ -308,6 +330,7 @@ class Columns:
             record["prefix"],
             record.get("objects", False),
             tuple(record.get("folders", ())),
+            record.get("ordered", False),
         )
 
 

@@ -8,7 +8,7 @@ kept, moments as whole numbers, dates of 96 bits in seconds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate
@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from cluster.config import default_of
 from cluster.input.arrow import is_string
-from cluster.input.columns import RESULTS, Value, text_of
+from cluster.input.columns import ORDER, RESULTS, Value, text_of
 from cluster.input.jsonl import split_lines
 from cluster.input.parquet import open_parquet, read_batches
 from cluster.input.schema import json_text
@@ -29,6 +29,7 @@ from cluster.output.parts import as_document, record_of
 from cluster.output.plan import ALGORITHM as NUMBER
 from cluster.output.plan import Identity, Plan
 from cluster.storage.storage import Storage
+from lingua.assemble import Order
 from lingua.config import ALGORITHM, FORMER, CompressionConfig, decisive, fields
 from lingua.errors import ConfigError, LinguaError, ModelError, PromptError
 from lingua.explain import first_line
@@ -76,9 +77,10 @@ def _from_parquet(plan: Plan, url: str, size: int, storage: Storage) -> Iterator
         if isinstance(batch, BadRow):
             raise ValueError(f"row {batch.number}: {batch.detail}")
         carried = pa.RecordBatch.from_arrays([batch.column(name) for name in schema.names], schema=schema)
-        results = [batch.column(plan.columns.result_name(name)).to_pylist() for name in RESULTS.names]
+        names = plan.columns.results.names
+        results = [batch.column(plan.columns.result_name(name)).to_pylist() for name in names]
         for index, values in enumerate(zip(*results, strict=True)):
-            yield OutputRow(ArrowRow(carried, index), dict(zip(RESULTS.names, values, strict=True)))
+            yield OutputRow(ArrowRow(carried, index), dict(zip(names, values, strict=True)))
 
 
 def _require_schema(found: pa.Schema, planned: pa.Schema) -> None:
@@ -91,7 +93,7 @@ def _from_lines(plan: Plan, url: str, size: int, storage: Storage) -> Iterator[O
         if not isinstance(line, bytes):
             raise ValueError("a line cannot be read")
         document = loads(line.decode())
-        results = {name: document.pop(plan.columns.result_name(name)) for name in RESULTS.names}
+        results = {name: document.pop(plan.columns.result_name(name)) for name in plan.columns.results.names}
         yield OutputRow(document, results)
 
 
@@ -113,7 +115,8 @@ def _values(record: pa.RecordBatch) -> list[Any]:
 
 def implausible(results: Mapping[str, Any]) -> Iterator[str]:
     optional = ("rate",) if results.get("origin_tokens") == 0 else ()
-    missing = [name for name in RESULTS.names if results.get(name) is None and name not in optional]
+    wanted = dict.fromkeys([*RESULTS.names, *results])
+    missing = [name for name in wanted if results.get(name) is None and name not in optional]
     if missing:
         yield f"{missing[0]} is missing"
         return
@@ -198,7 +201,7 @@ class Results:
         self._columns, self._identity = plan.columns, plan.identity
         self._compression = _compression(plan.identity)
         self._lock = Lock()
-        self._counter: Callable[[str], int] | str | None = None
+        self._counter: TargetTokenizer | str | None = None
 
     def faults(self, row: Row, results: Mapping[str, Any]) -> Iterator[str]:
         """What is wrong with a row's results, but for its tokens. RowError when there is nothing to compress in it."""
@@ -208,21 +211,36 @@ class Results:
             return
         if (kind := self._columns.mapped.kind) is None:
             yield from unlike(self._columns.prompt(row.values).context, results)
+            yield from self._disordered(row, results)
         elif self._compression is not None and self._identity.settings.get(NUMBER) == ALGORITHM:
             structure = structure_of(kind, self._compression)
             with suppress(RecursionError):
                 yield from misassembled(self._columns.value(row.values), structure, results)
 
-    def miscounted(self, results: Mapping[str, Any]) -> str | None:
-        """What is wrong with the number of tokens of a row's result; empty: nothing; None: it cannot be counted."""
-        if isinstance(count := self._counting(), str):
+    def _disordered(self, row: Row, results: Mapping[str, Any]) -> Iterator[str]:
+        """What is wrong with an order as far as that needs no tokenizer."""
+        if (text := results.get(ORDER.name)) is not None:
+            try:
+                Order.read(text).prompt(row.values)
+            except PromptError as error:
+                yield error.detail
+
+    def miscounted(self, row: Row, results: Mapping[str, Any]) -> str | None:
+        """What is wrong with the tokens of a result, or with its order; empty: nothing; None: nothing counts here."""
+        if isinstance(target := self._counting(), str):
             return None
         text = results["compressed_prompt"]
         if (kind := self._columns.mapped.kind) is not None:  # its tokens are those of the prompt that its pieces make
             text = join_parts(results["compressed_context"], SEPARATOR if kind == "messages" else "")
-        if (found := count(text)) == results["compressed_tokens"]:
+        if (found := target.count(text)) != results["compressed_tokens"]:
+            return f"compressed_tokens = {results['compressed_tokens']}, but what is kept has {found}"
+        config, order = self._compression, results.get(ORDER.name)
+        if order is None or config is None or config.open_ended or self._identity.settings[NUMBER] != ALGORITHM:
             return ""
-        return f"compressed_tokens = {results['compressed_tokens']}, but what is kept has {found}"
+        again = Order.read(order).cut(self._columns.prompt(row.values), config.target(results["origin_tokens"]), target)
+        return (
+            "" if again.text == text else f"{ORDER.name} does not make its compressed_prompt at the budget of the run"
+        )
 
     @property
     def uncounted(self) -> str | None:
@@ -230,11 +248,11 @@ class Results:
         counting = self._counting()
         return counting if isinstance(counting, str) else None
 
-    def _counting(self) -> Callable[[str], int] | str:
+    def _counting(self) -> TargetTokenizer | str:
         with self._lock:
             if self._counter is None:
                 try:
-                    self._counter = _target(self._identity, self._compression).count
+                    self._counter = _target(self._identity, self._compression)
                 except (LinguaError, OSError, ValueError) as error:
                     self._counter = first_line(error)
             return self._counter

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 
 from cluster.errors import AbortRun, RowError
 from cluster.input.arrow import values_of
-from cluster.input.columns import RESULTS
+from cluster.input.columns import ORDER, RESULTS
 from cluster.input.reader import TOO_DEEP, Plain, RowForm
 from cluster.input.schema import batch_of, json_text, unplanned_name
 from cluster.input.shards import ArrowRow, BadRow, Carried, Row, Shard, encodable, size_of
@@ -33,6 +33,7 @@ from cluster.output.plan import Plan
 from cluster.output.records import Blob, Counts, Part
 from cluster.output.summary import Summarizer
 from cluster.storage.local import Scratch, filling
+from lingua.assemble import named
 from lingua.errors import PromptError
 from lingua.prompt import CompressedPrompt, Outcome, Rejected
 
@@ -66,7 +67,7 @@ class PartWriter:
             self._reject_file = self._rejects.open("w", encoding="ascii", newline="\n")
             opened.callback(self._reject_file.close)
             self._opened = opened.pop_all()
-        self._results = frozenset(map(plan.columns.result_name, RESULTS.names))
+        self._results = frozenset(map(plan.columns.result_name, plan.columns.results.names))
         self._rest = unplanned_name(plan.columns.schema)
         self._counted: Counter[str] = Counter()  # fields of `Counts`
         self._reasons: Counter[str] = Counter()
@@ -109,13 +110,16 @@ class PartWriter:
     def _make_encoder(self) -> ParquetEncoder | JsonlEncoder:
         columns = self._plan.columns
         if self._plan.output_format == "parquet" and columns.schema is not None:
-            return ParquetEncoder(self._part, columns.schema, columns.output_schema)
-        return JsonlEncoder(self._part, [columns.result_name(name) for name in RESULTS.names])
+            return ParquetEncoder(self._part, columns.schema, columns.output_schema, columns.results)
+        return JsonlEncoder(self._part, {name: columns.result_name(name) for name in columns.results.names})
 
     def _accept(self, row: Row, outcome: CompressedPrompt) -> None:
         try:
             fingerprint = self._plan.identity.fingerprint(self._plan.columns.content(row.values))
-            self._encoder.write(row, results_of(outcome, fingerprint))
+            results = results_of(outcome, fingerprint)
+            if outcome.order is not None:
+                results[ORDER.name] = named(outcome.order, self._plan.columns.named)
+            self._encoder.write(row, results)
         except RecursionError:  # nothing of the row was written
             self._reject(row.rejected(*TOO_DEEP))
             return
@@ -174,8 +178,8 @@ def results_of(outcome: CompressedPrompt, fingerprint: str) -> dict[str, Any]:
 class ParquetEncoder:
     """Rows of one Arrow schema into a Parquet file; a row group per `GROUP_BYTES` of memory or `GROUP_ROWS`."""
 
-    def __init__(self, path: Path, carried: pa.Schema, output: pa.Schema) -> None:
-        self._path, self._output = path, output
+    def __init__(self, path: Path, carried: pa.Schema, output: pa.Schema, results: pa.Schema = RESULTS) -> None:
+        self._path, self._output, self._of_results = path, output, results
         self._writer = pq.ParquetWriter(path, output, compression="zstd", write_page_checksum=True)
         self._group = _RowGroup(carried)
         self._results: list[dict[str, Any]] = []
@@ -212,7 +216,7 @@ class ParquetEncoder:
         if not self._results:
             return
         carried = self._group.take()
-        results = [pa.array([row[field.name] for row in self._results], field.type) for field in RESULTS]
+        results = [pa.array([row[field.name] for row in self._results], field.type) for field in self._of_results]
         table = pa.Table.from_arrays([*carried.columns, *results], schema=self._output)
         self._writer.write_table(table, row_group_size=max(1, table.num_rows))
         self._rows += table.num_rows
@@ -295,9 +299,9 @@ def _buffers(array: pa.Array) -> Iterator[pa.Buffer]:
 class JsonlEncoder:
     """Rows as JSON objects, one a line; `names` are the result columns' names in the output."""
 
-    def __init__(self, path: Path, names: Sequence[str]) -> None:
+    def __init__(self, path: Path, names: Mapping[str, str]) -> None:
         self._file = path.open("w", encoding="utf-8", newline="\n")
-        self._names = dict(zip(RESULTS.names, names, strict=True))
+        self._names = names
 
     def write(self, row: Row, results: dict[str, Any]) -> None:
         """Append a row. RowError when JSON cannot hold it: nothing of it is written."""

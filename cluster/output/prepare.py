@@ -148,7 +148,8 @@ def find_columns(
     objects = config.output_format == "jsonl"
     try:
         mapped = config.mapped.or_defaults(schema.names)
-        columns = Columns(mapped, schema, config.output_prefix, objects, folders).with_unplanned(bool(lines))
+        ordered = config.compression.keep_order
+        columns = Columns(mapped, schema, config.output_prefix, objects, folders, ordered).with_unplanned(bool(lines))
         columns.require_usable(schema.names, set(schema.names) - names)
         _require_everywhere(mapped.all, with_rows)
     except ConfigError as error:

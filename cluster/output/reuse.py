@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 
 from cluster.config import JobConfig
 from cluster.errors import PlanConflict
-from cluster.input.columns import RESULTS
+from cluster.input.columns import ORDER
 from cluster.input.inputs import find_files, literal_part
 from cluster.input.jsonl import split_lines
 from cluster.input.shards import UNKNOWN_VERSION, BadRow, Row, Shard, Source, weight
@@ -301,6 +301,7 @@ def _outcome(results: Mapping[str, Any]) -> CompressedPrompt:
         target_tokens=results["compressed_tokens"],
         status=results["status"],
         fidelity=results["fidelity"],
+        order=results.get(ORDER.name),
     )
 
 
@@ -320,7 +321,7 @@ class Blocks:
     def __init__(self, plan: Plan, storage: Storage) -> None:
         self._storage = storage
         self._parquet = plan.output_format == "parquet"
-        self._names = {name: plan.columns.result_name(name) for name in RESULTS.names}
+        self._names = {name: plan.columns.result_name(name) for name in plan.columns.results.names}
 
     def scan(self, url: str, size: int) -> Iterator[tuple[Block, list[str]]]:
         """Every block of a part with the fingerprints of its rows, in order."""

@@ -361,7 +361,7 @@ class _Walk:
             yield f"row {row.number}: its fingerprint is not that of its content, settings and model"
         faults = list(self._results.faults(row, output.results))
         if not faults and self._is_sampled(output.results["fingerprint"]):
-            miscounted = self._results.miscounted(output.results)
+            miscounted = self._results.miscounted(row, output.results)
             self.recounted += miscounted is not None
             faults += [miscounted] if miscounted else []
         yield from (f"row {row.number}: {fault}" for fault in faults)

@@ -28,6 +28,7 @@ from lingua.text.units import (
     kept_apart,
     literals,
     protected_spans,
+    rounded,
     spelt,
     unit_edges,
     unit_scores,
@@ -49,7 +50,7 @@ class PromptPart:
     surprisal [n]    nats, as far as the method has asked for it
     rate             the share of this part that the settings ask for by name; None: what the budget leaves
     held             characters of which every unit must be kept, so that something of the part is left
-    literal [u]      with `drop_consecutive`: which of `force_tokens` each unit is, -1 for none
+    literal [u]      which of `force_tokens` each unit is, -1 for none; None: there are none
     kinds            of the text's characters, where kept units could run together to a word; None: they cannot
     """
 
@@ -88,7 +89,8 @@ class PromptPart:
         return self.cost if self.whole else int(self.costs[self.must].sum())
 
     def scores(self, config: SharedSettings) -> Floats:
-        return unit_scores(self.surprisal, self.starts, config.own.unit_score)
+        scores = unit_scores(self.surprisal, self.starts, config.own.unit_score)
+        return rounded(scores) if config.own.scores_once else scores
 
     def hold(self, span: Span) -> None:
         """Keep the units that these characters touch, whatever the budget."""
@@ -162,6 +164,7 @@ class Drafter:
     window   the longest probe that the model takes
     ranker   what ranks context strings, where the method ranks them; None: made from the settings
     reader   tokenizes for the model that reads sentences, where one does
+    model    its name, for results that are cut again elsewhere
     """
 
     source: SourceTokenizer
@@ -170,6 +173,7 @@ class Drafter:
     window: int = 1 << 20
     ranker: Ranker | None = None
     reader: SourceTokenizer | None = None
+    model: str = ""
 
     def draft(self, prompt: Prompt) -> Draft:
         """Tokenize and cut every part of `prompt`."""
@@ -200,19 +204,26 @@ class Drafter:
             edges, forced = within_words(text, edges, forced)
         atoms, must = cut(encoding, edges, forced)
         starts = np.searchsorted(encoding.atom, atoms)
-        bounds = encoding.bounds[atoms]
-        keep = np.ones(len(must), bool)
-        surprisal = np.zeros(len(encoding), np.float32)
-        part = PromptPart(encoding, starts, bounds, self._costs(encoding, bounds), must, keep, surprisal)
-        part.literal = literals(text, bounds, config.force_tokens) if config.drop_consecutive else None
-        part.kinds = None if edges is None else spelt(text, bounds)
+        begins = encoding.token_starts if self.target is self.source else self.target.starts(text)
+        return self._part(encoding, starts, encoding.bounds[atoms], must, begins)
+
+    def scored(self, text: str, bounds: Ints, must: Bools, scores: Floats) -> PromptPart:
+        """A part whose units and their scores [u] are known: each unit stands as one token, and is not read again."""
+        each = np.arange(len(must) + 1)
+        encoding = Encoding(text, each[:-1], each[:-1], bounds)
+        part = self._part(encoding, each, bounds, must, self.target.starts(text))
+        part.surprisal = scores
         return part
 
-    def _costs(self, encoding: Encoding, bounds: Ints) -> Ints:
-        """Target tokens that begin in each unit: they add up to those of the whole text."""
-        same = self.target is self.source
-        begins = encoding.token_starts if same else self.target.starts(encoding.text)
-        return np.diff(np.searchsorted(begins, bounds)).astype(np.int64)
+    def _part(self, encoding: Encoding, starts: Ints, bounds: Ints, must: Bools, begins: Ints) -> PromptPart:
+        """`begins`: characters at which target tokens do; those of the units add up to those of the whole text."""
+        costs = np.diff(np.searchsorted(begins, bounds)).astype(np.int64)
+        keep, surprisal = np.ones(len(must), bool), np.zeros(len(encoding), np.float32)
+        part = PromptPart(encoding, starts, bounds, costs, must, keep, surprisal)
+        config, text = self.config, encoding.text
+        part.literal = literals(text, bounds, config.force_tokens) if config.force_tokens else None
+        part.kinds = None if config.unit == "token" else spelt(text, bounds)
+        return part
 
     def finer(self, part: PromptPart, unit: Unit) -> PromptPart:
         """The same part, kept as it is, in smaller units."""

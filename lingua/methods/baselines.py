@@ -40,7 +40,7 @@ def truncate(draft: Draft, own: OnePassSettings) -> Program[None]:
     """The beginning of the whole prompt."""
     position = 0
     for part in draft.parts:
-        part.surprisal = -np.arange(position, position + len(part.ids), dtype=np.float32)
+        part.surprisal = (1 / np.arange(position + 1, position + len(part.ids) + 1)).astype(np.float32)
         position += len(part.ids)
     return _settled(draft)
 
@@ -48,7 +48,7 @@ def truncate(draft: Draft, own: OnePassSettings) -> Program[None]:
 def lead(draft: Draft, own: OnePassSettings) -> Program[None]:
     """The beginning of each context string, the same share of all."""
     for part in draft.parts:
-        part.surprisal = -np.linspace(0, 1, len(part.ids), endpoint=False, dtype=np.float32)
+        part.surprisal = 1 - np.linspace(0, 1, len(part.ids), endpoint=False, dtype=np.float32)
     return _settled(draft)
 
 

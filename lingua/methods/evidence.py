@@ -83,6 +83,11 @@ class EvidenceSettings(OnePassSettings):
     def unit_score(self) -> Aggregate:
         return "mean"
 
+    @property
+    def budget_dependent(self) -> str | None:
+        whole = self.demonstrations == "whole"
+        return "drops whole strings (demonstrations), which depends on the budget" if whole else None
+
 
 def evidence(draft: Draft, own: EvidenceSettings) -> Program[None]:
     """Decide what `draft` keeps."""

@@ -56,6 +56,12 @@ class LLMLingua2Settings(OnePassSettings):
         return self.aggregate
 
     @property
+    def budget_dependent(self) -> str | None:
+        return (
+            "drops whole strings first (context_budget), which depends on the budget" if self.context_budget else None
+        )
+
+    @property
     def threshold(self) -> float | None:
         return self.keep_threshold
 

@@ -223,6 +223,12 @@ def unit_scores(surprisal: Floats, starts: Ints, aggregate: Aggregate) -> Floats
     return total if aggregate == "sum" else (total / (starts[1:] - starts[:-1])).astype(np.float32)
 
 
+def rounded(scores: Floats) -> Floats:
+    """Scores to eight binary digits, the upper half of a float32: so they are chosen by, and so they are stored."""
+    bits = np.ascontiguousarray(scores).view(np.uint32)
+    return ((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000).astype(np.uint32).view(np.float32)
+
+
 _LINE = re.compile(r"[^\n]*\n|[^\n]+\Z")
 _CONTAINERS = r"[ \t]*(?:(?:>|[-*+]|\d{1,9}[.)])[ \t]+|>)*"
 _FENCE = re.compile(_CONTAINERS + r"(`{3,}(?=[^`]*\Z)|~{3,})")

@@ -58,11 +58,11 @@ def test_every_setting_is_a_flag_a_key_and_a_variable(tmp_path: Path, capsys: py
 
 def test_lists_repeat_booleans_negate_and_sizes_have_units() -> None:
     config = load(
-        "--input", "b", "--protect", r"\d+", "--protect", "x", "--no-drop-consecutive", "--shard-size", "1.5MiB"
+        "--input", "b", "--protect", r"\d+", "--protect", "x", "--no-force-reserve-digit", "--shard-size", "1.5MiB"
     )
     assert config.inputs == ("in.jsonl", "b")
     assert config.compression.protect == (r"\d+", "x")
-    assert config.compression.drop_consecutive is False
+    assert config.compression.force_reserve_digit is False
     assert config.shard_size == 3 << 19
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import math
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,10 @@ import pytest
 
 from cluster.config import JobConfig
 from cluster.report.telemetry import METRICS
+from cluster.run.worker import load_compressor
+from tests.cluster.input.test_structured_columns import made
 from tests.cluster.report.corpus import finished
+from tests.models import save
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 TEXTS = [f"document {number} says a few words that could be fewer" for number in range(40)]
@@ -54,7 +60,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_every_section_of_the_page_about_results_is_tried_here() -> None:
     tried = {"pandas", "DuckDB", "Hugging Face datasets", "A prompt within a budget"}
-    assert sections("after.md").keys() == tried | {"A vector store: search the original, read the compressed"}
+    stores = {"A vector store: search the original, read the compressed", "Scored once, cut for each question"}
+    assert sections("after.md").keys() == tried | stores
 
 
 def test_pandas_reads_an_output(folder: Path) -> None:
@@ -92,6 +99,51 @@ def test_a_prompt_is_assembled_within_its_budget() -> None:
     prompt = run(sections("after.md")["A prompt within a budget"], names)["prompt"]
     assert prompt.tokens <= 1000
     assert prompt.used == tuple(range(40))
+
+
+class Store:
+    """As much of LanceDB as the page uses: the nearest records by the cosine of their vectors."""
+
+    def connect(self, path: str) -> Store:
+        return self
+
+    def create_table(self, name: str, records: list[dict[str, Any]]) -> Store:
+        self.found = records
+        return self
+
+    def search(self, vector: list[float]) -> Store:
+        def distance(other: list[float]) -> float:
+            return 1 - sum(map(float.__mul__, vector, other)) / math.hypot(*vector) / math.hypot(*other)
+
+        records = [{**record, "_distance": distance(record["vector"])} for record in self.found]
+        self.found = sorted(records, key=lambda record: record["_distance"])
+        return self
+
+    def distance_type(self, kind: str) -> Store:
+        return self
+
+    def limit(self, count: int) -> Store:
+        self.found = self.found[:count]
+        return self
+
+    def to_list(self) -> list[dict[str, Any]]:
+        return self.found
+
+
+def test_documents_of_a_vector_store_are_cut_for_a_question(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("tiktoken_ext")
+    monkeypatch.chdir(tmp_path)
+    if importlib.util.find_spec("lancedb") is None:
+        monkeypatch.setitem(sys.modules, "lancedb", Store())
+    command = re.search(r"python -m jobs.compress (--input .* --keep-order .*)", (DOCS / "after.md").read_text())
+    assert command is not None
+    Path("corpus.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS))
+    flags = [*command[1].split(), "--method", "rarity", "--model", str(save(tmp_path / "model"))]
+    made(JobConfig.load(flags, {}), load_compressor)
+    names: dict[str, Any] = {"embed": embed}
+    exec(sections("after.md")["Scored once, cut for each question"], names)
+    assert names["prompt"].tokens <= 60
+    assert "17" in names["prompt"].text
 
 
 def test_the_page_about_the_report_names_every_metric_and_no_other() -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lingua.assemble import Frame, assemble
+from lingua import CompressedPrompt, Prompt
+from lingua.assemble import COLUMN, Frame, assemble, assemble_rows
 from lingua.errors import ConfigError, PromptError
+from tests.lingua.echo import compress, tokenizer
+from tests.texts import PROSE
 
 
 @dataclass
@@ -70,3 +75,55 @@ def test_tokens_are_those_of_the_named_tokenizer() -> None:
 def test_a_tokenizer_without_a_name_is_an_error() -> None:
     with pytest.raises(ConfigError, match="names no tokenizer"):
         assemble(["x"], 2, tokenizer="model")
+
+
+# rows that are cut to one budget
+
+DOCUMENTS = [PROSE, "The barges could not wait, so they left.", " ".join(f"word{n}" for n in range(60))]
+
+
+def rows(method: str = "lead", **chosen: Any) -> list[dict[str, Any]]:
+    outcomes = compress([Prompt(context=[text]) for text in DOCUMENTS], method=method, keep_order=True, **chosen)
+    assert all(isinstance(one, CompressedPrompt) for one in outcomes)
+    return [{"text": text, COLUMN: one.order} for text, one in zip(DOCUMENTS, outcomes, strict=True)]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("budget", [40, 90, 150, 300])
+def test_rows_together_are_what_a_job_makes_of_one_prompt(budget: int) -> None:
+    (wanted,) = compress([Prompt(context=DOCUMENTS)], method="lead", target_token=budget)
+    found = assemble_rows(rows(), budget, tokenizer=tokenizer())
+    assert isinstance(wanted, CompressedPrompt)
+    assert (found.text, found.tokens, found.used) == (wanted.text, wanted.compressed_tokens, wanted.kept_context)
+
+
+@given(st.lists(st.floats(0, 10), min_size=3, max_size=3), st.integers(20, 300))
+def test_the_budget_of_weighted_rows_is_never_exceeded(weights: list[float], budget: int) -> None:
+    found = assemble_rows(rows("rarity"), budget, Frame("Answer.", "Who left?"), weights, tokenizer())
+    assert found.tokens == tokenizer().count(found.text) <= budget
+    assert found.text.startswith("Answer.")
+    assert found.text.endswith("Who left?")
+
+
+def test_a_row_of_more_weight_keeps_more() -> None:
+    shares = []
+    for weight in (0.0, 1.0, 4.0):
+        found = assemble_rows(rows(), 120, weights=[1.0, 1.0, weight], tokenizer=tokenizer())
+        shares.append(found.text.count("word"))
+    assert shares == sorted(shares)
+    assert shares[0] == 0 < shares[1] < shares[2]
+
+
+@pytest.mark.parametrize("weights", [[1.0], [1.0, -1.0, 1.0], [1.0, math.inf, 1.0]])
+def test_every_row_needs_a_weight(weights: list[float]) -> None:
+    with pytest.raises(ConfigError, match="for each of the 3"):
+        assemble_rows(rows(), 100, weights=weights, tokenizer=tokenizer())
+
+
+def test_rows_of_different_settings_do_not_go_together() -> None:
+    with pytest.raises(ConfigError, match="under different settings"):
+        assemble_rows([*rows("lead"), *rows("rarity")], 100, tokenizer=tokenizer())
+
+
+def test_what_must_be_kept_of_rows_may_exceed_the_budget() -> None:
+    with pytest.raises(PromptError, match="tokens must be kept, the budget is 20"):
+        assemble_rows(rows(protect=[r"word\d+"]), 20, tokenizer=tokenizer())

@@ -193,7 +193,7 @@ def test_a_words_probability_is_the_mean_the_first_or_the_highest_of_its_tokens(
 
     monkeypatch.setattr(compressor._scorer, "score", rising)
     assert np.diff(part_of(compressor, "qzx").starts).tolist() == [3]
-    assert labels(compressor, "qzx")[0][2] == pytest.approx(expected)
+    assert labels(compressor, "qzx")[0][2] == pytest.approx(expected, rel=1 / 256)
 
 
 def test_force_tokens_and_digits_survive_the_hardest_compression(make: Make) -> None:
@@ -204,16 +204,14 @@ def test_force_tokens_and_digits_survive_the_hardest_compression(make: Make) -> 
 
 def test_repeats_of_a_forced_string_are_dropped_where_nothing_kept_parts_them(make: Make) -> None:
     text = "one two three. four five six. seven eight nine. ten eleven twelve." * 3
-    forced = {"rate": 0.3, "force_tokens": ["."]}
-    assert ".." in compress(make(**forced), text).text
-    result = compress(make(**forced, drop_consecutive=True), text)
+    result = compress(make(rate=0.3, force_tokens=["."]), text)
     assert ".." not in result.text.replace(" ", "")
     assert 0.95 * result.target_tokens <= result.compressed_tokens <= result.target_tokens
 
 
-def test_drop_consecutive_leaves_a_text_that_needs_no_compression_alone(make: Make) -> None:
+def test_repeats_of_a_forced_string_stay_in_a_text_that_needs_no_compression(make: Make) -> None:
     text = "What... is... it?"
-    assert compress(make(rate=1.0, force_tokens=["."], drop_consecutive=True), text).text == text
+    assert compress(make(rate=1.0, force_tokens=["."]), text).text == text
 
 
 # threshold
@@ -230,7 +228,7 @@ def test_a_threshold_keeps_exactly_what_exceeds_it_whatever_the_length(make: Mak
 
 def test_a_threshold_of_one_keeps_only_what_is_forced(make: Make) -> None:
     result = compress(make(keep_threshold=1.0, force_tokens=["Anna"]), STORY, instruction="Read.")
-    assert result.text == "Read.\n\nAnna Anna"
+    assert result.text == "Read.\n\nAnna"
     assert result.status == "compressed"
 
 

@@ -84,7 +84,6 @@ def test_a_setting_that_the_method_does_not_read_is_refused_with_those_that_do(m
     [
         ({"method": "llmlingua2", "force_context_ids": 3}, "force_context_ids is read only with context_budget"),
         ({"demonstrations": "cut", "force_context_ids": 3}, "force_context_ids is read only with demonstrations=auto"),
-        ({"drop_consecutive": True}, "drop_consecutive is read only with force_tokens"),
     ],
 )
 def test_a_setting_that_waits_for_another_is_refused_without_it(settings: dict[str, Any], message: str) -> None:

@@ -1,0 +1,119 @@
+"""The column from which rows are cut at any budget: written, audited, taken over, and refused where none can be."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.config import JobConfig
+from cluster.errors import PlanConflict
+from cluster.output.ledger import Ledger
+from cluster.output.prepare import draft_plan
+from cluster.output.reuse import open_previous
+from cluster.output.verify import verify
+from cluster.protocol import Assignment
+from cluster.run.worker import Worker, load_compressor
+from lingua import ConfigError, cut
+from lingua.assemble import COLUMN
+from lingua.methods import models_digest
+from lingua.models.source import resolve
+from tests.cluster.forgery import rewritten
+from tests.cluster.input.test_structured_columns import made, rows
+from tests.cluster.jobs_for_tests import open_plan
+from tests.models import save
+from tests.texts import PROSE
+
+FORMATS = ("parquet", "jsonl")
+TEXTS = [" ".join(PROSE.split()[number:]) for number in range(4)] + ["short"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save(tmp_path_factory.mktemp("model"))
+
+
+def job(folder: Path, model: Path, output: str = "out", **settings: Any) -> JobConfig:
+    if not (path := folder / "rows.jsonl").exists():
+        path.write_text("".join(json.dumps({"value": text}) + "\n" for text in TEXTS))
+    chosen = {"method": "rarity", "keep_order": True, **settings}
+    place = {"input": str(path), "output": str(folder / output), "model": str(model)}
+    return JobConfig(text_column="value", device="cpu", **place, **chosen)
+
+
+def ran(config: JobConfig) -> list[dict[str, Any]]:
+    made(config, load_compressor, digest(config))
+    return rows(config)
+
+
+def digest(config: JobConfig) -> str:
+    return models_digest(resolve(config.model), config.compression)
+
+
+@pytest.mark.parametrize("output_format", FORMATS)
+def test_a_row_of_an_output_is_cut_as_the_job_cuts_it(tmp_path: Path, model: Path, output_format: str) -> None:
+    found = ran(job(tmp_path, model, output_format=output_format, output_prefix="x_"))
+    other = ran(job(tmp_path, model, "other", target_token=40, keep_order=False))
+    assert list(found[0])[-1] == f"x_{COLUMN}"
+    assert [cut(row, 40) for row in found] == [row["compressed_prompt"] for row in other]
+    audit = verify(str(tmp_path / "out"))
+    assert (audit.problems, audit.recounted) == ([], len(TEXTS) - 1)
+
+
+@pytest.mark.parametrize("output_format", FORMATS)
+def test_the_audit_finds_an_order_of_another_text_and_one_that_cuts_otherwise(
+    tmp_path: Path, model: Path, output_format: str
+) -> None:
+    ran(job(tmp_path, model, output_format=output_format))
+    ran(job(tmp_path, model, "turned", output_format=output_format, method="truncate"))
+
+    def forged(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        turned = rows(job(tmp_path, model, "turned", output_format=output_format))
+        swapped = {**found[0], COLUMN: found[1][COLUMN]}
+        return [swapped, {**found[1], COLUMN: turned[1][COLUMN]}, {**found[2], COLUMN: "?"}, *found[3:]]
+
+    (part,) = (tmp_path / "out").glob("part-*")
+    rewritten(part, forged)
+    first, second, third = verify(str(tmp_path / "out")).problems
+    assert "row 0: keep_order is not of the text in this row" in first
+    assert "row 1: keep_order does not make its compressed_prompt at the budget of the run" in second
+    assert "row 2: keep_order is not what a job wrote" in third
+
+
+@pytest.mark.parametrize("output_format", FORMATS)
+def test_reused_rows_bring_their_order_along(tmp_path: Path, model: Path, output_format: str) -> None:
+    first = ran(job(tmp_path, model, output_format=output_format))
+    config = job(tmp_path, model, "again", output_format=output_format, reuse=str(tmp_path / "out"))
+    previous, ledger = open_previous(config, digest(config)), Ledger(config.output)
+    plan = open_plan(config, digest(config), ledger)
+    assert previous is not None
+    worker = Worker(config, plan, load_compressor, earlier=previous.earlier(plan, ()))
+    worker.run(Assignment(plan.shards[0]))
+    assert [record.reused for record in ledger.records()] == [len(TEXTS)]
+    assert rows(config) == first
+    assert verify(config.output).problems == []
+
+
+def test_an_output_goes_on_with_an_order_or_without(tmp_path: Path, model: Path) -> None:
+    ran(job(tmp_path, model))
+    config = job(tmp_path, model, keep_order=False)
+    with pytest.raises(PlanConflict, match="keep_order was true, now false"):
+        draft_plan(config, digest(config), Ledger(config.output))
+    later = job(tmp_path, model, "later", keep_order=False, reuse=str(tmp_path / "out"))
+    with pytest.raises(PlanConflict, match="keep_order was true, now false"):
+        open_previous(later, digest(later))
+
+
+@pytest.mark.parametrize("column", ["question_column", "messages_column", "structured_column", "json_column"])
+def test_rows_that_no_order_can_be_of_are_refused_by_their_column(column: str) -> None:
+    with pytest.raises(ConfigError, match=f"keep_order serves questions that are not known yet, and {column} is given"):
+        JobConfig(input="in", output="out", keep_order=True, **{column: "value"})
+
+
+def test_a_question_that_is_mapped_by_its_name_is_refused_too(tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text(json.dumps({"context": ["a b"], "question": "c?"}) + "\n")
+    config = JobConfig(input=str(tmp_path / "in.jsonl"), output=str(tmp_path / "out"), keep_order=True)
+    with pytest.raises(ConfigError, match="and column 'question' is mapped; name the columns"):
+        draft_plan(config, "d" * 32, Ledger(config.output))
