@@ -99,6 +99,8 @@ class FlagParser(argparse.ArgumentParser):
         elif kind is not bool:
             choices = ",".join(_choices(setting.annotation))
             how["metavar"] = "JSON" if kind == dict[str, Any] else f"{{{choices}}}" if choices else "VALUE"
+            if bool in typing.get_args(setting.annotation):  # a switch that may be given a word
+                how |= {"nargs": "?", "const": "true"}
         self._group[name].add_argument(name if name == self.command.positional else self.command.flag(name), **how)
 
     def parse(self, argv: Sequence[str]) -> argparse.Namespace:

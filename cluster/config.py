@@ -211,7 +211,9 @@ class JobConfig(Placement):
     storage_options: dict[str, Any] = Field(
         default_factory=dict, repr=False, description='for fsspec, as JSON; flat, or by protocol: {"s3": {…}}'
     )
-    dry_run: bool = Field(False, description="print the plan and stop")
+    dry_run: bool | Literal["estimate"] = Field(
+        False, description="print the plan and stop; 'estimate': compress a sample here and tell time and memory, too"
+    )
 
     report_samples: int = Field(
         2, ge=0, le=20, description="rows per shard kept with their text for the report; 0: none"

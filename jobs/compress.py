@@ -43,15 +43,15 @@ def main(argv: Sequence[str] | None = None, make_compressor: MakeCompressor = lo
 
     def run() -> int:
         config = JobConfig.load(sys.argv[1:] if argv is None else argv)
-        return dry_run(config) if config.dry_run else compress(config, make_compressor)
+        return dry_run(config, make_compressor) if config.dry_run else compress(config, make_compressor)
 
     return exit_code(run)
 
 
-def dry_run(config: JobConfig) -> int:
-    """Print the plan and stop."""
+def dry_run(config: JobConfig, make: MakeCompressor) -> int:
+    """Print the plan, and an estimate where one is asked for, and stop."""
     require_target(config.compression.target_tokenizer)
-    print(pending(config))
+    print(pending(config, make))
     return 0
 
 

@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 from cluster.config import DECISIVE, JobConfig, deciding, default_of
@@ -127,7 +127,7 @@ class Plan:
 
     def extended(self, why: str, sources: Iterable[Source], shards: Iterable[Shard]) -> Plan:
         """The next generation, with these sources and shards behind those that are there."""
-        moment = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        moment = datetime.now(UTC).isoformat(timespec="seconds")
         return replace(
             self,
             sources=(*self.sources, *sources),

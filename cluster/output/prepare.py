@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
@@ -118,7 +118,7 @@ def make_plan(config: JobConfig, model_digest: str, earlier: Identity | None = N
     columns = find_columns(config, sources, shards, storage, footers)
     if not shards:
         raise ConfigError(_nothing_in(sources, Tally()))
-    created = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    created = datetime.now(UTC).isoformat(timespec="seconds")
     about = {"created": created, "run": config.shown_settings(), "left_out": found.left_out}
     if lacking := dict.fromkeys(name for footer in footers for name in footer.lacking):
         about["stored_as"] = ", ".join(lacking)

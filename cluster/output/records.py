@@ -13,7 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -134,7 +134,7 @@ class Record(Counts):
             part_sha256=part.data.sha256,
             rejects_sha256=part.rejects.sha256 if part.rejects else None,
             token=part.token,
-            committed=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            committed=datetime.now(UTC).isoformat(timespec="seconds"),
         )
 
     @property

@@ -21,7 +21,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any, Literal, Protocol, TextIO
 
 from cluster.input.shards import BadRow, Row, Shard
@@ -242,7 +242,7 @@ class JsonFormatter(logging.Formatter):
     """An event as one JSON object: `time` in UTC, `level`, `event`, and the fields."""
 
     def format(self, record: logging.LogRecord) -> str:
-        moment = datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec="milliseconds")
+        moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         return json.dumps({"time": moment, **_facts(record)}, default=str)
 
 

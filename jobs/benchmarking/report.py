@@ -21,7 +21,7 @@ def make_report(ours: Ours, mixes: Sequence[Rounds], peer: dict[str, str], comma
     """Everything as one JSON object. `peer`: its versions, or ``{"missing": why}``."""
     config = ours.config
     return {
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": command,
         "device": facts(ours.subject.device),
         "model": _model(ours),

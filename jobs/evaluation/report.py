@@ -12,7 +12,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -245,7 +245,7 @@ def conclude(config: EvalConfig, ledger: EvalLedger, plan: Sequence[Wave], ident
     measured = ledger.measured(unit.name for wave in plan for unit in wave.units)
     baseline = (config.peers or [one.name for one in config.candidates])[0]
     summary = summarize(measured, baseline, Draws(config.resamples, config.seed or 0))
-    finished = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    finished = datetime.now(UTC).isoformat(timespec="seconds")
     info = {"finished": finished, "model": config.model, "settings": identity, "resamples": config.resamples}
     text = markdown(summary)
     ledger.folder.write("summary.json", json.dumps({**info, **summary.as_json()}, indent=1).encode())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -14,7 +14,7 @@ from cluster.protocol import ShardReport
 from cluster.report.page import SPEED_BARS, Throughput
 from tests.cluster.corpora import named, record
 
-START = datetime(2026, 1, 1, tzinfo=timezone.utc)
+START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def commit(end: float, seconds: float, tokens: int) -> Record:
