@@ -45,8 +45,9 @@ def parse_size(value: object) -> object:
 
 def parse_ceiling(value: object) -> object:
     """A number of rows (int), or a share of them (float below 1) from ``"1%"``."""
-    if not isinstance(value, str):
+    if value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)):
         return value
+    value = str(value)
     if (share := PERCENT.fullmatch(value)) is not None:
         return float(share[1]) / 100
     if not value.strip().isdigit():
@@ -55,7 +56,7 @@ def parse_ceiling(value: object) -> object:
 
 
 Size = Annotated[int, BeforeValidator(parse_size)]
-Ceiling = Annotated[int | float, BeforeValidator(parse_ceiling)]
+Ceiling = Annotated[int | float | None, BeforeValidator(parse_ceiling)]
 
 
 def parse_output(value: str) -> str:
@@ -199,7 +200,7 @@ class JobConfig(Placement):
         description="input bytes per shard, a number or like the default '32MiB'; a shard is committed whole",
     )
 
-    max_rejected: Ceiling | None = Field(
+    max_rejected: Ceiling = Field(
         None,
         ge=0,
         description="rejected rows that end the run: 100, or '1%' (default: more than 10% and than 10 rows, or all)",

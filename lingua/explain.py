@@ -15,7 +15,7 @@ LONGEST = 200
 """Characters of a wrong value that are shown."""
 _SHARE = "it is a share: 0.5 keeps half, 1 all"
 _KINDS = {"float": "a number", "int": "a whole number", "bool": "true or false", "string": "text"}
-_KINDS |= {"dict": "an object", "model": "an object", "tuple": "a list"}
+_KINDS |= {"dict": "an object", "model": "an object", "tuple": "a list", "path": "the path of one file or directory"}
 _URL = re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]*://)([^\s'\"<>`]*)")
 _WITH_CONTAINERS = ("abfs", "abfss", "az", "adl", "wasb", "wasbs")
 _OF_STORES = ("s3", "s3a", "s3n", "gs", "gcs", "hf", "memory", *_WITH_CONTAINERS)
@@ -27,7 +27,12 @@ _PERCENT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
 
 def explain(error: ValidationError, known: Collection[str] = ()) -> str:
     """Each fault of a pydantic error: the setting, its value and what is wanted; `known` are names that exist."""
-    return "; ".join(_fault(fault, known) for fault in error.errors(include_url=False))
+    faults = error.errors(include_url=False)
+    within = {
+        fault["loc"][:1] for fault in faults if len(fault["loc"]) > 1
+    }  # a list whose items are wrong is not empty
+    told = [fault for fault in faults if fault["type"] != "too_short" or fault["loc"] not in within]
+    return "; ".join(_fault(fault, known) for fault in told)
 
 
 def meant(name: str, known: Collection[str], limit: int = 3) -> str:
@@ -102,6 +107,8 @@ def _wanted(fault: Any) -> str:
     kind, limits, value = str(fault["type"]), fault.get("ctx", {}), fault["input"]
     if kind in _BOUNDS:
         return f"must be {_BOUNDS[kind].format(**limits)}{_as_share(value, limits)}"
+    if kind == "too_short":
+        return f"must hold at least {limits['min_length']}"
     if kind == "literal_error":
         choices = re.findall(r"'([^']*)'", limits["expected"])
         hint = meant(str(value), choices)
@@ -125,6 +132,10 @@ def _as_share(value: object, limits: dict[str, Any]) -> str:
         return ""
     if number > 100:
         return f"; {_SHARE}; for a number of tokens, give target_token"
+    if number != int(number):
+        return (
+            f"; {_SHARE}; did you mean {number / 100:g} ({number:g}%), or one in {number:g}, which is {1 / number:.2g}?"
+        )
     if number < 10:
         return f"; {_SHARE}; did you mean {number / 10:g}, or one in {number:g}, which is {1 / number:.2g}?"
     return f"; did you mean {number / 100:g}?"

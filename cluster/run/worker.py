@@ -11,6 +11,8 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import chain
 from typing import Any, Protocol
 
 from cluster.config import JobConfig
@@ -32,6 +34,7 @@ from lingua.errors import PromptError
 from lingua.explain import public
 from lingua.models.source import resolve
 from lingua.prompt import Outcome, Prompt, Rejected
+from lingua.structured.streams import Kind, Structure, structure_of
 
 MAX_DETAIL = 500
 MAX_READY = 32 << 20
@@ -71,6 +74,32 @@ def load_compressor(config: JobConfig) -> StreamsPrompts:
         trust_remote_code=config.trust_remote_code,
         fidelity_sample=config.fidelity_sample,
     )
+
+
+class OnDemand:
+    """A compressor that is made for the first prompt it is given: never, where an earlier output knows all rows."""
+
+    def __init__(self, config: JobConfig, make: MakeCompressor) -> None:
+        self._config, self._make = config, make
+
+    def stream(self, prompts: Iterable[Prompt]) -> Iterator[Outcome]:
+        """The outcomes of the prompts, in order."""
+        waiting = iter(prompts)
+        for first in waiting:
+            yield from self._made.stream(chain([first], waiting))
+
+    def structure(self, kind: Kind) -> Structure[Any]:
+        """How values of a kind become prompts: the settings say it, without a model."""
+        return structure_of(kind, self._config.compression)
+
+    @cached_property
+    def _made(self) -> StreamsPrompts:
+        return self._make(self._config)
+
+    def __getattr__(self, name: str) -> Any:
+        if "_made" not in self.__dict__:
+            raise AttributeError(name)
+        return getattr(self._made, name)
 
 
 def require_loadable(config: JobConfig) -> None:
@@ -113,7 +142,7 @@ class Worker:
         self._ledger = Ledger(config.output, config.storage_options)
         self._reuse = RowReuse(earlier, plan, self._storage) if earlier else None
         self._set_aside = SetAside(self._ledger)
-        self._compressor = make_compressor(config)
+        self._compressor = OnDemand(config, make_compressor) if earlier else make_compressor(config)
         self._form = form_of(plan.columns, self._compressor)
         self._ahead: tuple[str, ReadAhead[Item]] | None = None
         self._meter = Meter()

@@ -166,9 +166,10 @@ class EvalConfig(Placement):
     @field_validator("data", mode="before")
     @classmethod
     def _pairs(cls, value: object) -> object:
-        if not isinstance(value, (list, tuple)):
+        if isinstance(value, Mapping):
             return value
-        pairs = [str(item).partition("=") for item in value]
+        entries = value if isinstance(value, (list, tuple)) else [value]
+        pairs = [str(item).partition("=") for item in entries]
         if bad := next((name for name, equals, _ in pairs if not equals), None):
             raise ValueError(f"write NAME=FILE, not {bad!r}")
         require_distinct("set", [name for name, _, _ in pairs])

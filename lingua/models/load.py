@@ -73,6 +73,8 @@ class Loader:
     def require(self, needs: Needs) -> None:
         """ModelError unless the tokenizer loads and the rest looks like a model that `needs`; no weights are loaded."""
         self.tokenizer()
+        if self.source.gguf and needs == "encoder":
+            raise ModelError(f"model {self.source.name!r} is a language model in a GGUF file, which {_PURPOSES[needs]}")
         if needs == "nothing" or self.source.gguf:
             return
         with _quietly(), _explained(self.source):

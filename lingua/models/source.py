@@ -12,7 +12,7 @@ import importlib.util
 import os
 import tempfile
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +88,8 @@ EMBEDDER = "all-minilm-l6-v2"
 _FILES = ("*.safetensors", "*.bin", "*.gguf", "*.json", "*.model", "*.txt", "*.jinja", "1_Pooling/*.json")
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 _BLOCK = 1 << 20
+HUB_SECONDS = 10.0
+"""How long the hub may take to answer."""
 
 
 @dataclass(frozen=True)
@@ -105,8 +107,12 @@ class ModelSource:
 
     @property
     def load_arguments(self) -> dict[str, Any]:
-        """Keyword arguments that make `from_pretrained(location, …)` load this model."""
-        found = {"gguf_file": self.gguf, "revision": self.revision}
+        """Keyword arguments that make `from_pretrained(location, …)` load this model.
+
+        Where the hub does not answer, what is cached is all there is: each file would be asked for again and again.
+        """
+        cached = None if self.local or _hub_answers(self.location, self.revision) else True
+        found = {"gguf_file": self.gguf, "revision": self.revision, "local_files_only": cached}
         return {key: value for key, value in found.items() if value is not None}
 
     @cached_property
@@ -223,6 +229,21 @@ def _files_digest(folder: Path, files: list[Path]) -> str:
     return digest.hexdigest()
 
 
+@cache
+def _hub_answers(location: str, revision: str | None) -> bool:
+    """Whether there is a hub, whatever it says of a model: it is asked once, for `HUB_SECONDS`."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        HfApi().model_info(location, revision=revision, timeout=HUB_SECONDS)
+    except (HfHubHTTPError, HFValidationError):
+        return True
+    except Exception:  # the hub's client passes on whatever its HTTP library of the day raises
+        return False
+    return True
+
+
 def _hub_commit(source: ModelSource) -> str:
     from huggingface_hub import HfApi, try_to_load_from_cache
 
@@ -230,7 +251,7 @@ def _hub_commit(source: ModelSource) -> str:
         cached = try_to_load_from_cache(source.location, "config.json", revision=source.revision)
         if isinstance(cached, str):
             return Path(cached).parent.name
-        return str(HfApi().model_info(source.location, revision=source.revision).sha)
+        return str(HfApi().model_info(source.location, revision=source.revision, timeout=HUB_SECONDS).sha)
     except Exception as error:  # the hub's client passes on whatever its HTTP library of the day raises
         aliases = (*EMBEDDED, *EMBEDDED_PIECES, *EMBEDDED_FOLDERS)
         raise ModelError(

@@ -367,8 +367,10 @@ def _hugging_face(name: str) -> Any:
         raise ModelError(f"target_tokenizer {name!r} is a model; give the encoding that it counts in: {encoding!r}")
     from transformers import AutoTokenizer
 
+    from lingua.models.source import ModelSource
+
     try:
-        return AutoTokenizer.from_pretrained(name)
+        return AutoTokenizer.from_pretrained(name, **ModelSource(name, name).load_arguments)
     except (OSError, ValueError) as error:
         hint = meant(name, _TIKTOKEN)
         raise ModelError(

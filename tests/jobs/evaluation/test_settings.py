@@ -51,6 +51,11 @@ def test_a_preset_gives_what_is_not_given() -> None:
     assert (config.sizes, config.ask, config.max_tokens) == ((446.0,), ("generate",), 9)
 
 
+def test_paths_in_a_file_are_told_in_plain_words_and_one_set_need_be_no_list() -> None:
+    with pytest.raises(ConfigError, match=r"^peer_path = \['a'\]: must be the path of one file or directory$"):
+        EvalConfig(data="a=b.jsonl", output="/out", rate=0.5, peer_path=["a"])
+
+
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
