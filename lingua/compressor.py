@@ -23,7 +23,6 @@ from lingua.engine.engine import Engine
 from lingua.engine.score import BoundedStore, Needs, NoScorer, Program, ScoreCache, Scorer, TimedScorer
 from lingua.errors import PromptError
 from lingua.methods import METHODS, models_digest
-from lingua.methods.longllmlingua import LongLLMLinguaSettings
 from lingua.methods.ranking import load_ranker
 from lingua.models.source import ModelSource, resolve
 from lingua.prompt import CompressedPrompt, Outcome, Prompt, Rejected, Span
@@ -94,7 +93,7 @@ class Compressor(StructuredFace):
             loader = replace(loader, source=resolve(own.second_model or ""), dtype="float32")
         self._scorer, self._cache = self._scoring(needs, loader)
         reader = SourceTokenizer(loader.tokenizer()) if needs == "sentences" else None
-        ranks = own.rank_method if isinstance(own, LongLLMLinguaSettings) else None
+        ranks = getattr(own, "rank_method", None)
         ranker = load_ranker(ranks, loader.device, loader.trust_remote_code) if ranks else None
         probe = self._scorer.probe_tokens
         self._drafter = Drafter(self._tokenizer, target, config, probe, ranker, reader, self.source.name)

@@ -2,8 +2,9 @@
 
 A word's probability is the mean of its tokens' (`aggregate`); the most probable words of the *whole prompt* that
 its budget holds are kept, where the public library takes a percentile of each window by itself. Windows end at sentence
-ends and tile the text. With `keep_threshold` there is no budget: every unit above it is kept, as in SecurityLingua.
-Training the encoder is left out.
+ends and tile the text. With `rank_method` the question decides first which context strings stay, as in LongLLMLingua,
+and the encoder reads those alone. With `keep_threshold` there is no budget: every unit above it is kept, as in
+SecurityLingua. Training the encoder is left out.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from typing import Literal, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from lingua.budget.draft import Draft, PromptPart
+from lingua.budget.draft import Draft, Importance, PromptPart
 from lingua.budget.selection import coarse_choice, keep_best, keep_within, shares
 from lingua.engine.score import Context, Needs, Program, Score
 from lingua.methods.llmlingua import required
+from lingua.methods.ranking import RANKERS, RankMethod, ranking_model
 from lingua.shared import Aggregate, BudgetText, ContextBudget, Numbers, OnePassSettings, refuse_without
 from lingua.text.sentences import sentence_edges
 from lingua.text.words import word_edges
@@ -37,12 +39,17 @@ class LLMLingua2Settings(OnePassSettings):
     context_budget: BudgetText | None = Field(
         None, description="drop whole context strings first: what that leaves, '*2' or '+100' (default: drop none)"
     )
+    rank_method: RankMethod | None = Field(None, description=RANKERS)
     force_context_ids: Numbers = Field((), description="indices of context strings that are always kept")
 
     @model_validator(mode="after")
     def _strings_are_dropped(self) -> Self:
-        if self.force_context_ids and self.context_budget is None:
-            refuse_without("force_context_ids", "context_budget")
+        if self.context_budget is None:
+            for name in ("force_context_ids", "rank_method"):
+                if getattr(self, name):
+                    refuse_without(name, "context_budget")
+        if self.rank_method in ("longllmlingua", "longllmlingua_before", "llmlingua"):
+            raise ValueError(f"rank_method {self.rank_method} asks a causal model: name one, longllmlingua:MODEL")
         if self.keep_threshold is not None and self.context_budget is not None:
             raise ValueError("context_budget needs a budget: give a rate or target_token, no keep_threshold")
         return self
@@ -50,6 +57,10 @@ class LLMLingua2Settings(OnePassSettings):
     @property
     def needs(self) -> Needs:
         return "encoder"
+
+    @property
+    def second_model(self) -> str | None:
+        return None if self.rank_method is None else ranking_model(self.rank_method)
 
     @property
     def unit_score(self) -> Aggregate:
@@ -72,9 +83,13 @@ class LLMLingua2Settings(OnePassSettings):
 
 def llmlingua2(draft: Draft, own: LLMLingua2Settings) -> Program[None]:
     """Decide what `draft` keeps."""
-    yield from classify(draft)
-    if own.context_budget is not None:
-        choose_contexts(draft, own, ContextBudget.parse(own.context_budget))
+    ranker = draft.drafter.ranker
+    if ranker is not None and draft.prompt.question:
+        choose_contexts(draft, own, (yield from ranker.importance(draft)))
+        yield from classify(draft)
+    else:
+        yield from classify(draft)
+        choose_contexts(draft, own, mean_probabilities(draft))
     if own.keep_threshold is None:
         keep_best(draft)
     else:
@@ -108,15 +123,20 @@ def windows(part: PromptPart, size: int) -> Iterator[tuple[int, int]]:
     return pairwise([*edges, tokens])
 
 
-def choose_contexts(draft: Draft, own: LLMLingua2Settings, budget: ContextBudget) -> None:
-    """The coarse step: keep the context strings of highest mean probability that the coarse budget holds."""
-    if draft.prompt.context_rates:
-        return
+def mean_probabilities(draft: Draft) -> Importance:
+    """Mean keep probability of each context string's units [strings]."""
     scores = [part.scores(draft.config) for part in draft.context]
-    means = np.asarray([values.mean() if len(values) else -np.inf for values in scores])
-    order = np.argsort(-means, kind="stable").tolist()
+    return np.asarray([values.mean() if len(values) else -np.inf for values in scores], np.float32)
+
+
+def choose_contexts(draft: Draft, own: LLMLingua2Settings, importance: Importance) -> None:
+    """The coarse step: keep the most important context strings that the coarse budget holds, if there is one."""
+    if own.context_budget is None or draft.prompt.context_rates:
+        return
+    order = np.argsort(-importance, kind="stable").tolist()
     costs, forced = [part.cost for part in draft.context], required(draft, own.force_context_ids)
-    draft.chosen = coarse_choice(costs, order, forced, (shares(draft).demonstrations, budget))
+    budgets = shares(draft).demonstrations, ContextBudget.parse(own.context_budget)
+    draft.chosen = coarse_choice(costs, order, forced, budgets)
 
 
 def keep_above(draft: Draft, threshold: float) -> None:

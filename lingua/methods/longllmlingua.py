@@ -26,7 +26,7 @@ from lingua.methods.llmlingua import (
     part_rates,
     required,
 )
-from lingua.methods.ranking import OwnSurprisal, RankMethod, load_ranker, ranking_model
+from lingua.methods.ranking import RANKERS, OwnSurprisal, RankMethod, load_ranker, ranking_model
 from lingua.shared import Aggregate, ContextBudget
 
 Order = Literal["original", "sort", "two_stage"]
@@ -36,11 +36,7 @@ class LongLLMLinguaSettings(LLMLinguaSettings):
     """What LongLLMLingua reads beside that."""
 
     iterative_size: int = Field(200, ge=1, description="tokens per segment of the iterative compression")
-    rank_method: RankMethod = Field(
-        "longllmlingua",
-        description="what ranks the context strings: longllmlingua (how likely the question is after one), "
-        "longllmlingua_before (one after the question), llmlingua, bm25, embedding, embedding:MODEL or reranker:MODEL",
-    )
+    rank_method: RankMethod = Field("longllmlingua", description=RANKERS)
     condition_compare: bool = Field(
         True, description="keep what the question makes likelier, instead of what is surprising"
     )

@@ -21,9 +21,12 @@ import numpy as np
 from pydantic import AfterValidator
 
 from lingua.budget.draft import Draft, Importance, Ranker
-from lingua.engine.score import Context, Program, Score, Surprisal
+from lingua.engine.engine import Engine
+from lingua.engine.score import Context, Program, Score, Scorer, Surprisal
+from lingua.errors import PromptError
 from lingua.explain import meant
 from lingua.models.source import EMBEDDER, resolve
+from lingua.text.tokens import SourceTokenizer
 from lingua.text.words import grams
 
 
@@ -85,12 +88,48 @@ class QuestionLikelihood:
         return -_means((yield scores))
 
 
+@dataclass(frozen=True, slots=True)
+class LikelihoodBy:
+    """`QuestionLikelihood` by a causal model of its own, as where the compressor's is an encoder."""
+
+    scorer: Scorer
+    tokenizer: SourceTokenizer
+
+    def importance(self, draft: Draft) -> Program[Importance]:
+        yield from ()
+        prompt, bos = draft.prompt, self.tokenizer.bos
+        asked, separator, *documents = (
+            one.ids.tolist()
+            for one in self.tokenizer.encode(
+                [f"{prompt.question} {RESTRICTIVE_SENTENCE}", prompt.separator, *prompt.context]
+            )
+        )
+        head = () if bos is None else (bos,)
+        scores = [Score(Context(head), asked, [*ids, *separator]) for ids in documents]
+        engine: Engine[list[Surprisal]] = Engine(self.scorer)
+        (answers,) = engine.run([_answers(scores)])
+        if isinstance(answers, PromptError):
+            raise answers
+        return -_means(answers)
+
+
+def _answers(scores: list[Score]) -> Program[list[Surprisal]]:
+    return (yield scores)
+
+
 def _means(answers: list[Surprisal]) -> Importance:
     return np.asarray([answer.mean() if len(answer) else 0.0 for answer in answers], np.float32)
 
 
-_NAMES = ("longllmlingua", "longllmlingua_before", "llmlingua", "bm25", "embedding")
-_WITH_MODEL = ("embedding", "reranker")
+OWN: dict[str, Ranker] = {
+    "longllmlingua": QuestionLikelihood(),
+    "longllmlingua_before": QuestionLikelihood(before=True),
+    "llmlingua": OwnSurprisal(),
+    "bm25": Computed(bm25),
+}
+"""The rankers that ask no model of their own."""
+_NAMES = (*OWN, "embedding")
+_WITH_MODEL = ("embedding", "reranker", "longllmlingua")
 
 
 def _rank_method(value: str) -> str:
@@ -100,28 +139,37 @@ def _rank_method(value: str) -> str:
     if kind == "reranker":
         raise ValueError("needs the name or directory of a cross-encoder: reranker:MODEL")
     hint = meant(kind, (*_NAMES, "reranker"))
-    raise ValueError(f"must be {', '.join(_NAMES)}, embedding:MODEL or reranker:MODEL{';' if hint else ''}{hint}")
+    raise ValueError(
+        f"must be {', '.join(_NAMES)}, or longllmlingua, embedding or reranker:MODEL{';' if hint else ''}{hint}"
+    )
 
 
 RankMethod = Annotated[str, AfterValidator(_rank_method)]
 """The name of a ranker, with the model that it asks where it asks one."""
+RANKERS = (
+    "what ranks the context strings: longllmlingua (how likely the question is after one), longllmlingua_before (one "
+    "after the question), llmlingua, bm25, embedding; longllmlingua:MODEL, embedding:MODEL or reranker:MODEL; "
+    "llmlingua2 takes bm25 or one with a model, beside context_budget "
+    "(default: longllmlingua; for llmlingua2 mean probability)"
+)
+"""What the setting says about itself, for all methods that read it."""
 
 
 def ranking_model(method: str) -> str | None:
     """The model that a ranker asks beside the compressor's."""
     kind, _, model = method.partition(":")
-    return (model or EMBEDDER) if kind in _WITH_MODEL else None
+    return model or (EMBEDDER if kind == "embedding" else None)
 
 
 def load_ranker(method: str, device: str = "auto", trust_remote_code: bool = False) -> Ranker:
     """The ranker of this name. Raises ModelError when its model cannot be loaded."""
-    if method.startswith("longllmlingua"):
-        return QuestionLikelihood(before=method == "longllmlingua_before")
-    if method == "llmlingua":
-        return OwnSurprisal()
-    if method == "bm25":
-        return Computed(bm25)
+    model = ranking_model(method)
+    if model is None:
+        return OWN[method]
     from lingua.models.load import Loader
 
-    loader = Loader(resolve(ranking_model(method) or ""), device, "float32", trust_remote_code)
+    causal = method.startswith("longllmlingua")
+    loader = Loader(resolve(model), device, "auto" if causal else "float32", trust_remote_code)
+    if causal:
+        return LikelihoodBy(loader.scorer("causal"), SourceTokenizer(loader.tokenizer()))
     return Computed(loader.cross_encoder() if method.startswith("reranker") else loader.embedder())

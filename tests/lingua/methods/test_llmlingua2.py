@@ -15,6 +15,7 @@ from lingua import CompressedPrompt, CompressionConfig, Compressor, ConfigError,
 from lingua.budget.draft import PromptPart
 from lingua.engine.score import BatchRow, Surprisal
 from lingua.methods.llmlingua2 import windows
+from lingua.methods.ranking import bm25
 from lingua.prompt import Outcome
 from lingua.text.sentences import sentence_edges
 from tests.lingua.models.encoders import ARCHITECTURES, LINES, STORY, save_encoder
@@ -250,6 +251,8 @@ def test_a_setting_beside_a_preset_prevails() -> None:
         ({"keep_threshold": 0.5}, "keep_threshold is read by method llmlingua2, not by evidence"),
         ({"method": "llmlingua2", "keep_threshold": 0.5, "rate": 0.5}, "rate and keep_threshold exclude each other"),
         ({"preset": "security", "context_budget": "*2"}, "context_budget needs a budget"),
+        ({"method": "llmlingua2", "rank_method": "bm25"}, "rank_method is read only with context_budget"),
+        ({"method": "llmlingua2", "context_budget": "*2", "rank_method": "longllmlingua"}, "longllmlingua:MODEL"),
         ({"preset": "security", "method": "selective"}, "method selective reads nothing of it"),
         ({"preset": "fast"}, "preset = 'fast'"),
         ({"preset": ["paper"]}, "preset = "),
@@ -280,3 +283,22 @@ def test_the_coarse_step_keeps_forced_strings(make: Make) -> None:
     coarse = {"rate": 0.3, "context_budget": "*1.2"}
     missing = min(set(range(len(strings))) - set(compress(make(**coarse), *strings).kept_context))
     assert missing in compress(make(**coarse, force_context_ids=[missing]), *strings).kept_context
+
+
+def test_with_a_question_the_ranker_chooses_the_strings_and_the_encoder_reads_those_alone(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strings, question = STORY.replace("\n", " ").split(". "), "Who says that the best customers are the fishermen?"
+    compressor = make(rate=0.3, context_budget="*1", rank_method="bm25")
+    asked, scorer = list[int](), compressor._scorer
+    score = scorer.start
+    monkeypatch.setattr(scorer, "start", lambda rows: asked.extend(len(row.probe) for row in rows) or score(rows))
+    result = compress(compressor, *strings, question=question)
+    best = int(np.argmax(bm25(question, strings)))
+    assert best in result.kept_context
+    assert sum(asked) < 0.7 * compressor.count(" ".join(strings))
+    assert 0.95 * result.target_tokens <= result.compressed_tokens <= result.target_tokens
+    assert (
+        compress(compressor, *strings).kept_context
+        == compress(make(rate=0.3, context_budget="*1"), *strings).kept_context
+    )  # without a question, mean probabilities choose

@@ -18,11 +18,20 @@ from lingua.config import CompressionConfig
 from lingua.engine.engine import Engine
 from lingua.errors import ConfigError, ModelError
 from lingua.methods import models_digest
-from lingua.methods.ranking import RESTRICTIVE_SENTENCE, Computed, OwnSurprisal, QuestionLikelihood, bm25, load_ranker
+from lingua.methods.ranking import (
+    RESTRICTIVE_SENTENCE,
+    Computed,
+    LikelihoodBy,
+    OwnSurprisal,
+    QuestionLikelihood,
+    bm25,
+    load_ranker,
+    ranking_model,
+)
 from lingua.models.load import Loader
 from lingua.models.source import EMBEDDER, resolve
 from lingua.prompt import Prompt
-from tests.lingua.echo import NASTY, EchoScorer, draft_of
+from tests.lingua.echo import NASTY, EchoScorer, draft_of, tokenizer
 from tests.packages import require
 
 DOCUMENTS = ("the price of coal and of steel", "the river is the Seine", "a long train left the station")
@@ -69,13 +78,26 @@ def test_before_prefers_the_document_that_the_question_makes_likely() -> None:
     assert int(np.argmax(importance(QuestionLikelihood(before=True), documents))) == 0
 
 
+def test_a_causal_model_beside_an_encoder_ranks_as_the_compressors_own_would() -> None:
+    beside = LikelihoodBy(EchoScorer(), tokenizer())
+    assert importance(beside) == pytest.approx(importance(QuestionLikelihood()))
+    assert ranking_model("longllmlingua:smollm2-135m") == "smollm2-135m"
+
+
 def test_without_the_question_the_most_surprising_document_is_first() -> None:
     documents = ("the the the the the the", "zebra quiz jump")
     assert int(np.argmax(importance(OwnSurprisal(), documents))) == 1
 
 
 @pytest.mark.parametrize(
-    "ranker", [OwnSurprisal(), QuestionLikelihood(), QuestionLikelihood(before=True), Computed(bm25)]
+    "ranker",
+    [
+        OwnSurprisal(),
+        QuestionLikelihood(),
+        QuestionLikelihood(before=True),
+        LikelihoodBy(EchoScorer(), tokenizer()),
+        Computed(bm25),
+    ],
 )
 def test_every_document_has_a_finite_importance(ranker: Ranker) -> None:
     found = importance(ranker, NASTY)
