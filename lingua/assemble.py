@@ -10,7 +10,6 @@ as its weight earns; `assemble` takes of texts as many of the best as fit. The b
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import math
 import zlib
@@ -28,6 +27,7 @@ from lingua.config import CompressionConfig, decisive
 from lingua.errors import ConfigError, PromptError
 from lingua.models.source import resolve
 from lingua.prompt import CompressedPrompt, Prompt, join_parts
+from lingua.shared import SharedSettings
 from lingua.text.tokens import SourceTokenizer, TargetTokenizer, named_target
 
 COLUMN = "keep_order"
@@ -56,33 +56,31 @@ class Order:
     @classmethod
     def of(cls, draft: Draft) -> Order:
         """The order of a prompt whose tokens have their scores."""
-        settings = {name: value for name, value in decisive(_flat(draft)).items() if name not in _OF_BUDGETS}
         strings = tuple(_units(part, draft) for part in (draft.instruction, *draft.context))
         model = draft.drafter.model if draft.config.target_tokenizer == "model" else ""
-        return cls(settings, model, {}, strings)
+        return cls(_settings(draft.config), model, {}, strings)
 
     @classmethod
     def read(cls, text: str) -> Order:
         """The inverse of `text`. PromptError (``no_order``) when it is none."""
         try:
             stored = json.loads(text)
-            columns = np.frombuffer(zlib.decompress(base64.b64decode(stored["units"], validate=True)), np.uint8)
-            units = np.ascontiguousarray(columns.reshape(_UNIT.itemsize, -1).T).view(_UNIT)[:, 0]
+            planes = np.frombuffer(zlib.decompress(base64.b64decode(stored["units"], validate=True)), np.uint8)
+            units = np.ascontiguousarray(planes.reshape(_UNIT.itemsize, -1).T).view(_UNIT)[:, 0]
             if sum(stored["counts"]) != len(units):
                 raise ValueError("it holds more units or fewer than it counts")
             strings = np.split(units, np.cumsum(stored["counts"])[:-1])
-            return cls(
-                dict(stored["settings"]), stored.get("model", ""), dict(stored.get("columns", {})), tuple(strings)
-            )
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError, zlib.error, binascii.Error) as error:
+            columns = {role: str(name) for role, name in stored.get("columns", {}).items()}
+            return cls(dict(stored["settings"]), str(stored.get("model", "")), columns, tuple(strings))
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError, zlib.error) as error:
             raise PromptError("no_order", f"{COLUMN} is not what a job wrote ({error}): {str(text)[:40]}…") from None
 
     @property
     def text(self) -> str:
-        """JSON in one line. The units lie column by column, deflated, in base64."""
+        """JSON in one line. The units lie byte by byte of all, deflated, in base64."""
         units = np.concatenate(self.strings)
-        columns = np.ascontiguousarray(units.view(np.uint8).reshape(-1, _UNIT.itemsize).T)
-        packed = base64.b64encode(zlib.compress(columns.tobytes(), 9)).decode()
+        planes = np.ascontiguousarray(units.view(np.uint8).reshape(-1, _UNIT.itemsize).T)
+        packed = base64.b64encode(zlib.compress(planes.tobytes(), 9)).decode()
         about = {"settings": dict(self.settings), "model": self.model, "columns": dict(self.columns)}
         counts = list(map(len, self.strings))
         return json.dumps({**{name: one for name, one in about.items() if one}, "counts": counts, "units": packed})
@@ -92,13 +90,18 @@ class Order:
         columns = self.columns or {role: role for role in ROLES if role in row}
         found = {role: row.get(name) or "" for role, name in columns.items()}
         context = found.get("text") or found.get("context", ())
-        strings = (context,) if isinstance(context, str) else [one or "" for one in context]
+        strings = [one or "" for one in context] if isinstance(context, (list, tuple)) else context
         prompt = Prompt("" if "text" in found else found.get("instruction", ""), strings)
         lengths = [len(one) for one in (prompt.instruction, *prompt.context)]
         if lengths != [int(units["characters"].sum()) for units in self.strings]:
             named = ", ".join(map(repr, self.columns.values())) or "'text', or 'instruction' and 'context',"
             raise PromptError("other_text", f"{COLUMN} is not of the text in this row: {named} must stand beside it")
         return prompt
+
+    def require(self, config: SharedSettings | None, columns: Mapping[str, str]) -> None:
+        """PromptError (``no_order``) unless it is of these settings, as far as they are known, and these columns."""
+        if self.columns != columns or (config is not None and self.settings != _settings(config)):
+            raise PromptError("no_order", f"{COLUMN} is of other settings or columns")
 
     def drafter(self, counter: TargetTokenizer | None = None) -> Drafter:
         """What drafts are made with."""
@@ -179,9 +182,10 @@ def _config(settings: str) -> CompressionConfig:
     return CompressionConfig(**json.loads(settings))
 
 
-def _flat(draft: Draft) -> dict[str, Any]:
-    config = draft.config
-    return {**config.model_dump(mode="json", exclude={"own"}), **config.own.model_dump(mode="json")}
+def _settings(config: SharedSettings) -> dict[str, Any]:
+    """The settings that decide, but for the budget."""
+    flat = {**config.model_dump(mode="json", exclude={"own"}), **config.own.model_dump(mode="json")}
+    return {name: value for name, value in decisive(flat).items() if name not in _OF_BUDGETS}
 
 
 def _units(part: PromptPart, draft: Draft) -> Units:

@@ -219,11 +219,13 @@ class Results:
 
     def _disordered(self, row: Row, results: Mapping[str, Any]) -> Iterator[str]:
         """What is wrong with an order as far as that needs no tokenizer."""
-        if (text := results.get(ORDER.name)) is not None:
-            try:
-                Order.read(text).prompt(row.values)
-            except PromptError as error:
-                yield error.detail
+        try:
+            if (text := results.get(ORDER.name)) is not None:
+                order = Order.read(text)
+                order.require(self._compression, self._columns.named)
+                order.prompt(row.values)
+        except PromptError as error:
+            yield error.detail
 
     def miscounted(self, row: Row, results: Mapping[str, Any]) -> str | None:
         """What is wrong with the tokens of a result, or with its order; empty: nothing; None: nothing counts here."""

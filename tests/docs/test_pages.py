@@ -170,6 +170,7 @@ def test_the_page_about_the_library_runs_from_top_to_bottom() -> None:
     run(code["What was lost"], names)
     assert names["outcome"].fidelity >= 0.5
     assert names["outcome"].predicted is not None
+    run(code["Scored once, cut at any budget"], names)
     run(code["What was kept"], names)
     kept = "".join(names["texts"][0][start:end] for start, end in names["outcome"].kept_spans[0])
     assert kept.split() == names["outcome"].text.split()

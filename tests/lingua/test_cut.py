@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lingua import CompressedPrompt, CompressionConfig, ConfigError, Prompt, PromptError, Rejected, cut
+from lingua import CompressedPrompt, CompressionConfig, ConfigError, LinguaError, Prompt, PromptError, Rejected, cut
 from lingua.assemble import COLUMN, Order, named
 from lingua.methods import METHODS
 from lingua.text.units import rounded
@@ -88,6 +90,15 @@ def test_a_row_that_cannot_be_cut_says_why(row: dict[str, Any], reason: str) -> 
     with pytest.raises(PromptError) as error:
         cut({COLUMN: order, **row} if reason == "other_text" else row, 30, tokenizer())
     assert error.value.reason == reason
+
+
+@pytest.mark.parametrize("value", [None, [], 7, "x", -1, [[0, 4]], {"a": []}, [1e9], "[" * 100_000])
+@pytest.mark.parametrize("field", ["settings", "columns", "counts", "units", "model", ""])
+def test_whatever_stands_in_an_order_ends_in_a_sentence(field: str, value: Any) -> None:
+    order = json.loads(one(Prompt(context=[PROSE]), "rarity", keep_order=True).order or "")
+    text = json.dumps({**order, field: value}) if field else str(value)
+    with suppress(LinguaError):
+        cut({"text": PROSE, COLUMN: text}, 30, tokenizer())
 
 
 def test_no_text_has_fewer_than_no_tokens() -> None:

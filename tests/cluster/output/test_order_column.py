@@ -17,7 +17,7 @@ from cluster.output.verify import verify
 from cluster.protocol import Assignment
 from cluster.run.worker import Worker, load_compressor
 from lingua import ConfigError, cut
-from lingua.assemble import COLUMN
+from lingua.assemble import COLUMN, Order
 from lingua.methods import models_digest
 from lingua.models.source import resolve
 from tests.cluster.forgery import rewritten
@@ -67,19 +67,27 @@ def test_the_audit_finds_an_order_of_another_text_and_one_that_cuts_otherwise(
     tmp_path: Path, model: Path, output_format: str
 ) -> None:
     ran(job(tmp_path, model, output_format=output_format))
-    ran(job(tmp_path, model, "turned", output_format=output_format, method="truncate"))
 
     def forged(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        turned = rows(job(tmp_path, model, "turned", output_format=output_format))
-        swapped = {**found[0], COLUMN: found[1][COLUMN]}
-        return [swapped, {**found[1], COLUMN: turned[1][COLUMN]}, {**found[2], COLUMN: "?"}, *found[3:]]
+        orders = [row[COLUMN] for row in found]
+        other = {**json.loads(orders[3]), "settings": {"method": "lead"}}
+        changed = [orders[1], without_scores(orders[1]), "?", json.dumps(other)]
+        return [{**row, COLUMN: order} for row, order in zip(found, [*changed, *orders[4:]], strict=True)]
 
     (part,) = (tmp_path / "out").glob("part-*")
     rewritten(part, forged)
-    first, second, third = verify(str(tmp_path / "out")).problems
+    first, second, third, fourth = verify(str(tmp_path / "out")).problems
     assert "row 0: keep_order is not of the text in this row" in first
     assert "row 1: keep_order does not make its compressed_prompt at the budget of the run" in second
     assert "row 2: keep_order is not what a job wrote" in third
+    assert "row 3: keep_order is of other settings or columns" in fourth
+
+
+def without_scores(text: str) -> str:
+    order = Order.read(text)
+    for units in order.strings:
+        units["score"] = 0
+    return order.text
 
 
 @pytest.mark.parametrize("output_format", FORMATS)
