@@ -36,7 +36,9 @@ class LLMLinguaSettings(MethodSettings):
     """What LLMLingua reads, and LongLLMLingua too."""
 
     context_budget: BudgetText = Field(
-        "*2", description="what the coarse step leaves: '*2' (a factor, the paper's k) or '+100' (tokens)"
+        "*2",
+        description="what the coarse step leaves: '*2' (a factor, the paper's k) or '+100' (tokens) "
+        "(default: *2; longllmlingua: +100)",
     )
     force_context_ids: Numbers = Field((), description="indices of context strings that are always kept")
     sentence_filter: SentenceFilter | None = Field(

@@ -27,7 +27,7 @@ from lingua.methods.llmlingua import (
     required,
 )
 from lingua.methods.ranking import RANKERS, OwnSurprisal, RankMethod, load_ranker, ranking_model
-from lingua.shared import Aggregate, ContextBudget
+from lingua.shared import Aggregate, BudgetText, ContextBudget
 
 Order = Literal["original", "sort", "two_stage"]
 
@@ -35,6 +35,7 @@ Order = Literal["original", "sort", "two_stage"]
 class LongLLMLinguaSettings(LLMLinguaSettings):
     """What LongLLMLingua reads beside that."""
 
+    context_budget: BudgetText = Field("+100", description="what the coarse step leaves: few documents, nearly whole")
     iterative_size: int = Field(200, ge=1, description="tokens per segment of the iterative compression")
     rank_method: RankMethod = Field("longllmlingua", description=RANKERS)
     condition_compare: bool = Field(
