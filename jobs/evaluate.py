@@ -6,11 +6,13 @@ committed; 2 for wrong settings or rows, before any model loads or Ray starts; 1
 
 from __future__ import annotations
 
+import random
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 
 import jobs
 from cluster.report.progress import progress_on
@@ -20,10 +22,14 @@ from cluster.run.resources import ResourceRequest
 from cluster.run.retry import RetryPolicy
 from cluster.run.stopping import StopRequest, exit_code, grace_seconds, on_signals, require_packages
 from cluster.storage.storage import Storage
+from jobs.evaluation.forms import read
 from jobs.evaluation.ledger import EvalLedger, Wave, identify, needs_in, waves
+from jobs.evaluation.rows import EvalRow, fewer_strings
 from jobs.evaluation.settings import EvalConfig
-from jobs.evaluation.sources import load_sets
+from jobs.evaluation.specs import NAME
 from jobs.evaluation.work import MakeTarget, make_target, start_runner
+from lingua.errors import ConfigError, PromptError
+from lingua.prompt import Prompt
 
 LEASE_SECONDS = 60.0
 
@@ -75,6 +81,59 @@ def _run(config: EvalConfig, ledger: EvalLedger, wave: Wave, stop: StopRequest, 
 def _tell(report: RunReport) -> None:
     for name, failure in sorted(report.given_up.items()):
         print(f"given up: {name}: {failure.detail}", file=sys.stderr)
+
+
+# ---- which rows are measured: checked before any model loads
+
+
+def load_sets(config: EvalConfig, storage: Storage) -> dict[str, list[EvalRow]]:
+    """The chosen rows of each set, by the name that the user gave it. ConfigError when a row cannot be used."""
+    sets = {name: chosen(named(name, read(url, storage)), config) for name, url in config.data.items()}
+    for name, rows in sets.items():
+        _require_usable(name, config.data[name], rows)
+    return sets
+
+
+def chosen(rows: Iterator[EvalRow], config: EvalConfig) -> list[EvalRow]:
+    """Rows by `limit`, `offset` and `seed`, of `strings` strings at most; no more are read than needed to choose."""
+    if config.seed is not None:
+        shuffled = list(rows)
+        random.Random(config.seed).shuffle(shuffled)
+        rows = iter(shuffled)
+    found = islice(rows, config.offset, None if config.limit is None else config.offset + config.limit)
+    return [row if config.strings is None else fewer_strings(row, config.strings) for row in found]
+
+
+def named(name: str, rows: Iterator[EvalRow]) -> Iterator[EvalRow]:
+    """The rows as members of the set of this name; the set's own name stays in ``meta["set"]``."""
+    return (replace(row, set=name, meta={"set": row.set or name, **row.meta}) for row in rows)
+
+
+def _require_usable(name: str, url: str, rows: Sequence[EvalRow]) -> None:
+    if not NAME.fullmatch(name):
+        raise ConfigError(f"--data {name}={url}: a set's name is made of letters, digits, - and _")
+    if not rows:
+        raise ConfigError(f"--data {name}={url}: no rows are left; look at the file, --offset and --limit")
+    seen = set[str]()
+    for row in rows:
+        fault = _fault(row, seen)
+        if fault:
+            raise ConfigError(f"{url}, row {row.id!r}: {fault}")
+        seen.add(row.id)
+
+
+def _fault(row: EvalRow, seen: set[str]) -> str | None:
+    if row.id in seen:
+        return "field 'id': two rows have this id"
+    if not any(row.context):
+        return "field 'context' is empty: there is nothing to compress"
+    if not any(answer.strip() for answer in row.answers):
+        return "field 'answers' is empty: there is nothing to compare with"
+    try:
+        Prompt(row.instruction, row.context, row.question)
+    except PromptError as error:
+        return f"field {error.detail}"
+    return None
 
 
 if __name__ == "__main__":

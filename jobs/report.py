@@ -7,21 +7,20 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from pydantic import Field
 
 from cluster.command import Command
-from cluster.config import Written
 from cluster.errors import ClusterError
 from cluster.output.ledger import Ledger
 from cluster.report.page import gather
 from cluster.report.render import render
-from cluster.settings import Settings
+from jobs.verify import VerifyConfig
 from lingua.errors import LinguaError
 
 
-class ReportConfig(Settings):
+class ReportConfig(VerifyConfig):
     """What is reported on."""
 
     command: ClassVar[Command] = Command(
@@ -31,11 +30,9 @@ class ReportConfig(Settings):
         positional="output",
     )
 
-    output: Written = Field(description="the directory that jobs.compress wrote")
     price: tuple[str, ...] = Field(
         (), description="NAME=PRICE of a million prompt tokens at a model, e.g. 'gpt-4o=2.50'"
     )
-    storage_options: dict[str, Any] = Field(default_factory=dict, repr=False, description="for fsspec, as JSON")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -11,8 +11,7 @@ import pytest
 from jobs.endpoint import EndpointSettings
 from jobs.evaluation.forms.raw import RowSource
 from jobs.evaluation.metrics import METRICS
-from jobs.evaluation.presets import PRESETS
-from jobs.evaluation.settings import EvalConfig
+from jobs.evaluation.settings import PRESETS, EvalConfig
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs" / "evaluation.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)

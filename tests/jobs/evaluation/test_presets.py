@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.evaluation.presets import ABLATIONS, PRESETS, preset
-from jobs.evaluation.settings import EvalConfig
+from jobs.evaluation.settings import ABLATIONS, PRESETS, EvalConfig, preset
 from lingua.errors import ConfigError
 from lingua.text.tokens import load_target
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from cluster.storage.storage import Storage
+from jobs.evaluate import load_sets
 from jobs.evaluation.rows import EvalRow, fewer_strings, gold_strings
 from jobs.evaluation.settings import EvalConfig
-from jobs.evaluation.sources import load_sets
 from lingua.errors import ConfigError
 from tests.jobs.evaluation.samples import ROW, row, rows_file, unified
 
