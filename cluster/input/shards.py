@@ -117,7 +117,8 @@ class Shard:
     name        deterministic; the stem of the part that holds its rows
     first_row   number in the file (0-based; for JSON Lines the line's) of the first row of the range
     rows        rows in the range; for JSON Lines lines, blank ones included; None where only reading would tell
-    retries     the attempt (`shard.token`) whose rejected rows are tried again: it is those of the range, no others
+    retries     the attempt (`shard.token`) whose rejected rows are tried again: it is those of the range, no others,
+                and `rows` counts these
     """
 
     __pydantic_config__ = STORED
@@ -135,10 +136,10 @@ class Shard:
         """The name of the shard whose rejected rows are tried again."""
         return self.retries and self.retries.partition(".")[0]
 
-    def again(self, position: int, token: str) -> Shard:
+    def again(self, position: int, token: str, rows: int) -> Shard:
         """A shard, at that position in the plan, of the rows that the attempt of this token rejected."""
         attempt = f"{self.name}.{token}"
-        return replace(self, name=_name(position, attempt), retries=attempt)
+        return replace(self, name=_name(position, attempt), rows=rows, retries=attempt)
 
 
 def named(ranges: list[Range], first: int = 0) -> Iterator[Shard]:

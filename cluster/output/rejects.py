@@ -58,7 +58,8 @@ def plan_retries(plan: Plan, ledger: Ledger) -> Plan:
     if not rejecting:
         print(NOTHING_REJECTED)
         return plan
-    shards = [record.shard.again(at, record.token) for at, record in enumerate(rejecting, len(plan.shards))]
+    numbered = enumerate(rejecting, len(plan.shards))
+    shards = [record.shard.again(at, record.token, record.rejected) for at, record in numbered]
     rows = sum(record.rejected for record in rejecting)
     return plan.extended(f"{counted(rows, 'rejected row')} tried again in {counted(len(shards), 'shard')}", (), shards)
 

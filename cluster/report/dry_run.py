@@ -74,8 +74,9 @@ def notices(plan: Plan) -> list[str]:
 
 
 def _rows(plan: Plan) -> str:
-    known = [shard.rows for shard in plan.shards if shard.rows is not None]
-    unknown = len(plan.shards) - len(known)
+    counts = [shard.rows for shard in plan.shards if not shard.retries]
+    known = [count for count in counts if count is not None]
+    unknown = len(counts) - len(known)
     more = f", and those of {counted(unknown, 'file')}, counted as they are read" if unknown else ""
     return f"{sum(known):,}{more}"
 

@@ -233,6 +233,7 @@ def test_rejected_rows_that_succeed_now_become_rows_and_the_others_stay_rejects(
     plan, page = Ledger(config.output).plan(), gather(Ledger(config.output))
     assert (page.total.rows, page.total.rejected, page.sources[0][1].rejected) == (ROWS, 4, 4)
     assert plan
+    assert f"rows       {ROWS}\n" in describe(config, plan, ())
     assert [line.partition(": ")[2] for line in plan.history] == ["8 rejected rows tried again in 2 shards"]
 
 
