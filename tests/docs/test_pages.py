@@ -135,10 +135,10 @@ def test_documents_of_a_vector_store_are_cut_for_a_question(tmp_path: Path, monk
     monkeypatch.chdir(tmp_path)
     if importlib.util.find_spec("lancedb") is None:
         monkeypatch.setitem(sys.modules, "lancedb", Store())
-    command = re.search(r"python -m jobs.compress (--input .* --keep-order .*)", (DOCS / "after.md").read_text())
+    command = re.search(r"jobs.compress (.*) --method evidence (--keep-order .*)", (DOCS / "after.md").read_text())
     assert command is not None
     Path("corpus.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS))
-    flags = [*command[1].split(), "--method", "rarity", "--model", str(save(tmp_path / "model"))]
+    flags = [*command[1].split(), *command[2].split(), "--method", "rarity", "--model", str(save(tmp_path / "model"))]
     made(JobConfig.load(flags, {}), load_compressor)
     names: dict[str, Any] = {"embed": embed}
     exec(sections("after.md")["Scored once, cut for each question"], names)
