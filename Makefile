@@ -10,8 +10,8 @@ READY := $(VENV)/.ready
 demo: $(READY)        ## compress two small corpora end to end and show the result
 	$(BIN)/python -m jobs.demo
 
-test: $(READY)        ## the whole test suite
-	$(BIN)/pytest
+test: $(READY)        ## the whole test suite, in two processes
+	$(BIN)/pytest -n 2 --dist loadfile
 
 check: $(READY)       ## format, lint, types and the bounds of the house
 	$(BIN)/ruff format --check .
