@@ -95,8 +95,8 @@ class Compressor(StructuredFace):
         reader = SourceTokenizer(loader.tokenizer()) if needs == "sentences" else None
         ranks = getattr(own, "rank_method", None)
         ranker = load_ranker(ranks, loader.device, loader.trust_remote_code) if ranks else None
-        probe = self._scorer.probe_tokens
-        self._drafter = Drafter(self._tokenizer, target, config, probe, ranker, reader, self.source.name)
+        probe, judged = self._scorer.probe_tokens, loader.source.judged if reader is not None else 0
+        self._drafter = Drafter(self._tokenizer, target, config, probe, ranker, reader, self.source.name, judged)
         self._known: BoundedStore[Outcome] = BoundedStore(KNOWN_BYTES)
 
     def _scoring(self, needs: Needs, loader: Loader) -> tuple[Scorer, ScoreCache]:

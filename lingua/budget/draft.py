@@ -165,6 +165,7 @@ class Drafter:
     ranker   what ranks context strings, where the method ranks them; None: made from the settings
     reader   tokenizes for the model that reads sentences, where one does
     model    its name, for results that are cut again elsewhere
+    judged   columns behind that model's states in which it says what is likely to be asked for (`lingua.methods.judge`)
     """
 
     source: SourceTokenizer
@@ -174,6 +175,7 @@ class Drafter:
     ranker: Ranker | None = None
     reader: SourceTokenizer | None = None
     model: str = ""
+    judged: int = 0
 
     def draft(self, prompt: Prompt) -> Draft:
         """Tokenize and cut every part of `prompt`."""

@@ -6,8 +6,9 @@ Our own recipe and the default: it kept more than surprisal where there is a que
 demonstrations   strings of the same form as the question are examples: they are kept whole, or not at all; those that
                  share most with the question for their length, the best one last
 coherence        of documents, whole sentences get most of the budget, then whole phrases, then words (`keep_within`)
-evidence         of a word: how likely its kind and place are to be asked for (`salience`), times how much its
-                 sentence is about the question, if there is one (`focus`), or is needed beside the best that is
+evidence         of a word: how likely its kind and place are to be asked for (`salience`); without a question, what an
+                 encoder expects to be asked (`judge`); with one, times how much its sentence is about the question
+                 (`focus`), or is needed beside the best that is
 """
 
 from __future__ import annotations
@@ -24,8 +25,10 @@ from lingua.budget.draft import Draft
 from lingua.budget.selection import coarse_choice, keep_best, shares
 from lingua.engine.score import Needs, Program
 from lingua.methods.focus import advantages
+from lingua.methods.judge import judge
 from lingua.methods.llmlingua import required
 from lingua.methods.ranking import bm25
+from lingua.models.source import EMBEDDER
 from lingua.shared import Aggregate, ContextBudget, Numbers, OnePassSettings, refuse_without
 from lingua.text.salience import token_evidence
 from lingua.text.sentences import sentence_edges
@@ -48,8 +51,9 @@ class EvidenceSettings(OnePassSettings):
     focus_model: str = Field(
         "all-minilm-l6-v2",
         min_length=1,
-        description="the sentence-transformers model that says how near a sentence is to the question; 'none': only "
-        "the words they share do; 'ignore': the question does not count, so that one result serves all questions",
+        description="the sentence-transformers model that says how near a sentence is to the question or, the default "
+        "one, what is likely to be asked; 'none': only words shared with the question, kind and place do; 'ignore': "
+        "the question does not count, so that one result serves all questions",
     )
     demonstrations: Literal["auto", "whole", "cut"] = Field(
         "auto",
@@ -77,7 +81,7 @@ class EvidenceSettings(OnePassSettings):
 
     @property
     def second_model(self) -> str | None:
-        return None if self.focus_model in ("none", "ignore") else self.focus_model
+        return {"none": None, "ignore": EMBEDDER}.get(self.focus_model, self.focus_model)
 
     @property
     def unit_score(self) -> Aggregate:
@@ -134,7 +138,10 @@ def gather_evidence(draft: Draft, question: str, cut: Sequence[int]) -> Program[
         place = np.linspace(0, 1, len(part.ids), endpoint=False, dtype=np.float32)
         part.surprisal = token_evidence(part.encoding) * np.exp(-LEAD * place)
     parts = [draft.context[index] for index in cut if draft.context[index].text]
-    if not parts or not question.strip():
+    if not question.strip():
+        yield from judge(draft.drafter, parts)
+        return
+    if not parts:
         return
     edges = [sentence_edges(part.text) for part in parts]
     strings = [_pieces(part.text, one) for part, one in zip(parts, edges, strict=True)]

@@ -40,7 +40,7 @@ def advantages(drafter: Drafter, question: str, strings: Sequence[Sequence[str]]
     shared = focus(question, strings)
     if drafter.reader is None or not reads(drafter.reader, question):
         return [FOCUS * one for one in shared]
-    near, covered = yield from nearness(question, strings, drafter.reader, drafter.window)
+    near, covered = yield from nearness(question, strings, drafter.reader, drafter.window, drafter.judged)
     first = [SHARED * one + NEAR * other for one, other in zip(shared, near, strict=True)]
     return second_look(question, strings, first, covered)
 
@@ -159,7 +159,7 @@ def _known(read: Encoding, start: int, end: int, unknown: int | None) -> bool:
 
 
 def nearness(
-    question: str, strings: Sequence[Sequence[str]], reader: SourceTokenizer, window: int
+    question: str, strings: Sequence[Sequence[str]], reader: SourceTokenizer, window: int, judged: int = 0
 ) -> Program[tuple[list[Importance], list[Importance]]]:
     """For each string's sentences [s] how near they are to the question, in standard deviations over all sentences.
 
@@ -167,10 +167,12 @@ def nearness(
 
     Three things are added up: how near the question's tokens each have one in the sentence; the cosine of the mean
     states; the greatest of these in the sentence's string. Strings are read whole, in windows of `window` tokens, so
-    that a sentence is understood where it stands. `reader` and `window` are the encoder's.
+    that a sentence is understood where it stands. `reader` and `window` are the encoder's; its answers have
+    `judged` columns behind the states.
     """
     read = reader.encode([question, *map("".join, strings)])
-    asked, *states = yield from _token_states(read, window)
+    answers = yield from token_answers(read, window)
+    asked, *states = [one[:, : max(0, one.shape[1] - judged)] for one in answers]
     places = [_sentence_of_token(one, string) for one, string in zip(read[1:], strings, strict=True)]
     pairs = zip(states, places, strings, strict=True)
     found = [_compare(asked, state, place, len(string)) for state, place, string in pairs]
@@ -181,8 +183,8 @@ def nearness(
     return np.split(near, ends[1:-1]), [covered for _, _, covered in found]
 
 
-def _token_states(read: Sequence[Encoding], window: int) -> Program[list[States]]:
-    """The state of each token [t, d] of each text; [0, 0] of one without tokens."""
+def token_answers(read: Sequence[Encoding], window: int) -> Program[list[States]]:
+    """What the encoder says of each token [t, d] of each text: its state; [0, 0] of one without tokens."""
     windows = [[one.ids[at : at + window].tolist() for at in range(0, len(one), window)] for one in read]
     answers = iter((yield [Score(Context(room=len(ids)), ids) for each in windows for ids in each]))
     return [np.concatenate([*islice(answers, len(each))]) if each else np.zeros((0, 0), np.float32) for each in windows]

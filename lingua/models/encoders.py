@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.utils.hub import cached_file
@@ -52,6 +53,7 @@ class BatchedEncoder:
         self._load, self.tokenizer, self._device = load, tokenizer, device
         self._pad = int(tokenizer.pad_token_id or 0)
         self.batch_tokens = ENCODER_BATCH.get(device.type, 4_096)
+        self._more: dict[str, Any] = {}
         self._least_fill = _LEAST_FILL.get(device.type, _LEAST_FILL["cuda"])
 
     @cached_property
@@ -94,7 +96,7 @@ class BatchedEncoder:
             with torch.inference_mode():
                 sizes, ids, *kinds = upload(self._device, [*arrays, _padded(types, 0)] if types else arrays)
                 mask = (torch.arange(ids.shape[1], device=self._device) < sizes[:, None]).long()
-                more = {"token_type_ids": kinds[0]} if kinds else {}
+                more = self._more | ({"token_type_ids": kinds[0]} if kinds else {})
                 return download(self._values(self.model(input_ids=ids, attention_mask=mask, **more), mask))
         except RuntimeError as error:
             if not is_out_of_memory(error):
@@ -162,20 +164,55 @@ class EncoderScorer(TokenScorer):
         return torch.softmax(output.logits.float(), -1)[..., self._keep]
 
 
+class Judge(nn.Module):
+    """Two log-odds of each token [t, 2]: that its word is asked for, and that its sentence holds something that is.
+
+    A head of 49,000 parameters over two of the encoder's middle layers, which say more of this than its last one.
+    `judge.md` beside the weights is its card; `jobs/training/judge.py` trains it.
+    """
+
+    LAYERS = (3, 5)
+    WEIGHTS = Path(__file__).with_name("judge.safetensors")
+
+    def __init__(self, size: int = 384, hidden: int = 64) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(len(self.LAYERS) * size, hidden), nn.Linear(hidden, 2)
+
+    @classmethod
+    def trained(cls, device: torch.device) -> Judge:
+        """The judge that the package carries, in float32."""
+        judge = cls()
+        judge.load_state_dict({name: one.float() for name, one in load_file(cls.WEIGHTS).items()})
+        return judge.to(device).eval().requires_grad_(False)
+
+    def forward(self, layers: Sequence[Tensor]) -> Tensor:
+        """From the states of the encoder's layers, [r, t, d] each, the input's first."""
+        return self.last(F.gelu(self.first(self.read(layers))))  # type: ignore[no-any-return]
+
+    @classmethod
+    def read(cls, layers: Sequence[Tensor]) -> Tensor:
+        """What it reads of them [r, t, 2 d]."""
+        return torch.cat([layers[number] for number in cls.LAYERS], -1).float()
+
+
 class StateScorer(TokenScorer):
-    """The last hidden state of each token [t, d], of length 1, by a model without a head.
+    """The last hidden state of each token [t, d], of length 1, by a model without a head; behind it what `judge` says.
 
     A program holds the states of its whole prompt, so prompts count in full: some hundred megabytes are alive.
     """
 
     live_tokens = 1 << 19
 
-    def __init__(self, load: Callable[[], Any], tokenizer: Any, device: torch.device) -> None:
+    def __init__(
+        self, load: Callable[[], Any], tokenizer: Any, device: torch.device, judge: Judge | None = None
+    ) -> None:
         super().__init__(load, tokenizer, device, min(WINDOW, tokenizer.model_max_length))
-        self.window = self.live_tokens
+        self.window, self._judge = self.live_tokens, judge
+        self._more = {"output_hidden_states": judge is not None}
 
     def _values(self, output: Any, mask: Tensor) -> Tensor:
-        return F.normalize(output.last_hidden_state, dim=-1).float()
+        states = F.normalize(output.last_hidden_state, dim=-1).float()
+        return states if self._judge is None else torch.cat([states, self._judge(output.hidden_states)], -1)
 
 
 class Embedder(BatchedEncoder):

@@ -40,7 +40,7 @@ from lingua.engine.score import Needs, Scorer
 from lingua.errors import LinguaError, ModelError
 from lingua.explain import in_words
 from lingua.models.causal import PackedScorer
-from lingua.models.encoders import CrossEncoder, Embedder, EncoderScorer, StateScorer, pools_first
+from lingua.models.encoders import CrossEncoder, Embedder, EncoderScorer, Judge, StateScorer, pools_first
 from lingua.models.sizing import USUAL, Allowance
 from lingua.models.source import ModelSource, cache_directory
 from lingua.models.trial import causal_scorer
@@ -107,7 +107,8 @@ class Loader:
         """The model on its device, ready to answer the engine."""
         device = choose_device(self.device)
         if needs == "sentences":
-            return StateScorer(self.base, self.tokenizer(), device)
+            judge = Judge.trained(device) if self.source.judged else None
+            return StateScorer(self.base, self.tokenizer(), device, judge)
         if needs == "encoder":
             example = "microsoft/llmlingua-2-xlm-roberta-large-meetingbank"
             remedy = "is no token classifier", f"to keep or drop tokens, such as {example}"

@@ -102,6 +102,11 @@ class ModelSource:
     revision: str | None = None
 
     @property
+    def judged(self) -> int:
+        """What a judge says of each token: two numbers by the encoder, from its package or the hub, that has one."""
+        return 2 if self.name.rpartition("/")[2].casefold() == EMBEDDER else 0
+
+    @property
     def local(self) -> bool:
         return Path(self.location).is_dir()
 

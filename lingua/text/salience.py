@@ -65,9 +65,14 @@ def token_evidence(encoding: Encoding) -> Floats:
 
 def word_evidence(encoding: Encoding, words: Ints) -> Table:
     """The same for each word [w], which begin at the characters `words`."""
-    logit = _properties(encoding, words) @ np.asarray(list(WEIGHTS.values()))
-    evidence: Table = 1 / (1 + np.exp(-logit))
+    evidence: Table = 1 / (1 + np.exp(-word_odds(encoding, words)))
     return evidence
+
+
+def word_odds(encoding: Encoding, words: Ints) -> Table:
+    """The logarithm of its odds for each word [w]."""
+    odds: Table = _properties(encoding, words) @ np.asarray(list(WEIGHTS.values()))
+    return odds
 
 
 def _properties(encoding: Encoding, words: Ints) -> Table:

@@ -65,9 +65,9 @@ def test_a_question_as_long_as_a_document_is_compared_by_its_beginning_and_end()
     np.testing.assert_allclose(_compare(asked, states, sentence, 6)[1], expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("chosen", [{"focus_model": "none"}, {"focus_model": "ignore"}, {"method": "lead"}])
+@pytest.mark.parametrize("chosen", [{"focus_model": "none"}, {"method": "lead"}])
 def test_it_asks_an_encoder_of_sentences_unless_told_otherwise(chosen: dict[str, object]) -> None:
-    assert CompressionConfig().own.needs == "sentences"
+    assert CompressionConfig().own.needs == CompressionConfig(focus_model="ignore").own.needs == "sentences"
     assert CompressionConfig(**chosen).own.needs == "nothing"
 
 

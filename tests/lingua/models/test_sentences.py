@@ -12,9 +12,9 @@ from transformers import AutoModel, AutoTokenizer
 from lingua import CompressionConfig, Compressor, Prompt
 from lingua.engine.score import BatchRow, Context
 from lingua.methods import models_digest
-from lingua.models.encoders import WINDOW, StateScorer
+from lingua.models.encoders import WINDOW, Judge, StateScorer
 from lingua.models.load import Loader
-from lingua.models.source import resolve
+from lingua.models.source import ModelSource, resolve
 from tests.lingua.models.encoders import LINES, STORY, save_encoder
 from tests.models import save
 from tests.packages import require
@@ -52,6 +52,29 @@ def test_states_are_those_of_a_plain_forward_and_of_length_one_whatever_the_batc
         assert states == pytest.approx((plain / plain.norm(dim=-1, keepdim=True)).numpy(), abs=1e-5)
 
 
+def test_behind_the_states_stands_what_the_judge_says_of_the_middle_layers(tmp_path: Path) -> None:
+    folder = save_encoder(tmp_path, "bert", LINES, num_hidden_layers=5)
+    torch.manual_seed(0)
+    judge, model = Judge(size=32), AutoModel.from_pretrained(folder).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    scorer = StateScorer(lambda: model, tokenizer, torch.device("cpu"), judge.requires_grad_(False))
+    for text, found in zip(SENTENCES, scorer.score(rows(folder, SENTENCES)), strict=True):
+        with torch.inference_mode():
+            inputs = tokenizer(text, return_tensors="pt", return_token_type_ids=False)
+            layers = model(**inputs, output_hidden_states=True).hidden_states
+            states = torch.cat([layers[3], layers[5]], -1)[0, 1:-1]
+            odds = judge.last(torch.nn.functional.gelu(judge.first(states)))
+        assert found[:, -2:] == pytest.approx(odds.numpy(), abs=1e-4)
+        assert found[:, :-2] == pytest.approx(scorer_of(folder).score(rows(folder, [text]))[0], abs=1e-5)
+
+
+def test_the_judge_in_the_package_is_small_and_fits_the_encoder_that_it_is_for() -> None:
+    assert Judge.WEIGHTS.stat().st_size < 200_000
+    assert Judge.trained(torch.device("cpu"))([torch.zeros(1, 3, 384)] * 7).shape == (1, 3, 2)
+    names = ("all-minilm-l6-v2", "sentence-transformers/all-MiniLM-L6-v2", "other/minilm")
+    assert [ModelSource(name, name).judged for name in names] == [2, 2, 0]
+
+
 def test_no_more_prompts_are_alive_than_their_states_have_room(folder: Path) -> None:
     scorer = scorer_of(folder)
     assert scorer.window == scorer.live_tokens == 1 << 19
@@ -75,7 +98,7 @@ def test_results_depend_on_who_reads_the_sentences(folder: Path, tmp_path: Path)
     digests = {
         models_digest(source, CompressionConfig(focus_model=str(folder))),
         models_digest(source, CompressionConfig(focus_model="none")),
-        models_digest(source, CompressionConfig(focus_model="ignore")),
+        models_digest(source, CompressionConfig(method="lead")),
     }
     assert len(digests) == 2
     assert source.tokenizer_digest in digests
