@@ -95,10 +95,7 @@ _COMMON = (
 )
 COLUMNS = tuple(f"{role}_column" for role in ROLES)
 _GROUPS = {
-    "what to read and write": (
-        *("input", "output", "reuse", "resume"),
-        *("output_format", "output_prefix", "keep_order"),
-    ),
+    "what to read and write": ("input", "output", "reuse", "resume", "output_format", "output_prefix", "keep_order"),
     "columns": COLUMNS,
     "how much to keep": (
         *("method", "preset", "rate", "target_token", "target_tokenizer", "min_fidelity"),

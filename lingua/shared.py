@@ -118,11 +118,6 @@ class MethodSettings(BaseModel):
         return False
 
     @property
-    def scores_once(self) -> bool:
-        """Whether units have their scores before any is dropped."""
-        return False
-
-    @property
     def budget_dependent(self) -> str | None:
         """What about the scores depends on the budget, so that no other budget can be cut to with them."""
         return "scores what is left of the text before, which depends on the budget"
@@ -151,10 +146,6 @@ class OnePassSettings(MethodSettings):
     @property
     def coherent_share(self) -> float:
         return self.coherence
-
-    @property
-    def scores_once(self) -> bool:
-        return True
 
     @property
     def budget_dependent(self) -> str | None:

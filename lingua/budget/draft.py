@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from lingua.engine.score import Program
 from lingua.prompt import CompressedPrompt, Prompt, Span, Status, join_parts
-from lingua.shared import SharedSettings, Unit
+from lingua.shared import OnePassSettings, SharedSettings, Unit
 from lingua.text.sentences import sentence_edges
 from lingua.text.tokens import Encoding, Ints, SourceTokenizer, TargetTokenizer
 from lingua.text.units import (
@@ -90,7 +90,7 @@ class PromptPart:
 
     def scores(self, config: SharedSettings) -> Floats:
         scores = unit_scores(self.surprisal, self.starts, config.own.unit_score)
-        return rounded(scores) if config.own.scores_once else scores
+        return rounded(scores) if isinstance(config.own, OnePassSettings) else scores
 
     def hold(self, span: Span) -> None:
         """Keep the units that these characters touch, whatever the budget."""
