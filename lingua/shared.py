@@ -112,6 +112,10 @@ class MethodSettings(BaseModel):
         """Share of the budget for whole sentences."""
         return 0.0
 
+    def covers(self, question: str) -> bool:
+        """Whether the names and numbers of a prompt with this question, or none, are spread over what is kept."""
+        return False
+
     @property
     def cuts_sentences(self) -> bool:
         """Whether whole sentences may be dropped, so that no unit crosses the end of one."""
@@ -139,8 +143,8 @@ class OnePassSettings(MethodSettings):
         0.0,
         ge=0,
         le=1,
-        description="share of the budget that goes to whole sentences, before phrases and units "
-        "(default: 0.7 for evidence, else 0)",
+        description="share of the budget that goes to whole sentences, before whole clauses; 0: words, phrases or "
+        "tokens by themselves, as unit says (default: 0.7 for evidence, else 0)",
     )
 
     @property

@@ -14,6 +14,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from lingua.budget.pieces import Pieces, piece_edges
 from lingua.engine.score import Program
 from lingua.prompt import CompressedPrompt, Prompt, Span, Status, join_parts
 from lingua.shared import OnePassSettings, SharedSettings, Unit
@@ -52,6 +53,8 @@ class PromptPart:
     held             characters of which every unit must be kept, so that something of the part is left
     literal [u]      which of `force_tokens` each unit is, -1 for none; None: there are none
     kinds            of the text's characters, where kept units could run together to a word; None: they cannot
+    pieces           the clauses and sentences of the units, where these are kept or dropped as a whole
+    facts [n]        which name or number each token belongs to, -1 for none; None: they do not count by themselves
     """
 
     encoding: Encoding
@@ -65,6 +68,8 @@ class PromptPart:
     literal: Ints | None = None
     held: Span | None = None
     kinds: Kinds | None = None
+    pieces: Pieces | None = None
+    facts: Ints | None = None
 
     @property
     def text(self) -> str:
@@ -91,6 +96,11 @@ class PromptPart:
     def scores(self, config: SharedSettings) -> Floats:
         scores = unit_scores(self.surprisal, self.starts, config.own.unit_score)
         return rounded(scores) if isinstance(config.own, OnePassSettings) else scores
+
+    @property
+    def unit_facts(self) -> Ints:
+        """The name or number that each unit [u] is of, -1 for none."""
+        return np.full(len(self.keep), -1) if self.facts is None else np.maximum.reduceat(self.facts, self.starts[:-1])
 
     def hold(self, span: Span) -> None:
         """Keep the units that these characters touch, whatever the budget."""
@@ -124,10 +134,10 @@ class PromptPart:
         """
         if self.keep.all():
             return self.keep
-        shown = self.keep
+        shown = self.keep if self.pieces is None else self.pieces.closed(self.keep, self.must)
         if self.literal is not None:
-            kept = np.flatnonzero(self.keep)
-            literal, shown = self.literal[kept], self.keep.copy()
+            kept = np.flatnonzero(shown)
+            literal, shown = self.literal[kept], shown.copy()
             shown[kept[1:][(literal[1:] >= 0) & (literal[1:] == literal[:-1])]] = False
         return shown if self.kinds is None else kept_apart(self.kinds, self.bounds, shown)
 
@@ -198,11 +208,14 @@ class Drafter:
 
     def part(self, encoding: Encoding, unit: Unit) -> PromptPart:
         config, text = self.config, encoding.text
-        edges = unit_edges(text, unit)
+        coherent = config.own.coherent_share > 0
+        edges = unit_edges(text, "word" if coherent and unit == "token" else unit)
         if edges is not None and config.own.cuts_sentences:
             edges = np.union1d(edges, sentence_edges(text))
+        if edges is not None and coherent:
+            edges = np.union1d(edges, piece_edges(text))
         forced = forced_spans(text, config)
-        if edges is not None and (forced or unit == "sentence" or config.own.cuts_sentences):
+        if edges is not None and (forced or unit == "sentence" or config.own.cuts_sentences or coherent):
             edges, forced = within_words(text, edges, forced)
         atoms, must = cut(encoding, edges, forced)
         starts = np.searchsorted(encoding.atom, atoms)
@@ -224,14 +237,16 @@ class Drafter:
         part = PromptPart(encoding, starts, bounds, costs, must, keep, surprisal)
         config, text = self.config, encoding.text
         part.literal = literals(text, bounds, config.force_tokens) if config.force_tokens else None
-        part.kinds = None if config.unit == "token" else spelt(text, bounds)
+        coherent = config.own.coherent_share > 0
+        part.kinds = None if config.unit == "token" and not coherent else spelt(text, bounds)
+        part.pieces = Pieces.of(text, bounds, config.unit == "sentence") if coherent and len(must) else None
         return part
 
     def finer(self, part: PromptPart, unit: Unit) -> PromptPart:
         """The same part, kept as it is, in smaller units."""
         fine = self.part(part.encoding, unit)
         fine.keep = part.keep[np.searchsorted(part.bounds, fine.bounds[:-1], side="right") - 1]
-        fine.surprisal, fine.rate = part.surprisal, part.rate
+        fine.surprisal, fine.rate, fine.facts = part.surprisal, part.rate, part.facts
         if part.held is not None:
             fine.hold(part.held)
         return fine

@@ -2,8 +2,7 @@
 
 `choose` keeps the highest-scored units that fit a budget in tokens. `keep_best` does so for a whole prompt in one step,
 for methods that score all tokens before they choose: as single units, or in pieces that can still be read
-(`keep_within`): whole sentences for most of the budget, then phrases, then units. A model reads an answer where it
-stands in a sentence, and finds more answers where words compete; so the budget is shared (`coherence`).
+(`keep_within`): whole sentences for most of the budget (`coherence`), then whole clauses, and nothing smaller.
 
 `fit` settles the exact budget: counts are not additive (what was cut changes how the rest is tokenized), so the count
 of the whole text decides.
@@ -18,17 +17,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from lingua.budget.draft import Draft, PromptPart
+from lingua.budget.pieces import Groups
 from lingua.prompt import CompressedPrompt
 from lingua.shared import ContextBudget, SharedSettings, Unit
-from lingua.text.sentences import phrase_edges, sentence_edges
+from lingua.text.salience import token_facts
 from lingua.text.tokens import Ints
 from lingua.text.units import Bools, Floats
 
+LITTLE = 0.5
+"""Share of the target below which the beginning of a clause is kept for want of whole ones."""
 ENOUGH = 0.95
 """Share of the target below which units at the margin are cut finer."""
 _TRIES = 10
@@ -138,35 +140,64 @@ def settle(draft: Draft) -> CompressedPrompt:
 def fit(draft: Draft) -> CompressedPrompt:
     """Drop or add units at the margin until the text holds as many target tokens as it may, and return the result.
 
-    Where whole sentences or phrases leave more than 5% of the target unused, the dropped ones are cut into words, and
-    the most surprising ones fill it; a word is never cut. If what must be kept exceeds the target, only that is kept,
-    and of a prompt of which no unit fits the shortest one: ``over_budget``.
+    Where sentences or phrases as units leave more than 5% of the target unused, the dropped ones are cut into words,
+    and the most surprising ones fill it; a word is never cut. What coherent pieces leave unused stays so, unless they
+    do not come to half of the target: then the beginning of the best clause fills it. If what must be kept exceeds the
+    target, only that is kept, and of a prompt of which no unit fits the shortest one: ``over_budget``.
     """
     unit: Unit | None = draft.config.unit
     while unit is not None:
         margin = _Margin.of(draft)
         if not margin.settle():
             return draft.finish("over_budget")
-        unit = _FINER.get(unit) if margin.count < ENOUGH * draft.target_tokens and not margin.exhausted else None
+        short = margin.count < ENOUGH * draft.target_tokens and not margin.exhausted
+        unit = _FINER.get(unit) if short and not draft.config.own.coherent_share else None
         if unit is not None:
             draft = draft.finer(unit)
+    if draft.config.own.coherent_share and margin.count < LITTLE * draft.target_tokens:
+        margin.begin()
     if margin.keep_something():
         return draft.finish("over_budget")
     return draft.finish()
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Items:
+    """What of a part is kept or dropped as one [i]: its optional units [u], and the item `owner` [u] of each."""
+
+    units: Ints
+    owner: Ints
+    first: Ints
+    cost: Ints
+    score: Floats
+    kept: Bools
+
+    @classmethod
+    def of(cls, part: PromptPart, config: SharedSettings) -> _Items:
+        units = np.flatnonzero(~part.must)
+        scores, costs, keep = part.scores(config)[units], part.costs[units], part.keep[units]
+        if part.pieces is None:
+            return cls(units, np.arange(len(units)), units, costs, scores, keep)
+        _, at, owner, sizes = np.unique(part.pieces.clause[units], True, True, True)
+        cost = np.bincount(owner, costs).astype(np.int64)
+        score = (np.bincount(owner, scores * costs) / np.maximum(1, cost)).astype(np.float32)
+        return cls(units, owner, units[at], cost, score, np.bincount(owner, keep) == sizes)
+
+
 @dataclass(slots=True, eq=False)
 class _Margin:
-    """All optional units of a draft in the order in which they are kept: a prefix of that order is kept.
+    """What is optional of a draft, units or whole clauses, in the order in which it is kept: a prefix is kept.
 
     parts [p]        what may be cut, with its optional units and the rank of each in the order
-    place [m, 2]     part and unit at each rank
-    cost [m]         target tokens of the unit at each rank
+    place [m]        the part of what stands at each rank
+    first [m]        its first unit
+    cost [m]         target tokens of what stands at each rank
     """
 
     draft: Draft
     parts: list[tuple[PromptPart, Ints, Ints]]
     place: Ints
+    first: Ints
     cost: Ints
     kept: int
     count: int = 0
@@ -174,17 +205,16 @@ class _Margin:
     @classmethod
     def of(cls, draft: Draft) -> _Margin:
         parts = draft.flexible
-        optional = [np.flatnonzero(~part.must) for part in parts]
-        pairs = list(zip(parts, optional, strict=True))
-        scores = _gather([part.scores(draft.config)[units] for part, units in pairs])
-        kept = _gather([part.keep[units] for part, units in pairs]).astype(bool)
-        order = np.lexsort((-scores, ~kept))
-        ranks = np.split(np.argsort(order), np.cumsum([len(units) for units in optional])[:-1])
-        number = np.repeat(np.arange(len(parts)), [len(units) for units in optional])
-        place = np.stack([number, _gather(optional)], axis=1).astype(np.int64)[order]
-        cost = _gather([part.costs[units] for part, units in pairs]).astype(np.int64)[order]
-        ranked = [(part, units, rank) for (part, units), rank in zip(pairs, ranks, strict=False)]
-        return cls(draft, ranked, place, cost, int(kept.sum()))
+        found = [_Items.of(part, draft.config) for part in parts]
+        kept = _gather([one.kept for one in found]).astype(bool)
+        order = np.lexsort((-_gather([one.score for one in found]), ~kept))
+        sizes = [len(one.cost) for one in found]
+        ranks = np.split(np.argsort(order), np.cumsum(sizes)[:-1])
+        number = np.repeat(np.arange(len(parts)), sizes)
+        cost = _gather([one.cost for one in found]).astype(np.int64)[order]
+        ranked = [(part, one.units, rank[one.owner]) for part, one, rank in zip(parts, found, ranks, strict=False)]
+        first = _gather([one.first for one in found]).astype(np.int64)[order]
+        return cls(draft, ranked, number[order], first, cost, int(kept.sum()))
 
     @property
     def exhausted(self) -> bool:
@@ -213,13 +243,30 @@ class _Margin:
         """Keep the best of the shortest units if the result would be empty and the prompt is not; whether it was so."""
         if self.draft.text().strip():
             return False
+        self._apply(0)
         for rank in np.argsort(self.cost, kind="stable").tolist():
-            number, unit = self.place[rank].tolist()
-            part = self.parts[number][0]
-            part.keep[unit] = bool(part.text[part.bounds[unit] : part.bounds[unit + 1]].strip())
-            if part.keep[unit]:
+            part, first = self.parts[self.place[rank]][0], int(self.first[rank])
+            if part.text[part.bounds[first] : part.bounds[first + 1]].strip():
+                part.keep[first] = True
                 return True
         return False
+
+    def begin(self) -> None:
+        """Keep as much of the beginning of the best dropped clause as still fits."""
+        dropped = range(self.kept, len(self.cost))
+        for rank in dropped:
+            part, units = self._at(rank)
+            if part.keep[units].any():
+                continue
+            few, many = 0, len(units)
+            while many - few > 1:
+                middle = (few + many) // 2
+                part.keep[units] = np.arange(len(units)) < middle
+                self.count = self.draft.count()
+                few, many = (middle, many) if self.slack >= 0 else (few, middle)
+            part.keep[units] = np.arange(len(units)) < few
+            self.count = self.draft.count()
+            return
 
     def _guess(self, seen: dict[int, int]) -> int:
         """The prefix that should meet the target, if counts grow with costs as between the two last ones seen."""
@@ -248,14 +295,18 @@ class _Margin:
                 return
             if self.cost[rank] <= self.slack:
                 tries += 1
-                self._try(*self.place[rank])
+                self._try(*self._at(rank))
 
-    def _try(self, number: int, unit: int) -> None:
-        keep = self.parts[number][0].keep
-        keep[unit] = True
+    def _at(self, rank: int) -> tuple[PromptPart, Ints]:
+        """The part and the units at a rank."""
+        part, units, ranks = self.parts[self.place[rank]]
+        return part, units[ranks == rank]
+
+    def _try(self, part: PromptPart, units: Ints) -> None:
+        part.keep[units] = True
         count = self.draft.count()
         if count > self.draft.target_tokens:
-            keep[unit] = False
+            part.keep[units] = False
         else:
             self.count = count
 
@@ -270,41 +321,44 @@ def _gather(arrays: list[Any]) -> Any:
 
 @dataclass(slots=True, eq=False)
 class _Competition:
-    """The units of several parts: evidence and target tokens of each [u], and which are kept."""
+    """The units of several parts: worth and target tokens of each [u], which are kept, and the fact each belongs to."""
 
     parts: Sequence[PromptPart]
-    evidence: Floats
+    worth: Floats
     costs: Ints
     keep: Bools
+    facts: Ints
 
     @classmethod
     def of(cls, parts: Sequence[PromptPart], config: SharedSettings) -> _Competition:
         scores = np.concatenate([part.scores(config) for part in parts])
-        return cls(
-            parts, scores, *(np.concatenate([getattr(part, name) for part in parts]) for name in ("costs", "must"))
-        )
+        costs, must = (np.concatenate([getattr(part, name) for part in parts]) for name in ("costs", "must"))
+        worth = scores if config.own.unit_score == "sum" or not config.own.coherent_share else scores * costs
+        return cls(parts, worth, costs, must, np.concatenate([part.unit_facts for part in parts]))
 
-    def groups(self, edges: list[Ints]) -> Ints:
-        """Which group each unit [u] belongs to, if groups begin at these characters of each part."""
+    def groups(self, name: Literal["clause", "sentence"]) -> Ints:
+        """Which clause or sentence each unit [u] belongs to, numbered through all parts."""
         numbers, count = [], 0
-        for part, begins in zip(self.parts, edges, strict=True):
-            numbers.append(count + part.group(begins))
-            count += max(1, len(begins))
+        for part in self.parts:
+            own: Ints = getattr(part.pieces, name) if part.pieces is not None else np.zeros(len(part.keep), np.int64)
+            numbers.append(count + own)
+            count += int(own.max(initial=-1)) + 1
         return np.concatenate(numbers)
 
-    def take(self, group: Ints, weights: Ints, budget: float) -> None:
-        """Complete the groups of most evidence per weight among their missing units, as far as the budget goes."""
-        number = int(group.max(initial=-1)) + 1
-        missing = ~self.keep
-        costs = np.bincount(group, self.costs * missing, number)
-        weight = np.bincount(group, weights * missing, number)
-        value = (np.bincount(group, self.evidence * missing, number) / np.maximum(1, weight)).astype(np.float32)
-        left = budget - self.costs[self.keep].sum()
-        self.keep |= choose(value, costs, np.zeros(number, bool), left)[group]
+    def take(self, group: Ints, budget: float) -> None:
+        """Complete the groups that are worth most for their missing tokens, as far as the budget goes."""
+        left = int(budget - self.costs[self.keep].sum())
+        groups = Groups.of(group, self.keep, (self.worth, self.costs, self.facts))
+        groups.exchange(left - groups.take(left))
+        self.keep |= groups.kept[group]
 
 
 def keep_best(draft: Draft) -> None:
     """Set every part's keep mask from its tokens' evidence (`Part.surprisal`)."""
+    if draft.config.own.covers(draft.prompt.question):
+        known: dict[str, int] = {}
+        for part in draft.flexible:
+            part.facts = token_facts(part.encoding, known)
     budget = shares(draft)
     chosen = [draft.context[index] for index in draft.chosen]
     keep_within(draft, [draft.instruction], budget.instruction)
@@ -322,13 +376,10 @@ def keep_within(draft: Draft, parts: Sequence[PromptPart], budget: float) -> Non
         return
     pool, share = _Competition.of(parts, draft.config), draft.config.own.coherent_share
     if share:
-        sentences = pool.groups([sentence_edges(part.text) for part in parts])
-        phrases = pool.groups([phrase_edges(part.text) for part in parts])
-        pool.take(sentences, np.ones_like(sentences), share * budget)
-        pool.take(phrases, pool.costs, budget)
-        pool.take(np.arange(len(pool.keep)), pool.costs, budget)
+        pool.take(pool.groups("sentence"), share * budget)
+        pool.take(pool.groups("clause"), budget)
     else:
-        pool.keep = choose(pool.evidence, pool.costs, pool.keep, budget)
+        pool.keep = choose(pool.worth, pool.costs, pool.keep, budget)
     ends = np.cumsum([len(part.keep) for part in parts])[:-1]
     for part, keep in zip(parts, np.split(pool.keep, ends), strict=True):
         part.keep = keep

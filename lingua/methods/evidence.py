@@ -1,11 +1,12 @@
 """Evidence: keep what someone is likely to ask for, in pieces that can still be read. One step, no language model.
 
 Our own recipe and the default: it kept more than surprisal where there is a question, and as much where there is none
-(docs/evaluation.md). Three things decide, from coarse to fine:
+(docs/evaluation.md). Four things decide, from coarse to fine:
 
 demonstrations   strings of the same form as the question are examples: they are kept whole, or not at all; those that
                  share most with the question for their length, the best one last
-coherence        of documents, whole sentences get most of the budget, then whole phrases, then words (`keep_within`)
+coherence        of documents, whole sentences get most of the budget, then whole clauses (`keep_within`)
+coverage         without a question, a name or number that is kept already counts little, a new one more
 evidence         of a word: how likely its kind and place are to be asked for (`salience`); without a question, what an
                  encoder expects to be asked (`judge`); with one, times how much its sentence is about the question
                  (`focus`), or is needed beside the best that is
@@ -22,24 +23,20 @@ import regex
 from pydantic import Field, model_validator
 
 from lingua.budget.draft import Draft
-from lingua.budget.selection import coarse_choice, keep_best, shares
+from lingua.budget.selection import keep_best, shares
 from lingua.engine.score import Needs, Program
 from lingua.methods.focus import advantages
 from lingua.methods.judge import judge
 from lingua.methods.llmlingua import required
 from lingua.methods.ranking import bm25
 from lingua.models.source import EMBEDDER
-from lingua.shared import Aggregate, ContextBudget, Numbers, OnePassSettings, refuse_without
+from lingua.shared import Aggregate, Numbers, OnePassSettings, refuse_without
 from lingua.text.salience import token_evidence
 from lingua.text.sentences import sentence_edges
 from lingua.text.tokens import Ints
 
 LEAD = 1.0
 """Natural logarithm of the advantage of a text's beginning over its end: authors put first what matters."""
-_WHOLE = 100.0
-"""What is added to the evidence of demonstrations that are kept whole: more than any other can have."""
-_FULL = 0.98
-"""Share of the budget that whole demonstrations must fill for none to be cut."""
 _TRACE = 1e-3
 """Relevance of a string that shares nothing with the question: enough for short ones to come before long ones."""
 _LABEL = regex.compile(r"^[^\S\n]*(\p{L}[^\n:：]{0,30})[:：]", regex.MULTILINE)
@@ -64,8 +61,8 @@ class EvidenceSettings(OnePassSettings):
         0.7,
         ge=0,
         le=1,
-        description="share of the budget that goes to whole sentences, before phrases and units "
-        "(default: 0.7 for evidence, else 0)",
+        description="share of the budget that goes to whole sentences, before whole clauses; 0: words, phrases or "
+        "tokens by themselves, as unit says (default: 0.7 for evidence, else 0)",
     )
     force_context_ids: Numbers = Field((), description="indices of context strings that are always kept")
 
@@ -87,6 +84,9 @@ class EvidenceSettings(OnePassSettings):
     def unit_score(self) -> Aggregate:
         return "mean"
 
+    def covers(self, question: str) -> bool:
+        return self.focus_model == "ignore" or not question.strip()
+
     @property
     def budget_dependent(self) -> str | None:
         whole = self.demonstrations == "whole"
@@ -96,10 +96,8 @@ class EvidenceSettings(OnePassSettings):
 def evidence(draft: Draft, own: EvidenceSettings) -> Program[None]:
     """Decide what `draft` keeps."""
     question = "" if own.focus_model == "ignore" else draft.prompt.question
-    whole = set(choose_demonstrations(draft, own, question) if _are_demonstrations(draft, own) else ())
+    whole = choose_demonstrations(draft, own, question) if _are_demonstrations(draft, own) else set()
     yield from gather_evidence(draft, question, [index for index in draft.chosen if index not in whole])
-    for index in whole:
-        draft.context[index].surprisal += _WHOLE
     keep_best(draft)
 
 
@@ -113,21 +111,26 @@ def _are_demonstrations(draft: Draft, own: EvidenceSettings) -> bool:
     return bool(set.intersection(*labels))
 
 
-def choose_demonstrations(draft: Draft, own: EvidenceSettings, question: str) -> list[int]:
-    """Keep those that share most with the question for their length, until the budget is full; all but one stay whole.
+def choose_demonstrations(draft: Draft, own: EvidenceSettings, question: str) -> set[int]:
+    """Keep those that share most with the question for their length and fit into the budget; all of them stay whole.
 
-    The best one comes last, next to the question. Without a question short ones are taken, in their order.
+    One that does not fit is passed over for later ones that do. The best one comes last, next to the question. Without
+    a question short ones are taken, in their order. Where not one fits and nothing else would be left, the best is cut.
     Returns those that stay whole.
     """
     costs = [part.cost for part in draft.context]
     relevance = bm25(question, draft.prompt.context)
     order = np.argsort(-(relevance + _TRACE) / np.maximum(1, costs), kind="stable").tolist()
-    budget, forced = shares(draft).demonstrations, required(draft, own.force_context_ids)
-    chosen = set(coarse_choice(costs, order, forced, (budget, ContextBudget("*", 1.0))))
-    taken = [index for index in order if index in chosen]
-    whole, last = taken[:-1], taken[-1:]
-    if forced.isdisjoint(last) and sum(costs[index] for index in whole) >= _FULL * budget:
-        taken = whole
+    whole = required(draft, own.force_context_ids)
+    left = shares(draft).demonstrations - sum(costs[index] for index in whole)
+    for index in order:
+        if index not in whole and costs[index] <= left:
+            whole.add(index)
+            left -= costs[index]
+    for index in whole:
+        draft.context[index].must = np.ones_like(draft.context[index].must)
+    alone = not whole and not (draft.instruction.text + draft.question.text).strip()
+    taken = order[:1] if alone else [index for index in order if index in whole]
     draft.chosen = taken[::-1] if relevance.any() else sorted(taken)
     return whole
 

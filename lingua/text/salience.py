@@ -48,6 +48,7 @@ _MOST_NATS, _MOST_TOKENS, _LONG_SENTENCE = 40.0, 10, 60
 _NAME = regex.compile(r"\P{L}*\p{Lu}")
 _NUMBER = regex.compile(r".*\p{Nd}", regex.DOTALL)
 _SHORT = regex.compile(r"\P{L}*\p{Ll}{1,3}\P{L}*")
+_OUTER = regex.compile(r"^[\s\p{P}\p{S}]+|(?:['’]s)?[\s\p{P}\p{S}]+$|['’]s$")
 _EDGE = regex.compile(r"^\P{L}+|\P{L}+$")
 
 Table = npt.NDArray[np.float64]
@@ -73,6 +74,28 @@ def word_odds(encoding: Encoding, words: Ints) -> Table:
     """The logarithm of its odds for each word [w]."""
     odds: Table = _properties(encoding, words) @ np.asarray(list(WEIGHTS.values()))
     return odds
+
+
+def token_facts(encoding: Encoding, known: dict[str, int]) -> Ints:
+    """Which name or number each token [n] belongs to, -1 for none; those that are not `known` yet are numbered there.
+
+    A name has a capital letter and does not open a sentence, unless it stands within one elsewhere.
+    """
+    text, words = encoding.text, word_edges(encoding.text)
+    if not len(words) or not len(encoding):
+        return np.full(len(encoding), -1)
+    bare = [_OUTER.sub("", text[a:b]) for a, b in pairwise([*words.tolist(), len(text)])]
+    capital = np.asarray([_NAME.match(word) is not None for word in bare])
+    number = np.asarray([_NUMBER.match(word) is not None for word in bare])
+    opens = np.isin(words, sentence_edges(text))
+    named = {bare[at].casefold() for at in np.flatnonzero(capital & ~opens).tolist()}
+    keys = [word.casefold() for word in bare]
+    found = [
+        known.setdefault(key, len(known)) if digits or (big and key in named) else -1
+        for key, digits, big in zip(keys, number.tolist(), capital.tolist(), strict=True)
+    ]
+    place = np.searchsorted(words, encoding.token_starts, side="right") - 1
+    return np.asarray(found, np.int64)[np.maximum(0, place)]
 
 
 def _properties(encoding: Encoding, words: Ints) -> Table:

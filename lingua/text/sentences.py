@@ -1,8 +1,9 @@
-"""Where sentences and phrases begin, in every script: `sentencex` for sentences, a rule for phrases."""
+"""Where sentences, clauses and phrases begin, in every script: `sentencex` for sentences, rules for the others."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -10,16 +11,24 @@ import regex
 import sentencex
 
 from lingua.prompt import Span
-from lingua.text.words import Ints, are, word_edges
+from lingua.text.words import Ints, are, uncut, word_edges
 
 Bools = npt.NDArray[np.bool_]
 
 LANGUAGE = "en"
 """Whose abbreviations `sentencex` knows; the marks that end a sentence are those of all scripts."""
 PHRASE_WORDS = 8
+CLAUSE_WORDS = 3
+"""Words of a clause at least: what a comma parts off in fewer stays with what stands before."""
 _SHORT_WORD = 3
 _LOWER = r"\p{Ll}"
 _ENDS_PHRASE = r"[\p{P}--['’\-\p{Ps}\p{Pi}]]"
+_SEPARATES = r"[,;،؛၊、，；–—]"
+_ENDS_SENTENCE = r"[.!?…؟।。．！？]"
+_PAIRS = ("()", "[]", "“”", "（）", "「」", "«»")
+_ENCLOSED = regex.compile(
+    "|".join([*(rf"\{a}[^\{a}\{b}]{{1,300}}\{b}" for a, b in _PAIRS), r"(?<!\w)\"[^\"\n]{1,300}\""])
+)
 _SPACE = r"\s"
 _PARAGRAPH = regex.compile(r"\n\r*\n")
 SEEN_AT_ONCE = 2_000
@@ -76,6 +85,39 @@ def _segment(text: str) -> list[str]:
 
 def _before_white_space(text: str, edge: int) -> int:
     return len(text[max(0, edge - 200) : edge].rstrip()) + max(0, edge - 200)
+
+
+def clause_edges(text: str, sentences: Ints) -> Ints:
+    """Characters at which clauses begin, ascending, `sentences` among them.
+
+    A clause ends at a comma, a semicolon, a dash or a line break. None is cut within brackets or quotation
+    marks, or has fewer than `CLAUSE_WORDS` words unless its sentence has.
+    """
+    words = word_edges(text)
+    ended = are(r"[\r\n]", text)[words[1:]] | are(_SEPARATES, text)[words[1:] - 1]
+    wanted = uncut(words[1:][ended], (found.span() for found in _ENCLOSED.finditer(text)))
+    begun = np.append(np.searchsorted(words, sentences), len(words))
+    place = np.searchsorted(words, wanted)
+    own = np.searchsorted(begun, place, side="right") - 1
+    edges, last = sentences.tolist(), 0
+    for at, begin, end in zip(place.tolist(), begun[own].tolist(), begun[own + 1].tolist(), strict=True):
+        if at - max(last, begin) >= CLAUSE_WORDS <= end - at:
+            edges.append(int(words[at]))
+            last = at
+    return np.unique(np.asarray(edges, np.int64))
+
+
+def closing_marks(text: str, clauses: Ints, sentences: Ints) -> tuple[Ints, Ints]:
+    """The characters at which the marks begin that close clauses [c] and sentences [s]; -1: there is none."""
+    return _last(text, clauses, _SEPARATES), _last(text, sentences, _ENDS_SENTENCE)
+
+
+def _last(text: str, begins: Ints, mark: str) -> Ints:
+    """The mark with the white space before it."""
+    bodies = [text[begin:end].rstrip() for begin, end in pairwise([*begins.tolist(), len(text)])]
+    last = begins + np.asarray(list(map(len, bodies)), np.int64) - 1
+    before = begins + np.asarray([len(body[:-1].rstrip()) for body in bodies], np.int64)
+    return np.where((before > begins) & are(mark, text + " ")[last], before, -1)
 
 
 def phrase_edges(text: str) -> Ints:
