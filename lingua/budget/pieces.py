@@ -21,6 +21,8 @@ from lingua.text.words import are
 
 NEW, REPEATED = 6.0, 0.3
 """What the first mention of a name or number counts, and a later one: of its evidence."""
+MANY = 200
+"""Groups from which on none is exchanged."""
 EXCHANGES = 30
 """Groups that are exchanged for better ones at most."""
 
@@ -142,7 +144,12 @@ class Groups:
         return budget - left
 
     def exchange(self, left: int) -> None:
-        """Keep a dropped group instead of a kept one, or besides, as long as that gains most and fits."""
+        """Keep a dropped group instead of a kept one, or besides, as long as that gains most and fits.
+
+        Of many groups the best by gain per token leave little to gain.
+        """
+        if len(self.kept) > MANY:
+            return
         taken = [number for number in np.flatnonzero(self.kept).tolist() if self.cost[number]]
         for _ in range(EXCHANGES):
             dropped = np.flatnonzero(~self.kept).tolist()

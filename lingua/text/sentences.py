@@ -23,9 +23,9 @@ CLAUSE_WORDS = 3
 _SHORT_WORD = 3
 _LOWER = r"\p{Ll}"
 _ENDS_PHRASE = r"[\p{P}--['’\-\p{Ps}\p{Pi}]]"
-_SEPARATES = r"[,;،؛၊、，；–—]"
+_SEPARATES = r"[,:;،؛၊、，；–—]"
 _ENDS_SENTENCE = r"[.!?…؟।。．！？]"
-_PAIRS = ("()", "[]", "“”", "（）", "「」", "«»")
+_PAIRS = (("(", ")"), ("[", "]"), ("“", "”"), ("（", "）"), ("「", "」"), ("«", "»"))
 _ENCLOSED = regex.compile(
     "|".join([*(rf"\{a}[^\{a}\{b}]{{1,300}}\{b}" for a, b in _PAIRS), r"(?<!\w)\"[^\"\n]{1,300}\""])
 )
@@ -90,11 +90,12 @@ def _before_white_space(text: str, edge: int) -> int:
 def clause_edges(text: str, sentences: Ints) -> Ints:
     """Characters at which clauses begin, ascending, `sentences` among them.
 
-    A clause ends at a comma, a semicolon, a dash or a line break. None is cut within brackets or quotation
-    marks, or has fewer than `CLAUSE_WORDS` words unless its sentence has.
+    A clause ends at a comma, a semicolon, a dash, a line break, and a colon if no capital follows. None is cut within
+    brackets or quotation marks, or has fewer than `CLAUSE_WORDS` words unless its sentence has.
     """
     words = word_edges(text)
     ended = are(r"[\r\n]", text)[words[1:]] | are(_SEPARATES, text)[words[1:] - 1]
+    ended &= ~(are(":", text)[words[1:] - 1] & are(r"\p{Lu}", text + " ")[words[1:] + 1])
     wanted = uncut(words[1:][ended], (found.span() for found in _ENCLOSED.finditer(text)))
     begun = np.append(np.searchsorted(words, sentences), len(words))
     place = np.searchsorted(words, wanted)

@@ -16,6 +16,7 @@ import pytest
 from cluster.config import JobConfig
 from cluster.report.telemetry import METRICS
 from cluster.run.worker import load_compressor
+from lingua import CompressedPrompt, Compressor, Prompt
 from tests.cluster.input.test_structured_columns import made
 from tests.cluster.report.corpus import finished
 from tests.models import save
@@ -144,6 +145,18 @@ def test_documents_of_a_vector_store_are_cut_for_a_question(tmp_path: Path, monk
     exec(sections("after.md")["Scored once, cut for each question"], names)
     assert names["prompt"].tokens <= 60
     assert "17" in names["prompt"].text
+
+
+@pytest.mark.model
+def test_the_readme_shows_what_becomes_of_its_example() -> None:
+    rows = [
+        line for line in (DOCS.parent / "README.md").read_text().splitlines() if line.startswith("| The committee met")
+    ]
+    before, *after = (cell.strip() for cell in rows[0].strip("|").split("|"))
+    asked = ["", "When will the building be finished?"]
+    outcomes = Compressor().compress([Prompt(context=[before], question=question) for question in asked])
+    assert [outcome.context[0] for outcome in outcomes if isinstance(outcome, CompressedPrompt)] == after
+    assert all(fact in after[0] for fact in ("40 million", "Ruiz", "Okafor", "2029"))
 
 
 def test_the_page_about_the_report_names_every_metric_and_no_other() -> None:
