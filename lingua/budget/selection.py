@@ -181,7 +181,15 @@ class _Items:
         _, at, owner, sizes = np.unique(part.pieces.clause[units], True, True, True)
         cost = np.bincount(owner, costs).astype(np.int64)
         score = (np.bincount(owner, scores * costs) / np.maximum(1, cost)).astype(np.float32)
-        return cls(units, owner, units[at], cost, score, np.bincount(owner, keep) == sizes)
+        kept = np.bincount(owner, keep) == sizes
+        return cls(units, owner, units[at], cost, _lifted(part.pieces.sentence[units[at]], cost * kept, score), kept)
+
+
+def _lifted(sentence: Ints, cost: Ints, score: Floats) -> Floats:
+    """The scores of clauses [i]; of kept ones at least the mean over their sentence's: so a sentence stays complete."""
+    worth, size = np.bincount(sentence, cost * score), np.bincount(sentence, cost)
+    mean = (worth / np.maximum(1, size))[sentence]
+    return np.where(cost > 0, np.maximum(score, mean), score).astype(np.float32)
 
 
 @dataclass(slots=True, eq=False)

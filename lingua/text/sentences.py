@@ -29,6 +29,7 @@ _PAIRS = (("(", ")"), ("[", "]"), ("“", "”"), ("（", "）"), ("「", "」")
 _ENCLOSED = regex.compile(
     "|".join([*(rf"\{a}[^\{a}\{b}]{{1,300}}\{b}" for a, b in _PAIRS), r"(?<!\w)\"[^\"\n]{1,300}\""])
 )
+_ENDED_LINE = regex.compile(rf"(?<={_ENDS_SENTENCE})[^\S\n]*\n(?=\s*\S)")
 _SPACE = r"\s"
 _PARAGRAPH = regex.compile(r"\n\r*\n")
 SEEN_AT_ONCE = 2_000
@@ -36,12 +37,15 @@ SEEN_AT_ONCE = 2_000
 
 
 def sentence_edges(text: str) -> Ints:
-    """Characters at which sentences begin, ascending; white space between two belongs to the later one."""
+    """Characters at which sentences begin, ascending; white space between two belongs to the later one.
+
+    A line that ends with the mark of a sentence ends one.
+    """
     sizes = [len(sentence) for sentence in _sentences(text)]
     edges = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64) if sizes else np.zeros(1, np.int64)
     behind_space = [at for at, edge in enumerate(edges.tolist()) if text[edge - 1 : edge].isspace()]
     edges[behind_space] = [_before_white_space(text, edge) for edge in edges[behind_space].tolist()]
-    return edges
+    return np.union1d(edges, [found.start() for found in _ENDED_LINE.finditer(text)]).astype(np.int64)
 
 
 def _sentences(text: str) -> Iterator[str]:
