@@ -100,7 +100,9 @@ class PromptPart:
     @property
     def unit_facts(self) -> Ints:
         """The name or number that each unit [u] is of, -1 for none."""
-        return np.full(len(self.keep), -1) if self.facts is None else np.maximum.reduceat(self.facts, self.starts[:-1])
+        if self.facts is None or not len(self.facts):
+            return np.full(len(self.keep), -1)
+        return self.facts[self.starts[:-1]]
 
     def hold(self, span: Span) -> None:
         """Keep the units that these characters touch, whatever the budget."""
@@ -175,7 +177,7 @@ class Drafter:
     ranker   what ranks context strings, where the method ranks them; None: made from the settings
     reader   tokenizes for the model that reads sentences, where one does
     model    its name, for results that are cut again elsewhere
-    judged   columns behind that model's states in which it says what is likely to be asked for (`lingua.methods.judge`)
+    judged   columns behind that model's states in which its judge says what is likely to be asked for
     """
 
     source: SourceTokenizer

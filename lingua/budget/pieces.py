@@ -22,9 +22,9 @@ from lingua.text.words import are
 NEW, REPEATED = 6.0, 0.3
 """What the first mention of a name or number counts, and a later one: of its evidence."""
 MANY = 200
-"""Groups from which on none is exchanged."""
+"""PieceGroups from which on none is exchanged."""
 EXCHANGES = 30
-"""Groups that are exchanged for better ones at most."""
+"""PieceGroups that are exchanged for better ones at most."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,8 +83,8 @@ def piece_edges(text: str) -> Ints:
 
 
 @dataclass(slots=True, eq=False)
-class Groups:
-    """Groups of units, sentences or clauses, that are kept or dropped as a whole.
+class PieceGroups:
+    """PieceGroups of units, sentences or clauses, that are kept or dropped as a whole.
 
     cost [g]      target tokens that its missing units add
     plain [g]     worth of its missing units, those of names and numbers as if they were repeated
@@ -100,7 +100,7 @@ class Groups:
     kept: Bools
 
     @classmethod
-    def of(cls, group: Ints, keep: Bools, units: tuple[Floats, Ints, Ints]) -> Groups:
+    def of(cls, group: Ints, keep: Bools, units: tuple[Floats, Ints, Ints]) -> PieceGroups:
         """Of units in groups [u], some of which are kept; `units`: worth, target tokens and fact (-1: none) of each."""
         missing, number = np.flatnonzero(~keep), int(group.max(initial=-1)) + 1
         owner, (worth, costs, fact) = group[missing], (values[missing] for values in units)
@@ -111,7 +111,7 @@ class Groups:
             facts[place][one] = max(facts[place].get(one, 0.0), (NEW - REPEATED) * value)
         cost = np.bincount(owner, costs, number).astype(np.int64)
         holders = Counter(units[2][keep & (units[2] >= 0)].tolist())
-        return cls(cost, plain, facts, holders, cost == 0)
+        return cls(cost, plain.astype(np.float32), facts, holders, cost == 0)
 
     def gain(self, group: int) -> float:
         """What keeping a dropped group adds."""

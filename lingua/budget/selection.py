@@ -22,7 +22,7 @@ from typing import Any, Literal
 import numpy as np
 
 from lingua.budget.draft import Draft, PromptPart
-from lingua.budget.pieces import Groups
+from lingua.budget.pieces import PieceGroups
 from lingua.prompt import CompressedPrompt
 from lingua.shared import ContextBudget, SharedSettings, Unit
 from lingua.text.salience import token_facts
@@ -298,7 +298,7 @@ class _Margin:
     def _fill(self) -> None:
         """Add single later units that still fit, best first."""
         tries = 0
-        for rank in self.kept + np.flatnonzero(self.cost[self.kept :] <= self.slack):
+        for rank in (self.kept + np.flatnonzero(self.cost[self.kept :] <= self.slack)).tolist():
             if tries == _FILLS or self._enough():
                 return
             if self.cost[rank] <= self.slack:
@@ -356,7 +356,7 @@ class _Competition:
     def take(self, group: Ints, budget: float) -> None:
         """Complete the groups that are worth most for their missing tokens, as far as the budget goes."""
         left = int(budget - self.costs[self.keep].sum())
-        groups = Groups.of(group, self.keep, (self.worth, self.costs, self.facts))
+        groups = PieceGroups.of(group, self.keep, (self.worth, self.costs, self.facts))
         groups.exchange(left - groups.take(left))
         self.keep |= groups.kept[group]
 

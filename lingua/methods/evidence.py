@@ -22,21 +22,27 @@ import numpy as np
 import regex
 from pydantic import Field, model_validator
 
-from lingua.budget.draft import Draft
+from lingua.budget.draft import Draft, Drafter, PromptPart
 from lingua.budget.selection import keep_best, shares
 from lingua.engine.score import Needs, Program
-from lingua.methods.focus import advantages
-from lingua.methods.judge import judge
+from lingua.methods.focus import advantages, token_answers
 from lingua.methods.llmlingua import required
 from lingua.methods.ranking import bm25
 from lingua.models.source import EMBEDDER
 from lingua.shared import Aggregate, Numbers, OnePassSettings, refuse_without
-from lingua.text.salience import token_evidence
+from lingua.text.salience import Table, token_evidence, word_odds
 from lingua.text.sentences import sentence_edges
-from lingua.text.tokens import Ints
+from lingua.text.tokens import Encoding, Ints
+from lingua.text.units import Floats
+from lingua.text.words import word_edges
 
 LEAD = 1.0
 """Natural logarithm of the advantage of a text's beginning over its end: authors put first what matters."""
+WORD, SENTENCE = 0.7, 0.5
+"""What the judge's log-odds of a word weigh, kind and place having the rest of 1; and those of its sentence, beside."""
+LEGIBLE, UNKNOWN = 2.0, 0.2
+"""Characters per token at least, and share of unknown tokens at most, of a text that the encoder can read."""
+
 _TRACE = 1e-3
 """Relevance of a string that shares nothing with the question: enough for short ones to come before long ones."""
 _LABEL = regex.compile(r"^[^\S\n]*(\p{L}[^\n:：]{0,30})[:：]", regex.MULTILINE)
@@ -156,3 +162,46 @@ def gather_evidence(draft: Draft, question: str, cut: Sequence[int]) -> Program[
 
 def _pieces(text: str, begins: Ints) -> list[str]:
     return [text[start:end] for start, end in pairwise([*begins.tolist(), len(text)])]
+
+
+def judge(drafter: Drafter, parts: Sequence[PromptPart]) -> Program[None]:
+    """Fill in the evidence of the parts that the encoder can read, if it has a judge.
+
+    The judge is a head over the encoder's states (`lingua.models.encoders.Judge`), trained on which words of paragraphs
+    answer the questions that people wrote about them. It understands a word where it stands, which the word's kind and
+    place cannot; these know numbers and names for certain. Both are added up.
+    """
+    if drafter.reader is None or not drafter.judged:
+        return
+    read = drafter.reader.encode([part.text for part in parts])
+    legible = [(part, one) for part, one in zip(parts, read, strict=True) if _is_legible(one, drafter.reader.unknown)]
+    answers = yield from token_answers([one for _, one in legible], drafter.window)
+    for (part, one), answer in zip(legible, answers, strict=True):
+        part.surprisal = _evidence(part.encoding, one, answer[:, -drafter.judged :])
+
+
+def _is_legible(read: Encoding, unknown: int | None) -> bool:
+    known = len(read) > 0 and np.count_nonzero(read.ids == unknown) <= UNKNOWN * len(read)
+    return bool(known) and len(read.text.strip()) >= LEGIBLE * len(read)
+
+
+def _evidence(encoding: Encoding, read: Encoding, judged: Floats) -> Floats:
+    """Of each token [n], from what the judge says of those that the encoder `read` [t, 2]."""
+    text = encoding.text
+    words, sentences = word_edges(text), sentence_edges(text)
+    word, sentence = (_means(judged[:, column], read, edges) for column, edges in enumerate((words, sentences)))
+    odds = WORD * word + (1 - WORD) * word_odds(encoding, words)
+    evidence = np.exp(SENTENCE * sentence[_place(sentences, words)]) / (1 + np.exp(-odds))
+    found: Floats = evidence[_place(words, encoding.token_starts)].astype(np.float32)
+    return found
+
+
+def _means(values: Floats, read: Encoding, edges: Ints) -> Table:
+    """The mean of the tokens' values in each stretch that begins at one of the characters `edges`."""
+    place = _place(edges, read.token_starts)
+    count = np.bincount(place, minlength=len(edges))
+    return np.bincount(place, values, len(edges)) / np.maximum(1, count)
+
+
+def _place(edges: Ints, starts: Ints) -> Ints:
+    return np.maximum(0, np.searchsorted(edges, starts, side="right") - 1)

@@ -7,6 +7,7 @@ import json
 import math
 import re
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ import pytest
 from cluster.config import JobConfig
 from cluster.report.telemetry import METRICS
 from cluster.run.worker import load_compressor
-from lingua import CompressedPrompt, Compressor, Prompt
 from tests.cluster.input.test_structured_columns import made
 from tests.cluster.report.corpus import finished
+from tests.docs.walk import blocks, commands
 from tests.models import save
+from tests.pools import without_ray
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 TEXTS = [f"document {number} says a few words that could be fewer" for number in range(40)]
@@ -148,15 +150,21 @@ def test_documents_of_a_vector_store_are_cut_for_a_question(tmp_path: Path, monk
 
 
 @pytest.mark.model
-def test_the_readme_shows_what_becomes_of_its_example() -> None:
-    rows = [
-        line for line in (DOCS.parent / "README.md").read_text().splitlines() if line.startswith("| The committee met")
-    ]
-    before, *after = (cell.strip() for cell in rows[0].strip("|").split("|"))
-    asked = ["", "When will the building be finished?"]
-    outcomes = Compressor().compress([Prompt(context=[before], question=question) for question in asked])
-    assert [outcome.context[0] for outcome in outcomes if isinstance(outcome, CompressedPrompt)] == after
-    assert all(fact in after[0] for fact in ("40 million", "Ruiz", "Okafor", "2029"))
+def test_the_readme_shows_what_becomes_of_its_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = blocks(DOCS.parent / "README.md")
+    row = next(json.loads(text) for language, text in shown if language == "json")
+    started = next(text for _, text in shown if "--input prompts.jsonl" in text)
+    after = next(text for language, text in shown if language == "text")
+    without_ray(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    Path("prompts.jsonl").write_text(json.dumps(row) + "\n")
+    for words in commands(started):
+        assert import_module(words[2]).main(words[3:]) == 0
+    (found,) = pq.read_table("short").to_pylist()
+    assert found["compressed_prompt"] + "\n" == after
+    page = (DOCS.parent / "README.md").read_text(encoding="utf-8")
+    assert f"{found['compressed_tokens']} of its {found['origin_tokens']} tokens" in page
+    assert all(fact in after for fact in ("autumn of 2029", "Ruiz and Okafor"))
 
 
 def test_the_page_about_the_report_names_every_metric_and_no_other() -> None:
