@@ -33,7 +33,9 @@ OTHERS: dict[str, Any] = {
     "sentence_filter": {"budget": "+9", "first": 1},
 }
 """For each setting that not all methods read, a value that is not its default."""
-WITH: dict[tuple[str, str], dict[str, Any]] = {("llmlingua2", "force_context_ids"): {"context_budget": "*1.2"}}
+WITH: dict[tuple[str, str], dict[str, Any]] = {
+    ("llmlingua2", name): {"context_budget": "*1.2"} for name in ("force_context_ids", "rank_method")
+}
 """What a setting is read with, of those that are read with another."""
 PROMPT = Prompt(
     "Answer from the letters. Be brief.",
@@ -56,7 +58,7 @@ def test_a_method_reads_all_that_it_says(method: str, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(MethodSettings, "__getattribute__", noted, raising=False)
     list(Engine(EchoScorer()).run([compress_one(PROMPT, Drafter(tokenizer(), tokenizer(), config))]))
-    conditional = {"force_context_ids", "iterative_size"}  # read where strings are chosen, or read one after the other
+    conditional = {"force_context_ids", "rank_method", "iterative_size"}  # read where strings are chosen, or one by one
     assert seen | conditional >= METHODS[method].settings.model_fields.keys()
 
 

@@ -248,7 +248,8 @@ def test_nasty_strings_are_cut_within_valid_json(text: str) -> None:
 
 def test_each_path_keeps_its_rate() -> None:
     value = {"items": [{"title": PROSE, "body": PROSE, "price": 3} for _ in range(3)]}
-    result = EchoCompressor(rate=0.5).compress_json(value, {"items[].title": 0.8, "items[].body": 0.2}).value
+    words = EchoCompressor(rate=0.5, method="llmlingua")  # whole clauses would be too coarse for the rates of one each
+    result = words.compress_json(value, {"items[].title": 0.8, "items[].body": 0.2}).value
     assert all(item["price"] == 3 for item in result["items"])
     assert 0.6 < sum(len(item["title"]) for item in result["items"]) / (3 * len(PROSE)) < 0.95
     assert 0.08 < sum(len(item["body"]) for item in result["items"]) / (3 * len(PROSE)) < 0.35
