@@ -23,7 +23,7 @@ bench: $(READY)       ## the small benchmark: ratios on this machine
 	$(BIN)/python -m jobs.benchmark --small
 
 gpu: $(READY)         ## everything that is measured on a GPU, in nine minutes, into bench-output/gpu
-	PYTHON=$(abspath $(BIN))/python bash jobs/benchmarking/gpu.sh bench-output/gpu
+	$(BIN)/python -m jobs.benchmarking.gpu --output bench-output/gpu
 
 test-reference: $(READY) .venv-reference/.ready  ## compare with the public llmlingua, in its own environment
 	$(BIN)/pytest -m reference tests/reference

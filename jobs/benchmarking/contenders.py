@@ -15,7 +15,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from jobs.benchmarking.hardware import Load, forget_peak, matrix_product, peak_bytes, plain_forward, synchronize
+from jobs.benchmarking.hardware import (
+    Batch,
+    Roofline,
+    forget_peak,
+    kernel_seconds,
+    measure_roofline,
+    peak_bytes,
+    plain_forward,
+    synchronize,
+)
 from jobs.benchmarking.prompts import Mix
 from jobs.benchmarking.subject import Subject
 from jobs.peer import Peer
@@ -58,31 +67,30 @@ class Clock:
 
 
 class MeasuredScorer(TimedScorer):
-    """Answers as `scorer` does, and adds up the `load`. The stage ``model`` is launching batches and waiting."""
+    """Answers as `scorer` does; `batches`: the work of each. The stage ``model`` is launching batches and waiting."""
 
     def __init__(self, scorer: Scorer, clock: Clock) -> None:
         super().__init__(scorer)
-        self.load = Load()
+        self.batches: list[Batch] = []
         self._clock = clock
 
     def start(self, rows: Sequence[BatchRow]) -> Answers:
-        load = self._load_of(rows)
+        batch = self._work(rows)
         with self._clock.stage("model"):
             answers = start(self.scorer, rows)
+        return lambda: self._taken(batch, answers)
 
-        def taken() -> list[Surprisal]:
-            with self._clock.stage("model"):
-                found = answers()
-            self.load += load
-            return found
+    def _taken(self, batch: Batch, answers: Answers) -> list[Surprisal]:
+        with self._clock.stage("model"):
+            found = answers()
+        self.batches.append(batch)
+        return found
 
-        return taken
-
-    def _load_of(self, rows: Sequence[BatchRow]) -> Load:
+    def _work(self, rows: Sequence[BatchRow]) -> Batch:
         cached = [self.cached(row.context) for row in rows]
         new = [len(row.context) - start + len(row.probe) for row, start in zip(rows, cached, strict=True)]
         pairs = sum(size * start + size * (size + 1) // 2 for size, start in zip(new, cached, strict=True))
-        return Load(sum(new), sum(len(row.probe) for row in rows), pairs)
+        return Batch(sum(new), sum(len(row.probe) for row in rows), pairs)
 
 
 class MeasuredTokenizer(SourceTokenizer):
@@ -114,8 +122,9 @@ class Pass:
 
     cpu_seconds    of all threads: what a busy machine does not lengthen
     kept_share     compressed tokens per original one
-    load           what went through the model; of the peer its tokens only
+    model_tokens   tokens that went through the model
     stages         seconds by stage; ``host`` is all that is not another
+    batches        the work of each batch, where it is known
     kept           of each prompt that was compressed, the kept character ranges of its context strings
     """
 
@@ -123,9 +132,10 @@ class Pass:
     seconds: float
     cpu_seconds: float
     kept_share: float
-    load: Load
+    model_tokens: int
     stages: dict[str, float]
     peak_bytes: int
+    batches: tuple[Batch, ...] = ()
     rejected: int = 0
     kept: tuple[KeptSpans, ...] = ()
 
@@ -165,9 +175,10 @@ class Ours:
             seconds=clock.seconds["all"],
             cpu_seconds=time.process_time() - worked,
             kept_share=kept,
-            load=scorer.load,
+            model_tokens=sum(batch.tokens for batch in scorer.batches),
             stages=clock.shares(),
             peak_bytes=peak_bytes(self.subject.device),
+            batches=tuple(scorer.batches),
             rejected=len(outcomes) - len(done),
             kept=tuple(outcome.kept_spans if isinstance(outcome, CompressedPrompt) else () for outcome in outcomes),
         )
@@ -179,6 +190,13 @@ class Ours:
         cache = ScoreCache(0) if self.forgetful else ScoreCache()
         engine: Engine[CompressedPrompt] = Engine(scorer, self.programs, cache)
         return list(engine.run(compress_one(prompt, drafter) for prompt in prompts))
+
+    def busy_share(self, prompts: Sequence[Prompt], seconds: float) -> float | None:
+        """Share of `seconds`, an earlier pass's over these prompts, in which the GPU ran kernels; None on a CPU."""
+        if self.subject.device.type != "cuda":
+            return None
+        tokenizer = SourceTokenizer(self.subject.tokenizer)
+        return kernel_seconds(lambda: self._compress(prompts, self.scorer, tokenizer)) / seconds
 
 
 @dataclass(slots=True)
@@ -205,7 +223,7 @@ class Theirs:
             seconds=seconds,
             cpu_seconds=sum(answer.cpu_seconds for answer in answers),
             kept_share=sum(answer.compressed_tokens for answer in answers) / max(1, origin),
-            load=Load(sum(answer.model_tokens for answer in answers)),
+            model_tokens=sum(answer.model_tokens for answer in answers),
             stages={"model": model, "host": seconds - model},
             peak_bytes=max(answer.peak_bytes for answer in answers),
         )
@@ -236,16 +254,16 @@ class Procedure:
 class Rounds:
     """What was measured on one mix; lists have one entry per round.
 
-    plain     tokens per second of the plain forward     products   operations per second of a large matrix product
-    runs      by contender's name                        failed     why, by name
+    plain   tokens per second of the plain forward      runs   by contender's name      failed   why, by name
     """
 
     mix: Mix
     tokens: list[int]
     plain: list[float] = field(default_factory=list)
-    products: list[float] = field(default_factory=list)
+    roofs: list[Roofline] = field(default_factory=list)
     runs: dict[str, list[Pass]] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+    busy: float | None = None
 
     def origin(self, run: Pass) -> int:
         """Original tokens of the prompts that a pass took."""
@@ -275,6 +293,9 @@ def measure_mix(mix: Mix, procedure: Procedure) -> Iterator[Rounds]:
                 yield rounds
             done = f"{mix.name}, round {number + 1} of {procedure.rounds}: {contender.name}"
             print(done, file=sys.stderr, flush=True)
+    if ours.name in rounds.runs:
+        rounds.busy = ours.busy_share(mix.prompts, statistics.median(run.seconds for run in rounds.runs[ours.name]))
+        yield rounds
 
 
 def _one(rounds: Rounds, contender: Ours | Theirs, procedure: Procedure) -> None:
@@ -294,9 +315,9 @@ def _one(rounds: Rounds, contender: Ours | Theirs, procedure: Procedure) -> None
 
 
 def _hardware(rounds: Rounds, ours: Ours) -> None:
-    """The plain forward over as many tokens as our engine just took, and a matrix product."""
+    """The plain forward over as many tokens as our engine just took, and the roofline."""
     run, subject = rounds.runs[ours.name][-1], ours.subject
     length = min(PLAIN_LENGTH, round(statistics.median(rounds.tokens)))
-    tokens = max(1, min(run.load.tokens, PLAIN_TOKENS))
+    tokens = max(1, min(run.model_tokens, PLAIN_TOKENS))
     rounds.plain.append(plain_forward(subject, tokens, length, ours.scorer.batch_tokens))
-    rounds.products.append(matrix_product(subject.device, subject.dtype))
+    rounds.roofs.append(measure_roofline(subject.device, subject.dtype))

@@ -1,22 +1,28 @@
-"""What the device is and gives: memory, a large matrix product, the plain forward pass."""
+"""What the device is and gives: memory, time in kernels, a large matrix product, a copy, the plain forward pass.
+
+`attainable` is the roofline's time for the batches that our engine ran: each takes at least its operations at the
+matrix product's speed, and at least as long as the weights need to pass through the memory once.
+"""
 
 from __future__ import annotations
 
 import importlib.metadata
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 from jobs.benchmarking.subject import Subject
 from jobs.peer_main import peak_resident, reset_peak
 
 PACKAGES = ("lingua-batch", "torch", "transformers", "tokenizers", "numpy")
 _MATRIX = {"cuda": 8192, "cpu": 1024}
+_COPY_BYTES = {"cuda": 1 << 30, "cpu": 1 << 27}
 _REPEATS = 5
 _LOGITS = 1 << 28
 """Elements of the logits that the plain forward may make at once."""
@@ -67,37 +73,97 @@ def peak_bytes(device: torch.device) -> int:
     return int(torch.cuda.max_memory_allocated(device)) if device.type == "cuda" else peak_resident()
 
 
-# ---- what the device could do
+# ---- how long a CUDA device ran kernels
+
+
+def kernel_seconds(work: Callable[[], object]) -> float:
+    """Seconds in which at least one kernel or copy ran while `work` did.
+
+    The profiler slows the host, not the kernels: set them against the wall time of a run without it.
+    """
+    with profile(activities=[ProfilerActivity.CUDA]) as profiler:
+        work()
+    return busy_seconds(profiler)
+
+
+def busy_seconds(profiler: profile) -> float:
+    """Seconds of a profile in which at least one kernel or copy ran; what merely names a stretch of time is none."""
+    found: Any = profiler
+    events = (one for one in found.events() or () if one.device_type.name == "CUDA" and not one.is_user_annotation)
+    return covered((event.time_range.start, event.time_range.end) for event in events) / 1e6
+
+
+def covered(intervals: Iterable[tuple[float, float]]) -> float:
+    """Length of the union of intervals."""
+    total, reached = 0.0, float("-inf")
+    for start, end in sorted(intervals):
+        total += max(0.0, end - max(start, reached))
+        reached = max(reached, end)
+    return total
+
+
+# ---- the roofline
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
-    """What a scorer computed: tokens, those of them that were scored, and (query, key) pairs of attention."""
+class Batch:
+    """One batch's work: tokens computed, tokens scored, and (query, key) pairs of attention."""
 
-    tokens: int = 0
-    scored: int = 0
-    pairs: int = 0
+    tokens: int
+    scored: int
+    pairs: int
 
-    def __add__(self, other: Load) -> Load:
-        return Load(self.tokens + other.tokens, self.scored + other.scored, self.pairs + other.pairs)
 
-    def operations(self, model: Any) -> int:
-        """Two per parameter and token, the head's where a token is scored; per attended pair and channel four."""
+@dataclass(frozen=True, slots=True)
+class Roofline:
+    """Floating-point operations per second of a matrix product in the model's dtype, bytes per second of a copy."""
+
+    operations: float
+    bytes: float
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """What a token costs: `body` parameters always, `head` where it is scored; `width` channels per attended pair."""
+
+    body: int
+    head: int
+    width: int
+    bytes: int
+
+    @classmethod
+    def of(cls, model: Any) -> Size:
         config, embedding, output = model.config, model.get_input_embeddings().weight, model.get_output_embeddings()
+        total = sum(parameter.numel() for parameter in model.parameters())
         head = 0 if output is None else output.weight.numel()
         tied = output is not None and output.weight is embedding
-        total = sum(parameter.numel() for parameter in model.parameters())
         body = total - embedding.numel() - (0 if tied else head)
-        width = config.num_hidden_layers * config.hidden_size
-        return int(2 * body * self.tokens + 2 * head * self.scored + 4 * width * self.pairs)
+        return cls(body, head, config.num_hidden_layers * config.hidden_size, (body + head) * embedding.element_size())
+
+    def operations(self, batch: Batch) -> int:
+        """Two per parameter and token; per attended pair two for the scores and two for the values, per channel."""
+        return 2 * self.body * batch.tokens + 2 * self.head * batch.scored + 4 * self.width * batch.pairs
 
 
-def matrix_product(device: torch.device, dtype: torch.dtype) -> float:
-    """Floating-point operations per second of a large matrix product: the best of a few."""
+def attainable(batches: Sequence[Batch], size: Size, roof: Roofline) -> float:
+    """Seconds that the batches need at the least."""
+    return sum(max(size.operations(batch) / roof.operations, size.bytes / roof.bytes) for batch in batches)
+
+
+def measure_roofline(device: torch.device, dtype: torch.dtype) -> Roofline:
+    """The best of a few large matrix products and copies."""
     side = _MATRIX.get(device.type, 2048)
     left, right = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
-    times = [_timed(lambda: left @ right, device) for _ in range(1 + _REPEATS)]
-    return 2 * side**3 / min(times[1:])
+    source = torch.empty(_COPY_BYTES.get(device.type, 1 << 28), dtype=torch.uint8, device=device).fill_(1)
+    target = torch.empty_like(source)
+    product = _best(lambda: left @ right, device)
+    copy = _best(lambda: target.copy_(source), device)
+    return Roofline(2 * side**3 / product, 2 * source.numel() / copy)
+
+
+def _best(work: Callable[[], object], device: torch.device) -> float:
+    work()
+    return min(_timed(work, device) for _ in range(_REPEATS))
 
 
 def _timed(work: Callable[[], object], device: torch.device) -> float:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jobs.benchmarking.contenders import KeptSpans, Ours, Rounds
-from jobs.benchmarking.hardware import facts, versions
+from jobs.benchmarking.hardware import Size, attainable, facts, versions
 from lingua.prompt import Prompt, Span
 
 Found = dict[str, Any]
@@ -54,7 +54,7 @@ def _mix(rounds: Rounds, ours: Ours) -> Found:
         "failed": rounds.failed,
         "times_as_fast": _times_as_fast(rounds, ours.name, rounds.speeds),
         "times_as_fast_by_cpu_time": _times_as_fast(rounds, ours.name, rounds.cpu_speeds),
-        "hardware": _hardware(rounds, ours),
+        "hardware": _hardware(rounds, ours) if ours.name in rounds.runs else {},
     }
 
 
@@ -67,7 +67,7 @@ def _contender(rounds: Rounds, name: str) -> Found:
         "tokens_per_second": spread(rounds.speeds(name)),
         "tokens_per_cpu_second": spread(rounds.cpu_speeds(name)),
         "kept_share": runs[0].kept_share,
-        "model_tokens_per_token": runs[0].load.tokens / rounds.origin(runs[0]),
+        "model_tokens_per_token": runs[0].model_tokens / rounds.origin(runs[0]),
         "time_share": {stage: sum(run.stages[stage] for run in runs) / seconds for stage in runs[0].stages},
         "peak_gigabytes": max(run.peak_bytes for run in runs) / 1e9,
     }
@@ -80,17 +80,27 @@ def _times_as_fast(rounds: Rounds, ours: str, speeds: Callable[[str], list[float
     return {name: spread([fast / slow for fast, slow in pairs]) for name, pairs in ratios.items()}
 
 
-def _hardware(rounds: Rounds, ours: Ours) -> dict[str, dict[str, float]]:
-    """The plain forward and a large matrix product, and how our engine's own tokens and operations compare."""
-    model = ours.subject.model
-    measured = list(zip(rounds.runs.get(ours.name, ()), rounds.plain, rounds.products, strict=False))
-    shares = {
-        "of_plain_forward": [run.load.tokens / run.seconds / plain for run, plain, _ in measured],
-        "of_matrix_product": [run.load.operations(model) / run.seconds / product for run, _, product in measured],
-        "plain_forward_tokens_per_second": rounds.plain,
-        "matrix_product_gflops": [product / 1e9 for product in rounds.products],
+def _hardware(rounds: Rounds, ours: Ours) -> Found:
+    host = [1 - run.stages["model"] / run.seconds for run in rounds.runs[ours.name]]
+    idle = {
+        "idle_share": spread(host if rounds.busy is None else [1 - rounds.busy]),
+        "idle_means": "time outside the model" if rounds.busy is None else "time without a kernel on the device",
     }
-    return {name: spread(values) for name, values in shares.items() if values}
+    if not rounds.roofs:
+        return idle
+    size = Size.of(ours.subject.model)
+    measured = list(zip(rounds.runs[ours.name], rounds.plain, rounds.roofs, strict=False))  # the last may lack some
+    shares = {
+        "of_plain_forward": [run.model_tokens / run.seconds / plain for run, plain, _ in measured],
+        "of_roofline": [attainable(run.batches, size, roof) / run.seconds for run, _, roof in measured],
+        "of_matrix_product": [
+            sum(map(size.operations, run.batches)) / run.seconds / roof.operations for run, _, roof in measured
+        ],
+        "plain_forward_tokens_per_second": rounds.plain,
+        "matrix_product_gflops": [roof.operations / 1e9 for roof in rounds.roofs],
+        "copy_gigabytes_per_second": [roof.bytes / 1e9 for roof in rounds.roofs],
+    }
+    return idle | {name: spread(values) for name, values in shares.items()}
 
 
 def _changed(rounds: Rounds, ours: str, name: str) -> dict[str, float]:
@@ -179,8 +189,7 @@ def mix_lines(mix: Found, peer: dict[str, str], name: str) -> list[str]:
     if "missing" in peer:
         others = {"llmlingua": "not measured"} | others
     lines += [_line(who, why, *[""] * (len(_COLUMNS) - 2)) for who, why in others.items()]
-    beside = _beside_hardware(mix["hardware"])
-    return [*lines, "", *beside] if beside else lines
+    return [*lines, "", *_beside_hardware(mix["hardware"])]
 
 
 def _line(*cells: str) -> str:
@@ -201,15 +210,26 @@ def _cells(found: Found, ratios: Sequence[dict[str, float] | None]) -> list[str]
     ]
 
 
-def _beside_hardware(found: dict[str, dict[str, float]]) -> list[str]:
+def _beside_hardware(found: Found) -> list[str]:
     if not found:
-        return []
-    speed, product = (
-        _spread(found[name], ",.0f") for name in ("plain_forward_tokens_per_second", "matrix_product_gflops")
+        return ["Our engine failed: nothing to set against the hardware."]
+    idle = f"- idle: {_spread(found['idle_share'], '.1%')} ({found['idle_means']})"
+    if "of_roofline" not in found:
+        return [idle]
+    plain, product, copy = (
+        _spread(found[name], form)
+        for name, form in (
+            ("plain_forward_tokens_per_second", ",.0f"),
+            ("matrix_product_gflops", ",.0f"),
+            ("copy_gigabytes_per_second", ",.1f"),
+        )
     )
+    share = {name: _spread(found[f"of_{name}"], ".0%") for name in ("plain_forward", "roofline", "matrix_product")}
     return [
-        f"- plain forward: {speed} tokens/s; our model tokens: {_spread(found['of_plain_forward'], '.0%')} of it",
-        f"- matrix product: {product} GFLOP/s; we reach {_spread(found['of_matrix_product'], '.0%')} of it",
+        f"- plain forward: {plain} tokens/s; our model tokens: {share['plain_forward']} of it",
+        f"- hardware: matrix product {product} GFLOP/s, copy {copy} GB/s; "
+        f"we reach {share['roofline']} of the roofline, {share['matrix_product']} of the matrix product",
+        idle,
     ]
 
 

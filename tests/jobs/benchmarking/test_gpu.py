@@ -1,4 +1,4 @@
-"""The command for a GPU, on a CPU with tiny shapes: steps that end, what they measured until then, and the page."""
+"""The command for a GPU, on a CPU with tiny shapes: steps that end, goals beside numbers, nothing lost."""
 
 from __future__ import annotations
 
@@ -9,50 +9,100 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from jobs.benchmark import BenchmarkConfig
+from jobs.benchmarking.gpu import FULL, GOALS, Goal, GpuReport, Step, markdown, steps
 from tests.jobs.peers import stand_in
 
 ROOT = Path(__file__).resolve().parents[3]
-SCRIPT = ROOT / "jobs" / "benchmarking" / "gpu.sh"
-TRIED = ("tests", "small", "encoder", "mixed", "actors")
-"""All but the compiler, which takes minutes on a CPU, and what is the same at the size of the trial."""
+TRIED = ("tests", "probe", "small", "large", "encoder", "mixed", "actors")
+"""All but the compiler, which takes minutes on a CPU."""
+SLOW = """
+import json, pathlib, subprocess, sys, time
+folder = pathlib.Path(sys.argv[1].removeprefix("--output="))
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+(folder / "found.json").write_text(json.dumps({"child": child.pid}))
+print("begun", flush=True)
+time.sleep(600)
+"""
 
 
-def run(folder: Path, *steps: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "SMALL": "1", "PYTHON": sys.executable, **variables}
-    command = ["bash", str(SCRIPT), str(folder), *steps]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+def run(folder: Path, *flags: str) -> int:
+    command = [sys.executable, "-m", "jobs.benchmarking.gpu", "--small", "--output", str(folder), *flags]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=False).returncode
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of all steps, with a peer."""
+    folder, packages = tmp_path_factory.mktemp("gpu"), stand_in(tmp_path_factory.mktemp("packages"))
+    wanted = [f"--step={name}" for name in TRIED]
+    run(folder, *wanted, f"--peer-python={sys.executable}", f"--peer-path={packages}")
+    return folder
+
+
+@pytest.fixture
+def report(written: Path) -> dict[str, Any]:
+    return json.loads((written / "gpu.json").read_text(encoding="utf-8"))  # type: ignore[no-any-return]
 
 
 @pytest.mark.timeout(600)
-def test_every_step_runs_to_its_end_and_leaves_what_it_measured(tmp_path: Path) -> None:
-    (tmp_path / "packages").mkdir()
-    packages = stand_in(tmp_path / "packages")
-    done = run(tmp_path / "out", *TRIED, PEER=f"--peer-python={sys.executable} --peer-path={packages}")
-    assert (done.stdout.splitlines(), done.returncode) == ([f"{name}: exit 0" for name in TRIED], 0), done.stderr
-    for name in ("small", "encoder", "mixed"):
-        found = json.loads((tmp_path / "out" / name / "benchmark.json").read_text(encoding="utf-8"))
-        assert found["mixes"][0]["times_as_fast"]["llmlingua"]["median"] > 0
-    actors = json.loads((tmp_path / "out" / "actors" / "actors.json").read_text(encoding="utf-8"))["actors"]
+def test_every_step_runs_to_its_end_and_leaves_what_it_found(report: dict[str, Any]) -> None:
+    assert {name: step["status"] for name, step in report["steps"].items()} == dict.fromkeys(TRIED, "done")
+    assert all(step["found"] for step in report["steps"].values())
+    assert report["device"]["type"] == "cpu"
+    assert "torch" in report["versions"]
+
+
+def test_packed_answers_are_those_of_the_plain_model_and_depend_on_what_stands_before(report: dict[str, Any]) -> None:
+    found = report["steps"]["probe"]["found"]
+    assert found["packed_against_plain"]["largest"] < 1e-4
+    assert found["context_changes"]["largest"] > 1e-2
+
+
+def test_a_profile_can_be_read_and_opened(written: Path) -> None:
+    assert "aten::mm" in (written / "profile.txt").read_text(encoding="utf-8")
+    assert (written / "trace.json.gz").stat().st_size > 1_000
+
+
+def test_several_actors_compress_together(report: dict[str, Any]) -> None:
+    actors = report["steps"]["actors"]["found"]["actors"]
     assert list(actors) == ["1", "2"]
     assert all(one["model_tokens_per_second"] > one["tokens_per_second"] > 0 for one in actors.values())
 
 
-def test_a_step_ends_at_its_limit_with_all_that_it_started(tmp_path: Path) -> None:
-    python = tmp_path / "python"
-    python.write_text(f"#!/bin/sh\nsleep 600 & echo $! > {tmp_path}/child\nsleep 600\n", encoding="utf-8")
-    python.chmod(0o755)
-    script = tmp_path / "jobs" / "benchmarking" / "gpu.sh"
-    script.parent.mkdir(parents=True)
-    script.write_text(SCRIPT.read_text(encoding="utf-8").replace("step tests 100", "step tests 5"), encoding="utf-8")
-    command = ["bash", str(script), str(tmp_path / "out"), "tests"]
-    done = subprocess.run(
-        command, env={**os.environ, "PYTHON": str(python)}, capture_output=True, text=True, check=False
-    )
-    assert (done.stdout, done.returncode) == ("tests: exit 124 (stopped at its limit)\n", 1)
-    assert _ended(int((tmp_path / "child").read_text(encoding="utf-8")))
+def test_goals_stand_beside_what_was_reached(written: Path, report: dict[str, Any]) -> None:
+    page = (written / "gpu.md").read_text(encoding="utf-8")
+    unmeasured = {goal.text for goal in GOALS if f"| {goal.text} |" in page and f"{goal.line({})}" in page}
+    assert unmeasured == {
+        "lines that wait for the device while a batch is launched",
+        "the same, compiled",
+        "the same: idle, with as many actors as it takes",
+    }
+    assert "## large: shape:tiny, fewshot" in page
+    assert page == markdown(report)
+
+
+def test_a_goal_says_whether_it_was_reached() -> None:
+    least, most = (Goal("speed", "s", lambda found: found["n"], 5, ".0f", most=most) for most in (False, True))
+    assert [goal.line({"s": {"found": {"n": 7}}}) for goal in (least, most)] == [
+        "| speed | ≥ 5 | 7 | reached |",
+        "| speed | ≤ 5 | 7 | **missed** |",
+    ]
+    assert least.line({"s": {"found": None}}) == "| speed | ≥ 5 | not measured | |"
+
+
+def test_a_step_that_takes_too_long_ends_with_all_that_it_started_and_keeps_what_it_had(tmp_path: Path) -> None:
+    (tmp_path / "scratch").mkdir()
+    done = GpuReport(tmp_path)
+    done.measure(Step("slow", 3, ("-c", SLOW), "found.json"), tmp_path / "scratch", 3)
+    kept = json.loads((tmp_path / "gpu.json").read_text(encoding="utf-8"))["steps"]["slow"]
+    assert (kept["status"], kept["said"]) == ("stopped at its limit", ["begun"])
+    assert _ended(kept["found"]["child"])
 
 
 def _ended(process: int) -> bool:
@@ -68,9 +118,21 @@ def _ended(process: int) -> bool:
     return False
 
 
+def test_without_time_no_step_begins_and_the_report_says_so(tmp_path: Path) -> None:
+    assert run(tmp_path, "--seconds", "1") == 1
+    found = json.loads((tmp_path / "gpu.json").read_text(encoding="utf-8"))["steps"]
+    assert {step["status"] for step in found.values()} == {"not begun: no time was left"}
+
+
+def test_every_benchmark_of_the_full_size_has_settings_that_are_known() -> None:
+    commands = [step.command for step in steps(FULL, ["--peer-path=/packages"]) if step.command[1] == "jobs.benchmark"]
+    settings = [BenchmarkConfig.load(command[2:]) for command in commands]
+    assert [one.model for one in settings][:3] == ["shape:smollm2-135m", "shape:llama-2-7b", "shape:xlm-roberta-large"]
+    assert {(one.device, one.dtype, str(one.peer_path)) for one in settings} == {("cuda", "bfloat16", "/packages")}
+
+
 def test_the_page_names_steps_that_exist() -> None:
     page = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
-    steps = set(re.findall(r"^(?:step|benchmark) (\w+) \d+", SCRIPT.read_text(encoding="utf-8"), re.MULTILINE))
-    named = set(re.findall(r"gpu\.sh DIR (\w+)", page))
+    named = set(re.findall(r"--step (\w+)", page))
     assert named
-    assert named <= steps
+    assert named <= {step.name for step in steps(FULL, ())}

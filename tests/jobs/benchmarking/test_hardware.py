@@ -1,4 +1,4 @@
-"""Counting and timing: the stand-ins change no result, operations are those of the formulas."""
+"""Counting and timing: the stand-ins change no result, operations are those of the formulas, idle time is a union."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from jobs.benchmarking.contenders import Clock, MeasuredScorer, MeasuredTokenizer
-from jobs.benchmarking.hardware import Load, plain_forward
+from jobs.benchmarking.hardware import Batch, Roofline, Size, attainable, covered, plain_forward
 from jobs.benchmarking.subject import SHAPES, Subject, random_model, trained_tokenizer
 from lingua.engine.score import BatchRow, Context, Surprisal
 from lingua.models.trial import causal_scorer
@@ -44,7 +44,7 @@ def test_a_measured_scorer_counts_what_is_not_cached() -> None:
     answers = scorer.score([BatchRow(Context(ids=[1, 2, 3, 4]), [5, 6, 7]), BatchRow(Context(), [8])])
     assert [answer.tolist() for answer in answers] == [[2.0] * 3, [2.0]]
     pairs = (3 + 4 + 5 + 6 + 7) + 1  # five new tokens after two cached ones, and one alone
-    assert scorer.load == Load(tokens=6, scored=4, pairs=pairs)
+    assert scorer.batches == [Batch(tokens=6, scored=4, pairs=pairs)]
 
 
 def test_smaller_batches_reach_the_real_scorer() -> None:
@@ -63,13 +63,28 @@ def test_a_measured_tokenizer_gives_the_same_tokens_and_takes_the_time() -> None
     assert clock.seconds["tokenize"] > 0
 
 
-@pytest.mark.parametrize("tied", [False, True])
-def test_operations_are_two_per_parameter_and_four_per_pair_and_channel(tied: bool) -> None:
-    config = SHAPES["tiny"]()
-    config.tie_word_embeddings = tied  # shared weights are counted once
-    model = random_model(config, torch.device("cpu"), torch.float32, seed=0)
+def test_operations_are_two_per_parameter_and_four_per_pair_and_channel() -> None:
+    model = tiny().model
+    size = Size.of(model)
     matrices = sum(p.numel() for name, p in model.named_parameters() if "embed" not in name and "lm_head" not in name)
-    assert Load(10, 4, 30).operations(model) == 2 * matrices * 10 + 2 * 600 * 16 * 4 + 4 * 2 * 16 * 30
+    assert size.body == matrices
+    assert size.head == 600 * 16
+    assert size.operations(Batch(10, 4, 30)) == 2 * matrices * 10 + 2 * 600 * 16 * 4 + 4 * 2 * 16 * 30
+
+
+def test_tied_embeddings_are_counted_once() -> None:
+    config = SHAPES["tiny"]()
+    config.tie_word_embeddings = True
+    model = random_model(config, torch.device("cpu"), torch.float32, seed=0)
+    assert Size.of(model).body == Size.of(tiny().model).body
+    assert Size.of(model).head == 600 * 16
+
+
+def test_small_batches_are_bound_by_the_weights_passing_through_memory() -> None:
+    size = Size(body=1_000, head=0, width=0, bytes=4_000)
+    roof = Roofline(operations=1e6, bytes=1e6)
+    assert attainable([Batch(1, 1, 0)], size, roof) == pytest.approx(4_000 / 1e6)
+    assert attainable([Batch(100, 1, 0)], size, roof) == pytest.approx(2 * 1_000 * 100 / 1e6)
 
 
 def test_the_plain_forward_leaves_the_packed_model_as_it_was() -> None:
@@ -78,6 +93,11 @@ def test_the_plain_forward_leaves_the_packed_model_as_it_was() -> None:
     before = scorer.score([BatchRow(Context(), [5, 6, 7, 8])])[0]
     assert plain_forward(subject, tokens=64, length=16, batch_tokens=32) > 0
     np.testing.assert_array_equal(scorer.score([BatchRow(Context(), [5, 6, 7, 8])])[0], before)
+
+
+def test_overlapping_kernels_count_once() -> None:
+    assert covered([(5, 6), (0, 2), (1, 3), (1, 2)]) == 4
+    assert covered([]) == 0
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,296 @@
+"""`python -m jobs.benchmarking.gpu`: everything that is measured on a GPU, in nine minutes.
+
+Every step is a process group of its own that ends at its limit; what it wrote until then counts. The weights are random
+in published shapes: no download, no Ray, no network. DIR/gpu.json and DIR/gpu.md are whole at any moment; DIR/steps.log
+has what the steps said. `--small` tries everything out on a CPU with tiny shapes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jobs.benchmarking.report import Found, listed, mix_lines
+
+ROOT = Path(__file__).resolve().parents[2]
+TOTAL_SECONDS = 530.0
+ENVIRONMENT = {
+    "PYTHONUNBUFFERED": "1",
+    "HF_HUB_OFFLINE": "1",
+    "TORCH_CUDNN_SDPA_DEPRIORITIZED": "1",
+    "TORCHINDUCTOR_CACHE_DIR": f"{tempfile.gettempdir()}/lingua-inductor",
+}
+"""Unless the caller's says otherwise. cuDNN's attention makes a plan for every new length, which would slow the peer
+and the plain forward down; what one step compiled serves the next."""
+PYTEST = "-m pytest -m gpu -o addopts= -o filterwarnings=default -vv --color=no -p no:cacheprovider"
+KEPT = ("profile.txt", "trace.json.gz")
+_VERDICT = re.compile(r"^(\S+::.*) (PASSED|FAILED|ERROR|SKIPPED)\b", re.MULTILINE)
+_SHARED_MEMORY, _ROOM = Path("/dev/shm"), 40 << 30
+"""Where the peer's copy of the largest weights goes if so many bytes are free there."""
+_LAST_WORDS = 12
+_LEAST_SECONDS, _POLL_SECONDS = 5, 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """What is measured: shapes and the prompts of each, actors at once, and flags that every step gets.
+
+    size   of a prompt of any mix, as ``:TOKENS``; empty: the mix's own
+    """
+
+    shapes: tuple[str, str, str]
+    rows: tuple[int, int, int]
+    actors: tuple[int, ...]
+    flags: str
+    size: str = ""
+
+
+FULL = Scale(
+    ("smollm2-135m", "llama-2-7b", "xlm-roberta-large"), (256, 64, 64), (1, 2, 4, 8), "--device cuda --dtype bfloat16"
+)
+SMALL = Scale(("tiny", "tiny", "tiny-encoder"), (4, 2, 2), (1, 2), "--device cpu --dtype float32", ":80")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A command of this interpreter, its limit, and the file of its folder in which it leaves what it found."""
+
+    name: str
+    seconds: float
+    command: tuple[str, ...]
+    result: str | None
+
+
+def steps(scale: Scale, peer: Sequence[str]) -> list[Step]:
+    """In the order in which they count; `peer`: flags that say where it is."""
+    small, large, encoder = (f"--model shape:{shape}" for shape in scale.shapes)
+    few, fewer, _ = scale.rows
+    both, fewshot = "--beside llmlingua --beside plain", f"--mix fewshot{scale.size} --rows"
+    documents = f"--mix long{scale.size or ':5000'} --rows {scale.rows[2]}"
+
+    def benchmark(name: str, seconds: float, flags: str) -> Step:
+        words = f"-m jobs.benchmark {scale.flags} --slow-rows 2 {flags}".split()
+        return Step(name, seconds, (*words, *peer), "benchmark.json")
+
+    def other(name: str, flags: str) -> Step:
+        words = f"-m jobs.benchmarking.{name} {scale.flags} {small} {flags}".split()
+        return Step(name, 90, tuple(words), f"{name}.json")
+
+    return [
+        Step("tests", 100, tuple(PYTEST.split()), None),
+        other("probe", ""),
+        benchmark("small", 80, f"{small} {fewshot} {few} --gpu-memory 0.6 {both} --rounds 2"),
+        benchmark("large", 115, f"{large} {fewshot} {fewer} --gpu-memory 0.6 {both} --rounds 1"),
+        benchmark("encoder", 70, f"{encoder} --method llmlingua2 {documents} {both} --rounds 1"),
+        benchmark("compile", 130, f"{small} {fewshot} {few} --beside compile --rounds 1"),
+        benchmark("mixed", 70, f"{small} --mix mixed{scale.size} --rows {few} --beside llmlingua --rounds 1"),
+        other("actors", f"{fewshot} {few // 2}" + "".join(f" --actors {number}" for number in scale.actors)),
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What a number of a step should be: at the least `wanted`, or `most` that."""
+
+    text: str
+    step: str
+    read: Callable[[Found], float | None]
+    wanted: float
+    form: str
+    most: bool = False
+
+    def line(self, done: dict[str, Any]) -> str:
+        """A row of the table."""
+        value = None
+        with suppress(KeyError, IndexError, TypeError):  # not measured, or not yet
+            value = self.read(done[self.step]["found"])
+        bound = f"{'≤' if self.most else '≥'} {self.wanted:{self.form}}"
+        if value is None:
+            return f"| {self.text} | {bound} | not measured | |"
+        reached = value <= self.wanted if self.most else value >= self.wanted
+        return f"| {self.text} | {bound} | {value:{self.form}} | {'reached' if reached else '**missed**'} |"
+
+
+def _times(found: Found) -> float:
+    return float(found["mixes"][0]["times_as_fast"]["llmlingua"]["median"])
+
+
+def _model_tokens(name: str) -> Callable[[Found], float]:
+    def read(found: Found) -> float:
+        one = found["mixes"][0]["contenders"][name]
+        return float(one["tokens_per_second"]["median"] * one["model_tokens_per_token"])
+
+    return read
+
+
+def _of_product(found: Found) -> float:
+    return float(found["mixes"][0]["hardware"]["of_matrix_product"]["median"])
+
+
+def _idle(found: Found) -> float | None:
+    known = [one["idle_share"] for one in found["actors"].values() if one["idle_share"] is not None]
+    return min(known, default=None)
+
+
+def _waits(found: Found) -> int:
+    return len(found["waits"]["launch_places"])
+
+
+GOALS = (
+    Goal("tests that passed", "tests", lambda found: found["passed"], 1, ".0f"),
+    Goal("tests that failed", "tests", lambda found: len(found["failed"]), 0, ".0f", most=True),
+    Goal("lines that wait for the device while a batch is launched", "probe", _waits, 0, ".0f", most=True),
+    Goal("135M, few-shot: model tokens a second, one actor", "small", _model_tokens("lingua"), 300_000, ",.0f"),
+    Goal("the same, compiled", "compile", _model_tokens("lingua, compile"), 300_000, ",.0f"),
+    Goal("the same: idle, with as many actors as it takes", "actors", _idle, 0.05, ".1%", most=True),
+    Goal("7B, few-shot: share of the matrix product", "large", _of_product, 0.6, ".0%"),
+    Goal("7B, few-shot: times `llmlingua`", "large", _times, 4, ".1f"),
+    Goal("XLM-R-large, documents of 5,000 tokens: times `llmlingua`", "encoder", _times, 20, ".1f"),
+    Goal("135M, mixed prompts: times `llmlingua`", "mixed", _times, 30, ".1f"),
+)
+
+
+@dataclass(slots=True)
+class GpuReport:
+    """Everything so far; `take` writes it, whole at any moment."""
+
+    folder: Path
+    found: Found = field(default_factory=lambda: {"device": None, "versions": None, "steps": {}})
+
+    def take(self, step: str, **known: Any) -> None:
+        """Take in what is known of a step."""
+        self.found["steps"].setdefault(step, {}).update(known)
+        for key in ("device", "versions"):
+            self.found[key] = self.found[key] or (known.get("found") or {}).get(key)
+        for name, text in (("gpu.json", json.dumps(self.found, indent=1) + "\n"), ("gpu.md", markdown(self.found))):
+            (self.folder / f"{name}.part").write_text(text, encoding="utf-8")
+            (self.folder / f"{name}.part").replace(self.folder / name)
+
+    def measure(self, step: Step, scratch: Path, seconds: float) -> None:
+        """Run a step for at most so many seconds, taking in what it writes; then end all that it started."""
+        started, status = time.monotonic(), "broken off"
+        process = _begin(step, scratch)
+        try:
+            while process.poll() is None and time.monotonic() < started + seconds:
+                time.sleep(_POLL_SECONDS)
+                self.take(step.name, status="running", found=_found(step, scratch))
+            code = process.poll()
+            status = "stopped at its limit" if code is None else "done" if code == 0 else f"failed, exit {code}"
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            spent = {"status": status, "seconds": round(time.monotonic() - started, 1)}
+            self.take(step.name, **spent, command=" ".join(("python", *step.command)), found=_found(step, scratch))
+            self._keep(step.name, scratch, status)
+
+    def _keep(self, step: str, scratch: Path, status: str) -> None:
+        """What a step said, and the files that people read."""
+        said = _said(scratch)
+        if status != "done":
+            self.take(step, said=said.splitlines()[-_LAST_WORDS:])
+        with (self.folder / "steps.log").open("a", encoding="utf-8") as log:
+            log.write(f"== {step}: {status}\n{said}\n")
+        for name in KEPT:
+            with suppress(FileNotFoundError):
+                shutil.copy(scratch / name, self.folder)
+
+
+def _begin(step: Step, scratch: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, *step.command, *([f"--output={scratch}"] if step.result else [])]
+    environment = {**ENVIRONMENT, **os.environ, "TMPDIR": str(scratch)}
+    with (scratch / "log").open("wb") as log:
+        return subprocess.Popen(
+            command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, process_group=0, env=environment
+        )
+
+
+def _said(scratch: Path) -> str:
+    return (scratch / "log").read_text(encoding="utf-8", errors="replace")
+
+
+def _found(step: Step, scratch: Path) -> Found | None:
+    """What a step has written so far; of tests, their verdicts."""
+    if step.result is None:
+        verdicts = _VERDICT.findall(_said(scratch))
+        counts = {kind: sum(kind.upper() == verdict for _, verdict in verdicts) for kind in ("passed", "skipped")}
+        return {**counts, "failed": [name for name, verdict in verdicts if verdict in ("FAILED", "ERROR")]}
+    with suppress(FileNotFoundError, ValueError):  # not there yet, or half of it
+        return json.loads((scratch / step.result).read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+    return None
+
+
+def markdown(report: Found) -> str:
+    """Goals beside what was reached, then the steps, then every benchmark's table."""
+    done = report["steps"]
+    lines = ["# On a GPU", "", *(f"- {key}: {listed(report[key])}" for key in ("device", "versions") if report[key])]
+    lines += ["", "| | goal | reached | |", "|---|---|---|---|", *(goal.line(done) for goal in GOALS)]
+    lines += ["", "| step | | seconds |", "|---|---|---|"]
+    lines += [f"| {name} | {step['status']} | {step.get('seconds', '')} |" for name, step in done.items()]
+    return "\n".join([*lines, *_tables(done)]) + "\n"
+
+
+def _tables(done: Found) -> Iterator[str]:
+    for name, step in done.items():
+        found = step.get("found") or {}
+        for mix in found.get("mixes", ()):
+            yield ""
+            yield from mix_lines(mix, found["peer"], f"{name}: {found['model']['name']}, {mix['name']}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """0: every step ran to its end. 1: some did not."""
+    flags = _parser().parse_args(argv)
+    flags.output.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the step at hand ends too
+    ends, report = time.monotonic() + flags.seconds, GpuReport(flags.output)
+    where = {"--peer-python": flags.peer_python, "--peer-path": flags.peer_path}
+    for step in steps(SMALL if flags.small else FULL, [f"{flag}={path}" for flag, path in where.items() if path]):
+        left = ends - time.monotonic()
+        if flags.step and step.name not in flags.step:
+            continue
+        if left < _LEAST_SECONDS:
+            report.take(step.name, status="not begun: no time was left")
+            continue
+        with tempfile.TemporaryDirectory(prefix="lingua-gpu-", dir=_roomy()) as scratch:
+            report.measure(step, Path(scratch), min(step.seconds, left))
+        print(f"{step.name}: {report.found['steps'][step.name]['status']}", flush=True)
+    print(markdown(report.found))
+    return int(any(one["status"] != "done" for one in report.found["steps"].values()))
+
+
+def _roomy() -> Path | None:
+    """Memory for the weights that the peer reads, where there is enough; None: the usual temporary folder."""
+    with suppress(OSError):
+        return _SHARED_MEMORY if shutil.disk_usage(_SHARED_MEMORY).free > _ROOM else None
+    return None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m jobs.benchmarking.gpu", description=__doc__)
+    parser.add_argument("--output", type=Path, required=True, help="folder for the results")
+    parser.add_argument("--small", action="store_true", help="tiny shapes on a CPU, to try the command out")
+    parser.add_argument(
+        "--step", action="append", choices=[step.name for step in steps(FULL, ())], help="only this one, repeatable"
+    )
+    parser.add_argument("--seconds", type=float, default=TOTAL_SECONDS, help="for all (default %(default).0f)")
+    parser.add_argument("--peer-python", help="the peer's interpreter, as in jobs.benchmark")
+    parser.add_argument("--peer-path", help="folder with the peer's packages, as in jobs.benchmark")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
