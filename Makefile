@@ -1,10 +1,11 @@
 # The project's commands. Each makes .venv if it is missing; CI runs `make check test`.
 PYTHON ?= python3
+PYTHON_REFERENCE ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check bench gpu test-reference hashes clean
+.PHONY: demo test check bench gpu peer test-reference hashes clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)        ## compress two small corpora end to end and show the result
@@ -28,8 +29,12 @@ gpu: $(READY)         ## everything that is measured on a GPU, in nine minutes, 
 test-reference: $(READY) .venv-reference/.ready  ## compare with the public llmlingua, in its own environment
 	$(BIN)/pytest -m reference tests/reference
 
-.venv-reference/.ready: requirements-reference.txt $(READY)
-	$(BIN)/python -m jobs.peer
+peer: .venv-reference/.ready  ## the public llmlingua in an environment of its own, to compare with
+
+.venv-reference/.ready: requirements-reference.txt
+	test -x .venv-reference/bin/python || $(PYTHON_REFERENCE) -m venv .venv-reference
+	.venv-reference/bin/pip install --quiet $$(grep '^torch=' requirements-reference.txt)
+	.venv-reference/bin/pip install --quiet --requirement requirements-reference.txt
 	touch $@
 
 # Hashes are of files, so of one platform and of the index in use (a CPU build of torch is another file than CUDA's), and pip

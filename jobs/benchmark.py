@@ -50,7 +50,7 @@ examples:
   python -m jobs.benchmark --model shape:xlm-roberta-large --method llmlingua2 --mix long:5000
 
 beside our engine are measured: single (one prompt at a time), unshared (nothing shared between prompts), default (our
-default type), llmlingua (the public library, in its own environment: python -m jobs.peer), plain (the
+default type), llmlingua (the public library, in its own environment: make peer), plain (the
 plain forward pass and the hardware); only where asked for: compile (a decoder compiled by torch), evidence (the default
 method, which asks no language model).
 """
@@ -218,7 +218,7 @@ def _theirs(config: BenchmarkConfig, subject: Subject, stack: ExitStack) -> Thei
     if "llmlingua" not in config.beside:
         return "not asked for"
     if not config.peer_python.exists():
-        return f"no interpreter {config.peer_python}; run python -m jobs.peer"
+        return f"no interpreter {config.peer_python}; make peer creates it"
 
     def begin() -> Peer:
         folder = tempfile.TemporaryDirectory(prefix="lingua-benchmark-")

@@ -8,7 +8,6 @@ are small; job, model and cluster are the ones that large corpora use.
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -20,15 +19,12 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from cluster.command import Command
-from cluster.output.ledger import PART
-from cluster.run.stopping import EXIT_SETTINGS, exit_code
+from cluster.run.stopping import exit_code
 from cluster.settings import Settings
 from jobs import compress, verify
+from lingua.errors import ConfigError
 
 SAMPLES = Path(__file__).parent / "samples"
-MARKER = ".lingua-demo"
-"""A file in a folder that a demo made, and may remove again."""
-MADE = {MARKER, "documents.jsonl", "documents", "fewshot"}
 _PASSAGE = 1_000
 
 
@@ -37,9 +33,7 @@ class DemoConfig(Settings):
 
     command: ClassVar[Command] = Command("jobs.demo", "[any setting below]", "Two small corpora through the main job.")
 
-    output: Path = Field(
-        Path("demo-output"), description="folder: new, empty, or of an earlier demo, which it then replaces"
-    )
+    output: Path = Field(Path("demo-output"), description="folder for the corpus and both outputs; nothing is removed")
     documents: int = Field(60, ge=1, description="passages to compress")
 
 
@@ -49,60 +43,34 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def demo(config: DemoConfig) -> int:
-    """The same, of settings."""
-    folder = config.output
-    if not _empty(folder):
-        return EXIT_SETTINGS
-    documents = write_documents(folder / "documents.jsonl", config.documents)
-    print(f"A few-shot bank by method evidence, {documents} passages of packages' descriptions by method llmlingua.\n")
-    bank = ["--input", str(SAMPLES / "fewshot.jsonl"), "--output", str(folder / "fewshot"), "--rate", "0.3"]
-    passages = ["--input", str(folder / "documents.jsonl"), "--output", str(folder / "documents"), "--rate", "0.5"]
-    passages += ["--method", "llmlingua"]
+    """The same, of settings. In the folder of an earlier demo, what that one committed is found again."""
+    source, output = (
+        config.output / f"documents-{config.documents}.jsonl",
+        config.output / f"documents-{config.documents}",
+    )
+    try:
+        config.output.mkdir(parents=True, exist_ok=True)
+        write_documents(source, config.documents)
+    except OSError as error:
+        raise ConfigError(f"output = {config.output}: {error.strerror or error}; name another folder") from None
+    print("A few-shot bank by method evidence, passages of packages' descriptions by method llmlingua.\n")
+    bank = ["--input", str(SAMPLES / "fewshot.jsonl"), "--output", str(config.output / "fewshot"), "--rate", "0.3"]
+    passages = ["--input", str(source), "--output", str(output), "--rate", "0.5", "--method", "llmlingua"]
     common = ["--workers", "2", "--shard-size", "16KiB", "--id-column", "id"]
-    for name, settings in (("fewshot", bank), ("documents", passages)):
-        code = compress.main([*settings, *common]) or verify.main([str(folder / name)])
+    for folder, settings in ((config.output / "fewshot", bank), (output, passages)):
+        code = compress.main([*settings, *common]) or verify.main([str(folder)])
         if code:
             return code
-        show(folder / name)
+        show(folder)
     return 0
 
 
-def _empty(folder: Path) -> bool:
-    """Make the folder, or remove what an earlier demo left in its own; one that anybody else has used is left alone.
-
-    The marker is written before anything else, and only into a folder that was empty.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        found = {path.name for path in folder.iterdir()}
-        if found and not (folder / MARKER).is_file():
-            raise FileExistsError("holds files, and no demo made it")
-        if foreign := sorted([*(found - MADE), *map(str, _foreign(folder))]):
-            raise FileExistsError(f"holds {foreign[0]}, which no demo made")
-        for name in sorted(found - {MARKER}):
-            own = folder / name
-            shutil.rmtree(own) if own.is_dir() and not own.is_symlink() else own.unlink()
-        (folder / MARKER).write_text("Made by python -m jobs.demo, which empties this folder when it runs again.\n")
-    except OSError as error:
-        print(f"demo: --output {folder}: {error.strerror or error}; name another folder", file=sys.stderr)
-        return False
-    return True
-
-
-def _foreign(folder: Path) -> Iterator[Path]:
-    """What lies in the outputs of an earlier demo and is none of their files."""
-    for output in (folder / "documents", folder / "fewshot"):
-        if output.is_dir() and not output.is_symlink():
-            names = (path for path in output.iterdir() if not path.name.startswith("_"))
-            yield from (path.relative_to(folder) for path in names if not PART.fullmatch(path.name))
-
-
-def write_documents(path: Path, limit: int) -> int:
-    """Write up to `limit` passages of package descriptions as JSON Lines; how many there were."""
-    installed = sorted(distributions(), key=lambda one: one.name.lower())
-    rows = [row for distribution in installed for row in passages_of(distribution)][:limit]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return len(rows)
+def write_documents(path: Path, limit: int) -> None:
+    """Write up to `limit` passages of package descriptions as JSON Lines, unless they are there."""
+    if not path.exists():
+        installed = sorted(distributions(), key=lambda one: one.name.lower())
+        rows = [row for distribution in installed for row in passages_of(distribution)][:limit]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
 def passages_of(distribution: Distribution) -> Iterator[dict[str, Any]]:

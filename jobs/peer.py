@@ -1,17 +1,14 @@
 """The public `llmlingua` beside us: its own interpreter as a subprocess, JSON lines in and out (see `peer_main`).
 
-`python -m jobs.peer` creates the peer's environment from `requirements-reference.txt`. With `--target
-DIR` its packages (all but torch and numpy) go into a folder instead, for a machine on which the peer must share an
-interpreter and a torch built for its device: `jobs.benchmark --peer-python … --peer-path DIR`.
+`make peer` creates that interpreter's environment; `requirements-reference.txt` says how its packages go into a folder
+instead, for a machine on which the peer must share an interpreter and a torch built for its device.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -226,61 +223,3 @@ def old_tokenizer(config: dict[str, Any]) -> dict[str, Any]:
     """The generic fast tokenizer, which every version has; special tokens stay."""
     known = {key: value for key, value in config.items() if key not in ("backend", "is_local", "local_files_only")}
     return known | {"tokenizer_class": "PreTrainedTokenizerFast"}
-
-
-# ---- its environment
-
-ROOT = Path(__file__).resolve().parents[1]
-SHARED = ("torch", "numpy")
-"""What `--target` leaves to the interpreter at hand."""
-EXTRA = ("defusedxml",)
-"""Dependencies of nltk that an interpreter without it may lack."""
-
-
-def requirements() -> list[str]:
-    """The pinned packages, torch first."""
-    text = (ROOT / "requirements-reference.txt").read_text(encoding="utf-8")
-    lines = (line.split("#")[0].strip() for line in text.splitlines())
-    return [line for line in lines if line]
-
-
-def create(python: str, environment: Path) -> None:
-    """A virtual environment of `python` with all requirements; what is there already is kept."""
-    if not (environment / "bin" / "python").exists():
-        _run(python, "-m", "venv", str(environment))
-    pip = (str(environment / "bin" / "python"), "-m", "pip", "install", "--quiet")
-    torch, *others = requirements()
-    _run(*pip, torch)
-    _run(*pip, torch, *others)
-
-
-def fill(python: str, folder: Path) -> None:
-    """The packages that `python` must not share, side by side in `folder`."""
-    own = [line for line in requirements() if line.split("==")[0] not in SHARED]
-    _run(python, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder), *own, *EXTRA)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """0: it is there. 1: it could not be created."""
-    parser = argparse.ArgumentParser(prog="python -m jobs.peer", description=__doc__)
-    parser.add_argument("--python", default="python3.11", help="interpreter of the environment (default python3.11)")
-    parser.add_argument("--environment", type=Path, default=ROOT / ".venv-reference", help="where it is created")
-    parser.add_argument("--target", type=Path, help="fill this folder instead of creating an environment")
-    flags = parser.parse_args(argv)
-    try:
-        if flags.target:
-            fill(flags.python, flags.target)
-        else:
-            create(flags.python, flags.environment)
-    except (OSError, subprocess.CalledProcessError) as error:
-        print(f"peer: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-def _run(*command: str) -> None:
-    subprocess.run(command, check=True)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

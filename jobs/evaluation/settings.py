@@ -122,7 +122,7 @@ examples:
 candidates are written 'NAME: [BASE] key=value …' with any setting of jobs.compress; these names need nothing more:
   default, paper (its recipe), aware (question-aware), selective (Selective-Context); without a model: random (words),
   truncate, lead (the beginning of each string), rarity (rare words); peer and peer-aware (the public llmlingua, in its
-  own environment: python -m jobs.peer). The whole context ('full') and none ('nothing') are always
+  own environment: make peer). The whole context ('full') and none ('nothing') are always
   there. Question and instruction are never cut: a rate is the share of the context's tokens that may stay.
 
 targets are models in the process (an alias, a directory, a hub id; 'NAME: model=… device=cuda dtype=bfloat16') or

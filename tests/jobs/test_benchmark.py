@@ -120,7 +120,7 @@ def test_a_missing_peer_is_not_measured_and_says_why(
     assert main([*flags, "--peer-python", str(tmp_path / "python")]) == 0
     shown = capsys.readouterr().out
     assert "| llmlingua | not measured |" in shown
-    assert "python -m jobs.peer" in shown
+    assert "make peer" in shown
 
 
 def test_a_peer_that_fails_is_reported_and_the_others_are_measured(

@@ -14,12 +14,10 @@ from jobs.peer import (
     Peer,
     PeerError,
     PeerSettings,
-    main,
     old_config,
     old_tokenizer,
     peer_copy,
     peer_options,
-    requirements,
 )
 from jobs.peer_main import CL100K, offer_cl100k
 from lingua.prompt import Prompt
@@ -164,17 +162,3 @@ def test_the_peer_is_asked_as_its_own_documentation_asks() -> None:
     assert peer_options("llmlingua", 0.3) == {"rate": 0.3}
     assert (peer_options("longllmlingua", 0.3) or {})["rank_method"] == "longllmlingua"
     assert peer_options("rarity", 0.3) is None
-
-
-def test_every_requirement_of_the_peer_is_pinned_and_torch_comes_first() -> None:
-    lines = requirements()
-    assert lines[0].startswith("torch==")
-    assert "llmlingua==0.2.2" in lines
-    assert all("==" in line for line in lines)
-
-
-def test_setting_up_with_a_missing_interpreter_fails_clearly(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["--python", str(tmp_path / "no-python"), "--environment", str(tmp_path / "environment")]) == 1
-    assert "no-python" in capsys.readouterr().err

@@ -2,8 +2,7 @@
 
 A source is a file, a glob or a data set of the hub (``dataset:openai/gsm8k:main:test``), with options behind ``#``:
 ``test.jsonl#demonstrations=prompt_hardest.txt&limit=100``. What set it is, its fields tell; ``form=NAME`` says it.
-Files that are in the unified form already are passed on as they are. `python -m jobs.evaluation.forms SOURCE` writes
-any source in the unified form.
+Files that are in the unified form already are passed on as they are.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 from itertools import chain, islice
 
 from cluster.storage.storage import Storage
-from jobs.evaluation.forms import fewshot, passages, texts
+from jobs.evaluation.forms import questions, texts
 from jobs.evaluation.forms.raw import Raw, RowSource, raw_records
 from jobs.evaluation.rows import EvalRow
 from lingua.errors import ConfigError
@@ -38,11 +37,11 @@ class Form:
 
 FORMS: Mapping[str, Form] = {
     "unified": Form((("context", "question", "answers"),), texts.unified),
-    "gsm8k": Form((("question", "answer"),), fewshot.gsm8k, ("demonstrations", "prompt", "shots")),
-    "bbh": Form((("input", "target"),), fewshot.bbh, ("demonstrations", "task")),
-    "nq": Form((("question", "answers", "ctxs"),), passages.nq),
-    "hotpotqa": Form((("question", "answer", "context", "supporting_facts"),), passages.hotpotqa),
-    "musique": Form((("question", "answer", "paragraphs"),), passages.musique),
+    "gsm8k": Form((("question", "answer"),), questions.gsm8k, ("demonstrations", "prompt", "shots")),
+    "bbh": Form((("input", "target"),), questions.bbh, ("demonstrations", "task")),
+    "nq": Form((("question", "answers", "ctxs"),), questions.nq),
+    "hotpotqa": Form((("question", "answer", "context", "supporting_facts"),), questions.hotpotqa),
+    "musique": Form((("question", "answer", "paragraphs"),), questions.musique),
     "longbench": Form((("input", "context", "answers"),), texts.longbench),
     "meetingbank": Form((("transcript",), ("prompt", "QA_pairs")), texts.meetingbank, ("task",)),
     "qmsum": Form((("meeting_transcripts",),), texts.qmsum),

@@ -308,4 +308,5 @@ def test_the_converter_writes_the_unified_form(tmp_path: Path, capsys: pytest.Ca
     assert list(read(str(tmp_path / "unified.jsonl"))) == list(read(path))
     assert main([str(tmp_path / "missing.jsonl")]) == 2
     assert "missing.jsonl: there is no such file" in capsys.readouterr().err
-    assert main([]) == 2
+    with pytest.raises(SystemExit, match="2"):
+        main([])

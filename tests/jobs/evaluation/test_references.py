@@ -10,7 +10,7 @@ import pytest
 
 from cluster.errors import RowError
 from jobs.evaluation.forms import read
-from jobs.evaluation.references import main, with_references
+from jobs.evaluation.forms.__main__ import main, with_references
 from jobs.evaluation.rows import EvalRow
 from tests.jobs.openai_server import Model, openai_server
 
@@ -28,7 +28,7 @@ def test_the_reference_is_what_the_target_says_to_the_whole_prompt(
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     model, source = Model(), articles(tmp_path, 3)
     with openai_server(model) as url:
-        assert main([source, f"gpt: url={url} model=tiny cache={tmp_path}/answers"]) == 0
+        assert main([source, "--references", f"gpt: url={url} model=tiny cache={tmp_path}/answers"]) == 0
     said = capsys.readouterr()
     assert "3 of 3 rows have a reference" in said.err
     (tmp_path / "rows.jsonl").write_text(said.out)
@@ -58,5 +58,5 @@ def test_rows_without_a_reply_are_left_out(tmp_path: Path) -> None:
 
 
 def test_a_source_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([f"{tmp_path}/missing.jsonl", "gpt: url=http://127.0.0.1:9/v1 model=tiny"]) == 2
+    assert main([f"{tmp_path}/missing.jsonl", "--references", "gpt: url=http://127.0.0.1:9/v1 model=tiny"]) == 2
     assert "missing.jsonl: there is no such file" in capsys.readouterr().err
