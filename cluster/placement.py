@@ -1,19 +1,34 @@
-"""`Placement`: on which devices a job's workers compute, and how much of each; for all jobs that hand out shards."""
+"""How many workers a job has and what each occupies: the settings (`Placement`), and what of it fits on the machines.
+
+For all jobs that hand out shards. Plain arithmetic, without I/O and without Ray.
+"""
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from cluster.settings import Settings
+from lingua.engine.score import Needs
+from lingua.errors import ConfigError
 
 MOST_WORKERS = 100_000
 SMALLEST_SHARE = 1e-4
 """Of a GPU; Ray counts in ten-thousandths."""
 DEVICE = re.compile(r"auto|cpu|(cuda|mps|xpu|hpu|npu)(:\d+)?")
 PERCENT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
+THREADS_PER_WORKER = 4
+"""Where it is not known whether memory holds a worker for each core."""
+WORKER_BYTES = 1 << 30
+WEIGHT_BYTES = 4
+"""A worker on a CPU needs a gigabyte, and so many bytes for each byte of the model's files: they are stored short."""
+_ROUNDING = 1e-6
+MOST_ON_A_CORE = 100
 
 
 def parse_share(value: object) -> object:
@@ -90,3 +105,149 @@ def device_of_a_worker(value: str) -> str:
             "Ray is started (CUDA_VISIBLE_DEVICES)"
         )
     return value
+
+
+# ---- what fits on the machines
+
+
+def is_elsewhere() -> bool:
+    """Whether the job runs on a cluster that is there: RAY_ADDRESS names it, and is set inside a submitted job."""
+    return os.environ.get("RAY_ADDRESS", "") not in ("", "local")
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What a machine of the cluster has."""
+
+    gpus: float
+    cpus: float
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerShape:
+    """How many workers, and what each occupies. Without GPUs, `workers` × `threads` = the processors.
+
+    share   of a processor, where there are more workers than processors
+    """
+
+    workers: int
+    gpus: float
+    threads: int
+    share: float | None = None
+
+    @property
+    def cpus(self) -> float:
+        """Processors that one worker occupies."""
+        return self.threads if self.share is None else self.share
+
+    def room(self, machines: Sequence[Machine]) -> int:
+        """How many such workers fit on these machines at once."""
+        return sum(self._room_on(machine) for machine in machines)
+
+    def fits(self, machines: Sequence[Machine]) -> bool:
+        """Whether one worker fits on any of these machines."""
+        return self.room(machines) > 0
+
+    def _room_on(self, machine: Machine) -> int:
+        by_cpus = int(machine.cpus / self.cpus + _ROUNDING)
+        return min(by_cpus, _room_on_gpus(machine.gpus, self.gpus)) if self.gpus else by_cpus
+
+
+def _room_on_gpus(gpus: float, share: float) -> int:
+    """Workers of a share of a GPU each: a worker with a part of one has all of it on the same one."""
+    return int(gpus / share + _ROUNDING) if share >= 1 else int(gpus) * int(1 / share + _ROUNDING)
+
+
+def fitted(request: ResourceRequest, shape: WorkerShape, machines: Sequence[Machine]) -> WorkerShape:
+    """The shape, if all its workers fit on these machines, to which none will be added; else ConfigError.
+
+    More workers than processors, where nothing is said of the processors of each, share them.
+    """
+    there = f"{sum(one.gpus for one in machines):g} GPUs and {sum(one.cpus for one in machines):g} CPUs"
+    asked = {
+        "gpus_per_worker": request.gpus_per_worker,
+        "cpus_per_worker": request.cpus_per_worker,
+        "workers": request.workers,
+    }
+    told = ", ".join(f"{name} = {value:g}" for name, value in asked.items() if value)
+    each = f"{shape.gpus:g} GPU and {shape.cpus:g} CPU" if shape.gpus else f"{shape.cpus:g} CPU"
+    if not shape.fits(machines):
+        raise ConfigError(
+            f"{told}: a worker would need {each}, and this machine has {there}; ask for less per worker, or name a "
+            "cluster in RAY_ADDRESS"
+        )
+    if shape.workers <= (room := shape.room(machines)):
+        return shape
+    if request.workers is None:
+        return replace(shape, workers=room)
+    if not shape.gpus and not request.cpus_per_worker and shape.workers <= MOST_ON_A_CORE * room:
+        cpus = sum(one.cpus for one in machines)
+        return replace(shape, share=int(cpus / shape.workers * 1e4) / 1e4)  # Ray counts in ten-thousandths
+    raise ConfigError(
+        f"{told}: each worker needs {each}, and this machine has {there}, room for {room}; ask for fewer workers or "
+        "less per worker, or name a cluster in RAY_ADDRESS"
+    )
+
+
+def shape_on_cpus(
+    cores: int, shards: int, workers: int | None, threads: int | None, room: int | None = None
+) -> WorkerShape:
+    """Workers on processors alone; `workers` and `threads` (of each) are what the user asked for, or None.
+
+    room   workers that memory holds; None: not known
+    """
+    if threads is None:
+        threads = max(1, cores // workers) if workers else _threads(cores, shards, room)
+    return WorkerShape(workers or max(1, min(shards, cores // threads)), 0.0, threads)
+
+
+def shape_on_gpus(
+    gpus: float, share: float, shards: int, workers: int | None, threads: int | None = None
+) -> WorkerShape:
+    """Workers that occupy `share` of a GPU each, all of it on the same one, and `threads` processors (or 1)."""
+    return WorkerShape(workers or max(1, min(shards, _room_on_gpus(gpus, share))), share, threads or 1)
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceRequest:
+    """What the user asked for; None leaves it to the machines at hand. `shards` is how many could be run at once.
+
+    model_bytes   size of the model's files; None: not known before they are loaded
+    fixed         whether no machine will ever join those at hand
+    """
+
+    shards: int
+    workers: int | None = None
+    gpus_per_worker: float | None = None
+    cpus_per_worker: float | None = None
+    model_bytes: int | None = None
+    fixed: bool = False
+
+    @classmethod
+    def of(
+        cls, config: Placement, shards: int, needs: Collection[Needs], model_bytes: int | None = None
+    ) -> ResourceRequest:
+        """What a job's settings ask for. Methods without a language model have no GPU unless one is asked for."""
+        gpus, light = config.gpus_per_worker, {*needs} <= {"nothing", "sentences"}
+        if config.device == "cpu" or (light and config.device == "auto"):
+            gpus = gpus or 0.0
+        return cls(shards, config.workers, gpus, config.cpus_per_worker, 0 if light else model_bytes)
+
+    def shape(self, gpus: float, cpus: float, memory: float = 0.0) -> WorkerShape:
+        """The workers that fit on a cluster with so many GPUs, processors and bytes of memory (0: not known)."""
+        threads = max(1, int(self.cpus_per_worker)) if self.cpus_per_worker else None
+        if self.gpus_per_worker or (self.gpus_per_worker is None and gpus):
+            return shape_on_gpus(gpus, self.gpus_per_worker or 1.0, self.shards, self.workers, threads)
+        return shape_on_cpus(max(1, int(cpus)), self.shards, self.workers, threads, self._room(memory))
+
+    def _room(self, memory: float) -> int | None:
+        if self.model_bytes is None or not memory:
+            return None
+        return max(1, int(memory / (WORKER_BYTES + WEIGHT_BYTES * self.model_bytes)))
+
+
+def _threads(cores: int, shards: int, room: int | None) -> int:
+    """One for each worker, as far as memory goes: threads of one worker wait for each other. No core stays idle."""
+    wanted = max(1, min(THREADS_PER_WORKER, cores // 2)) if room is None else max(1, -(-cores // room))
+    workers = max(1, min(shards, cores // wanted))
+    return max(1, cores // workers)

@@ -9,6 +9,7 @@ have others.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
@@ -81,7 +82,7 @@ class ShardReport:
     model: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Beat:
     """How far a worker is in its current shard: rows read, rows done, and of these the rejected ones by reason.
 
@@ -90,7 +91,7 @@ class Beat:
 
     read: int = 0
     done: int = 0
-    rejects: Mapping[str, int] = field(default_factory=dict)
+    rejects: Counter[str] = field(default_factory=Counter)
     example: str = ""
 
 
@@ -123,63 +124,45 @@ class Runner(Protocol):
 MakeRunner = Callable[[], Runner]
 
 
-class Pool(Protocol):
-    """Workers that come and go. Each is known by a name and holds one assignment at a time."""
+class Pool:
+    """Workers that come and go. Each is known by a name and holds one assignment at a time.
+
+    As it stands here it has no worker: for a run that has nothing left to hand out.
+    """
 
     def size(self) -> int:
         """Workers that are ready or busy."""
+        return 0
 
     def idle(self) -> Sequence[str]:
         """Workers that are ready for an assignment."""
+        return []
 
     def submit(self, worker: str, assignment: Assignment) -> None:
         """Give an idle worker something to do."""
+        raise LookupError(f"there is no worker {worker}")
 
     def wait(self, timeout: float) -> Sequence[Finished]:
         """What ended; returns early when something did. Replaces dead workers and looks for new machines.
 
         Raises AbortRun when workers cannot be started at all.
         """
-
-    def beats(self) -> Mapping[str, Beat]:
-        """The newest sign of life of every busy worker."""
-
-    def end(self, worker: str) -> None:
-        """Kill a worker that hangs; its assignment is forgotten, another worker takes its place."""
-
-    def outlook(self) -> str:
-        """In words, what the pool is waiting for while it has no worker."""
-
-    def close(self) -> None:
-        """Stop all workers and whatever else the pool started."""
-
-
-class NoPool:
-    """A pool without workers, for a run that has nothing left to hand out."""
-
-    def size(self) -> int:
-        return 0
-
-    def idle(self) -> Sequence[str]:
-        return []
-
-    def submit(self, worker: str, assignment: Assignment) -> None:
-        raise LookupError(f"there is no worker {worker}")
-
-    def wait(self, timeout: float) -> Sequence[Finished]:
         raise AbortRun("a part that was there a moment ago is not listed any more; start the same command again")
 
     def beats(self) -> Mapping[str, Beat]:
+        """The newest sign of life of every busy worker."""
         return {}
 
     def end(self, worker: str) -> None:
+        """Kill a worker that hangs; its assignment is forgotten, another worker takes its place."""
         raise LookupError(f"there is no worker {worker}")
 
     def outlook(self) -> str:
+        """In words, what the pool is waiting for while it has no worker."""
         return "none is wanted"
 
     def close(self) -> None:
-        """Nothing was started."""
+        """Stop all workers and whatever else the pool started."""
 
 
 class Commits(Protocol):

@@ -14,19 +14,18 @@ from dataclasses import replace
 from functools import partial
 
 from cluster.config import JobConfig
-from cluster.output.lease import LeaseWait
 from cluster.output.ledger import Ledger
 from cluster.output.plan import Plan
 from cluster.output.prepare import draft_plan
 from cluster.output.reuse import open_previous
-from cluster.protocol import NoPool
+from cluster.placement import ResourceRequest
+from cluster.protocol import Pool
 from cluster.report.dry_run import notices, pending
 from cluster.report.page import name_of, unsampled
 from cluster.report.statistics import RunReport, TooManyRejects, finish
 from cluster.report.telemetry import watched_progress
 from cluster.run.driver import Driver, Terms
-from cluster.run.resources import ResourceRequest
-from cluster.run.stopping import Heartbeat, StopRequest, exit_code, grace_seconds, on_signals
+from cluster.run.stopping import StopRequest, exit_code, grace_seconds, held, on_signals
 from cluster.run.worker import MakeCompressor, StartWorker, load_compressor, require_loadable, start_worker
 from lingua.methods import models_digest
 from lingua.models.source import resolve
@@ -68,26 +67,21 @@ def compress(config: JobConfig, make: MakeCompressor) -> int:
         if make is load_compressor and not ledger.begun():
             require_loadable(config)
         print("".join(f"{notice}\n" for notice in notices(plan)), end="")
-        wait = LeaseWait(2 * config.lease_seconds, lambda: stop.reason is None)
-        lease = wait.acquire(ledger.storage, ledger.output, "jobs.compress", config.lease_seconds)
-        try:
-            with Heartbeat(lease.renew, config.lease_seconds, stop):
-                plan = ledger.open_or_create(plan)
+        with held(ledger.storage, ledger.output, "jobs.compress", config.lease_seconds, stop) as lease:
+            plan = ledger.open_or_create(plan)
+            ledger.clean()
+            ledger.set_aside(plan.retried)
+            earlier = previous.earlier(plan, ledger.committed()) if previous else None
+            start = partial(start_worker, make_compressor=make, earlier=earlier)
+            report, refused = _until_refused(lambda: _run(config, ledger, plan, stop, start))
+            lease.renew()  # who lost it must not write over the figures of the next
+            ledger.require_planned()
+            finish(config, ledger, plan, report)
+            if refused:
+                raise refused
+            if report.complete:
                 ledger.clean()
-                ledger.set_aside(plan.retried)
-                earlier = previous.earlier(plan, ledger.committed()) if previous else None
-                start = partial(start_worker, make_compressor=make, earlier=earlier)
-                report, refused = _until_refused(lambda: _run(config, ledger, plan, stop, start))
-                lease.renew()  # who lost it must not write over the figures of the next
-                ledger.require_planned()
-                finish(config, ledger, plan, report)
-                if refused:
-                    raise refused
-                if report.complete:
-                    ledger.clean()
-                    ledger.set_aside(plan.retried)  # of old parts that were made again
-        finally:
-            lease.release()
+                ledger.set_aside(plan.retried)  # of old parts that were made again
     print(report.summary(unsampled(config.compression.method, config.fidelity_sample)))
     if report.total.rejected:
         print(f"  Each rejected row, with its file, number and reason: {config.output}/_rejects/*.jsonl")
@@ -108,7 +102,7 @@ def _run(config: JobConfig, ledger: Ledger, plan: Plan, stop: StopRequest, start
     missing = len({shard.name for shard in plan.shards} - ledger.committed())
     driver = partial(Driver, ledger, terms=Terms.of(config, grace_seconds()), stop=stop)
     if not missing or stop.reason:
-        return driver(NoPool()).run(plan.shards)
+        return driver(Pool()).run(plan.shards)
     from cluster.run.pool import RayMetrics, RayPool, session  # Ray takes a second, for nothing where all is done
 
     light, metrics = replace(plan, shards=(), sources=()), RayMetrics(name_of(config.output))

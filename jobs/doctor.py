@@ -30,8 +30,7 @@ try:
     from cluster.errors import AbortRun, ClusterError
     from cluster.output.prepare import make_plan
     from cluster.output.records import counted
-    from cluster.placement import MOST_WORKERS
-    from cluster.run.resources import ResourceRequest, fitted, is_elsewhere
+    from cluster.placement import MOST_WORKERS, ResourceRequest, fitted, is_elsewhere
     from cluster.run.stopping import exit_code
     from cluster.run.worker import require_loadable
     from cluster.storage.storage import LOCAL, Storage, protocol_of

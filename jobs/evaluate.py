@@ -15,10 +15,10 @@ from functools import partial
 from itertools import islice
 
 import jobs
-from cluster.report.progress import progress_on
+from cluster.placement import ResourceRequest
 from cluster.report.statistics import RunReport
+from cluster.report.telemetry import progress_on
 from cluster.run.driver import Driver, Terms
-from cluster.run.resources import ResourceRequest
 from cluster.run.retry import RetryPolicy
 from cluster.run.stopping import StopRequest, exit_code, grace_seconds, on_signals, require_packages
 from cluster.storage.storage import Storage

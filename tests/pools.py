@@ -15,7 +15,6 @@ from typing import Literal, Protocol
 import pytest
 
 from cluster.protocol import Assignment, Beat, Failure, Finished, ShardReport
-from cluster.report.telemetry import NoMetrics
 
 Fate = Literal["finish", "crash", "crash_after_commit", "stall", "lose_report", "lose_node", "transient", "fatal"]
 Fates = Callable[[str, Assignment], Fate]
@@ -155,4 +154,4 @@ def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("cluster.run.pool.session", lambda *_: nullcontext())
     monkeypatch.setattr("cluster.run.pool.RayPool", pool)
-    monkeypatch.setattr("cluster.run.pool.RayMetrics", lambda _: NoMetrics())
+    monkeypatch.setattr("cluster.run.pool.RayMetrics", lambda _: None)

@@ -230,7 +230,7 @@ def places(fields: Iterable[pa.Field], count: int = 1) -> Iterator[int]:
 
 
 def int96_unit(file: pq.ParquetFile, schema: pa.Schema) -> str:
-    """The unit in which the run has a file's moments of 96 bits (see `int96.settle`)."""
+    """The unit in which the run has a file's moments of 96 bits (see `unify.settle`)."""
     if not int96_paths(file):
         return "us"
     finer = {route for route, kind in _leaves(schema) if pa.types.is_timestamp(kind) and kind.unit == "ns"}

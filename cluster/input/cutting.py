@@ -14,7 +14,7 @@ from itertools import accumulate, pairwise
 
 from cluster.input.jsonl import encoding_of
 from cluster.input.parquet import Footer, Group, read_footer
-from cluster.input.shards import Range, Shard, Source, named, still_there
+from cluster.input.shards import Shard, Source, named, still_there
 from cluster.storage.storage import Storage
 
 AT_ONCE = 4
@@ -38,13 +38,13 @@ def plan_shards(
         return list(named([piece for pieces in cuts for piece in pieces], first))
 
 
-def _cut(source: Source, footer: Footer | None, shard_size: int, storage: Storage) -> list[Range]:
+def _cut(source: Source, footer: Footer | None, shard_size: int, storage: Storage) -> list[Shard]:
     if source.format == "parquet":
         return list(cut_parquet(footer or read_footer(source, storage), shard_size))
     if source.size == 0:
         return []
     if source.compression:
-        return [Range(source, 0, source.size)]
+        return [Shard("", source, 0, source.size)]
     with still_there(source):
         return list(cut_lines(source, shard_size, storage))
 
@@ -52,7 +52,7 @@ def _cut(source: Source, footer: Footer | None, shard_size: int, storage: Storag
 # ---- Parquet
 
 
-def cut_parquet(footer: Footer, shard_size: int) -> Iterator[Range]:
+def cut_parquet(footer: Footer, shard_size: int) -> Iterator[Shard]:
     """Row ranges of about `shard_size` decoded bytes and at most `MAX_ROWS` rows."""
     start = end = size = 0
     for group in footer.groups:
@@ -72,7 +72,7 @@ def _cuts(group: Group, shard_size: int) -> int:
     return int(min(wanted, max(MAX_CUTS, MAX_CUTS * group.weight // group.encoded)))
 
 
-def _pieces(source: Source, start: int, end: int, count: int) -> Iterator[Range]:
+def _pieces(source: Source, start: int, end: int, count: int) -> Iterator[Shard]:
     """A huge row group in equal row ranges."""
     edges = [start + (end - start) * index // count for index in range(count + 1)]
     for low, high in pairwise(edges):
@@ -80,8 +80,8 @@ def _pieces(source: Source, start: int, end: int, count: int) -> Iterator[Range]
             yield _rows(source, low, high)
 
 
-def _rows(source: Source, start: int, end: int) -> Range:
-    return Range(source, start, end, first_row=start, rows=end - start)
+def _rows(source: Source, start: int, end: int) -> Shard:
+    return Shard("", source, start, end, first_row=start, rows=end - start)
 
 
 # ---- JSON Lines
@@ -100,7 +100,7 @@ class _LineEnds:
     wide: bool = False
 
 
-def cut_lines(source: Source, shard_size: int, storage: Storage) -> Iterator[Range]:
+def cut_lines(source: Source, shard_size: int, storage: Storage) -> Iterator[Shard]:
     """Byte ranges that begin and end at line starts, with the number of their first line and how many lines they hold.
 
     Line ends are LF; a CR before it belongs to the line's end. The last line needs none. Text in UTF-16 or UTF-32 is
@@ -113,7 +113,7 @@ def cut_lines(source: Source, shard_size: int, storage: Storage) -> Iterator[Ran
         with ThreadPoolExecutor(AT_ONCE) as threads:
             counts = list(threads.map(lambda edges: _count(source, edges, storage), nominal))
     if counts[0].wide:
-        yield Range(source, 0, source.size)
+        yield Shard("", source, 0, source.size)
     else:
         yield from _aligned(source, nominal, counts)
 
@@ -132,11 +132,11 @@ def _count(source: Source, edges: tuple[int, int], storage: Storage) -> _LineEnd
     return _LineEnds(ends, first, last, wide)
 
 
-def _aligned(source: Source, nominal: Sequence[tuple[int, int]], counts: Sequence[_LineEnds]) -> Iterator[Range]:
+def _aligned(source: Source, nominal: Sequence[tuple[int, int]], counts: Sequence[_LineEnds]) -> Iterator[Shard]:
     edges = list(_edges(source.size, [start for start, _ in nominal], counts))
     for (start, line), (end, next_line) in pairwise(edges):
         if end > start:
-            yield Range(source, start, end, first_row=line, rows=next_line - line)
+            yield Shard("", source, start, end, first_row=line, rows=next_line - line)
 
 
 def _edges(size: int, starts: Sequence[int], counts: Sequence[_LineEnds]) -> Iterator[tuple[int, int]]:

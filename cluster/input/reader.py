@@ -15,16 +15,17 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
+from typing import Any, Generic, TypeVar
 
 from cluster.input.columns import Columns, from_arrow, text_of
 from cluster.input.jsonl import read_jsonl
 from cluster.input.parquet import read_parquet
 from cluster.input.shards import BadRow, Row, Shard, require_unchanged
 from cluster.storage.storage import Storage
-from lingua.errors import ConfigError, PromptError
+from lingua.config import CompressionConfig
+from lingua.errors import PromptError
 from lingua.prompt import Outcome, Prompt, Rejected
-from lingua.structured.streams import Kind, Structure
+from lingua.structured.streams import Structure, structure_of
 
 T = TypeVar("T")
 Item = Row | BadRow
@@ -120,66 +121,34 @@ class ReadAhead(Generic[T]):
         return len(self._waiting) < self._max_items and self._weight + weight <= self._max_weight
 
 
-class RowForm(Protocol):
-    """The way of a row to a prompt and back."""
+@dataclass(frozen=True, slots=True)
+class RowForm:
+    """The way of a row to a prompt and back. `structure`: of its structured value; None: it is compressed as it is."""
+
+    columns: Columns
+    structure: Structure[Any] | None = None
+
+    @classmethod
+    def of(cls, columns: Columns, compression: CompressionConfig) -> RowForm:
+        """The form of a run's rows: its columns and its settings say it."""
+        kind = columns.mapped.kind
+        return cls(columns, structure_of(kind, compression) if kind else None)
 
     def prompt(self, values: Mapping[str, Any]) -> Prompt:
         """The prompt in a row's values. PromptError when there is none."""
-        ...
-
-    def settled(self, item: Row | BadRow, outcome: Outcome) -> Outcome:
-        """The outcome of a row from that of its prompt."""
-        ...
-
-
-@runtime_checkable
-class Structures(Protocol):
-    """What is needed of a compressor for structured values."""
-
-    def structure(self, kind: Kind) -> Structure[Any]: ...
-
-
-def form_of(columns: Columns, compressor: object) -> RowForm:
-    """The form of a run's rows. ConfigError when the compressor knows no structured values and they are asked for."""
-    if (kind := columns.mapped.kind) is None:
-        return Plain(columns)
-    if not isinstance(compressor, Structures):
-        raise ConfigError(f"{kind}_column: a {type(compressor).__name__} compresses no structured values")
-    return Structured(columns, compressor.structure(kind))
-
-
-@dataclass(frozen=True, slots=True)
-class Plain:
-    """A document or a prompt a row."""
-
-    columns: Columns
-
-    def prompt(self, values: Mapping[str, Any]) -> Prompt:
-        """The prompt as the columns say it."""
-        return self.columns.prompt(values)
-
-    def settled(self, item: Row | BadRow, outcome: Outcome) -> Outcome:
-        """The same."""
-        return outcome
-
-
-@dataclass(frozen=True, slots=True)
-class Structured:
-    """A structured value a row."""
-
-    columns: Columns
-    structure: Structure[Any]
-
-    def prompt(self, values: Mapping[str, Any]) -> Prompt:
-        """The value's pieces."""
+        if self.structure is None:
+            return self.columns.prompt(values)
         try:
             return self.structure.decompose(self.columns.value(values).value)
         except RecursionError:
             raise PromptError(*TOO_DEEP) from None
 
     def settled(self, item: Row | BadRow, outcome: Outcome) -> Outcome:
-        """The outcome with the value put together again as its text; that of an earlier output is it already."""
-        if isinstance(item, BadRow) or isinstance(outcome, Rejected) or item.earlier is not None:
+        """The outcome of a row from that of its prompt: with the value put together again as its text.
+
+        That of an earlier output is it already.
+        """
+        if self.structure is None or isinstance(item, BadRow) or isinstance(outcome, Rejected) or item.earlier:
             return outcome
         try:
             value = self.structure.reassemble(self.columns.value(item.values).value, outcome)

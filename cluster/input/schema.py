@@ -18,7 +18,7 @@ from __future__ import annotations
 import base64
 import struct
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -228,7 +228,7 @@ def _is_text(value: str) -> bool:
 
 
 class _MisfitError(Exception):
-    """A value does not fit its column exactly; the detail says why."""
+    """A value does not fit its column exactly."""
 
 
 _Fit = Callable[[Any], Any]
@@ -238,29 +238,22 @@ class Fitter:
     """Puts JSON objects into planned columns, each value exactly or not at all."""
 
     def __init__(self, schema: pa.Schema) -> None:
-        self._fits: dict[str, _Fit] = {field.name: _fit_of(field) for field in schema}
         self._rest = unplanned_name(schema)
-        if self._rest is not None:
-            del self._fits[self._rest]
+        self._fits = {field.name: _fit_of(field) for field in schema if field.name != self._rest}
 
     def fit(self, document: Mapping[str, Any]) -> dict[str, Any]:
         """The object's values by column, absent where null. RowError where there is no column for what does not fit."""
         fitted: dict[str, Any] = {}
         rest: dict[str, Any] = {}
         for name, value in document.items():
-            if value is None:
-                continue
             try:
-                if (fit := self._fits.get(name)) is None:
-                    raise _MisfitError("is not in the planned columns")
-                fitted[name] = fit(value)
-            except _MisfitError as error:
-                if self._rest is None:
-                    raise RowError("schema_mismatch", f"column {name!r}: {error}") from None
+                if value is not None:
+                    fitted[name] = self._fits.get(name, _unplanned)(value)
+            except _MisfitError:
                 rest[name] = value
-        if rest and self._rest is not None:
-            fitted[self._rest] = json_text(rest)
-        return fitted
+        if rest and self._rest is None:  # a plan of a version before there was such a column
+            raise RowError("schema_mismatch", f"no planned column holds {', '.join(map(repr, rest))} as it is here")
+        return {**fitted, self._rest: json_text(rest)} if rest and self._rest else fitted
 
 
 def batch_of(documents: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.RecordBatch:
@@ -276,118 +269,84 @@ def _array(values: list[Any], kind: pa.DataType) -> pa.Array:
 
 
 def _fit_of(field: pa.Field) -> _Fit:
-    kind = storage_of(field.type)
-    if (encoding := encoding_of(field)) is not None:
+    """What gives a JSON value in the type of a field, worked out once for all rows; it raises _MisfitError."""
+    kind, encoding = storage_of(field.type), encoding_of(field)
+    if encoding is not None:
         return _as_text if encoding == "text" else json_text
     if pa.types.is_struct(kind):
-        return _Struct({part.name: _fit_of(part) for part in kind})
+        return partial(_struct, {part.name: _fit_of(part) for part in kind})
     if is_list(kind):
-        return _List(_fit_of(kind.value_field), kind.list_size if pa.types.is_fixed_size_list(kind) else None)
+        return partial(_list, _fit_of(kind.value_field), kind.list_size if pa.types.is_fixed_size_list(kind) else None)
     if is_string(kind):
         return _string
-    return next((make(kind) for test, make in _SCALARS if test(kind)), _Other(field.type))
+    if pa.types.is_boolean(kind):
+        return partial(_scalar, (bool,))
+    if pa.types.is_integer(kind):
+        return partial(_integer, *_range_of(kind))
+    if pa.types.is_floating(kind):
+        return partial(_float, {16: "e", 32: "f", 64: "d"}[kind.bit_width])
+    return partial(_other, field.type)
+
+
+def _unplanned(value: Any) -> Any:
+    raise _MisfitError
 
 
 def _as_text(value: Any) -> str:
     return _string(value) if isinstance(value, str) else json_text(value)
 
 
+def _scalar(kinds: tuple[type, ...], value: Any) -> Any:
+    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+        raise _MisfitError
+    return value
+
+
 def _string(value: Any) -> str:
-    if not isinstance(value, str):
-        raise _MisfitError(f"{_short(value)} is no string")
-    if not _is_text(value):
-        raise _MisfitError("holds half of a surrogate pair, which is no text")
-    return value
+    if not _is_text(text := str(_scalar((str,), value))):
+        raise _MisfitError
+    return text
 
 
-def _bool(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise _MisfitError(f"{_short(value)} is neither true nor false")
-    return value
+def _integer(low: int, high: int, value: Any) -> int:
+    if not low <= (number := int(_scalar((int,), value))) <= high:
+        raise _MisfitError
+    return number
 
 
-@dataclass(frozen=True, slots=True)
-class _Integer:
-    low: int
-    high: int
-
-    def __call__(self, value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or not self.low <= value <= self.high:
-            raise _MisfitError(f"{_short(value)} is no integer from {self.low} to {self.high}")
-        return value
-
-
-@dataclass(frozen=True, slots=True)
-class _Float:
-    """Fractions, and integers that one of this width spells exactly. `code` is the width as `struct` calls it."""
-
-    code: str
-
-    def __call__(self, value: Any) -> float:
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise _MisfitError(f"{_short(value)} is no number")
-        try:
-            same = value != value or struct.unpack(self.code, struct.pack(self.code, value))[0] == value
-        except OverflowError:
-            same = False
-        if not same:
-            raise _MisfitError(f"{_short(value)} has more digits than the column")
-        return float(value)
+def _float(code: str, value: Any) -> float:
+    """Fractions, and integers that one of this width (`code`, as `struct` calls it) spells exactly."""
+    try:
+        number = _scalar((int, float), value)
+        if number != number or struct.unpack(code, struct.pack(code, number))[0] == number:
+            return float(number)
+    except OverflowError:
+        pass
+    raise _MisfitError
 
 
-@dataclass(frozen=True, slots=True)
-class _List:
-    fit: _Fit
-    size: int | None
-
-    def __call__(self, value: Any) -> list[Any]:
-        if not isinstance(value, list) or self.size not in (None, len(value)):
-            raise _MisfitError(f"{_short(value)} is no such list")
-        return [None if item is None else self.fit(item) for item in value]
+def _list(fit: _Fit, size: int | None, value: Any) -> list[Any]:
+    if not isinstance(value, list) or size not in (None, len(value)):
+        raise _MisfitError
+    return [None if item is None else fit(item) for item in value]
 
 
-@dataclass(frozen=True, slots=True)
-class _Struct:
-    fits: Mapping[str, _Fit]
-
-    def __call__(self, value: Any) -> dict[str, Any]:
-        if not isinstance(value, dict):
-            raise _MisfitError(f"{_short(value)} is no object")
-        return {name: self._entry(name, item) for name, item in value.items()}
-
-    def _entry(self, name: str, item: Any) -> Any:
-        if (fit := self.fits.get(name)) is None:
-            raise _MisfitError(f"key {_short(name)} has no column")
-        return None if item is None else fit(item)
+def _struct(fits: Mapping[str, _Fit], value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict) or not value.keys() <= fits.keys():
+        raise _MisfitError
+    return {name: None if item is None else fits[name](item) for name, item in value.items()}
 
 
-@dataclass(frozen=True, slots=True)
-class _Other:
+def _other(kind: pa.DataType, value: Any) -> Any:
     """A type of Parquet that JSON does not have: nothing but what Arrow itself converts and prints again the same."""
-
-    kind: pa.DataType
-
-    def __call__(self, value: Any) -> Any:
-        try:
-            if isinstance(value, str) and str(_array([value], pa.string()).cast(self.kind)[0]) == value:
-                return _array([value], pa.string()).cast(self.kind)[0].as_py()
-        except (pa.ArrowException, ValueError, TypeError, OverflowError):
-            pass
-        raise _MisfitError(f"{_short(value)} is no {self.kind}")
+    try:
+        if isinstance(value, str) and str(made := _array([value], pa.string()).cast(kind)[0]) == value:
+            return made.as_py()
+    except (pa.ArrowException, ValueError, TypeError, OverflowError):
+        pass
+    raise _MisfitError
 
 
 def _range_of(kind: pa.DataType) -> tuple[int, int]:
     width = kind.bit_width
     return (-(2 ** (width - 1)), 2 ** (width - 1) - 1) if pa.types.is_signed_integer(kind) else (0, 2**width - 1)
-
-
-_SCALARS: tuple[tuple[Callable[[pa.DataType], bool], Callable[[pa.DataType], _Fit]], ...] = (
-    (pa.types.is_boolean, lambda kind: _bool),
-    (pa.types.is_integer, lambda kind: _Integer(*_range_of(kind))),
-    (pa.types.is_floating, lambda kind: _Float({16: "e", 32: "f", 64: "d"}[kind.bit_width])),
-)
-
-
-def _short(value: object) -> str:
-    text = json_text(value)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
@@ -100,17 +100,6 @@ def _unquoted(value: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Range:
-    """A stretch of a source before it has a name: the fields of `Shard`."""
-
-    source: Source
-    start: int
-    end: int
-    first_row: int = 0
-    rows: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Shard:
     """A range of one source: rows [start, end) of Parquet, bytes [start, end) of JSON Lines, all of a compressed file.
 
@@ -142,12 +131,12 @@ class Shard:
         return replace(self, name=_name(position, attempt), rows=rows, retries=attempt)
 
 
-def named(ranges: list[Range], first: int = 0) -> Iterator[Shard]:
-    """Ranges in order, with names made of their position, from `first` on, and a digest: nothing from a row."""
-    for position, piece in enumerate(ranges, first):
-        source = piece.source
-        name = _name(position, repr((source.path, source.size, source.version, piece.start, piece.end)))
-        yield Shard(name, source, piece.start, piece.end, piece.first_row, piece.rows)
+def named(shards: Iterable[Shard], first: int = 0) -> Iterator[Shard]:
+    """Shards in order, with names made of their position, from `first` on, and a digest: nothing from a row."""
+    for position, shard in enumerate(shards, first):
+        source = shard.source
+        covers = repr((source.path, source.size, source.version, shard.start, shard.end))
+        yield replace(shard, name=_name(position, covers))
 
 
 def _name(position: int, covers: str) -> str:

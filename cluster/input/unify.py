@@ -1,4 +1,4 @@
-"""One schema for all Parquet files of a run, and their batches put into it.
+"""One schema for all Parquet files of a run.
 
 Columns that nobody compresses need only be unifiable without loss. A column that a file lacks, or has nothing but nulls
 in, takes the type of the others, as does every column of a file without rows; strings of every kind (of 32 and 64 bits,
@@ -9,25 +9,27 @@ be shown to be lossless is told before the run starts, with the file and the col
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from cluster.errors import SourceUnusable
 from cluster.input.arrow import constant, is_list, is_string, readable, shared, storage_of
-from cluster.input.parquet import Footer
+from cluster.input.parquet import Footer, open_parquet
 from cluster.input.shards import Source
+from cluster.storage.storage import Storage
 
 _EXACT_IN_FLOAT64 = 2**53
-
-
-Open = Callable[[Source], pq.ParquetFile]
-"""Opens a file whose types differ from the others' once more."""
+_MOST_NANOSECONDS = 2**63 // 1000 - 1
+"""Microseconds that nanoseconds of 64 bits reach."""
+AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,26 +40,24 @@ class _Kind:
     files: list[Source]
 
 
-def common_schema(files: Sequence[Footer], again: Open) -> pa.Schema:
+def common_schema(files: Sequence[Footer], storage: Storage) -> pa.Schema:
     """The columns of all files, in the order in which they first occur. SourceUnusable when two cannot be one."""
     for file in files:
         _require_distinct(file)
     counted = [file for file in files if any(group.rows for group in file.groups)] or files
     columns: dict[str, dict[pa.DataType, _Kind]] = defaultdict(dict)
-    met: dict[str, int] = defaultdict(int)
     nullable: set[str] = set()
     for file in counted:
         for field in file.schema:
             kind = columns[field.name].setdefault(field.type, _Kind(field, []))
             kind.files.append(file.source)
-            met[field.name] += 1
             nullable.update([field.name] if field.nullable else [])
-    looks = _Looks(again, {name for name, kinds in columns.items() if len(kinds) > 1})
-    fields = [_united(name, list(kinds.values()), looks) for name, kinds in columns.items()]
-    known = [
-        field.with_type(readable(field.type)).with_nullable(field.name in nullable or met[field.name] < len(counted))
-        for field in fields
-    ]
+    looks = _Looks(storage, {name for name, kinds in columns.items() if len(kinds) > 1})
+    known = []
+    for name, kinds in columns.items():
+        field = _united(name, list(kinds.values()), looks)
+        lacking = sum(len(kind.files) for kind in kinds.values()) < len(counted)
+        known.append(field.with_type(readable(field.type)).with_nullable(name in nullable or lacking))
     return pa.schema(known, metadata=shared([file.schema for file in counted], pa.schema(known)))
 
 
@@ -104,11 +104,8 @@ def _with_folders_of(footer: Footer, known: Mapping[str, pa.DataType]) -> pa.Sch
 
 
 def _require_distinct(file: Footer) -> None:
-    names = file.schema.names
-    if len(set(names)) < len(names):
-        seen: set[str] = set()
-        twice = next(name for name in names if name in seen or seen.add(name))  # type: ignore[func-returns-value]
-        raise SourceUnusable(f"{file.source.path}: two columns are called {twice!r}; rename one")
+    if twice := [name for name, count in Counter(file.schema.names).items() if count > 1]:
+        raise SourceUnusable(f"{file.source.path}: two columns are called {twice[0]!r}; rename one")
 
 
 # ---- types
@@ -144,72 +141,49 @@ def _common_of(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
         return one
     if pa.types.is_null(one):
         return other
-    for rule in (_strings, _binaries, _numbers, _decimals, _moments, _dictionaries, _lists, _maps, _structs):
-        if (found := rule(one, other)) is not None:
-            return found
-    return None
+    found = (rule(one, other) for rule in (_texts, _leaves_of_a_kind, _dictionaries, _lists, _maps, _structs))
+    return next(filter(None, found), None)
 
 
-def _strings(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
-    if not (is_string(one) and is_string(other)):
-        return None
-    if pa.types.is_dictionary(one) and pa.types.is_dictionary(other):
+def _texts(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
+    """Strings of every kind in one, and binary values in one."""
+    kinds = (storage_of(one), storage_of(other))
+    plain = [storage_of(kind.value_type) if pa.types.is_dictionary(kind) else kind for kind in kinds]
+    if all(map(pa.types.is_dictionary, kinds)):
         return None  # `_dictionaries` knows
-    return pa.large_string() if any(_is_large(kind) for kind in (one, other)) else pa.string()
-
-
-def _is_large(kind: pa.DataType) -> bool:
-    value = storage_of(kind)
-    value = storage_of(value.value_type) if pa.types.is_dictionary(value) else value
-    return bool(pa.types.is_large_string(value) or pa.types.is_large_binary(value))
-
-
-def _binaries(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
-    plain = [kind.value_type if pa.types.is_dictionary(kind) else kind for kind in (one, other)]
+    large = any(pa.types.is_large_string(kind) or pa.types.is_large_binary(kind) for kind in plain)
+    if all(map(is_string, plain)):
+        return pa.large_string() if large else pa.string()
     tests = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)
-    if not all(any(test(kind) for test in tests) for kind in plain):
-        return None
-    return pa.large_binary() if any(map(_is_large, plain)) else pa.binary()
-
-
-def _numbers(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
-    kinds = (one, other)
-    if all(map(pa.types.is_floating, kinds)):
-        return max(kinds, key=lambda kind: kind.bit_width)
-    if not all(pa.types.is_integer(kind) or pa.types.is_floating(kind) for kind in kinds):
-        return None
-    if any(map(pa.types.is_floating, kinds)):
-        return pa.float64()
-    if pa.types.is_signed_integer(one) == pa.types.is_signed_integer(other):
-        return max(kinds, key=lambda kind: kind.bit_width)
-    unsigned = max(kind.bit_width for kind in kinds if pa.types.is_unsigned_integer(kind))
-    wide = max(2 * unsigned, *(kind.bit_width for kind in kinds))
-    return {16: pa.int16(), 32: pa.int32()}.get(wide, pa.int64())
-
-
-def _decimals(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
-    if not (pa.types.is_decimal(one) and pa.types.is_decimal(other)):
-        return None
-    scale = max(one.scale, other.scale)
-    precision = scale + max(kind.precision - kind.scale for kind in (one, other))
-    if precision > 76:
-        return None
-    wide = precision > 38 or any(map(pa.types.is_decimal256, (one, other)))
-    return pa.decimal256(precision, scale) if wide else pa.decimal128(precision, scale)
-
-
-def _moments(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
-    for test in (pa.types.is_timestamp, pa.types.is_duration, pa.types.is_time):
-        if test(one) and test(other) and getattr(one, "tz", None) == getattr(other, "tz", None):
-            return max((one, other), key=lambda kind: ("s", "ms", "us", "ns").index(kind.unit))
+    if all(any(test(kind) for test in tests) for kind in plain):
+        return pa.large_binary() if large else pa.binary()
     return None
+
+
+def _leaves_of_a_kind(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
+    """Numbers and moments as Arrow unites them, but for integers beside fractions: its float32 holds few of them."""
+    if any(pa.types.is_integer(a) and pa.types.is_floating(b) for a, b in ((one, other), (other, one))):
+        return pa.float64()
+    if not any(test(one) and test(other) for test in _KINDS):
+        return None
+    try:
+        schemas = [pa.schema([("", kind)]) for kind in (one, other)]
+        return pa.unify_schemas(schemas, promote_options="permissive").field(0).type
+    except pa.ArrowException:
+        return None
+
+
+_KINDS = (
+    *(pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal),
+    *(pa.types.is_timestamp, pa.types.is_duration, pa.types.is_time),
+)
 
 
 def _dictionaries(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
     if not (pa.types.is_dictionary(one) and pa.types.is_dictionary(other)):
         return None
     value = _common_of(one.value_type, other.value_type)
-    index = _numbers(one.index_type, other.index_type)
+    index = _common_of(one.index_type, other.index_type)
     ordered = one.ordered and other.ordered
     return None if value is None or index is None else pa.dictionary(index, value, ordered=ordered)
 
@@ -307,8 +281,8 @@ class _Told:
 class _Looks:
     """Footers once more, each read once, of files whose columns `names` have another type than in other files."""
 
-    def __init__(self, again: Open, names: Collection[str]) -> None:
-        self._again, self._names = again, names
+    def __init__(self, storage: Storage, names: Collection[str]) -> None:
+        self._storage, self._names = storage, names
         self._known: dict[Source, dict[str, _Told | None]] = {}
 
     def fits(self, name: str, source: Source, wanted: pa.DataType) -> bool:
@@ -323,13 +297,13 @@ class _Looks:
         told = self._told(source).get(name)
         if told is not None:
             return told.nulls == told.values
-        with self._again(source) as file:
+        with open_parquet(source, self._storage) as file:
             batches = file.iter_batches(columns=[name], use_threads=False)
             return all(batch.column(name).null_count == batch.num_rows for batch in batches)
 
     def _told(self, source: Source) -> dict[str, _Told | None]:
         if source not in self._known:
-            with self._again(source) as file:
+            with open_parquet(source, self._storage) as file:
                 kinds = {field.name: field.type for field in file.schema_arrow}
                 self._known[source] = {
                     column.path: _told(file.metadata, position, kinds[column.path])
@@ -360,3 +334,62 @@ def _ends(statistics: Any, kind: pa.DataType) -> list[pa.Scalar]:
     if pa.types.is_integer(kind):
         return list(pa.array([statistics.min, statistics.max], kind))
     return []
+
+
+# ---- moments of 96 bits (INT96), as Spark, Impala and Hive wrote them
+
+
+def settle(footers: Sequence[Footer], storage: Storage) -> list[Footer]:
+    """The footers with their moments of 96 bits in a unit in which none of them changes. SourceUnusable without one.
+
+    They reach from years before Christ to far beyond 9999, by nanoseconds. Arrow's moments of 64 bits hold either that
+    reach (microseconds) or those digits (nanoseconds, 1677 to 2262), and turn what lies outside into other dates
+    without a word. The footer does not tell which is needed, so the values are looked at.
+    """
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        needs = list(threads.map(lambda footer: _needs(footer, storage) if footer.int96 else set(), footers))
+    finer = next((footer for footer, need in zip(footers, needs, strict=True) if "digits" in need), None)
+    wider = next((footer for footer, need in zip(footers, needs, strict=True) if "reach" in need), None)
+    if finer is None:
+        return list(footers)
+    if wider is not None:
+        raise SourceUnusable(
+            f"{wider.source.path} has dates before 1677 or after 2262 and {finer.source.path} digits below the "
+            f"microsecond (INT96 columns {', '.join(sorted({*wider.int96, *finer.int96}))}): no type of Arrow holds "
+            "both; write the column as text or INT64, or run the files one by one"
+        )
+    return [_in_nanoseconds(footer, storage) if footer.int96 else footer for footer in footers]
+
+
+def _in_nanoseconds(footer: Footer, storage: Storage) -> Footer:
+    with open_parquet(footer.source, storage, coerce_int96_timestamp_unit="ns") as file:
+        return replace(footer, schema=file.schema_arrow)
+
+
+def _needs(footer: Footer, storage: Storage) -> set[str]:
+    """Whether a file's moments need more reach than nanoseconds have, more digits than microseconds have."""
+    needs: set[str] = set()
+    fine = open_parquet(footer.source, storage, coerce_int96_timestamp_unit="ns")
+    # a damaged page costs the rows in it, not the plan
+    with open_parquet(footer.source, storage) as wide, fine, suppress(pa.ArrowException, OSError):
+        batches = (file.iter_batches(columns=list(footer.int96), use_threads=False) for file in (wide, fine))
+        for one, other in zip(*batches, strict=True):
+            for micros, nanos in zip(_numbers(one.columns), _numbers(other.columns), strict=True):
+                inside = np.abs(micros) <= _MOST_NANOSECONDS
+                needs |= set() if inside.all() else {"reach"}
+                needs |= {"digits"} if (nanos[inside] != micros[inside] * 1000).any() else set()
+    return needs
+
+
+def _numbers(arrays: Sequence[pa.Array]) -> Iterator[np.ndarray[tuple[int], np.dtype[np.int64]]]:
+    """The moments in columns of any nesting, as numbers, without nulls."""
+    for array in arrays:
+        kind = array.type
+        if pa.types.is_timestamp(kind):
+            yield array.drop_null().cast(pa.int64()).to_numpy()
+        elif pa.types.is_struct(kind):
+            yield from _numbers(array.flatten())
+        elif pa.types.is_map(kind):
+            yield from _numbers([array.keys, array.items])
+        elif pa.types.is_nested(kind):
+            yield from _numbers([array.flatten()])

@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from cluster.errors import AbortRun, RowError
 from cluster.input.arrow import values_of
 from cluster.input.columns import ORDER, RESULTS
-from cluster.input.reader import TOO_DEEP, Plain, RowForm
+from cluster.input.reader import TOO_DEEP, RowForm
 from cluster.input.schema import batch_of, json_text, unplanned_name
 from cluster.input.shards import ArrowRow, BadRow, Carried, Row, Shard, encodable, size_of
 from cluster.output.plan import Plan
@@ -57,7 +57,7 @@ class PartWriter:
         self, plan: Plan, shard: Shard, summarizer: Summarizer | None = None, form: RowForm | None = None
     ) -> None:
         self._plan, self._shard, self._summarizer = plan, shard, summarizer
-        self._form = form or Plain(plan.columns)
+        self._form = form or RowForm(plan.columns)
         with filling(), ExitStack() as opened:  # what is open already is closed when the next cannot be opened
             scratch = Scratch()
             opened.callback(scratch.close)

@@ -23,12 +23,11 @@ from cluster.errors import PlanConflict
 from cluster.input.columns import USUAL, Columns
 from cluster.input.cutting import plan_shards
 from cluster.input.inputs import list_inputs
-from cluster.input.int96 import settle
 from cluster.input.jsonl import Tally, read_objects
-from cluster.input.parquet import Footer, open_parquet, read_footers
+from cluster.input.parquet import Footer, read_footers
 from cluster.input.schema import encoding_of, infer_schema
 from cluster.input.shards import Shard, Source, shown, still_there
-from cluster.input.unify import common_schema, misfit, with_folders
+from cluster.input.unify import common_schema, misfit, settle, with_folders
 from cluster.output.ledger import Ledger
 from cluster.output.plan import Identity, Plan
 from cluster.output.records import counted
@@ -135,7 +134,8 @@ def find_columns(
     footers = with_folders(footers)
     lines = [shard for shard in shards if shard.source.format == "jsonl"]
     with_rows = [footer for footer in footers if any(group.rows for group in footer.groups)]
-    parquet = _parquet_schema(with_rows if lines else footers, storage)
+    described = with_rows if lines else footers
+    parquet = common_schema(described, storage) if described else None
     tally = Tally()
     inferred = infer_schema(_sample(lines, storage, tally), {*config.mapped.all, *USUAL})
     known = parquet or pa.schema([])
@@ -191,7 +191,3 @@ def _sample(shards: Sequence[Shard], storage: Storage, tally: Tally) -> Iterator
     for shard in chosen:
         with still_there(shard.source):
             yield from read_objects(shard, storage, SAMPLED_BYTES // len(chosen), tally)
-
-
-def _parquet_schema(footers: Sequence[Footer], storage: Storage) -> pa.Schema | None:
-    return common_schema(footers, lambda source: open_parquet(source, storage)) if footers else None

@@ -21,7 +21,7 @@ from typing import Any
 
 from cluster.config import JobConfig
 from cluster.input.columns import ROLES
-from cluster.input.reader import RowForm, form_of, read_rows
+from cluster.input.reader import RowForm, read_rows
 from cluster.input.shards import Row, Shard, Source, shown
 from cluster.output.ledger import Ledger
 from cluster.output.plan import Plan
@@ -167,7 +167,7 @@ def estimate(config: JobConfig, plan: Plan, missing: Sequence[Shard], make: Call
     began = time.perf_counter()
     compressor = make(config)
     starting = time.perf_counter() - began
-    form, rows = form_of(plan.columns, compressor), _row_count(plan, missing, storage)
+    form, rows = RowForm.of(plan.columns, config.compression), _row_count(plan, missing, storage)
     sampled = list(_sampled(plan, missing, storage))
     prompts = [prompt for row in sampled if (prompt := _prompt(form, row)) is not None]
     if not prompts:

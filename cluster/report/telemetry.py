@@ -1,10 +1,12 @@
-"""Telemetry of a run while it goes on: metrics by name, and what reports events to them and to the logs.
+"""What is told of a run while it goes on: progress for people, metrics by name, events in the logs.
+
+Progress is a bar on a terminal, plain lines in a log, or events; all show the same figures (`Snapshot`).
 
 The names of the metrics are those of `cluster/deploy/grafana/lingua.json`; Ray puts ``ray_`` before them, and
-``_total`` behind counters. `cluster.run.pool.RayMetrics` hands them to Ray, which offers them to Prometheus; without
-Ray nobody listens (`NoMetrics`). Every metric has the labels `run` (the output's name) and `worker`. `WorkerTelemetry`
-tells what a worker does, `WatchedProgress` what the driver knows. Values are gathered row by row and handed on about
-once a second, so that telling them costs nothing that can be measured.
+``_total`` behind counters. `cluster.run.pool.RayMetrics` hands them to Ray, which offers them to Prometheus. Every
+metric has the labels `run` (the output's name) and `worker`. `WorkerTelemetry` tells what a worker does, `metered` what
+the driver knows. Values are gathered row by row and handed on about once a second, so that telling them costs nothing
+that can be measured.
 
 Logs are events of the standard library's logger ``lingua``, as lines for people or as JSON Lines; whoever embeds
 the job may attach handlers of their own. An event has a short name and its facts as fields (`shard`, `source`, …),
@@ -24,10 +26,11 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, Protocol, TextIO
 
+from tqdm import tqdm
+
 from cluster.input.shards import BadRow, Row, Shard
-from cluster.output.records import Counts
+from cluster.output.records import Counts, counted
 from cluster.protocol import Failure, ShardReport
-from cluster.report.progress import Progress, Snapshot, progress_on
 from lingua.explain import public
 from lingua.prompt import Outcome, Rejected
 
@@ -37,6 +40,7 @@ _OURS = "lingua-events"
 _LEVEL = logging.INFO
 """What the events of a job are logged from, where nobody chose."""
 SECONDS_BETWEEN_VALUES = 1.0
+SECONDS_BETWEEN_LINES = 10.0
 LOGGED_REJECTS = 20
 """Rejected rows of a shard that are logged one by one; all of them are in `_rejects/`."""
 
@@ -74,13 +78,6 @@ class Metrics(Protocol):
     def record(self, metric: Metric, value: float, **labels: str) -> None: ...
 
 
-class NoMetrics:
-    """Metrics that nobody reads."""
-
-    def record(self, metric: Metric, value: float, **labels: str) -> None:
-        """Takes no notice."""
-
-
 class WorkerTelemetry:
     """Tells what one worker does. `computed`: seconds that its device has computed for so far."""
 
@@ -90,7 +87,7 @@ class WorkerTelemetry:
         computed: Callable[[], float] = lambda: 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._metrics = metrics or NoMetrics()
+        self._metrics = metrics
         self._computed, self._clock = computed, clock
         self._told, self._computed_before = clock(), computed()
         self._counts: Counter[tuple[Metric, tuple[str, str] | None]] = Counter()
@@ -134,13 +131,13 @@ class WorkerTelemetry:
             )
 
     def _tell(self) -> None:
-        for (metric, label), value in self._counts.items():
-            self._metrics.record(metric, value, **dict([label] if label else []))
-        self._counts.clear()
         now, computed = self._clock(), self._computed()
-        if now > self._told:
-            share = (computed - self._computed_before) / (now - self._told)
-            self._metrics.record(BUSY, min(1.0, share))
+        if self._metrics:
+            for (metric, label), value in self._counts.items():
+                self._metrics.record(metric, value, **dict([label] if label else []))
+            if now > self._told:
+                self._metrics.record(BUSY, min(1.0, (computed - self._computed_before) / (now - self._told)))
+        self._counts.clear()
         self._told, self._computed_before = now, computed
 
 
@@ -153,62 +150,141 @@ def _nonzero(counts: Counts) -> dict[str, Any]:
     return figures
 
 
-class WatchedProgress:
-    """Progress that is also told to metrics."""
+# ---- how far a run is
 
-    def __init__(self, shown: Progress, metrics: Metrics, clock: Callable[[], float] = time.monotonic) -> None:
-        self._shown, self._metrics, self._clock = shown, metrics, clock
-        self._told = float("-inf")
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Where a run stands.
+
+    done, planned    shards, of the whole corpus
+    rows             rows finished in this run; rows of shards in flight count as they are done
+    origin_tokens, compressed_tokens    of the shards that this run committed
+    seconds          since the run began
+    reused_tokens    of origin_tokens: came from an earlier output and are no speed
+    """
+
+    done: int
+    planned: int
+    rows: int
+    origin_tokens: int
+    compressed_tokens: int
+    workers: int
+    failures: int
+    seconds: float
+    reused_tokens: int = 0
+
+    def figures(self) -> str:
+        """Rows, speed and rate in one phrase, e.g. ``1,204 rows, 5,310 tokens/s, rate 0.499, 2 workers``."""
+        parts = [counted(self.rows, "row")]
+        if self.origin_tokens and self.seconds > 0:
+            parts.append(f"{(self.origin_tokens - self.reused_tokens) / self.seconds:,.0f} tokens/s")
+            parts.append(f"rate {self.compressed_tokens / self.origin_tokens:.3f}")
+        parts.append(counted(self.workers, "worker"))
+        if self.failures:
+            parts.append(counted(self.failures, "failed attempt"))
+        return ", ".join(parts)
+
+
+def _nothing(*_: object) -> None:
+    """Progress that nobody watches."""
+
+
+@dataclass
+class Progress:
+    """Where the driver tells how far it is: `show` is told every `every` seconds, and at once when all is done.
+
+    note     says what happened
+    finish   puts away what was set up
+    beside   is told the same
+    """
+
+    show: Callable[[Snapshot], None] = _nothing
+    note: Callable[[str], None] = _nothing
+    finish: Callable[[], None] = _nothing
+    every: float = SECONDS_BETWEEN_LINES
+    beside: Progress | None = None
+    clock: Callable[[], float] = time.monotonic
+
+    def __post_init__(self) -> None:
+        self._told, self._done = float("-inf"), -1
 
     def update(self, snapshot: Snapshot) -> None:
-        self._shown.update(snapshot)
-        finished = snapshot.done == snapshot.planned
-        if not finished and self._clock() - self._told < SECONDS_BETWEEN_VALUES:
-            return
-        self._told = self._clock()
-        values = {PLANNED: snapshot.planned, QUEUE: snapshot.planned - snapshot.done, WORKERS: snapshot.workers}
-        for metric, value in {**values, FAILURES: snapshot.failures}.items():
-            self._metrics.record(metric, value)
-
-    def note(self, message: str) -> None:
-        self._shown.note(message)
-
-    def close(self) -> None:
-        self._shown.close()
-
-
-class LoggedProgress:
-    """Progress as events, every `every` seconds and at the end."""
-
-    def __init__(
-        self,
-        every: float = 10.0,
-        clock: Callable[[], float] = time.monotonic,
-        finish: Callable[[], None] = lambda: None,
-    ) -> None:
-        self._every, self._clock, self._finish = every, clock, finish
-        self._told = float("-inf")
-        self._done = -1
-
-    def update(self, snapshot: Snapshot) -> None:
+        """Take note of where the run stands."""
         finished = snapshot.done == snapshot.planned != self._done
         self._done = snapshot.done
-        if finished or self._clock() - self._told >= self._every:
-            self._told = self._clock()
-            event("progress", **asdict(snapshot))
-
-    def note(self, message: str) -> None:
-        event("note", text=message)
+        if finished or self.clock() - self._told >= self.every:
+            self._told = self.clock()
+            self.show(snapshot)
+        if self.beside:
+            self.beside.update(snapshot)
 
     def close(self) -> None:
-        """The last event was told; what was set up for them may go."""
-        self._finish()
+        self.finish()
+
+
+def lines(stream: TextIO) -> Progress:
+    """A plain line now and then, for a log."""
+
+    def note(message: str) -> None:
+        print(message, file=stream, flush=True)
+
+    def show(snapshot: Snapshot) -> None:
+        note(f"{snapshot.seconds:7.0f} s  {snapshot.done}/{snapshot.planned} shards, {snapshot.figures()}")
+
+    return Progress(show, note)
+
+
+def bar(stream: TextIO) -> Progress:
+    """A bar that counts shards and carries the other figures behind it, for a terminal."""
+    shown: list[Any] = []
+
+    def show(snapshot: Snapshot) -> None:
+        if not shown:
+            shown.append(tqdm(total=snapshot.planned, initial=snapshot.done, unit="shard", file=stream))
+        shown[0].set_postfix_str(snapshot.figures(), refresh=False)
+        shown[0].update(snapshot.done - shown[0].n)
+        shown[0].refresh()
+
+    def note(message: str) -> None:
+        tqdm.write(message, file=stream)
+
+    def finish() -> None:
+        for one in shown:
+            one.close()
+
+    return Progress(show, note, finish, every=0.0)
+
+
+def progress_on(stream: TextIO | None = None) -> Progress:
+    """A bar if the stream (standard error unless given) is a terminal, else lines."""
+    stream = sys.stderr if stream is None else stream
+    return bar(stream) if stream.isatty() else lines(stream)
+
+
+def metered(metrics: Metrics) -> Progress:
+    """What the driver knows, as metrics."""
+
+    def show(snapshot: Snapshot) -> None:
+        metrics.record(PLANNED, snapshot.planned)
+        metrics.record(QUEUE, snapshot.planned - snapshot.done)
+        metrics.record(WORKERS, snapshot.workers)
+        metrics.record(FAILURES, snapshot.failures)
+
+    return Progress(show, every=SECONDS_BETWEEN_VALUES)
 
 
 def watched_progress(style: Literal["text", "json"], metrics: Metrics | None = None) -> Progress:
     """A bar or lines for people, or events; told to `metrics` too, if there are any."""
-    shown = LoggedProgress(finish=set_up_logs(style)) if style == "json" else progress_on()
-    return WatchedProgress(shown, metrics) if metrics else shown
+    shown = progress_on()
+    if style == "json":
+        leave = set_up_logs(style)
+        shown = Progress(lambda at: event("progress", **asdict(at)), lambda text: event("note", text=text), leave)
+    shown.beside = metered(metrics) if metrics else None
+    return shown
+
+
+# ---- events
 
 
 def event(name: str, level: int = logging.INFO, **fields: Any) -> None:

@@ -18,8 +18,8 @@ from cluster.errors import AbortRun, RetryShard
 from cluster.input.shards import Shard
 from cluster.output.records import Statistics, counted
 from cluster.protocol import Assignment, Beat, Commits, Failure, Finished, Pool, ShardReport
-from cluster.report.progress import Progress, Silent, Snapshot
 from cluster.report.statistics import RunReport, TooManyRejects
+from cluster.report.telemetry import Progress, Snapshot
 from cluster.run.retry import Backlog, RetryPolicy
 from cluster.run.stopping import StopRequest
 
@@ -128,7 +128,7 @@ class Driver:
     def run(self, shards: Sequence[Shard], progress: Progress | None = None) -> RunReport:
         """Bring every shard to its end. Raises AbortRun when going on is pointless; what is committed stays."""
         try:
-            self._begin(shards, progress or Silent())
+            self._begin(shards, progress or Progress())
             while (len(self._backlog) or self._flying) and not self._stop.reason:
                 self._hand_out()
                 self._settle(self._pool.wait(self._terms.tick))
@@ -231,7 +231,7 @@ class Driver:
                 self._end(worker, watched.assignment)
         flying = [one.beat for one in self._flying.values() if one.assignment.probe is None]
         total = self._total
-        reasons = sum((Counter(beat.rejects) for beat in flying), Counter(total.rejects))
+        reasons = sum((beat.rejects for beat in flying), Counter(total.rejects))
         example = next((beat.example for beat in flying if beat.example), "")
         done = total.rows + sum(beat.done for beat in flying)
         self._terms.ceiling.check_unfinished(reasons.total(), done, reasons, example)

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from cluster.errors import AbortRun, PlanConflict
-from cluster.output.lease import Lease, LeaseWait
+from cluster.output.lease import Lease
 from cluster.output.plan import REMEDY
-from cluster.run.stopping import Heartbeat, StopRequest
+from cluster.run.stopping import StopRequest, held
 from cluster.storage.listing import everything
 from cluster.storage.local import TEMPORARY
 from cluster.storage.storage import LOCAL, Storage, absolute, protocol_of
@@ -61,13 +61,8 @@ class RunFolder:
         A lease that is lost asks `stop` to stop; where nobody gave one, AbortRun is raised at the end.
         """
         asked = stop or StopRequest()
-        wait = LeaseWait(2 * seconds, lambda: asked.reason is None)
-        lease = wait.acquire(self.storage, self.url, self.job, seconds)
-        try:
-            with Heartbeat(lease.renew, seconds, asked):
-                yield lease
-        finally:
-            lease.release()
+        with held(self.storage, self.url, self.job, seconds, asked) as lease:
+            yield lease
         if stop is None and asked.reason:
             raise AbortRun(asked.reason)
 

@@ -32,9 +32,9 @@ from ray.util import metrics as ray_metrics
 import cluster
 import lingua
 from cluster.errors import AbortRun
-from cluster.protocol import Assignment, Beat, Failure, Finished, MakeRunner, Runner, ShardReport
+from cluster.placement import Machine, ResourceRequest, WorkerShape, fitted, is_elsewhere
+from cluster.protocol import Assignment, Beat, Failure, Finished, MakeRunner, Pool, Runner, ShardReport
 from cluster.report.telemetry import Metric
-from cluster.run.resources import Machine, ResourceRequest, WorkerShape, fitted, is_elsewhere
 from cluster.run.worker import failure_of
 from cluster.storage.credentials import public_address
 from cluster.storage.storage import submitted
@@ -217,8 +217,8 @@ class _Handle:
     asked_at: float = 0.0
 
 
-class RayPool:
-    """A `cluster.run.driver.Pool` of actors, each with the runner that `make` builds in its own process.
+class RayPool(Pool):
+    """Actors, each with the runner that `make` builds in its own process.
 
     ConfigError at once when the workers that are wished for do not fit on these machines and none will ever join.
     """

@@ -16,7 +16,9 @@ from importlib.util import find_spec
 from types import FrameType
 
 from cluster.errors import AbortRun, ClusterError
+from cluster.output.lease import Lease, LeaseWait
 from cluster.storage.local import full_scratch, is_full
+from cluster.storage.storage import Storage
 from lingua.errors import ConfigError, LinguaError
 from lingua.explain import in_words, public
 
@@ -86,6 +88,20 @@ def grace_seconds() -> float:
     except ValueError:
         wait = 3.0
     return min(max(1.0, wait - 2.0), 3600.0)
+
+
+@contextmanager
+def held(storage: Storage, folder: str, owner: str, seconds: float, stop: StopRequest) -> Iterator[Lease]:
+    """Hold the lease of a folder while inside; one that is lost asks `stop` to stop.
+
+    LeaseError when a live run holds it; that of a dead one is waited for.
+    """
+    lease = LeaseWait(2 * seconds, lambda: stop.reason is None).acquire(storage, folder, owner, seconds)
+    try:
+        with Heartbeat(lease.renew, seconds, stop):
+            yield lease
+    finally:
+        lease.release()
 
 
 class Heartbeat:

@@ -10,14 +10,14 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 from typing import Any, Protocol
 
 from cluster.config import JobConfig
 from cluster.errors import AbortRun, ClusterError, RetryShard, classify
-from cluster.input.reader import Item, ReadAhead, form_of, read_rows
+from cluster.input.reader import Item, ReadAhead, RowForm, read_rows
 from cluster.input.shards import BadRow, Shard, weight
 from cluster.output.ledger import Ledger
 from cluster.output.parts import PartWriter
@@ -26,15 +26,14 @@ from cluster.output.records import Counts
 from cluster.output.rejects import SetAside
 from cluster.output.reuse import Earlier, RowReuse
 from cluster.output.summary import Summarizer
+from cluster.placement import is_elsewhere
 from cluster.protocol import Assignment, Beat, Failure, ShardReport
 from cluster.report.telemetry import Metrics, WorkerTelemetry, set_up_logs
-from cluster.run.resources import is_elsewhere
 from cluster.storage.storage import Storage
 from lingua.errors import PromptError
 from lingua.explain import public
 from lingua.models.source import resolve
 from lingua.prompt import Outcome, Prompt, Rejected
-from lingua.structured.streams import Kind, Structure, structure_of
 
 MAX_DETAIL = 500
 MAX_READY = 32 << 20
@@ -88,10 +87,6 @@ class OnDemand:
         for first in waiting:
             yield from self._made.stream(chain([first], waiting))
 
-    def structure(self, kind: Kind) -> Structure[Any]:
-        """How values of a kind become prompts: the settings say it, without a model."""
-        return structure_of(kind, self._config.compression)
-
     @cached_property
     def _made(self) -> StreamsPrompts:
         return self._make(self._config)
@@ -143,9 +138,9 @@ class Worker:
         self._reuse = RowReuse(earlier, plan, self._storage) if earlier else None
         self._set_aside = SetAside(self._ledger)
         self._compressor = OnDemand(config, make_compressor) if earlier else make_compressor(config)
-        self._form = form_of(plan.columns, self._compressor)
+        self._form = RowForm.of(plan.columns, config.compression)
         self._ahead: tuple[str, ReadAhead[Item]] | None = None
-        self._meter = Meter()
+        self._beat = Beat()
         self._watch = WorkerTelemetry(metrics, lambda: getattr(self._compressor, "computed_seconds", 0.0))
 
     def attempt(self, assignment: Assignment) -> ShardReport | Failure:
@@ -161,20 +156,20 @@ class Worker:
     def run(self, assignment: Assignment) -> ShardReport:
         """Compress a shard and commit its part; a probe only compresses. Raises what went wrong."""
         started = time.perf_counter()
-        self._meter = Meter()
+        self._beat = Beat()
         items = self._take(assignment.shard)
         self._ahead = self._reading(assignment.upcoming) if assignment.upcoming else None
         try:
             if assignment.probe is not None:
-                self._pipeline(self._form.settled).run(items, assignment, self._meter)
-                return ShardReport(assignment.shard.name, "probed", Counts(self._meter.read))
+                self._pipeline(self._form.settled).run(items, assignment, self._beat)
+                return ShardReport(assignment.shard.name, "probed", Counts(self._beat.read))
             return self._commit(items, assignment, started)
         finally:
             items.close()
 
     def beat(self) -> Beat:
         """How far the shard at hand is; may be asked from another thread."""
-        return self._meter.beat()
+        return replace(self._beat, rejects=Counter(self._beat.rejects))
 
     def _commit(self, items: Iterable[Item], assignment: Assignment, started: float) -> ShardReport:
         shard = assignment.shard
@@ -186,7 +181,7 @@ class Worker:
                 writer.add(item, outcome)
                 self._watch.row(item, outcome)
 
-            self._pipeline(settle).run(items, assignment, self._meter)
+            self._pipeline(settle).run(items, assignment, self._beat)
             part = writer.finish()
             seconds = time.perf_counter() - started
             outcome = self._ledger.commit(self._plan, shard, part, seconds)
@@ -228,27 +223,6 @@ def failure_of(error: BaseException) -> Failure:
 # ---- from rows to outcomes
 
 
-@dataclass(slots=True)
-class Meter:
-    """How far a shard is: `read` rows were taken from it, `done` have their outcome. Rejected ones: see `Beat`."""
-
-    read: int = 0
-    done: int = 0
-    rejects: Counter[str] = field(default_factory=Counter)
-    example: str = ""
-
-    def settled(self, item: Item, outcome: Outcome) -> None:
-        """One more row is done."""
-        self.done += 1
-        if isinstance(outcome, Rejected):
-            self.rejects[outcome.reason] += 1
-            self.example = self.example or f"row {item.number}: {public(outcome.detail)[:MAX_EXAMPLE]}"
-
-    def beat(self) -> Beat:
-        """The same as it is now, to be sent."""
-        return Beat(self.read, self.done, dict(self.rejects), self.example)
-
-
 @dataclass(frozen=True, slots=True)
 class Pipeline:
     """The rows of a shard through a compressor, each to exactly one outcome, in order, in bounded memory.
@@ -264,13 +238,13 @@ class Pipeline:
     compressor: StreamsPrompts
     sink: Callable[[Item, Outcome], object]
 
-    def run(self, items: Iterable[Item], assignment: Assignment, meter: Meter) -> None:
+    def run(self, items: Iterable[Item], assignment: Assignment, beat: Beat) -> None:
         """Settle every row of the shard that the assignment asks for."""
         waiting = _Waiting()
-        reading = _Guard(self._prompts(items, assignment, waiting, meter))
+        reading = _Guard(self._prompts(items, assignment, waiting, beat))
         try:
             while not reading.ended:
-                self._stream(iter(reading), waiting, meter)
+                self._stream(iter(reading), waiting, beat)
                 if not (reading.ended or reading.paused):
                     raise UnexpectedError("the compressor ended before its prompts did")
         except Exception as error:
@@ -278,21 +252,21 @@ class Pipeline:
                 raise
             raise UnexpectedError(f"{type(error).__name__}: {error}") from error
 
-    def _stream(self, prompts: Iterator[Prompt], waiting: _Waiting, meter: Meter) -> None:
+    def _stream(self, prompts: Iterator[Prompt], waiting: _Waiting, beat: Beat) -> None:
         for outcome in self.compressor.stream(prompts):
-            self._drain(waiting, meter)
-            self._settle(waiting.take(), outcome, meter)
-            self._drain(waiting, meter)
-        self._drain(waiting, meter)
+            self._drain(waiting, beat)
+            self._settle(waiting.take(), outcome, beat)
+            self._drain(waiting, beat)
+        self._drain(waiting, beat)
         if waiting.rows:
             raise UnexpectedError(f"the compressor gave no outcome for {len(waiting.rows)} prompts")
 
     def _prompts(
-        self, items: Iterable[Item], assignment: Assignment, waiting: _Waiting, meter: Meter
+        self, items: Iterable[Item], assignment: Assignment, waiting: _Waiting, beat: Beat
     ) -> Iterator[Prompt | None]:
         """The prompts for the compressor; None where it should finish first."""
         for position, item in enumerate(items):
-            meter.read += 1
+            beat.read += 1
             if assignment.probe is not None and position not in assignment.probe:
                 continue
             prompt = assignment.poison.get(position) or self._prompt(item)
@@ -301,7 +275,7 @@ class Pipeline:
                 yield prompt
             else:
                 waiting.add(item, prompt)
-                self._drain(waiting, meter)
+                self._drain(waiting, beat)
             if waiting.ready >= MAX_READY or waiting.held >= MAX_HELD:
                 yield None
 
@@ -315,14 +289,17 @@ class Pipeline:
         except PromptError as error:
             return Rejected(error.reason, error.detail)
 
-    def _drain(self, waiting: _Waiting, meter: Meter) -> None:
+    def _drain(self, waiting: _Waiting, beat: Beat) -> None:
         """Settle the rows at the head that need no compressor."""
         while waiting.rows and (outcome := waiting.rows[0][1]) is not None:
-            self._settle(waiting.take(), outcome, meter)
+            self._settle(waiting.take(), outcome, beat)
 
-    def _settle(self, item: Item, outcome: Outcome, meter: Meter) -> None:
+    def _settle(self, item: Item, outcome: Outcome, beat: Beat) -> None:
         self.sink(item, outcome)
-        meter.settled(item, outcome)
+        beat.done += 1
+        if isinstance(outcome, Rejected):
+            beat.rejects[outcome.reason] += 1
+            beat.example = beat.example or f"row {item.number}: {public(outcome.detail)[:MAX_EXAMPLE]}"
 
 
 class _Waiting:

@@ -21,8 +21,8 @@ from types import FrameType
 from typing import Any, TypeVar
 
 from cluster.errors import AbortRun, ClusterError
+from cluster.placement import ResourceRequest, WorkerShape, fitted
 from cluster.run.folder import RunFolder
-from cluster.run.resources import ResourceRequest, WorkerShape, fitted
 from jobs.training.settings import TrainingConfig
 from lingua.errors import LinguaError
 

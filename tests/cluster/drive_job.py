@@ -14,8 +14,7 @@ from contextlib import nullcontext
 from types import ModuleType
 
 from cluster.config import JobConfig
-from cluster.report.telemetry import NoMetrics
-from cluster.run.resources import ResourceRequest
+from cluster.placement import ResourceRequest
 from jobs.compress import main
 from lingua.prompt import Outcome, Prompt
 from tests.fakes import FakeCompressor
@@ -42,7 +41,7 @@ def in_process(make: Callable[[], Runner], request: ResourceRequest) -> InProces
 def leave_ray_out() -> None:
     """Put a stand-in where the job looks for its pool."""
     stand_in = ModuleType("cluster.run.pool")
-    stand_in.__dict__.update(RayPool=in_process, RayMetrics=lambda run: NoMetrics(), session=nullcontext)
+    stand_in.__dict__.update(RayPool=in_process, RayMetrics=lambda run: None, session=nullcontext)
     sys.modules["cluster.run.pool"] = stand_in
 
 

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from ray.cluster_utils import Cluster
 
+from cluster.placement import ResourceRequest
 from cluster.protocol import Assignment
 from cluster.run.driver import Driver, Terms
 from cluster.run.pool import RayPool, session
-from cluster.run.resources import ResourceRequest
 from cluster.run.stopping import StopRequest
 from tests.cluster.actors import ScriptedRunner
 from tests.cluster.corpora import FarLedger, named

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from cluster.run.resources import Machine
+from cluster.placement import Machine
 from cluster.storage.storage import Storage
 from jobs import doctor
 from tests.models import made, save

@@ -9,7 +9,7 @@ from ray.autoscaler._private.node_provider_availability_tracker import NodeAvail
 from ray.autoscaler._private.resource_demand_scheduler import _default_utilization_scorer, get_nodes_for
 
 from cluster.config import JobConfig
-from cluster.run.resources import ResourceRequest
+from cluster.placement import ResourceRequest
 from tests.cluster.deploy.manifests import pods
 
 SWITCHED = ["--method", "llmlingua", "--gpus-per-worker", "1", "--workers", "8"]

@@ -26,7 +26,6 @@ from cluster.run.worker import Worker, load_compressor
 from lingua.errors import ConfigError
 from lingua.models.source import resolve
 from lingua.prompt import CompressedPrompt, Outcome, Prompt
-from lingua.structured.streams import Kind, Structure, StructuredFace
 from lingua.structured.tags import Tags
 from tests.cluster.jobs_for_tests import DIGEST, open_plan, rejects, write_lines
 from tests.fakes import REJECT, FakeCompressor
@@ -52,15 +51,8 @@ TAGGED = "Keep <llmlingua, compress=False>this as it is</llmlingua> and <llmling
 RECORD = {"id": 7, "body": "one two three four", "tags": ["a b c d", None], "more": {"x": 1.5, "y": None}}
 
 
-class Structured(StructuredFace, FakeCompressor):
-    """The fake compressor, with the structures of the real one."""
-
-    def count(self, text: str) -> int:
-        return len(text.split())
-
-
-def fake(config: JobConfig) -> Structured:
-    return Structured(config=config.compression)
+def fake(config: JobConfig) -> FakeCompressor:
+    return FakeCompressor(config=config.compression)
 
 
 def made(config: JobConfig, make: Callable[[JobConfig], Any] = fake, digest: str = DIGEST) -> Plan:
@@ -348,12 +340,6 @@ def test_one_odd_value_of_a_sample_is_a_reject_and_stops_no_job(
     assert verify(config.output).problems == []
 
 
-def test_a_compressor_without_structures_is_refused(tmp_path: Path) -> None:
-    config = lines(tmp_path, [TAGGED], "structured_column")
-    with pytest.raises(ConfigError, match="FakeCompressor compresses no structured values"):
-        Worker(config, make_plan(config, DIGEST), lambda config: FakeCompressor())
-
-
 def test_a_sample_shows_the_pieces_and_the_value_put_together(tmp_path: Path) -> None:
     config = lines(tmp_path, [TAGGED], "structured_column", report_samples=1)
     made(config)
@@ -393,7 +379,7 @@ def test_a_tiny_model_gives_at_rate_1_what_came_in(tmp_path: Path) -> None:
     assert json.loads(prompts(config)[0]) == TALK
 
 
-class Hoarding(Structured):
+class Hoarding(FakeCompressor):
     """Holds every prompt it is given before the first outcome, as an engine with room does."""
 
     def stream(self, prompts: Iterable[Prompt]) -> Iterator[Outcome]:
@@ -417,15 +403,11 @@ class Clumsy(Tags):
         return super().reassemble(value, outcome)
 
 
-class WithClumsy(Structured):
-    def structure(self, kind: Kind) -> Structure[Any]:
-        return Clumsy()
-
-
-def test_a_row_that_cannot_be_put_together_is_found_by_probing(tmp_path: Path) -> None:
+def test_a_row_that_cannot_be_put_together_is_found_by_probing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cluster.input.reader.structure_of", lambda kind, compression: Clumsy())
     config = lines(tmp_path, [f"row {n} has several words" for n in range(8)], "structured_column")
     plan = make_plan(config, DIGEST)
-    worker = Worker(config, plan, lambda config: WithClumsy())
+    worker = Worker(config, plan, lambda config: FakeCompressor())
     (shard,) = plan.shards
     failure = worker.attempt(Assignment(shard))
     assert isinstance(failure, Failure)

@@ -15,11 +15,10 @@ import pytest
 from cluster.errors import SourceUnusable
 from cluster.input import parquet, unify
 from cluster.input.inputs import expand_inputs
-from cluster.input.int96 import settle
 from cluster.input.parquet import Footer, open_parquet, read_footers
 from cluster.input.schema import UNPLANNED
 from cluster.input.shards import Source
-from cluster.input.unify import common_schema
+from cluster.input.unify import common_schema, settle
 from cluster.output.prepare import make_plan
 from cluster.output.verify import verify
 from cluster.storage.storage import Storage
@@ -160,14 +159,15 @@ def test_uniting_schemas_costs_what_the_columns_are_and_not_their_square(
             calls += 1
             return whole(one, other)
 
-        def again(source: Source) -> pq.ParquetFile:
+        def again(source: Source, storage: Storage) -> pq.ParquetFile:
             nonlocal opened
             opened += 1
-            return open_parquet(source, Storage())
+            return open_parquet(source, storage)
 
-        monkeypatch.setattr(unify, "_common_of", counted)
-        schema = common_schema(_footers(paths), again)
-        monkeypatch.setattr(unify, "_common_of", whole)
+        with monkeypatch.context() as patch:
+            patch.setattr(unify, "_common_of", counted)
+            patch.setattr(unify, "open_parquet", again)
+            schema = common_schema(_footers(paths), Storage())
         assert set(schema.types) == {pa.int64()}
         return calls, opened
 

@@ -17,7 +17,6 @@ from cluster.config import JobConfig
 from cluster.output.ledger import Ledger
 from cluster.protocol import Assignment
 from cluster.report import telemetry as logs
-from cluster.report.progress import Silent, Snapshot
 from cluster.report.telemetry import (
     BUSY,
     COMPRESSED_TOKENS,
@@ -29,8 +28,11 @@ from cluster.report.telemetry import (
     ROWS,
     WORKERS,
     Metric,
-    WatchedProgress,
+    Progress,
+    Snapshot,
     WorkerTelemetry,
+    metered,
+    progress_on,
     watched_progress,
 )
 from cluster.run.worker import Worker, start_worker
@@ -119,7 +121,7 @@ def test_values_are_handed_on_about_once_a_second_and_at_the_end(tmp_path: Path)
 
 def test_the_driver_tells_queue_and_workers() -> None:
     taken, clock = Taken(), Clock()
-    progress = WatchedProgress(Silent(), taken, clock)
+    progress = replace(metered(taken), clock=clock)
     start = Snapshot(2, 10, 5, 0, 0, 3, 1, 4.0)
     for snapshot in (start, replace(start, done=3), replace(start, done=10)):
         progress.update(snapshot)
@@ -188,3 +190,64 @@ def test_a_worker_in_its_own_process_logs_to_its_standard_error(
     worker = start_worker(config, plan, lambda _: FakeCompressor(), Taken())
     worker.attempt(Assignment(plan.shards[0]))
     assert [one["event"] for one in events(stream)] == ["shard begun", "shard committed"]
+
+
+# ---- the bar and the lines
+
+
+def at(done: int, seconds: float = 1.0, failures: int = 0, workers: int = 2) -> Snapshot:
+    return Snapshot(done, 10, 100 * done, 1000 * done, 500 * done, workers, failures, seconds)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_log_gets_a_line_every_few_seconds_and_one_at_the_end() -> None:
+    now, stream = 0.0, io.StringIO()
+    told = replace(logs.lines(stream), clock=lambda: now)
+    for done in range(10):
+        now = float(done * 4)
+        told.update(at(done, seconds=now))
+    told.update(at(10, seconds=37))
+    told.update(at(10, seconds=38))
+    text = stream.getvalue().splitlines()
+    assert [line.split()[2] for line in text] == ["0/10", "3/10", "6/10", "9/10", "10/10"]
+    assert "1,000 rows, 270 tokens/s, rate 0.500, 2 workers" in text[-1]
+
+
+def test_figures_name_failures_and_spare_what_is_not_known() -> None:
+    assert at(0).figures() == "0 rows, 2 workers"
+    assert at(1, failures=1, workers=1).figures().endswith("1 worker, 1 failed attempt")
+
+
+def test_what_was_reused_is_no_speed() -> None:
+    assert "250 tokens/s, rate 0.500" in replace(at(1, seconds=2), reused_tokens=500).figures()
+
+
+def test_a_terminal_gets_a_bar_with_the_same_figures() -> None:
+    stream = Terminal()
+    progress = progress_on(stream)
+    progress.update(at(4))
+    progress.note("part-00003 failed")
+    progress.update(at(10))
+    progress.close()
+    assert "10/10" in stream.getvalue()
+    assert "part-00003 failed" in stream.getvalue()
+    assert "rate 0.500" in stream.getvalue()
+
+
+def test_what_is_not_a_terminal_gets_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = progress_on()
+    progress.note("waiting for a worker")
+    progress.close()
+    assert capsys.readouterr().err == "waiting for a worker\n"
+
+
+def test_silence_is_silent(capsys: pytest.CaptureFixture[str]) -> None:
+    silent = Progress()
+    silent.update(at(1))
+    silent.note("nothing")
+    silent.close()
+    assert capsys.readouterr() == ("", "")

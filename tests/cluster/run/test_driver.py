@@ -10,8 +10,8 @@ import pytest
 
 from cluster.errors import AbortRun
 from cluster.protocol import Assignment, Beat
-from cluster.report.progress import Snapshot
 from cluster.report.statistics import RunReport, TooManyRejects
+from cluster.report.telemetry import Snapshot
 from cluster.run.driver import Driver, RejectCeiling, Terms
 from cluster.run.retry import RetryPolicy
 from cluster.run.stopping import StopRequest
@@ -203,12 +203,12 @@ def test_a_run_that_the_ceiling_ends_leaves_what_it_did() -> None:
 @pytest.mark.parametrize(
     ("ceiling", "beat", "ends"),
     [
-        (RejectCeiling(rows=9), Beat(20, 20, {"bad": 10}, "row 3: it is bad"), True),
-        (RejectCeiling(rows=9), Beat(20, 20, {"bad": 9}, "row 3: it is bad"), False),
-        (RejectCeiling(), Beat(1000, 1000, {"bad": 1000}, "row 3: it is bad"), True),
-        (RejectCeiling(), Beat(1000, 999, {"bad": 999}, "row 3: it is bad"), False),
-        (RejectCeiling(), Beat(1000, 1000, {"bad": 500}, "row 3: it is bad"), False),
-        (RejectCeiling(share=1.0), Beat(1000, 1000, {"bad": 1000}, "row 3: it is bad"), False),
+        (RejectCeiling(rows=9), Beat(20, 20, Counter({"bad": 10}), "row 3: it is bad"), True),
+        (RejectCeiling(rows=9), Beat(20, 20, Counter({"bad": 9}), "row 3: it is bad"), False),
+        (RejectCeiling(), Beat(1000, 1000, Counter({"bad": 1000}), "row 3: it is bad"), True),
+        (RejectCeiling(), Beat(1000, 999, Counter({"bad": 999}), "row 3: it is bad"), False),
+        (RejectCeiling(), Beat(1000, 1000, Counter({"bad": 500}), "row 3: it is bad"), False),
+        (RejectCeiling(share=1.0), Beat(1000, 1000, Counter({"bad": 1000}), "row 3: it is bad"), False),
     ],
 )
 def test_a_shard_is_not_done_to_its_end_when_its_worker_tells_too_many_rejected_rows(

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.errors import AbortRun
+from cluster.placement import ResourceRequest, shape_on_cpus, shape_on_gpus
 from cluster.run.driver import RejectCeiling
-from cluster.run.resources import ResourceRequest, shape_on_cpus, shape_on_gpus
 
 
 @given(st.integers(1, 512), st.integers(1, 1000))

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from cluster.errors import RetryShard, RowError
 from cluster.input.reader import Item
 from cluster.input.shards import BadRow, Row
-from cluster.protocol import Assignment, RowRange
-from cluster.run.worker import Meter, Pipeline, UnexpectedError
+from cluster.protocol import Assignment, Beat, RowRange
+from cluster.run.worker import Pipeline, UnexpectedError
 from lingua.prompt import CompressedPrompt, Outcome, Prompt, Rejected
 from tests.cluster.corpora import shards
 
@@ -54,7 +54,7 @@ class Run:
 
     compressor: LookingAhead = field(default_factory=LookingAhead)
     settled: list[tuple[Item, Outcome]] = field(default_factory=list)
-    meter: Meter = field(default_factory=Meter)
+    meter: Beat = field(default_factory=Beat)
 
     def __call__(self, items: Iterable[Item], assignment: Assignment | None = None) -> Run:
         sink = lambda item, outcome: self.settled.append((item, outcome))  # noqa: E731
@@ -160,7 +160,7 @@ class Lazy:
 def test_a_compressor_that_stops_before_its_prompts_do_is_an_error() -> None:
     items: list[Item] = [Row(number, {"text": f"row {number}"}, {}) for number in range(3)]
     with pytest.raises(UnexpectedError, match="ended before its prompts did"):
-        Pipeline(to_prompt, Lazy(), lambda item, outcome: None).run(items, Assignment(SHARD), Meter())
+        Pipeline(to_prompt, Lazy(), lambda item, outcome: None).run(items, Assignment(SHARD), Beat())
 
 
 def test_known_rows_take_their_turn_and_are_not_shown_to_the_compressor() -> None:

@@ -22,11 +22,11 @@ import ray
 
 from cluster.errors import AbortRun
 from cluster.output.records import Counts
+from cluster.placement import ResourceRequest
 from cluster.protocol import Assignment, Failure, Finished, ShardReport
 from cluster.report.telemetry import METRICS
 from cluster.run.driver import Driver, Terms
 from cluster.run.pool import RayMetrics, RayPool, _Actor, session
-from cluster.run.resources import ResourceRequest
 from cluster.run.retry import RetryPolicy
 from cluster.run.stopping import StopRequest
 from tests.cluster import actors

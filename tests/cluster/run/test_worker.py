@@ -21,8 +21,8 @@ from cluster.input.shards import BadRow, Row, Shard, Source, arrow_rows, weight
 from cluster.output.ledger import Ledger
 from cluster.output.plan import Plan
 from cluster.output.prepare import make_plan
-from cluster.protocol import Assignment, Failure, RowRange, ShardReport
-from cluster.run.worker import Meter, Pipeline, Worker, failure_of
+from cluster.protocol import Assignment, Beat, Failure, RowRange, ShardReport
+from cluster.run.worker import Pipeline, Worker, failure_of
 from lingua.config import CompressionConfig
 from lingua.errors import ModelError
 from lingua.prompt import Outcome, Prompt, Rejected
@@ -236,6 +236,6 @@ def test_no_more_rows_wait_for_the_compressor_than_memory_holds() -> None:
     rows = [Row(number, {"text": "a"}, {"text": "a", "html": page}) for number in range(40)]
     done: list[int] = []
     pipeline = Pipeline(lambda values: Prompt(context=("a b",)), Greedy(), lambda item, _: done.append(item.number))
-    pipeline.run(rows, Assignment(Shard("part-00000-00000000", Source("x", 1, "v", "jsonl"), 0, 1)), Meter())
+    pipeline.run(rows, Assignment(Shard("part-00000-00000000", Source("x", 1, "v", "jsonl"), 0, 1)), Beat())
     assert done == list(range(40))
     assert most == 8

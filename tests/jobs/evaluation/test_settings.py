@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.run.resources import ResourceRequest
+from cluster.placement import ResourceRequest
 from jobs.evaluation.ledger import needs_in, waves
 from jobs.evaluation.settings import EvalConfig
 from lingua.errors import ConfigError

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cluster.config import JobConfig
-from cluster.run.resources import Machine, ResourceRequest, WorkerShape, fitted
+from cluster.placement import Machine, ResourceRequest, WorkerShape, fitted
 from lingua.errors import ConfigError
 
 
