@@ -41,6 +41,8 @@ SAMPLED_ROWS = 512
 SECONDS = 60.0
 SHORT = 2.0
 """Seconds for which a sample is compressed, and within which a group of its rows is too small to say much."""
+ENOUGH = 0.5
+"""The rate below which texts that are cut for questions not yet known visibly lose answers (docs/evaluation.md)."""
 EFFICIENCY = 0.9
 """What several workers make of their number, at worst: two made 0.92 (docs/scale.md)."""
 
@@ -67,10 +69,19 @@ def describe(config: JobConfig, plan: Plan, committed: Collection[str], reuse: s
 def notices(plan: Plan) -> list[str]:
     """What does not become of the inputs what one might expect."""
     told = (
+        ("note       at rate {} with no question known, every method loses much: see docs/evaluation.md", _blind(plan)),
         ("left out   {}", plan.about.get("left_out")),
         ("retyped    {}: Arrow has no such types; values pass, typed as what stores them", plan.about.get("stored_as")),
     )
     return [line.format(what) for line, what in told if what]
+
+
+def _blind(plan: Plan) -> float | None:
+    """The rate where it is too low for texts that are cut without their question."""
+    settings = plan.identity.settings
+    rate, asked = settings.get("rate", ENOUGH), plan.columns.mapped.question is not None
+    known = asked and settings.get("focus_model") != "ignore"
+    return None if known or rate is None or rate >= ENOUGH else rate
 
 
 def _rows(plan: Plan) -> str:

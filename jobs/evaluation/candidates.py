@@ -12,9 +12,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import groupby, pairwise
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from filelock import FileLock
 
 from jobs.evaluation.rows import EvalRow, template_of
@@ -27,8 +30,10 @@ from lingua.config import CompressionConfig
 from lingua.engine.engine import Engine
 from lingua.engine.score import Program
 from lingua.errors import ModelError, PromptError
+from lingua.methods.ranking import Computed, load_ranker
 from lingua.models.source import cache_directory, resolve
 from lingua.prompt import CompressedPrompt, Outcome, Prompt, Rejected, join_parts
+from lingua.text.sentences import sentence_edges
 from lingua.text.tokens import SourceTokenizer, TargetTokenizer, load_target
 
 
@@ -106,6 +111,7 @@ class Workbench:
         self._config = config
         self._models: dict[str, Budgeted] = {}
         self._ready: dict[str, Budgeted] = {}
+        self._rankers: dict[str, Computed] = {}
         self._open = ExitStack()
 
     def close(self) -> None:
@@ -130,6 +136,8 @@ class Workbench:
                 return ("" for _ in wanted)
             case "peer":
                 return (self._by_peer(candidate, one) for one in wanted)
+            case "sentences":
+                return (self._by_sentences(candidate.settings[QUESTION], one) for one in wanted)
         return self._by_us(candidate, wanted)
 
     def _by_us(self, candidate: Candidate, wanted: Sequence[Wanted]) -> Iterator[str | Rejected]:
@@ -155,6 +163,22 @@ class Workbench:
             return self._peer.compress(prompt, options).text
         except PeerPromptError as error:
             return Rejected("peer_failed", str(error))
+
+    def _by_sentences(self, method: str, wanted: Wanted) -> str:
+        """Whole sentences, those nearest to the question first, as many as fit, each where it stood."""
+        if method not in self._rankers:
+            ranker = load_ranker(method, self._config.device)
+            if not isinstance(ranker, Computed):
+                raise TypeError(f"{method} ranks whole prompts, not texts")
+            self._rankers[method] = ranker
+        sentences = [(string, one) for string, text in enumerate(wanted.row.context) for one in _sentences(text)]
+        relevance = self._rankers[method].relevance(wanted.row.question, [one for _, one in sentences])
+        separator, kept = template_of(wanted.row).separator, list[int]()
+        for index in np.argsort(-relevance, kind="stable").tolist():
+            more = sorted([*kept, index])
+            if self.counter.count(_rejoined([sentences[one] for one in more], separator)) <= wanted.budget:
+                kept = more
+        return _rejoined([sentences[one] for one in kept], separator)
 
     @cached_property
     def _peer(self) -> Peer:
@@ -183,6 +207,17 @@ def peer_model(name: str) -> Path:
             with tempfile.TemporaryDirectory(prefix=".peer-", dir=folder.parent) as draft:
                 peer_copy(Path(source.location), Path(draft) / "model").rename(folder)
     return folder
+
+
+def _sentences(text: str) -> Iterator[str]:
+    edges = [*sentence_edges(text).tolist(), len(text)]
+    return (text[start:end] for start, end in pairwise(edges) if text[start:end].strip())
+
+
+def _rejoined(sentences: Sequence[tuple[int, str]], separator: str) -> str:
+    """Sentences in their order, those of one string (the number beside each) together."""
+    strings = groupby(sentences, key=itemgetter(0))
+    return join_parts(["".join(one for _, one in group).strip() for _, group in strings], separator)
 
 
 def whole(row: EvalRow) -> str:

@@ -24,11 +24,12 @@ from cluster.run.stopping import require_packages
 from cluster.storage.local import TEMPORARY
 from jobs.evaluation.rows import EvalRow
 from jobs.evaluation.settings import EvalConfig
-from jobs.evaluation.specs import Candidate, TargetSpec
+from jobs.evaluation.specs import QUESTION, Candidate, TargetSpec
 from jobs.evaluation.summary import Measured, read_lines, write_lines
 from lingua.engine.score import Needs
 from lingua.errors import ConfigError
 from lingua.methods import models_digest
+from lingua.methods.ranking import ranking_model
 from lingua.models.source import resolve
 
 Stage = Literal["compress", "ask"]
@@ -197,6 +198,8 @@ def _candidate(candidate: Candidate, config: EvalConfig) -> dict[str, Any]:
     known = candidate.identity()
     if candidate.kind == "config":
         known["digest"] = models_digest(resolve(candidate.model or config.model), candidate.config())
+    if candidate.kind == "sentences" and (model := ranking_model(candidate.settings[QUESTION])):
+        known["digest"] = resolve(model).digest
     return known
 
 

@@ -122,8 +122,9 @@ examples:
 candidates are written 'NAME: [BASE] key=value …' with any setting of jobs.compress; these names need nothing more:
   default, paper (its recipe), aware (question-aware), selective (Selective-Context); without a model: random (words),
   truncate, lead (the beginning of each string), rarity (rare words); peer and peer-aware (the public llmlingua, in its
-  own environment: make peer). The whole context ('full') and none ('nothing') are always
-  there. Question and instruction are never cut: a rate is the share of the context's tokens that may stay.
+  own environment: make peer); sentences (whole ones, those nearest to the question by an embedding, or as
+  rank_method=reranker:MODEL or bm25 says). The whole context ('full') and none ('nothing') are always there.
+  Question and instruction are never cut: a rate is the share of the context's tokens that may stay.
 
 targets are models in the process (an alias, a directory, a hub id; 'NAME: model=… device=cuda dtype=bfloat16') or
 endpoints ('NAME: url=http://localhost:8000/v1 model=… mode=chat', the key from OPENAI_API_KEY).

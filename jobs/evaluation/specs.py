@@ -22,7 +22,7 @@ from lingua.config import CompressionConfig
 from lingua.engine.score import Needs
 from lingua.errors import ConfigError
 
-Kind = Literal["full", "nothing", "config", "peer"]
+Kind = Literal["full", "nothing", "config", "peer", "sentences"]
 
 BASES: dict[str, dict[str, Any]] = {
     "default": {},
@@ -41,7 +41,9 @@ PEERS: dict[str, dict[str, Any]] = {
 }
 """The public `llmlingua`, as called by default, and as its authors recommend with a question."""
 QUESTION = "rank_method"
-"""A peer with this option is told the question."""
+"""A peer with this option is told the question; by it a ranker is named that chooses whole sentences."""
+SENTENCES = "sentences"
+"""The base of whole sentences that a ranker finds nearest to the question."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _SIZES = ("rate", "target_token", "keep_threshold")
 _WHOLE = {"instruction_rate": 1.0, "question_rate": 1.0}
@@ -52,7 +54,8 @@ _WHOLE = {"instruction_rate": 1.0, "question_rate": 1.0}
 class Candidate:
     """One way to a smaller context.
 
-    settings   of `CompressionConfig`, or of the peer's `compress_prompt`; never a size, which the evaluation gives
+    settings   of `CompressionConfig`, of the peer's `compress_prompt`, or what ranks sentences; never a size, which the
+               evaluation gives
     model      that compresses, where it is not the evaluation's
     """
 
@@ -120,11 +123,13 @@ def make_candidate(name: str, base: str | None, settings: Mapping[str, Any]) -> 
     if name in REFERENCES:
         raise ConfigError(f"{where} is a reference, which is always there; leave it out")
     _require_name("candidate", name)
-    base = base or (name if name in BASES or name in PEERS else "default")
+    base = base or (name if name in (*BASES, *PEERS, SENTENCES) else "default")
     if base in PEERS:
         return Candidate(name, "peer", {**PEERS[base], **_sizeless(where, settings)})
+    if base == SENTENCES:
+        return Candidate(name, "sentences", _ranking(where, settings))
     if base not in BASES:
-        raise ConfigError(f"{where}: there is no base {base!r}; there are {', '.join((*BASES, *PEERS))}")
+        raise ConfigError(f"{where}: there is no base {base!r}; there are {', '.join((*BASES, *PEERS, SENTENCES))}")
     own = {**BASES[base], **_sizeless(where, settings)}
     model = own.pop("model", None)
     candidate = Candidate(name, "config", own, None if model is None else str(model))
@@ -133,6 +138,19 @@ def make_candidate(name: str, base: str | None, settings: Mapping[str, Any]) -> 
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from None
     return candidate
+
+
+def _ranking(where: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    ranking = {QUESTION: "embedding", **_sizeless(where, settings)}
+    if len(ranking) > 1:
+        raise ConfigError(f"{where}: sentences are chosen by {QUESTION} alone; remove {[*ranking][1]}")
+    try:
+        CompressionConfig(method="longllmlingua", **ranking)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
+    if "llmlingua" in str(ranking[QUESTION]).partition(":")[0]:
+        raise ConfigError(f"{where}: sentences are ranked by bm25, embedding, embedding:MODEL or reranker:MODEL")
+    return ranking
 
 
 def parse_target(entry: Any, name: str | None = None) -> TargetSpec:

@@ -52,6 +52,9 @@ def test_a_peer_takes_the_options_of_the_library() -> None:
         ("mine: nobody unit=word", r"candidate 'mine': there is no base 'nobody'; there are default"),
         ("full", r"candidate 'full' is a reference"),
         ("a/b: unit=word", r"a name is made of letters"),
+        ("mine: sentences rank_method=bm26", r"candidate 'mine': rank_method = 'bm26'.*bm25"),
+        ("mine: sentences rank_method=longllmlingua", r"candidate 'mine': sentences are ranked by bm25, embedding"),
+        ("mine: sentences unit=word", r"sentences are chosen by rank_method alone; remove unit"),
         ("mine: unit='word", r"No closing quotation"),
     ],
 )

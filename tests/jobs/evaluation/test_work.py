@@ -202,3 +202,24 @@ def test_a_probe_commits_nothing_and_a_poison_row_is_set_aside(config: EvalConfi
     rejected = {one.row: one.texts[REJECTED] for one in ledger.read(unit.name) if REJECTED in one.texts}
     assert rejected == {"forest": "killed_worker: twice"}
     assert sorted(one.rate or 0 for one in ledger.read(unit.name) if one.row == "forest") == [0.25, 0.5]
+
+
+def test_sentences_that_a_ranker_prefers_are_kept_whole_and_in_their_order(model: Path, tmp_path: Path) -> None:
+    texts = ("The mill burned down in 1902. Its owner was Ada Prins.", "Rain fell. The owner of the ferry was Jan Bol.")
+    asked = row("asked", context=texts, question="Who was the owner of the ferry?")
+    config = make_config(model, tmp_path, candidates=["near: sentences rank_method=bm25"])
+    unit = replace(unit_of("near"), sizes=(0.8, 0.5))
+    with closing(CompressWork(config, begun(config))) as work:
+        most, half = work.measure(unit, [asked], lambda: None)
+    sentences = [
+        "The mill burned down in 1902.",
+        "Its owner was Ada Prins.",
+        "Rain fell.",
+        "The owner of the ferry was Jan Bol.",
+    ]
+    for one in (most, half):
+        kept = [sentence for sentence in sentences if sentence in one.texts[CONTEXT]]
+        assert "".join(kept).replace(" ", "") == "".join(one.texts[CONTEXT].split())
+        assert one.values["kept"] <= one.rate
+    assert sentences[-1] in half.texts[CONTEXT]
+    assert len(most.texts[CONTEXT]) > len(half.texts[CONTEXT])
