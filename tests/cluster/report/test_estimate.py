@@ -121,3 +121,23 @@ def test_the_job_prints_the_estimate_behind_the_plan(tmp_path: Path, capsys: pyt
     printed = capsys.readouterr().out
     assert printed.index("settings") < printed.index("estimate   of about 30 rows")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("row", "settings", "warned"),
+    [
+        ({"text": "a b c"}, {"rate": 0.25}, True),
+        ({"text": "a b c"}, {}, False),
+        ({"text": "a b c"}, {"rate": 0.5}, False),
+        ({"text": "a b c"}, {"target_token": 100}, False),
+        ({"context": ["a b c"], "question": "b?"}, {"rate": 0.25}, False),
+        ({"context": ["a b c"], "question": "b?"}, {"rate": 0.25, "focus_model": "ignore"}, True),
+    ],
+)
+def test_little_kept_without_a_question_is_said_before_anything_starts(
+    row: dict[str, Any], settings: dict[str, Any], warned: bool, tmp_path: Path
+) -> None:
+    (tmp_path / "in.jsonl").write_text(json.dumps(row) + "\n")
+    config = JobConfig(input=str(tmp_path / "in.jsonl"), output=str(tmp_path / "out"), dry_run=True, **settings)
+    said = "note       at rate 0.25 with no question known, every method loses much"
+    assert (said in pending(config, lambda _: FakeCompressor())) is warned
