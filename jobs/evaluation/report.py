@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
+from cycler import cycler
 from matplotlib.figure import Figure
 
 import cluster.report
@@ -26,7 +28,6 @@ from jobs.evaluation.ledger import EvalLedger, Wave
 from jobs.evaluation.settings import EvalConfig
 from jobs.evaluation.summary import (
     FIRST,
-    NLL,
     NOT_AVERAGED,
     REFERENCES,
     SHARE,
@@ -34,8 +35,8 @@ from jobs.evaluation.summary import (
     Estimate,
     Line,
     Summary,
+    interval,
     markdown,
-    size_words,
     summarize,
     title_of,
 )
@@ -73,19 +74,10 @@ class Chart:
 
     @property
     def words(self) -> str:
-        """What the picture shows, for who cannot see it: the best candidate at every size, and the references."""
-        sizes = sorted({point.size for points in self.series.values() for point in points}, reverse=True)
-        best = "; ".join(self._best(size) for size in sizes)
-        known = ", ".join(f"{name} {number(figure.value)}" for name, figure in self.references.items())
+        """What the picture shows, for who cannot see it; its numbers stand in the table below."""
         where = f"{self.set}, asked of {self.target}" if self.target else self.set
-        return f"{self.title} by share of tokens kept, {where}. {best}." + (
-            f" For comparison: {known}." if known else ""
-        )
-
-    def _best(self, size: float) -> str:
-        there = [(one.figure, name) for name, points in self.series.items() for one in points if one.size == size]
-        figure, name = max(there, key=lambda pair: pair[0].value)
-        return f"Best of {len(there)}{size_words(size)}: {name}, {interval(figure)}"
+        known = ", ".join(f"{name} {interval(figure, self.metric)}" for name, figure in self.references.items())
+        return f"{self.title} by share of tokens kept, {where}" + (f"; for comparison: {known}" if known else "")
 
     @property
     def picture(self) -> str:
@@ -98,7 +90,7 @@ class Chart:
         for name, points in self.series.items():
             for one in points:
                 asked = f"{one.size:,.0f} tokens" if one.size > 1 else f"{one.size:.0%}"
-                yield name, asked, f"{one.kept:.1%}", interval(one.figure), one.figure.rows
+                yield name, asked, f"{one.kept:.1%}", interval(one.figure, self.metric), one.figure.rows
 
 
 def charts(summary: Summary) -> Iterator[Chart]:
@@ -108,47 +100,32 @@ def charts(summary: Summary) -> Iterator[Chart]:
         own = [line for line in summary.lines if line.set == name]
         for target in sorted({line.target for line in own}, key=lambda target: (not target, target)):
             lines = [line for line in own if line.target == target]
-            for metric in _metrics(lines):
-                chart = _chart(metric, lines, kept)
-                if chart.series:
-                    yield chart
-
-
-def number(value: float) -> str:
-    """Two digits behind the point; a dash for what is not known."""
-    return "–" if math.isnan(value) else f"{value:.2f}"
-
-
-def interval(figure: Estimate) -> str:
-    """A figure with its interval in words."""
-    known = math.isfinite(figure.low) and math.isfinite(figure.high)
-    return number(figure.value) + (f" ({number(figure.low)} to {number(figure.high)})" if known else "")
+            found = (_chart(metric, lines, kept) for metric in _metrics(lines))
+            yield from (chart for chart in found if chart.series)
 
 
 def _metrics(lines: Sequence[Line]) -> list[str]:
     """Metrics of these lines that can be drawn, the usual ones first."""
     found = dict.fromkeys(name for line in lines for name in line.figures if line.candidate not in REFERENCES)
     usual = dict.fromkeys(name for name in (SHARE, *FIRST) if name in found)
-    return [name for name in {**usual, **found} if name not in (*NOT_AVERAGED, NLL, KEPT)]
+    return [name for name in {**usual, **found} if name not in (*NOT_AVERAGED, KEPT)]
 
 
 def _chart(metric: str, lines: Sequence[Line], kept: Mapping[tuple[str, float | None, str], float]) -> Chart:
     series: dict[str, list[Point]] = {}
-    for line in lines:
-        figure = line.figures.get(metric)
-        if line.rate is None or figure is None or math.isnan(figure.value):
-            continue
-        share = kept.get((line.set, line.rate, line.candidate), line.rate if line.rate <= 1 else math.nan)
-        if math.isfinite(share):
-            series.setdefault(line.candidate, []).append(Point(line.rate, share, figure))
+    measured = [line for line in lines if metric in line.figures and not math.isnan(line.figures[metric].value)]
+    for line in measured:
+        share = kept.get((line.set, line.rate, line.candidate))
+        if line.rate is not None and (share is not None or line.rate <= 1):
+            point = Point(line.rate, line.rate if share is None else share, line.figures[metric])
+            series.setdefault(line.candidate, []).append(point)
     for points in series.values():
         points.sort(key=lambda point: point.kept)
-    known = {line.candidate: line.figures[metric] for line in lines if line.rate is None and metric in line.figures}
+    known = {line.candidate: line.figures[metric] for line in measured if line.rate is None}
     return Chart(lines[0].set, lines[0].target, metric, series, known)
 
 
 COLOURS = ("#0a5aa8", "#b4460f", "#1b7a4a", "#8a3ea0", "#806200", "#b0256b", "#0f7483", "#555e6b")
-_MARKS, _STROKES = "osD^vPX*", ("-", "--", "-.", ":")
 _APART = 0.004
 """Points asked for at the same size are drawn this far apart, so that their intervals do not overlap."""
 _STYLE: Mapping[str, Any] = {
@@ -156,6 +133,7 @@ _STYLE: Mapping[str, Any] = {
     "font.size": 11,
     "axes.spines.top": False,
     "axes.spines.right": False,
+    "axes.prop_cycle": cycler(linestyle=["-", "--", "-."]) * (cycler(color=COLOURS) + cycler(marker=list("osD^vPX*"))),
     "legend.frameon": False,
     "svg.hashsalt": "evaluation",
 }
@@ -166,42 +144,29 @@ def svg(chart: Chart) -> str:
     settings: Any = _STYLE
     with mpl.rc_context(settings):
         figure = Figure(figsize=(7.2, 3.6), layout="constrained")
-        _draw(figure, chart)
+        _draw(figure.add_subplot(), chart)
         text = io.StringIO()
         figure.savefig(text, format="svg", metadata={"Date": None})
     return text.getvalue()
 
 
-def _draw(figure: Figure, chart: Chart) -> None:
-    axes = figure.add_subplot()
+def _draw(axes: Any, chart: Chart) -> None:
     axes.grid(axis="y", color="lightgrey", linewidth=0.6)
     for (name, known), stroke in zip(chart.references.items(), cycle(((0, (5, 3)), (0, (1, 2)))), strict=False):
-        axes.axhline(known.value, color="black", linewidth=1, linestyle=stroke, label=name, zorder=1)
+        axes.axhline(known.value, color="black", linewidth=1, linestyle=stroke, marker="", label=name, zorder=1)
     for place, (name, points) in enumerate(chart.series.items()):
-        _draw_series(axes, name, points, place, (place - (len(chart.series) - 1) / 2) * _APART)
+        apart = (place - (len(chart.series) - 1) / 2) * _APART
+        figures = [one.figure for one in points]
+        reaches = [(one.value - one.low, one.high - one.value) for one in figures]
+        bars = np.clip(np.nan_to_num(np.asarray(reaches).T), 0, None)
+        axes.errorbar(
+            [one.kept + apart for one in points], [one.value for one in figures], bars, label=name, capsize=2.5
+        )
     axes.set_xlabel("share of the context's tokens kept")
     axes.set_ylabel(chart.title)
     axes.margins(x=0.1)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
-
-
-def _draw_series(axes: Any, name: str, points: Sequence[Point], place: int, apart: float) -> None:
-    reaches = [(one.figure.value - one.figure.low, one.figure.high - one.figure.value) for one in points]
-    bars = [[max(0.0, reach) if math.isfinite(reach) else 0.0 for reach in side] for side in zip(*reaches, strict=True)]
-    axes.errorbar(
-        [one.kept + apart for one in points],
-        [one.figure.value for one in points],
-        yerr=bars,
-        color=COLOURS[place % len(COLOURS)],
-        marker=_MARKS[place % len(_MARKS)],
-        linestyle=_STROKES[place // len(COLOURS) % len(_STROKES)],
-        linewidth=1.6,
-        markersize=5.5,
-        capsize=2.5,
-        elinewidth=1,
-        label=name,
-    )
 
 
 def render(summary: Summary, info: Mapping[str, Any]) -> str:

@@ -308,10 +308,10 @@ def _asked(lines: Sequence[Line]) -> Iterator[Asked]:
 
 def _row(by_target: Mapping[str, Line], left: Sequence[str], asked: Sequence[Asked]) -> Cells:
     own = by_target.get("") or next(iter(by_target.values()))
-    cells = [own.candidate, *(_number(own.figures.get(metric)) for metric in left)]
+    cells = [own.candidate, *(interval(own.figures.get(metric), metric).partition(" ")[0] for metric in left)]
     for target, metric, of in asked:
         known = getattr(by_target[target], of).get(metric) if target in by_target else None
-        cells.append(_interval(known, metric, signed=of == "against"))
+        cells.append(interval(known, metric, signed=of == "against"))
     return [*cells, f"{own.rows}" + (f" ({own.rejected} failed)" if own.rejected else "")]
 
 
@@ -332,16 +332,11 @@ def aligned(rows: Sequence[Cells]) -> str:
     )
 
 
-def _number(figure: Estimate | None) -> str:
-    return "" if figure is None or math.isnan(figure.value) else f"{figure.value:.2f}"
-
-
-def _interval(figure: Estimate | None, metric: str, signed: bool = False) -> str:
-    """``72% [65, 80]`` of shares, ``7.21 [6.90, 7.50]`` of nats, ``0.61 [0.52, 0.70]`` of the rest."""
+def interval(figure: Estimate | None, metric: str, signed: bool = False) -> str:
+    """``72% [65, 80]`` of shares, ``7.21 [6.90, 7.50]`` of nats, ``0.61 [0.52, 0.70]`` of the rest; "" if unknown."""
     if figure is None or math.isnan(figure.value):
         return ""
     sign = "+" if signed else ""
-    if metric == SHARE:
-        value, low, high = (f"{100 * number:{sign}.0f}" for number in (figure.value, figure.low, figure.high))
-        return f"{value}% [{low}, {high}]"
-    return f"{figure.value:{sign}.2f} [{figure.low:{sign}.2f}, {figure.high:{sign}.2f}]"
+    factor, form, unit = (100, f"{sign}.0f", "%") if metric == SHARE else (1, f"{sign}.2f", "")
+    value, low, high = (format(factor * number, form) for number in (figure.value, figure.low, figure.high))
+    return f"{value}{unit}" + ("" if math.isnan(figure.low) else f" [{low}, {high}]")

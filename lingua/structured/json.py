@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import secrets
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from lingua.errors import PromptError
@@ -25,13 +27,18 @@ from lingua.structured.pieces import TextPiece, kept_texts, merged, rate_of, to_
 DEFAULT_RULES: Mapping[str, object] = {"**": "compress"}
 _PYTHON = re.compile(r"[ \t\n\r]*(?:'|None\b|True\b|False\b|nan\b|array\(|[A-Z]\w*\()")
 """A value as Python prints it, but JSON does not write it."""
+_SURROGATE = re.compile("[\ud800-\udfff]")
+TOO_DEEP = "too_deep", "the value nests too deeply"
+Replace = Callable[[str, float | None], str]
+"""A string and its rate → what stands in its place."""
 
 
 @dataclass(frozen=True, slots=True)
 class Json:
     """The structure of JSON. A value is either JSON text (any string) or what `json.loads` gives for an object or list.
 
-    Both functions raise PromptError: ``malformed_json``, ``wrong_type``, and of text ``too_deep``, ``too_many_values``.
+    Both functions raise PromptError: ``malformed_json``, ``wrong_type``, ``too_deep`` and, of text,
+    ``too_many_values``.
     """
 
     rules: Rules
@@ -43,25 +50,37 @@ class Json:
 
     def decompose(self, value: Any) -> Prompt:
         """The skeleton and the strings of `value`, in order."""
-        return to_prompt(_pieces(self._fragments(value)))
+        return to_prompt(self._pieces(value))
 
     def reassemble(self, value: Any, outcome: CompressedPrompt) -> Any:
         """`value` with what is kept of its strings: text for text, a copy for everything else."""
-        fragments = self._fragments(value)
-        pieces = _pieces(fragments)
-        kept = zip(pieces, kept_texts(pieces, outcome), strict=True)
-        texts = [(piece.text, text) for piece, text in kept if not piece.verbatim]
-        if not isinstance(value, str):
-            return _copied(value, self.rules, (text for _, text in texts))
-        if not self.rules.drops and all(before == after for before, after in texts):
+        pieces = self._pieces(value)
+        kept = kept_texts(pieces, outcome)
+        if isinstance(value, str) and not self.rules.drops and all(map(str.__eq__, (one.text for one in pieces), kept)):
             return value
-        left = (text for _, text in texts)
-        return "".join(one.raw if one.text is None else one.rewritten(next(left)) for one in fragments)
+        left = (text for piece, text in zip(pieces, kept, strict=True) if not piece.verbatim)
+        changed = self._replaced(value, lambda *_: next(left))
+        return written(changed, value) if isinstance(value, str) else changed
 
-    def _fragments(self, value: Any) -> list[Fragment]:
-        if isinstance(value, str):
-            return list(_walk(read_text(value, "the value is"), self.rules, _Style.of(value)))
-        return list(_walk(value, self.rules, _Style()))
+    def _pieces(self, value: Any) -> list[TextPiece]:
+        """The skeleton, written with a mark for each string that may be cut, is split at the marks."""
+        texts: list[TextPiece] = []
+        mark = secrets.token_hex(16)
+
+        def take(text: str, rate: float | None) -> str:
+            texts.append(TextPiece(text, rate))
+            return mark
+
+        first, *others = written(self._replaced(value, take), value).split(f'"{mark}"')
+        behind = (TextPiece(text, 1.0) for text in others)
+        return list(merged([TextPiece(first, 1.0), *chain.from_iterable(zip(texts, behind, strict=True))]))
+
+    def _replaced(self, value: Any, replace: Replace) -> Any:
+        """A copy of the value with `replace` of each string that may be cut, in order, and without what is dropped."""
+        try:
+            return _replaced(read_text(value, "the value is") if isinstance(value, str) else value, self.rules, replace)
+        except RecursionError:
+            raise PromptError(*TOO_DEEP) from None
 
 
 def read_text(text: str, what: str) -> Any:
@@ -88,110 +107,41 @@ def _python_hint(text: str, position: int) -> str:
     return "; this is what Python prints of a value, not JSON: write the column with json.dumps(value)"
 
 
-@dataclass(frozen=True, slots=True)
-class Fragment:
-    """A stretch of JSON text. `text`: the string that it means, if that may be compressed."""
-
-    raw: str
-    text: str | None = None
-    rate: float | None = 1.0
-
-    def rewritten(self, text: str) -> str:
-        """The JSON of what is left of it, escaped as it was."""
-        return self.raw if text == self.text else json.dumps(text, ensure_ascii=self.raw.isascii())
-
-
-@dataclass(frozen=True, slots=True)
-class _Style:
-    """How a skeleton is written."""
-
-    comma: str = ", "
-    colon: str = ": "
-    ascii: bool = False
-
-    @classmethod
-    def of(cls, text: str) -> _Style:
-        """As a text is: compact where no key is followed by a space, in ASCII where it is."""
-        compact = '":' in text and '": ' not in text
-        return cls(*((",", ":") if compact else (", ", ": ")), text.isascii())
+def _replaced(value: Any, rules: Rules, replace: Replace) -> Any:
+    if isinstance(value, str):
+        rate = rate_of(rules.action)
+        return value if rate == 1 or not value or not is_text(value) else replace(value, rate)
+    if isinstance(value, Mapping):
+        below = ((_key(key), item, rules.enter(_key(key))) for key, item in value.items())
+        return {key: _replaced(item, inner, replace) for key, item, inner in below if inner.action != "drop"}
+    if isinstance(value, (list, tuple)):
+        entered = ((item, rules.enter(number)) for number, item in enumerate(value))
+        return [_replaced(item, inner, replace) for item, inner in entered if inner.action != "drop"]
+    return value
 
 
-def _pieces(fragments: Sequence[Fragment]) -> list[TextPiece]:
-    return list(merged(TextPiece(one.raw if one.text is None else one.text, one.rate) for one in fragments))
+def _key(key: object) -> str:
+    if not isinstance(key, str):
+        raise PromptError("wrong_type", f"the key {key!r} is a {type(key).__name__}; keys of JSON are strings")
+    return key
 
 
-def _string(raw: str, text: str, rules: Rules) -> Fragment:
-    """A string value; one that is to stay, is empty or holds half a character (a lone surrogate) is skeleton."""
-    rate = rate_of(rules.action)
-    return Fragment(raw) if rate == 1 or not text or not _is_text(text) else Fragment(raw, text, rate)
+def written(value: Any, like: object = None) -> str:
+    """JSON text in one line; where `like` is text, as that: compact if no key is followed by a space, ASCII if it is.
 
-
-def _is_text(text: str) -> bool:
+    Lone surrogates are escaped.
+    """
+    text = like if isinstance(like, str) else "…"
+    compact = '":' in text and '": ' not in text
     try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _walk(value: Any, rules: Rules, style: _Style) -> Iterator[Fragment]:
-    """The fragments of a Python value, as `json.dumps` would write it; without recursion."""
-    waiting: list[tuple[Any, Rules] | Fragment] = [(value, rules)]
-    while waiting:
-        entry = waiting.pop()
-        if isinstance(entry, Fragment):
-            yield entry
-            continue
-        value, rules = entry
-        if isinstance(value, str):
-            yield _string(_dumps(value, style.ascii), value, rules)
-        elif isinstance(value, (Mapping, list, tuple)):
-            opening, closing = "{}" if isinstance(value, Mapping) else "[]"
-            inner: list[tuple[Any, Rules] | Fragment] = [Fragment(opening)]
-            for number, (key, item, below) in enumerate(_members(value, rules)):
-                label = _dumps(key, style.ascii) + style.colon if isinstance(key, str) else ""
-                inner += [Fragment((style.comma if number else "") + label), (item, below)]
-            waiting += [Fragment(closing), *reversed(inner)]
-        else:
-            yield Fragment(_dumps(value, style.ascii))
-
-
-def _members(value: Any, rules: Rules) -> Iterator[tuple[str | int, Any, Rules]]:
-    """Key or index, value and rules of each member that is not dropped."""
-    mapping = isinstance(value, Mapping)
-    for key, item in value.items() if mapping else enumerate(value):
-        if mapping and not isinstance(key, str):
-            raise PromptError("wrong_type", f"the key {key!r} is a {type(key).__name__}; keys of JSON are strings")
-        inner = rules.enter(key)
-        if inner.action != "drop":
-            yield key, item, inner
-
-
-def _copied(value: Any, rules: Rules, texts: Iterator[str]) -> Any:
-    """The value with its changeable strings taken from `texts`, in the order of `_walk`; without recursion."""
-    whole: list[Any] = [None]
-    waiting: list[tuple[Any, Any, Any, Rules]] = [(whole, 0, value, rules)]  # holder, key, what goes there
-    while waiting:
-        holder, key, value, rules = waiting.pop()
-        if isinstance(value, str):
-            holder[key] = value if _string("", value, rules).text is None else next(texts)
-        elif isinstance(value, (Mapping, list, tuple)):
-            members = list(_members(value, rules))
-            mapping = isinstance(value, Mapping)
-            copy: Any = dict.fromkeys(name for name, _, _ in members) if mapping else [None] * len(members)
-            holder[key] = copy
-            entries = enumerate(members)
-            waiting += reversed(
-                [(copy, name if mapping else place, item, below) for place, (name, item, below) in entries]
-            )
-        else:
-            holder[key] = value
-    return whole[0]
-
-
-def _dumps(value: Any, ascii_only: bool) -> str:
-    try:
-        text = dumps(value, ensure_ascii=ascii_only)
+        found = dumps(value, ensure_ascii=text.isascii(), separators=(",", ":") if compact else (", ", ": "))
     except (TypeError, ValueError) as error:
-        raise PromptError("wrong_type", f"a value of type {type(value).__name__} is not JSON: {error}") from None
-    return text if _is_text(text) else dumps(value, ensure_ascii=True)
+        raise PromptError("wrong_type", f"the value is not JSON: {error}") from None
+    except RecursionError:
+        raise PromptError(*TOO_DEEP) from None
+    return _SURROGATE.sub(lambda one: f"\\u{ord(one[0]):04x}", found)
+
+
+def is_text(text: str) -> bool:
+    """Whether a string holds no half of a character (a lone surrogate)."""
+    return _SURROGATE.search(text) is None

@@ -18,14 +18,12 @@ from typing import Any
 from lingua.errors import PromptError
 from lingua.prompt import CompressedPrompt, Prompt
 from lingua.structured.conversation import FoundText, Path, read, role_of
-from lingua.structured.exact import dumps
-from lingua.structured.json import read_text
+from lingua.structured.json import TOO_DEEP, read_text, written
 from lingua.structured.pieces import TextPiece, kept_texts, rate_of, to_prompt
 
 SEPARATOR = "\n\n"
 NEWEST = "newest_user"
 """Among the rates: the newest message in which a user says something."""
-TOO_DEEP = "too_deep", "the value nests too deeply"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +61,7 @@ class Messages:
         if not changes:
             return value
         changed = _changed(loaded, changes)
-        return _dumped(changed) if isinstance(value, str) else changed
+        return written(changed) if isinstance(value, str) else changed
 
     def _texts(self, value: Any) -> list[_MessageText]:
         """Every text of the conversation that is not empty, with the rate that its role asks for."""
@@ -125,16 +123,6 @@ def _loaded(value: Any) -> Any:
             "wrong_type", "messages are a JSON text that holds a string: were they written as JSON twice?"
         )
     return loaded
-
-
-def _dumped(value: Any) -> str:
-    """JSON text; lone surrogates, which may stand in what is not read, stay escaped."""
-    text = dumps(value)
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return dumps(value, ensure_ascii=True)
-    return text
 
 
 def _changed(value: Any, changes: Sequence[tuple[Path, str]]) -> Any:
