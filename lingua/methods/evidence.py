@@ -60,8 +60,8 @@ class EvidenceSettings(OnePassSettings):
     )
     demonstrations: Literal["auto", "whole", "cut"] = Field(
         "auto",
-        description="whether context strings are kept 'whole' or not at all, or 'cut'; auto: whole if all have a label "
-        "like 'Q:' in common with the question",
+        description="whether context strings are kept 'whole' or not at all (where nothing would be left, the best one "
+        "is cut), or 'cut'; auto: whole if all have a label like 'Q:' in common with the question",
     )
     coherence: float = Field(
         0.7,

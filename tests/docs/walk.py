@@ -30,9 +30,11 @@ _VARIES = re.compile(r"\d[\d,.]*(?= (?:s|ms|tokens/s)\b)")
 Block = tuple[str, str]
 
 
-def blocks(page: Path) -> list[Block]:
-    """Language and text of each block of a page."""
-    return _BLOCK.findall(page.read_text(encoding="utf-8"))
+def blocks(page: Path, title: str = "") -> list[Block]:
+    """Language and text of each block of a page, or of its section with this title."""
+    text = page.read_text(encoding="utf-8")
+    section = text[text.index(f"## {title}\n") + 3 :].partition("\n## ")[0] if title else text
+    return _BLOCK.findall(section)
 
 
 def commands(text: str) -> Iterator[list[str]]:
