@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
+import subprocess
+import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -17,21 +18,26 @@ from tests.pools import without_ray
 
 
 @pytest.mark.model
-def test_the_readme_shows_what_becomes_of_its_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = blocks(DOCS.parent / "README.md")
-    row = next(json.loads(text) for language, text in shown if language == "json")
-    started = next(text for _, text in shown if "--input prompts.jsonl" in text)
-    after = next(text for language, text in shown if language == "text")
+@pytest.mark.parametrize(("file", "facts"), [("prompts", ["autumn of 2029", "Ruiz and Okafor"]), ("bank", ["80 km"])])
+def test_the_readme_shows_what_becomes_of_its_examples(
+    file: str, facts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = DOCS.parent / "README.md"
+    shown = blocks(page)
+    place = next(place for place, (_, text) in enumerate(shown) if f"--input {file}.jsonl" in text)
+    (_, row), (_, started), (_, after) = shown[place - 1 : place + 2]
     without_ray(monkeypatch)
     monkeypatch.chdir(tmp_path)
-    Path("prompts.jsonl").write_text(json.dumps(row) + "\n")
-    for words in commands(started):
-        assert import_module(words[2]).main(words[3:]) == 0
-    (found,) = pq.read_table("short").to_pylist()
+    Path(f"{file}.json").write_text(row)
+    into_lines, words, *_ = commands(started)
+    subprocess.run([sys.executable, *into_lines[1:]], check=True, timeout=60)
+    assert import_module(words[2]).main(words[3:]) == 0
+    (found,) = pq.read_table(words[words.index("--output") + 1]).to_pylist()
     assert found["compressed_prompt"] + "\n" == after
-    page = (DOCS.parent / "README.md").read_text(encoding="utf-8")
-    assert f"{found['compressed_tokens']} of its {found['origin_tokens']} tokens" in page
-    assert all(fact in after for fact in ("autumn of 2029", "Ruiz and Okafor"))
+    counted = f"{found['compressed_tokens']} of {found['origin_tokens']} tokens"
+    assert counted in page.read_text(encoding="utf-8").replace("\n", " ")
+    assert found["compressed_tokens"] <= float(words[words.index("--rate") + 1]) * found["origin_tokens"]
+    assert all(fact in after for fact in facts)
 
 
 def test_the_page_about_the_report_names_every_metric_and_no_other() -> None:
