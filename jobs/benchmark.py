@@ -6,7 +6,6 @@ All are measured in one run, in turn, on the same texts and weights: what counts
 from __future__ import annotations
 
 import itertools
-import json
 import shlex
 import sys
 import tempfile
@@ -21,8 +20,8 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 from cluster.command import Command
 from cluster.settings import Settings
 from jobs.benchmarking.contenders import Ours, Procedure, Rounds, Theirs, measure_mix
-from jobs.benchmarking.prompts import MIXES, Mix, MixSize, make_mix, read_mix
-from jobs.benchmarking.report import make_report, markdown
+from jobs.benchmarking.prompts import MIXES, MixSize, make_mix, read_mix
+from jobs.benchmarking.report import make_report, markdown, write
 from jobs.benchmarking.subject import Subject, load_subject
 from jobs.peer import Peer, PeerSettings, peer_options
 from lingua.config import CompressionConfig
@@ -150,7 +149,9 @@ def run(config: BenchmarkConfig) -> None:
         require_compiler(choose_device(config.device))
     subject = _subject(config, config.dtype)
     tokenizer = SourceTokenizer(subject.tokenizer)
-    mixes = _mixes(config, tokenizer)
+    mixes = [make_mix(size, config.rows, config.seed, tokenizer.count) for size in config.mixes]
+    if config.data is not None:
+        mixes = [read_mix(config.data, config.rows)]
     with ExitStack() as stack:
         theirs = _theirs(config, subject, stack)
         ours, *ways = _ours(config, subject)
@@ -160,24 +161,9 @@ def run(config: BenchmarkConfig) -> None:
         for rounds in itertools.chain.from_iterable(measure_mix(mix, procedure) for mix in mixes):
             done[rounds.mix.name] = rounds
             report = make_report(ours, list(done.values()), _peer(theirs), config.again())
-            _write(config.output, report)
+            if config.output is not None:
+                write(config.output, "benchmark", report, markdown)
     print(markdown(report))
-
-
-def _write(folder: Path | None, report: dict[str, Any]) -> None:
-    """Replace the report, whole at any moment."""
-    if folder is None:
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in (("benchmark.json", json.dumps(report, indent=2) + "\n"), ("benchmark.md", markdown(report))):
-        (folder / f"{name}.part").write_text(text, encoding="utf-8")
-        (folder / f"{name}.part").replace(folder / name)
-
-
-def _mixes(config: BenchmarkConfig, tokenizer: SourceTokenizer) -> list[Mix]:
-    if config.data is not None:
-        return [read_mix(config.data, config.rows)]
-    return [make_mix(size, config.rows, config.seed, tokenizer.count) for size in config.mixes]
 
 
 def _ours(config: BenchmarkConfig, subject: Subject) -> Iterator[Ours]:

@@ -38,8 +38,6 @@ EARLIER_VERSION = (
 
 
 def main(argv: Sequence[str] | None = None, make_compressor: MakeCompressor = load_compressor) -> int:
-    """Run the job with these arguments; the exit code."""
-
     def run() -> int:
         config = JobConfig.load(sys.argv[1:] if argv is None else argv)
         return dry_run(config, make_compressor) if config.dry_run else compress(config, make_compressor)

@@ -76,14 +76,11 @@ def write_documents(path: Path, limit: int) -> None:
 def passages_of(distribution: Distribution) -> Iterator[dict[str, Any]]:
     """The first two passages of a package's long description that are prose."""
     body = str(distribution.metadata.json.get("description", ""))
-    prose = [paragraph for paragraph in body.split("\n\n") if _reads_like_prose(paragraph)]
+    marks = ("<", "://", "```", "|", "\n    ")
+    prose = [one for one in body.split("\n\n") if one.count(" ") > 12 and not any(mark in one for mark in marks)]
     passages = textwrap.wrap("\n".join(prose), _PASSAGE, replace_whitespace=False)
     for number, passage in enumerate(passages[:2]):
         yield {"id": f"{distribution.name}-{number}", "package": distribution.name, "text": passage}
-
-
-def _reads_like_prose(paragraph: str) -> bool:
-    return paragraph.count(" ") > 12 and not any(mark in paragraph for mark in ("<", "://", "```", "|", "\n    "))
 
 
 def show(output: Path) -> None:

@@ -19,7 +19,6 @@ from lingua.models.source import resolve
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the job with these arguments; the exit code."""
     return exit_code(lambda: distill(DistillConfig.load(sys.argv[1:] if argv is None else argv)))
 
 

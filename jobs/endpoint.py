@@ -24,8 +24,9 @@ import openai
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from cluster.errors import AbortRun, ClusterError, RetryShard, RowError
+from cluster.run.folder import RunFolder
 from cluster.storage.credentials import redact, require_no_credentials
-from cluster.storage.storage import Storage, require_conditional
+from cluster.storage.storage import require_conditional
 from jobs.generation import cut
 from lingua.errors import ConfigError
 from lingua.explain import explain
@@ -128,7 +129,7 @@ def estimate(prompt: str, max_tokens: int) -> int:
     return len(prompt.encode()) // 3 + 1 + max_tokens
 
 
-# ---- answers, kept
+# ---- answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,39 +139,6 @@ class Answer:
     text: str = ""
     nll: float | None = None
     tokens: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class AnswersCache:
-    """Answers in `folder` by the digest of what was asked, one file each, created only if absent: any number of workers
-    and later runs share them. Nothing expires. ConfigError where the store cannot create a file only if absent."""
-
-    folder: str
-    storage: Storage
-
-    def __post_init__(self) -> None:
-        require_conditional(self.folder)
-
-    def get(self, key: str) -> Answer | None:
-        """The answer under `key`, or None. AbortRun when its file is damaged."""
-        try:
-            data = self.storage.read(self._url(key))
-        except FileNotFoundError:
-            return None
-        try:
-            return Answer(**json.loads(data))
-        except (ValueError, TypeError) as error:
-            raise AbortRun(f"{self._url(key)}: is no cached answer ({error}); delete it to ask again") from None
-
-    def put(self, key: str, answer: Answer) -> Answer:
-        """Keep `answer`; returns the one that counts, which is another's if that was first."""
-        data = json.dumps(asdict(answer), ensure_ascii=False).encode()
-        if self.storage.create(self._url(key), data):
-            return answer
-        return self.get(key) or answer
-
-    def _url(self, key: str) -> str:
-        return f"{self.folder.rstrip('/')}/{key[:2]}/{key}.json"
 
 
 def digest(asked: Mapping[str, Any]) -> str:
@@ -204,7 +172,9 @@ class Endpoint:
         self.name = settings.model
         self.budget = budget or Budget(settings.max_requests, settings.max_tokens)
         self._key = os.environ.get(settings.key_variable) or NO_KEY
-        self._cache = AnswersCache(settings.cache, Storage(settings.storage_options)) if settings.cache else None
+        self._kept = RunFolder(settings.cache, "answers", settings.storage_options) if settings.cache else None
+        if settings.cache:
+            require_conditional(settings.cache)
         self._client = openai.OpenAI(
             api_key=self._key, base_url=settings.url, timeout=settings.timeout, max_retries=settings.attempts - 1
         )
@@ -238,7 +208,6 @@ class Endpoint:
         return [cut(answer.text, stop) for answer in self._answers(asked)]
 
     def close(self) -> None:
-        """Close the connections."""
         self._client.close()
 
     def _request(self, read: Callable[[Any], Answer], parameters: Parameters, begin: int | None = None) -> _Request:
@@ -269,9 +238,17 @@ class Endpoint:
         return [answers[one.key] for one in asked]
 
     def _answer(self, asked: _Request) -> Answer:
-        known = self._cache.get(asked.key) if self._cache else None
-        if known is not None:
-            return known
+        """What is known, or else paid for. A file an answer, which whoever comes first makes: nothing expires."""
+        if self._kept is None:
+            return self._paid(asked)
+        name = f"{asked.key[:2]}/{asked.key}.json"
+        try:
+            return Answer(**self._kept.once(name, lambda: asdict(self._paid(asked))))
+        except (ValueError, TypeError) as error:
+            where = f"{self.settings.cache}/{name}"
+            raise AbortRun(f"{where}: is no cached answer ({error}); delete it to ask again") from None
+
+    def _paid(self, asked: _Request) -> Answer:
         self.budget.reserve(asked.tokens)
         spent = 0
         try:
@@ -279,7 +256,7 @@ class Endpoint:
             spent = answer.tokens or asked.tokens
         finally:
             self.budget.settle(asked.tokens, spent)
-        return self._cache.put(asked.key, answer) if self._cache else answer
+        return answer
 
     def _asked(self, asked: _Request) -> Answer:
         """The answer of the server; a parameter that it refuses by name is left out from then on."""

@@ -35,7 +35,6 @@ LEASE_SECONDS = 60.0
 
 
 def main(argv: Sequence[str] | None = None, make: MakeTarget = make_target) -> int:
-    """Run the evaluation with these arguments; the exit code."""
     return exit_code(lambda: evaluate(EvalConfig.load(sys.argv[1:] if argv is None else argv), make))
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
 from lingua.errors import PromptError
 
 T = TypeVar("T")
 R = TypeVar("R")
+PLAIN_ATTENTION = "sdpa"
 PADDING = 1.25
 """How much longer than its shortest prompt a batch's longest may be."""
 
@@ -19,6 +21,17 @@ class Writer(Protocol):
     def generate(self, prompts: Sequence[str], max_tokens: int, stop: Sequence[str]) -> list[str]:
         """What follows each prompt, without the prompt, cut before the first of the `stop` strings."""
         ...
+
+
+@contextmanager
+def plain_attention(model: Any) -> Iterator[Any]:
+    """The model with attention that all of transformers knows, while inside: packed rows have one of their own."""
+    before = model.config._attn_implementation
+    model.set_attn_implementation(PLAIN_ATTENTION)
+    try:
+        yield model
+    finally:
+        model.set_attn_implementation(before)
 
 
 def cut(text: str, stop: Iterable[str]) -> str:

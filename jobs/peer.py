@@ -141,7 +141,6 @@ class Peer:
         return self._said.read().decode(errors="replace").strip()[-_SAID_CHARACTERS:]
 
     def close(self) -> None:
-        """Let the process end."""
         for pipe in _pipes(self._process):
             try:
                 pipe.close()

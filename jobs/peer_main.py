@@ -131,7 +131,6 @@ def offer_cl100k(folder: str) -> bool:
 
 
 def versions() -> dict[str, str]:
-    """The versions that the numbers depend on."""
     found = {"python": sys.version.split()[0]}
     for name in PACKAGES:
         try:

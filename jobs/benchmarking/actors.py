@@ -13,7 +13,6 @@ import shutil
 import statistics
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -29,8 +28,8 @@ from lingua.models.sizing import Allowance
 from lingua.text.tokens import SourceTokenizer
 
 SMI = ("nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "--id=0", "--loop-ms=100")
-_LATE = 1.0
-"""Seconds before a sample speaks of what runs now."""
+_LATE = 10
+"""The first samples, which speak of what ran before."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -72,43 +71,36 @@ def act(flags: argparse.Namespace, number: int, pipe: Connection) -> None:
 
 def together(actors: Sequence[Connection]) -> dict[str, Any]:
     """All of them at once: original and model tokens per second from the first start to the last end."""
-    with _utilization() as samples:
+    with _utilization() as busy:
         began = time.monotonic()
         for actor in actors:
             actor.send("go")
         answers = [actor.recv() for actor in actors]
-        ended = time.monotonic()
-    busy = [share for moment, share in samples if began + _LATE < moment < ended]
+        seconds = time.monotonic() - began
     tokens, model = (sum(answer[name] for answer in answers) for name in ("tokens", "model_tokens"))
     return {
-        "seconds": ended - began,
-        "tokens_per_second": tokens / (ended - began),
-        "model_tokens_per_second": model / (ended - began),
+        "seconds": seconds,
+        "tokens_per_second": tokens / seconds,
+        "model_tokens_per_second": model / seconds,
         "idle_share": 1 - statistics.mean(busy) if busy else None,
         "samples": len(busy),
     }
 
 
 @contextmanager
-def _utilization() -> Iterator[list[tuple[float, float]]]:
-    """(moment, share of the time just before in which a kernel ran), as they come; none without nvidia-smi."""
-    samples: list[tuple[float, float]] = []
+def _utilization() -> Iterator[list[float]]:
+    """Filled at the end: shares of short stretches of time in which a kernel ran; none without nvidia-smi."""
+    samples: list[float] = []
     if shutil.which(SMI[0]) is None:
         yield samples
         return
     with subprocess.Popen(SMI, stdout=subprocess.PIPE, text=True) as process:
-        reader = threading.Thread(target=_read, args=(process, samples))
-        reader.start()
         try:
             yield samples
         finally:
             process.kill()
-            reader.join()
-
-
-def _read(process: subprocess.Popen[str], samples: list[tuple[float, float]]) -> None:
-    lines = process.stdout or ()
-    samples.extend((time.monotonic(), int(line) / 100) for line in lines if line.strip().isdecimal())
+        lines = [line for line in process.stdout or () if line.strip().isdecimal()]
+        samples += [int(line) / 100 for line in lines[_LATE:]]
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from jobs.benchmarking.hardware import (
     Batch,
@@ -35,8 +35,9 @@ from lingua.engine.engine import Engine
 from lingua.engine.score import Answers, BatchRow, ScoreCache, Scorer, Surprisal, TimedScorer, start
 from lingua.errors import PromptError
 from lingua.prompt import CompressedPrompt, Prompt, Span
-from lingua.text.tokens import Encoding, Ints, SourceTokenizer
+from lingua.text.tokens import SourceTokenizer
 
+T = TypeVar("T")
 KeptSpans = tuple[tuple[Span, ...], ...]
 PLAIN_LENGTH, PLAIN_TOKENS = 4_096, 1 << 17
 """Rows of the plain forward are as long as the mix's prompts, and it takes as many tokens as we did, up to these."""
@@ -60,6 +61,15 @@ class Clock:
         finally:
             self.seconds[name] += time.perf_counter() - started
 
+    def timed(self, name: str, work: Callable[..., T]) -> Callable[..., T]:
+        """The same work, whose time belongs to this stage."""
+
+        def timing(*given: Any) -> T:
+            with self.stage(name):
+                return work(*given)
+
+        return timing
+
     def shares(self) -> dict[str, float]:
         """Seconds of each stage but ``all``; ``host`` is what is left of that."""
         known = {name: value for name, value in self.seconds.items() if name != "all"}
@@ -76,15 +86,14 @@ class MeasuredScorer(TimedScorer):
 
     def start(self, rows: Sequence[BatchRow]) -> Answers:
         batch = self._work(rows)
-        with self._clock.stage("model"):
-            answers = start(self.scorer, rows)
-        return lambda: self._taken(batch, answers)
+        answers = self._clock.timed("model", self._clock.timed("model", start)(self.scorer, rows))
 
-    def _taken(self, batch: Batch, answers: Answers) -> list[Surprisal]:
-        with self._clock.stage("model"):
+        def taken() -> list[Surprisal]:
             found = answers()
-        self.batches.append(batch)
-        return found
+            self.batches.append(batch)
+            return found
+
+        return taken
 
     def _work(self, rows: Sequence[BatchRow]) -> Batch:
         cached = [self.cached(row.context) for row in rows]
@@ -98,19 +107,8 @@ class MeasuredTokenizer(SourceTokenizer):
 
     def __init__(self, tokenizer: Any, clock: Clock) -> None:
         super().__init__(tokenizer)
-        self._clock = clock
-
-    def encode(self, texts: Sequence[str]) -> list[Encoding]:
-        with self._clock.stage("tokenize"):
-            return super().encode(texts)
-
-    def count(self, text: str) -> int:
-        with self._clock.stage("tokenize"):
-            return super().count(text)
-
-    def starts(self, text: str) -> Ints:
-        with self._clock.stage("tokenize"):
-            return super().starts(text)
+        for name in ("encode", "count", "starts"):
+            setattr(self, name, clock.timed("tokenize", getattr(self, name)))
 
 
 # ---- who is measured
@@ -270,7 +268,6 @@ class Rounds:
         return sum(self.tokens[: run.prompts])
 
     def speeds(self, name: str) -> list[float]:
-        """Original tokens per second, by round."""
         return [self.origin(run) / run.seconds for run in self.runs[name]]
 
     def cpu_speeds(self, name: str) -> list[float]:

@@ -1,8 +1,8 @@
 """`python -m jobs.benchmarking.gpu`: everything that is measured on a GPU, in nine minutes.
 
-Every step is a process group of its own that ends at its limit; what it wrote until then counts. The weights are random
-in published shapes: no download, no Ray, no network. DIR/gpu.json and DIR/gpu.md are whole at any moment; DIR/steps.log
-has what the steps said. `--small` tries everything out on a CPU with tiny shapes.
+Every step is a process group of its own that ends at its limit; what it wrote to DIR/STEP until then counts, beside
+what it said (log). The weights are random in published shapes: no download, no Ray, no network. DIR/gpu.json and
+DIR/gpu.md are whole at any moment. `--small` tries everything out on a CPU with tiny shapes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jobs.benchmarking.report import Found, listed, mix_lines
+from jobs.benchmarking.report import Found, listed, mix_lines, write
 
 ROOT = Path(__file__).resolve().parents[2]
 TOTAL_SECONDS = 530.0
@@ -36,12 +36,11 @@ ENVIRONMENT = {
 """Unless the caller's says otherwise. cuDNN's attention makes a plan for every new length, which would slow the peer
 and the plain forward down; what one step compiled serves the next."""
 PYTEST = "-m pytest -m gpu -o addopts= -o filterwarnings=default -vv --color=no -p no:cacheprovider"
-KEPT = ("profile.txt", "trace.json.gz")
 _VERDICT = re.compile(r"^(\S+::.*) (PASSED|FAILED|ERROR|SKIPPED)\b", re.MULTILINE)
 _SHARED_MEMORY, _ROOM = Path("/dev/shm"), 40 << 30
 """Where the peer's copy of the largest weights goes if so many bytes are free there."""
 _LAST_WORDS = 12
-_LEAST_SECONDS, _POLL_SECONDS = 5, 0.5
+_LEAST_SECONDS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +112,6 @@ class Goal:
     most: bool = False
 
     def line(self, done: dict[str, Any]) -> str:
-        """A row of the table."""
         value = None
         with suppress(KeyError, IndexError, TypeError):  # not measured, or not yet
             value = self.read(done[self.step]["found"])
@@ -175,61 +173,50 @@ class GpuReport:
         self.found["steps"].setdefault(step, {}).update(known)
         for key in ("device", "versions"):
             self.found[key] = self.found[key] or (known.get("found") or {}).get(key)
-        for name, text in (("gpu.json", json.dumps(self.found, indent=1) + "\n"), ("gpu.md", markdown(self.found))):
-            (self.folder / f"{name}.part").write_text(text, encoding="utf-8")
-            (self.folder / f"{name}.part").replace(self.folder / name)
+        write(self.folder, "gpu", self.found, markdown)
 
     def measure(self, step: Step, scratch: Path, seconds: float) -> None:
-        """Run a step for at most so many seconds, taking in what it writes; then end all that it started."""
-        started, status = time.monotonic(), "broken off"
-        process = _begin(step, scratch)
+        """Run a step for at most so many seconds, then end all that it started and take in what it has written."""
+        folder, started, status = self.folder / step.name, time.monotonic(), "broken off"
+        shutil.rmtree(folder, ignore_errors=True)  # of an earlier run
+        folder.mkdir()
+        process = _begin(step, folder, scratch)
         try:
-            while process.poll() is None and time.monotonic() < started + seconds:
-                time.sleep(_POLL_SECONDS)
-                self.take(step.name, status="running", found=_found(step, scratch))
-            code = process.poll()
-            status = "stopped at its limit" if code is None else "done" if code == 0 else f"failed, exit {code}"
+            code = process.wait(seconds)
+            status = "done" if code == 0 else f"failed, exit {code}"
+        except subprocess.TimeoutExpired:
+            status = "stopped at its limit"
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             spent = {"status": status, "seconds": round(time.monotonic() - started, 1)}
-            self.take(step.name, **spent, command=" ".join(("python", *step.command)), found=_found(step, scratch))
-            self._keep(step.name, scratch, status)
-
-    def _keep(self, step: str, scratch: Path, status: str) -> None:
-        """What a step said, and the files that people read."""
-        said = _said(scratch)
-        if status != "done":
-            self.take(step, said=said.splitlines()[-_LAST_WORDS:])
-        with (self.folder / "steps.log").open("a", encoding="utf-8") as log:
-            log.write(f"== {step}: {status}\n{said}\n")
-        for name in KEPT:
-            with suppress(FileNotFoundError):
-                shutil.copy(scratch / name, self.folder)
+            said = {} if status == "done" else {"said": _said(folder).splitlines()[-_LAST_WORDS:]}
+            command = " ".join(("python", *step.command))
+            self.take(step.name, **spent, **said, command=command, found=_found(step, folder))
 
 
-def _begin(step: Step, scratch: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, *step.command, *([f"--output={scratch}"] if step.result else [])]
+def _begin(step: Step, folder: Path, scratch: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, *step.command, *([f"--output={folder}"] if step.result else [])]
     environment = {**ENVIRONMENT, **os.environ, "TMPDIR": str(scratch)}
-    with (scratch / "log").open("wb") as log:
+    with (folder / "log").open("wb") as log:
         return subprocess.Popen(
             command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, process_group=0, env=environment
         )
 
 
-def _said(scratch: Path) -> str:
-    return (scratch / "log").read_text(encoding="utf-8", errors="replace")
+def _said(folder: Path) -> str:
+    return (folder / "log").read_text(encoding="utf-8", errors="replace")
 
 
-def _found(step: Step, scratch: Path) -> Found | None:
+def _found(step: Step, folder: Path) -> Found | None:
     """What a step has written so far; of tests, their verdicts."""
     if step.result is None:
-        verdicts = _VERDICT.findall(_said(scratch))
+        verdicts = _VERDICT.findall(_said(folder))
         counts = {kind: sum(kind.upper() == verdict for _, verdict in verdicts) for kind in ("passed", "skipped")}
         return {**counts, "failed": [name for name, verdict in verdicts if verdict in ("FAILED", "ERROR")]}
     with suppress(FileNotFoundError, ValueError):  # not there yet, or half of it
-        return json.loads((scratch / step.result).read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+        return json.loads((folder / step.result).read_text(encoding="utf-8"))  # type: ignore[no-any-return]
     return None
 
 

@@ -18,6 +18,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from jobs.benchmarking.subject import Subject
+from jobs.generation import plain_attention
 from jobs.peer_main import peak_resident, reset_peak
 
 PACKAGES = ("lingua-batch", "torch", "transformers", "tokenizers", "numpy")
@@ -44,7 +45,6 @@ def _processor() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Python and the packages that the numbers depend on."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -61,7 +61,6 @@ def synchronize(device: torch.device) -> None:
 
 
 def forget_peak(device: torch.device) -> None:
-    """Start a new measurement of memory."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     else:
@@ -151,7 +150,6 @@ def attainable(batches: Sequence[Batch], size: Size, roof: Roofline) -> float:
 
 
 def measure_roofline(device: torch.device, dtype: torch.dtype) -> Roofline:
-    """The best of a few large matrix products and copies."""
     side = _MATRIX.get(device.type, 2048)
     left, right = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     source = torch.empty(_COPY_BYTES.get(device.type, 1 << 28), dtype=torch.uint8, device=device).fill_(1)
@@ -186,6 +184,6 @@ def plain_forward(subject: Subject, tokens: int, length: int, batch_tokens: int)
         for _ in range(passes):
             model(input_ids=ids, **uncached)
 
-    with subject.plain() as model, torch.inference_mode():
+    with plain_attention(subject.model) as model, torch.inference_mode():
         model(input_ids=ids[:, : min(length, 64)])
         return passes * ids.numel() / _timed(read, subject.device)

@@ -25,7 +25,8 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from jobs.benchmarking.hardware import busy_seconds, facts, synchronize, versions
-from jobs.benchmarking.subject import PLAIN_ATTENTION, PREFIX, SHAPES, random_model
+from jobs.benchmarking.subject import PREFIX, SHAPES, random_model
+from jobs.generation import PLAIN_ATTENTION
 from lingua.engine.score import Answers, BatchRow, Context, Scorer, ahead_of, start
 from lingua.models.causal import PlainScorer
 from lingua.models.load import choose_device, choose_dtype, fast_scorer

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import json
 import statistics
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -133,6 +135,14 @@ def spread(values: Sequence[float]) -> dict[str, float]:
     return {"median": statistics.median(values), "min": min(values), "max": max(values)} if values else {}
 
 
+def write(folder: Path, name: str, report: Found, page: Callable[[Found], str]) -> None:
+    """Replace NAME.json and NAME.md in the folder, each whole at any moment."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, text in ((f"{name}.json", json.dumps(report, indent=2) + "\n"), (f"{name}.md", page(report))):
+        (folder / f"{file}.part").write_text(text, encoding="utf-8")
+        (folder / f"{file}.part").replace(folder / file)
+
+
 # ---- as Markdown
 
 _COLUMNS = (
@@ -150,7 +160,6 @@ _COLUMNS = (
 
 
 def markdown(report: Found) -> str:
-    """The whole report."""
     lines = ["# Benchmark", "", *_heading(report)]
     for mix in report["mixes"]:
         lines += ["", *mix_lines(mix, report["peer"], mix["name"])]

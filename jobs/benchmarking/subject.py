@@ -8,8 +8,7 @@ head keep the published size. The tiny ones are for trying commands out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,6 +28,7 @@ from transformers import (
 from transformers.utils import logging
 
 from jobs.benchmarking.prompts import paragraphs
+from jobs.generation import plain_attention
 from jobs.peer import peer_copy
 from lingua.engine.score import Scorer
 from lingua.errors import ConfigError, ModelError
@@ -38,7 +38,6 @@ from lingua.models.load import choose_device, choose_dtype, converted, fast_scor
 from lingua.models.sizing import Allowance
 from lingua.models.source import resolve
 
-PLAIN_ATTENTION = "sdpa"
 PREFIX = "shape:"
 _TRAINED = 32_000
 """Entries of a trained vocabulary: what the corpus can fill."""
@@ -106,22 +105,12 @@ class Subject:
             return EncoderScorer(self.model, self.tokenizer, allowance)
         return fast_scorer(place(self.model, self.device), allowance, compiled=way == "compile")
 
-    @contextmanager
-    def plain(self) -> Iterator[Any]:
-        """The model with transformers' own attention, for as long as the context lasts."""
-        before = self.model.config._attn_implementation
-        self.model.set_attn_implementation(PLAIN_ATTENTION)
-        try:
-            yield self.model
-        finally:
-            self.model.set_attn_implementation(before)
-
     def for_peer(self, folder: Path) -> Path:
         """A directory below `folder` with these weights for the peer, who knows encoders by their directory's name."""
         location = self.location
         if location is None:
             location = folder / "weights"
-            with self.plain() as model:
+            with plain_attention(self.model) as model:
                 model.save_pretrained(location)
             self.tokenizer.save_pretrained(location)
         return peer_copy(location, folder / ("xlm-roberta-large" if self.is_encoder else "model"))

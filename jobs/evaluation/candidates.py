@@ -6,7 +6,6 @@ for all; instruction and question stay whole and do not count.
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -18,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
 
 from jobs.evaluation.rows import EvalRow, template_of
 from jobs.evaluation.settings import EvalConfig
@@ -31,7 +29,7 @@ from lingua.engine.engine import Engine
 from lingua.engine.score import Program
 from lingua.errors import ModelError, PromptError
 from lingua.methods.ranking import Computed, load_ranker
-from lingua.models.source import cache_directory, resolve
+from lingua.models.source import resolve
 from lingua.prompt import CompressedPrompt, Outcome, Prompt, Rejected, join_parts
 from lingua.text.sentences import sentence_edges
 from lingua.text.tokens import SourceTokenizer, TargetTokenizer, load_target
@@ -56,7 +54,6 @@ class Budgeted(Compressor):
         )
 
     def counting(self, config: CompressionConfig, counter: TargetTokenizer) -> Budgeted:
-        """The same model under these settings, counting so."""
         other = self.using(config)
         if not isinstance(other, Budgeted):
             raise TypeError(f"a {type(other).__name__} counts in its own way")
@@ -65,7 +62,6 @@ class Budgeted(Compressor):
 
     @property
     def own_tokenizer(self) -> SourceTokenizer:
-        """The model's tokenizer."""
         return self._tokenizer
 
     def compress_to(self, prompts: Iterable[tuple[Prompt, int]]) -> Iterator[Outcome]:
@@ -115,16 +111,13 @@ class Workbench:
         self._open = ExitStack()
 
     def close(self) -> None:
-        """End the peer, if it was started."""
         self._open.close()
 
     @cached_property
     def counter(self) -> TargetTokenizer:
-        """What tokens are counted in."""
         return load_target(self._config.tokenizer, self._model(self._config.model).own_tokenizer)
 
     def original(self, row: EvalRow) -> Original:
-        """What a row's context holds."""
         return Original.of(self._model(self._config.model).own_tokenizer.encode(list(row.context)))
 
     def compress(self, candidate: Candidate, wanted: Sequence[Wanted]) -> Iterator[str | Rejected]:
@@ -182,31 +175,19 @@ class Workbench:
 
     @cached_property
     def _peer(self) -> Peer:
-        from lingua.models.load import choose_device, choose_dtype  # torch is loaded where models run
+        """The library with the model as its older transformers can read it."""
+        from lingua.models.load import choose_device, choose_dtype, converted  # torch is loaded where models run
 
-        config = self._config
+        config, source = self._config, resolve(self._config.model)
+        source = converted(source) if source.gguf else source
+        if not source.local:
+            raise ModelError(f"the peer needs a model directory, not the hub id {source.name!r}; download it first")
+        folder = self._open.enter_context(tempfile.TemporaryDirectory(prefix="lingua-peer-"))
+        copy = peer_copy(Path(source.location), Path(folder, "model"))
         device = choose_device(config.device)
         dtype = str(choose_dtype(config.dtype, device)).removeprefix("torch.")
-        settings = PeerSettings(str(peer_model(config.model)), str(device), dtype)
+        settings = PeerSettings(str(copy), str(device), dtype)
         return self._open.enter_context(Peer(settings, config.peer_python, config.peer_path))
-
-
-def peer_model(name: str) -> Path:
-    """The model in the local cache as the peer's older transformers can read it; its weights are linked, not copied."""
-    from lingua.models.load import converted
-
-    source = resolve(name)
-    source = converted(source) if source.gguf else source
-    if not source.local:
-        raise ModelError(f"the peer needs a model directory, not the hub id {name!r}; download it first")
-    key = hashlib.sha256(f"{source.location}\0{source.digest}".encode()).hexdigest()[:12]
-    folder = cache_directory() / f"peer-{key}"
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):
-        if not folder.is_dir():
-            with tempfile.TemporaryDirectory(prefix=".peer-", dir=folder.parent) as draft:
-                peer_copy(Path(source.location), Path(draft) / "model").rename(folder)
-    return folder
 
 
 def _sentences(text: str) -> Iterator[str]:

@@ -57,11 +57,9 @@ class Unit:
 
     @property
     def compressed(self) -> Unit:
-        """The unit that compressed these rows."""
         return replace(self, target="")
 
     def shard(self) -> Shard:
-        """As the driver sees it."""
         source = Source(f"{self.set}, {self.candidate}", 0, "", "jsonl")
         return Shard(self.name, source, self.start, self.stop, self.start, self.stop - self.start)
 
@@ -125,17 +123,14 @@ class EvalLedger:
             self.folder.commit(f"{ROWS}/{name}{ENDING}", rows_file(rows))
 
     def rows(self, name: str) -> list[EvalRow]:
-        """The chosen rows of a set."""
         lines = self.folder.read(f"{ROWS}/{name}{ENDING}").split(b"\n")
         return [EvalRow.from_json(line) for line in lines if line]
 
     def committed(self) -> Collection[str]:
-        """Names of the units whose files are there."""
         names = self.folder.names(MEASURED)
         return {name.removesuffix(ENDING) for name in names if name.endswith(ENDING) and not name.startswith(TEMPORARY)}
 
     def is_committed(self, shard: str) -> bool:
-        """Whether the file of this unit is there."""
         return self.folder.exists(_file_of(shard))
 
     def records(self) -> Sequence[Record]:
@@ -150,11 +145,9 @@ class EvalLedger:
         return "committed" if self.folder.commit(_file_of(unit.name), write_lines(measured)) else "already"
 
     def read(self, name: str) -> list[Measured]:
-        """What the unit of this name measured."""
         return read_lines(self.folder.read(_file_of(name)))
 
     def measured(self, names: Iterable[str]) -> Iterator[Measured]:
-        """What these units measured, in their order."""
         with ThreadPoolExecutor(AT_ONCE) as threads:
             for part in threads.map(self.read, names):
                 yield from part
@@ -169,13 +162,7 @@ def _file_of(unit: str) -> str:
 
 
 def rows_file(rows: Iterable[EvalRow]) -> bytes:
-    """Rows as a file."""
     return "".join(f"{row.to_json()}\n" for row in rows).encode()
-
-
-def rows_digest(rows: Iterable[EvalRow]) -> str:
-    """Digest of rows."""
-    return hashlib.sha256(rows_file(rows)).hexdigest()[:16]
 
 
 PLAIN = ("dtype", "tokenizer", "match_peer", "ask", "chunk")
@@ -188,7 +175,10 @@ def identify(config: EvalConfig, sets: Mapping[str, Sequence[EvalRow]]) -> dict[
     settings["sizes"] = list(config.sizes)
     if "generate" in config.ask or any(target.remote for target in config.targets):
         settings |= config.model_dump(mode="json", include=set(GENERATION))
-    settings |= {f"set {name}": f"{len(rows)} rows, {rows_digest(rows)}" for name, rows in sets.items()}
+    settings |= {
+        f"set {name}": f"{len(rows)} rows, {hashlib.sha256(rows_file(rows)).hexdigest()[:16]}"
+        for name, rows in sets.items()
+    }
     settings |= {f"candidate {one.name}": _candidate(one, config) for one in config.candidates}
     settings |= {f"target {one.name}": _target(one, config) for one in config.targets}
     return {**settings, "model_digest": resolve(config.model).digest}

@@ -7,15 +7,15 @@ greedily. A prompt beyond the model's window loses its oldest tokens; how many p
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import nullcontext
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
 from transformers import AutoModelForCausalLM
 
-from jobs.generation import written
+from jobs.generation import plain_attention, written
 from lingua.engine.engine import Engine
 from lingua.engine.score import Context, Program, Score
 from lingua.errors import PromptError
@@ -25,7 +25,6 @@ from lingua.models.sizing import USUAL, Allowance
 from lingua.text.tokens import SourceTokenizer
 
 AT_ONCE = 8
-PLAIN_ATTENTION = "sdpa"
 
 
 class LocalTarget:
@@ -50,25 +49,19 @@ class LocalTarget:
         pairs = groupby(zip(prompts, answers, strict=True), key=itemgetter(0))
         asked = [(prompt, [self._ids(answer) for _, answer in group]) for prompt, group in pairs]
         engine: Engine[list[float]] = Engine(self._scorer)
-        found = engine.run(self._likelihoods(self._ids(prompt), own) for prompt, own in asked)
-        return [value for values in found for value in _values(values)]
+        found = list[float]()
+        for values in engine.run(self._likelihoods(self._ids(prompt), own) for prompt, own in asked):
+            if isinstance(values, PromptError):
+                raise values
+            found += values
+        return found
 
     def generate(self, prompts: Sequence[str], max_tokens: int, stop: Sequence[str]) -> list[str]:
         """What follows each prompt: greedy, cut before the first of the `stop` strings."""
         rows = [self._fitting(self._ids(prompt), max_tokens) for prompt in prompts]
-        with self._plain() as model:
+        plain = plain_attention(self._model) if isinstance(self._scorer, PackedScorer) else nullcontext(self._model)
+        with plain as model:
             return written(model, self._spelling, rows, stop, AT_ONCE, max_new_tokens=max_tokens)
-
-    @contextmanager
-    def _plain(self) -> Iterator[Any]:
-        """The model with attention that `generate` knows: packed rows have one of their own."""
-        before = self._model.config._attn_implementation
-        if isinstance(self._scorer, PackedScorer):
-            self._model.set_attn_implementation(PLAIN_ATTENTION)
-        try:
-            yield self._model
-        finally:
-            self._model.set_attn_implementation(before)
 
     def _ids(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode([text])[0].ids.tolist()
@@ -97,9 +90,3 @@ class LocalTarget:
         fits = max(1, self._scorer.window - room - len(self._head))
         self.cut += len(ids) > fits
         return [*self._head, *ids[-fits:]]
-
-
-def _values(found: list[float] | PromptError) -> list[float]:
-    if isinstance(found, PromptError):
-        raise found
-    return found

@@ -34,7 +34,7 @@ _NUMBER = regex.compile(r"(?<![\w.)])[-−]?\$?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d
 _CHOICE = regex.compile(r"\(([A-Z])\)")
 _LETTER = regex.compile(r"([A-Z])\b")
 _ARTICLES = regex.compile(r"\b(a|an|the)\b")
-_ASCII_MARKS = frozenset(string.punctuation)
+_MARKS = frozenset(string.punctuation)
 _AROUND = " \t.\"'*`“”$"
 States = npt.NDArray[np.float32]
 
@@ -76,17 +76,13 @@ def plain(answer: str) -> str:
 def normalized(text: str) -> str:
     """SQuAD's normal form, for every script."""
     text = unicodedata.normalize("NFKC", text).lower()
-    text = "".join(sign for sign in text if not _is_mark(sign))
+    text = "".join(sign for sign in text if sign not in _MARKS and unicodedata.category(sign)[0] != "P")
     return " ".join(_ARTICLES.sub(" ", text).split())
 
 
 def words(text: str) -> list[str]:
     """The words of the normal form; a character each in scripts without spaces."""
     return terms(normalized(text))
-
-
-def _is_mark(sign: str) -> bool:
-    return sign in _ASCII_MARKS or unicodedata.category(sign).startswith("P")
 
 
 def _decimal(text: str) -> Decimal:
@@ -98,7 +94,6 @@ Metric = Callable[[str, Sequence[str]], float]
 
 
 def exact_number(reply: str, answers: Sequence[str]) -> float:
-    """Whether the reply's final number is the right one."""
     said = final_number(reply)
     return float(said is not None and any(said == final_number(answer) for answer in answers))
 

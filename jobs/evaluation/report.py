@@ -31,7 +31,6 @@ from jobs.evaluation.summary import (
     NOT_AVERAGED,
     REFERENCES,
     SHARE,
-    Draws,
     Estimate,
     Line,
     Summary,
@@ -69,7 +68,6 @@ class Chart:
 
     @property
     def title(self) -> str:
-        """The metric in words."""
         return title_of(self.metric)
 
     @property
@@ -81,7 +79,6 @@ class Chart:
 
     @property
     def picture(self) -> str:
-        """The picture as a URL that holds it."""
         return f"data:image/svg+xml;base64,{base64.b64encode(svg(self).encode()).decode()}"
 
     @property
@@ -140,7 +137,6 @@ _STYLE: Mapping[str, Any] = {
 
 
 def svg(chart: Chart) -> str:
-    """The picture as an SVG document."""
     settings: Any = _STYLE
     with mpl.rc_context(settings):
         figure = Figure(figsize=(7.2, 3.6), layout="constrained")
@@ -209,7 +205,7 @@ def conclude(config: EvalConfig, ledger: EvalLedger, plan: Sequence[Wave], ident
     """Put `summary.json`, `summary.md` and the report; the tables as text."""
     measured = ledger.measured(unit.name for wave in plan for unit in wave.units)
     baseline = (config.peers or [one.name for one in config.candidates])[0]
-    summary = summarize(measured, baseline, Draws(config.resamples, config.seed or 0))
+    summary = summarize(measured, baseline, config.resamples, config.seed or 0)
     finished = datetime.now(UTC).isoformat(timespec="seconds")
     info = {"finished": finished, "model": config.model, "settings": identity, "resamples": config.resamples}
     text = markdown(summary)

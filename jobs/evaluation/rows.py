@@ -59,7 +59,6 @@ class EvalRow:
 
     @classmethod
     def from_json(cls, line: str | bytes) -> EvalRow:
-        """The inverse of `to_json`."""
         content = json.loads(line)
         return cls(**{**content, **{name: tuple(content[name]) for name in ("context", "answers")}})
 
@@ -91,11 +90,12 @@ class Template:
     def scored(self, row: EvalRow) -> list[str]:
         """The right answers as they stand after the prompt and `bridge`."""
         worked = row.gold.get(self.worked) if self.worked else None
-        answers = [_readable(str(worked))] if worked else row.answers
+        if worked:  # a solution of GSM8K, as the demonstrations are written: no calculator's marks, the result in words
+            worked = _CALCULATION.sub("", str(worked)).replace("#### ", "The answer is ")
+        answers = [worked] if worked else row.answers
         return [self.lead + answer.strip() for answer in answers if answer.strip()]
 
     def original(self, row: EvalRow) -> Prompt:
-        """The row as the compressor sees it."""
         return Prompt(row.instruction, row.context, row.question, self.separator)
 
 
@@ -111,14 +111,8 @@ TEMPLATES: dict[str, Template] = {
 
 
 def template_of(row: EvalRow) -> Template:
-    """How this row is written."""
     own = str(row.meta.get("set", row.set)).casefold()
     return next((form for stem, form in TEMPLATES.items() if re.match(rf"{stem}(?![a-z])", own)), QA)
-
-
-def _readable(solution: str) -> str:
-    """A solution of GSM8K as the demonstrations are written: without calculator marks, the result in words."""
-    return _CALCULATION.sub("", solution).replace("#### ", "The answer is ")
 
 
 def kept_values(row: EvalRow, original: Original, context: str) -> dict[str, float]:

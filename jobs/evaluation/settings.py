@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
@@ -137,6 +137,10 @@ rate: [0.5, 0.25], …; flags override the file. The same command again goes on 
 """
 
 
+Share = Annotated[float, Field(gt=0, le=1)]
+Size = Annotated[int, Field(ge=2)]
+
+
 class EvalConfig(Placement):
     """All settings. Unknown or invalid ones raise ConfigError, naming the setting."""
 
@@ -173,8 +177,8 @@ class EvalConfig(Placement):
         validate_default=True,
         description=f"'NAME: [BASE] key=value …' (default: {', '.join(DEFAULT_CANDIDATES)})",
     )
-    rate: tuple[float, ...] = Field((), description="share of the context's tokens to keep (default: 0.35)")
-    tokens: tuple[int, ...] = Field((), description="number of the context's tokens to keep, beside rates")
+    rate: tuple[Share, ...] = Field((), description="share of the context's tokens to keep (default: 0.35)")
+    tokens: tuple[Size, ...] = Field((), description="number of the context's tokens to keep, beside rates")
     match_peer: bool = Field(False, description="all others keep, row by row, exactly as much as the peer kept")
     model: str = Field("smollm2-135m", min_length=1, description="the compressor, also the peer's")
     dtype: Literal["float32", "bfloat16", "float16", "auto"] = Field("float32", description="of both")
@@ -211,7 +215,6 @@ class EvalConfig(Placement):
 
     @property
     def peers(self) -> list[str]:
-        """Names of the candidates that are the peer."""
         return [one.name for one in self.candidates if one.kind == "peer"]
 
     @model_validator(mode="before")
@@ -252,20 +255,6 @@ class EvalConfig(Placement):
     @classmethod
     def _one_or_many(cls, value: object) -> object:
         return value if isinstance(value, (list, tuple)) else (value,)
-
-    @field_validator("rate")
-    @classmethod
-    def _shares(cls, value: tuple[float, ...]) -> tuple[float, ...]:
-        if any(not 0 < rate <= 1 for rate in value):
-            raise ValueError("a rate is a share of the context's tokens, above 0 and at most 1")
-        return value
-
-    @field_validator("tokens")
-    @classmethod
-    def _numbers(cls, value: tuple[int, ...]) -> tuple[int, ...]:
-        if any(tokens < 2 for tokens in value):
-            raise ValueError("at least 2 tokens")
-        return value
 
     @model_validator(mode="after")
     def _fits_together(self) -> EvalConfig:

@@ -71,7 +71,6 @@ class Candidate:
 
     @property
     def needs(self) -> Needs:
-        """What it computes with."""
         if self.kind == "config":
             return self.config().own.needs
         return "causal" if self.kind == "peer" else "nothing"
@@ -110,20 +109,18 @@ FULL_CANDIDATE, NOTHING_CANDIDATE = Candidate("full", "full"), Candidate("nothin
 
 
 def parse_candidate(entry: Any, name: str | None = None) -> Candidate:
-    """``peer``, ``sentence: method=llmlingua unit=sentence``, ``long: peer context_budget=*1.5``; or a mapping."""
+    """``peer``, ``sentence: method=llmlingua unit=sentence``, ``long: peer context_budget=*1.5``; or a mapping.
+
+    Settings stand over a base, by default the one of the same name. ConfigError with the name in it.
+    """
     if isinstance(entry, Candidate):
         return entry
     name, words, settings = _read("candidate", entry, name)
-    return make_candidate(name, words[0] if words else None, settings)
-
-
-def make_candidate(name: str, base: str | None, settings: Mapping[str, Any]) -> Candidate:
-    """A candidate of this name over a base (by default the one of the same name). ConfigError with the name in it."""
     where = f"candidate {name!r}"
     if name in REFERENCES:
         raise ConfigError(f"{where} is a reference, which is always there; leave it out")
     _require_name("candidate", name)
-    base = base or (name if name in (*BASES, *PEERS, SENTENCES) else "default")
+    base = words[0] if words else name if name in (*BASES, *PEERS, SENTENCES) else "default"
     if base in PEERS:
         return Candidate(name, "peer", {**PEERS[base], **_sizeless(where, settings)})
     if base == SENTENCES:
@@ -154,20 +151,19 @@ def _ranking(where: str, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parse_target(entry: Any, name: str | None = None) -> TargetSpec:
-    """``gemma3-270m``, ``name: model=DIR dtype=bfloat16``, ``gpt: url=https://… model=… mode=chat``; or a mapping."""
+    """``gemma3-270m``, ``name: model=DIR dtype=bfloat16``, ``gpt: url=https://… model=… mode=chat``; or a mapping.
+
+    ConfigError with the name in it.
+    """
     if isinstance(entry, TargetSpec):
         return entry
-    if not isinstance(entry, Mapping) and "=" not in str(entry):
-        model = str(entry or name)
-        return make_target_spec(name or _label(model), {"model": model})
-    name, words, settings = _read("target", entry, name)
-    if words:
-        raise ConfigError(f"target {name!r}: write key=value, not {words[0]!r}")
-    return make_target_spec(name, settings)
-
-
-def make_target_spec(name: str, settings: Mapping[str, Any]) -> TargetSpec:
-    """A target of this name. ConfigError with the name in it."""
+    if isinstance(entry, Mapping) or "=" in str(entry):
+        name, words, settings = _read("target", entry, name)
+        if words:
+            raise ConfigError(f"target {name!r}: write key=value, not {words[0]!r}")
+    else:  # a model by its path, hub id or alias, whose last part names it
+        settings = {"model": str(entry or name)}
+        name = name or re.sub(r"[^A-Za-z0-9_-]+", "-", str(entry).rstrip("/").rpartition("/")[2]).strip("-") or "target"
     _require_name("target", name)
     if "model" not in settings:
         raise ConfigError(f"target {name!r}: which model? write model=NAME")
@@ -178,7 +174,7 @@ def make_target_spec(name: str, settings: Mapping[str, Any]) -> TargetSpec:
         device_of_a_worker(str(settings.get("device", "auto")))
     except ValueError as error:
         raise ConfigError(f"target {name!r}: device = {settings['device']!r}: {error}") from None
-    return TargetSpec(name, dict(settings))
+    return TargetSpec(name, settings)
 
 
 def require_distinct(kind: str, names: list[str]) -> None:
@@ -189,23 +185,19 @@ def require_distinct(kind: str, names: list[str]) -> None:
 
 
 def _read(kind: str, entry: Any, name: str | None) -> tuple[str, list[str], dict[str, Any]]:
-    """Name, words and settings of an entry: of a file's mapping, or as a flag has it."""
+    """Name, words and settings of a mapping in a file, or of ``NAME: word key=value …``, whose values are YAML."""
     if isinstance(entry, Mapping):
         settings = dict(entry)
         base = settings.pop("base", None)
         return name or str(settings.pop("name", "")), [] if base is None else [str(base)], settings
-    return _split(f"--{kind}", str(entry) if name is None else f"{name}: {entry or ''}")
-
-
-def _split(flag: str, text: str) -> tuple[str, list[str], dict[str, Any]]:
-    """``NAME: word key=value …`` → name, words, settings; values are read as YAML reads them."""
+    text = str(entry) if name is None else f"{name}: {entry or ''}"
     name, _, rest = text.partition(":") if re.match(r"\s*[\w-]+\s*:(\s|$)", text) else (text, "", "")
     try:
         parts = shlex.split(rest)
         pairs = [part.partition("=") for part in parts if "=" in part]
         settings = {key: yaml.safe_load(value) if _plain(value) else value for key, _, value in pairs}
     except (ValueError, yaml.YAMLError) as error:
-        raise ConfigError(f"{flag} {text!r}: {' '.join(str(error).split())}") from None
+        raise ConfigError(f"--{kind} {text!r}: {' '.join(str(error).split())}") from None
     return name.strip(), [part for part in parts if "=" not in part], settings
 
 
@@ -220,11 +212,6 @@ def _sizeless(where: str, settings: Mapping[str, Any]) -> dict[str, Any]:
             f"{where}: remove {sizes[0]}; all candidates are compared at the sizes of --rate and --tokens"
         )
     return dict(settings)
-
-
-def _label(model: str) -> str:
-    """A name for a model that was given by its path or hub id."""
-    return re.sub(r"[^A-Za-z0-9_-]+", "-", model.rstrip("/").rpartition("/")[2]).strip("-") or "target"
 
 
 def _require_name(kind: str, name: str) -> None:

@@ -54,17 +54,14 @@ class Measured:
 
     @classmethod
     def from_json(cls, line: str | bytes) -> Measured:
-        """The inverse of `to_json`."""
         return cls(**json.loads(line))
 
 
 def read_lines(data: bytes) -> list[Measured]:
-    """The records of a file of JSON lines."""
     return [Measured.from_json(line) for line in data.split(b"\n") if line]
 
 
 def write_lines(measured: Iterable[Measured]) -> bytes:
-    """The file of these records."""
     return "".join(item.to_json() + "\n" for item in measured).encode()
 
 
@@ -105,7 +102,6 @@ def estimate(columns: Floats, statistic: Statistic, resamples: int = 2000, seed:
 
 
 def mean(own: Floats) -> Floats:
-    """The mean itself."""
     return own
 
 
@@ -120,7 +116,6 @@ def share(nothing: Floats, full: Floats, own: Floats) -> Floats:
 
 
 def share_difference(nothing: Floats, full: Floats, own: Floats, other: Floats) -> Floats:
-    """One share less another's."""
     return (other - own) / (nothing - full)
 
 
@@ -164,19 +159,10 @@ class Summary:
     lines: tuple[Line, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
         return {"baseline": self.baseline, "lines": [asdict(line) for line in self.lines]}
 
 
-@dataclass(frozen=True, slots=True)
-class Draws:
-    """How intervals are drawn."""
-
-    resamples: int = 2000
-    seed: int = 0
-
-
-def summarize(measured: Iterable[Measured], baseline: str, draws: Draws = Draws()) -> Summary:
+def summarize(measured: Iterable[Measured], baseline: str, resamples: int = 2000, seed: int = 0) -> Summary:
     """The summary of an evaluation; measurements without a target count for every target of their row as well."""
     values: dict[Group, dict[str, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
     rejected: dict[Group, int] = defaultdict(int)
@@ -185,7 +171,7 @@ def summarize(measured: Iterable[Measured], baseline: str, draws: Draws = Draws(
         rejected[group] += REJECTED in one.texts
         for name, value in one.values.items():
             values[group][name][one.row] = value
-    make = _Lines(values, baseline, draws)
+    make = _Lines(values, baseline, resamples, seed)
     lines = [make.line(group, rejected[group]) for group in {**values, **rejected}]
     return Summary(baseline, tuple(lines))
 
@@ -196,7 +182,8 @@ class _Lines:
 
     values: Values
     baseline: str
-    draws: Draws
+    resamples: int
+    seed: int
 
     def line(self, group: Group, rejected: int) -> Line:
         own = self.values.get(group, {})
@@ -231,7 +218,7 @@ class _Lines:
         """Of the rows that all columns have."""
         shared = [row for row in columns[0] if all(row in column for column in columns[1:])]
         paired = np.array([[column[row] for column in columns] for row in shared], float)
-        return estimate(paired.reshape(len(shared), len(columns)), statistic, self.draws.resamples, self.draws.seed)
+        return estimate(paired.reshape(len(shared), len(columns)), statistic, self.resamples, self.seed)
 
 
 LEFT = ("kept", "answer_kept", "gold_share", "names", "numbers", "readable")
@@ -260,7 +247,6 @@ TITLES = {
 
 
 def title_of(metric: str) -> str:
-    """A metric in words."""
     return TITLES.get(metric) or metric.replace("_", " ")
 
 

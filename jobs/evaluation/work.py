@@ -43,7 +43,6 @@ class CompressWork:
         self._candidates = {one.name: one for one in config.all_candidates}
 
     def measure(self, unit: Unit, rows: Sequence[EvalRow], tick: Tick) -> list[Measured]:
-        """What was found on these rows of the unit."""
         candidate = self._candidates[unit.candidate]
         tokens = [self._bench.counter.count(whole(row)) for row in rows]
         originals = [self._bench.original(row) for row in rows]
@@ -102,7 +101,6 @@ class AskWork:
         self._target: Target | None = None
 
     def measure(self, unit: Unit, rows: Sequence[EvalRow], tick: Tick) -> list[Measured]:
-        """What was found on these rows of the unit."""
         target = self._hold(unit.target)
         questions = list(self._questions(unit, {row.id: row for row in rows}))
         found = list[Measured]()
@@ -136,8 +134,11 @@ class AskWork:
         if "nll" in asks and target.scores:
             values = [{"nll": value} for value in lowest_nll(target, list(zip(rows, prompts, strict=True)))]
         if "generate" in asks:
+            from jobs.evaluation.metrics import textual  # its libraries are only needed where text is generated
+
             replies = target.generate(prompts, self._config.max_tokens, self._config.stop)
-            values = [{**one, **_textual(row, reply)} for one, row, reply in zip(values, rows, replies, strict=True)]
+            named = [replace(row, set=str(row.meta.get("set", row.set))) for row in rows]
+            values = [{**one, **textual(row, reply)} for one, row, reply in zip(values, named, replies, strict=True)]
             texts = [{OUTPUT: reply} for reply in replies]
         return [replace(one, values=value, texts=text) for one, value, text in zip(known, values, texts, strict=True)]
 
@@ -157,12 +158,6 @@ def lowest_nll(target: Target, asked: Sequence[tuple[EvalRow, str]]) -> list[flo
         sizes.append(len(scored))
     values = iter(target.nll(prompts, answers))
     return [min(islice(values, size)) for size in sizes]
-
-
-def _textual(row: EvalRow, reply: str) -> dict[str, float]:
-    from jobs.evaluation.metrics import textual  # its libraries are only needed where text is generated
-
-    return textual(replace(row, set=str(row.meta.get("set", row.set))), reply)
 
 
 def make_target(spec: TargetSpec, config: EvalConfig) -> Target:
@@ -190,7 +185,6 @@ def _endpoint(spec: TargetSpec, config: EvalConfig) -> Target:
 
 
 def start_runner(config: EvalConfig, wave: Wave, make: MakeTarget = make_target) -> UnitRunner:
-    """A worker for the units of a wave."""
     ledger = EvalLedger(config.output, config.storage_options)
     work = CompressWork(config, ledger) if wave.stage == "compress" else AskWork(config, ledger, make)
     return UnitRunner(wave.units, ledger, work)
@@ -217,7 +211,6 @@ class UnitRunner:
         return Beat(self._done, self._done)
 
     def close(self) -> None:
-        """End what was started for the units."""
         self._work.close()
 
     def run(self, assignment: Assignment) -> ShardReport:
@@ -227,7 +220,11 @@ class UnitRunner:
         unit = self._units[assignment.shard.name]
         rows = self._rows_of(unit.set)[unit.start : unit.stop]
         aside = assignment.poison
-        wanted = [row for position, row in enumerate(rows) if _is_wanted(position, assignment, aside)]
+        wanted = [
+            row
+            for position, row in enumerate(rows)
+            if position not in aside and (assignment.probe is None or position in assignment.probe)
+        ]
         measured = self._work.measure(unit, wanted, self._tick)
         if assignment.probe is not None:
             return ShardReport(unit.name, "probed", Counts(len(rows)))
@@ -242,10 +239,6 @@ class UnitRunner:
 
     def _tick(self) -> None:
         self._done += 1
-
-
-def _is_wanted(position: int, assignment: Assignment, aside: Mapping[int, Rejected]) -> bool:
-    return position not in aside and (assignment.probe is None or position in assignment.probe)
 
 
 def _set_aside(unit: Unit, row: EvalRow, poison: Rejected) -> Iterator[Measured]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -86,44 +85,36 @@ def train(config: AlignConfig, rank: Rank) -> None:
     folder = folder_of(config)
     trained, held = split(_examples(config, folder), config.held_out)
     loader, dtype = _loader(config.model, config), choose_dtype(config.dtype, torch.device(rank.device))
-    test = HeldOut(held, _target_sees(config, folder, held, rank)) if rank.leads else None
+    target = _target_sees(config, folder, held, rank) if rank.leads else []
     model = _student(config, loader).to(rank.device)
-    window = min(config.sequence_tokens, _window(model))
+    most = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    window = min(config.sequence_tokens, most or config.sequence_tokens)
     tokenizer = SourceTokenizer(loader.load(AutoTokenizer))
+
+    def fit(model: Any) -> dict[str, Any]:
+        return measure(_fit_rows(held, _seen(model, held, tokenizer, window, dtype), target))
+
     tokens = [one for one in tokenize(trained, tokenizer, window) if one is not None]
     if not tokens:
         raise ConfigError(f"sequence_tokens = {window}: too short for the texts before the responses; raise it")
-    before = folder.once("_before.json", lambda: test.measure(model, tokenizer, window, dtype)) if test else None
-    losses = learn(
-        _lesson(config, model, tokens, window),
-        config,
-        folder,
-        rank,
-        bf16=dtype == torch.bfloat16,
-        **({"activation_checkpointing": True} if config.gradient_checkpointing else {}),
-    )
-    if test:
+    before = folder.once("_before.json", lambda: fit(model)) if rank.leads else None
+    losses = learn(_lesson(config, model, tokens, window), config, folder, rank, bf16=dtype == torch.bfloat16)
+    if rank.leads:
         model = _finished(model, loader)
-        after = test.measure(model, tokenizer, window, dtype)
+        after = fit(model)
         result = {**_counts(config, trained, held, tokens), "before": before, "after": after, "losses": losses}
         publish(folder, partial(save, model, loader, described(config, result)), result)
 
 
-@dataclass(frozen=True, slots=True)
-class HeldOut:
-    """Rows to measure with, and how the target sees each of them, where that is known."""
-
-    examples: Sequence[Example]
-    target: Sequence[Seen | None]
-
-    def measure(self, model: Any, tokenizer: SourceTokenizer, window: int, dtype: torch.dtype) -> dict[str, Any]:
-        """`surprisal.TextFit` of a model, as JSON values. ConfigError when the window holds no response."""
-        seen = _seen(model, self.examples, tokenizer, window, dtype)
-        together = zip(seen, self.examples, self.target, strict=True)
-        rows = [(one, example.response, target) for one, example, target in together if one is not None]
-        if not rows:
-            raise ConfigError(f"sequence_tokens = {window}: too short for the held-out rows; raise it")
-        return asdict(measure(rows))
+def _fit_rows(
+    held: Sequence[Example], seen: Sequence[Seen | None], target: Sequence[Seen | None]
+) -> list[tuple[Seen, str, Seen | None]]:
+    """The held-out responses that the window reaches, as model and target see them. ConfigError when there are none."""
+    together = zip(seen, held, target, strict=True)
+    rows = [(one, example.response, other) for one, example, other in together if one is not None]
+    if not rows:
+        raise ConfigError("sequence_tokens: too short for the held-out rows; raise it")
+    return rows
 
 
 def _examples(config: AlignConfig, folder: RunFolder) -> list[Example]:
@@ -194,11 +185,6 @@ def _loader(name: str, config: AlignConfig) -> Loader:
     return Loader(resolve(name), trust_remote_code=config.trust_remote_code)
 
 
-def _window(model: Any) -> int:
-    """Tokens that a model reads at once, as its configuration says."""
-    return int(getattr(model.config.get_text_config(), "max_position_embeddings", None) or 1 << 30)
-
-
 def _student(config: AlignConfig, loader: Loader) -> Any:
     """The small model in float32, whole or frozen behind LoRA."""
     model = loader.load(AutoModelForCausalLM, dtype=torch.float32)
@@ -210,7 +196,6 @@ def _student(config: AlignConfig, loader: Loader) -> Any:
     lora = LoraConfig(
         r=config.lora_rank,
         lora_alpha=2 * config.lora_rank,
-        lora_dropout=config.lora_dropout,
         target_modules="all-linear",
         task_type="CAUSAL_LM",
     )
@@ -244,25 +229,17 @@ def table(result: dict[str, Any]) -> str:
 
 def described(config: AlignConfig, result: dict[str, Any]) -> str:
     """The README.md of the model directory."""
-    model, target, after = public_name(config.model), public_name(config.target or ""), result["after"]
-    explained = (
-        "\nAgreement is Spearman's rank correlation between stretches of characters that both tokenizers can be cut "
-        f"into, averaged over {after['compared']:,} responses.\n"
-    )
     text = f"""\
-# {model}, aligned
+# {public_name(config.model)}, aligned
 
 A small language model whose surprisal decides which tokens of a prompt to drop, trained on the text of a target model
 (distribution alignment, arXiv 2310.05736, section 4.3) by `python -m jobs.align` of Lingua. Use it with a method that
 asks a model: `python -m jobs.compress --method llmlingua --model DIRECTORY`. It is not meant for writing text. The
 licences of the model it came from and of the target's text still apply.
 
-- from: `{model}` (digest `{result["model_digest"]}`)
-- target: `{target or "given with the rows"}`{f" (digest `{result['target_digest']}`)" if target else ""}
-- learned from {result["rows"]:,} rows ({result["tokens"]:,} tokens, {result["response_tokens"]:,} of them of responses;
-  digest `{result["train_digest"]}`; {result["skipped_rows"]:,} more were too long), in {len(result["losses"]):,} steps
-- measured on {after["rows"]:,} held-out rows ({after["tokens"]:,} tokens; digest `{result["held_out_digest"]}`)
-
 {table(result)}
-{explained if after["compared"] else ""}"""
-    return card(config, "text-generation distribution-alignment", text)
+
+Agreement is Spearman's rank correlation between stretches of characters that both tokenizers can be cut into, averaged
+over the responses that were compared.
+"""
+    return card(config, "text-generation distribution-alignment", text, result)

@@ -11,7 +11,7 @@ rank among all words of the training texts, which lies in [0, 1]. Unlike in the 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -22,6 +22,7 @@ import torch
 from scipy.stats import mannwhitneyu, spearmanr
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForTokenClassification
 from transformers.utils import logging
 
@@ -137,7 +138,6 @@ def _rank(known: Floats, values: Floats) -> Floats:
 
 
 def windows_of(record: Labelled, chunker: Chunker, targets: Targets) -> Iterator[Window]:
-    """The windows of one labelled text."""
     part = chunker.part(record.text)
     starts = np.cumsum([0, *map(len, record.words)])[:-1]
     word = np.searchsorted(starts, part.encoding.token_starts, side="right") - 1
@@ -146,25 +146,20 @@ def windows_of(record: Labelled, chunker: Chunker, targets: Targets) -> Iterator
         yield Window(part.ids[begin:end].tolist(), word[begin:end], target[begin:end])
 
 
-@dataclass(frozen=True, slots=True)
-class WindowCollator:
-    """Windows → a padded batch. `before` and `after` are the special tokens around a text, which have no label."""
-
-    before: Sequence[int]
-    after: Sequence[int]
-    pad: int
-
-    def __call__(self, some: Sequence[Window]) -> dict[str, Tensor]:
-        width = max((len(window.ids) for window in some), default=0) + len(self.before) + len(self.after)
-        shape = (max(1, len(some)), max(1, width))
-        ids, mask = torch.full(shape, self.pad), torch.zeros(shape, dtype=torch.long)
-        labels = torch.full(shape, float(NO_LABEL))
-        mask[:, 0] = 1  # also of a batch without windows
-        for row, window in enumerate(some):
-            whole, begin = [*self.before, *window.ids, *self.after], len(self.before)
-            ids[row, : len(whole)], mask[row, : len(whole)] = torch.tensor(whole), 1
-            labels[row, begin : begin + len(window.ids)] = torch.from_numpy(window.target)
-        return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+def collate(around: tuple[list[int], list[int]], pad: int, some: Sequence[Window]) -> dict[str, Tensor]:
+    """Windows → a padded batch, each in the special tokens `around` a text, which have no label."""
+    before, after = around
+    rows = [
+        ([*before, *one.ids, *after], np.pad(one.target, (len(before), len(after)), constant_values=NO_LABEL))
+        for one in some
+    ]
+    rows = rows or [([pad], np.full(1, NO_LABEL, np.float32))]  # a batch without windows
+    tensors = {
+        "input_ids": ([torch.tensor(ids) for ids, _ in rows], pad),
+        "attention_mask": ([torch.ones(len(ids), dtype=torch.long) for ids, _ in rows], 0),
+        "labels": ([torch.from_numpy(target) for _, target in rows], NO_LABEL),
+    }
+    return {name: pad_sequence(one, batch_first=True, padding_value=fill) for name, (one, fill) in tensors.items()}
 
 
 def keep_loss(keep: int, outputs: Any, labels: Tensor, num_items_in_batch: Tensor) -> Tensor:
@@ -186,8 +181,8 @@ def train(config: DistillConfig, rank: Rank) -> None:
     trained, held = split(chosen, config.held_out, config.seed)
     targets = targets_of(config.learnt, trained, config.rate)
     model, tokenizer = _student(config, loader), loader.tokenizer()
-    before, after = special_tokens(tokenizer)
-    size = min(config.chunk_tokens, positions(model) - len(before) - len(after))
+    around = special_tokens(tokenizer)
+    size = min(config.chunk_tokens, positions(model) - sum(map(len, around)))
     chunker = Chunker(SourceTokenizer(tokenizer), size)
     found = [window for record in trained for window in windows_of(record, chunker, targets)]
     if not found:
@@ -196,7 +191,7 @@ def train(config: DistillConfig, rank: Rank) -> None:
         model=model,
         items=found,
         lengths=[len(window.ids) for window in found],
-        collate=WindowCollator(before, after, int(model.config.pad_token_id or 0)),
+        collate=partial(collate, around, int(model.config.pad_token_id or 0)),
         loss=partial(keep_loss, keep_label(model.config)),
         step=config.batch_size,
         at_once=config.batch_size,
@@ -207,7 +202,7 @@ def train(config: DistillConfig, rank: Rank) -> None:
         counts = {"chunks": len(records), "dropped": len(records) - len(chosen), "windows": len(found)}
         tokens = sum(len(window.ids) for window in found)
         scorer = EncoderScorer(model.eval(), tokenizer)
-        agrees = asdict(agreement(scorer, held, chunker, targets, config.rate))
+        agrees = agreement(scorer, held, chunker, targets, config.rate)
         result = {**counts, "tokens": tokens, "agreement": agrees, "losses": losses}
         publish(folder, partial(save, model, loader, described(config, result)), result)
 
@@ -227,29 +222,14 @@ def _student(config: DistillConfig, loader: Loader) -> Any:
 # ---- what came of it
 
 
-@dataclass(frozen=True, slots=True)
-class Agreement:
+def agreement(
+    scorer: Scorer, records: Sequence[Labelled], chunker: Chunker, targets: Targets, rate: float
+) -> dict[str, float]:
     """How far an encoder agrees with its teacher on `words` words of `texts` texts that neither was fitted to.
 
     The teacher keeps the share `kept` of the words; the encoder, asked as `method: llmlingua2` asks it, keeps as many
-    of each text, so precision and recall are equal. `chance` is the F1 of an encoder that guesses.
-    """
-
-    texts: int
-    words: int
-    kept: float
-    f1: float
-    chance: float
-    auc: float
-    spearman: float
-
-
-def agreement(
-    scorer: Scorer, records: Sequence[Labelled], chunker: Chunker, targets: Targets, rate: float
-) -> Agreement:
-    """Compare the encoder with the labels of held-out texts.
-
-    Targets that are 0 or 1 say themselves what is kept; of others, the share `rate` of all words with the highest ones.
+    of each text, so precision and recall are equal. `chance` is the F1 of an encoder that guesses. Targets that are 0
+    or 1 say themselves what is kept; of others, the share `rate` of all words with the highest ones.
     """
     wanted = [targets(np.asarray(record.scores, np.float32)) for record in records]
     given = [word_probabilities(scorer, record, chunker) for record in records]
@@ -260,15 +240,15 @@ def agreement(
     chosen = np.concatenate([highest(one, int(keep.sum())) for one, keep in zip(given, kept, strict=True)])
     all_kept = np.concatenate(kept)
     total = max(1, int(all_kept.sum()))
-    return Agreement(
-        texts=len(records),
-        words=len(every),
-        kept=float(all_kept.mean()),
-        f1=int((all_kept & chosen).sum()) / total,
-        chance=float(sum(keep.sum() ** 2 / len(keep) for keep in kept if len(keep)) / total),
-        auc=auc(scores, all_kept),
-        spearman=float(spearmanr(scores, every).statistic) if np.ptp(scores) and np.ptp(every) else 0.0,
-    )
+    return {
+        "texts": len(records),
+        "words": len(every),
+        "kept": float(all_kept.mean()),
+        "f1": int((all_kept & chosen).sum()) / total,
+        "chance": float(sum(keep.sum() ** 2 / len(keep) for keep in kept if len(keep)) / total),
+        "auc": auc(scores, all_kept),
+        "spearman": float(spearmanr(scores, every).statistic) if np.ptp(scores) and np.ptp(every) else 0.0,
+    }
 
 
 def word_probabilities(scorer: Scorer, record: Labelled, chunker: Chunker) -> Floats:
@@ -304,31 +284,19 @@ LEARNT = {
 
 def described(config: DistillConfig, result: Mapping[str, Any]) -> str:
     """The README.md of the model directory."""
-    found, losses = result["agreement"], result["losses"][-20:]
-    teacher = config.teacher_model if config.teacher == "endpoint" else f"`{config.teacher}`"
-    if config.teacher == "compressor":
-        method, model = config.compression.method, public_name(config.teacher_model)
-        teacher = f"{model}, `method: {method}`, digest `{teacher_digest(config)}`"
+    found = result["agreement"]
     text = f"""\
 # An encoder that tells which words of a prompt to keep
 
-Trained by `python -m jobs.distill`, as in LLMLingua-2 (arXiv 2403.12968). It gives every token a probability of being
-kept; what it learnt is {LEARNT[config.learnt]}.
+Trained from {public_name(config.model)} by `python -m jobs.distill`, as in LLMLingua-2 (arXiv 2403.12968). It gives
+every token a probability of being kept; what it learnt is {LEARNT[config.learnt]}.
 
 ```bash
 python -m jobs.compress --method llmlingua2 --model DIRECTORY --rate {config.rate} --input corpus.jsonl --output out
 ```
 
-| | |
-|---|---|
-| began as | {public_name(config.model)} |
-| teacher | {teacher} |
-| trained on | {result["windows"]:,} windows, {result["tokens"]:,} tokens |
-| dropped by the filters of compressions | {result["dropped"]:,} of {result["chunks"]:,} chunks |
-| loss at the end | {sum(losses) / len(losses):.4f} nats a token |
-
-Agreement with the teacher on {found["texts"]:,} held-out texts ({found["words"]:,} words, {found["kept"]:.0%} of them
-kept): F1 {found["f1"]:.3f} (guessing: {found["chance"]:.3f}), AUC {found["auc"]:.3f}, rank correlation
-{found["spearman"]:.3f}.
+With the teacher, on {found["texts"]:,} held-out texts ({found["words"]:,} words, {found["kept"]:.0%} of them kept):
+F1 {found["f1"]:.3f} (guessing: {found["chance"]:.3f}), AUC {found["auc"]:.3f},
+rank correlation {found["spearman"]:.3f}.
 """
-    return card(config, "token-classification llmlingua-2", text)
+    return card(config, "token-classification llmlingua-2", text, {"teacher_digest": teacher_digest(config), **result})

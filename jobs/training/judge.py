@@ -48,7 +48,6 @@ class JudgedText:
 
 
 def texts_of(lines: Iterable[str]) -> list[JudgedText]:
-    """Read the paragraphs with the encoder."""
     loader = Loader(resolve(EMBEDDER), "cpu", "float32")
     model, tokenizer = loader.base(), loader.tokenizer()
     before, after = special_tokens(tokenizer)
@@ -83,7 +82,6 @@ def answers_at(row: Mapping[str, Any], starts: Ints) -> Tensor:
 
 
 def trained(texts: Sequence[JudgedText], seed: int = 0) -> Judge:
-    """A judge that was trained on these texts."""
     torch.manual_seed(seed)
     states = torch.cat([one.states for one in texts]).float()
     answers = torch.cat([one.answers for one in texts])
@@ -120,7 +118,6 @@ def answers_first(judge: Judge, texts: Sequence[JudgedText]) -> float:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The exit code."""
     parser = argparse.ArgumentParser(prog="python -m jobs.training.judge", description=__doc__)
     parser.add_argument("source", type=Path, help="paragraphs with questions, as JSON Lines")
     parser.add_argument("weights", type=Path, help="the file to write: judge.safetensors")

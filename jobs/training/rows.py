@@ -84,7 +84,6 @@ def draw(seed: int, *texts: str) -> bytes:
 
 
 def digest(texts: Iterable[str]) -> str:
-    """Digest of texts in their order."""
     total = hashlib.blake2b(digest_size=16)
     for text in texts:
         total.update(f"{len(text)}\0{text}".encode())

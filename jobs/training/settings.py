@@ -21,7 +21,7 @@ from lingua.config import CompressionConfig
 from lingua.errors import ConfigError
 
 CLUSTER = ("workers", "gpus_per_worker", "cpus_per_worker", "max_failures", "lease_seconds")
-NOT_DECISIVE = ("inputs", "output", *CLUSTER, "checkpoint_every", "storage_options", "gradient_checkpointing")
+NOT_DECISIVE = ("inputs", "output", *CLUSTER, "checkpoint_every", "storage_options")
 """Settings that another start on the same output may change; inputs are compared by what is in them."""
 
 
@@ -35,7 +35,6 @@ _GROUPS = {
         "learning_rate",
         "warmup",
         "weight_decay",
-        "clip",
         "checkpoint_every",
     ),
     "cluster": (*CLUSTER, "storage_options"),
@@ -85,7 +84,6 @@ class TrainingConfig(Settings):
     )
     warmup: float = Field(0.05, ge=0, lt=1, description="share of the steps in which the learning rate rises")
     weight_decay: float = Field(0.0, ge=0, description="weight decay of AdamW")
-    clip: float = Field(1.0, gt=0, description="norm that gradients are clipped to")
     seed: int = Field(0, ge=0, description="seed of order, dropout, new weights and sampling")
     trust_remote_code: bool = Field(False, description="run Python code that a model brings with it")
     checkpoint_every: int = Field(100, ge=1, description="steps between checkpoints; the newest two are kept")
@@ -119,7 +117,6 @@ class TrainingConfig(Settings):
 
     @property
     def peak(self) -> float:
-        """The highest learning rate."""
         return self.learning_rate or 1e-4
 
     def identity(self) -> dict[str, Any]:
@@ -159,13 +156,11 @@ class AlignConfig(TrainingConfig):
     model: str = Field("smollm2-135m", min_length=1, description="small model to train: hub id, directory, GGUF, alias")
     method: Literal["full", "lora"] = Field("full", description="train all weights, or LoRA, merged in at the end")
     lora_rank: int = Field(16, ge=1, description="rank of LoRA's matrices; its scale (alpha) is twice the rank")
-    lora_dropout: float = Field(0.0, ge=0, lt=1, description="dropout before LoRA's matrices")
     sequence_tokens: int = Field(1024, ge=16, description="tokens of a packed sequence; longer rows are cut there")
     step_sequences: int = Field(8, ge=1, description="packed sequences of a step, over all workers")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="type of products; weights and optimizer stay float32. auto: bfloat16 where that is fast"
     )
-    gradient_checkpointing: bool = Field(False, description="save memory, compute a third more")
 
     @field_validator("template")
     @classmethod
@@ -182,7 +177,6 @@ class AlignConfig(TrainingConfig):
 
     @property
     def peak(self) -> float:
-        """The highest learning rate."""
         return self.learning_rate or (2e-4 if self.method == "lora" else 2e-5)
 
 

@@ -125,7 +125,8 @@ def loss(outputs: Any, labels: Tensor, num_items_in_batch: Tensor) -> Tensor:
 
 def collator_for(model: Any) -> PackCollator:
     """How a model can read several examples: tried out on two."""
-    if "position_ids" not in inspect.signature(_innermost(model).forward).parameters:
+    innermost = model.get_base_model() if hasattr(model, "get_base_model") else model  # inside peft's wrappers
+    if "position_ids" not in inspect.signature(innermost.forward).parameters:
         return PackCollator(apart=False)
     vocabulary = model.get_input_embeddings().weight.shape[0]
     draw = np.random.default_rng(0)
@@ -158,11 +159,6 @@ def _read(model: Any, collate: PackCollator, examples: Sequence[Tokens]) -> Tens
     return surprisal(model(**inputs).logits, labels)
 
 
-def _innermost(model: Any) -> Any:
-    """The model of transformers inside peft's wrappers."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
-
-
 # ---- measuring
 
 
@@ -174,31 +170,26 @@ class Seen:
     surprisal: Floats
 
 
-@dataclass(frozen=True, slots=True)
-class TextFit:
-    """A model on held-out responses; `agreement` is None where the target's probabilities cannot be had.
+def measure(rows: Sequence[tuple[Seen, str, Seen | None]]) -> dict[str, float | None]:
+    """How a model sees responses; each row: as the model sees it, its text, as the target sees it where it tells.
 
-    rows, tokens    how many responses, and tokens of them in the model's own tokenizer
-    compared        responses that `agreement` is the mean of
+    perplexity, bits_per_byte    of all responses
+    agreement, compared          mean over the responses that can be compared, and how many; None where none can
+    rows, tokens                 how many responses, and tokens of them in the model's own tokenizer
     """
-
-    perplexity: float
-    bits_per_byte: float
-    agreement: float | None
-    rows: int
-    tokens: int
-    compared: int
-
-
-def measure(rows: Sequence[tuple[Seen, str, Seen | None]]) -> TextFit:
-    """How a model sees responses; each row: as the model sees it, its text, as the target sees it where it tells."""
     nats = float(sum(one.surprisal.sum(dtype=np.float64) for one, _, _ in rows))
     tokens = sum(len(one.ends) for one, _, _ in rows)
     size = sum(len(text[: int(one.ends[-1])].encode()) for one, text, _ in rows)
     found = [agreement(one, target) for one, _, target in rows if target is not None]
     ranks = [rank for rank in found if rank is not None]
-    mean = sum(ranks) / len(ranks) if ranks else None
-    return TextFit(math.exp(nats / tokens), nats / math.log(2) / size, mean, len(rows), tokens, len(ranks))
+    return {
+        "perplexity": math.exp(nats / tokens),
+        "bits_per_byte": nats / math.log(2) / size,
+        "agreement": sum(ranks) / len(ranks) if ranks else None,
+        "rows": len(rows),
+        "tokens": tokens,
+        "compared": len(ranks),
+    }
 
 
 def agreement(one: Seen, other: Seen) -> float | None:
@@ -211,6 +202,5 @@ def agreement(one: Seen, other: Seen) -> float | None:
 
 
 def _sums(seen: Seen, ends: Ints) -> Floats:
-    """Surprisal between consecutive ends."""
     reached = np.cumsum(seen.surprisal, dtype=np.float64)[np.searchsorted(seen.ends, ends, side="right") - 1]
     return np.diff(reached, prepend=0.0)

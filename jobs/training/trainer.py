@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import math
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -81,7 +81,6 @@ def learn(lesson: Lesson, config: TrainingConfig, folder: RunFolder, rank: Rank,
             lr_scheduler_type=lesson.schedule,
             warmup_steps=int(config.warmup * len(steps)),  # not rounded up: the first of them learns nothing
             weight_decay=config.weight_decay,
-            max_grad_norm=config.clip,
             seed=config.seed,
             save_steps=config.checkpoint_every,
             save_total_limit=1,
@@ -162,16 +161,18 @@ def save(model: Any, loader: Loader, text: str, folder: Path) -> None:
     (folder / "README.md").write_text(text, encoding="utf-8")
 
 
-def card(config: TrainingConfig, purpose: str, text: str) -> str:
-    """The README.md of a model's directory: what a hub reads (`purpose` is its pipeline and a tag), `text`, settings.
+def card(config: TrainingConfig, purpose: str, text: str, result: Mapping[str, Any]) -> str:
+    """The README.md of a model's directory: what a hub reads (`purpose` is its pipeline and a tag), `text`, the result
+    with the number of steps instead of their losses, settings.
 
     Of paths only the last part is told: the rest is nobody's business.
     """
     pipeline, tag = purpose.split()
     shown = {name: public_name(value) if isinstance(value, str) else value for name, value in config.identity().items()}
-    settings = yaml.safe_dump(shown, sort_keys=False, allow_unicode=True)
+    counts = {**{name: value for name, value in result.items() if name != "losses"}, "steps": len(result["losses"])}
+    found, settings = (yaml.safe_dump(one, sort_keys=False, allow_unicode=True) for one in (counts, shown))
     head = f"library_name: transformers\npipeline_tag: {pipeline}\ntags: [prompt-compression, {tag}]"
-    return f"---\n{head}\n---\n\n{text}\n## Settings\n\n```yaml\n{settings}```\n"
+    return f"---\n{head}\n---\n\n{text}\n## Result\n\n```yaml\n{found}```\n\n## Settings\n\n```yaml\n{settings}```\n"
 
 
 def public_name(name: str) -> str:

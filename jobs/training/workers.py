@@ -53,7 +53,6 @@ Work = Callable[[Any, Rank], None]
 
 
 def folder_of(config: TrainingConfig) -> RunFolder:
-    """The output of a job."""
     return RunFolder(config.output, config.command.name, config.storage_options)
 
 
@@ -77,7 +76,6 @@ def staff(config: TrainingConfig) -> Iterator[Callable[[Work], None]]:
 
 
 def _gpus(config: TrainingConfig) -> float:
-    """GPUs of each worker."""
     import ray
 
     there = float(ray.cluster_resources().get("GPU", 0))  # type: ignore[no-untyped-call]
@@ -105,7 +103,9 @@ def _on_ray(config: TrainingConfig, work: Work) -> None:
         try:
             result: Any = trainer.fit()  # typed as that of the older interface
         except TrainingFailedError as error:
-            raise AbortRun(f"the workers failed more than {config.max_failures} times: {_cause(error)}") from error
+            first = next(iter((getattr(error, "worker_failures", None) or {0: error}).values()))
+            cause = " ".join(str(first).split())[-500:]
+            raise AbortRun(f"the workers failed more than {config.max_failures} times: {cause}") from error
     if result.return_value:
         raise AbortRun(str(result.return_value))
 
@@ -121,11 +121,6 @@ def _in_worker(work: Work, config: TrainingConfig) -> str | None:
     except (LinguaError, AbortRun) as error:
         return str(error)
     return None
-
-
-def _cause(error: BaseException) -> str:
-    failures = getattr(error, "worker_failures", None) or {0: error}
-    return " ".join(str(next(iter(failures.values()))).split())[-500:]
 
 
 @contextmanager

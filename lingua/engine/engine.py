@@ -123,7 +123,6 @@ class _BatchSize:
         self._patience, self._fitted, self._raised = _PATIENCE, 0, False
 
     def fitted(self) -> None:
-        """A batch was computed."""
         if self._scorer.batch_tokens < self._full:
             self._fitted += 1
             if self._fitted >= self._patience:

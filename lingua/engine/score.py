@@ -64,7 +64,6 @@ class Digest:
 
 
 def digest_of(ids: Sequence[int]) -> bytes:
-    """A key for token ids."""
     return Digest().after(ids)
 
 
@@ -299,7 +298,6 @@ class BoundedStore(Generic[V]):
             self.drop(next(iter(self._values)))
 
     def drop(self, key: Hashable) -> None:
-        """Forget a key, if it is known."""
         if key in self._values:
             self._room += self._values.pop(key)[1]
 

@@ -224,7 +224,6 @@ class PackedScorer(PlainScorer):
     def _surprisal(
         self, hidden: Tensor, ids: list[int], rows: Sequence[BatchRow], packed: Sequence[PackedRow]
     ) -> Answers:
-        """The surprisal of all probed positions, by row."""
         probed = np.concatenate([np.arange(p.end - len(r.probe), p.end) for r, p in zip(rows, packed, strict=True)])
         opening = np.isin(probed, [place.begin for place in packed])
         targets, before = upload(self.device, [np.asarray(ids)[probed], np.maximum(probed - 1, 0)])

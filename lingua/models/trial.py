@@ -65,8 +65,9 @@ def causal_scorer(model: Any, allowance: Allowance = USUAL) -> PlainScorer:
     Raises ModelError where the device's memory is too small to run the model at all.
     """
     cap = _cap(model.config.get_text_config())
-    if cap:
-        _attend_eagerly(model)
+    if cap:  # some versions of transformers leave it out, without a word, unless attention is eager
+        with contextlib.suppress(ValueError, ImportError):
+            model.set_attn_implementation("eager")
     plain = PlainScorer(model, allowance)
     implementation = model.config._attn_implementation
     try:
@@ -86,12 +87,6 @@ def causal_scorer(model: Any, allowance: Allowance = USUAL) -> PlainScorer:
 
 def _cap(config: Any) -> float:
     return float(getattr(config, "attn_logit_softcapping", None) or 0)
-
-
-def _attend_eagerly(model: Any) -> None:
-    """Some versions of transformers leave the soft cap out, without a word, unless attention is eager."""
-    with contextlib.suppress(ValueError, ImportError):
-        model.set_attn_implementation("eager")
 
 
 def refuse_by_configuration(config: Any, implementation: str) -> None:

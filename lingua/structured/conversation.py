@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 from lingua.errors import PromptError
@@ -39,7 +40,6 @@ class FoundText:
 
     @property
     def where(self) -> str:
-        """The path in words."""
         return _named(self.path)
 
 
@@ -296,36 +296,11 @@ def _strings(value: Any, at: _At) -> Iterator[FoundText]:
     yield from at.found(value, "keep") if isinstance(value, str) else _walk(value, at, aside=False, coded=False)
 
 
-def _mark(value: Any, at: _At) -> Iterator[FoundText]:
-    return _walk(value, at, aside=True, coded=False)
-
-
-def _opaque(value: Any, at: _At) -> Iterator[FoundText]:
-    return _walk(value, at, aside=True, coded=True)
-
-
 def _copied(value: Any, at: _At) -> Iterator[FoundText]:
     if isinstance(value, str):
         yield from at.found(value, "opaque")
     else:
         yield from _strings(value, at)
-
-
-_USES: Mapping[str, Callable[[Any, _At], Iterator[FoundText]]] = {
-    "text": _text,
-    "blocks": _blocks,
-    "result": _result,
-    "object": _object,
-    "whole": _whole,
-    "strings": _strings,
-    "calls": _listed(forms.CALL),
-    "answers": _listed(forms.ANSWER),
-    "source": _source,
-    "opaque": _opaque,
-    "mark": _mark,
-    "copies": _listed({"function": forms.COPY}),
-    "copied": _copied,
-}
 
 
 def _walk(value: Any, at: _At, *, aside: bool, coded: bool) -> Iterator[FoundText]:
@@ -351,6 +326,23 @@ def _walk(value: Any, at: _At, *, aside: bool, coded: bool) -> Iterator[FoundTex
             )
         elif isinstance(value, (list, tuple)):
             waiting.extend((at.enter(number), value[number], aside, coded) for number in reversed(range(len(value))))
+
+
+_USES: Mapping[str, Callable[[Any, _At], Iterator[FoundText]]] = {
+    "text": _text,
+    "blocks": _blocks,
+    "result": _result,
+    "object": _object,
+    "whole": _whole,
+    "strings": _strings,
+    "calls": _listed(forms.CALL),
+    "answers": _listed(forms.ANSWER),
+    "source": _source,
+    "opaque": partial(_walk, aside=True, coded=True),
+    "mark": partial(_walk, aside=True, coded=False),
+    "copies": _listed({"function": forms.COPY}),
+    "copied": _copied,
+}
 
 
 def _key(path: Path) -> Step:

@@ -96,15 +96,9 @@ def read_text(text: str, what: str) -> Any:
         raise PromptError("too_deep", f"{what} JSON text that nests too deeply") from None
     except json.JSONDecodeError as error:
         place = f"{text[error.pos : error.pos + 30]!r} at character {error.pos} (line {error.lineno})"
-        hint = _python_hint(text, error.pos)
+        printed = _PYTHON.match(text, error.pos) is not None
+        hint = "; this is what Python prints of a value, not JSON: write the column with json.dumps(value)" * printed
         raise PromptError("malformed_json", f"{what} not a JSON text: {place}: {error.msg}{hint}") from None
-
-
-def _python_hint(text: str, position: int) -> str:
-    """What to do about a text that is no JSON at `position`, where it is what Python prints of its values."""
-    if _PYTHON.match(text, position) is None:
-        return ""
-    return "; this is what Python prints of a value, not JSON: write the column with json.dumps(value)"
 
 
 def _replaced(value: Any, rules: Rules, replace: Replace) -> Any:

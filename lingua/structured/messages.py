@@ -27,15 +27,6 @@ NEWEST = "newest_user"
 
 
 @dataclass(frozen=True, slots=True)
-class _MessageText:
-    """One text of a conversation. path: where it stands, if it may be replaced."""
-
-    text: str
-    rate: float | None
-    path: Path | None
-
-
-@dataclass(frozen=True, slots=True)
 class Messages:
     """The structure of a conversation: a list of messages or an object that holds one, or JSON text of either.
 
@@ -50,33 +41,36 @@ class Messages:
     def decompose(self, value: Any) -> Prompt:
         """The texts of the messages, in order."""
         texts = self._texts(_loaded(value))
-        return to_prompt([TextPiece(one.text, one.rate) for one in texts], SEPARATOR, keep_some=True)
+        return to_prompt([piece for piece, _ in texts], SEPARATOR, keep_some=True)
 
     def reassemble(self, value: Any, outcome: CompressedPrompt) -> Any:
         """The conversation with what is kept of its texts: JSON text for JSON text, else a copy where it changed."""
         loaded = _loaded(value)
         texts = self._texts(loaded)
-        kept = kept_texts([TextPiece(one.text, one.rate) for one in texts], outcome)
-        changes = [(one.path, new) for one, new in zip(texts, kept, strict=True) if one.path and new != one.text]
+        kept = kept_texts([piece for piece, _ in texts], outcome)
+        changes = [(path, new) for (piece, path), new in zip(texts, kept, strict=True) if path and new != piece.text]
         if not changes:
             return value
         changed = _changed(loaded, changes)
         return written(changed) if isinstance(value, str) else changed
 
-    def _texts(self, value: Any) -> list[_MessageText]:
-        """Every text of the conversation that is not empty, with the rate that its role asks for."""
+    def _texts(self, value: Any) -> list[tuple[TextPiece, Path | None]]:
+        """Every text that is not empty, with the rate that its role asks for, and where it stands if it may change."""
         try:
             found = [one for one in read(value) if one.text and one.fate != "opaque"]
         except RecursionError:
             raise PromptError(*TOO_DEEP) from None
         self._require_roles(found)
-        newest = max((one.message for one in found if one.fate == "cut" and _asks(one)), default=None)
-        texts: list[_MessageText] = []
+        newest = max(
+            (one.message for one in found if one.fate == "cut" and role_of(one.role) == "user" and one.text.strip()),
+            default=None,
+        )
+        texts: list[tuple[TextPiece, Path | None]] = []
         for (_, fate), group in groupby(found, lambda one: (one.message, one.fate)):
             if fate == "keep":
-                texts.append(_MessageText(" ".join(map(_checked, group)), 1.0, None))
+                texts.append((TextPiece(" ".join(map(_checked, group)), 1.0), None))
             else:
-                texts += [_MessageText(_checked(one), self._rate(one, newest), one.path) for one in group]
+                texts += [(TextPiece(_checked(one), self._rate(one, newest)), one.path) for one in group]
         return texts
 
     def _rate(self, one: FoundText, newest: int | None) -> float | None:
@@ -96,11 +90,6 @@ class Messages:
                 "unknown_form",
                 f"messages have the roles {named}, none of which is known; name them: message_rates {example}",
             )
-
-
-def _asks(one: FoundText) -> bool:
-    """Whether a text is a user's words."""
-    return role_of(one.role) == "user" and bool(one.text.strip())
 
 
 def _checked(one: FoundText) -> str:

@@ -54,7 +54,6 @@ class Rules:
 
     @property
     def drops(self) -> bool:
-        """Whether any rule drops something."""
         return any(action == "drop" for _, action in self.rules)
 
     def enter(self, step: str | int) -> Rules:

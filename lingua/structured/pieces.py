@@ -26,7 +26,6 @@ class TextPiece:
 
     @property
     def verbatim(self) -> bool:
-        """Whether nothing of it may be cut."""
         return self.rate == 1
 
 
@@ -41,7 +40,6 @@ def to_prompt(pieces: Sequence[TextPiece], separator: str = "", keep_some: bool 
 
 
 def kept_texts(pieces: Sequence[TextPiece], outcome: CompressedPrompt) -> list[str]:
-    """What is left of each piece."""
     return [
         piece.text if piece.verbatim else "".join(piece.text[start:end] for start, end in spans)
         for piece, spans in zip(pieces, outcome.kept_spans, strict=True)

@@ -16,8 +16,7 @@ import openai
 import pytest
 
 from cluster.errors import AbortRun, RetryShard, RowError
-from cluster.storage.storage import Storage
-from jobs.endpoint import Answer, AnswersCache, Budget, BudgetSpent, Endpoint, EndpointSettings, digest
+from jobs.endpoint import Budget, BudgetSpent, Endpoint, EndpointSettings
 from jobs.evaluation.specs import Target
 from jobs.generation import cut
 from lingua.errors import ConfigError
@@ -210,20 +209,12 @@ def test_as_many_requests_run_at_once_as_are_allowed(make: Make, model: Model) -
     assert len(make(concurrency=4).generate([f"say {number}" for number in range(8)], 5, [])) == 8
 
 
-def test_of_two_who_answer_at_once_the_first_counts(tmp_path: Path) -> None:
-    cache = AnswersCache(str(tmp_path), Storage())
-    key = digest({"prompt": "p"})
-    assert cache.put(key, Answer("first")).text == "first"
-    assert cache.put(key, Answer("second")).text == "first"
-
-
-def test_a_damaged_answer_is_named(tmp_path: Path) -> None:
-    cache = AnswersCache(str(tmp_path), Storage())
-    key = digest({"prompt": "p"})
-    cache.put(key, Answer("first"))
-    (tmp_path / key[:2] / f"{key}.json").write_text('{"text": "fi')
-    with pytest.raises(AbortRun, match=f"{key}.json: is no cached answer.*delete it"):
-        cache.get(key)
+def test_a_damaged_answer_is_named(make: Make, tmp_path: Path) -> None:
+    make(cache=str(tmp_path)).generate(["say one"], 5, [])
+    (file,) = tmp_path.glob("*/*.json")
+    file.write_text('{"text": "on')
+    with pytest.raises(AbortRun, match=f"{file.name}: is no cached answer.*delete it"):
+        make(cache=str(tmp_path)).generate(["say one"], 5, [])
 
 
 @pytest.mark.parametrize(

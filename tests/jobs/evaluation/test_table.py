@@ -8,7 +8,6 @@ import pytest
 
 from jobs.evaluation.summary import (
     SHARE,
-    Draws,
     Line,
     Measured,
     Summary,
@@ -40,48 +39,48 @@ def line(summary: Summary, candidate: str, target: str = "reader") -> Line:
 
 
 def test_the_share_is_of_the_whole_contexts_advantage_over_none() -> None:
-    summary = summarize(measurements(), "poor", Draws(200))
+    summary = summarize(measurements(), "poor", 200)
     shares = {name: line(summary, name).figures[SHARE].value for name in NLL}
     assert shares == pytest.approx({"nothing": 0, "full": 1, "good": 0.75, "poor": 0.125})
 
 
 def test_candidates_are_compared_with_the_baseline_on_the_same_rows() -> None:
     missing = [one for one in measurements() if not (one.row == "r0" and one.candidate == "poor")]
-    against = line(summarize(missing, "poor", Draws(200)), "good").against[SHARE]
+    against = line(summarize(missing, "poor", 200), "good").against[SHARE]
     assert (against.value, against.rows) == (pytest.approx(0.625), 5)
 
 
 def test_references_and_the_baseline_itself_are_compared_with_nothing() -> None:
-    summary = summarize(measurements(), "poor", Draws(100))
+    summary = summarize(measurements(), "poor", 100)
     assert not line(summary, "poor").against
     assert not line(summary, "full").against
 
 
 def test_rows_that_could_not_be_measured_are_counted() -> None:
     failed = Measured("r9", "cities", "good", 0.5, "", {}, {"rejected": "peer_failed: because"})
-    found = line(summarize([*measurements(), failed], "poor", Draws(100)), "good", "")
+    found = line(summarize([*measurements(), failed], "poor", 100), "good", "")
     assert (found.rows, found.rejected) == (6, 1)
 
 
 def test_a_metric_counts_only_the_rows_that_it_applies_to() -> None:
     extra = Measured("r0", "cities", "good", 0.5, "", {"answer_kept": 1.0})
-    figure = line(summarize([*measurements(), extra], "poor", Draws(100)), "good", "").figures["answer_kept"]
+    figure = line(summarize([*measurements(), extra], "poor", 100), "good", "").figures["answer_kept"]
     assert (figure.value, figure.rows) == (1.0, 1)
 
 
 def test_without_a_reference_there_is_no_share() -> None:
     lonely = [one for one in measurements() if one.candidate != "full"]
-    assert SHARE not in line(summarize(lonely, "poor", Draws(100)), "good").figures
+    assert SHARE not in line(summarize(lonely, "poor", 100), "good").figures
 
 
 def test_the_summary_is_plain_json() -> None:
-    content = json.loads(json.dumps(summarize(measurements(), "poor", Draws(100)).as_json()))
+    content = json.loads(json.dumps(summarize(measurements(), "poor", 100).as_json()))
     assert content["baseline"] == "poor"
     assert {one["candidate"] for one in content["lines"]} == set(NLL)
 
 
 def test_the_table_says_each_figure_once_per_candidate() -> None:
-    text = markdown(summarize(measurements(), "poor", Draws(200)))
+    text = markdown(summarize(measurements(), "poor", 200))
     cells = [[cell.strip() for cell in one.split("|")[1:-1]] for one in text.splitlines() if one.startswith("|")]
     rows = {first: rest for first, *rest in cells}
     assert "### cities, 50% of the context's tokens" in text
@@ -100,7 +99,7 @@ def test_the_table_says_each_figure_once_per_candidate() -> None:
 
 
 def test_columns_of_a_table_are_even() -> None:
-    lines = [one for one in markdown(summarize(measurements(), "poor", Draws(100))).splitlines() if one.startswith("|")]
+    lines = [one for one in markdown(summarize(measurements(), "poor", 100)).splitlines() if one.startswith("|")]
     assert len({len(one) for one in lines}) == 1
 
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from jobs.training.distillation import (
     Chunker,
     Window,
-    WindowCollator,
     agreement,
     auc,
+    collate,
     highest,
     keep_loss,
     split,
@@ -137,13 +137,13 @@ def test_special_tokens_and_padding_have_no_label_and_nothing_to_read_adds_nothi
         Window([5, 6, 7], np.arange(3), np.ones(3, np.float32)),
         Window([8], np.arange(1), np.zeros(1, np.float32)),
     ]
-    batch = WindowCollator([2], [3], 0)(found)
+    batch = collate(([2], [3]), 0, found)
     assert batch["input_ids"].tolist() == [[2, 5, 6, 7, 3], [2, 8, 3, 0, 0]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]]
     assert batch["labels"].tolist() == [[-100, 1, 1, 1, -100], [-100, 0, -100, -100, -100]]
-    empty = WindowCollator([2], [3], 0)([])
+    empty = collate(([2], [3]), 0, [])
     assert (
-        float(keep_loss(1, type("Outputs", (), {"logits": torch.randn(1, 2, 2)}), empty["labels"], torch.tensor(7)))
+        float(keep_loss(1, type("Outputs", (), {"logits": torch.randn(1, 1, 2)}), empty["labels"], torch.tensor(7)))
         == 0
     )
 
@@ -180,18 +180,18 @@ def labels_of(scorer: ByToken) -> Labelled:
 def test_a_student_that_says_what_the_teacher_says_agrees_wholly() -> None:
     record = labels_of(ByToken())
     found = agreement(ByToken(), [record], Chunker(tokenizer(), 30), lambda scores: scores, 0.3)
-    assert found.spearman == pytest.approx(1, abs=1e-3)
-    assert found.auc == pytest.approx(1, abs=0.01)
-    assert found.f1 == pytest.approx(1, abs=0.05)  # equal words where the cut falls may be taken in another order
-    assert (found.texts, found.words) == (1, len(record.words))
-    assert found.kept == pytest.approx(0.3, abs=0.05)
+    assert found["spearman"] == pytest.approx(1, abs=1e-3)
+    assert found["auc"] == pytest.approx(1, abs=0.01)
+    assert found["f1"] == pytest.approx(1, abs=0.05)  # equal words where the cut falls may be taken in another order
+    assert (found["texts"], found["words"]) == (1, len(record.words))
+    assert found["kept"] == pytest.approx(0.3, abs=0.05)
 
 
 def test_a_student_that_says_the_opposite_does_not() -> None:
     found = agreement(ByToken(-1), [labels_of(ByToken())], Chunker(tokenizer(), 30), lambda scores: scores, 0.3)
-    assert found.spearman == pytest.approx(-1, abs=1e-3)
-    assert found.f1 < found.chance
-    assert found.auc < 0.05
+    assert found["spearman"] == pytest.approx(-1, abs=1e-3)
+    assert found["f1"] < found["chance"]
+    assert found["auc"] < 0.05
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=2, max_size=30))
