@@ -115,7 +115,10 @@ class FlagParser(argparse.ArgumentParser):
             name = word.removeprefix("--").removeprefix("no-").replace("-", "_")
             hint = f"unknown flag {word};{meant(word, self._option_string_actions)}"
             raise refusal(self.command.former, name, word, hint)
-        if (flag := self._broken(argv, strange[0])) is not None:  # the word may be a piece of what is not to be shown
+        before = list(argv[: argv.index(strange[0])])
+        flag, _, value = next((one for one in reversed(before) if one.startswith("--")), "").partition("=")
+        value = value or "".join(before[-1:])
+        if value.startswith(("{", "[", "'{", "'[")) or "{" in value:  # the word is a piece of it, and may be secret
             raise ConfigError(
                 f"{flag}: the shell made several words of its value; quote it, like {flag} '{{…}}'; {HELP}"
             )
@@ -125,13 +128,6 @@ class FlagParser(argparse.ArgumentParser):
         quoted = f": the shell made several words of a pattern; quote it, like --input '{pattern}'"
         why = quoted if os.path.exists(word) else f": write {self.command.usage.partition(' [')[0]}"
         raise ConfigError(f"{public(word)!r} belongs to no flag{why}; {HELP}")
-
-    def _broken(self, argv: Sequence[str], strange: str) -> str | None:
-        """The flag right before a word that is no flag, where its value is a JSON object or list in pieces."""
-        before = list(argv[: argv.index(strange)])
-        flag = next((word for word in reversed(before) if word.startswith("--")), "").partition("=")
-        value = flag[2] or "".join(before[-1:])
-        return flag[0] if value.startswith(("{", "[", "'{", "'[")) or "{" in value else None
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"{public(message)}; {HELP}")

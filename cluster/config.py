@@ -70,6 +70,12 @@ Output = Annotated[str, Field(min_length=1), AfterValidator(parse_output)]
 """A directory to write."""
 
 
+def parse_earlier(value: str) -> str:
+    """Where an earlier output lies, or a glob of such, as an absolute path or URL."""
+    require_no_credentials("reuse", value)
+    return absolute(value)
+
+
 def parse_written(value: str) -> str:
     """Where an output lies. ConfigError for a URL that says more than that."""
     require_no_credentials("output", value)
@@ -156,9 +162,8 @@ class JobConfig(Placement):
     )
     output: Output = Field(description="directory to write: a path, s3://, gs:// or abfs://")
 
-    reuse: str | None = Field(
+    reuse: Annotated[str, Field(min_length=1), AfterValidator(parse_earlier)] | None = Field(
         None,
-        min_length=1,
         description="earlier output, made with the same settings: what did not change is taken over; of a glob like "
         "'snapshots/*' the last complete one by name",
     )
@@ -235,7 +240,6 @@ class JobConfig(Placement):
     @model_validator(mode="before")
     @classmethod
     def _assemble(cls, settings: dict[str, Any]) -> dict[str, Any]:
-        """Flat keys of the compression become `compression`."""
         known = compression_fields().keys() | FORMER
         flat = {key: value for key, value in settings.items() if key in known}
         own = {key: value for key, value in settings.items() if key not in flat}
@@ -249,14 +253,6 @@ class JobConfig(Placement):
     @classmethod
     def _one_or_many(cls, value: object) -> object:
         return (value,) if isinstance(value, str) else value
-
-    @field_validator("reuse")
-    @classmethod
-    def _can_be_read(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        require_no_credentials("reuse", value)
-        return absolute(value)
 
     @field_validator("inputs")
     @classmethod
@@ -299,7 +295,6 @@ class JobConfig(Placement):
 
     @property
     def mapped(self) -> Mapped:
-        """The columns that were named."""
         return Mapped(**{role: getattr(self, f"{role}_column") for role in ROLES})
 
     def identity_settings(self) -> dict[str, Any]:

@@ -9,8 +9,7 @@ ClusterError
     ├── TooManyRejects  more rows are rejected than the ceiling allows; in `cluster.report.statistics`
     ├── DamagedFile     a file that the job itself keeps beside an output is not what was written
     ├── PlanConflict    the output belongs to other settings, another model or other inputs
-    └── LeaseError      another driver took the output over
-        └── InUseError  another driver holds it; with the holder, in `cluster.output.lease`
+    └── LeaseError      another driver holds the output, or took it over
 
 Settings that are wrong before anything starts are `lingua.errors.ConfigError`. Every message names the file, the row,
 the value and the remedy, and never a credential.
@@ -83,17 +82,13 @@ def classify(error: BaseException) -> type[ClusterError]:
         return next((kind for kind in (RetryShard, RowError, AbortRun) if isinstance(error, kind)), RetryShard)
     if isinstance(error, PromptError):
         return RowError
-    return AbortRun if _is_fatal(error) else RetryShard
-
-
-def _is_fatal(error: BaseException) -> bool:
-    if isinstance(error, (ConfigError, ModelError, ImportError, PermissionError)):
-        return True
-    if isinstance(error, OSError) and error.errno in _HOPELESS:
-        return True
-    if type(error).__name__ in {"NoCredentialsError", "PartialCredentialsError"}:  # botocore's, not imported for it
-        return True
-    return service_code(error) in _HOPELESS_CODES
+    fatal = (
+        isinstance(error, (ConfigError, ModelError, ImportError, PermissionError))
+        or (isinstance(error, OSError) and error.errno in _HOPELESS)
+        or type(error).__name__ in {"NoCredentialsError", "PartialCredentialsError"}  # botocore's, not imported for it
+        or service_code(error) in _HOPELESS_CODES
+    )
+    return AbortRun if fatal else RetryShard
 
 
 def service_code(error: BaseException) -> str:

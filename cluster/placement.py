@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from cluster.settings import Settings
 from lingua.engine.score import Needs
@@ -46,6 +46,19 @@ def whole_or_a_part(value: float) -> float:
     return value
 
 
+def device_of_a_worker(value: str) -> str:
+    """The name of a device as a worker sees it. ValueError for any other."""
+    if DEVICE.fullmatch(value) is None:
+        raise ValueError("must be 'auto', 'cpu', or a GPU: 'cuda', 'mps', 'xpu'")
+    kind, _, number = value.partition(":")
+    if int(number or 0) > 0:
+        raise ValueError(
+            f"a worker sees none but its own GPU, as number 0: write '{kind}', and choose among several GPUs where "
+            "Ray is started (CUDA_VISIBLE_DEVICES)"
+        )
+    return value
+
+
 Share = Annotated[float, BeforeValidator(parse_share)]
 GpuShare = Annotated[float, Field(ge=0), AfterValidator(whole_or_a_part)]
 
@@ -53,7 +66,9 @@ GpuShare = Annotated[float, Field(ge=0), AfterValidator(whole_or_a_part)]
 class Placement(Settings):
     """Settings of workers and of the devices that they compute on."""
 
-    device: str = Field("auto", description="'auto', 'cpu', or a GPU: 'cuda', 'mps', …")
+    device: Annotated[str, AfterValidator(device_of_a_worker)] = Field(
+        "auto", description="'auto', 'cpu', or a GPU: 'cuda', 'mps', …"
+    )
     gpu_memory: Share = Field(
         0.75,
         gt=0,
@@ -68,11 +83,6 @@ class Placement(Settings):
         None, description="share of a GPU per worker, at most 1; 0: none (default: 1 if there is any)"
     )
     cpus_per_worker: float | None = Field(None, gt=0, description="CPU cores per worker (default: chosen)")
-
-    @field_validator("device")
-    @classmethod
-    def _is_a_device(cls, value: str) -> str:
-        return device_of_a_worker(value)
 
     @model_validator(mode="after")
     def _gpus_are_used(self) -> Self:
@@ -90,21 +100,7 @@ class Placement(Settings):
 
     @property
     def gpu_share(self) -> float:
-        """How much of a GPU is a worker's."""
         return self.gpus_per_worker or 1.0
-
-
-def device_of_a_worker(value: str) -> str:
-    """The name of a device as a worker sees it. ValueError for any other."""
-    if DEVICE.fullmatch(value) is None:
-        raise ValueError("must be 'auto', 'cpu', or a GPU: 'cuda', 'mps', 'xpu'")
-    kind, _, number = value.partition(":")
-    if int(number or 0) > 0:
-        raise ValueError(
-            f"a worker sees none but its own GPU, as number 0: write '{kind}', and choose among several GPUs where "
-            "Ray is started (CUDA_VISIBLE_DEVICES)"
-        )
-    return value
 
 
 # ---- what fits on the machines
@@ -137,20 +133,19 @@ class WorkerShape:
 
     @property
     def cpus(self) -> float:
-        """Processors that one worker occupies."""
         return self.threads if self.share is None else self.share
 
     def room(self, machines: Sequence[Machine]) -> int:
         """How many such workers fit on these machines at once."""
-        return sum(self._room_on(machine) for machine in machines)
+        rooms = 0
+        for machine in machines:
+            by_cpus = int(machine.cpus / self.cpus + _ROUNDING)
+            rooms += min(by_cpus, _room_on_gpus(machine.gpus, self.gpus)) if self.gpus else by_cpus
+        return rooms
 
     def fits(self, machines: Sequence[Machine]) -> bool:
         """Whether one worker fits on any of these machines."""
         return self.room(machines) > 0
-
-    def _room_on(self, machine: Machine) -> int:
-        by_cpus = int(machine.cpus / self.cpus + _ROUNDING)
-        return min(by_cpus, _room_on_gpus(machine.gpus, self.gpus)) if self.gpus else by_cpus
 
 
 def _room_on_gpus(gpus: float, share: float) -> int:
@@ -189,25 +184,6 @@ def fitted(request: ResourceRequest, shape: WorkerShape, machines: Sequence[Mach
     )
 
 
-def shape_on_cpus(
-    cores: int, shards: int, workers: int | None, threads: int | None, room: int | None = None
-) -> WorkerShape:
-    """Workers on processors alone; `workers` and `threads` (of each) are what the user asked for, or None.
-
-    room   workers that memory holds; None: not known
-    """
-    if threads is None:
-        threads = max(1, cores // workers) if workers else _threads(cores, shards, room)
-    return WorkerShape(workers or max(1, min(shards, cores // threads)), 0.0, threads)
-
-
-def shape_on_gpus(
-    gpus: float, share: float, shards: int, workers: int | None, threads: int | None = None
-) -> WorkerShape:
-    """Workers that occupy `share` of a GPU each, all of it on the same one, and `threads` processors (or 1)."""
-    return WorkerShape(workers or max(1, min(shards, _room_on_gpus(gpus, share))), share, threads or 1)
-
-
 @dataclass(frozen=True, slots=True)
 class ResourceRequest:
     """What the user asked for; None leaves it to the machines at hand. `shards` is how many could be run at once.
@@ -237,17 +213,18 @@ class ResourceRequest:
         """The workers that fit on a cluster with so many GPUs, processors and bytes of memory (0: not known)."""
         threads = max(1, int(self.cpus_per_worker)) if self.cpus_per_worker else None
         if self.gpus_per_worker or (self.gpus_per_worker is None and gpus):
-            return shape_on_gpus(gpus, self.gpus_per_worker or 1.0, self.shards, self.workers, threads)
-        return shape_on_cpus(max(1, int(cpus)), self.shards, self.workers, threads, self._room(memory))
+            share = self.gpus_per_worker or 1.0
+            workers = self.workers or max(1, min(self.shards, _room_on_gpus(gpus, share)))
+            return WorkerShape(workers, share, threads or 1)
+        cores = max(1, int(cpus))
+        if threads is None:
+            threads = max(1, cores // (self.workers or self._workers_on(cores, memory)))
+        return WorkerShape(self.workers or max(1, min(self.shards, cores // threads)), 0.0, threads)
 
-    def _room(self, memory: float) -> int | None:
-        if self.model_bytes is None or not memory:
-            return None
-        return max(1, int(memory / (WORKER_BYTES + WEIGHT_BYTES * self.model_bytes)))
-
-
-def _threads(cores: int, shards: int, room: int | None) -> int:
-    """One for each worker, as far as memory goes: threads of one worker wait for each other. No core stays idle."""
-    wanted = max(1, min(THREADS_PER_WORKER, cores // 2)) if room is None else max(1, -(-cores // room))
-    workers = max(1, min(shards, cores // wanted))
-    return max(1, cores // workers)
+    def _workers_on(self, cores: int, memory: float) -> int:
+        """One for each core, as far as memory goes: threads of one worker wait for each other."""
+        wanted = min(THREADS_PER_WORKER, cores // 2)
+        if self.model_bytes is not None and memory:
+            room = max(1, int(memory / (WORKER_BYTES + WEIGHT_BYTES * self.model_bytes)))
+            wanted = -(-cores // room)
+        return max(1, min(self.shards, cores // max(1, wanted)))

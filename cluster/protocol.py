@@ -34,35 +34,17 @@ SUSPICIOUS: frozenset[FailureKind] = frozenset(("died", "stalled", "crashed"))
 
 
 @dataclass(frozen=True, slots=True)
-class RowRange:
-    """Positions [start, stop) of rows within one shard, counted from 0."""
-
-    start: int
-    stop: int
-
-    def __len__(self) -> int:
-        return self.stop - self.start
-
-    def __contains__(self, position: object) -> bool:
-        return isinstance(position, int) and self.start <= position < self.stop
-
-    def halves(self) -> tuple[RowRange, RowRange]:
-        middle = (self.start + self.stop) // 2
-        return RowRange(self.start, middle), RowRange(middle, self.stop)
-
-
-@dataclass(frozen=True, slots=True)
 class Assignment:
     """One shard for one worker.
 
     upcoming   the shard that the worker will probably get next: it may read ahead
-    probe      compress only these rows and commit nothing (an empty range only counts the rows)
+    probe      compress only the rows at these positions in the shard and commit nothing (of none: only count the rows)
     poison     position of a row that ends every worker that compresses it → why it is rejected, unseen by the model
     """
 
     shard: Shard
     upcoming: Shard | None = None
-    probe: RowRange | None = None
+    probe: range | None = None
     poison: Mapping[int, Rejected] = field(default_factory=dict)
 
 

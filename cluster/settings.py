@@ -58,7 +58,6 @@ class Settings(BaseModel):
 
     @classmethod
     def settings(cls) -> dict[str, FieldInfo]:
-        """All settings by the names that users write."""
         return {field.alias or name: field for name, field in cls.model_fields.items()}
 
     @classmethod

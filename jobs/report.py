@@ -14,8 +14,7 @@ from pydantic import Field
 from cluster.command import Command
 from cluster.errors import ClusterError
 from cluster.output.ledger import Ledger
-from cluster.report.page import gather
-from cluster.report.render import render
+from cluster.report.page import gather, render
 from jobs.verify import VerifyConfig
 from lingua.errors import LinguaError
 

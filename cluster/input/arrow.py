@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -79,7 +79,6 @@ def is_list(kind: pa.DataType) -> bool:
 
 
 def value_type(kind: pa.DataType) -> pa.DataType:
-    """The type of a list's elements."""
     return storage_of(kind).value_type
 
 
@@ -105,44 +104,40 @@ def _plain(field: pa.Field) -> pa.Field:
     return field.with_type({pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}.get(kind, kind))
 
 
-def values_of(array: pa.Array) -> list[Any]:
+def values_of(array: pa.Array, leaf: Callable[[pa.Array], list[Any]] | None = None) -> list[Any]:
     """Python's values as JSON says them: moments as text, or as numbers where Arrow cannot print them.
 
     UnicodeDecodeError for a string that is not UTF-8; ValueError for a struct with two fields of one name.
+
+    leaf   what says the values that hold no others, where that is to be something else
     """
     kind = array.type
     if isinstance(kind, (pa.UuidType, pa.Bool8Type)):
         return list(array.to_pylist())
     if isinstance(kind, pa.BaseExtensionType):
-        return values_of(array.storage)
+        return values_of(array.storage, leaf)
     if pa.types.is_dictionary(kind):
-        return values_of(array.dictionary_decode())
+        return values_of(array.dictionary_decode(), leaf)
     if pa.types.is_struct(kind):
-        return _objects(array)
+        names = [field.name for field in kind]
+        if leaf is None and len(set(names)) < len(names) and array.null_count < len(array):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise ValueError(f"two fields of a struct are called {twice!r}")
+        columns = [values_of(column, leaf) for column in array.flatten()]
+        return [
+            {name: column[row] for name, column in zip(names, columns, strict=True)} if valid else None
+            for row, valid in enumerate(array.is_valid().to_pylist())
+        ]
     if pa.types.is_map(kind):
-        return [_pairs(item.values) if item.is_valid else None for item in array]
+        sides = ([values_of(side, leaf) for side in item.values.flatten()] if item.is_valid else None for item in array)
+        return [None if side is None else list(zip(*side, strict=True)) for side in sides]
     if pa.types.is_nested(kind):  # lists, one by one: a cast of list views loses elements (pyarrow 26)
-        return [values_of(item.values) if item.is_valid else None for item in array]
+        return [values_of(item.values, leaf) if item.is_valid else None for item in array]
+    if leaf is not None:
+        return leaf(array)
     if any(test(kind) for test in (pa.types.is_timestamp, pa.types.is_date, pa.types.is_time)):
         return _moments(array)
     return list((array.cast(pa.int64()) if pa.types.is_duration(kind) else array).to_pylist())
-
-
-def _objects(array: pa.StructArray) -> list[dict[str, Any] | None]:
-    names = [field.name for field in array.type]
-    if len(set(names)) < len(names) and array.null_count < len(array):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"two fields of a struct are called {twice!r}")
-    columns = [values_of(column) for column in array.flatten()]
-    return [
-        {name: column[row] for name, column in zip(names, columns, strict=True)} if valid else None
-        for row, valid in enumerate(array.is_valid().to_pylist())
-    ]
-
-
-def _pairs(entries: pa.StructArray) -> list[tuple[Any, Any]]:
-    keys, items = map(values_of, entries.flatten())
-    return list(zip(keys, items, strict=True))
 
 
 def _moments(array: pa.Array) -> list[Any]:
@@ -187,7 +182,7 @@ def constant(value: str | None, kind: pa.DataType, count: int) -> pa.Array:
 def _cast(column: pa.Array, kind: pa.DataType) -> pa.Array:
     if column.type == kind:
         return column
-    if column.null_count == len(column) or pa.types.is_null(column.type):
+    if column.null_count == len(column):
         return pa.nulls(len(column), kind)
     plain = column.cast(storage_of(column.type)) if isinstance(column.type, pa.BaseExtensionType) else column
     return plain.cast(kind)
@@ -206,15 +201,13 @@ _VARIANT = re.compile(r" group field_id=-?\d+ (.+) \(Variant\(")
 
 def lacking_types(file: pq.ParquetFile) -> list[str]:
     """Values of types of Parquet that Arrow lacks: it reads what stores them, and cannot write the types again."""
-    leaves = [(leaf.path, _lacking(leaf)) for leaf in map(file.schema.column, range(len(file.schema)))]
-    variants = _VARIANT.findall(str(file.schema))
-    return [f"{path} ({name})" for path, name in leaves if name] + [f"{path} (variant)" for path in variants]
-
-
-def _lacking(leaf: Any) -> str | None:
-    if leaf.logical_type.type == "TIME" and '"isAdjustedToUTC":true' in leaf.logical_type.to_json().replace(" ", ""):
-        return "time in UTC"
-    return _LACKING.get(leaf.converted_type) or _LACKING.get(leaf.logical_type.type)
+    found = []
+    for leaf in map(file.schema.column, range(len(file.schema))):
+        logical, name = leaf.logical_type, _LACKING.get(leaf.converted_type) or _LACKING.get(leaf.logical_type.type)
+        if logical.type == "TIME" and '"isAdjustedToUTC":true' in logical.to_json().replace(" ", ""):
+            name = "time in UTC"
+        found += [f"{leaf.path} ({name})"] if name else []
+    return found + [f"{path} (variant)" for path in _VARIANT.findall(str(file.schema))]
 
 
 def places(fields: Iterable[pa.Field], count: int = 1) -> Iterator[int]:
@@ -250,9 +243,6 @@ def _leaves(fields: Iterable[pa.Field], above: tuple[str, ...] = ()) -> Iterator
             yield from _leaves([kind.value_field.with_name("element")], route)
         else:
             yield route, kind
-
-
-Notes = Mapping[bytes, bytes]
 
 
 def row_bytes(batch: pa.RecordBatch) -> Any:
@@ -304,27 +294,23 @@ def shared(schemas: Sequence[pa.Schema], common: pa.Schema) -> dict[bytes, bytes
 
 def _of_all_frames(read: Sequence[dict[str, Any]], schemas: Sequence[pa.Schema], common: pa.Schema) -> dict[str, Any]:
     """The columns that all frames describe alike and store alike, and the index columns that all of them name."""
-    same = {field.name for field in common if all(_has(schema, field) for schema in schemas)}
+    stored = [dict(zip(schema.names, schema.types, strict=True)) for schema in schemas]
+    same = {field.name for field in common if all(types.get(field.name) == field.type for types in stored)}
     described = [{entry.get("field_name", entry.get("name")): entry for entry in one["columns"]} for one in read]
     entries = [
         entry
         for name, entry in described[0].items()
         if name in same and all(other.get(name) == entry for other in described[1:])
     ]
-    # a range counts the rows of its own file: of several files it is true of none
-    index = [name for name in read[0]["index_columns"] if isinstance(name, str)]
-    index = (
-        index if all(index == [name for name in one["index_columns"] if isinstance(name, str)] for one in read) else []
-    )
-    return {**read[0], "columns": entries, "index_columns": [name for name in index if name in common.names]}
+    # a range, which is no string, counts the rows of its own file: of several files it is true of none
+    index, *others = ([name for name in one["index_columns"] if isinstance(name, str)] for one in read)
+    index = [name for name in index if name in common.names] if all(other == index for other in others) else []
+    return {**read[0], "columns": entries, "index_columns": index}
 
 
-def _has(schema: pa.Schema, field: pa.Field) -> bool:
-    position = schema.get_field_index(field.name)
-    return position >= 0 and bool(schema.field(position).type == field.type)
-
-
-def extended(notes: Notes | None, schema: pa.Schema, added: Sequence[pa.Field]) -> dict[bytes, bytes] | None:
+def extended(
+    notes: Mapping[bytes, bytes] | None, schema: pa.Schema, added: Sequence[pa.Field]
+) -> dict[bytes, bytes] | None:
     """The notes of a file with the columns of `schema`, of which `added` are ours.
 
     Spark and `datasets` see no column that theirs does not name, so these name all: folders and other files bring some.
@@ -358,9 +344,8 @@ def _pandas(note: dict[str, Any], added: Sequence[pa.Field]) -> dict[str, Any]:
 
 def _datasets(note: dict[str, Any], fields: Sequence[pa.Field]) -> dict[str, Any]:
     known = note["info"]["features"]
-    return {
-        "info": {"features": {**known, **{one.name: _feature(one.type) for one in fields if one.name not in known}}}
-    }
+    more = {one.name: _feature(one.type) for one in fields if one.name not in known}
+    return {"info": {"features": {**known, **more}}}
 
 
 def _feature(kind: pa.DataType) -> Any:
@@ -376,11 +361,11 @@ def _feature(kind: pa.DataType) -> Any:
 
 def _spark(note: dict[str, Any], fields: Sequence[pa.Field]) -> dict[str, Any]:
     known = {field["name"] for field in note["fields"]}
-    return {**note, "fields": [*note["fields"], *(_spark_field(one) for one in fields if one.name not in known)]}
+    return {**note, "fields": [*note["fields"], *_spark_fields(one for one in fields if one.name not in known)]}
 
 
-def _spark_field(field: pa.Field) -> dict[str, Any]:
-    return {"name": field.name, "type": _spark_type(field.type), "nullable": True, "metadata": {}}
+def _spark_fields(fields: Iterable[pa.Field]) -> list[dict[str, Any]]:
+    return [{"name": one.name, "type": _spark_type(one.type), "nullable": True, "metadata": {}} for one in fields]
 
 
 def _spark_type(kind: pa.DataType) -> Any:
@@ -388,7 +373,7 @@ def _spark_type(kind: pa.DataType) -> Any:
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         return {"type": "array", "elementType": _spark_type(kind.value_type), "containsNull": True}
     if pa.types.is_struct(kind):
-        return {"type": "struct", "fields": [_spark_field(field) for field in kind]}
+        return {"type": "struct", "fields": _spark_fields(kind)}
     if pa.types.is_map(kind):
         key, value = _spark_type(kind.key_type), _spark_type(kind.item_type)
         return {"type": "map", "keyType": key, "valueType": value, "valueContainsNull": True}

@@ -6,7 +6,7 @@ the result columns come behind, with `prefix` before their names when these woul
 prompt are empty; a row without any is rejected, as is one without text, or without the id that an id column promises.
 Equal ids are no error: rows are told apart by file and number.
 
-A structured `Value` is a string (a tagged text, or JSON text) or nested: the lists and objects of a JSON line, or
+A structured value is a string (a tagged text, or JSON text) or nested: the lists and objects of a JSON line, or
 Arrow's lists and structs. Arrow gives every struct of a column the same fields, so in a Parquet file a message's null
 field cannot be told from an absent one: null fields of messages are left out, at every depth. A JSON column keeps them:
 its rows have the keys that their type says. In JSON Lines both are as they were written. Its `compressed_prompt` holds
@@ -73,30 +73,6 @@ SHOWN = 50
 """Columns that a message lists."""
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
-    """A structured value: a string, or lists and objects (as `json.loads` gives them)."""
-
-    kind: Kind
-    value: Any
-
-    @property
-    def content(self) -> list[str]:
-        """What tells it apart from all other values. RowError (``too_deep``)."""
-        try:
-            return [self.kind, type(self.value).__name__, text_of(self.value)]
-        except RecursionError:
-            raise RowError("too_deep", "the value nests too deeply; give it as JSON text") from None
-
-
-def require_kind(kind: Kind, value: object, column: str) -> Value:
-    """The value of a row. RowError when it is of a type that no value of this kind has."""
-    accepted, wanted = _ACCEPTED[kind]
-    if not isinstance(value, accepted):
-        raise RowError("wrong_type", f"column {column!r} must hold {wanted}, not {type(value).__name__}")
-    return Value(kind, value)
-
-
 def holds(kind: Kind, arrow: pa.DataType) -> bool:
     """Whether values of this kind can stand in a column of this Arrow type."""
     if kind == "messages" and pa.types.is_struct(storage_of(arrow)):
@@ -121,13 +97,18 @@ def may_hold(kind: Kind, field: pa.Field) -> bool:
 
 def from_arrow(kind: Kind, value: Any) -> Any:
     """A nested Python value from Arrow as JSON says it: times and binary as text; messages without null fields."""
+
+    def without_nulls(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+        return {name: value for name, value in fields if value is not None}
+
     if value is None or isinstance(value, str):
         return value
-    return json.loads(json_text(value), object_pairs_hook=_without_nulls if kind == "messages" else None)
+    return json.loads(json_text(value), object_pairs_hook=without_nulls if kind == "messages" else None)
 
 
-def _without_nulls(fields: list[tuple[str, Any]]) -> dict[str, Any]:
-    return {name: value for name, value in fields if value is not None}
+def content_of(prompt: Prompt) -> list[Any]:
+    """What tells a prompt apart from all others."""
+    return [*(getattr(prompt, name) for name in PARTS), prompt.separator]
 
 
 def text_of(value: Any) -> str:
@@ -165,15 +146,16 @@ class Mapped:
 
     def or_defaults(self, names: Sequence[str]) -> Mapped:
         """What was named, else the columns of the usual names. ConfigError when there is nothing to compress."""
-        chosen = self if self.prompt else self._usual(names)
+        listed = ", ".join(names[:SHOWN]) + (f", and {len(names) - SHOWN:,} more" if len(names) > SHOWN else "")
+        chosen = self if self.prompt else self._usual(names, listed)
         missing = [name for name in chosen.all if name not in names]
         if missing:
             raise ConfigError(
-                f"the input has no column {missing[0]!r};{meant(missing[0], names)} its columns: {_listed(names)}"
+                f"the input has no column {missing[0]!r};{meant(missing[0], names)} its columns: {listed}"
             )
         return chosen
 
-    def _usual(self, names: Sequence[str]) -> Mapped:
+    def _usual(self, names: Sequence[str], listed: str) -> Mapped:
         parts = [name for name in PARTS if name in names]
         if "text" in names and parts:
             raise ConfigError(
@@ -183,7 +165,7 @@ class Mapped:
         if not parts and "text" not in names:
             raise ConfigError(
                 f"the input has no column 'text', 'instruction', 'context' or 'question'; name what to compress with "
-                f"--text-column, --context-column, --messages-column, …; its columns: {_listed(names)}"
+                f"--text-column, --context-column, --messages-column, …; its columns: {listed}"
             )
         found = {"text": "text"} if "text" in names else {name: name for name in parts}
         return Mapped(**found, id=self.id)
@@ -231,23 +213,35 @@ class Columns:
         """Whether any JSON object has its place: as it is, or what no column foresees in one of its own."""
         return self.objects or unplanned_name(self.schema) is not None
 
-    def content(self, values: Mapping[str, Any]) -> Prompt | Value:
+    def content(self, values: Mapping[str, Any]) -> list[Any]:
         """What a row's result depends on: its prompt or its structured value. PromptError when there is none."""
-        return self.prompt(values) if self.mapped.kind is None else self.value(values)
+        if (kind := self.mapped.kind) is None:
+            return content_of(self.prompt(values))
+        value = self.value(values)
+        try:
+            return [kind, type(value).__name__, text_of(value)]
+        except RecursionError:
+            raise RowError("too_deep", "the value nests too deeply; give it as JSON text") from None
 
     def prompt(self, values: Mapping[str, Any]) -> Prompt:
         """The prompt in a row's values. PromptError when there is none."""
         self._require_something(values)
-        text = self.mapped.text
-        return self._parts(values) if text is None else Prompt(context=(_text(values, text),))
+        mapped = self.mapped
+        if mapped.text is not None:
+            return Prompt(context=(_text(values, mapped.text),))
+        instruction, question = _text(values, mapped.instruction), _text(values, mapped.question)
+        return Prompt(instruction, _texts(values, mapped.context), question)
 
-    def value(self, values: Mapping[str, Any]) -> Value:
-        """The structured value in a row's values. RowError when there is none."""
+    def value(self, values: Mapping[str, Any]) -> Any:
+        """The structured value in a row's values: a string, or lists and objects. RowError when there is none."""
         self._require_something(values)
         if (kind := self.mapped.kind) is None:
             raise ConfigError("no column of structured values is mapped: name one with --messages-column or its like")
         name = getattr(self.mapped, kind)
-        return require_kind(kind, values[name], name)
+        accepted, wanted = _ACCEPTED[kind]
+        if not isinstance(values[name], accepted):
+            raise RowError("wrong_type", f"column {name!r} must hold {wanted}, not {type(values[name]).__name__}")
+        return values[name]
 
     def _require_something(self, values: Mapping[str, Any]) -> None:
         mapped = self.mapped
@@ -256,14 +250,14 @@ class Columns:
         if all(values.get(name) is None for name in mapped.prompt):
             raise RowError("null_text", f"{', '.join(map(repr, mapped.prompt))}: null or absent, nothing to compress")
 
-    def _parts(self, values: Mapping[str, Any]) -> Prompt:
-        mapped = self.mapped
-        instruction, question = _text(values, mapped.instruction), _text(values, mapped.question)
-        return Prompt(instruction, _texts(values, mapped.context), question)
-
     def result_name(self, name: str) -> str:
         """A result column's name in the output."""
         return self.prefix + name
+
+    @property
+    def result_names(self) -> dict[str, str]:
+        """The names of the result columns in the output, by those without prefix."""
+        return {name: self.result_name(name) for name in self.results.names}
 
     @property
     def output_schema(self) -> pa.Schema | None:
@@ -321,7 +315,6 @@ class Columns:
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> Columns:
-        """The inverse of `to_json`."""
         packed = record["schema"]
         schema = None if packed is None else pa.ipc.read_schema(pa.py_buffer(base64.b64decode(packed)))
         return cls(
@@ -332,10 +325,6 @@ class Columns:
             tuple(record.get("folders", ())),
             record.get("ordered", False),
         )
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (f", and {len(names) - SHOWN:,} more" if len(names) > SHOWN else "")
 
 
 def _text(values: Mapping[str, Any], name: str | None) -> str:

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import pairwise
 
 from cluster.input.jsonl import encoding_of
-from cluster.input.parquet import Footer, Group, read_footer
+from cluster.input.parquet import Footer, read_footer
 from cluster.input.shards import Shard, Source, named, still_there
 from cluster.storage.storage import Storage
 
@@ -60,24 +60,15 @@ def cut_parquet(footer: Footer, shard_size: int) -> Iterator[Shard]:
             yield _rows(footer.source, start, end)
             start, size = end, 0
         end, size = end + group.rows, size + group.weight
-        if size >= 2 * shard_size or end - start > MAX_ROWS:
-            yield from _pieces(footer.source, start, end, _cuts(group, shard_size))
+        if size >= 2 * shard_size or end - start > MAX_ROWS:  # a huge row group, in equal row ranges
+            wanted = max(-(-group.weight // shard_size), -(-group.rows // MAX_ROWS))
+            # not in any number: the pages before its own rows are read for each shard again
+            count = int(min(wanted, max(MAX_CUTS, MAX_CUTS * group.weight // group.encoded)))
+            edges = [start + (end - start) * index // count for index in range(count + 1)]
+            yield from (_rows(footer.source, low, high) for low, high in pairwise(edges) if high > low)
             start, size = end, 0
-    yield from [_rows(footer.source, start, end)] if end > start else []
-
-
-def _cuts(group: Group, shard_size: int) -> int:
-    """Into how many shards a row group is cut: the pages before its own rows are read for each of them again."""
-    wanted = max(-(-group.weight // shard_size), -(-group.rows // MAX_ROWS))
-    return int(min(wanted, max(MAX_CUTS, MAX_CUTS * group.weight // group.encoded)))
-
-
-def _pieces(source: Source, start: int, end: int, count: int) -> Iterator[Shard]:
-    """A huge row group in equal row ranges."""
-    edges = [start + (end - start) * index // count for index in range(count + 1)]
-    for low, high in pairwise(edges):
-        if high > low:
-            yield _rows(source, low, high)
+    if end > start:
+        yield _rows(footer.source, start, end)
 
 
 def _rows(source: Source, start: int, end: int) -> Shard:
@@ -114,8 +105,10 @@ def cut_lines(source: Source, shard_size: int, storage: Storage) -> Iterator[Sha
             counts = list(threads.map(lambda edges: _count(source, edges, storage), nominal))
     if counts[0].wide:
         yield Shard("", source, 0, source.size)
-    else:
-        yield from _aligned(source, nominal, counts)
+        return
+    for (start, line), (end, next_line) in pairwise(_edges(source.size, [start for start, _ in nominal], counts)):
+        if end > start:
+            yield Shard("", source, start, end, first_row=line, rows=next_line - line)
 
 
 def _count(source: Source, edges: tuple[int, int], storage: Storage) -> _LineEnds:
@@ -132,16 +125,11 @@ def _count(source: Source, edges: tuple[int, int], storage: Storage) -> _LineEnd
     return _LineEnds(ends, first, last, wide)
 
 
-def _aligned(source: Source, nominal: Sequence[tuple[int, int]], counts: Sequence[_LineEnds]) -> Iterator[Shard]:
-    edges = list(_edges(source.size, [start for start, _ in nominal], counts))
-    for (start, line), (end, next_line) in pairwise(edges):
-        if end > start:
-            yield Shard("", source, start, end, first_row=line, rows=next_line - line)
-
-
 def _edges(size: int, starts: Sequence[int], counts: Sequence[_LineEnds]) -> Iterator[tuple[int, int]]:
     """Each nominal start moved to the next line start, with that line's number; the file's end last."""
-    following = list(accumulate(reversed([lines.first for lines in counts]), _nearer))[::-1]
+    following: list[int | None] = [None]  # the first line end in each range or behind it
+    for lines in reversed(counts):
+        following.insert(0, following[0] if lines.first is None else lines.first)
     passed = 0
     yield 0, 0
     for start, before, line_end in zip(starts[1:], counts, following[1:], strict=False):
@@ -152,7 +140,3 @@ def _edges(size: int, starts: Sequence[int], counts: Sequence[_LineEnds]) -> Ite
             yield line_end + 1, passed + 1
     unended = counts[-1].last != size - 1
     yield size, passed + counts[-1].ends + unended
-
-
-def _nearer(later: int | None, earlier: int | None) -> int | None:
-    return later if earlier is None else earlier

@@ -24,7 +24,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from cluster.errors import RetryShard, SourceUnusable
 from cluster.input.shards import UNKNOWN_VERSION, Compression, Format, Source, shown, still_there, version_of
@@ -64,8 +64,7 @@ _HUB_NAME = re.compile(r"[\w.-]+")
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
-@dataclass(frozen=True, slots=True)
-class Inputs:
+class Inputs(NamedTuple):
     """The files of a run, and in words what the inputs hold beside them (empty: nothing)."""
 
     sources: tuple[Source, ...]
@@ -101,10 +100,9 @@ class _Found:
     aside: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
 
     def add(self, pattern: str) -> None:
-        """The files of one more input."""
         require_no_credentials("input", pattern)
         if pattern.startswith(HUB_SCHEME):
-            self._take(pattern, _from_hub(HubDataset.parse(pattern), self.storage))
+            self._take(pattern, HubDataset.parse(pattern).files(self.storage))
             return
         url = absolute(pattern)
         if is_pattern(url.partition("://")[2].partition("/")[0]):
@@ -155,7 +153,9 @@ class _Found:
         beside = any(source.format == "parquet" for source, _ in looked)
         taken = 0
         for (source, content), (url, info) in zip(looked, readable, strict=True):
-            if not named and _is_metadata(url, content, beside):
+            name = posixpath.basename(url).lower()
+            single = content.single and name.endswith(".json")  # one object: what describes other files
+            if not named and single and (beside or name in _METADATA):
                 self.aside["files of metadata"].append(posixpath.basename(url))
                 continue
             if content.fault:
@@ -249,31 +249,9 @@ def find_files(
     return [(f"{folder.rstrip('/')}/{path}", info) for path, info in files]
 
 
-def _from_hub(dataset: HubDataset, storage: Storage) -> list[tuple[str, dict[str, Any]]]:
-    try:
-        if not (files := _all_below(dataset.glob, storage)):
-            raise dataset.missing(url for url, _ in _all_below(dataset.any_split, storage))
-    except RetryShard as error:
-        raise ConfigError(
-            f"input = {dataset}: the hub cannot be reached ({error}); without a network, give files on a disk"
-        ) from None
-    dataset.require_one(url for url, _ in files)
-    return files
-
-
-def _all_below(glob: str, storage: Storage) -> list[tuple[str, dict[str, Any]]]:
-    return find_files(*split_pattern(glob), storage)
-
-
 def _by_name(url: str) -> tuple[Format, Compression] | None:
     ending = next((end for end in sorted(FORMATS, key=len, reverse=True) if url.lower().endswith(end)), None)
     return FORMATS[ending] if ending else None
-
-
-def _is_metadata(url: str, content: Content, beside_parquet: bool) -> bool:
-    """A JSON file of one object, beside Parquet or under a name that is known for it."""
-    name = posixpath.basename(url).lower()
-    return content.single and name.endswith(".json") and (beside_parquet or name in _METADATA)
 
 
 def _identity(url: str, info: Mapping[str, Any]) -> str:
@@ -309,24 +287,28 @@ class HubDataset:
 
     @property
     def glob(self) -> str:
-        """Its files."""
         return f"{self.root}/{self.config or '*'}/{self.split}/*.parquet"
 
-    @property
-    def any_split(self) -> str:
-        """The files of all its splits and configurations."""
-        return f"{self.root}/*/*/*.parquet"
-
-    def require_one(self, urls: Iterable[str]) -> None:
-        """ConfigError when files of several configurations were found."""
-        configs = sorted({url.split("/")[-3] for url in urls})
+    def files(self, storage: Storage) -> list[tuple[str, dict[str, Any]]]:
+        """(URL, info) of its files. ConfigError when there are none, or those of several configurations."""
+        try:
+            found = find_files(*split_pattern(self.glob), storage)
+            everything = [] if found else find_files(*split_pattern(f"{self.root}/*/*/*.parquet"), storage)
+        except RetryShard as error:
+            raise ConfigError(
+                f"input = {self}: the hub cannot be reached ({error}); without a network, give files on a disk"
+            ) from None
+        if not found:
+            raise self._missing(url for url, _ in everything)
+        configs = sorted({url.split("/")[-3] for url, _ in found})
         if len(configs) > 1:
             raise ConfigError(
                 f"input = {self}: has the configurations {', '.join(configs)}; "
                 f"choose one: {HUB_SCHEME}{self.id}:{configs[0]}:{self.split}"
             )
+        return found
 
-    def missing(self, urls: Iterable[str]) -> ConfigError:
+    def _missing(self, urls: Iterable[str]) -> ConfigError:
         """Why there is nothing, given the files of all splits."""
         found = sorted({tuple(url.split("/")[-3:-1]) for url in urls})
         if any(split == f"partial-{self.split}" for _, split in found):

@@ -18,7 +18,7 @@ import json
 import re
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
@@ -28,7 +28,7 @@ import zstandard
 from cluster.errors import RowError
 from cluster.input.columns import Columns
 from cluster.input.schema import Fitter, is_deeper
-from cluster.input.shards import RAW_LIMIT, BadRow, Row, Shard, Source, shortened
+from cluster.input.shards import RAW_LIMIT, BadRow, Compression, Row, Shard, shortened
 from cluster.storage.storage import BLOCK, Storage
 from lingua.structured.exact import MAX_VALUES, has_too_many, loads
 
@@ -66,7 +66,6 @@ class FaultError(RowError):
 
 
 def read_jsonl(shard: Shard, columns: Columns, storage: Storage) -> Iterator[Row | BadRow]:
-    """The rows of a shard, streamed."""
     fitter = None if columns.objects or columns.schema is None else Fitter(columns.schema)
     given = columns.given(shard.source)
     for number, line in numbered_lines(shard, storage):
@@ -84,7 +83,9 @@ def _row(
         document = {**given, **parse(line)}
         carried = document if fitter is None else fitter.fit(document)
     except RowError as error:
-        return BadRow(number, error.reason, error.detail, _raw(line))
+        content = line.raw if isinstance(line, FaultError) else line
+        raw = shortened(content[: 4 * RAW_LIMIT].decode("utf-8", "backslashreplace"))
+        return BadRow(number, error.reason, error.detail, raw)
     return Row(number, {name: document[name] for name in mapped if name in document}, carried)
 
 
@@ -117,7 +118,7 @@ def read_objects(shard: Shard, storage: Storage, limit: int, tally: Tally) -> It
 
 def numbered_lines(shard: Shard, storage: Storage) -> Iterator[tuple[int, bytes | FaultError]]:
     """The lines of a shard that are not blank, each with its number in the file."""
-    blocks = _decoded(shard.source, storage.blocks(shard.source.path, shard.start, shard.end))
+    blocks = decompressed(storage.blocks(shard.source.path, shard.start, shard.end), shard.source.compression)
     for number, line in enumerate(split_lines(blocks if shard.start else as_utf8(blocks)), shard.first_row):
         if isinstance(line, bytes):
             line = _MARKS.sub(b"", line)  # of files that begin with one, put one behind the other
@@ -205,29 +206,26 @@ class _LineBuffer:
 # ---- compressed → bytes, never more than a few blocks at once
 
 
-def _decoded(source: Source, blocks: Iterator[bytes]) -> Iterator[bytes]:
-    if source.compression is None:
-        return blocks
-    if source.compression == "gzip":
-        return _members(blocks, _gunzip, lambda: zlib.decompressobj(31), _GZIP_FEED)
-    decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW)
-    return _members(blocks, _unzstd, decompressor.decompressobj, _ZSTD_FEED)
-
-
-def _members(
-    blocks: Iterator[bytes], decode: Callable[[Any, bytes], Iterator[bytes]], begin: Callable[[], Any], most: int
-) -> Iterator[bytes]:
-    """Compressed members one after the other, with zeros between and behind them, wherever the blocks end."""
-    decoder, feed = None, _FIRST_FEED
+def decompressed(blocks: Iterable[bytes], compression: Compression) -> Iterator[bytes]:
+    """What compressed members hold, one after the other, with zeros between and behind them, wherever blocks end."""
+    if compression is None:
+        yield from blocks
+        return
+    gzip, zstd = compression == "gzip", zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW)
+    most, decoder, feed = _GZIP_FEED if gzip else _ZSTD_FEED, None, _FIRST_FEED
     for block in blocks:
         position = 0
         while position < len(block):
             if decoder is None:
                 position = _PADDING.match(block, position).end()  # type: ignore[union-attr]
-                decoder, feed = (begin(), _FIRST_FEED) if position < len(block) else (None, feed)
+                if position < len(block):
+                    decoder, feed = zlib.decompressobj(31) if gzip else zstd.decompressobj(), _FIRST_FEED
                 continue
             piece = block[position : position + feed]
-            yield from decode(decoder, piece)
+            if gzip:
+                yield from _gunzip(decoder, piece)
+            elif data := _decode(decoder.decompress, piece):
+                yield data
             position += len(piece) - len(decoder.unused_data)
             decoder, feed = None if decoder.eof else decoder, min(2 * feed, most)
     if decoder is not None:
@@ -241,11 +239,6 @@ def _gunzip(decoder: Any, piece: bytes) -> Iterator[bytes]:
         if data:
             yield data
         piece = decoder.unconsumed_tail
-
-
-def _unzstd(decoder: Any, piece: bytes) -> Iterator[bytes]:
-    if data := _decode(decoder.decompress, piece):
-        yield data
 
 
 def _decode(decompress: Any, *arguments: Any) -> bytes:
@@ -287,11 +280,6 @@ def _transcoded(decoder: codecs.IncrementalDecoder, codec: str, block: bytes, fi
         yield error.object[: error.start].decode(codec, "surrogatepass").encode("utf-8", "surrogatepass")
         detail = f"the text is not {codec.upper()}: {error.reason}; rows from here on are lost"
         raise FaultError("damaged_file", detail) from None
-
-
-def _raw(line: bytes | FaultError) -> str:
-    content = line.raw if isinstance(line, FaultError) else line
-    return shortened(content[: 4 * RAW_LIMIT].decode("utf-8", "backslashreplace"))
 
 
 def encoding_of(head: bytes) -> str | None:

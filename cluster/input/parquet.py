@@ -175,17 +175,14 @@ class _Leaf:
 
 
 def _leaves(file: pq.ParquetFile, groups: Iterable[int]) -> list[_Leaf]:
-    chosen = [file.metadata.row_group(index) for index in groups]
-    columns = [file.schema.column(position) for position in range(len(file.schema))]
-    taken = list(places(file.schema_arrow))
-    return [_leaf(column, [group.column(at) for group in chosen], taken[at]) for at, column in enumerate(columns)]
-
-
-def _leaf(column: Any, chunks: Sequence[Any], taken: int) -> _Leaf:
-    encodings = {name for chunk in chunks for name in chunk.encodings}
-    width = column.length if column.physical_type == "FIXED_LEN_BYTE_ARRAY" else _WIDTHS.get(column.physical_type)
-    shared = bool(encodings & {"RLE_DICTIONARY", "PLAIN_DICTIONARY"})
-    return _Leaf(column.path, width, shared, "DELTA_BYTE_ARRAY" in encodings, taken)
+    chosen, leaves = [file.metadata.row_group(index) for index in groups], []
+    for position, taken in enumerate(places(file.schema_arrow)):
+        column = file.schema.column(position)
+        encodings = {name for group in chosen for name in group.column(position).encodings}
+        width = column.length if column.physical_type == "FIXED_LEN_BYTE_ARRAY" else _WIDTHS.get(column.physical_type)
+        shared = bool(encodings & {"RLE_DICTIONARY", "PLAIN_DICTIONARY"})
+        leaves.append(_Leaf(column.path, width, shared, "DELTA_BYTE_ARRAY" in encodings, taken))
+    return leaves
 
 
 def _told(group: Any, position: int, leaf: _Leaf) -> int:
@@ -215,26 +212,20 @@ def _sampled(file: pq.ParquetFile, leaves: Sequence[_Leaf], opening: _Opening) -
         return found
     for index in range(0, count, max(1, -(-count // SAMPLED_GROUPS))):
         with suppress(pa.ArrowException, OSError):  # a damaged page costs the rows in it, not the plan
-            sparing = _Sparing.of(file, leaves, [index], opening)
-            found[index] = _bytes_of_a_row(sparing.batches(paths))
+            rows, size = 0, 0.0
+            for batch in _Sparing.of(file, leaves, [index], opening).batches(paths):
+                rows += batch.num_rows
+                size += float(row_bytes(batch).sum())
+                if size >= SAMPLED_BYTES or rows >= SAMPLED_ROWS:
+                    break
+            found[index] = size / max(1, rows)
     return found
-
-
-def _bytes_of_a_row(batches: Iterator[pa.RecordBatch]) -> float:
-    rows, size = 0, 0.0
-    for batch in batches:
-        rows += batch.num_rows
-        size += float(row_bytes(batch).sum())
-        if size >= SAMPLED_BYTES or rows >= SAMPLED_ROWS:
-            break
-    return size / max(1, rows)
 
 
 # ---- reading
 
 
 def read_parquet(shard: Shard, columns: Columns, storage: Storage) -> Iterator[Row | BadRow]:
-    """The rows of a shard, streamed."""
     schema, given = columns.schema, columns.given(shard.source)
     number = shard.start
     try:
@@ -253,17 +244,18 @@ def read_parquet(shard: Shard, columns: Columns, storage: Storage) -> Iterator[R
 
 
 def _row(number: int, carried: ArrowRow, mapped: Sequence[str]) -> Row | BadRow:
+    values, at = {}, carried.index
     try:
-        return Row(number, {name: _value(carried.batch.column(name), carried.index) for name in mapped}, carried)
+        for name in mapped:
+            column = carried.batch.column(name)
+            plain = pa.types.is_string(column.type)
+            values[name] = column[at].as_py() if plain else values_of(column.slice(at, 1))[0]
+        return Row(number, values, carried)
     except UnicodeDecodeError as error:
         raw = repr(error.object[:1000])
         return BadRow(number, "invalid_utf8", f"a mapped column is not UTF-8 at byte {error.start}", raw)
     except ValueError as error:
         return BadRow(number, "unwritable", f"a mapped column has no form in JSON: {error}")
-
-
-def _value(column: pa.Array, index: int) -> Any:
-    return column[index].as_py() if pa.types.is_string(column.type) else values_of(column.slice(index, 1))[0]
 
 
 def read_batches(shard: Shard, schema: pa.Schema, storage: Storage) -> Iterator[pa.RecordBatch | BadRow]:

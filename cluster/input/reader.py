@@ -15,6 +15,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from cluster.input.columns import Columns, from_arrow, text_of
@@ -38,37 +39,32 @@ def read_rows(shard: Shard, columns: Columns, storage: Storage) -> Iterator[Row 
     """The rows of a shard in order, streamed. Raises SourceChanged, and RetryShard where the storage fails."""
     require_unchanged(shard.source, storage)
     if shard.source.format == "parquet":
+        kind = columns.mapped.kind
         for row in read_parquet(shard, columns, storage):
-            yield _as_json(row, columns)
+            if kind is None or isinstance(row, BadRow):
+                yield row
+            else:  # its structured value in JSON's types
+                name = getattr(columns.mapped, kind)
+                yield replace(row, values={**row.values, name: from_arrow(kind, row.values[name])})
     else:
         yield from read_jsonl(shard, columns, storage)
     require_unchanged(shard.source, storage)
 
 
-def _as_json(row: Row | BadRow, columns: Columns) -> Row | BadRow:
-    """A row of Arrow with its structured value, if it has one, in JSON's types."""
-    kind = columns.mapped.kind
-    if kind is None or isinstance(row, BadRow):
-        return row
-    name = getattr(columns.mapped, kind)
-    return replace(row, values={**row.values, name: from_arrow(kind, row.values[name])})
-
-
+@dataclass
 class ReadAhead(Generic[T]):
-    """Iterate over it once; `close` stops the thread early."""
+    """Items in a thread of their own. Iterate over it once; `close` stops the thread early."""
 
-    def __init__(
-        self, items: Iterator[T], weigh: Callable[[T], int], max_items: int = MAX_ITEMS, max_weight: int = MAX_WEIGHT
-    ) -> None:
-        self._items = items
-        self._weigh = weigh
-        self._max_items = max_items
-        self._max_weight = max_weight
+    items: Iterator[T]
+    weigh: Callable[[T], int]
+    max_items: int = MAX_ITEMS
+    max_weight: int = MAX_WEIGHT
+
+    def __post_init__(self) -> None:
         self._waiting: deque[tuple[T, int]] = deque()
         self._weight = 0
         self._change = threading.Condition()
-        self._exhausted = False
-        self._closed = False
+        self._exhausted = self._closed = False
         self._error: Exception | None = None
         self._thread = threading.Thread(target=self._advance, name="read-ahead", daemon=True)
         self._thread.start()
@@ -96,29 +92,24 @@ class ReadAhead(Generic[T]):
 
     def _advance(self) -> None:
         try:
-            for item in self._items:
-                if not self._put(item, self._weigh(item)):
-                    break
+            for item in self.items:
+                weight = self.weigh(item)
+                with self._change:
+                    self._change.wait_for(partial(self._has_room, weight))
+                    if self._closed:
+                        break
+                    self._waiting.append((item, weight))
+                    self._weight += weight
+                    self._change.notify_all()
         except Exception as error:  # it belongs to the consumer, in whose thread it is raised again
             self._error = error
         with self._change:
             self._exhausted = True
             self._change.notify_all()
 
-    def _put(self, item: T, weight: int) -> bool:
-        with self._change:
-            self._change.wait_for(lambda: self._closed or self._has_room(weight))
-            if self._closed:
-                return False
-            self._waiting.append((item, weight))
-            self._weight += weight
-            self._change.notify_all()
-        return True
-
     def _has_room(self, weight: int) -> bool:
-        if not self._waiting:
-            return True
-        return len(self._waiting) < self._max_items and self._weight + weight <= self._max_weight
+        full = len(self._waiting) >= self.max_items or self._weight + weight > self.max_weight
+        return self._closed or not self._waiting or not full
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +130,7 @@ class RowForm:
         if self.structure is None:
             return self.columns.prompt(values)
         try:
-            return self.structure.decompose(self.columns.value(values).value)
+            return self.structure.decompose(self.columns.value(values))
         except RecursionError:
             raise PromptError(*TOO_DEEP) from None
 
@@ -151,7 +142,7 @@ class RowForm:
         if self.structure is None or isinstance(item, BadRow) or isinstance(outcome, Rejected) or item.earlier:
             return outcome
         try:
-            value = self.structure.reassemble(self.columns.value(item.values).value, outcome)
+            value = self.structure.reassemble(self.columns.value(item.values), outcome)
             return replace(outcome, text=text_of(value))
         except RecursionError:  # putting together nests deeper than taking apart
             return Rejected(*TOO_DEEP)

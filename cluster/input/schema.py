@@ -18,6 +18,7 @@ from __future__ import annotations
 import base64
 import struct
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -54,7 +55,7 @@ def infer_schema(documents: Iterable[Mapping[str, Any]], always: Collection[str]
     chosen: Iterable[str] = rows.fields
     if rows.is_map:
         chosen = [name for name in rows.fields if name in always or rows.fields[name].met * MAP_FILL >= rows.objects]
-    return pa.schema([rows.fields[name].field(name) for name in chosen if _spells(name)])
+    return pa.schema([rows.fields[name].as_field(name) for name in chosen if _spells(name)])
 
 
 def unplanned_field(prefix: str) -> pa.Field:
@@ -76,63 +77,52 @@ def encoding_of(field: pa.Field) -> str | None:
 
 def json_text(value: Any) -> str:
     """JSON on one line; lone surrogates stay escaped, as nothing else can carry them."""
-    text = dumps(value, default=_in_words)
-    return text if _is_text(text) else dumps(value, ensure_ascii=True, default=_in_words)
+
+    def in_words(other: Any) -> str:
+        return base64.b64encode(other).decode() if isinstance(other, bytes) else str(other)
+
+    text = dumps(value, default=in_words)
+    return text if _is_text(text) else dumps(value, ensure_ascii=True, default=in_words)
 
 
 def is_deeper(value: Any, levels: int) -> bool:
     """Whether a JSON value nests more levels of lists and objects than these."""
     inside = [value]
     for _ in range(levels + 1):
-        inside = [item for one in inside if isinstance(one, (list, dict)) for item in _items(one)]
+        nested = (one.values() if isinstance(one, dict) else one for one in inside if isinstance(one, (list, dict)))
+        inside = [item for items in nested for item in items]
         if not inside:
             return False
     return True
 
 
-def _items(nested: list[Any] | dict[str, Any]) -> Iterable[Any]:
-    return nested.values() if isinstance(nested, dict) else nested
-
-
-def _in_words(value: Any) -> str:
-    return base64.b64encode(value).decode() if isinstance(value, bytes) else str(value)
-
-
 # ---- what a sample shows
 
 
+@dataclass(slots=True)
 class JsonShape:
     """What was seen at one place of the sampled objects; taking in a value costs no more than walking through it.
 
+    depth     levels of a Parquet schema above it
+    always    keys that are told apart however many there are
     met       values, nulls among them
     objects   objects among them, and `entries`: their keys, added up
+    crowded   there were more keys than are told apart
     """
 
-    __slots__ = (
-        "_always",
-        "_crowded",
-        "_depth",
-        "_high",
-        "_kinds",
-        "_low",
-        "element",
-        "entries",
-        "fields",
-        "met",
-        "objects",
-    )
-
-    def __init__(self, depth: int = 0, always: Collection[str] = ()) -> None:
-        self._always = always
-        self._depth, self._crowded = depth, False
-        self._kinds: set[str] = set()
-        self._low = self._high = 0
-        self.element: JsonShape | None = None
-        self.fields: dict[str, JsonShape] = {}
-        self.met = self.objects = self.entries = 0
+    depth: int = 0
+    always: Collection[str] = ()
+    met: int = 0
+    objects: int = 0
+    entries: int = 0
+    crowded: bool = False
+    kinds: set[str] = field(default_factory=set)
+    low: int = 0
+    high: int = 0
+    element: JsonShape | None = None
+    fields: dict[str, JsonShape] = field(default_factory=dict)
 
     def see(self, value: object) -> None:
-        """Take in a value."""
         self.met += 1
         if value is None:
             return
@@ -141,33 +131,33 @@ class JsonShape:
         elif isinstance(value, list):
             self._see_list(value)
         else:
-            self._kinds.add(type(value).__name__)
+            self.kinds.add(type(value).__name__)
             if isinstance(value, int):
-                self._low, self._high = min(self._low, value), max(self._high, value)
+                self.low, self.high = min(self.low, value), max(self.high, value)
 
     def _see_object(self, value: dict[str, Any]) -> None:
         self.objects += 1
         self.entries += len(value)
-        if self._depth + 1 > MAX_DEPTH or not all(map(_spells, value)):
-            self._kinds.add("deep")
-            if self._depth:
+        if self.depth + 1 > MAX_DEPTH or not all(map(_spells, value)):
+            self.kinds.add("deep")
+            if self.depth:
                 return
-        self._kinds.add("dict")
+        self.kinds.add("dict")
         for name, item in value.items():
             if (shape := self.fields.get(name)) is None:
-                if len(self.fields) >= MAX_KEYS and name not in self._always:
-                    self._crowded = True
+                if len(self.fields) >= MAX_KEYS and name not in self.always:
+                    self.crowded = True
                     continue
-                shape = self.fields[name] = JsonShape(self._depth + 1)
+                shape = self.fields[name] = JsonShape(self.depth + 1)
             shape.see(item)
 
     def _see_list(self, values: list[Any]) -> None:
-        if self._depth + 2 > MAX_DEPTH:
-            self._kinds.add("deep")
+        if self.depth + 2 > MAX_DEPTH:
+            self.kinds.add("deep")
             return
-        self._kinds.add("list")
+        self.kinds.add("list")
         if self.element is None:
-            self.element = JsonShape(self._depth + 2)
+            self.element = JsonShape(self.depth + 2)
         for item in values:
             self.element.see(item)
 
@@ -175,19 +165,19 @@ class JsonShape:
     def is_map(self) -> bool:
         """Whether objects are used as maps: their keys are data and differ from row to row."""
         sparse = self.entries * MAP_FILL < self.objects * len(self.fields)
-        return self._crowded or (len(self.fields) > MAP_KEYS and sparse)
+        return self.crowded or (len(self.fields) > MAP_KEYS and sparse)
 
-    def field(self, name: str) -> pa.Field:
+    def as_field(self, name: str) -> pa.Field:
         """The planned column, struct field or list element."""
         kind = self._type()
         if kind is not None:
             return pa.field(name, kind)
-        nested = self._kinds & {"dict", "list", "deep"} and "str" not in self._kinds
+        nested = self.kinds & {"dict", "list", "deep"} and "str" not in self.kinds
         return pa.field(name, pa.string(), metadata=AS_JSON if nested else AS_TEXT)
 
     def _type(self) -> pa.DataType | None:
         """None: what was seen has no common type."""
-        match sorted(self._kinds):
+        match sorted(self.kinds):
             case ["bool"]:
                 return pa.bool_()
             case ["str"]:
@@ -195,17 +185,15 @@ class JsonShape:
             case ["float"]:
                 return pa.float64()
             case ["int"]:
-                return next((kind for kind in (pa.int64(), pa.uint64()) if self._integers_fit(kind)), None)
+                fits = ((kind, _range_of(kind)) for kind in (pa.int64(), pa.uint64()))
+                return next((kind for kind, (low, high) in fits if low <= self.low and self.high <= high), None)
             case ["float", "int"]:
-                return pa.float64() if max(-self._low, self._high) <= _EXACT_IN_FLOAT64 else None
+                return pa.float64() if max(-self.low, self.high) <= _EXACT_IN_FLOAT64 else None
             case ["list"] if self.element is not None:
-                return pa.list_(self.element.field("element"))
+                return pa.list_(self.element.as_field("element"))
             case ["dict"] if self.fields and not self.is_map:
-                return pa.struct([shape.field(name) for name, shape in self.fields.items()])
+                return pa.struct([shape.as_field(name) for name, shape in self.fields.items()])
         return None
-
-    def _integers_fit(self, kind: pa.DataType) -> bool:
-        return _range_of(kind)[0] <= self._low and self._high <= _range_of(kind)[1]
 
 
 def _spells(name: str) -> bool:

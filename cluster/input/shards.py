@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Hashable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import takewhile
@@ -86,17 +86,13 @@ class Source:
         These are the folders called `name=value` right above the file, one in the other; values are strings.
         """
         *above, _ = self.path.split("/")
-        found = takewhile(bool, map(_FOLDER.fullmatch, reversed(above)))
-        pairs = [(match[1], _unquoted(match[2])) for match in found if match]
-        return {name: None if value == _NULL else value for name, value in reversed(pairs)}
-
-
-def _unquoted(value: str) -> str:
-    """What `%2F` and the like stand for; a value that is not UTF-8 so, as it is spelt: no two become one."""
-    try:
-        return unquote(value, errors="strict")
-    except UnicodeDecodeError:
-        return value
+        found: dict[str, str | None] = {}
+        for match in takewhile(bool, map(_FOLDER.fullmatch, reversed(above))):
+            name, value = match.groups() if match else ("", "")
+            with suppress(UnicodeDecodeError):  # what is not UTF-8 stays as it is spelt: no two values become one
+                value = unquote(value, errors="strict")
+            found = {name: None if value == _NULL else value, **found}
+        return found
 
 
 @dataclass(frozen=True, slots=True)

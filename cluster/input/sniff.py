@@ -8,14 +8,13 @@ the reader, which rejects them one by one. UTF-16 and UTF-32 are recognised by a
 from __future__ import annotations
 
 import codecs
-import zlib
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import zstandard
 
-from cluster.input.jsonl import MAX_WINDOW, encoding_of
+from cluster.input.jsonl import MAX_WINDOW, FaultError, decompressed, encoding_of
 from cluster.input.shards import Compression, Format
 from lingua.structured.exact import loads, loads_first
 
@@ -61,12 +60,12 @@ def content_of(head: bytes, whole: bool, named: Compression = None) -> Content:
     if head.startswith(b"PAR1"):
         return Content("parquet")
     if head.startswith(_GZIP):
-        return _packed("gzip", _inflated(head), whole)
+        return _packed("gzip", _unpacked(head, "gzip"), whole)
     if head.startswith(_ZSTD) or (head[1:4] == _SKIPPABLE and head[:1] in b"PQRSTUVWXYZ[\\]^_"):
-        frame = _first_frame(head)
-        fault, window = _frame_fault(frame)
-        inner = b"" if fault or window > _SNIFFED_WINDOW else _unpacked(frame)
-        return Content(compression="zstd", fault=fault) if fault else _packed("zstd", inner, whole)
+        fault, window = _frame_fault(head)
+        if fault:
+            return Content(compression="zstd", fault=fault)
+        return _packed("zstd", _unpacked(head, "zstd") if window <= _SNIFFED_WINDOW else b"", whole)
     fault, single = _read(head, whole)
     return Content(compression=None if fault or _is_text(head) else named, fault=fault, single=single)
 
@@ -98,23 +97,23 @@ def _kind(inner: bytes) -> str:
 # ---- compressed beginnings
 
 
-def _inflated(head: bytes) -> bytes:
-    with suppress(zlib.error):
-        return zlib.decompressobj(31).decompress(head, HEAD)
-    return b""
+def _unpacked(head: bytes, compression: Compression) -> bytes:
+    """What compressed data begins with, as far as it can be read: `HEAD` bytes at most."""
+    data = b""
+    with suppress(FaultError):
+        for piece in decompressed([head], compression):
+            data += piece[:HEAD]
+            if len(data) >= HEAD:
+                break
+    return data[:HEAD]
 
 
-def _first_frame(head: bytes) -> bytes:
-    """From the first frame on that holds data: frames to be skipped come before it."""
+def _frame_fault(head: bytes) -> tuple[str | None, int]:
+    """Why the first zstd frame that holds data cannot be decoded here, and its window in bytes."""
     while head[1:4] == _SKIPPABLE:
         head = head[8 + int.from_bytes(head[4:8], "little") :]
-    return head
-
-
-def _frame_fault(frame: bytes) -> tuple[str | None, int]:
-    """Why a zstd frame cannot be decoded here, and its window in bytes."""
     try:
-        parameters = zstandard.get_frame_parameters(frame)
+        parameters = zstandard.get_frame_parameters(head)
     except zstandard.ZstdError as error:
         too_large = "too much memory" in str(error)
         return (
@@ -123,17 +122,6 @@ def _frame_fault(frame: bytes) -> tuple[str | None, int]:
     if parameters.dict_id:
         return f"is zstd with dictionary {parameters.dict_id}, which is not here; write it without a dictionary", 0
     return None, int(parameters.window_size)
-
-
-def _unpacked(frame: bytes) -> bytes:
-    decoder: Any = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW).decompressobj()
-    data = b""
-    with suppress(zstandard.ZstdError):
-        for start in range(0, len(frame), 2048):
-            if len(data) >= HEAD or decoder.eof:
-                break
-            data += decoder.decompress(frame[start : start + 2048])
-    return data[:HEAD]
 
 
 # ---- text

@@ -11,16 +11,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from itertools import accumulate
-from threading import Lock
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.config import default_of
-from cluster.input.arrow import is_string
-from cluster.input.columns import ORDER, RESULTS, Value, text_of
+from cluster.input.arrow import int96_paths, is_string, values_of
+from cluster.input.columns import ORDER, RESULTS, text_of
 from cluster.input.jsonl import split_lines
 from cluster.input.parquet import open_parquet, read_batches
 from cluster.input.schema import json_text
@@ -59,42 +59,29 @@ class OutputRow:
 
 def read_part(plan: Plan, url: str, storage: Storage) -> Iterator[OutputRow]:
     """The rows of a part, streamed. ValueError, KeyError or OSError when it is none."""
-    size = int(storage.info(url)["size"])
-    if plan.output_format == "parquet":
-        return _from_parquet(plan, url, size, storage)
-    return _from_lines(plan, url, size, storage)
-
-
-def _from_parquet(plan: Plan, url: str, size: int, storage: Storage) -> Iterator[OutputRow]:
-    schema = plan.columns.schema
-    if schema is None:
+    size, columns = int(storage.info(url)["size"]), plan.columns
+    if plan.output_format == "jsonl":
+        for line in split_lines(storage.blocks(url, 0, size), limit=1 << 40):
+            if not isinstance(line, bytes):
+                raise ValueError("a line cannot be read")
+            document = loads(line.decode())
+            yield OutputRow(document, {name: document.pop(own) for name, own in columns.result_names.items()})
+        return
+    if (schema := columns.schema) is None or (planned := columns.output_schema) is None:
         raise ValueError("the plan has no schema, and Parquet parts need one")
     source = Source(url, size, "", "parquet")
     with open_parquet(source, storage) as file:
-        _require_schema(file.schema_arrow, plan.columns.output_schema)
-        rows = file.metadata.num_rows
-    for batch in read_batches(Shard("", source, 0, rows), plan.columns.output_schema, storage):
+        found, rows = file.schema_arrow, file.metadata.num_rows
+    if (found.names, found.types) != (planned.names, planned.types):
+        raise ValueError(f"its columns are not the planned ones: {', '.join(found.names)}")
+    for batch in read_batches(Shard("", source, 0, rows), planned, storage):
         if isinstance(batch, BadRow):
             raise ValueError(f"row {batch.number}: {batch.detail}")
         carried = pa.RecordBatch.from_arrays([batch.column(name) for name in schema.names], schema=schema)
-        names = plan.columns.results.names
-        results = [batch.column(plan.columns.result_name(name)).to_pylist() for name in names]
+        names = columns.results.names
+        results = [batch.column(columns.result_name(name)).to_pylist() for name in names]
         for index, values in enumerate(zip(*results, strict=True)):
             yield OutputRow(ArrowRow(carried, index), dict(zip(names, values, strict=True)))
-
-
-def _require_schema(found: pa.Schema, planned: pa.Schema) -> None:
-    if found.names != planned.names or found.types != planned.types:
-        raise ValueError(f"its columns are not the planned ones: {', '.join(found.names)}")
-
-
-def _from_lines(plan: Plan, url: str, size: int, storage: Storage) -> Iterator[OutputRow]:
-    for line in split_lines(storage.blocks(url, 0, size), limit=1 << 40):
-        if not isinstance(line, bytes):
-            raise ValueError("a line cannot be read")
-        document = loads(line.decode())
-        results = {name: document.pop(plan.columns.result_name(name)) for name in plan.columns.results.names}
-        yield OutputRow(document, results)
 
 
 def same_columns(row: Row, output: OutputRow) -> bool:
@@ -103,14 +90,8 @@ def same_columns(row: Row, output: OutputRow) -> bool:
         return json_text(as_document(row.carried)) == json_text(output.carried)
     found = output.carried.record()
     wanted = record_of(row.carried, found.schema)
-    return wanted.equals(found) or (
-        wanted.schema.names == found.schema.names
-        and all(_alike(*pair, False) for pair in zip(_values(wanted), _values(found), strict=True))
-    )
-
-
-def _values(record: pa.RecordBatch) -> list[Any]:
-    return [plain(column)[0] for column in record.columns]
+    pairs = zip(wanted.columns, found.columns, strict=True)
+    return wanted.equals(found) or all(_alike(plain(one), plain(other), False) for one, other in pairs)
 
 
 def implausible(results: Mapping[str, Any]) -> Iterator[str]:
@@ -154,10 +135,10 @@ def _places(text: str, original: str) -> list[int] | None:
     return places
 
 
-def misassembled(value: Value, structure: Structure[Any], results: Mapping[str, Any]) -> Iterator[str]:
+def misassembled(value: Any, kind: Kind, structure: Structure[Any], results: Mapping[str, Any]) -> Iterator[str]:
     """Results of a structured value that are not left of its pieces, or not the value that these make."""
     try:
-        context = structure.decompose(value.value).context
+        context = structure.decompose(value).context
     except PromptError as error:
         yield f"its value cannot be read ({error.reason}) and should be among the rejects"
         return
@@ -168,8 +149,8 @@ def misassembled(value: Value, structure: Structure[Any], results: Mapping[str, 
     kept = dict(zip(results["kept_context"], results["compressed_context"], strict=True))
     places = (_places(kept.get(index, ""), text) or () for index, text in enumerate(context))
     spans = tuple(tuple((at, at + 1) for at in some) for some in places)
-    made = structure.reassemble(value.value, CompressedPrompt("", "", (), "", (), spans, 0, 0, 0))
-    if _letters(text_of(made), value.kind) != _letters(results["compressed_prompt"], value.kind):
+    made = structure.reassemble(value, CompressedPrompt("", "", (), "", (), spans, 0, 0, 0))
+    if _letters(text_of(made), kind) != _letters(results["compressed_prompt"], kind):
         yield "compressed_prompt is not its value with the texts of compressed_context"
 
 
@@ -200,8 +181,6 @@ class Results:
     def __init__(self, plan: Plan) -> None:
         self._columns, self._identity = plan.columns, plan.identity
         self._compression = _compression(plan.identity)
-        self._lock = Lock()
-        self._counter: TargetTokenizer | str | None = None
 
     def faults(self, row: Row, results: Mapping[str, Any]) -> Iterator[str]:
         """What is wrong with a row's results, but for its tokens. RowError when there is nothing to compress in it."""
@@ -209,16 +188,13 @@ class Results:
         yield from faults
         if faults:
             return
-        if (kind := self._columns.mapped.kind) is None:
-            yield from unlike(self._columns.prompt(row.values).context, results)
-            yield from self._disordered(row, results)
-        elif self._compression is not None and self._identity.settings.get(NUMBER) == ALGORITHM:
-            structure = structure_of(kind, self._compression)
-            with suppress(RecursionError):
-                yield from misassembled(self._columns.value(row.values), structure, results)
-
-    def _disordered(self, row: Row, results: Mapping[str, Any]) -> Iterator[str]:
-        """What is wrong with an order as far as that needs no tokenizer."""
+        if (kind := self._columns.mapped.kind) is not None:
+            if self._compression is not None and self._identity.settings.get(NUMBER) == ALGORITHM:
+                structure = structure_of(kind, self._compression)
+                with suppress(RecursionError):
+                    yield from misassembled(self._columns.value(row.values), kind, structure, results)
+            return
+        yield from unlike(self._columns.prompt(row.values).context, results)
         try:
             if (text := results.get(ORDER.name)) is not None:
                 order = Order.read(text)
@@ -229,7 +205,7 @@ class Results:
 
     def miscounted(self, row: Row, results: Mapping[str, Any]) -> str | None:
         """What is wrong with the tokens of a result, or with its order; empty: nothing; None: nothing counts here."""
-        if isinstance(target := self._counting(), str):
+        if isinstance(target := self._counting, str):
             return None
         text = results["compressed_prompt"]
         if (kind := self._columns.mapped.kind) is not None:  # its tokens are those of the prompt that its pieces make
@@ -240,24 +216,20 @@ class Results:
         if order is None or config is None or config.open_ended or self._identity.settings[NUMBER] != ALGORITHM:
             return ""
         again = Order.read(order).cut(self._columns.prompt(row.values), config.target(results["origin_tokens"]), target)
-        return (
-            "" if again.text == text else f"{ORDER.name} does not make its compressed_prompt at the budget of the run"
-        )
+        same = again.text == text
+        return "" if same else f"{ORDER.name} does not make its compressed_prompt at the budget of the run"
 
     @property
     def uncounted(self) -> str | None:
         """Why no tokens are counted again, in words; None: they are."""
-        counting = self._counting()
-        return counting if isinstance(counting, str) else None
+        return self._counting if isinstance(self._counting, str) else None
 
+    @cached_property
     def _counting(self) -> TargetTokenizer | str:
-        with self._lock:
-            if self._counter is None:
-                try:
-                    self._counter = _target(self._identity, self._compression)
-                except (LinguaError, OSError, ValueError) as error:
-                    self._counter = first_line(error)
-            return self._counter
+        try:
+            return _target(self._identity, self._compression)
+        except (LinguaError, OSError, ValueError) as error:
+            return first_line(error)
 
 
 def _compression(identity: Identity) -> CompressionConfig | None:
@@ -290,53 +262,38 @@ def _target(identity: Identity, compression: CompressionConfig | None) -> Target
 
 
 class Plainly:
-    """Parquet files by pyarrow's plain reader. A source's footer is read once for all its shards. Threads share it."""
+    """Parquet files by pyarrow's plain reader; of a source the footer is remembered. Threads share it."""
 
     def __init__(self, storage: Storage) -> None:
-        self._storage, self._lock = storage, Lock()
-        self._footers: dict[str, pq.FileMetaData] = {}
+        self._storage = storage
+        self._footer = lru_cache(FOOTERS)(lambda source: self._opened(source).metadata)
+
+    def _opened(self, source: Source, **known: Any) -> pq.ParquetFile:
+        reader = self._storage.open(source.path, source.size)
+        return pq.ParquetFile(reader, coerce_int96_timestamp_unit="s", **known)
 
     def altered(self, shard: Shard, part: str) -> Iterator[str]:
         """Where the first rows of a part hold other values than their Parquet input: row, column and both values.
 
         Shards that begin inside a row group are left out: whatever stands before them would be decoded, too.
         """
+        wanted = self._opened(shard.source, metadata=self._footer(shard.source))
         found = pq.ParquetFile(self._storage.open(part, int(self._storage.info(part)["size"])))
-        yield from _altered(shard, self._source(shard.source), found)
-
-    def _source(self, source: Source) -> pq.ParquetFile:
-        def opened(**known: Any) -> pq.ParquetFile:
-            reader = self._storage.open(source.path, source.size)
-            return pq.ParquetFile(reader, coerce_int96_timestamp_unit="s", **known)
-
-        with self._lock:
-            if (footer := self._footers.get(source.path)) is not None:
-                return opened(metadata=footer)
-            file = opened()
-            self._footers[source.path] = file.metadata
-            if len(self._footers) > FOOTERS:
-                del self._footers[next(iter(self._footers))]
-            return file
-
-
-def _altered(shard: Shard, wanted: pq.ParquetFile, found: pq.ParquetFile) -> Iterator[str]:
-    counts = [wanted.metadata.row_group(index).num_rows for index in range(wanted.metadata.num_row_groups)]
-    begins = list(accumulate(counts, initial=0))
-    if shard.start not in begins[:-1] or not found.metadata.num_row_groups:
-        return
-    rows, group = min(SAMPLED_ROWS, shard.end - shard.start), begins.index(shard.start)
-    seconds = {path.partition(".")[0] for path in _dates_of_96_bits(wanted)}
-    for name in wanted.schema_arrow.names:
-        if name not in found.schema_arrow.names:
-            continue
-        try:
-            before, after = _head(wanted, name, group, rows), _head(found, name, 0, rows)
-        except pa.ArrowNotImplementedError:  # nested dictionaries: the plain reader knows no way
-            continue
-        for index, (one, other) in enumerate(zip(before, after, strict=False)):
-            if not _alike(one, other, in_seconds=name in seconds):
-                yield f"{shard.first_row + index}: column {name!r} is {other!r:.80}, in the input it is {one!r:.80}"
-                return
+        counts = (wanted.metadata.row_group(index).num_rows for index in range(wanted.metadata.num_row_groups))
+        begins = list(accumulate(counts, initial=0))
+        if shard.start not in begins[:-1] or not found.metadata.num_row_groups:
+            return
+        rows, group = min(SAMPLED_ROWS, shard.end - shard.start), begins.index(shard.start)
+        seconds = {path.partition(".")[0] for path in int96_paths(wanted)}
+        for name in filter(set(found.schema_arrow.names).__contains__, wanted.schema_arrow.names):
+            try:
+                before, after = _head(wanted, name, group, rows), _head(found, name, 0, rows)
+            except pa.ArrowNotImplementedError:  # nested dictionaries: the plain reader knows no way
+                continue
+            for index, (one, other) in enumerate(zip(before, after, strict=False)):
+                if not _alike(one, other, in_seconds=name in seconds):
+                    yield f"{shard.first_row + index}: column {name!r} is {other!r:.80}, in the input it is {one!r:.80}"
+                    return
 
 
 def _head(file: pq.ParquetFile, name: str, group: int, rows: int) -> list[Any]:
@@ -350,41 +307,19 @@ def _head(file: pq.ParquetFile, name: str, group: int, rows: int) -> list[Any]:
     return values[:rows]
 
 
-def _dates_of_96_bits(file: pq.ParquetFile) -> Iterator[str]:
-    schema = file.schema
-    columns = (schema.column(index) for index in range(len(schema)))
-    return (column.path for column in columns if column.physical_type == "INT96")
-
-
 def plain(array: pa.Array) -> list[Any]:
     """Values of an array as Python's own, whatever the width of their type; moments as nanoseconds."""
+    return values_of(array, _plain_leaf)
+
+
+def _plain_leaf(array: pa.Array) -> list[Any]:
     kind = array.type
-    if isinstance(kind, pa.BaseExtensionType):
-        return plain(array.storage)
-    if pa.types.is_dictionary(kind):
-        return plain(array.dictionary_decode())
-    if pa.types.is_struct(kind):
-        names, columns = [field.name for field in kind], [plain(column) for column in array.flatten()]
-        rows = zip(*columns, strict=True) if columns else iter([()] * len(array))
-        return [
-            dict(zip(names, row, strict=True)) if valid else None
-            for row, valid in zip(rows, array.is_valid().to_pylist(), strict=True)
-        ]
-    if pa.types.is_nested(kind):
-        return [plain(item.values) if item.is_valid else None for item in array]
-    if pa.types.is_temporal(kind):
-        return _moments(array)
     if is_string(kind):  # which nothing forces to be UTF-8 in a file
         texts = array.cast(pa.large_binary()).to_pylist()
         return [None if text is None else text.decode(errors="surrogateescape") for text in texts]
-    return list(array.to_pylist())
-
-
-def _moments(array: pa.Array) -> list[int | None]:
-    kind = array.type
-    width = pa.int32() if kind.bit_width == 32 else pa.int64()
-    if pa.types.is_interval(kind):
+    if not pa.types.is_temporal(kind) or pa.types.is_interval(kind):
         return list(array.to_pylist())
+    width = pa.int32() if kind.bit_width == 32 else pa.int64()
     factor = _DAY if pa.types.is_date32(kind) else _NANOSECONDS.get(getattr(kind, "unit", "ms"), 1)
     return [None if value is None else value * factor for value in array.view(width).to_pylist()]
 

@@ -22,7 +22,7 @@ import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -62,12 +62,10 @@ class Holder:
 
     @property
     def who(self) -> str:
-        """Its owner for people."""
         return f"{self.owner} (process {self.pid} on {self.host})"
 
     @property
     def ends(self) -> str:
-        """The same for people."""
         return _utc(self.expires)
 
     def to_bytes(self) -> bytes:
@@ -87,12 +85,14 @@ class Holder:
         return holder
 
 
-class InUseError(LeaseError):
-    """Another driver holds the lease of this output: its `holder`."""
+@dataclass(frozen=True, slots=True)
+class LeaseWait:
+    """How long a lease is waited for, in seconds, while it is `wanted` at all."""
 
-    def __init__(self, message: str, holder: Holder) -> None:
-        super().__init__(message)
-        self.holder = holder
+    seconds: float = 0.0
+    wanted: Callable[[], bool] = lambda: True
+    say: Callable[[str], None] = lambda message: print(message, file=sys.stderr, flush=True)
+    sleep: Callable[[float], None] = time.sleep
 
 
 class Lease:
@@ -103,12 +103,27 @@ class Lease:
         self.generation, self.holder = generation, holder
 
     @classmethod
-    def acquire(cls, storage: Storage, folder: str, owner: str, seconds: float) -> Lease:
-        """Take the lease. LeaseError, telling who holds it and since when, while another's has not run out."""
-        generations = _generations(storage, folder)
-        latest = max(generations, default=0)
-        if latest:
-            _require_expired(storage, folder, latest)
+    def acquire(cls, storage: Storage, folder: str, owner: str, seconds: float, wait: LeaseWait | None = None) -> Lease:
+        """Take the lease. LeaseError, telling who holds it and since when, if that driver lives, or after the wait."""
+        wait = wait or LeaseWait()
+        deadline, watched = time.time() + wait.seconds, None
+        while True:
+            generations = [int(match[1]) for one in storage.entries(folder) if (match := _NAME.fullmatch(one.name))]
+            latest = max(generations, default=0)
+            before = _read(storage, folder, latest) if latest else None
+            if before is None or time.time() >= before.expires:
+                break
+            renewed = watched is not None and (watched.token, watched.renewed) != (before.token, before.renewed)
+            if before.expires > deadline or not wait.wanted() or renewed:
+                raise LeaseError(
+                    f"{folder}: in use by {before.who} since {_utc(before.since)}; wait for its end, or if it died, "
+                    f"until {before.ends}, when its lease runs out; if nobody works on it, {_url(folder, latest)} can "
+                    "be deleted"
+                )
+            if watched is None:
+                watched = before
+                wait.say(f"in use by {watched.who}; waiting: if it died, its lease runs out at {watched.ends}")
+            wait.sleep(max(0.01, min(SECONDS_BETWEEN_LOOKS, watched.expires - time.time())))
         now = time.time()
         holder = Holder(owner, socket.gethostname(), os.getpid(), uuid.uuid4().hex, now, now, seconds)
         lease = cls(storage, folder, latest + 1, holder)
@@ -126,7 +141,7 @@ class Lease:
         if current is None or current.token != self.holder.token:
             by = f" by {current.who}" if current is not None else ""
             raise LeaseError(f"{self._folder}: the lease ran out and was taken over{by}; this run stops")
-        self.holder = Holder(**{**asdict(self.holder), "renewed": time.time()})
+        self.holder = replace(self.holder, renewed=time.time())
         self._storage.write(self._url(), self.holder.to_bytes())
 
     def release(self) -> None:
@@ -138,20 +153,6 @@ class Lease:
 
     def _url(self) -> str:
         return _url(self._folder, self.generation)
-
-
-def _require_expired(storage: Storage, folder: str, generation: int) -> None:
-    holder = _read(storage, folder, generation)
-    if holder is not None and time.time() < holder.expires:
-        raise InUseError(
-            f"{folder}: in use by {holder.who} since {_utc(holder.since)}; wait for its end, or if it died, until "
-            f"{holder.ends}, when its lease runs out; if nobody works on it, {_url(folder, generation)} can be deleted",
-            holder,
-        )
-
-
-def _generations(storage: Storage, folder: str) -> list[int]:
-    return [int(match[1]) for entry in storage.entries(folder) if (match := _NAME.fullmatch(entry.name))]
 
 
 def _read(storage: Storage, folder: str, generation: int) -> Holder | None:
@@ -168,38 +169,3 @@ def _url(folder: str, generation: int) -> str:
 
 def _utc(moment: float) -> str:
     return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds")
-
-
-def say(message: str) -> None:
-    """To standard error, where progress goes."""
-    print(message, file=sys.stderr, flush=True)
-
-
-@dataclass(frozen=True, slots=True)
-class LeaseWait:
-    """How long a lease is waited for, in seconds, while it is `wanted` at all."""
-
-    seconds: float
-    wanted: Callable[[], bool] = lambda: True
-    say: Callable[[str], None] = say
-    sleep: Callable[[float], None] = time.sleep
-
-    def acquire(self, storage: Storage, folder: str, owner: str, seconds: float) -> Lease:
-        """Take the lease of a folder, for `seconds`. LeaseError when another driver lives, or after the wait."""
-        deadline = time.time() + self.seconds
-        watched: Holder | None = None
-        while True:
-            try:
-                return Lease.acquire(storage, folder, owner, seconds)
-            except InUseError as refusal:
-                if refusal.holder.expires > deadline or not self.wanted() or _moved(watched, refusal.holder):
-                    raise
-                if watched is None:
-                    watched = refusal.holder
-                    self.say(f"in use by {watched.who}; waiting: if it died, its lease runs out at {watched.ends}")
-                self.sleep(max(0.01, min(SECONDS_BETWEEN_LOOKS, watched.expires - time.time())))
-
-
-def _moved(before: Holder | None, now: Holder) -> bool:
-    """Whether somebody has touched the lease since it was seen first."""
-    return before is not None and (before.token, before.renewed) != (now.token, now.renewed)

@@ -69,9 +69,8 @@ class Ledger:
 
     def _generations(self) -> Iterator[str]:
         """Where the plan is stored that was extended, the last first."""
-        names = (entry.name for entry in self.storage.entries(self._url("_plans")))
-        found = sorted(filter(GENERATION.fullmatch, names), key=lambda name: (len(name), name), reverse=True)
-        return (self._url("_plans", name) for name in found)
+        names = [match[0] for match, _ in self._found("_plans", GENERATION)]
+        return (self._url("_plans", name) for name in sorted(names, key=lambda name: (len(name), name), reverse=True))
 
     def open_or_create(self, plan: Plan) -> Plan:
         """Store the plan of a new output or its next generation, or find that it is there. PlanConflict otherwise.
@@ -101,7 +100,7 @@ class Ledger:
 
     def begun(self) -> bool:
         """Whether any part is there, with its record or without."""
-        return any(PART.fullmatch(entry.name) for entry in self.storage.entries(self.output))
+        return any(self._found("", PART))
 
     # ---- commits
 
@@ -110,10 +109,8 @@ class Ledger:
 
         A part that lost its record counts as missing; its shard is compressed again, which puts the same record back.
         """
-        records = self.storage.entries(self._url("_records"))
-        recorded = {match[1] for entry in records if (match := SIDE_FILE.fullmatch(entry.name))}
-        parts = {match[1] for entry in self.storage.entries(self.output) if (match := PART.fullmatch(entry.name))}
-        return parts & recorded
+        recorded = {match[1] for match, _ in self._found("_records", SIDE_FILE)}
+        return {match[1] for match, _ in self._found("", PART)} & recorded
 
     def is_committed(self, shard: str) -> bool:
         """Whether the part of the shard of that name is there."""
@@ -171,28 +168,31 @@ class Ledger:
 
         DamagedFile for a part all of whose records are damaged; with `damaged` it is told there instead.
         """
-        candidates = self._candidates()
+        committed = self.committed()
+        files: dict[str, list[str]] = defaultdict(list)
+        for match, _ in self._found("_records", SIDE_FILE):
+            if match[1] in committed:
+                files[match[1]].append(match[0])
         with ThreadPoolExecutor(AT_ONCE) as threads:
-            found = list(threads.map(self._told, sorted(candidates), [candidates[name] for name in sorted(candidates)]))
-        for fault in (one for one in found if isinstance(one, str)):
-            if damaged is None:
-                raise DamagedFile(fault)
-            damaged.append(fault)
-        return [record for record in found if isinstance(record, Record)]
+            found = list(threads.map(lambda name: self._record(name, files[name]), sorted(files)))
+        faults = [faults[0] for record, faults in found if record is None and faults]
+        if faults and damaged is None:
+            raise DamagedFile(faults[0])
+        if damaged is not None:
+            damaged += faults
+        return [record for record, _ in found if record is not None]
 
     def require_own(self, records: Sequence[Record]) -> None:
         """DamagedFile where a part has not the size of its commit, or was committed for a plan that was replaced.
 
         One listing, and the plan is read; the bytes of parts are for `jobs.verify`.
         """
-        parts = {
-            match[1]: entry for entry in self.storage.entries(self.output) if (match := PART.fullmatch(entry.name))
-        }
+        parts = {match[1]: entry for match, entry in self._found("", PART)}
         identity = self._planned().identity.digest() if records else ""
         wrong = [
             (entry, fault)
             for record in records
-            if (entry := parts.get(record.shard.name)) and (fault := _fault(record, entry.size, identity))
+            if (entry := parts.get(record.shard.name)) and (fault := record.fault(entry.size, identity))
         ]
         if wrong:
             more = f"; {len(wrong) - 1:,} more parts are wrong" if len(wrong) > 1 else ""
@@ -201,27 +201,14 @@ class Ledger:
                 "same command makes it again"
             )
 
-    def _candidates(self) -> dict[str, list[str]]:
-        """Names of the record files of each committed shard."""
-        committed = self.committed()
-        names: dict[str, list[str]] = defaultdict(list)
-        for entry in self.storage.entries(self._url("_records")):
-            if (match := SIDE_FILE.fullmatch(entry.name)) and match[1] in committed:
-                names[match[1]].append(entry.name)
-        return names
-
-    def _told(self, name: str, files: list[str]) -> Record | str | None:
-        """The record of a shard, or what is wrong with it."""
+    def _record(self, name: str, files: Iterable[str]) -> tuple[Record | None, list[str]]:
+        """Which of these records of a shard is that of its part, and what is wrong with the others."""
         faults: list[str] = []
-        record = self._record(name, files, faults)
-        return record or next(iter(faults), None)
-
-    def _record(self, name: str, files: list[str], faults: list[str]) -> Record | None:
         records = [record for file in sorted(files) if (record := self._read_record(file, faults)) is not None]
-        if len(records) + len(faults) < 2:
-            return records[0] if records else None
-        checksum = self._part_checksum(name)
-        return next((record for record in records if record.part_sha256 == checksum), None)
+        if len(records) + len(faults) > 1:
+            checksum = self._part_checksum(name)
+            records = [record for record in records if record.part_sha256 == checksum]
+        return (records[0] if records else None), faults
 
     def _part_checksum(self, name: str) -> str | None:
         there = [url for url in self._part_urls(name) if self.storage.exists(url)]
@@ -251,7 +238,6 @@ class Ledger:
     # ---- the rest
 
     def write_stats(self, statistics: Mapping[str, Any]) -> None:
-        """Put `_stats.json`."""
         self.storage.write(self._url("_stats.json"), json.dumps(dict(statistics), indent=1).encode())
 
     def clean(self) -> None:
@@ -259,21 +245,20 @@ class Ledger:
 
         Only for the holder of the lease. Side files of shards that are not committed stay: an attempt may be at work.
         """
-        for folder in (self.output, *(self._url(name) for name in (*SIDE_FOLDERS, "_plans", "_retried"))):
-            for entry in self.storage.entries(folder):
-                if entry.name.startswith(TEMPORARY):
-                    self.storage.delete(f"{folder}/{entry.name}")
+        for folder in ("", *SIDE_FOLDERS, "_plans", "_retried"):
+            for match, _ in self._found(folder, re.compile(f"{TEMPORARY}.*")):
+                self.storage.delete(self._url(folder, match[0]))
         found: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-        for folder, entry in self._side_files():
-            if match := SIDE_FILE.fullmatch(entry.name):
-                found[match[1]][match[2]].append(f"{folder}/{entry.name}")
+        for folder in SIDE_FOLDERS:
+            for match, _ in self._found(folder, SIDE_FILE):
+                found[match[1]][match[2]].append(self._url(folder, match[0]))
         disputed = {name: urls for name, urls in found.items() if len(urls) > 1}
         for name in disputed.keys() & self.committed():
             self._clear(name, disputed[name])
 
     def _clear(self, name: str, urls: Mapping[str, list[str]]) -> None:
         """Remove the side files (`urls` by token) of a committed shard, except those of the attempt that counts."""
-        record = self._record(name, [f"{name}.{token}.json" for token in urls], [])
+        record, _ = self._record(name, [f"{name}.{token}.json" for token in urls])
         if record is None or record.part_sha256 != self._part_checksum(name):
             return
         for url in (url for token, some in urls.items() if token != record.token for url in some):
@@ -297,15 +282,11 @@ class Ledger:
 
     def retried(self) -> dict[str, str]:
         """Names of shards whose rejected rows are tried again → where these are listed."""
-        entries = self.storage.entries(self._url("_retried"))
-        return {
-            match[1]: self._url("_retried", match[0]) for one in entries if (match := SIDE_FILE.fullmatch(one.name))
-        }
+        return {match[1]: self._url("_retried", match[0]) for match, _ in self._found("_retried", SIDE_FILE)}
 
     def set_aside(self, shards: Collection[str]) -> None:
         """Move the rejects of these shards to `_retried/`; a kill may leave some in both. For the lease's holder."""
-        found = self.storage.entries(self._url("_rejects")) if shards else []
-        for match in filter(None, (SIDE_FILE.fullmatch(entry.name) for entry in found)):
+        for match, _ in self._found("_rejects", SIDE_FILE) if shards else ():
             if match[1] in shards:
                 url = self._url("_rejects", match[0])
                 with closing(Scratch()) as scratch, (scratch.path / "rejects").open("wb") as file:
@@ -313,11 +294,6 @@ class Ledger:
                     file.flush()
                     self._put_rejects(self._url("_retried", match[0]), Path(file.name))
                 self.storage.delete(url)
-
-    def _side_files(self) -> Iterator[tuple[str, Entry]]:
-        for folder in map(self._url, SIDE_FOLDERS):
-            for entry in self.storage.entries(folder):
-                yield folder, entry
 
     def write_report(self, page: str) -> str:
         """Put `_report.html`; where it is."""
@@ -338,8 +314,8 @@ class Ledger:
 
     def summaries(self, records: Iterable[Record]) -> Iterator[tuple[Record, ShardSummary]]:
         """What the report shows of these commits, of each that it was gathered for; a few in memory at a time."""
-        there = {entry.name for entry in self.storage.entries(self._url("_sketches"))}
-        summarized = iter([record for record in records if self._summary_url(record).rpartition("/")[2] in there])
+        there = {match[0] for match, _ in self._found("_sketches", SIDE_FILE)}
+        summarized = iter([record for record in records if f"{record.attempt}.json" in there])
         with ThreadPoolExecutor(AT_ONCE) as threads:
             while some := list(islice(summarized, 8 * AT_ONCE)):
                 for record, summary in zip(some, threads.map(self.summary, some), strict=True):
@@ -365,8 +341,14 @@ class Ledger:
     def _part_urls(self, name: str) -> Iterator[str]:
         return (self._url(f"{name}.{ending}") for ending in ("parquet", "jsonl"))
 
+    def _found(self, folder: str, pattern: re.Pattern[str]) -> Iterator[tuple[re.Match[str], Entry]]:
+        """The files in a folder of the output (empty: itself) whose names are of a kind, listed afresh."""
+        for entry in self.storage.entries(self._url(folder)):
+            if match := pattern.fullmatch(entry.name):
+                yield match, entry
+
     def _url(self, *names: str) -> str:
-        return "/".join((self.output, *names))
+        return "/".join((self.output, *filter(None, names)))
 
     def _planned(self) -> Plan:
         plan = self.plan()
@@ -381,12 +363,3 @@ class Ledger:
                 f"{self.output} holds {foreign[0]} and no _plan.json: not an output of this job, or its plan was lost; "
                 + REMEDY
             )
-
-
-def _fault(record: Record, size: int, identity: str) -> str | None:
-    """What is wrong with a part of this size in an output of this identity."""
-    if record.identity != identity:
-        return "was committed by a worker of another plan, which this one has replaced"
-    if record.part_size != size:
-        return f"is damaged: it has {size:,} bytes and had {record.part_size:,} when it was committed"
-    return None

@@ -16,6 +16,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, suppress
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from cluster.input.reader import TOO_DEEP, RowForm
 from cluster.input.schema import batch_of, json_text, unplanned_name
 from cluster.input.shards import ArrowRow, BadRow, Carried, Row, Shard, encodable, size_of
 from cluster.output.plan import Plan
-from cluster.output.records import Blob, Counts, Part
+from cluster.output.records import Blob, Counts, Part, Reject
 from cluster.output.summary import Summarizer
 from cluster.storage.local import Scratch, filling
 from lingua.assemble import named
@@ -62,12 +63,17 @@ class PartWriter:
             scratch = Scratch()
             opened.callback(scratch.close)
             self._part, self._rejects = scratch.path / "part", scratch.path / "rejects"
-            self._encoder = self._make_encoder()
+            columns = plan.columns
+            self._encoder: ParquetEncoder | JsonlEncoder
+            if plan.output_format == "parquet" and columns.schema is not None:
+                self._encoder = ParquetEncoder(self._part, columns.schema, columns.output_schema, columns.results)
+            else:
+                self._encoder = JsonlEncoder(self._part, columns.result_names)
             opened.callback(self._encoder.close)
             self._reject_file = self._rejects.open("w", encoding="ascii", newline="\n")
             opened.callback(self._reject_file.close)
             self._opened = opened.pop_all()
-        self._results = frozenset(map(plan.columns.result_name, plan.columns.results.names))
+        self._results = frozenset(columns.result_names.values())
         self._rest = unplanned_name(plan.columns.schema)
         self._counted: Counter[str] = Counter()  # fields of `Counts`
         self._reasons: Counter[str] = Counter()
@@ -107,15 +113,9 @@ class PartWriter:
         counts = Counts(**self._counted, rejects=reasons, fidelity=self._fidelity, predicted=self._predicted)
         return Part(Blob.of(self._part), rejects, counts, summary)
 
-    def _make_encoder(self) -> ParquetEncoder | JsonlEncoder:
-        columns = self._plan.columns
-        if self._plan.output_format == "parquet" and columns.schema is not None:
-            return ParquetEncoder(self._part, columns.schema, columns.output_schema, columns.results)
-        return JsonlEncoder(self._part, {name: columns.result_name(name) for name in columns.results.names})
-
     def _accept(self, row: Row, outcome: CompressedPrompt) -> None:
         try:
-            fingerprint = self._plan.identity.fingerprint(self._plan.columns.content(row.values))
+            fingerprint = self._plan.fingerprint(row.values)
             results = results_of(outcome, fingerprint)
             if outcome.order is not None:
                 results[ORDER.name] = named(outcome.order, self._plan.columns.named)
@@ -147,13 +147,8 @@ class PartWriter:
             counted["reused_tokens"] += outcome.origin_tokens
 
     def _reject(self, row: BadRow) -> None:
-        line = {
-            "source": self._shard.source.path,
-            "row": row.number,
-            "reason": row.reason,
-            "detail": encodable(row.detail),
-        }
-        self._reject_file.write(json.dumps({**line, "raw": row.raw}) + "\n")
+        line = Reject(self._shard.source.path, row.number, row.reason, encodable(row.detail), row.raw)
+        self._reject_file.write(json.dumps(asdict(line)) + "\n")
         self._reasons[row.reason] += 1
         self._counted.update(("rows", "rejected"))
         if self._summarizer:
@@ -186,7 +181,6 @@ class ParquetEncoder:
         self._size = self._rows = 0
 
     def write(self, row: Row, results: dict[str, Any]) -> None:
-        """Append a row."""
         self._group.add(row.carried)
         self._results.append(results)
         self._size += size_of(results)
@@ -241,7 +235,12 @@ class _RowGroup:
         """Append a row: of a batch that goes on, of another one, or an object."""
         if isinstance(carried, ArrowRow):
             self._end_objects()
-            self._add_to_run(carried)
+            if self._run is not None and self._run[0] is carried.batch and self._run[2] == carried.index:
+                self._run = (carried.batch, self._run[1], carried.index + 1)
+            else:
+                self._end_run()
+                self._run = (carried.batch, carried.index, carried.index + 1)
+                self._measure(carried.batch)
             return
         self._end_run()
         self._objects.append(carried)
@@ -251,20 +250,11 @@ class _RowGroup:
             self._end_objects()
 
     def take(self) -> pa.Table:
-        """All rows, and begin again."""
         self._end_run()
         self._end_objects()
         table = pa.Table.from_batches(self._batches, self._schema)
         self._clear()
         return table
-
-    def _add_to_run(self, row: ArrowRow) -> None:
-        if self._run is not None and self._run[0] is row.batch and self._run[2] == row.index:
-            self._run = (row.batch, self._run[1], row.index + 1)
-            return
-        self._end_run()
-        self._run = (row.batch, row.index, row.index + 1)
-        self._measure(row.batch)
 
     def _end_run(self) -> None:
         if self._run is not None:
@@ -334,15 +324,14 @@ def record_of(carried: Carried, schema: pa.Schema) -> pa.RecordBatch:
 def printed(record: pa.RecordBatch) -> dict[str, Any]:
     """The only row of a batch as one object of Python values. RowError when a column has none that JSON takes."""
     names = record.schema.names
-    return {name: _only_value(name, column) for name, column in zip(names, record.columns, strict=True)}
-
-
-def _only_value(name: str, column: pa.Array) -> Any:
-    try:
-        return values_of(column)[0]
-    except MemoryError:
-        raise
-    except UnicodeDecodeError as error:
-        raise RowError("invalid_utf8", f"column {name!r} is not UTF-8 at byte {error.start}") from None
-    except UNSAYABLE as error:
-        raise RowError("unwritable", f"column {name!r} cannot be written as JSON: {error}") from None
+    document = {}
+    for name, column in zip(names, record.columns, strict=True):
+        try:
+            document[name] = values_of(column)[0]
+        except MemoryError:
+            raise
+        except UnicodeDecodeError as error:
+            raise RowError("invalid_utf8", f"column {name!r} is not UTF-8 at byte {error.start}") from None
+        except UNSAYABLE as error:
+            raise RowError("unwritable", f"column {name!r} cannot be written as JSON: {error}") from None
+    return document

@@ -13,21 +13,23 @@ import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from cluster.config import DECISIVE, JobConfig, deciding, default_of
 from cluster.errors import PlanConflict
-from cluster.input.columns import PARTS, Columns, Value
+from cluster.input.columns import Columns
 from cluster.input.shards import ATTEMPT, NAME, STORED, Count, Shard, Source, parsed
 from lingua.methods import models_digest
 from lingua.models.source import resolve
-from lingua.prompt import Prompt
 
 FORMAT = 2
 ALGORITHM = "algorithm"
 """Among the settings: the number of how results came about, raised where equal settings begin to give others."""
 NOT_OF_ROWS = {*DECISIVE} - {"dtype"}
 """Settings that decide which rows there are and how they are written, not what becomes of one."""
+_Name = Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
 REMEDY = "use the same settings and inputs, or another output"
 
 
@@ -41,7 +43,6 @@ class Identity:
 
     @classmethod
     def of(cls, config: JobConfig, model_digest: str) -> Identity:
-        """The identity of a job."""
         return cls(config.identity_settings(), config.model, model_digest)
 
     @classmethod
@@ -51,11 +52,11 @@ class Identity:
             model_digest = models_digest(resolve(config.model), config.compression, whole=True)
         return cls.of(config, model_digest)
 
-    def differences(self, now: Identity) -> Iterator[str]:
-        """In words, one for each setting that decides and is not the same in `now`."""
-        return self._differences(now, frozenset())
+    def differences(self, now: Identity, ignored: Collection[str] = ()) -> Iterator[str]:
+        """In words, one for each setting that decides and is not the same in `now`; those `ignored` may differ.
 
-    def _differences(self, now: Identity, ignored: Collection[str]) -> Iterator[str]:
+        With any but `NOT_OF_ROWS`, no fingerprint is equal.
+        """
         mine, other = deciding(self.settings), deciding(now.settings)
         for name in sorted({*mine, *other} - {*ignored}):
             before, after = (one.get(name, default_of(name, one)) for one in (mine, other))
@@ -68,14 +69,9 @@ class Identity:
         if self.model_digest != now.model_digest:
             yield f"model was {self.model} ({self.model_digest[:12]}), now {now.model} ({now.model_digest[:12]})"
 
-    def row_differences(self, now: Identity) -> list[str]:
-        """The same of what decides about single rows: with any of these, no fingerprint is equal."""
-        return list(self._differences(now, NOT_OF_ROWS))
-
-    def fingerprint(self, content: Prompt | Value) -> str:
+    def fingerprint(self, content: Sequence[Any]) -> str:
         """Digest of a row's content, of the settings that compress it and of the model; equal on every machine."""
-        own = content.content if isinstance(content, Value) else _parts(content)
-        known = [self._decisive, self.model_digest, *own]
+        known = [self._decisive, self.model_digest, *content]
         return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:32]
 
     def as_written_by(self, earlier: Identity) -> Identity:
@@ -96,7 +92,6 @@ class Identity:
         return {name: value for name, value in self.settings.items() if name not in NOT_OF_ROWS}
 
     def digest(self) -> str:
-        """Digest of settings and model."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -145,8 +140,11 @@ class Plan:
         """What tells it from the plans that replace it, with or without its sources and shards."""
         return f"{self.identity.digest()} {json.dumps(dict(self.about), sort_keys=True)}"
 
+    def fingerprint(self, values: Mapping[str, Any]) -> str:
+        """Digest of a row (`Identity.fingerprint`). PromptError when there is nothing to compress in it."""
+        return self.identity.fingerprint(self.columns.content(values))
+
     def part_name(self, shard: Shard) -> str:
-        """The file name of a shard's part."""
         return f"{shard.name}.{self.output_format}"
 
     def require_same(self, identity: Identity, sources: Sequence[Source], where: str) -> None:
@@ -197,11 +195,10 @@ class Plan:
             Shard(name, stored.sources[index], start, end, first, rows, stored.retries.get(name))
             for name, index, start, end, first, rows in stored.shards
         )
-        _require_own_names([shard.name for shard in shards], stored.output_format)
+        if len({shard.name for shard in shards}) < len(shards):
+            raise ValueError("two shards have one name")
         if backwards := next((shard for shard in shards if shard.start > shard.end), None):
             raise ValueError(f"{backwards.name} ends before it begins")
-        if not all(map(ATTEMPT.fullmatch, stored.retries.values())):
-            raise ValueError("a shard tries again what is no attempt")
         names = [*stored.columns["mapped"].values(), stored.columns["prefix"] or None]
         if not all(name is None or isinstance(name, str) for name in names):
             raise ValueError("a column's name is no string")
@@ -220,7 +217,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class _Stored:
-    """The content of `_plan.json`, as far as its types go."""
+    """The content of `_plan.json`, as far as its types go: every part has a name of its own inside the output."""
 
     __pydantic_config__ = STORED
 
@@ -228,26 +225,12 @@ class _Stored:
     settings: Mapping[str, Any]
     model: str
     model_digest: str
-    output_format: str
+    output_format: Literal["parquet", "jsonl"]
     columns: dict[str, Any]
     sources: tuple[Source, ...]
-    shards: tuple[tuple[str, Count, Count, Count, Count, Count | None], ...]
+    shards: tuple[tuple[_Name, Count, Count, Count, Count, Count | None], ...]
     history: tuple[str, ...] = ()
-    retries: Mapping[str, str] = field(default_factory=dict)
-
-
-def _require_own_names(names: Sequence[str], ending: str) -> None:
-    """ValueError unless every part would get a name of its own inside the output."""
-    if ending not in ("parquet", "jsonl"):
-        raise ValueError(f"there is no format {ending!r}")
-    if foreign := [name for name in names if not NAME.fullmatch(name)]:
-        raise ValueError(f"{foreign[0]!r} is no name of a shard")
-    if len(set(names)) < len(names):
-        raise ValueError("two shards have one name")
-
-
-def _parts(prompt: Prompt) -> list[Any]:
-    return [*(getattr(prompt, name) for name in PARTS), prompt.separator]
+    retries: Mapping[str, Annotated[str, Field(pattern=f"^{ATTEMPT.pattern}$")]] = field(default_factory=dict)
 
 
 def _digest(content: Mapping[str, Any]) -> str:

@@ -6,7 +6,12 @@ objects pass as they are.
 
 An output that is there goes on with its stored plan. `resume` may ask for more: new files of the inputs are cut into
 shards behind those that are planned (`grown`), as far as the output's columns can hold them, or rejected rows are tried
-again (`rejects.plan_retries`).
+again (`plan_retries`), in shards of their own: the rows of a range that one attempt rejected (`Shard.retries`). Their
+parts stand beside the old ones, which never change, and their records count instead of the old rejects
+(`records.standing`). Once the plan with these shards is stored, and before a worker begins, the old lines move to
+`_retried/`; so `_rejects/` holds what is rejected for all that is known. What moved is still needed: it says which rows
+the new shards have, and should the old part be made again, the same rows are rejected again, since their outcomes stand
+elsewhere.
 """
 
 from __future__ import annotations
@@ -30,13 +35,14 @@ from cluster.input.shards import Shard, Source, shown, still_there
 from cluster.input.unify import common_schema, misfit, settle, with_folders
 from cluster.output.ledger import Ledger
 from cluster.output.plan import Identity, Plan
-from cluster.output.records import counted
-from cluster.output.rejects import plan_retries
+from cluster.output.records import counted, standing
 from cluster.storage.storage import Storage
 from lingua.errors import ConfigError
 
 SAMPLED_SHARDS = 256
 SAMPLED_BYTES = 64 << 20
+UNFINISHED = "note: the output is not finished: what is missing is done first; start again to retry what is rejected"
+NOTHING_REJECTED = "note: no row of the output is rejected: there is nothing to retry"
 
 
 def draft_plan(config: JobConfig, model_digest: str, ledger: Ledger, earlier: Identity | None = None) -> Plan:
@@ -101,6 +107,25 @@ def _require_columns(plan: Plan, new: Sequence[Source], footers: Sequence[Footer
 
 def _unfit(source: Source, why: str) -> ConfigError:
     return ConfigError(f"resume = grow: {shown(source.path)}: {why}; begin another output, with --reuse of this one")
+
+
+def plan_retries(plan: Plan, ledger: Ledger) -> Plan:
+    """The next generation of a finished output's plan, with its rejected rows in shards of their own.
+
+    The same plan, and a note, where the output is not finished or nothing in it is rejected. DamagedFile where a
+    commit record is none.
+    """
+    if {shard.name for shard in plan.shards} - ledger.committed():
+        print(UNFINISHED)
+        return plan
+    rejecting = [record for record in standing(ledger.records()) if record.rejected]
+    if not rejecting:
+        print(NOTHING_REJECTED)
+        return plan
+    numbered = enumerate(rejecting, len(plan.shards))
+    shards = [record.shard.again(at, record.token, record.rejected) for at, record in numbered]
+    rows = sum(record.rejected for record in rejecting)
+    return plan.extended(f"{counted(rows, 'rejected row')} tried again in {counted(len(shards), 'shard')}", (), shards)
 
 
 def make_plan(config: JobConfig, model_digest: str, earlier: Identity | None = None) -> Plan:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,8 +19,10 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from cluster.input.jsonl import split_lines
 from cluster.input.shards import NAME, STORED, Count, Shard, parsed
 from cluster.output.summary import ShardSummary
+from cluster.storage.storage import Storage
 
 TOKEN = re.compile(r"[0-9a-f]{12}")
 STATUSES = ("compressed", "passthrough", "kept", "over_budget", "relaxed", "rejected")
@@ -76,7 +78,6 @@ class Blob:
 
     @classmethod
     def of(cls, path: Path) -> Blob:
-        """Measure a file."""
         digest = hashlib.sha256()
         with path.open("rb") as file:
             while block := file.read(1 << 20):
@@ -124,7 +125,6 @@ class Record(Counts):
 
     @classmethod
     def of(cls, shard: Shard, part: Part, identity: str, seconds: float) -> Record:
-        """The record of a finished part."""
         return cls(
             **asdict(part.counts),
             shard=shard,
@@ -142,8 +142,15 @@ class Record(Counts):
         """What the files of the attempt are called."""
         return f"{self.shard.name}.{self.token}"
 
+    def fault(self, size: int, identity: str) -> str | None:
+        """What is wrong with a part of this size in an output of this identity."""
+        if self.identity != identity:
+            return "was committed by a worker of another plan, which this one has replaced"
+        if self.part_size != size:
+            return f"is damaged: it has {size:,} bytes and had {self.part_size:,} when it was committed"
+        return None
+
     def to_bytes(self) -> bytes:
-        """As JSON."""
         return json.dumps(asdict(self), indent=1).encode()
 
     @classmethod
@@ -174,6 +181,27 @@ def standing(records: Iterable[Record], retried: Collection[str] = ()) -> list[R
 
 
 @dataclass(frozen=True, slots=True)
+class Reject:
+    """A line of `_rejects/`."""
+
+    __pydantic_config__ = STORED
+
+    source: str
+    row: Count
+    reason: str
+    detail: str
+    raw: str | None
+
+
+def read_rejects(url: str, storage: Storage) -> Iterator[Reject]:
+    """The lines of a file of rejects. ValueError where there is another one."""
+    for line in split_lines(storage.blocks(url, 0, int(storage.info(url)["size"]))):
+        if not isinstance(line, bytes):
+            raise ValueError(f"{line.reason}: {line.detail}")
+        yield parsed(Reject, line, "a reject")
+
+
+@dataclass(frozen=True, slots=True)
 class Statistics(Counts):
     """Counts of any number of shards: they add up. In `reused_shards` all rows came from an earlier output."""
 
@@ -183,7 +211,6 @@ class Statistics(Counts):
 
     @classmethod
     def of(cls, counts: Counts, seconds: float) -> Statistics:
-        """The statistics of one shard."""
         own = {entry.name: getattr(counts, entry.name) for entry in fields(Counts)}
         return cls(**own, shards=1, seconds=seconds, reused_shards=int(counts.untouched))
 

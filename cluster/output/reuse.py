@@ -33,7 +33,7 @@ from cluster.input.inputs import find_files, literal_part
 from cluster.input.jsonl import split_lines
 from cluster.input.shards import UNKNOWN_VERSION, BadRow, Row, Shard, Source, weight
 from cluster.output.ledger import Ledger
-from cluster.output.plan import Identity, Plan
+from cluster.output.plan import NOT_OF_ROWS, Identity, Plan
 from cluster.output.records import Record, Statistics, standing
 from cluster.storage.listing import is_pattern
 from cluster.storage.storage import Storage
@@ -122,7 +122,8 @@ def open_previous(config: JobConfig, model_digest: str) -> Previous | None:
     plan = ledger.plan()
     if plan is None:
         raise PlanConflict(f"reuse = {output}: has no _plan.json, so it is no output of this job; check the path")
-    if found := plan.identity.row_differences(Identity.beside(plan.identity, config, model_digest)):
+    now = Identity.beside(plan.identity, config, model_digest)
+    if found := list(plan.identity.differences(now, NOT_OF_ROWS)):
         raise PlanConflict(
             f"reuse = {output}: nothing of it can be used: {'; '.join(found[:10])}; "
             "use the same settings, or leave reuse out to compress every row"
@@ -147,8 +148,7 @@ class RowReuse:
 
     def __init__(self, earlier: Earlier, plan: Plan, storage: Storage) -> None:
         self._earlier, self._plan = earlier, plan
-        self._ledger = Ledger(earlier.output, storage.options)
-        self._blocks = Blocks(earlier.plan, storage)
+        self._storage, self._ledger = storage, Ledger(earlier.output, storage.options)
         self._last: tuple[tuple[EarlierPart, ...], Index] | None = None
         self._building = threading.Lock()
 
@@ -158,9 +158,9 @@ class RowReuse:
         if not parts:
             yield from items
             return
-        lookup = _Lookup(self._index(parts), self._blocks)
+        index, blocks = self._index(parts), Blocks(self._earlier.plan, self._storage)
         for window in windows(items):
-            known = lookup.results([self._fingerprint(item) for item in window])
+            known = blocks.known([self._fingerprint(item) for item in window], index)
             for position, item in enumerate(window):
                 result = known.get(position)
                 yield item if result is None or isinstance(item, BadRow) else replace(item, earlier=result)
@@ -169,7 +169,7 @@ class RowReuse:
         if isinstance(item, BadRow):
             return None
         try:
-            return self._plan.identity.fingerprint(self._plan.columns.content(item.values))
+            return self._plan.fingerprint(item.values)
         except PromptError:
             return None
 
@@ -185,7 +185,7 @@ class RowReuse:
             try:
                 if self._ledger.checksum(part.url) != part.sha256:
                     raise ValueError("it differs from the checksum in its commit record")
-                yield from self._blocks.scan(part.url, part.size)
+                yield from Blocks(self._earlier.plan, self._storage).scan(part.url, part.size)
             except _UNREADABLE as error:
                 _tell(part.url, error)
 
@@ -255,38 +255,6 @@ def _key(fingerprint: str) -> int:
     return int(fingerprint[:16], 16)
 
 
-class _Lookup:
-    """Finds the results of a window of rows; the last block stays loaded, since the next window often begins in it."""
-
-    def __init__(self, index: Index, blocks: Blocks) -> None:
-        self._index, self._blocks = index, blocks
-        self._loaded: tuple[int, Any] | None = None
-
-    def results(self, fingerprints: Sequence[str | None]) -> dict[int, CompressedPrompt]:
-        """The known results, by position."""
-        wanted: dict[int, list[tuple[int, int]]] = defaultdict(list)
-        for position, fingerprint in enumerate(fingerprints):
-            if fingerprint is not None and (place := self._index.find(fingerprint)) is not None:
-                wanted[place[0]].append((position, place[1]))
-        found: dict[int, CompressedPrompt] = {}
-        for number in sorted(wanted):
-            positions, rows = zip(*wanted[number], strict=True)
-            for position, results in zip(positions, self._read(number, rows), strict=False):
-                if results["fingerprint"] == fingerprints[position]:
-                    found[position] = _outcome(results)
-        return found
-
-    def _read(self, number: int, rows: Sequence[int]) -> list[dict[str, Any]]:
-        try:
-            if self._loaded is None or self._loaded[0] != number:
-                self._loaded = None
-                self._loaded = number, self._blocks.load(self._index.blocks[number])
-            return self._blocks.results(self._loaded[1], rows)
-        except _UNREADABLE as error:
-            _tell(self._index.blocks[number].url, error)
-            return []
-
-
 def _outcome(results: Mapping[str, Any]) -> CompressedPrompt:
     """A result as an output tells it: what it does not hold (spans, the target) is empty."""
     return CompressedPrompt(
@@ -316,44 +284,27 @@ class Block:
 
 
 class Blocks:
-    """Reads the parts of one output. ValueError, KeyError or OSError when a file is no such part."""
+    """Reads the parts of one output. The last block stays loaded, since the next rows often begin in it."""
 
     def __init__(self, plan: Plan, storage: Storage) -> None:
         self._storage = storage
         self._parquet = plan.output_format == "parquet"
-        self._names = {name: plan.columns.result_name(name) for name in plan.columns.results.names}
+        self._names = plan.columns.result_names
+        self._loaded: tuple[Block, Any] | None = None
 
     def scan(self, url: str, size: int) -> Iterator[tuple[Block, list[str]]]:
-        """Every block of a part with the fingerprints of its rows, in order."""
-        return self._scan_parquet(url, size) if self._parquet else self._scan_lines(url, size)
+        """Every block of a part with the fingerprints of its rows, in order.
 
-    def load(self, block: Block) -> Any:
-        """The rows of a block, for `results`: an Arrow table, or lines of JSON."""
-        if not self._parquet:
-            return self._storage.read_exactly(block.url, block.start, block.end).split(b"\n")
-        with self._open(block.url, block.size) as file:
-            return file.read_row_group(block.start, columns=list(self._names.values()), use_threads=False)
-
-    def results(self, rows: Any, positions: Sequence[int]) -> list[dict[str, Any]]:
-        """The results of these rows of a block, by their names without prefix."""
-        if isinstance(rows, pa.Table):
-            found = rows.take(pa.array(positions, pa.int64())).to_pylist()
-        else:
-            found = [loads(rows[position].decode()) for position in positions]
-        return [{name: row[own] for name, own in self._names.items()} for row in found]
-
-    def _open(self, url: str, size: int) -> pq.ParquetFile:
-        return pq.ParquetFile(self._storage.open(url, size), pre_buffer=False, buffer_size=1 << 20)
-
-    def _scan_parquet(self, url: str, size: int) -> Iterator[tuple[Block, list[str]]]:
+        ValueError, KeyError or OSError when a file is no such part.
+        """
         name = self._names["fingerprint"]
-        with self._open(url, size) as file:
-            for group in range(file.metadata.num_row_groups):
-                table = file.read_row_group(group, columns=[name], use_threads=False)
-                yield Block(url, size, group, group + 1), table.column(name).to_pylist()
-
-    def _scan_lines(self, url: str, size: int) -> Iterator[tuple[Block, list[str]]]:
-        name, start, end, found = self._names["fingerprint"], 0, 0, list[str]()
+        if self._parquet:
+            with self._open(url, size) as file:
+                for group in range(file.metadata.num_row_groups):
+                    table = file.read_row_group(group, columns=[name], use_threads=False)
+                    yield Block(url, size, group, group + 1), table.column(name).to_pylist()
+            return
+        start, end, found = 0, 0, list[str]()
         for line in split_lines(self._storage.blocks(url, 0, size), _NO_LIMIT):
             if not isinstance(line, bytes):
                 raise ValueError(f"{url}: a line cannot be read")
@@ -364,3 +315,44 @@ class Blocks:
                 start, found = end, []
         if found:
             yield Block(url, size, start, end), found
+
+    def known(self, fingerprints: Sequence[str | None], index: Index) -> dict[int, CompressedPrompt]:
+        """The results that there are of these rows, by their position."""
+        wanted: dict[int, list[tuple[int, int]]] = defaultdict(list)
+        for position, fingerprint in enumerate(fingerprints):
+            if fingerprint is not None and (place := index.find(fingerprint)) is not None:
+                wanted[place[0]].append((position, place[1]))
+        found: dict[int, CompressedPrompt] = {}
+        for number in sorted(wanted):
+            positions, rows = zip(*wanted[number], strict=True)
+            try:
+                read = self._read(index.blocks[number], rows)
+            except _UNREADABLE as error:
+                _tell(index.blocks[number].url, error)
+                continue
+            for position, results in zip(positions, read, strict=True):
+                if results["fingerprint"] == fingerprints[position]:
+                    found[position] = _outcome(results)
+        return found
+
+    def _read(self, block: Block, rows: Sequence[int]) -> list[dict[str, Any]]:
+        """The results of these rows of a block, by their names without prefix."""
+        if self._loaded is None or self._loaded[0] != block:
+            self._loaded = None  # before the next one is read: one at most is in memory
+            self._loaded = block, self._load(block)
+        loaded = self._loaded[1]
+        if isinstance(loaded, pa.Table):
+            found = loaded.take(pa.array(rows, pa.int64())).to_pylist()
+        else:
+            found = [loads(loaded[row].decode()) for row in rows]
+        return [{name: row[own] for name, own in self._names.items()} for row in found]
+
+    def _load(self, block: Block) -> Any:
+        """The rows of a block: an Arrow table, or lines of JSON."""
+        if not self._parquet:
+            return self._storage.read_exactly(block.url, block.start, block.end).split(b"\n")
+        with self._open(block.url, block.size) as file:
+            return file.read_row_group(block.start, columns=list(self._names.values()), use_threads=False)
+
+    def _open(self, url: str, size: int) -> pq.ParquetFile:
+        return pq.ParquetFile(self._storage.open(url, size), pre_buffer=False, buffer_size=1 << 20)

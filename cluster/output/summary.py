@@ -83,7 +83,10 @@ def sample_of(note: RowNote, fingerprint: str, prompt: Prompt, outcome: Compress
     """What is kept of a row: `PIECES` strings at most, `CHARACTERS` characters of them and of the result."""
     pieces = [piece for piece in _pieces(prompt, outcome) if piece.text]
     shown = tuple(map(_cut, pieces[:PIECES], _rooms(pieces[:PIECES])))
-    return Sample(fingerprint, note, shown, max(0, len(pieces) - PIECES), _shortened(outcome.text))
+    text = outcome.text
+    if len(text) > CHARACTERS:
+        text = f"{text[:CHARACTERS]} … ({len(text) - CHARACTERS:,} more characters)"
+    return Sample(fingerprint, note, shown, max(0, len(pieces) - PIECES), text)
 
 
 def _pieces(prompt: Prompt, outcome: CompressedPrompt) -> Iterator[Excerpt]:
@@ -113,10 +116,6 @@ def _cut(piece: Excerpt, room: int) -> Excerpt:
         return piece
     kept = piece.kept and tuple((start, min(end, room)) for start, end in piece.kept if start < room)
     return Excerpt(piece.name, piece.text[:room], kept, len(piece.text) - room)
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= CHARACTERS else f"{text[:CHARACTERS]} … ({len(text) - CHARACTERS:,} more characters)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +187,8 @@ class Summarizer:
         self._keep("lost", note)
         if note.predicted is not None:
             self._keep("foretold", note)
-        if self._draws(fingerprint):
+        room = len(self._samples) < self._wanted or (self._samples and fingerprint < self._samples[-1].fingerprint)
+        if room and all(fingerprint != sample.fingerprint for sample in self._samples):  # equal rows count once
             sample = sample_of(note, fingerprint, prompt(), outcome)
             insort(self._samples, sample, key=lambda sample: sample.fingerprint)
             del self._samples[self._wanted :]
@@ -197,17 +197,9 @@ class Summarizer:
             del self._poorest[self._wanted :]
 
     def summary(self) -> ShardSummary:
-        """What was gathered."""
-        return ShardSummary(
-            tuple(self._rates),
-            tuple(self._fidelities),
-            slowest=tuple(self._notes["slowest"]),
-            worst=tuple(self._notes["worst"]),
-            lost=tuple(self._notes["lost"]),
-            foretold=tuple(self._notes["foretold"]),
-            samples=tuple(self._samples),
-            poorest=tuple(self._poorest),
-        )
+        notes = {name: tuple(found) for name, found in self._notes.items()}
+        kept = {"samples": tuple(self._samples), "poorest": tuple(self._poorest)}
+        return ShardSummary(tuple(self._rates), tuple(self._fidelities), **notes, **kept)  # type: ignore[arg-type]
 
     def _keep(self, name: str, note: RowNote) -> None:
         notes, order = self._notes[name], NOTED[name]
@@ -215,25 +207,15 @@ class Summarizer:
             insort(notes, note, key=order)
             del notes[EXTREMES:]
 
-    def _draws(self, fingerprint: str) -> bool:
-        """Whether a row is a sample so far; equal rows count once."""
-        if any(fingerprint == sample.fingerprint for sample in self._samples):
-            return False
-        room = len(self._samples) < self._wanted
-        return room or bool(self._samples and fingerprint < self._samples[-1].fingerprint)
-
     def _note(self, row: Row, outcome: CompressedPrompt) -> RowNote:
-        now, before = self._clock(), self._last
-        self._last = now
+        before, self._last = self._last, self._clock()
         named = row.values.get(self._id_column) if self._id_column else None
+        shown = None if named is None else encodable(str(named))
+        if shown is not None and len(shown) > ID_CHARACTERS:
+            shown = f"{shown[: ID_CHARACTERS - 1]}…"
         tokens = outcome.origin_tokens, outcome.compressed_tokens, outcome.target_tokens
-        shown = None if named is None else _cut_id(encodable(str(named)))
-        fidelity = outcome.fidelity, outcome.predicted
-        return RowNote(row.number, shown, outcome.status, *tokens, round(now - before, 3), *fidelity)
-
-
-def _cut_id(name: str) -> str:
-    return name if len(name) <= ID_CHARACTERS else f"{name[: ID_CHARACTERS - 1]}…"
+        seconds = round(self._last - before, 3)
+        return RowNote(row.number, shown, outcome.status, *tokens, seconds, outcome.fidelity, outcome.predicted)
 
 
 def bin_of(rate: float) -> int:
@@ -241,30 +223,15 @@ def bin_of(rate: float) -> int:
     return max(0, min(BINS - 1, int(rate * BINS + 1e-9)))
 
 
-def slowness(note: RowNote) -> float:
-    """What the slowest rows are ordered by."""
-    return -note.seconds
-
-
-def badness(note: RowNote) -> tuple[float, int]:
-    """What the worst rows are ordered by: the highest rate, of equal ones the longest row."""
-    return -(note.rate or 0.0), -note.origin_tokens
-
-
 def loss(note: RowNote) -> tuple[float, int]:
     """What the rows that lost most are ordered by: the lowest fidelity, of equal ones the longest row."""
     return note.fidelity, -note.origin_tokens
 
 
-def strangeness(note: RowNote) -> tuple[float, int]:
-    """What sampled rows are ordered by: those first that predict their original worst."""
-    return 1.0 if note.predicted is None else note.predicted, -note.origin_tokens
-
-
 NOTED: dict[str, Callable[[RowNote], Any]] = {
-    "slowest": slowness,
-    "worst": badness,
+    "slowest": lambda note: -note.seconds,
+    "worst": lambda note: (-(note.rate or 0.0), -note.origin_tokens),
     "lost": loss,
-    "foretold": strangeness,
+    "foretold": lambda note: (1.0 if note.predicted is None else note.predicted, -note.origin_tokens),
 }
-"""The lists of single rows in a summary, and what each is ordered by."""
+"""The lists of single rows in a summary, and what each is ordered by; of equal ones the longest is worse."""

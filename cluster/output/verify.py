@@ -13,7 +13,7 @@ what is left of the original, and tokens are counted again on a sample where tha
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -27,8 +27,7 @@ from cluster.input.shards import BadRow, Row, Shard, Source, require_unchanged
 from cluster.output.audit import OutputRow, Plainly, Results, read_part, same_columns
 from cluster.output.ledger import PART, Ledger
 from cluster.output.plan import Plan
-from cluster.output.records import Record, Statistics, counted
-from cluster.output.rejects import Reject, read_rejects
+from cluster.output.records import Record, Reject, Statistics, counted, read_rejects
 from cluster.storage.storage import Storage
 from lingua.errors import PromptError
 from lingua.prompt import Status
@@ -37,7 +36,8 @@ MAX_PER_SHARD = 5
 AT_ONCE = 4
 """Shards that are looked at together, each in the memory of a worker that reads it twice."""
 COUNTED_ROWS = 4
-"""First rows of a shard whose tokens are counted again in any case."""
+"""First rows of a shard whose tokens are counted again in any case; of the others it is one in 256."""
+_SUMS = ("origin_tokens", "compressed_tokens", "fidelity")
 _NO_PART = (ValueError, OSError, KeyError, TypeError, AttributeError, RecursionError, SourceUnusable)
 """What reading a file that is no part raises; pyarrow's exceptions are among these."""
 _NO_RECORD = "no commit record has its checksum: it was not committed by this job, or changed since"
@@ -58,7 +58,6 @@ class Audit:
     uncounted: str | None = None
 
     def add(self, other: Audit) -> None:
-        """Take in what was found elsewhere."""
         self.problems += other.problems
         self.shards += other.shards
         self.rows += other.rows
@@ -66,7 +65,6 @@ class Audit:
         self.recounted += other.recounted
 
     def summary(self) -> str:
-        """One line for people."""
         seen = f"{counted(self.rows, 'input row')} in {counted(self.shards, 'shard')}, {self.rejected} of them rejected"
         return (
             f"{counted(len(self.problems), 'problem')}: {seen}"
@@ -92,22 +90,13 @@ def verify(output: str, storage_options: Mapping[str, Any] | None = None) -> Aud
     audit.problems += [*_strays(ledger, plan), *_uncovered(plan, ledger.storage)]
     changed = {source for source in plan.sources if _changed(source, ledger, audit)}
     records = {record.shard.name: record for record in ledger.records(audit.problems)}
-    retried = plan.retried
+    damaged = {shard.name for shard in plan.shards if any(f"/_records/{shard.name}." in one for one in audit.problems)}
     audit.problems += _figures(ledger, plan, list(records.values()))
-    means = _Means(ledger, plan, Results(plan), Plainly(ledger.storage))
-
-    def look(shard: Shard) -> Audit:
-        told = any(f"/_records/{shard.name}." in problem for problem in audit.problems)
-        before = records.get(shard.retried) if shard.retried else None
-        one = _Shard(means, shard, records.get(shard.name), told, before).audit(shard.source in changed)
-        one.rows -= one.rows if shard.retries else 0  # they are counted where they were read first,
-        one.rejected -= one.rejected if shard.name in retried else 0  # and rejected where they were tried last
-        return one
-
+    look = _Look(ledger, plan, records, damaged)
     with ThreadPoolExecutor(AT_ONCE) as threads:
-        for one in list(threads.map(look, plan.shards)):
+        for one in list(threads.map(lambda shard: look.at(shard, shard.source in changed), plan.shards)):
             audit.add(one)
-    audit.uncounted = means.results.uncounted if audit.rows > audit.rejected else None
+    audit.uncounted = look.results.uncounted if audit.rows > audit.rejected else None
     return audit
 
 
@@ -174,69 +163,54 @@ def _changed(source: Source, ledger: Ledger, audit: Audit) -> bool:
     return False
 
 
-@dataclass(frozen=True, slots=True)
-class _Means:
-    """What all shards of an output are looked at with."""
+class _Look:
+    """Looks at the shards of an output. Threads share it.
 
-    ledger: Ledger
-    plan: Plan
-    results: Results
-    plainly: Plainly
-
-
-class _Shard:
-    """The audit of one shard.
-
-    told    that its record is damaged is among the problems already
-    before  the commit whose rejected rows it tries again, if it does
+    damaged   shards whose records are damaged, which is among the problems already
     """
 
-    def __init__(
-        self, means: _Means, shard: Shard, record: Record | None, told: bool, before: Record | None = None
-    ) -> None:
-        self.ledger, self.plan, self.results, self.plainly = means.ledger, means.plan, means.results, means.plainly
-        self.shard, self.record, self.told, self.before = shard, record, told, before
+    def __init__(self, ledger: Ledger, plan: Plan, records: Mapping[str, Record], damaged: Collection[str]) -> None:
+        self.ledger, self.plan, self.records, self.damaged = ledger, plan, records, damaged
+        self.results, self.plainly, self.retried = Results(plan), Plainly(ledger.storage), plan.retried
 
-    def audit(self, input_changed: bool) -> Audit:
-        """All that is wrong with the part, its rejects and its record, and what was looked at."""
+    def at(self, shard: Shard, input_changed: bool) -> Audit:
+        """All that is wrong with a part, its rejects and its record, and what was looked at."""
         audit = Audit(shards=1)
-        found = self._problems(audit, input_changed)
-        audit.problems = [f"{self.plan.part_name(self.shard)}: {problem}" for problem in found]
+        found = self._problems(shard, audit, input_changed)
+        audit.problems = [f"{self.plan.part_name(shard)}: {problem}" for problem in found]
+        audit.rows -= audit.rows if shard.retries else 0  # they are counted where they were read first,
+        audit.rejected -= audit.rejected if shard.name in self.retried else 0  # rejected where tried last
         return audit
 
-    def _problems(self, audit: Audit, input_changed: bool) -> list[str]:
-        if not self.ledger.is_committed(self.shard.name):
+    def _problems(self, shard: Shard, audit: Audit, input_changed: bool) -> list[str]:
+        if not self.ledger.is_committed(shard.name):
             return ["missing: the shard is not committed; run the job again"]
-        if self.record is None:
-            return [] if self.told else [_NO_RECORD]  # a damaged record was told already
-        found = [*self._record_problems(self.record), *self._bytes_problems(self.record)]
-        if found or input_changed:
-            return found
-        return list(islice(self._rows_problems(audit, self.record), MAX_PER_SHARD))
+        if (record := self.records.get(shard.name)) is None:
+            return [] if shard.name in self.damaged else [_NO_RECORD]
+        found = list(self._record_problems(shard, record))
+        return (
+            found if found or input_changed else list(islice(self._rows_problems(shard, record, audit), MAX_PER_SHARD))
+        )
 
-    def _record_problems(self, record: Record) -> Iterator[str]:
-        if record.shard != self.shard:
+    def _record_problems(self, shard: Shard, record: Record) -> Iterator[str]:
+        if record.shard != shard:
             yield "its commit record is of another shard or input"
         if record.identity != self.plan.identity.digest():
             yield "its commit record is of other settings or another model"
-
-    def _bytes_problems(self, record: Record) -> Iterator[str]:
-        if self.ledger.checksum(self.ledger.part_url(self.plan, self.shard)) != record.part_sha256:
+        if self.ledger.checksum(self.ledger.part_url(self.plan, shard)) != record.part_sha256:
             yield "differs from its commit record (size or checksum): damaged, swapped or written by another hand"
-        if record.rejects_sha256 is not None and self._rejects_checksum(record) != record.rejects_sha256:
+        try:
+            rejects = self.ledger.checksum(self.ledger.rejects_url(record)) if record.rejects_sha256 else None
+        except FileNotFoundError:
+            rejects = None
+        if rejects != record.rejects_sha256:
             yield "its rejects are missing or differ from their checksum"
 
-    def _rejects_checksum(self, record: Record) -> str | None:
+    def _rows_problems(self, shard: Shard, record: Record, audit: Audit) -> Iterator[str]:
         try:
-            return self.ledger.checksum(self.ledger.rejects_url(record))
-        except FileNotFoundError:
-            return None
-
-    def _rows_problems(self, audit: Audit, record: Record) -> Iterator[str]:
-        try:
-            walk = _Walk(self.plan, self.shard.source, self._outputs(), self._rejects(record), self.results)
-            wanted = self._wanted()
-            for item in read_rows(self.shard, self.plan.columns, self.ledger.storage):
+            walk = _Walk(self.plan, shard.source, self._outputs(shard), self._rejects(record), self.results)
+            wanted = self._wanted(shard)
+            for item in read_rows(shard, self.plan.columns, self.ledger.storage):
                 if wanted is None or item.number in wanted:
                     yield from walk.step(item)
             yield from walk.rest()
@@ -247,25 +221,24 @@ class _Shard:
         audit.rejected += walk.rejected
         audit.recounted += walk.recounted
         yield from walk.against(record)
-        if record.rejected or self.shard.retries:
-            return
-        if self.shard.source.format == self.plan.output_format == "parquet":
-            part = self.ledger.part_url(self.plan, self.shard)
-            yield from (f"row {fault}" for fault in self.plainly.altered(self.shard, part))
+        if not (record.rejected or shard.retries) and shard.source.format == self.plan.output_format == "parquet":
+            altered = self.plainly.altered(shard, self.ledger.part_url(self.plan, shard))
+            yield from (f"row {fault}" for fault in altered)
 
-    def _outputs(self) -> Iterator[OutputRow]:
+    def _outputs(self, shard: Shard) -> Iterator[OutputRow]:
         try:
-            yield from read_part(self.plan, self.ledger.part_url(self.plan, self.shard), self.ledger.storage)
+            yield from read_part(self.plan, self.ledger.part_url(self.plan, shard), self.ledger.storage)
         except _NO_PART as error:
             raise _UnreadableError(f"cannot be read: {type(error).__name__}: {error}") from None
 
-    def _wanted(self) -> set[int] | None:
+    def _wanted(self, shard: Shard) -> set[int] | None:
         """Numbers of the rows that it tries again; None: it has all rows of its range."""
-        if self.shard.retries is None:
+        if shard.retries is None:
             return None
-        wanted = {reject.row for reject in self._listed(self.ledger.retried_url(self.shard.retries))}
-        if self.before and wanted != {reject.row for reject in self._rejects(self.before)}:
-            raise _UnreadableError(f"tries other rows again than those that {self.before.shard.name} rejects")
+        wanted = {reject.row for reject in self._listed(self.ledger.retried_url(shard.retries))}
+        before = self.records.get(shard.retried or "")
+        if before and wanted != {reject.row for reject in self._rejects(before)}:
+            raise _UnreadableError(f"tries other rows again than those that {before.shard.name} rejects")
         return wanted
 
     def _rejects(self, record: Record) -> Iterator[Reject]:
@@ -295,14 +268,12 @@ class _Walk:
     ) -> None:
         self._plan, self._source, self._outputs, self._rejects = plan, source, outputs, rejects
         self._results = results
-        self._reasons: Counter[str] = Counter()
         self._reject = next(rejects, None)
+        self._reasons: Counter[str] = Counter()
         self.rows = self.rejected = self.recounted = 0
-        self._sums: dict[str, float] = {"origin_tokens": 0, "compressed_tokens": 0, "fidelity": 0.0}
-        self._statuses: dict[str, int] = dict.fromkeys(get_args(Status), 0)
+        self._seen: dict[str, float] = dict.fromkeys((*_SUMS, *get_args(Status)), 0)
 
     def step(self, item: Row | BadRow) -> Iterator[str]:
-        """Match the next input row."""
         self.rows += 1
         if self._reject is not None and self._reject.row == item.number:
             yield from self._compare_reject(item, self._reject)
@@ -315,7 +286,9 @@ class _Walk:
         if output is None:
             yield f"row {item.number} is neither in the part nor among the rejects"
             return
-        self._count(output.results)
+        for name in _SUMS:
+            self._seen[name] += output.results[name] or 0
+        self._seen[output.results["status"]] = self._seen.get(output.results["status"], 0) + 1
         yield from self._compare(item, output)
 
     def rest(self) -> Iterator[str]:
@@ -327,8 +300,7 @@ class _Walk:
 
     def against(self, record: Record) -> Iterator[str]:
         """What the commit record counts otherwise."""
-        seen = {"rows": self.rows, "rejected": self.rejected, **self._statuses, **self._sums}
-        for name, count in seen.items():
+        for name, count in {"rows": self.rows, "rejected": self.rejected, **self._seen}.items():
             if not isclose(getattr(record, name, -1), count, rel_tol=1e-9):
                 yield f"its commit record says {name} = {getattr(record, name)}, there are {count}"
         if dict(record.rejects) != dict(self._reasons):
@@ -343,29 +315,20 @@ class _Walk:
         elif reject.raw != known.raw or reject.reason != known.reason:
             yield f"the reject of row {item.number} is not of what the input holds there ({reject.reason})"
 
-    def _count(self, results: Mapping[str, Any]) -> None:
-        for name in self._sums:
-            self._sums[name] += results[name] or 0
-        self._statuses[results["status"]] = self._statuses.get(results["status"], 0) + 1
-
     def _compare(self, row: Row, output: OutputRow) -> Iterator[str]:
         if not same_columns(row, output):
             yield f"row {row.number}: its columns differ from the input's: another row, or changed"
             return
         try:
-            fingerprint = self._plan.identity.fingerprint(self._plan.columns.content(row.values))
+            fingerprint = self._plan.fingerprint(row.values)
         except PromptError as error:
             yield f"row {row.number} has nothing to compress ({error}) and should be among the rejects"
             return
         if output.results["fingerprint"] != fingerprint:
             yield f"row {row.number}: its fingerprint is not that of its content, settings and model"
         faults = list(self._results.faults(row, output.results))
-        if not faults and self._is_sampled(output.results["fingerprint"]):
+        if not faults and (self.rows <= COUNTED_ROWS or output.results["fingerprint"].startswith("00")):
             miscounted = self._results.miscounted(row, output.results)
             self.recounted += miscounted is not None
             faults += [miscounted] if miscounted else []
         yield from (f"row {row.number}: {fault}" for fault in faults)
-
-    def _is_sampled(self, fingerprint: str) -> bool:
-        """Whether a row's tokens are counted again: of the first rows of a shard, and of one in 256."""
-        return self.rows <= COUNTED_ROWS or fingerprint.startswith("00")

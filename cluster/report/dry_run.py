@@ -15,6 +15,7 @@ import os
 import resource
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -50,12 +51,16 @@ EFFICIENCY = 0.9
 def describe(config: JobConfig, plan: Plan, committed: Collection[str], reuse: str | None = None) -> str:
     """The plan for people: files, shards, rows if known, columns, what would be reused, settings."""
     done = sum(shard.name in committed for shard in plan.shards)
+    counts = [shard.rows for shard in plan.shards if not shard.retries]
+    unknown = counts.count(None)
+    more = f", and those of {counted(unknown, 'file')}, counted as they are read" if unknown else ""
+    mapped = {role: name for role in ROLES if (name := getattr(plan.columns.mapped, role)) is not None}
     lines = [
         f"output     {config.output}",
         f"shards     {len(plan.shards):,} of about {config.shard_size:,} bytes, {done:,} of them committed",
-        f"rows       {_rows(plan)}",
+        f"rows       {sum(filter(None, counts)):,}{more}",
         *([f"reuse      {reuse}"] if reuse else []),
-        f"columns    {_columns(plan)}",
+        f"columns    {', '.join(f'{role} = {name!r}' for role, name in mapped.items())}",
         f"files      {len(plan.sources):,} with {sum(source.size for source in plan.sources):,} bytes",
         *(f"           {_file(source)}" for source in plan.sources[:SHOWN_FILES]),
     ]
@@ -82,20 +87,6 @@ def _blind(plan: Plan) -> float | None:
     rate, asked = settings.get("rate", ENOUGH), plan.columns.mapped.question is not None
     known = asked and settings.get("focus_model") != "ignore"
     return None if known or rate is None or rate >= ENOUGH else rate
-
-
-def _rows(plan: Plan) -> str:
-    counts = [shard.rows for shard in plan.shards if not shard.retries]
-    known = [count for count in counts if count is not None]
-    unknown = len(counts) - len(known)
-    more = f", and those of {counted(unknown, 'file')}, counted as they are read" if unknown else ""
-    return f"{sum(known):,}{more}"
-
-
-def _columns(plan: Plan) -> str:
-    mapped = plan.columns.mapped
-    named = [f"{role} = {getattr(mapped, role)!r}" for role in ROLES if getattr(mapped, role) is not None]
-    return ", ".join(named)
 
 
 def _file(source: Source) -> str:
@@ -128,10 +119,8 @@ def reusable(previous: Previous, plan: Plan, committed: Collection[str]) -> str:
     same = [unchanged[shard.name] for shard in missing if shard.name in unchanged]
     changed = [shard for shard in missing if shard.name not in unchanged]
     chosen = changed[:: max(1, -(-len(changed) // LOOKED_AT))]
-    lookup, storage = (
-        RowReuse(previous.earlier(plan, committed), plan, previous.ledger.storage),
-        previous.ledger.storage,
-    )
+    storage = previous.ledger.storage
+    lookup = RowReuse(previous.earlier(plan, committed), plan, storage)
     seen = found = 0
     for shard in chosen:
         for item in lookup.over(shard, read_rows(shard, plan.columns, storage)):
@@ -179,8 +168,10 @@ def estimate(config: JobConfig, plan: Plan, missing: Sequence[Shard], make: Call
     compressor = make(config)
     starting = time.perf_counter() - began
     form, rows = RowForm.of(plan.columns, config.compression), _row_count(plan, missing, storage)
-    sampled = list(_sampled(plan, missing, storage))
-    prompts = [prompt for row in sampled if (prompt := _prompt(form, row)) is not None]
+    sampled, prompts = list(_sampled(plan, missing, storage)), list[Prompt]()
+    for row in sampled:
+        with suppress(PromptError):
+            prompts += [form.prompt(row.values)] if isinstance(row, Row) else []
     if not prompts:
         return f"estimate   none: of {len(sampled):,} sampled rows none holds a prompt"
     groups = measured(compressor, prompts)
@@ -233,13 +224,6 @@ def _sampled(plan: Plan, missing: Sequence[Shard], storage: Storage) -> Iterator
     turns = [list(islice(read_rows(shard, plan.columns, storage), each)) for shard in chosen]
     for turn in range(each):
         yield from (rows[turn] for rows in turns if turn < len(rows))
-
-
-def _prompt(form: RowForm, row: Any) -> Prompt | None:
-    try:
-        return form.prompt(row.values) if isinstance(row, Row) else None
-    except PromptError:
-        return None
 
 
 def _row_count(plan: Plan, missing: Sequence[Shard], storage: Storage) -> int:

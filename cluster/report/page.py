@@ -1,4 +1,8 @@
-"""`gather`: everything that the report shows, read from plan, records, summaries and statistics beside an output.
+"""The report of an output: `gather` reads all that it shows beside the output, `render` makes one page of HTML of it.
+
+The page has its style and charts inside. Escaping is the template's (always on), and a name that is not given is an
+error. Text of rows is made fit to be shown: control characters become their pictures (U+2400 …), as HTML has no NUL,
+and the marks that turn the direction of what follows become their names, so that no row can rearrange the page.
 
 `Throughput` is tokens per second over the time in which anything was done, in all runs. A shard's tokens are spread
 evenly over the seconds that it took until its commit. Time in which no shard was in hand, between two runs, say, is
@@ -8,19 +12,24 @@ left out of the axis and only added up. What was reused from an earlier output i
 from __future__ import annotations
 
 import heapq
+import json
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from cluster.errors import AbortRun
 from cluster.output.ledger import Ledger
 from cluster.output.plan import Plan
-from cluster.output.records import Record, Statistics, standing
-from cluster.output.summary import BINS, NOTED, RowNote, Sample, ShardSummary, loss
+from cluster.output.records import Record, Statistics, counted, standing
+from cluster.output.summary import BINS, NOTED, Excerpt, RowNote, Sample, ShardSummary, loss
 from lingua.methods import METHODS
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 SHOWN_ROWS = 10
 SHOWN_SAMPLES = 6
@@ -29,40 +38,56 @@ SHOWN_SOURCES = 100
 SPEED_BARS = 60
 SHORTEST_SPAN = 0.001
 """Seconds that a shard counts for at least: commit moments are whole seconds, and its share must be spread."""
+MILLION = 1_000_000
+_SHOWN_AS_THEY_ARE = "\n\t"
+_SIGNS = {code: chr(0x2400 + code) for code in range(32) if chr(code) not in _SHOWN_AS_THEY_ARE} | {127: "␡"}
+_TURNS = {code: f"⟨U+{code:04X}⟩" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
+_VISIBLE = _SIGNS | _TURNS | dict.fromkeys((*range(0x80, 0xA0), *range(0xD800, 0xE000), 0xFFFE, 0xFFFF), "\ufffd")
+SECTIONS = (
+    ("totals", "Totals"),
+    ("samples", "Samples"),
+    ("cost", "Cost saved"),
+    ("rates", "Rates"),
+    ("fidelity", "Fidelity"),
+    ("throughput", "Throughput"),
+    ("sources", "Sources"),
+    ("rows", "Rows"),
+    ("rejects", "Rejects"),
+    ("run", "How it was run"),
+)
+STATUSES = {
+    "compressed": ("compressed", "shortened to its budget"),
+    "passthrough": ("passed through", "was within its budget already"),
+    "kept": ("kept whole", "nothing in it may be cut, or it has no text"),
+    "over_budget": ("over budget", "what may not be cut exceeds the budget; only that was kept"),
+    "relaxed": ("relaxed", "at its budget it kept less than min_fidelity: compressed less, or not at all"),
+    "rejected": ("rejected", "could not be compressed; set aside with the reason"),
+}
 
 
-@dataclass(frozen=True, slots=True)
-class FoundRow:
-    """A row of the corpus and the file that it is in."""
-
-    source: str
-    note: RowNote
+# ---- what is shown
 
 
 @dataclass(slots=True)
 class Merged:
-    """The summaries of many shards in one; `shards` is how many there were."""
+    """The summaries of many shards in one; `shards` is how many there were. Rows come with their files."""
 
     shards: int = 0
     rates: list[int] = field(default_factory=lambda: [0] * BINS)
     fidelities: list[int] = field(default_factory=lambda: [0] * BINS)
-    slowest: list[FoundRow] = field(default_factory=list)
-    worst: list[FoundRow] = field(default_factory=list)
-    lost: list[FoundRow] = field(default_factory=list)
-    foretold: list[FoundRow] = field(default_factory=list)
+    rows: dict[str, list[tuple[str, RowNote]]] = field(default_factory=lambda: {name: [] for name in NOTED})
     samples: list[tuple[str, Sample]] = field(default_factory=list)
     poorest: list[tuple[str, Sample]] = field(default_factory=list)
 
     def add(self, source: str, summary: ShardSummary) -> None:
-        """Take one shard's summary in."""
         self.shards += 1
         self.rates = [mine + more for mine, more in zip(self.rates, summary.rates, strict=True)]
         self.fidelities = [mine + more for mine, more in zip(self.fidelities, summary.fidelities, strict=True)]
+        for name in NOTED:
+            found = [*self.rows[name], *((source, note) for note in getattr(summary, name))]
+            self.rows[name] = _first(found, NOTED[name])
         drawn = [*self.samples, *((source, sample) for sample in summary.samples)]
         distinct = {sample.fingerprint: (source, sample) for source, sample in reversed(drawn)}.values()
-        for name in NOTED:
-            found = [*getattr(self, name), *(FoundRow(source, note) for note in getattr(summary, name))]
-            setattr(self, name, _first(found, NOTED[name]))
         self.samples = heapq.nsmallest(SHOWN_SAMPLES, distinct, key=lambda pair: pair[1].fingerprint)
         poor = [*self.poorest, *((source, sample) for sample in summary.poorest)]
         self.poorest = heapq.nsmallest(SHOWN_POOREST, poor, key=lambda pair: loss(pair[1].note))
@@ -74,8 +99,8 @@ class Merged:
         return [(source, sample) for source, sample in self.poorest if sample.fingerprint not in shown]
 
 
-def _first(found: Iterable[FoundRow], order: Callable[[RowNote], Any]) -> list[FoundRow]:
-    return heapq.nsmallest(SHOWN_ROWS, found, key=lambda one: order(one.note))
+def _first(found: Iterable[tuple[str, RowNote]], order: Callable[[RowNote], Any]) -> list[tuple[str, RowNote]]:
+    return heapq.nsmallest(SHOWN_ROWS, found, key=lambda pair: order(pair[1]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +140,10 @@ def gather(ledger: Ledger, prices: Iterable[str] = ()) -> Page:
     merged = Merged()
     for record, summary in ledger.summaries(records):
         merged.add(record.shard.source.path, summary)
-    sources = _by_source(standing(records))
+    sums: dict[str, Statistics] = defaultdict(Statistics)
+    for record in standing(records):
+        sums[record.shard.source.path] += Statistics.of(record, record.seconds)
+    sources = sorted(sums.items(), key=lambda item: (-item[1].origin_tokens, item[0]))
     return Page(
         output=ledger.output,
         plan=plan,
@@ -124,16 +152,32 @@ def gather(ledger: Ledger, prices: Iterable[str] = ()) -> Page:
         more_sources=max(0, len(sources) - SHOWN_SOURCES),
         throughput=Throughput.over(records),
         merged=merged,
-        prices=parse_prices(prices),
+        prices=tuple(map(Price.parse, prices)),
         statistics=statistics,
     )
 
 
-def _by_source(records: Iterable[Record]) -> list[tuple[str, Statistics]]:
-    sums: dict[str, Statistics] = defaultdict(Statistics)
-    for record in records:
-        sums[record.shard.source.path] += Statistics.of(record, record.seconds)
-    return sorted(sums.items(), key=lambda item: (-item[1].origin_tokens, item[0]))
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What a million prompt tokens cost at a model, in whatever currency the user thinks in."""
+
+    model: str
+    per_million: float
+
+    def of(self, tokens: int) -> float:
+        return self.per_million * tokens / MILLION
+
+    @classmethod
+    def parse(cls, entry: str) -> Price:
+        """From ``NAME=PRICE``. ValueError names an entry that is something else."""
+        model, _, amount = entry.rpartition("=")
+        try:
+            per_million = float(amount)
+        except ValueError:
+            per_million = math.nan
+        if not model.strip() or not math.isfinite(per_million) or per_million < 0:
+            raise ValueError(f"{entry!r}: write NAME=PRICE, the price of a million tokens, e.g. 'gpt-4o=2.50'")
+        return cls(model.strip(), per_million)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,37 +193,27 @@ class Throughput:
     @classmethod
     def over(cls, records: Iterable[Record]) -> Throughput:
         """The throughput of all commits whose moment is known."""
-        spans = sorted(_span(record) for record in records if record.committed and not record.untouched)
+        spans: list[tuple[float, float, int]] = []  # begin and end in seconds, and the tokens of a shard
+        for record in records:
+            if record.committed and not record.untouched:
+                end = datetime.fromisoformat(record.committed).timestamp()
+                tokens = record.origin_tokens - record.reused_tokens
+                spans.append((end - max(record.seconds, SHORTEST_SPAN), end, tokens))
         if not spans:
             return cls()
-        worked, idle = _without_gaps(spans)
+        spans.sort()
+        first = reach = spans[0][0]
+        idle, worked = 0.0, []  # the same on an axis from 0, without the stretches that none covers
+        for begin, end, tokens in spans:
+            idle += max(0.0, begin - reach)
+            reach = max(reach, end)
+            worked.append((begin - first - idle, end - first - idle, tokens))
         seconds = max(end for _, end, _ in worked)
-        begin, end = spans[0][0], max(end for _, end, _ in spans)
-        moments = (datetime.fromtimestamp(moment).astimezone() for moment in (begin, end))
+        moments = (datetime.fromtimestamp(moment).astimezone() for moment in (first, reach))
         return cls(_spread(worked, seconds), seconds, idle, *moments)
 
 
-_Span = tuple[float, float, int]
-"""Begin and end in seconds, and the tokens of a shard."""
-
-
-def _span(record: Record) -> _Span:
-    end = datetime.fromisoformat(record.committed).timestamp()
-    return end - max(record.seconds, SHORTEST_SPAN), end, record.origin_tokens - record.reused_tokens
-
-
-def _without_gaps(spans: Sequence[_Span]) -> tuple[list[_Span], float]:
-    """The spans on an axis from 0 without the stretches that none covers, and how long those were."""
-    first = reach = spans[0][0]
-    idle, worked = 0.0, []
-    for begin, end, tokens in spans:
-        idle += max(0.0, begin - reach)
-        reach = max(reach, end)
-        worked.append((begin - first - idle, end - first - idle, tokens))
-    return worked, idle
-
-
-def _spread(spans: Iterable[_Span], seconds: float) -> tuple[float, ...]:
+def _spread(spans: Iterable[tuple[float, float, int]], seconds: float) -> tuple[float, ...]:
     width = seconds / SPEED_BARS
     bars = [0.0] * SPEED_BARS
     for begin, end, tokens in spans:
@@ -202,32 +236,130 @@ def name_of(output: str) -> str:
     return output.rstrip("/").rpartition("/")[2] or output
 
 
-MILLION = 1_000_000
+# ---- how it is shown
+
+
+def visible(text: object) -> str:
+    """The text with signs for what cannot be seen; lone surrogates become U+FFFD."""
+    return str(text).translate(_VISIBLE)
+
+
+def stretches(piece: Excerpt) -> Iterator[tuple[str, bool]]:
+    """The text of a piece in stretches, each with whether it was kept; one stretch when that is not known."""
+    position = 0
+    for start, end in piece.kept or ():
+        if start > position:
+            yield visible(piece.text[position:start]), False
+        yield from _marked(piece.text[start:end])
+        position = max(position, end)
+    if position < len(piece.text):
+        yield visible(piece.text[position:]), False
+
+
+def _marked(text: str) -> Iterator[tuple[str, bool]]:
+    """A kept stretch; the white space before it is not marked, which would look odd at the end of a line."""
+    word = text.lstrip()
+    if len(word) < len(text):
+        yield visible(text[: len(text) - len(word)]), False
+    if word:
+        yield visible(word), True
+
+
+def environment(folders: Sequence[Path]) -> Environment:
+    """Where the templates of these folders are found; the filter `visible` shows what cannot be seen."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # loaded where a page is made
+
+    made = Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        loader=FileSystemLoader(folders),
+    )
+    made.filters.update(visible=visible)
+    return made
 
 
 @dataclass(frozen=True, slots=True)
-class Price:
-    """What a million prompt tokens cost at a model, in whatever currency the user thinks in."""
+class Bars:
+    """Bars with heights in percent of the tallest, `top`."""
 
-    model: str
-    per_million: float
+    bars: Sequence[float]
 
-    def of(self, tokens: int) -> float:
-        """What so many tokens cost."""
-        return self.per_million * tokens / MILLION
+    @property
+    def top(self) -> float:
+        return max(self.bars, default=0.0)
+
+    @property
+    def heights(self) -> list[float]:
+        """Of each bar; what is not nothing is seen."""
+        return [round(max(100 * bar / self.top, 0.8), 2) if bar else 0 for bar in self.bars]
 
 
-def parse_prices(entries: Iterable[str]) -> tuple[Price, ...]:
-    """From ``NAME=PRICE`` each. ValueError names the entry that is something else."""
-    return tuple(map(_price, entries))
+def render(page: Page) -> str:
+    made = environment([Path(__file__).parent])
+    made.filters.update(stretches=stretches, rate=_rate, duration=duration, counted=counted, money=_money)
+    made.filters.update(
+        count=lambda number: f"{int(number):,}",
+        seconds=lambda seconds: f"{seconds:,.2f}",
+        moment=lambda moment: moment.strftime("%Y-%m-%d %H:%M %Z"),
+        status=lambda name: STATUSES.get(name, (name,))[0],
+    )
+    # as the last run was given it, else as the run that planned the output was
+    told = {**page.plan.about.get("run", {}), **page.statistics.get("settings", {})}
+    fixed, last_run = page.plan.identity.settings, page.statistics.get("last_run", {})
+    method = METHODS.get(str(told.get("method")))
+    target = f"asked rate {fixed['rate']:g}" if fixed.get("rate") is not None else ""
+    if fixed.get("target_token") is not None:
+        target = f"at most {fixed['target_token']:,} tokens per prompt"
+    return made.get_template("report.html").render(
+        page=page,
+        name=name_of(page.output),
+        planned=len(page.plan.shards),
+        sections=SECTIONS,
+        statuses=[(title, getattr(page.total, name), meaning) for name, (title, meaning) in STATUSES.items()],
+        rates=Bars(page.merged.rates),
+        fidelities=Bars(page.merged.fidelities),
+        edges=[f"{index / BINS:.2f}" for index in range(BINS + 1)],
+        unsampled=unsampled(str(told.get("method")), told.get("fidelity_sample")),
+        speed=Bars(page.throughput.bars),
+        mean_speed=page.total.computed_tokens / page.throughput.seconds if page.throughput.seconds else 0.0,
+        bar_seconds=page.throughput.seconds / max(1, len(page.throughput.bars)),
+        has_ids=page.plan.columns.mapped.id is not None,
+        method=told.get("method"),
+        asks_model=method is not None and method.needs in ("causal", "encoder"),
+        target=target,
+        counted_in=fixed.get("target_tokenizer", "model"),
+        last_run=last_run,
+        failures=last_run.get("failures", {}),
+        given_up=last_run.get("given_up", {}),
+        settings=list(_settings(page)),
+    )
 
 
-def _price(entry: str) -> Price:
-    model, _, amount = entry.rpartition("=")
-    try:
-        per_million = float(amount)
-    except ValueError:
-        per_million = math.nan
-    if not model.strip() or not math.isfinite(per_million) or per_million < 0:
-        raise ValueError(f"{entry!r}: write NAME=PRICE, the price of a million tokens, e.g. 'gpt-4o=2.50'")
-    return Price(model.strip(), per_million)
+def _settings(page: Page) -> Iterator[tuple[str, str]]:
+    """What the last run was given; of an unfinished first run, what the plan fixed."""
+    chosen = page.statistics.get("settings") or page.plan.identity.settings
+    for key, value in chosen.items():
+        yield key, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    yield "model digest", page.plan.identity.model_digest
+    for package, version in page.statistics.get("versions", {}).items():
+        yield f"version of {package}", str(version)
+
+
+def _rate(share: float | None) -> str:
+    """A share, or a dash where there was nothing to have a share of."""
+    return "–" if share is None else f"{share:.3f}"
+
+
+def _money(amount: float, smallest: float) -> str:
+    """With as many decimals as the smallest amount beside it needs."""
+    return f"{amount:,.2f}" if smallest >= 0.1 or smallest == 0 else f"{amount:,.6f}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words that fit their size: ``4.2 s``, ``12 min``, ``3 h 05 min``."""
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60:,} h {minutes % 60:02} min"

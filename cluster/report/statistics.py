@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -50,11 +51,6 @@ class RunReport:
         return self.total.shards >= self.planned and not self.given_up and self.stopped is None
 
     @property
-    def _unrecorded(self) -> int:
-        """Shards that are neither given up nor stopped and yet not counted: their commit record is gone or damaged."""
-        return 0 if self.stopped else max(0, self.planned - self.total.shards - len(self.given_up))
-
-    @property
     def tokens_per_second(self) -> float:
         """Original tokens this run worked off per second on the clock, reused ones not counted."""
         return self.this_run.computed_tokens / self.seconds if self.seconds > 0 else 0.0
@@ -80,31 +76,28 @@ class RunReport:
 
     def summary(self, unsampled: str | None = None) -> str:
         """The last words of a run, for people; `unsampled` says why there can be no fidelity sample."""
-        figures = [*_figures(self.total), *_fidelity(self.total, unsampled)]
-        return "\n".join([self._headline(), *figures, *self._speed(), *self._troubles()])
-
-    def _headline(self) -> str:
-        if self.complete:
-            all_ = "the only shard is" if self.planned == 1 else f"all {self.planned:,} shards are"
-            return f"Complete: {all_} committed."
+        all_ = "the only shard is" if self.planned == 1 else f"all {self.planned:,} shards are"
         why = f" ({self.stopped})" if self.stopped else ""
-        return f"Not complete: {self.total.shards} of {self.planned} shards are committed{why}."
-
-    def _speed(self) -> list[str]:
-        if not self.this_run.shards:
-            return ["  this run   nothing was left to do"] if self.complete else []
-        return [
-            f"  this run   {counted(self.this_run.shards, 'shard')}, {counted(self.this_run.rows, 'row')} "
-            f"in {self.seconds:,.1f} s ({self.tokens_per_second:,.0f} tokens/s)"
-        ]
+        lines = [f"Not complete: {self.total.shards} of {self.planned} shards are committed{why}."]
+        if self.complete:
+            lines = [f"Complete: {all_} committed."]
+        lines += [*_figures(self.total), *_fidelity(self.total, unsampled)]
+        if self.this_run.shards:
+            done = f"{counted(self.this_run.shards, 'shard')}, {counted(self.this_run.rows, 'row')}"
+            lines.append(f"  this run   {done} in {self.seconds:,.1f} s ({self.tokens_per_second:,.0f} tokens/s)")
+        elif self.complete:
+            lines.append("  this run   nothing was left to do")
+        return "\n".join([*lines, *self._troubles()])
 
     def _troubles(self) -> list[str]:
         slow = [f"  model      {how}: slow" for how in self.model if how.startswith("row by row")]
         lines = [f"  given up   {name}: {failure.detail}" for name, failure in sorted(self.given_up.items())] + slow
         if self.failures:
             lines.insert(0, f"  failures   {_counts(self.failures)}")
-        if self._unrecorded:
-            lines.append(f"  no record  {self._unrecorded} parts: delete those that python -m jobs.verify names")
+        # neither given up nor stopped and yet not counted: their commit record is gone or damaged
+        unrecorded = self.planned - self.total.shards - len(self.given_up)
+        if unrecorded > 0 and not self.stopped:
+            lines.append(f"  no record  {unrecorded} parts: delete those that python -m jobs.verify names")
         if not self.complete:
             lines.append("  The same command again goes on with what is missing.")
         return lines
@@ -160,13 +153,9 @@ def finish(
 ) -> None:
     """Put `_stats.json`, then `_report.html`. A stopped run has no time for a report."""
     ledger.write_stats(report.as_json(facts(config, plan)))
-    if not report.stopped:
-        _write_report(ledger, say)
-
-
-def _write_report(ledger: Ledger, say: Callable[[str], None]) -> None:
-    from cluster.report.page import gather  # the template engine is loaded where a page is made
-    from cluster.report.render import render
+    if report.stopped:
+        return
+    from cluster.report.page import gather, render  # heavy, and of no use to a run that is stopped
 
     try:
         ledger.write_report(render(gather(ledger)))
@@ -176,17 +165,14 @@ def _write_report(ledger: Ledger, say: Callable[[str], None]) -> None:
 
 def facts(config: JobConfig, plan: Plan) -> dict[str, Any]:
     """What `_stats.json` says of how a run was made, beside its figures."""
+    versions: dict[str, str | None] = {"python": platform.python_version(), **dict.fromkeys(PACKAGES)}
+    for package in PACKAGES:
+        with suppress(PackageNotFoundError):
+            versions[package] = version(package)
     return {
         "settings": config.shown_settings(),
         "model": plan.identity.model,
         "model_digest": plan.identity.model_digest,
         "identity": plan.identity.digest(),
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "versions": versions,
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

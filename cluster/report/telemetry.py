@@ -29,7 +29,7 @@ from typing import Any, Literal, Protocol, TextIO
 from tqdm import tqdm
 
 from cluster.input.shards import BadRow, Row, Shard
-from cluster.output.records import Counts, counted
+from cluster.output.records import counted
 from cluster.protocol import Failure, ShardReport
 from lingua.explain import public
 from lingua.prompt import Outcome, Rejected
@@ -92,17 +92,20 @@ class WorkerTelemetry:
         self._told, self._computed_before = clock(), computed()
         self._counts: Counter[tuple[Metric, tuple[str, str] | None]] = Counter()
         self._rejects = 0
-        self._shard: Shard | None = None
+        self._named: dict[str, Any] = {}
 
     def begin(self, shard: Shard) -> None:
-        """The worker took a shard up."""
-        self._shard, self._rejects = shard, 0
-        event("shard begun", shard=shard.name, source=shard.source.path)
+        self._named, self._rejects = {"shard": shard.name, "source": shard.source.path}, 0
+        event("shard begun", **self._named)
 
     def row(self, item: Row | BadRow, outcome: Outcome) -> None:
-        """A row of the shard has its outcome."""
-        if isinstance(item, BadRow) or isinstance(outcome, Rejected):
-            self._rejected(item.number, item if isinstance(item, BadRow) else outcome)
+        if isinstance(outcome, Rejected) or isinstance(item, BadRow):
+            reason = item.reason if isinstance(item, BadRow) else getattr(outcome, "reason", "unknown")
+            self._counts[ROWS, ("status", "rejected")] += 1
+            self._counts[REJECTS, ("reason", reason)] += 1
+            self._rejects += 1
+            if self._rejects <= LOGGED_REJECTS:
+                event("row rejected", logging.WARNING, **self._named, row=item.number, reason=reason)
         else:
             self._counts[ROWS, ("status", outcome.status)] += 1
             self._counts[ORIGIN_TOKENS, None] += outcome.origin_tokens
@@ -111,24 +114,17 @@ class WorkerTelemetry:
             self._tell()
 
     def end(self, result: ShardReport | Failure) -> None:
-        """The attempt is over."""
         self._tell()
-        named: dict[str, Any] = {"shard": self._shard.name, "source": self._shard.source.path} if self._shard else {}
         if isinstance(result, Failure):
-            event("shard failed", logging.WARNING, **named, reason=result.reason, detail=result.detail)
+            event("shard failed", logging.WARNING, **self._named, reason=result.reason, detail=result.detail)
             return
-        event(f"shard {result.outcome}", **named, seconds=round(result.seconds, 3), **_nonzero(result.counts))
-
-    def _rejected(self, number: int, why: object) -> None:
-        reason = str(getattr(why, "reason", "unknown"))
-        self._counts[ROWS, ("status", "rejected")] += 1
-        self._counts[REJECTS, ("reason", reason)] += 1
-        self._rejects += 1
-        if self._rejects <= LOGGED_REJECTS and self._shard:
-            shard = self._shard
-            event(
-                "row rejected", logging.WARNING, shard=shard.name, source=shard.source.path, row=number, reason=reason
-            )
+        # what is not 0 of the counts; `fidelity` and `predicted` as means over their rows
+        counts = result.counts
+        figures = {name: value for name, value in asdict(counts).items() if value}
+        for name, rows in (("fidelity", counts.rows - counts.rejected), ("predicted", counts.sampled)):
+            if name in figures:
+                figures[name] = round(figures[name] / rows, 6)
+        event(f"shard {result.outcome}", **self._named, seconds=round(result.seconds, 3), **figures)
 
     def _tell(self) -> None:
         now, computed = self._clock(), self._computed()
@@ -139,15 +135,6 @@ class WorkerTelemetry:
                 self._metrics.record(BUSY, min(1.0, (computed - self._computed_before) / (now - self._told)))
         self._counts.clear()
         self._told, self._computed_before = now, computed
-
-
-def _nonzero(counts: Counts) -> dict[str, Any]:
-    """What is not 0 of a shard's counts; `fidelity` and `predicted` as means over their rows."""
-    figures = {name: value for name, value in asdict(counts).items() if value}
-    for name, rows in (("fidelity", counts.rows - counts.rejected), ("predicted", counts.sampled)):
-        if name in figures:
-            figures[name] = round(figures[name] / rows, 6)
-    return figures
 
 
 # ---- how far a run is
@@ -210,7 +197,6 @@ class Progress:
         self._told, self._done = float("-inf"), -1
 
     def update(self, snapshot: Snapshot) -> None:
-        """Take note of where the run stands."""
         finished = snapshot.done == snapshot.planned != self._done
         self._done = snapshot.done
         if finished or self.clock() - self._told >= self.every:
@@ -288,7 +274,6 @@ def watched_progress(style: Literal["text", "json"], metrics: Metrics | None = N
 
 
 def event(name: str, level: int = logging.INFO, **fields: Any) -> None:
-    """Log an event with its fields."""
     LOGGER.log(level, name, extra={"fields": fields})
 
 
@@ -299,7 +284,7 @@ def set_up_logs(style: Literal["text", "json"], stream: TextIO | None = None) ->
     """
     handler = logging.StreamHandler(sys.stderr if stream is None else stream)
     handler.set_name(_OURS)
-    handler.setFormatter(JsonFormatter() if style == "json" else TextFormatter())
+    handler.setFormatter(EventFormatter(style))
     _leave()
     LOGGER.addHandler(handler)
     if LOGGER.level == logging.NOTSET:
@@ -314,25 +299,20 @@ def _leave() -> None:
             LOGGER.setLevel(logging.NOTSET)
 
 
-class JsonFormatter(logging.Formatter):
-    """An event as one JSON object: `time` in UTC, `level`, `event`, and the fields."""
+class EventFormatter(logging.Formatter):
+    """An event as a line of JSON (`time` in UTC, `level`, `event`, and the fields), or for people (``name=value``)."""
+
+    def __init__(self, style: Literal["text", "json"]) -> None:
+        super().__init__()
+        self._json = style == "json"
 
     def format(self, record: logging.LogRecord) -> str:
-        moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-        return json.dumps({"time": moment, **_facts(record)}, default=str)
-
-
-class TextFormatter(logging.Formatter):
-    """An event as one line: its name, then the fields as ``name=value``."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        moment = datetime.fromtimestamp(record.created).astimezone().strftime("%Y-%m-%d %H:%M:%S")
-        facts = _facts(record)
-        head = f"{moment} {facts.pop('level')} {facts.pop('event')}"
-        return " ".join([head, *(f"{name}={json.dumps(value, default=str)}" for name, value in facts.items())])
-
-
-def _facts(record: logging.LogRecord) -> dict[str, Any]:
-    given = getattr(record, "fields", {}).items()
-    fields = {name: public(value) if isinstance(value, str) else value for name, value in given}
-    return {"level": record.levelname.lower(), "event": public(record.getMessage()), **fields}
+        given = getattr(record, "fields", {}).items()
+        fields = {name: public(value) if isinstance(value, str) else value for name, value in given}
+        level, name = record.levelname.lower(), public(record.getMessage())
+        moment = datetime.fromtimestamp(record.created, UTC)
+        if self._json:
+            facts = {"time": moment.isoformat(timespec="milliseconds"), "level": level, "event": name, **fields}
+            return json.dumps(facts, default=str)
+        head = f"{moment.astimezone():%Y-%m-%d %H:%M:%S} {level} {name}"
+        return " ".join([head, *(f"{name}={json.dumps(value, default=str)}" for name, value in fields.items())])

@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from cluster.config import JobConfig
 from cluster.errors import AbortRun, RetryShard
 from cluster.input.shards import Shard
 from cluster.output.records import Statistics, counted
@@ -86,11 +85,6 @@ class Terms:
     grace: float = 2.0
     tick: float = 0.5
 
-    @classmethod
-    def of(cls, config: JobConfig, grace: float) -> Terms:
-        """The conditions that a job's settings name."""
-        return cls(RetryPolicy(), RejectCeiling.of(config.max_rejected), config.shard_timeout, grace)
-
 
 @dataclass(slots=True)
 class _Watched:
@@ -101,26 +95,20 @@ class _Watched:
     since: float
 
 
+@dataclass
 class Driver:
     """One run over one output. Use `run`."""
 
-    def __init__(
-        self,
-        ledger: Commits,
-        pool: Pool,
-        terms: Terms,
-        *,
-        stop: StopRequest,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._ledger = ledger
-        self._pool = pool
-        self._terms = terms
-        self._stop = stop
-        self._clock = clock
+    ledger: Commits
+    pool: Pool
+    terms: Terms
+    stop: StopRequest = field(kw_only=True)
+    clock: Callable[[], float] = field(default=time.monotonic, kw_only=True)
+
+    def __post_init__(self) -> None:
         self._flying: dict[str, _Watched] = {}
         self._this_run = Statistics()
-        self._noted = clock()
+        self._noted = self.clock()
         self._uncounted = 0  # shards whose counts only the records tell
         self._recounted: Statistics | None = None
         self._model: set[str] = set()
@@ -129,36 +117,41 @@ class Driver:
         """Bring every shard to its end. Raises AbortRun when going on is pointless; what is committed stays."""
         try:
             self._begin(shards, progress or Progress())
-            while (len(self._backlog) or self._flying) and not self._stop.reason:
+            while (len(self._backlog) or self._flying) and not self.stop.reason:
                 self._hand_out()
-                self._settle(self._pool.wait(self._terms.tick))
+                self._settle(self.pool.wait(self.terms.tick))
                 self._look_after()
                 self._tell()
-            if self._stop.reason:
+            if self.stop.reason:
                 self._wind_down()
-            return self._finish(shards)
+            if not self.stop.reason:
+                if self._uncounted:
+                    self._recounted = self._recorded()
+                self._require_there(shards)
+                self._check(final=True)
+            return self._report(self.stop.reason)
         except TooManyRejects as error:
             raise TooManyRejects(str(error), self._report(str(error))) from None
 
     def _begin(self, shards: Sequence[Shard], progress: Progress) -> None:
-        self._started = self._clock()
+        self._started = self.clock()
         self._progress = progress
         self._planned = len(shards)
         self._retried = {shard.retried for shard in shards if shard.retried}
-        earlier = self._ledger.committed()
+        earlier = self.ledger.committed()
         missing = [shard for shard in shards if shard.name not in earlier]
         self._done = len(shards) - len(missing)
         self._earlier = self._recorded() if self._done else Statistics()
-        self._backlog = Backlog(missing, self._terms.retry)
+        self._backlog = Backlog(missing, self.terms.retry)
         self._check(final=not missing)
 
     def _hand_out(self) -> None:
-        for worker in self._pool.idle():
-            assignment = self._backlog.take(worker, self._clock())
+        for worker in self.pool.idle():
+            assignment = self._backlog.take(worker, self.clock())
             if assignment is None:
                 return
-            self._pool.submit(worker, assignment)
-            self._flying[worker] = _Watched(assignment, Beat(), self._clock())
+            self.pool.submit(worker, assignment)
+            self._flying[worker] = _Watched(assignment, Beat(), self.clock())
 
     def _settle(self, finished: Sequence[Finished]) -> None:
         for end in finished:
@@ -186,8 +179,8 @@ class Driver:
 
         Rejected rows that are to be tried again are not counted until they were.
         """
-        records = self._ledger.records()
-        self._ledger.require_own(records)
+        records = self.ledger.records()
+        self.ledger.require_own(records)
         return Statistics.over(records, self._retried)
 
     @property
@@ -197,57 +190,57 @@ class Driver:
 
     def _check(self, *, final: bool) -> None:
         total = self._total
-        self._terms.ceiling.check(total.rejected, total.rows, total.rejects, final=final)
+        self.terms.ceiling.check(total.rejected, total.rows, total.rejects, final=final)
 
     def _failed(self, worker: str, assignment: Assignment, failure: Failure) -> None:
         shard = assignment.shard
         if failure.kind == "fatal":
             raise AbortRun(failure.detail)
         if failure.kind == "crashed":
-            self._pool.end(worker)  # after an unexpected error (of CUDA, say) a process may fail for ever
+            self.pool.end(worker)  # after an unexpected error (of CUDA, say) a process may fail for ever
         if failure.kind != "transient":
             self._backlog.forget(worker)
         if failure.kind != "crashed" and assignment.probe is None and self._is_committed(shard):
             self._done += 1  # it had committed, only its report was lost
             self._uncounted += 1
             return
-        self._backlog.failed(assignment, failure, self._clock())
+        self._backlog.failed(assignment, failure, self.clock())
         self._progress.note(f"{shard.name} of {shard.source.path} failed ({failure.reason}): {failure.detail}")
 
     def _is_committed(self, shard: Shard) -> bool:
         try:
-            return self._ledger.is_committed(shard.name)
+            return self.ledger.is_committed(shard.name)
         except RetryShard:
             return False  # it is tried again, which does no harm
 
     def _look_after(self) -> None:
         """Ask the workers how far they are: end those that stand still; the ceiling may be exceeded within a shard."""
-        now, beats = self._clock(), self._pool.beats()
+        now, beats = self.clock(), self.pool.beats()
         for worker, watched in list(self._flying.items()):
             beat = beats.get(worker, watched.beat)
             if beat != watched.beat:
                 watched.beat, watched.since = beat, now
-            elif now - watched.since > self._terms.shard_timeout:
+            elif now - watched.since > self.terms.shard_timeout:
                 self._end(worker, watched.assignment)
         flying = [one.beat for one in self._flying.values() if one.assignment.probe is None]
         total = self._total
         reasons = sum((beat.rejects for beat in flying), Counter(total.rejects))
         example = next((beat.example for beat in flying if beat.example), "")
         done = total.rows + sum(beat.done for beat in flying)
-        self._terms.ceiling.check_unfinished(reasons.total(), done, reasons, example)
+        self.terms.ceiling.check_unfinished(reasons.total(), done, reasons, example)
 
     def _end(self, worker: str, assignment: Assignment) -> None:
-        self._pool.end(worker)
+        self.pool.end(worker)
         del self._flying[worker]
-        detail = f"no row was done for {self._terms.shard_timeout:g} s, so its worker was ended"
+        detail = f"no row was done for {self.terms.shard_timeout:g} s, so its worker was ended"
         self._failed(worker, assignment, Failure("stalled", "stalled", detail))
 
     def _wind_down(self) -> None:
         """Nothing new is handed out; what can finish within the grace time may."""
-        self._progress.note(f"stopping ({self._stop.reason}): {counted(len(self._flying), 'shard')} in flight")
-        deadline = self._clock() + self._terms.grace
-        while self._flying and self._clock() < deadline and not self._stop.at_once:
-            self._settle(self._pool.wait(min(self._terms.tick, max(0.0, deadline - self._clock()))))
+        self._progress.note(f"stopping ({self.stop.reason}): {counted(len(self._flying), 'shard')} in flight")
+        deadline = self.clock() + self.terms.grace
+        while self._flying and self.clock() < deadline and not self.stop.at_once:
+            self._settle(self.pool.wait(min(self.terms.tick, max(0.0, deadline - self.clock()))))
 
     def _tell(self) -> None:
         beats = [self._flying[worker].beat.done for worker in self._flying]
@@ -257,19 +250,19 @@ class Driver:
             rows=self._this_run.rows + sum(beats),
             origin_tokens=self._this_run.origin_tokens,
             compressed_tokens=self._this_run.compressed_tokens,
-            workers=self._pool.size(),
+            workers=self.pool.size(),
             failures=sum(self._backlog.reasons.values()),
-            seconds=self._clock() - self._started,
+            seconds=self.clock() - self._started,
             reused_tokens=self._this_run.reused_tokens,
         )
         self._progress.update(snapshot)
-        if not snapshot.workers and self._clock() - self._noted >= SECONDS_BETWEEN_NOTES:
-            self._noted = self._clock()
-            self._progress.note(f"waiting for a worker: {self._pool.outlook()}")
+        if not snapshot.workers and self.clock() - self._noted >= SECONDS_BETWEEN_NOTES:
+            self._noted = self.clock()
+            self._progress.note(f"waiting for a worker: {self.pool.outlook()}")
 
     def _require_there(self, shards: Sequence[Shard]) -> None:
         """AbortRun unless every shard that was done still is: somebody may have deleted what was committed."""
-        listed = self._ledger.committed()
+        listed = self.ledger.committed()
         lost = [
             shard.name
             for shard in shards
@@ -281,20 +274,12 @@ class Driver:
                 "the output was changed or deleted by another hand; start the same command again"
             )
 
-    def _finish(self, shards: Sequence[Shard]) -> RunReport:
-        if not self._stop.reason:
-            if self._uncounted:
-                self._recounted = self._recorded()
-            self._require_there(shards)
-            self._check(final=True)
-        return self._report(self._stop.reason)
-
     def _report(self, stopped: str | None) -> RunReport:
         return RunReport(
             planned=self._planned,
             total=self._total,
             this_run=self._this_run,
-            seconds=self._clock() - self._started,
+            seconds=self.clock() - self._started,
             failures=dict(self._backlog.reasons),
             given_up=dict(self._backlog.given_up),
             stopped=stopped,

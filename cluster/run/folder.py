@@ -50,7 +50,15 @@ class RunFolder:
                 raise PlanConflict(f"{self.url} holds {foreign[0]} and no {PLAN}; choose another output")
             if self.commit(PLAN, wanted):
                 return
-        found = list(_differences(self._plan(), json.loads(wanted)))
+        try:
+            before, now = dict(json.loads(self.read(PLAN))), json.loads(wanted)
+        except (ValueError, TypeError) as error:
+            raise PlanConflict(f"{self._at(PLAN)} is damaged ({error}); use another output") from None
+        found = [
+            f"{key} was {_shown(before.get(key))}, now {_shown(now.get(key))}"
+            for key in sorted(before.keys() | now.keys())
+            if before.get(key) != now.get(key)
+        ]
         if found:
             raise PlanConflict(f"{self.url} was begun otherwise: {'; '.join(found)}; {remedy}")
 
@@ -80,7 +88,6 @@ class RunFolder:
         return {entry.name for entry in self.storage.entries(self._at(folder))}
 
     def exists(self, name: str) -> bool:
-        """Whether the file is there."""
         return self.storage.exists(self._at(name))
 
     def read(self, name: str) -> bytes:
@@ -117,7 +124,6 @@ class RunFolder:
             self.storage.create(self._at(name, file), files[file])
 
     def get(self, name: str, local: Path) -> None:
-        """Copy a directory to a local one."""
         for file, size in self._files(name).items():
             target = local / file
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -144,20 +150,8 @@ class RunFolder:
             return {}
         return {file: int(info["size"]) for file, info in found.items()}
 
-    def _plan(self) -> dict[str, Any]:
-        try:
-            return dict(json.loads(self.read(PLAN)))
-        except (ValueError, TypeError) as error:
-            raise PlanConflict(f"{self._at(PLAN)} is damaged ({error}); use another output") from None
-
     def _at(self, *names: str) -> str:
         return "/".join((self.url, *filter(None, names)))
-
-
-def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    for key in sorted(before.keys() | now.keys()):
-        if before.get(key) != now.get(key):
-            yield f"{key} was {_shown(before.get(key))}, now {_shown(now.get(key))}"
 
 
 def _shown(value: object) -> str:

@@ -32,7 +32,7 @@ from ray.util import metrics as ray_metrics
 import cluster
 import lingua
 from cluster.errors import AbortRun
-from cluster.placement import Machine, ResourceRequest, WorkerShape, fitted, is_elsewhere
+from cluster.placement import Machine, ResourceRequest, fitted, is_elsewhere
 from cluster.protocol import Assignment, Beat, Failure, Finished, MakeRunner, Pool, Runner, ShardReport
 from cluster.report.telemetry import Metric
 from cluster.run.worker import failure_of
@@ -74,34 +74,26 @@ def session(packages: Sequence[ModuleType] = ()) -> Iterator[bool]:
     """
     fixed = not is_elsewhere()
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    with _hushed(), _environment(_local() if fixed else {}):
+    # Ray prints every death of a worker to standard output, with no setting against it; the driver tells them too
+    hushed = _replaced("worker", "print_to_stdstream", lambda *_, **__: None)
+    with hushed, _environment(_local() if fixed else {}):
         try:
             if fixed:
-                with _on_loopback():
+                # Ray takes the machine's own address even for 127.0.0.1, and listens on every interface, unless
+                # clusters of several machines are ruled out, as they are on Windows and macOS. The processes that are
+                # started read the variable.
+                alone = _environment({"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}, over=True)
+                with alone, _replaced("ray_constants", "ENABLE_RAY_CLUSTER", False):
                     ray.init("local", include_dashboard=False, **quiet)
             else:
+                # a submitted job brings its working directory along; whoever attaches from elsewhere ships the packages
+                shipped = [] if submitted() else [cluster, lingua, *packages]
+                code = {"py_modules": [str(Path(package.__path__[0])) for package in shipped]} if shipped else {}
                 with reachable(os.environ["RAY_ADDRESS"]):
-                    ray.init(runtime_env=_code((cluster, lingua, *packages)), **quiet)
+                    ray.init(runtime_env=code, **quiet)
             yield fixed
         finally:
             ray.shutdown()
-
-
-@contextmanager
-def _hushed() -> Iterator[None]:
-    """Ray prints every death of a worker to standard output, with no setting against it; the driver tells them too."""
-    with _replaced("worker", "print_to_stdstream", lambda *_, **__: None):
-        yield
-
-
-@contextmanager
-def _on_loopback() -> Iterator[None]:
-    """Ray takes the machine's own address even for 127.0.0.1, and listens on every interface, unless clusters of
-    several machines are ruled out, as they are on Windows and macOS. The processes that are started read the variable.
-    """
-    variable = _environment({"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}, over=True)
-    with variable, _replaced("ray_constants", "ENABLE_RAY_CLUSTER", False):
-        yield
 
 
 @contextmanager
@@ -142,13 +134,6 @@ def _local() -> Mapping[str, str]:
     return {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 
 
-def _code(packages: Sequence[ModuleType]) -> dict[str, Any]:
-    """A submitted job brings its working directory along; whoever attaches from elsewhere ships the packages."""
-    if submitted():
-        return {}
-    return {"py_modules": [str(Path(package.__path__[0])) for package in packages]}
-
-
 class RayMetrics:
     """`Metrics` that Ray exports for Prometheus. `run` is a label; may be sent to other processes."""
 
@@ -160,22 +145,15 @@ class RayMetrics:
         return RayMetrics, (self._run,)
 
     def record(self, metric: Metric, value: float, **labels: str) -> None:
-        instrument = self._known.get(metric) or self._known.setdefault(metric, self._instrument(metric))
+        if metric not in self._known:
+            kind = ray_metrics.Counter if metric.kind == "counter" else ray_metrics.Gauge
+            made: Any = kind(metric.name, metric.description, ("run", "worker", *metric.labels))
+            made.set_default_tags({"run": self._run, "worker": f"{platform.node()}:{os.getpid()}"})
+            self._known[metric] = made
         if metric.kind == "gauge":
-            instrument.set(value, tags=labels)
+            self._known[metric].set(value, tags=labels)
         elif value > 0:
-            instrument.inc(value, tags=labels)
-
-    def _instrument(self, metric: Metric) -> Any:
-        kind = ray_metrics.Counter if metric.kind == "counter" else ray_metrics.Gauge
-        instrument = kind(metric.name, metric.description, ("run", "worker", *metric.labels))
-        return instrument.set_default_tags({"run": self._run, "worker": f"{platform.node()}:{os.getpid()}"})
-
-
-@dataclass(frozen=True, slots=True)
-class _Ready:
-    node: str
-    failure: Failure | None
+            self._known[metric].inc(value, tags=labels)
 
 
 class _Actor:
@@ -191,8 +169,9 @@ class _Actor:
         except Exception as error:
             self._failure = failure_of(error)
 
-    def ready(self) -> _Ready:
-        return _Ready(ray.get_runtime_context().get_node_id(), self._failure)
+    def ready(self) -> tuple[str, Failure | None]:
+        """Its node, and why it cannot work."""
+        return ray.get_runtime_context().get_node_id(), self._failure
 
     def attempt(self, assignment: Assignment) -> ShardReport | Failure:
         if self._runner is None:
@@ -247,7 +226,9 @@ class RayPool(Pool):
         handle.pending = handle.actor.attempt.remote(assignment)
 
     def wait(self, timeout: float) -> Sequence[Finished]:
-        self._take_census()
+        if time.monotonic() - self._census >= SECONDS_BETWEEN_CENSUSES:
+            self._census = time.monotonic()
+            self._fill()
         waiting = {handle.pending: name for name, handle in self._handles.items() if handle.pending is not None}
         if not waiting:
             time.sleep(timeout)
@@ -293,17 +274,17 @@ class RayPool(Pool):
                 return None
             return Finished(worker, assignment, failure)
         if assignment is None:
-            self._started(worker, answer)
+            self._started(worker, *answer)
             return None
         return Finished(worker, assignment, answer)
 
-    def _started(self, worker: str, ready: _Ready) -> None:
-        if ready.failure is None:
+    def _started(self, worker: str, node: str, failure: Failure | None) -> None:
+        if failure is None:
             self._failed_starts = 0
-            self._handles[worker].node = ready.node
+            self._handles[worker].node = node
             return
         self._bury(worker)
-        self._start_failed(ready.failure)
+        self._start_failed(failure)
         self._fill()
 
     def _start_failed(self, failure: Failure) -> None:
@@ -315,26 +296,17 @@ class RayPool(Pool):
         if self._failed_starts >= max(START_ATTEMPTS, self._shape.workers):
             raise AbortRun(f"{self._failed_starts} workers in a row could not be started, the last: {failure.detail}")
 
-    def _take_census(self) -> None:
-        if time.monotonic() - self._census >= SECONDS_BETWEEN_CENSUSES:
-            self._census = time.monotonic()
-            self._fill()
-
     def _fill(self) -> None:
         """Ask for every worker that is wanted and not there; more machines mean more workers."""
         wanted = (self._shape if self._request.fixed else self._request.shape(*_resources())).workers
         for _ in range(wanted - len(self._handles)):
-            actor = _remote(self._shape).remote(self._make, self._shape.gpus > 0)
+            how: dict[str, Any] = {"max_restarts": 0, "max_task_retries": 0, "concurrency_groups": {"beat": 1}}
+            made: Any = ray.remote(num_gpus=self._shape.gpus, num_cpus=self._shape.cpus, **how)(_Actor)
+            actor = made.remote(self._make, self._shape.gpus > 0)
             self._handles[f"worker-{next(self._numbers)}"] = _Handle(actor, actor.ready.remote())
 
     def _bury(self, worker: str) -> None:
         ray.kill(self._handles.pop(worker).actor, no_restart=True)
-
-
-def _remote(shape: WorkerShape) -> Any:
-    options: dict[str, Any] = {"max_restarts": 0, "max_task_retries": 0, "concurrency_groups": {"beat": 1}}
-    actor: Any = ray.remote(**options)(_Actor)
-    return actor.options(num_gpus=shape.gpus, num_cpus=shape.cpus)
 
 
 def _listen(handle: _Handle) -> None:
@@ -358,14 +330,14 @@ def _death(error: RayError, node: str | None) -> Failure:
     detail = " ".join(str(error).split())
     preempted = isinstance(error, RayActorError) and error.preempted
     silent = isinstance(error, ActorUnavailableError)
-    if preempted or silent or "node has died" in detail or (node is not None and not _alive(node)):
+    lost = preempted or silent or "node has died" in detail
+    if not lost and node is not None:
+        entries = ray.nodes()  # type: ignore[no-untyped-call]
+        lost = not any(entry["NodeID"] == node and entry["Alive"] for entry in entries)
+    if lost:
         return Failure("lost", "node_lost", "the machine of its worker went away")
     how = detail.rpartition("exit detail: ")[2] if "exit detail: " in detail else detail
     return Failure("died", "worker_died", f"its worker's process ended: {how[:200]}")
-
-
-def _alive(node: str) -> bool:
-    return any(entry["NodeID"] == node and entry["Alive"] for entry in ray.nodes())  # type: ignore[no-untyped-call]
 
 
 def machines() -> list[Machine]:

@@ -19,12 +19,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from cluster.input.shards import Shard
-from cluster.protocol import SUSPICIOUS, Assignment, Failure, FailureKind, RowRange, ShardReport
+from cluster.protocol import SUSPICIOUS, Assignment, Failure, FailureKind, ShardReport
 from lingua.prompt import Rejected
 
 CONFIRMATIONS = 2
 MAX_POISON_ROWS = 25
-COUNTING = RowRange(0, 0)
+COUNTING = range(0)
 
 REASONS: Mapping[FailureKind, str] = {
     "died": "killed_worker",
@@ -41,7 +41,7 @@ LOSSES_PER_SUSPICION = 5
 class _Suspicion:
     """A range of rows; `condemned`: it must hold poison; `deaths` it caused; `other`: the half not tried yet."""
 
-    rows: RowRange
+    rows: range
     condemned: bool
     deaths: int = 0
     other: _Suspicion | None = None
@@ -58,7 +58,7 @@ class Bisection:
         self._counting_deaths = 0
         self._counted = False
 
-    def next_probe(self) -> RowRange | None:
+    def next_probe(self) -> range | None:
         """The rows to try now, or None when the search is over. Asking again repeats the answer."""
         if self.gave_up is not None:
             return None
@@ -72,13 +72,14 @@ class Bisection:
         """The probe went through; `rows_in_shard` is how many rows the worker saw in the whole shard."""
         if not self._counted:
             self._counted = True
-            self._open.append(_Suspicion(RowRange(0, rows_in_shard), condemned=True))
+            self._open.append(_Suspicion(range(rows_in_shard), condemned=True))
         self._current = None
 
     def killed(self, failure: Failure) -> None:
-        """The probe ended its worker."""
         if not self._counted:
-            self._reading_killed(failure)
+            self._counting_deaths += 1
+            if self._counting_deaths >= CONFIRMATIONS:
+                self.gave_up = f"reading it, without compressing anything, ends the worker: {failure.detail}"
             return
         suspicion, self._current = self._current, None
         if suspicion is None:
@@ -87,10 +88,14 @@ class Bisection:
         suspicion.deaths += 1
         if suspicion.other is not None:
             suspicion.other.condemned = False  # this half is guilty: nothing is known about the other any more
-        if len(suspicion.rows) == 1 and suspicion.deaths >= CONFIRMATIONS:
-            self._convict(suspicion.rows.start, failure)
-        else:
+        if len(suspicion.rows) > 1 or suspicion.deaths < CONFIRMATIONS:
             self._open.append(suspicion)
+            return
+        reason = REASONS.get(failure.kind, "killed_worker")
+        detail = f"compressing this row alone ended {CONFIRMATIONS} workers: {failure.detail}"
+        self.poison[suspicion.rows.start] = Rejected(reason, detail)
+        if len(self.poison) >= MAX_POISON_ROWS:
+            self.gave_up = f"{MAX_POISON_ROWS} rows of it end their worker; this looks like the machines, not the rows"
 
     def _choose(self) -> _Suspicion | None:
         while self._open:
@@ -99,23 +104,11 @@ class Bisection:
                 continue
             if len(suspicion.rows) == 1 or not suspicion.condemned:
                 return suspicion
-            first, second = suspicion.rows.halves()
-            other = _Suspicion(second, condemned=True)
+            middle = len(suspicion.rows) // 2
+            other = _Suspicion(suspicion.rows[middle:], condemned=True)
             self._open.append(other)
-            return _Suspicion(first, condemned=False, other=other)
+            return _Suspicion(suspicion.rows[:middle], condemned=False, other=other)
         return None
-
-    def _convict(self, position: int, failure: Failure) -> None:
-        reason = REASONS.get(failure.kind, "killed_worker")
-        detail = f"compressing this row alone ended {CONFIRMATIONS} workers: {failure.detail}"
-        self.poison[position] = Rejected(reason, detail)
-        if len(self.poison) >= MAX_POISON_ROWS:
-            self.gave_up = f"{MAX_POISON_ROWS} rows of it end their worker; this looks like the machines, not the rows"
-
-    def _reading_killed(self, failure: Failure) -> None:
-        self._counting_deaths += 1
-        if self._counting_deaths >= CONFIRMATIONS:
-            self.gave_up = f"reading it, without compressing anything, ends the worker: {failure.detail}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,14 +153,15 @@ class Backlog:
         self.reasons: Counter[str] = Counter()
 
     def __len__(self) -> int:
-        """Shards that wait for a worker."""
         return len(self._fresh) + len(self._retries) + len(self._suspects) + len(self._promised)
 
     def take(self, worker: str, now: float) -> Assignment | None:
         """The next assignment for an idle worker, or None when nothing can be handed out at this moment."""
         shard = self._regular(worker, now)
         if shard is not None:
-            return self._assignment(shard, self._promise(worker))
+            if self._fresh:
+                self._promised[worker] = self._fresh.popleft()
+            return self._assignment(shard, self._promised.get(worker))
         suspect = self._due(self._suspects, now)
         return self._assignment(suspect, None) if suspect else None
 
@@ -245,11 +239,6 @@ class Backlog:
         if self._fresh:
             return self._fresh.popleft()
         return self._promised.popitem()[1] if self._promised else None
-
-    def _promise(self, worker: str) -> Shard | None:
-        if self._fresh:
-            self._promised[worker] = self._fresh.popleft()
-        return self._promised.get(worker)
 
     def _due(self, queue: deque[Shard], now: float) -> Shard | None:
         for shard in queue:

@@ -62,7 +62,6 @@ class StopRequest:
             self.reason, self.exit_code = reason, exit_code
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        """A signal handler."""
         self.at_once = self.reason is not None
         self.ask(signal.Signals(number).name, 128 + number)
 
@@ -96,7 +95,7 @@ def held(storage: Storage, folder: str, owner: str, seconds: float, stop: StopRe
 
     LeaseError when a live run holds it; that of a dead one is waited for.
     """
-    lease = LeaseWait(2 * seconds, lambda: stop.reason is None).acquire(storage, folder, owner, seconds)
+    lease = Lease.acquire(storage, folder, owner, seconds, LeaseWait(2 * seconds, lambda: stop.reason is None))
     try:
         with Heartbeat(lease.renew, seconds, stop):
             yield lease
@@ -128,15 +127,12 @@ class Heartbeat:
     def _beat(self) -> None:
         missed = 0
         while not self._ended.wait(self._every):
-            missed = 0 if self._renewed() else missed + 1
+            try:
+                self._renew()
+                missed = 0
+            except AbortRun as error:
+                self._stop.ask(f"the lease was lost: {error}")
+            except (ClusterError, OSError):
+                missed += 1
             if missed > MISSED_RENEWALS:
                 self._stop.ask("the lease could not be renewed")
-
-    def _renewed(self) -> bool:
-        try:
-            self._renew()
-        except AbortRun as error:
-            self._stop.ask(f"the lease was lost: {error}")
-        except (ClusterError, OSError):
-            return False
-        return True

@@ -11,7 +11,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain
 from typing import Any, Protocol
 
@@ -22,8 +22,7 @@ from cluster.input.shards import BadRow, Shard, weight
 from cluster.output.ledger import Ledger
 from cluster.output.parts import PartWriter
 from cluster.output.plan import Plan
-from cluster.output.records import Counts
-from cluster.output.rejects import SetAside
+from cluster.output.records import Counts, read_rejects
 from cluster.output.reuse import Earlier, RowReuse
 from cluster.output.summary import Summarizer
 from cluster.placement import is_elsewhere
@@ -82,7 +81,6 @@ class OnDemand:
         self._config, self._make = config, make
 
     def stream(self, prompts: Iterable[Prompt]) -> Iterator[Outcome]:
-        """The outcomes of the prompts, in order."""
         waiting = iter(prompts)
         for first in waiting:
             yield from self._made.stream(chain([first], waiting))
@@ -136,7 +134,6 @@ class Worker:
         self._storage = Storage(config.storage_options)
         self._ledger = Ledger(config.output, config.storage_options)
         self._reuse = RowReuse(earlier, plan, self._storage) if earlier else None
-        self._set_aside = SetAside(self._ledger)
         self._compressor = OnDemand(config, make_compressor) if earlier else make_compressor(config)
         self._form = RowForm.of(plan.columns, config.compression)
         self._ahead: tuple[str, ReadAhead[Item]] | None = None
@@ -202,10 +199,26 @@ class Worker:
     def _reading(self, shard: Shard) -> tuple[str, ReadAhead[Item]]:
         items: Iterator[Item] = read_rows(shard, self._plan.columns, self._storage)
         if self._plan.history:
-            items = self._set_aside.over(shard, items)
+            items = self._own(shard, items)
         if self._reuse is not None:
             items = self._reuse.over(shard, items)
         return shard.name, ReadAhead(items, weight)
+
+    def _own(self, shard: Shard, items: Iterable[Item]) -> Iterator[Item]:
+        """Of the rows of a range those of its shard; what another shard tries again is rejected as it was."""
+        if shard.retries is not None:
+            wanted = {reject.row for reject in read_rejects(self._ledger.retried_url(shard.retries), self._storage)}
+            items = (item for item in items if item.number in wanted)
+        url = self._elsewhere.get(shard.name)
+        known = {reject.row: reject for reject in read_rejects(url, self._storage)} if url else {}
+        for item in items:
+            reject = known.get(item.number)
+            yield BadRow(item.number, reject.reason, reject.detail, reject.raw) if reject else item
+
+    @cached_property
+    def _elsewhere(self) -> Mapping[str, str]:
+        """Where the rejected rows of shards are listed whose rejected rows others try again."""
+        return self._ledger.retried()
 
 
 def failure_of(error: BaseException) -> Failure:
@@ -241,43 +254,47 @@ class Pipeline:
     def run(self, items: Iterable[Item], assignment: Assignment, beat: Beat) -> None:
         """Settle every row of the shard that the assignment asks for."""
         waiting = _Waiting()
-        reading = _Guard(self._prompts(items, assignment, waiting, beat))
+        prompts = self._prompts(items, assignment, waiting, beat)
         try:
-            while not reading.ended:
-                self._stream(iter(reading), waiting, beat)
-                if not (reading.ended or reading.paused):
+            while not waiting.ended:
+                waiting.paused = False
+                for outcome in self.compressor.stream(iter(partial(next, prompts, None), None)):
+                    self._drain(waiting, beat)
+                    self._settle(waiting.take(), outcome, beat)
+                    self._drain(waiting, beat)
+                self._drain(waiting, beat)
+                if waiting.rows:
+                    raise UnexpectedError(f"the compressor gave no outcome for {len(waiting.rows)} prompts")
+                if not (waiting.ended or waiting.paused):
                     raise UnexpectedError("the compressor ended before its prompts did")
         except Exception as error:
-            if reading.failed or isinstance(error, (ClusterError, UnexpectedError)) or not _unexpected(error):
+            expected = isinstance(error, (ClusterError, UnexpectedError, OSError)) or classify(error) is not RetryShard
+            if waiting.failed or expected:
                 raise
             raise UnexpectedError(f"{type(error).__name__}: {error}") from error
-
-    def _stream(self, prompts: Iterator[Prompt], waiting: _Waiting, beat: Beat) -> None:
-        for outcome in self.compressor.stream(prompts):
-            self._drain(waiting, beat)
-            self._settle(waiting.take(), outcome, beat)
-            self._drain(waiting, beat)
-        self._drain(waiting, beat)
-        if waiting.rows:
-            raise UnexpectedError(f"the compressor gave no outcome for {len(waiting.rows)} prompts")
 
     def _prompts(
         self, items: Iterable[Item], assignment: Assignment, waiting: _Waiting, beat: Beat
     ) -> Iterator[Prompt | None]:
         """The prompts for the compressor; None where it should finish first."""
-        for position, item in enumerate(items):
-            beat.read += 1
-            if assignment.probe is not None and position not in assignment.probe:
-                continue
-            prompt = assignment.poison.get(position) or self._prompt(item)
-            if isinstance(prompt, Prompt):
-                waiting.add(item, None)
-                yield prompt
-            else:
-                waiting.add(item, prompt)
-                self._drain(waiting, beat)
-            if waiting.ready >= MAX_READY or waiting.held >= MAX_HELD:
-                yield None
+        try:
+            for position, item in enumerate(items):
+                beat.read += 1
+                if assignment.probe is not None and position not in assignment.probe:
+                    continue
+                prompt = assignment.poison.get(position) or self._prompt(item)
+                waiting.add(item, None if isinstance(prompt, Prompt) else prompt)
+                if isinstance(prompt, Prompt):
+                    yield prompt
+                else:
+                    self._drain(waiting, beat)
+                if waiting.ready >= MAX_READY or waiting.held >= MAX_HELD:
+                    waiting.paused = True
+                    yield None
+            waiting.ended = True
+        except Exception:
+            waiting.failed = True
+            raise
 
     def _prompt(self, item: Item) -> Prompt | Outcome:
         if isinstance(item, BadRow):
@@ -303,11 +320,15 @@ class Pipeline:
 
 
 class _Waiting:
-    """Rows in their order, with their outcome if they have it. `held`: their bytes; `ready`: of those that have one."""
+    """Rows in their order, with their outcome if they have it. `held`: their bytes; `ready`: of those that have one.
+
+    paused, ended, failed   how giving prompts to the compressor stopped: until it is done, with the shard, by an error
+    """
 
     def __init__(self) -> None:
         self.rows: deque[tuple[Item, Outcome | None, int]] = deque()
         self.held = self.ready = 0
+        self.paused = self.ended = self.failed = False
 
     def add(self, item: Item, outcome: Outcome | None) -> None:
         size = weight(item)
@@ -320,28 +341,3 @@ class _Waiting:
         self.held -= size
         self.ready -= 0 if outcome is None else size
         return item
-
-
-class _Guard:
-    """Prompts up to the next None, and on from there; remembers its end and whether an exception came out of it."""
-
-    def __init__(self, prompts: Iterator[Prompt | None]) -> None:
-        self._prompts = prompts
-        self.failed = self.ended = self.paused = False
-
-    def __iter__(self) -> Iterator[Prompt]:
-        self.paused = False
-        try:
-            while (prompt := next(self._prompts)) is not None:
-                yield prompt
-            self.paused = True
-        except StopIteration:
-            self.ended = True
-        except Exception:
-            self.failed = True
-            raise
-
-
-def _unexpected(error: Exception) -> bool:
-    """Neither a hopeless condition of the machine nor an input or output error."""
-    return classify(error) is RetryShard and not isinstance(error, OSError)

@@ -45,7 +45,6 @@ class Listing:
 
 
 def is_pattern(name: str) -> bool:
-    """Whether there is a wildcard in it."""
     return _WILD.search(name) is not None
 
 

@@ -41,9 +41,12 @@ def create_whole(path: Path, data: bytes | Path) -> None:
         except FileNotFoundError:
             raise _swept(path) from None
         except OSError as error:
-            if error.errno in _NO_LINKS:
-                raise AbortRun(_no_links(path, error)) from None
-            raise
+            if error.errno not in _NO_LINKS:
+                raise
+            raise AbortRun(
+                f"cannot create {path}: this filesystem has no hard links ({error.strerror}), which commits rest on; "
+                "write to a local disk, or to the object store directly by its URL"
+            ) from None
 
 
 def replace_whole(path: Path, data: bytes) -> None:
@@ -99,13 +102,6 @@ def _swept(path: Path) -> RetryShard:
     return RetryShard(f"{path}: the temporary file was removed by another run's clean-up")
 
 
-def _no_links(path: Path, error: OSError) -> str:
-    return (
-        f"cannot create {path}: this filesystem has no hard links ({error.strerror}), which commits rest on; "
-        "write to a local disk, or to the object store directly by its URL"
-    )
-
-
 def disk_info(path: str, found: os.stat_result) -> dict[str, Any]:
     """What fsspec tells of a file, links followed; `identity`: its real path, `inode`: what its hard links share."""
     return {
@@ -122,21 +118,16 @@ class Scratch:
     """An empty folder at `path` until `close`."""
 
     def __init__(self) -> None:
-        _sweep()
+        for folder in Path(tempfile.gettempdir()).glob(f"{SCRATCH_PREFIX}*"):
+            if _abandoned(folder):
+                shutil.rmtree(folder, ignore_errors=True)
         self.path = Path(tempfile.mkdtemp(prefix=SCRATCH_PREFIX))
         self._lock = (self.path / ".lock").open("w")
         fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def close(self) -> None:
-        """Remove it and all that is in it."""
         shutil.rmtree(self.path, ignore_errors=True)
         self._lock.close()
-
-
-def _sweep() -> None:
-    for folder in Path(tempfile.gettempdir()).glob(f"{SCRATCH_PREFIX}*"):
-        if _abandoned(folder):
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _abandoned(folder: Path) -> bool:

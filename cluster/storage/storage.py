@@ -19,9 +19,9 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from itertools import starmap
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import fsspec
 
@@ -59,8 +59,7 @@ _CREDENTIALS = {
 """What clients of stores raise where they find no credentials, by name: none is imported for it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """A file in a folder: its name there and its size in bytes."""
 
     name: str
@@ -90,8 +89,11 @@ class Storage:
             named = kind._get_kwargs_from_urls(url)  # a host or an account that stands in the URL
             return fsspec.filesystem(protocol, **{**named, **options}), kind._strip_protocol(url)
         except (ImportError, ValueError, TypeError, OSError, EOFError) as error:
+            hint = (
+                f" pip install 'lingua-batch[{_EXTRAS[protocol]}]'" if protocol in _EXTRAS else meant(protocol, _EXTRAS)
+            )
             complaint = f"{url}: no filesystem for {protocol}://: {self._words(error)}"
-            raise ConfigError(complaint + without_filesystem(protocol)) from None
+            raise ConfigError(f"{complaint};{hint}" if hint else complaint) from None
 
     def info(self, url: str) -> dict[str, Any]:
         """What the store says now about a file (never from a cache)."""
@@ -105,7 +107,6 @@ class Storage:
         return self._patiently("look at", url, ask)
 
     def exists(self, url: str) -> bool:
-        """Whether there is a file or a folder."""
         try:
             self.info(url)
         except FileNotFoundError:
@@ -117,10 +118,10 @@ class Storage:
 
         def ask(fs: Any, path: str) -> list[Entry]:
             if protocol_of(folder) in LOCAL:
-                return [Entry(name, size) for name, size in files_in(path)]
+                return list(starmap(Entry, files_in(path)))
             fs.invalidate_cache()
-            found = fs.ls(path, detail=True)
-            return sorted((_entry(item) for item in found if item["type"] == "file"), key=lambda entry: entry.name)
+            files = [item for item in fs.ls(path, detail=True) if item["type"] == "file"]
+            return sorted(Entry(str(one["name"]).rstrip("/").rpartition("/")[2], int(one["size"])) for one in files)
 
         try:
             return self._patiently("list", folder, ask)
@@ -139,7 +140,6 @@ class Storage:
         return self._patiently("list", folder, ask)
 
     def read(self, url: str) -> bytes:
-        """A whole small file."""
         return self._patiently("read", url, lambda fs, path: bytes(fs.cat_file(path)))
 
     def read_range(self, url: str, start: int, end: int) -> bytes:
@@ -190,8 +190,17 @@ class Storage:
         `data` is the content or a local file that holds it. A put whose first answer was lost finds the name taken by
         itself: so a taken name is compared, and equal content counts as ours.
         """
+
+        def put(fs: Any, path: str) -> None:
+            if protocol_of(url) in LOCAL:
+                create_whole(Path(path), data)
+            elif isinstance(data, Path) and data.stat().st_size > LARGE_PUT:
+                fs.put_file(str(data), path, mode="create")  # in parts; the condition is checked when they are joined
+            else:
+                fs.pipe_file(path, data.read_bytes() if isinstance(data, Path) else data, mode="create")
+
         try:
-            self._patiently("create", url, lambda fs, path: _create(fs, path, data))
+            self._patiently("create", url, put)
         except FileExistsError:
             if protocol_of(url) in LOCAL and not os.path.exists(absolute(url)):
                 raise AbortRun(f"cannot create {url}: a link of that name leads nowhere; remove or mend it") from None
@@ -237,13 +246,11 @@ class Storage:
         except (FileExistsError, ClusterError, ConfigError):
             raise
         except Exception as error:  # stores raise what they like; each kind is mapped on its consequence
-            if _name_taken(error):
+            if service_code(error) == "PreconditionFailed":  # of a put that must not overwrite
                 raise FileExistsError(url) from None
-            raise self._failure(verb, url, error) from None
-
-    def _failure(self, verb: str, url: str, error: Exception) -> ClusterError:
-        kind = AbortRun if classify(error) is AbortRun else RetryShard
-        return kind(f"cannot {verb} {url}: {self._words(error)}{without_credentials(error)}")
+            kind = AbortRun if classify(error) is AbortRun else RetryShard
+            remedy = _CREDENTIALS.get(type(error).__name__, "")
+            raise kind(f"cannot {verb} {url}: {self._words(error)}{remedy}") from None
 
     def _words(self, error: BaseException) -> str:
         return redact(f"{type(error).__name__}: {error}", self.options)
@@ -268,7 +275,12 @@ def absolute(url: str) -> str:
         if not url.partition("://")[2].strip("/"):
             raise ConfigError(f"{url}: names no bucket or container; write {protocol}://BUCKET/PATH")
         return url.rstrip("/")
-    path = _path_of_file_url(url) if _SCHEME.match(url) else url
+    path = url
+    if _SCHEME.match(url):
+        host, slash, rest = url.partition("://")[2].partition("/")
+        if host not in ("", "localhost") or not slash:
+            raise ConfigError(f"{url}: write file:///PATH with three slashes, or the plain path")
+        path = f"/{rest}"
     if path.startswith("~") and not os.path.lexists(path.partition("/")[0]):
         path = os.path.expanduser(path)
     if submitted() and not path.startswith("/"):
@@ -297,13 +309,6 @@ def _require_usable_name(url: str, protocol: str) -> None:
         raise ConfigError(f"{url!r}: the name is not UTF-8, and plans and rejects must spell it; rename it") from None
 
 
-def _path_of_file_url(url: str) -> str:
-    host, slash, rest = url.partition("://")[2].partition("/")
-    if host not in ("", "localhost") or not slash:
-        raise ConfigError(f"{url}: write file:///PATH with three slashes, or the plain path")
-    return f"/{rest}"
-
-
 def _without_dots(path: str) -> str:
     """Without ``.``, ``..`` and doubled slashes; what is above a link is what is above its target."""
     done = ""
@@ -322,23 +327,6 @@ def require_conditional(url: str) -> None:
             f"output = {url}: {protocol_of(url)}:// cannot create a file only if it is absent, which commits rest on; "
             "write to a local path, s3://, gs:// or abfs://"
         )
-
-
-def _create(fs: Any, path: str, data: bytes | Path) -> None:
-    if protocol_of(fs.unstrip_protocol(path)) in LOCAL:
-        create_whole(Path(path), data)
-    elif isinstance(data, Path) and data.stat().st_size > LARGE_PUT:
-        fs.put_file(str(data), path, mode="create")  # in parts; the condition is checked when they are joined
-    else:
-        fs.pipe_file(path, data.read_bytes() if isinstance(data, Path) else data, mode="create")
-
-
-def _name_taken(error: Exception) -> bool:
-    return service_code(error) == "PreconditionFailed"
-
-
-def _entry(item: dict[str, Any]) -> Entry:
-    return Entry(str(item["name"]).rstrip("/").rpartition("/")[2], int(item["size"]))
 
 
 def submitted() -> bool:
@@ -374,16 +362,3 @@ class RangeReader(io.RawIOBase):
         view[: len(data)] = data
         self._position += len(data)
         return len(data)
-
-
-def without_filesystem(protocol: str) -> str:
-    """What to install, or the scheme that was likely meant."""
-    if (extra := _EXTRAS.get(protocol)) is not None:
-        return f"; pip install 'lingua-batch[{extra}]'"
-    hint = meant(protocol, _EXTRAS)
-    return f";{hint}" if hint else ""
-
-
-def without_credentials(error: BaseException) -> str:
-    """Where credentials are looked for, if that is what is missing."""
-    return _CREDENTIALS.get(type(error).__name__, "")

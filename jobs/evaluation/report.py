@@ -23,7 +23,7 @@ from cycler import cycler
 from matplotlib.figure import Figure
 
 import cluster.report
-from cluster.report.render import environment
+from cluster.report.page import environment
 from jobs.evaluation.ledger import EvalLedger, Wave
 from jobs.evaluation.settings import EvalConfig
 from jobs.evaluation.summary import (

@@ -22,9 +22,9 @@ from hypothesis import strategies as st
 from cluster.errors import SourceUnusable
 from cluster.input.cutting import plan_shards
 from cluster.input.inputs import expand_inputs
-from cluster.input.jsonl import _decoded, as_utf8, numbered_lines
+from cluster.input.jsonl import as_utf8, decompressed, numbered_lines
 from cluster.input.reader import read_rows
-from cluster.input.shards import Row, Source
+from cluster.input.shards import Row
 from cluster.output.prepare import make_plan
 from cluster.storage.storage import Storage
 from lingua.errors import ConfigError
@@ -172,7 +172,7 @@ def outcomes(path: Path) -> list[tuple[int, str]]:
 
 
 def decoded(compression: Any, blocks: list[bytes]) -> bytes:
-    return b"".join(_decoded(Source("a", 0, "", "jsonl", compression), iter(blocks)))
+    return b"".join(decompressed(blocks, compression))
 
 
 @given(st.lists(st.binary(max_size=30), max_size=4), st.integers(0, 12), st.integers(1, 40), st.booleans())

@@ -20,7 +20,7 @@ from cluster.output.plan import Plan
 from cluster.output.prepare import make_plan
 from cluster.output.summary import ShardSummary
 from cluster.output.verify import verify
-from cluster.protocol import Assignment, Failure, RowRange, ShardReport
+from cluster.protocol import Assignment, Failure, ShardReport
 from cluster.report.dry_run import describe
 from cluster.run.worker import Worker, load_compressor
 from lingua.errors import ConfigError
@@ -412,5 +412,5 @@ def test_a_row_that_cannot_be_put_together_is_found_by_probing(tmp_path: Path, m
     failure = worker.attempt(Assignment(shard))
     assert isinstance(failure, Failure)
     assert (failure.kind, failure.reason) == ("crashed", "ValueError")
-    assert isinstance(worker.attempt(Assignment(shard, probe=RowRange(5, 6))), Failure)
-    assert isinstance(worker.attempt(Assignment(shard, probe=RowRange(0, 5))), ShardReport)
+    assert isinstance(worker.attempt(Assignment(shard, probe=range(5, 6))), Failure)
+    assert isinstance(worker.attempt(Assignment(shard, probe=range(5))), ShardReport)

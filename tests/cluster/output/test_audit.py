@@ -15,7 +15,7 @@ import pytest
 
 from cluster.config import JobConfig
 from cluster.output.ledger import Ledger
-from cluster.output.verify import verify
+from cluster.output.verify import AT_ONCE, verify
 from cluster.protocol import Assignment, ShardReport
 from cluster.run.worker import Worker, load_compressor
 from jobs.verify import main
@@ -27,7 +27,7 @@ from tests.models import fast_tokenizer
 from tests.texts import PROSE
 
 
-def test_the_footer_of_a_source_is_read_once_for_all_its_shards(
+def test_the_footer_of_a_source_is_remembered_for_all_its_shards(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pq.write_table(
@@ -44,7 +44,8 @@ def test_the_footer_of_a_source_is_read_once_for_all_its_shards(
 
     monkeypatch.setattr("cluster.output.audit.pq", SimpleNamespace(ParquetFile=noticed))
     assert verify(str(tmp_path / "out")).problems == []
-    assert (len(opened), opened.count(False)) == (len(plan.shards), 1)
+    assert opened.count(True) == len(plan.shards)
+    assert opened.count(False) <= AT_ONCE  # of shards that are looked at together, each may have been the first
 
 
 # ---- tokens, counted again

@@ -12,8 +12,7 @@ from cluster.config import JobConfig
 from cluster.output.ledger import Ledger
 from cluster.output.records import Statistics
 from cluster.output.verify import verify
-from cluster.report.page import gather, unsampled
-from cluster.report.render import render
+from cluster.report.page import gather, render, unsampled
 from cluster.report.statistics import RunReport, facts
 from cluster.run.worker import load_compressor
 from tests.cluster.input.test_structured_columns import configured, made, rows

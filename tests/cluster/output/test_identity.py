@@ -14,11 +14,12 @@ import pytest
 
 from cluster.config import JobConfig
 from cluster.errors import PlanConflict
+from cluster.input.columns import content_of
 from cluster.input.inputs import expand_inputs
 from cluster.input.reader import read_rows
 from cluster.input.shards import Row
 from cluster.output.ledger import Ledger
-from cluster.output.plan import Identity, Plan
+from cluster.output.plan import NOT_OF_ROWS, Identity, Plan
 from cluster.output.prepare import draft_plan, make_plan
 from cluster.output.reuse import RowReuse, open_previous
 from cluster.output.verify import verify
@@ -73,7 +74,7 @@ def test_an_output_that_an_earlier_version_began_goes_on(name: str, corpus: Path
 
 @pytest.mark.parametrize("name", STORED)
 def test_fingerprints_of_an_earlier_version_stay(name: str, corpus: Path) -> None:
-    assert stored(name, corpus).identity.fingerprint(Prompt(context=(TEXT,))) == FINGERPRINTS[name]
+    assert stored(name, corpus).identity.fingerprint(content_of(Prompt(context=(TEXT,)))) == FINGERPRINTS[name]
 
 
 @pytest.mark.parametrize("name", STORED)
@@ -141,7 +142,7 @@ def test_a_setting_that_a_later_version_adds_changes_neither_digest_nor_fingerpr
 def test_results_that_come_about_in_another_way_are_not_mixed(corpus: Path) -> None:
     now = Identity.of(job(corpus), DIGEST)
     other = replace(now, settings={**now.settings, "algorithm": now.settings["algorithm"] + 1})
-    assert list(other.differences(now)) == list(other.row_differences(now))
+    assert list(other.differences(now)) == list(other.differences(now, NOT_OF_ROWS))
     assert "by a version that gives other results" in next(other.differences(now))
 
 
@@ -156,7 +157,7 @@ def test_settings_of_structured_rows_decide_where_there_are_some(
     columns: dict[str, str], settings: dict[str, Any], corpus: Path
 ) -> None:
     plain, own = (Identity.of(job(corpus, **columns, **more), DIGEST) for more in ({}, settings))
-    assert list(plain.differences(own)) == list(reversed(list(plain.row_differences(own)))) != []
+    assert list(plain.differences(own)) == list(reversed(list(plain.differences(own, NOT_OF_ROWS)))) != []
     older = replace(own, settings={**own.settings, "preset": None, "window_tokens": 510})
     assert list(older.differences(own)) == []
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster.output.lease import InUseError, LeaseWait
+from cluster.errors import LeaseError
+from cluster.output.lease import Lease, LeaseWait
 from cluster.output.ledger import Ledger
 from tests.cluster.jobs_for_tests import acquire_lease
 
@@ -28,7 +29,7 @@ class Watcher:
 
     def acquire(self, ledger: Ledger, patience: float, wanted: bool = True):  # type: ignore[no-untyped-def]
         wait = LeaseWait(patience, lambda: wanted, self.said.append, self.sleep)
-        return wait.acquire(ledger.storage, ledger.output, "second", 60)
+        return Lease.acquire(ledger.storage, ledger.output, "second", 60, wait)
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def test_a_lease_that_nobody_renews_is_taken_over_when_it_runs_out(ledger: Ledge
 def test_a_driver_that_renews_its_lease_is_not_waited_for(ledger: Ledger) -> None:
     living = acquire_lease(ledger, "first", 30)
     watcher = Watcher(living.renew)
-    with pytest.raises(InUseError, match="in use by first"):
+    with pytest.raises(LeaseError, match="in use by first"):
         watcher.acquire(ledger, patience=60)
     assert watcher.looks == 1
     living.renew()
@@ -66,7 +67,7 @@ def test_an_output_that_another_took_over_first_is_refused(ledger: Ledger) -> No
             acquire_lease(ledger, "heir", 30)
 
     watcher = Watcher(take)
-    with pytest.raises(InUseError, match="in use by heir"):
+    with pytest.raises(LeaseError, match="in use by heir"):
         watcher.acquire(ledger, patience=60)
     assert watcher.looks == 1
 
@@ -80,6 +81,6 @@ def test_a_driver_that_ends_meanwhile_leaves_the_output_free(ledger: Ledger) -> 
 def test_nobody_waits_longer_than_asked_or_than_wanted(ledger: Ledger, patience: float, wanted: bool) -> None:
     acquire_lease(ledger, "first", 30)
     watcher = Watcher()
-    with pytest.raises(InUseError, match="runs out"):
+    with pytest.raises(LeaseError, match="runs out"):
         watcher.acquire(ledger, patience, wanted)
     assert (watcher.looks, watcher.said) == (0, [])

@@ -23,8 +23,7 @@ from cluster.output.reuse import open_previous
 from cluster.output.verify import verify
 from cluster.protocol import Assignment, ShardReport
 from cluster.report.dry_run import reusable
-from cluster.report.page import gather
-from cluster.report.render import render
+from cluster.report.page import gather, render
 from cluster.report.statistics import RunReport, facts
 from cluster.run import worker
 from cluster.run.worker import Worker

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.report.page import gather
-from cluster.report.render import render
+from cluster.report.page import gather, render
 from tests.cluster.report.corpus import finished
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")

@@ -11,8 +11,7 @@ import pytest
 from cluster.errors import AbortRun, DamagedFile
 from cluster.output.ledger import Ledger
 from cluster.output.summary import Excerpt
-from cluster.report.page import gather
-from cluster.report.render import Bars, duration, render, stretches
+from cluster.report.page import Bars, duration, gather, render, stretches
 from tests.cluster.report.corpus import finished
 from tests.fakes import REJECT, SAMPLE
 
@@ -151,7 +150,9 @@ def test_the_rows_of_lowest_fidelity_are_shown_with_their_text(tmp_path: Path) -
         tmp_path, [*texts, "Only 1815 and 1848 and 1871 and Vienna"], report_samples=1, shard_size=1 << 20
     )
     merged = gather(ledger).merged
-    assert [sample.note.fidelity for _, sample in merged.poorest] == [min(note.note.fidelity for note in merged.lost)]
+    assert [sample.note.fidelity for _, sample in merged.poorest] == [
+        min(note.fidelity for _, note in merged.rows["lost"])
+    ]
     page = Reader(render(gather(ledger)))
     sections = [section["id"] for section in page.all("section")]
     assert sections.index("samples") == sections.index("totals") + 1

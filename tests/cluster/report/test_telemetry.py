@@ -163,7 +163,7 @@ def test_a_failure_is_an_event_with_its_reason(tmp_path: Path, lines: io.StringI
 def test_text_lines_have_the_same_facts() -> None:
     record = logging.LogRecord("lingua", logging.INFO, "", 0, "shard begun", None, None)
     record.fields = {"shard": "part-1", "source": "a b\nc"}
-    assert logs.TextFormatter().format(record).endswith('info shard begun shard="part-1" source="a b\\nc"')
+    assert logs.EventFormatter("text").format(record).endswith('info shard begun shard="part-1" source="a b\\nc"')
 
 
 def test_progress_as_json_is_one_event_at_a_time(lines: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:

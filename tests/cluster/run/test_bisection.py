@@ -7,15 +7,13 @@ from collections.abc import Collection
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.protocol import Failure, RowRange
+from cluster.protocol import Failure
 from cluster.run.retry import MAX_POISON_ROWS, Bisection
 
 DEATH = Failure("died", "worker_died", "signal 11")
 
 
-def searched(
-    rows: int, poison: Collection[int], accidents: Collection[int] = ()
-) -> tuple[Bisection, list[RowRange], int]:
+def searched(rows: int, poison: Collection[int], accidents: Collection[int] = ()) -> tuple[Bisection, list[range], int]:
     """A search to its end; probe number n also dies if n is among `accidents`. Returns it, its probes, its deaths."""
     search, probes, deaths = Bisection(), [], 0
     while (probe := search.next_probe()) is not None:
@@ -55,7 +53,7 @@ def test_one_row_in_ten_thousand_costs_few_workers() -> None:
 def test_asking_again_repeats_the_probe() -> None:
     search = Bisection()
     search.survived(8)
-    assert search.next_probe() == search.next_probe() == RowRange(0, 4)
+    assert search.next_probe() == search.next_probe() == range(4)
 
 
 def test_a_shard_that_kills_while_it_is_only_read_is_given_up() -> None:
@@ -76,6 +74,6 @@ def test_the_reason_tells_how_the_worker_ended() -> None:
     search = Bisection()
     search.survived(1)
     for _ in range(2):
-        assert search.next_probe() == RowRange(0, 1)
+        assert search.next_probe() == range(1)
         search.killed(Failure("stalled", "stalled", "no row for 60 s"))
     assert [why.reason for why in search.poison.values()] == ["stalled_worker"]

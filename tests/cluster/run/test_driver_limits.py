@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.errors import AbortRun
-from cluster.placement import ResourceRequest, shape_on_cpus, shape_on_gpus
+from cluster.placement import WEIGHT_BYTES, WORKER_BYTES, ResourceRequest
 from cluster.run.driver import RejectCeiling
 
 
 @given(st.integers(1, 512), st.integers(1, 1000))
 def test_workers_times_threads_use_every_core_and_no_more(cores: int, shards: int) -> None:
-    shape = shape_on_cpus(cores, shards, None, None)
+    shape = ResourceRequest(shards).shape(gpus=0, cpus=cores)
     assert shape.workers <= shards
     assert cores - shape.workers < shape.workers * shape.threads <= cores
 
@@ -36,20 +36,21 @@ def test_where_memory_or_model_is_unknown_a_worker_has_a_few_threads(wish: Resou
 
 @given(st.integers(1, 512), st.integers(1, 1000), st.integers(1, 600))
 def test_no_more_workers_than_memory_holds(cores: int, shards: int, room: int) -> None:
-    shape = shape_on_cpus(cores, shards, None, None, room)
+    memory = room * (WORKER_BYTES + WEIGHT_BYTES * 1000)
+    shape = ResourceRequest(shards, model_bytes=1000).shape(gpus=0, cpus=cores, memory=memory)
     assert shape.workers <= min(room, shards)
     assert shape.workers * shape.threads <= cores
 
 
 def test_what_the_user_asked_for_is_taken() -> None:
-    assert shape_on_cpus(16, 100, workers=3, threads=None).threads == 5
-    assert shape_on_cpus(16, 100, workers=None, threads=8).workers == 2
-    assert shape_on_cpus(2, 100, workers=9, threads=None).workers == 9
+    assert ResourceRequest(100, workers=3).shape(gpus=0, cpus=16).threads == 5
+    assert ResourceRequest(100, cpus_per_worker=8).shape(gpus=0, cpus=16).workers == 2
+    assert ResourceRequest(100, workers=9).shape(gpus=0, cpus=2).workers == 9
 
 
 @pytest.mark.parametrize(("gpus", "share", "workers"), [(8, 1, 8), (1, 0.25, 4), (3, 0.3, 9), (0, 1, 1), (4, 2, 2)])
 def test_gpus_are_shared_by_fractions(gpus: float, share: float, workers: int) -> None:
-    assert shape_on_gpus(gpus, share, 1000, None).workers == workers
+    assert ResourceRequest(1000, gpus_per_worker=share).shape(gpus, cpus=1).workers == workers
 
 
 def test_a_fraction_of_a_core_is_one_thread() -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from cluster.errors import RetryShard, RowError
 from cluster.input.reader import Item
 from cluster.input.shards import BadRow, Row
-from cluster.protocol import Assignment, Beat, RowRange
+from cluster.protocol import Assignment, Beat
 from cluster.run.worker import Pipeline, UnexpectedError
 from lingua.prompt import CompressedPrompt, Outcome, Prompt, Rejected
 from tests.cluster.corpora import shards
@@ -123,7 +123,7 @@ def test_bad_rows_do_not_pile_up_while_the_compressor_waits_for_a_good_one() -> 
 
 
 def test_a_probe_shows_only_its_rows_and_counts_all() -> None:
-    run = Run()([row(number) for number in range(100, 110)], Assignment(SHARD, probe=RowRange(2, 5)))
+    run = Run()([row(number) for number in range(100, 110)], Assignment(SHARD, probe=range(2, 5)))
     assert run.numbers == [102, 103, 104]
     assert run.meter.read == 10
 

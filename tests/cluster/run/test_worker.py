@@ -21,7 +21,7 @@ from cluster.input.shards import BadRow, Row, Shard, Source, arrow_rows, weight
 from cluster.output.ledger import Ledger
 from cluster.output.plan import Plan
 from cluster.output.prepare import make_plan
-from cluster.protocol import Assignment, Beat, Failure, RowRange, ShardReport
+from cluster.protocol import Assignment, Beat, Failure, ShardReport
 from cluster.run.worker import Pipeline, Worker, failure_of
 from lingua.config import CompressionConfig
 from lingua.errors import ModelError
@@ -98,7 +98,7 @@ def test_a_second_attempt_changes_nothing(tmp_path: Path) -> None:
 
 def test_a_probe_commits_nothing_and_tells_how_many_rows_there_are(tmp_path: Path) -> None:
     desk = Desk(tmp_path)
-    report = desk.attempt(0, probe=RowRange(0, 0))
+    report = desk.attempt(0, probe=range(0))
     assert isinstance(report, ShardReport)
     assert (report.outcome, report.counts.rows) == ("probed", desk.plan.shards[0].rows)
     assert desk.ledger.committed() == set()

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from cluster.errors import RowError
-from cluster.protocol import Assignment, RowRange
+from cluster.protocol import Assignment
 from jobs.evaluation.candidates import budget_of
 from jobs.evaluation.ledger import EvalLedger, Unit, identify, waves
 from jobs.evaluation.settings import EvalConfig
@@ -194,7 +194,7 @@ def test_a_probe_commits_nothing_and_a_poison_row_is_set_aside(config: EvalConfi
     (wave,) = waves(config, {"cities": len(ROWS)})
     unit = next(one for one in wave.units if one.candidate == "lead")
     runner = UnitRunner(wave.units, ledger, CompressWork(config, ledger))
-    probed = runner.run(Assignment(unit.shard(), probe=RowRange(0, 1)))
+    probed = runner.run(Assignment(unit.shard(), probe=range(1)))
     assert (probed.outcome, probed.counts.rows) == ("probed", 2)
     assert not ledger.committed()
     done = runner.run(Assignment(unit.shard(), poison={1: Rejected("killed_worker", "twice")}))
