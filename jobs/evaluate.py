@@ -86,10 +86,15 @@ def _tell(report: RunReport) -> None:
 
 
 def load_sets(config: EvalConfig, storage: Storage) -> dict[str, list[EvalRow]]:
-    """The chosen rows of each set, by the name that the user gave it. ConfigError when a row cannot be used."""
-    sets = {name: chosen(named(name, read(url, storage)), config) for name, url in config.data.items()}
-    for name, rows in sets.items():
-        _require_usable(name, config.data[name], rows)
+    """The chosen rows of each set, by the name that the user gave it; the set's own name stays in ``meta["set"]``.
+
+    ConfigError when a row cannot be used.
+    """
+    sets = dict[str, list[EvalRow]]()
+    for name, url in config.data.items():
+        rows = read(url, storage)
+        sets[name] = chosen((replace(row, set=name, meta={"set": row.set or name, **row.meta}) for row in rows), config)
+        _require_usable(name, url, sets[name])
     return sets
 
 
@@ -101,11 +106,6 @@ def chosen(rows: Iterator[EvalRow], config: EvalConfig) -> list[EvalRow]:
         rows = iter(shuffled)
     found = islice(rows, config.offset, None if config.limit is None else config.offset + config.limit)
     return [row if config.strings is None else fewer_strings(row, config.strings) for row in found]
-
-
-def named(name: str, rows: Iterator[EvalRow]) -> Iterator[EvalRow]:
-    """The rows as members of the set of this name; the set's own name stays in ``meta["set"]``."""
-    return (replace(row, set=name, meta={"set": row.set or name, **row.meta}) for row in rows)
 
 
 def _require_usable(name: str, url: str, rows: Sequence[EvalRow]) -> None:

@@ -12,10 +12,10 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from lingua.errors import LinguaError
 from lingua.prompt import Prompt
@@ -76,7 +76,7 @@ class Peer:
 
     def __init__(self, settings: PeerSettings, python: Path, packages: Path | None = None) -> None:
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
-        self._process = self._start(python, packages)
+        self._process: Any = self._start(python, packages)
         try:
             self._configure(settings)
         except BaseException:
@@ -112,13 +112,12 @@ class Peer:
         return PeerAnswer(**answer)
 
     def _ask(self, record: dict[str, Any], seconds: float) -> dict[str, Any]:
-        stdin, stdout = _pipes(self._process)
         began, timer = time.monotonic(), threading.Timer(seconds, self._process.kill)
         timer.start()
         try:
-            stdin.write(json.dumps(record).encode() + b"\n")
-            stdin.flush()
-            line = stdout.readline()
+            self._process.stdin.write(json.dumps(record).encode() + b"\n")
+            self._process.stdin.flush()
+            line = self._process.stdout.readline()
         except BrokenPipeError:
             line = b""
         finally:
@@ -141,11 +140,9 @@ class Peer:
         return self._said.read().decode(errors="replace").strip()[-_SAID_CHARACTERS:]
 
     def close(self) -> None:
-        for pipe in _pipes(self._process):
-            try:
+        for pipe in (self._process.stdin, self._process.stdout):
+            with suppress(BrokenPipeError):
                 pipe.close()
-            except BrokenPipeError:
-                continue
         self._end()
         self._said.close()
 
@@ -162,12 +159,6 @@ class Peer:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _pipes(process: subprocess.Popen[bytes]) -> Sequence[IO[bytes]]:
-    if process.stdin is None or process.stdout is None:
-        raise PeerError("the peer was started without pipes")
-    return process.stdin, process.stdout
 
 
 QUESTION_AWARE: dict[str, Any] = {
