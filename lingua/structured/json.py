@@ -56,7 +56,7 @@ class Json:
         """`value` with what is kept of its strings: text for text, a copy for everything else."""
         pieces = self._pieces(value)
         kept = kept_texts(pieces, outcome)
-        if isinstance(value, str) and not self.rules.drops and all(map(str.__eq__, (one.text for one in pieces), kept)):
+        if isinstance(value, str) and not self.rules.drops and kept == [piece.text for piece in pieces]:
             return value
         left = (text for piece, text in zip(pieces, kept, strict=True) if not piece.verbatim)
         changed = self._replaced(value, lambda *_: next(left))
