@@ -188,16 +188,11 @@ def _content(path: str) -> Any:
         raise ConfigError(f"--config {path}: is not UTF-8 text; give a YAML file of settings") from None
     except RecursionError:
         raise ConfigError(f"--config {path}: is nested too deeply for settings") from None
-    except (ValueError, yaml.YAMLError) as error:
-        raise ConfigError(f"--config {path}: {_where(error)}") from None
-
-
-def _where(error: Exception) -> str:
-    """Line, column and kind of what is wrong with a YAML file; nothing of what stands there, which may be secret."""
-    mark = getattr(error, "problem_mark", None)
-    place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-    problem = str(getattr(error, "problem", None) or "a value that cannot be read")
-    return f"{place}{_QUOTED.sub('…', problem)}; it must hold settings as 'key: value'"
+    except (ValueError, yaml.YAMLError) as error:  # told by line, column and kind: what stands there may be secret
+        mark = getattr(error, "problem_mark", None)
+        place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        problem = _QUOTED.sub("…", str(getattr(error, "problem", None) or "a value that cannot be read"))
+        raise ConfigError(f"--config {path}: {place}{problem}; it must hold settings as 'key: value'") from None
 
 
 class _Loader(yaml.SafeLoader):

@@ -37,17 +37,16 @@ from lingua.structured.forms import LISTS
 from lingua.structured.streams import Kind
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
-WANTED: dict[Kind, str] = {
-    "structured": "strings",
-    "json": "JSON text, lists or structs",
-    "messages": "lists of structs, or JSON text, or structs that hold such a list",
+_WANTED: dict[Kind, tuple[str, str, tuple[type, ...]]] = {
+    "structured": ("strings", "a string", (str,)),
+    "json": ("JSON text, lists or structs", "JSON text, an object or a list", (str, list, dict)),
+    "messages": (
+        "lists of structs, or JSON text, or structs that hold such a list",
+        "a list of messages, an object that holds one, or JSON text",
+        (str, list, dict),
+    ),
 }
-"""What a column of a kind must hold, for people."""
-_ACCEPTED: dict[Kind, tuple[tuple[type, ...], str]] = {
-    "structured": ((str,), "a string"),
-    "json": ((str, list, dict), "JSON text, an object or a list"),
-    "messages": ((str, list, dict), "a list of messages, an object that holds one, or JSON text"),
-}
+"""What a column of a kind must hold, and what a row, for people; what a row's value is then."""
 PARTS = ("instruction", "context", "question")
 ROLES = ("text", *PARTS, *KINDS, "id")
 """All that a column can be mapped to."""
@@ -238,7 +237,7 @@ class Columns:
         if (kind := self.mapped.kind) is None:
             raise ConfigError("no column of structured values is mapped: name one with --messages-column or its like")
         name = getattr(self.mapped, kind)
-        accepted, wanted = _ACCEPTED[kind]
+        _, wanted, accepted = _WANTED[kind]
         if not isinstance(values[name], accepted):
             raise RowError("wrong_type", f"column {name!r} must hold {wanted}, not {type(values[name]).__name__}")
         return values[name]
@@ -297,7 +296,7 @@ class Columns:
         listed = field.name == self.mapped.context and is_list(field.type) and is_string(value_type(field.type))
         if not (listed or (is_string(field.type) if kind is None else held)):
             texts = "strings or lists of strings" if field.name == self.mapped.context else "strings"
-            wanted = texts if kind is None else WANTED[kind]
+            wanted = texts if kind is None else _WANTED[kind][0]
             of_objects = field.name == self.mapped.context and is_list(field.type)
             hint = OBJECTS_HINT if of_objects and pa.types.is_struct(value_type(field.type)) else ""
             raise ConfigError(f"column {field.name!r} holds {field.type}; it must hold {wanted}{hint}")

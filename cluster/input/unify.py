@@ -10,7 +10,7 @@ be shown to be lossless is told before the run starts, with the file and the col
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -83,24 +83,23 @@ def with_folders(footers: Sequence[Footer]) -> list[Footer]:
             kind = footer.schema.field(position).type if position >= 0 else pa.null()
             if rows and not pa.types.is_null(kind):  # what holds nothing decides nothing
                 known.setdefault(name, kind)
-    return [replace(footer, schema=_with_folders_of(footer, known)) for footer in footers]
-
-
-def _with_folders_of(footer: Footer, known: Mapping[str, pa.DataType]) -> pa.Schema:
-    schema = footer.schema
-    for name, value in footer.source.folders.items():
-        if schema.get_field_index(name) >= 0:
-            continue
-        kind = known.get(name, pa.string())
-        try:
-            constant(value, kind, 1)
-        except pa.ArrowException:
-            raise SourceUnusable(
-                f"{footer.source.path}: the folder says {name}={value!r}, but column {name!r} is {kind} in "
-                "other files; rename the folder, or run the files as jobs of their own"
-            ) from None
-        schema = schema.append(pa.field(name, kind))
-    return schema
+    whole = []
+    for footer in footers:
+        added = {
+            name: known.get(name, pa.string()) for name in footer.source.folders if name not in footer.schema.names
+        }
+        for name, kind in added.items():
+            value = footer.source.folders[name]
+            try:
+                constant(value, kind, 1)
+            except pa.ArrowException:
+                raise SourceUnusable(
+                    f"{footer.source.path}: the folder says {name}={value!r}, but column {name!r} is {kind} in "
+                    "other files; rename the folder, or run the files as jobs of their own"
+                ) from None
+        schema = pa.schema([*footer.schema, *added.items()], footer.schema.metadata)
+        whole.append(replace(footer, schema=schema))
+    return whole
 
 
 def _require_distinct(file: Footer) -> None:
