@@ -178,7 +178,8 @@ def _choices(annotation: Any) -> Iterator[str]:
 
 def kind_of(field: FieldInfo) -> Any:
     """What a setting is as text has it: a switch, a list, an object of JSON, or just text."""
-    if typing.get_origin(field.annotation) is tuple or field.annotation == dict[str, str]:
+    parts = (field.annotation, *typing.get_args(field.annotation))
+    if any(typing.get_origin(part) is tuple for part in parts) or field.annotation == dict[str, str]:
         return list[str]
     if any(isinstance(part, type) and issubclass(part, BaseModel) for part in typing.get_args(field.annotation)):
         return dict[str, Any]

@@ -231,11 +231,12 @@ class JobConfig(Placement):
     log_format: Literal["text", "json"] = Field("text", description="'json': progress and logs as JSON Lines")
 
     compression: CompressionConfig = Field(default_factory=CompressionConfig)
+    further_rates: tuple[float, ...] | None = None  # those behind the first, where several are given
 
     @classmethod
     def settings(cls) -> dict[str, FieldInfo]:
-        own = {name: field for name, field in super().settings().items() if name != "compression"}
-        return {**own, **compression_fields()}
+        own = {name: field for name, field in super().settings().items() if name not in ("compression", FURTHER)}
+        return {**own, **compression_fields(), "rate": _RATES}
 
     @model_validator(mode="before")
     @classmethod
@@ -243,6 +244,11 @@ class JobConfig(Placement):
         known = compression_fields().keys() | FORMER
         flat = {key: value for key, value in settings.items() if key in known}
         own = {key: value for key, value in settings.items() if key not in flat}
+        if isinstance(rates := flat.get("rate"), (list, tuple)) and rates:
+            if len({CompressionConfig(rate=one).rate for one in rates}) < len(rates):
+                raise ValueError("rate: one of them is given twice; give each once")
+            flat["rate"], *further = rates
+            own, flat = (own | {FURTHER: further}, flat | {"keep_order": True}) if further else (own, flat)
         if not flat:
             return own
         base = own.get("compression")
@@ -306,12 +312,7 @@ class JobConfig(Placement):
         """All settings by their flat keys, for plans, statistics and people; storage options masked."""
         own = self.model_dump(mode="json", exclude={"compression", "inputs"})
         options = MASK if self.storage_options else {}
-        return {
-            "input": list(self.inputs),
-            **own,
-            **self.compression.flat(),
-            "storage_options": options,
-        }
+        return {"input": list(self.inputs), **own, **self.compression.flat(), "storage_options": options}
 
 
 def deciding(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -342,4 +343,7 @@ def default_of(name: str, settings: Mapping[str, Any]) -> Any:
 
 OF_COLUMNS = {"json_rules": "json_column", "message_rates": "messages_column"}
 """Settings of a compression that only rows of some columns read."""
-DECISIVE = (*COLUMNS, "output_format", "output_prefix", "model", "dtype", "trust_remote_code", "shard_size")
+FURTHER = "further_rates"
+_TOLD = "share of tokens to keep, e.g. 0.5 (default); each further one adds columns, if keep_order is possible"
+_RATES = FieldInfo(annotation=float | tuple[float, ...], default=None, gt=0, le=1, description=_TOLD)
+DECISIVE = (*COLUMNS, FURTHER, "output_format", "output_prefix", "model", "dtype", "trust_remote_code", "shard_size")

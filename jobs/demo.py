@@ -44,10 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def demo(config: DemoConfig) -> int:
     """The same, of settings. In the folder of an earlier demo, what that one committed is found again."""
-    source, output = (
-        config.output / f"documents-{config.documents}.jsonl",
-        config.output / f"documents-{config.documents}",
-    )
+    output = config.output / f"documents-{config.documents}"
+    source = output.with_suffix(".jsonl")
     try:
         config.output.mkdir(parents=True, exist_ok=True)
         write_documents(source, config.documents)
@@ -58,8 +56,7 @@ def demo(config: DemoConfig) -> int:
     passages = ["--input", str(source), "--output", str(output), "--rate", "0.5", "--method", "llmlingua"]
     common = ["--workers", "2", "--shard-size", "16KiB", "--id-column", "id"]
     for folder, settings in ((config.output / "fewshot", bank), (output, passages)):
-        code = compress.main([*settings, *common]) or verify.main([str(folder)])
-        if code:
+        if code := compress.main([*settings, *common]) or verify.main([str(folder)]):
             return code
         show(folder)
     return 0

@@ -89,7 +89,7 @@ class Order:
         """The prompt that was scored, from the row that its text stands in. PromptError when it does not."""
         columns = self.columns or {role: role for role in ROLES if role in row}
         found = {role: row.get(name) or "" for role, name in columns.items()}
-        context = found.get("text") or found.get("context", ())
+        context = found["text"] if "text" in found else found.get("context", ())
         strings = [one or "" for one in context] if isinstance(context, (list, tuple)) else context
         prompt = Prompt("" if "text" in found else found.get("instruction", ""), strings)
         lengths = [len(one) for one in (prompt.instruction, *prompt.context)]

@@ -27,12 +27,7 @@ DEFAULT_RATE = 0.5
 _BUDGETS = ("rate", "target_token", "keep_threshold")
 Preset = Literal["paper", "security"]
 PRESETS: dict[str, dict[str, Any]] = {
-    "paper": {
-        "method": "llmlingua",
-        "unit": "token",
-        "instruction_rate": 0.85,
-        "question_rate": 0.9,
-    },
+    "paper": {"method": "llmlingua", "unit": "token", "instruction_rate": 0.85, "question_rate": 0.9},
     "security": {"method": "llmlingua2", "keep_threshold": 0.5},
 }
 """Settings that go together, less what is the default: as in the LLMLingua paper; as in SecurityLingua (what an

@@ -173,8 +173,7 @@ class SharedSettings(BaseModel):
         "or a Hugging Face tokenizer (name or directory)",
     )
     keep_order: bool = Field(
-        False,
-        description="write a column keep_order with each row, from which lingua.cut makes its text at any budget",
+        False, description="write a column keep_order with each row, from which lingua.cut makes its text at any budget"
     )
     min_fidelity: float | None = Field(
         None,
@@ -221,7 +220,7 @@ class SharedSettings(BaseModel):
         if self.min_fidelity is not None:
             reason = "min_fidelity overrides the budget"
         if self.keep_order and reason:
-            raise ValueError(f"keep_order stores scores that serve every budget, but {reason}; leave one of them out")
+            raise ValueError(f"keep_order, and several rates, need scores for all budgets, but {reason}; leave one out")
         return self
 
     @property
@@ -230,14 +229,17 @@ class SharedSettings(BaseModel):
         return self.own.threshold is not None
 
     def target(self, origin_tokens: int) -> int:
-        """Tokens that a prompt of `origin_tokens` may keep: rounded down, at least 1."""
-        if self.target_token is not None:
-            return self.ceiling(origin_tokens)
-        return max(min(1, origin_tokens), int((self.rate or 1.0) * origin_tokens + 1e-9))
+        """Tokens that a prompt of `origin_tokens` may keep."""
+        return target_of(self.rate or 1.0, origin_tokens) if self.target_token is None else self.ceiling(origin_tokens)
 
     def ceiling(self, tokens: int) -> int:
         """`tokens`, or fewer if `target_token` asks for it."""
         return tokens if self.target_token is None else min(self.target_token, tokens)
+
+
+def target_of(rate: float, origin_tokens: int) -> int:
+    """That share of the tokens, rounded down, at least 1."""
+    return max(min(1, origin_tokens), int(rate * origin_tokens + 1e-9))
 
 
 def refuse_without(name: str, condition: str) -> NoReturn:

@@ -67,6 +67,8 @@ RESULTS = pa.schema(
 )
 ORDER = pa.field(COLUMN, pa.string())
 """The result column that comes behind the others where every budget is to be served."""
+AT_A_RATE = ("compressed_prompt", "compressed_context", "kept_context", "compressed_tokens", "rate", "status")
+"""The results that there are for each further rate."""
 OBJECTS_HINT = "; make one string of each object first, such as its title, a line break and its text"
 SHOWN = 50
 """Columns that a message lists."""
@@ -178,6 +180,7 @@ class Columns:
     objects   the parts are JSON Lines: JSON objects pass as they are
     folders   columns that some files have in the names of their folders
     ordered   results can be cut at any budget: `ORDER` is among their columns
+    rates     behind the first, each with columns of its own (`at_rate`)
     """
 
     mapped: Mapped
@@ -186,11 +189,13 @@ class Columns:
     objects: bool = False
     folders: tuple[str, ...] = ()
     ordered: bool = False
+    rates: tuple[float, ...] = ()
 
     @property
     def results(self) -> pa.Schema:
         """The result columns, without prefix."""
-        return RESULTS.append(ORDER) if self.ordered else RESULTS
+        further = [RESULTS.field(name).with_name(at_rate(name, rate)) for rate in self.rates for name in AT_A_RATE]
+        return pa.schema([*RESULTS, *[ORDER][: self.ordered], *further])
 
     @property
     def named(self) -> dict[str, str]:
@@ -305,7 +310,7 @@ class Columns:
         """Plain JSON values; the schema in Arrow's own serialization, and readable beside it."""
         names = {key: getattr(self.mapped, key) for key in ROLES}
         common = {"mapped": names, "prefix": self.prefix, "objects": self.objects, "folders": list(self.folders)}
-        common |= {"ordered": True} if self.ordered else {}
+        common |= ({"ordered": True} if self.ordered else {}) | ({"rates": list(self.rates)} if self.rates else {})
         if self.schema is None:
             return {**common, "schema": None}
         packed = base64.b64encode(self.schema.serialize().to_pybytes()).decode()
@@ -323,7 +328,13 @@ class Columns:
             record.get("objects", False),
             tuple(record.get("folders", ())),
             record.get("ordered", False),
+            tuple(record.get("rates", ())),
         )
+
+
+def at_rate(name: str, rate: float | None) -> str:
+    """What a result is called at a further rate; at the first it has its own name."""
+    return name if rate is None else f"{name}_{rate:g}"
 
 
 def _text(values: Mapping[str, Any], name: str | None) -> str:

@@ -73,11 +73,7 @@ def read_jsonl(shard: Shard, columns: Columns, storage: Storage) -> Iterator[Row
 
 
 def _row(
-    number: int,
-    line: bytes | FaultError,
-    fitter: Fitter | None,
-    given: Mapping[str, str | None],
-    mapped: Sequence[str],
+    number: int, line: bytes | FaultError, fitter: Fitter | None, given: Mapping[str, str | None], mapped: Sequence[str]
 ) -> Row | BadRow:
     try:
         document = {**given, **parse(line)}

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from itertools import accumulate
+from itertools import accumulate, chain, islice
 from typing import Any
 
 import pyarrow as pa
@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from cluster.config import default_of
 from cluster.input.arrow import int96_paths, is_string, values_of
-from cluster.input.columns import ORDER, RESULTS, text_of
+from cluster.input.columns import ORDER, RESULTS, at_rate, text_of
 from cluster.input.jsonl import split_lines
 from cluster.input.parquet import open_parquet, read_batches
 from cluster.input.schema import json_text
@@ -36,6 +36,7 @@ from lingua.explain import first_line
 from lingua.methods import models_digest
 from lingua.models.source import at_hand, resolve
 from lingua.prompt import CompressedPrompt, join_parts
+from lingua.shared import target_of
 from lingua.structured.exact import loads
 from lingua.structured.messages import SEPARATOR
 from lingua.structured.streams import Kind, Structure, structure_of
@@ -95,9 +96,9 @@ def same_columns(row: Row, output: OutputRow) -> bool:
 
 
 def implausible(results: Mapping[str, Any]) -> Iterator[str]:
-    optional = ("rate",) if results.get("origin_tokens") == 0 else ()
+    empty = results.get("origin_tokens") == 0  # then there is no rate
     wanted = dict.fromkeys([*RESULTS.names, *results])
-    missing = [name for name in wanted if results.get(name) is None and name not in optional]
+    missing = [name for name in wanted if results.get(name) is None and not (empty and name.startswith("rate"))]
     if missing:
         yield f"{missing[0]} is missing"
         return
@@ -215,9 +216,13 @@ class Results:
         config, order = self._compression, results.get(ORDER.name)
         if order is None or config is None or config.open_ended or self._identity.settings[NUMBER] != ALGORITHM:
             return ""
-        again = Order.read(order).cut(self._columns.prompt(row.values), config.target(results["origin_tokens"]), target)
-        same = again.text == text
-        return "" if same else f"{ORDER.name} does not make its compressed_prompt at the budget of the run"
+        prompt, origin = self._columns.prompt(row.values), results["origin_tokens"]
+        for rate in (None, *self._columns.rates):
+            name = at_rate("compressed_prompt", rate)
+            budget = target_of(rate, origin) if rate else config.target(origin)
+            if Order.read(order).cut(prompt, budget, target).text != results[name]:
+                return f"{ORDER.name} does not make its {name} at the budget of the run"
+        return ""
 
     @property
     def uncounted(self) -> str | None:
@@ -298,13 +303,9 @@ class Plainly:
 
 def _head(file: pq.ParquetFile, name: str, group: int, rows: int) -> list[Any]:
     """A column's first values from a row group on."""
-    values = list[Any]()
     groups = list(range(group, file.metadata.num_row_groups))
-    for batch in file.iter_batches(rows, row_groups=groups, columns=[name], use_threads=False):
-        values += plain(batch.column(name))
-        if len(values) >= rows:
-            break
-    return values[:rows]
+    batches = file.iter_batches(rows, row_groups=groups, columns=[name], use_threads=False)
+    return list(islice(chain.from_iterable(plain(batch.column(name)) for batch in batches), rows))
 
 
 def plain(array: pa.Array) -> list[Any]:

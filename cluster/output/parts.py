@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 
 from cluster.errors import AbortRun, RowError
 from cluster.input.arrow import values_of
-from cluster.input.columns import ORDER, RESULTS
+from cluster.input.columns import AT_A_RATE, ORDER, RESULTS, at_rate
 from cluster.input.reader import TOO_DEEP, RowForm
 from cluster.input.schema import batch_of, json_text, unplanned_name
 from cluster.input.shards import ArrowRow, BadRow, Carried, Row, Shard, encodable, size_of
@@ -34,9 +34,10 @@ from cluster.output.plan import Plan
 from cluster.output.records import Blob, Counts, Part, Reject
 from cluster.output.summary import Summarizer
 from cluster.storage.local import Scratch, filling
-from lingua.assemble import named
+from lingua.assemble import Order, named
 from lingua.errors import PromptError
 from lingua.prompt import CompressedPrompt, Outcome, Rejected
+from lingua.shared import target_of
 
 GROUP_BYTES = 32 << 20
 GROUP_ROWS = 16384
@@ -119,6 +120,7 @@ class PartWriter:
             results = results_of(outcome, fingerprint)
             if outcome.order is not None:
                 results[ORDER.name] = named(outcome.order, self._plan.columns.named)
+                results |= self._at_further_rates(row, outcome)
             self._encoder.write(row, results)
         except RecursionError:  # nothing of the row was written
             self._reject(row.rejected(*TOO_DEEP))
@@ -130,10 +132,18 @@ class PartWriter:
             self._summarizer.add(row, partial(self._form.prompt, row.values), outcome, fingerprint)
         self._count(row, outcome)
 
+    def _at_further_rates(self, row: Row, outcome: CompressedPrompt) -> dict[str, Any]:
+        """The results at the rates behind the first, by their names, cut by the order of the one at the first."""
+        found: dict[str, Any] = {}
+        for rate in self._plan.columns.rates:
+            order, prompt = Order.read(outcome.order or ""), self._plan.columns.prompt(row.values)
+            results = results_of(order.cut(prompt, target_of(rate, outcome.origin_tokens)), "")
+            found |= {at_rate(name, rate): results[name] for name in AT_A_RATE}
+        return found
+
     def _count(self, row: Row, outcome: CompressedPrompt) -> None:
         counted = self._counted
-        counted["rows"] += 1
-        counted[outcome.status] += 1
+        counted.update(("rows", outcome.status))
         counted["origin_tokens"] += outcome.origin_tokens
         counted["compressed_tokens"] += outcome.compressed_tokens
         counted.update(outcome.facts._asdict())

@@ -173,8 +173,8 @@ def find_columns(
     objects = config.output_format == "jsonl"
     try:
         mapped = config.mapped.or_defaults(schema.names)
-        ordered = config.compression.keep_order
-        columns = Columns(mapped, schema, config.output_prefix, objects, folders, ordered).with_unplanned(bool(lines))
+        budgets = config.compression.keep_order, config.further_rates or ()
+        columns = Columns(mapped, schema, config.output_prefix, objects, folders, *budgets).with_unplanned(bool(lines))
         columns.require_usable(schema.names, set(schema.names) - names)
         _require_everywhere(mapped.all, with_rows)
     except ConfigError as error:

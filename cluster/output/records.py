@@ -258,10 +258,7 @@ class Statistics(Counts):
             "fidelity": round(self.mean_fidelity, 6),
             "numbers": {"found": self.numbers, "kept": self.numbers_kept},
             "names": {"found": self.names, "kept": self.names_kept},
-            "fidelity_sample": {
-                "rows": self.sampled,
-                "predicted": None if predicted is None else round(predicted, 6),
-            },
+            "fidelity_sample": {"rows": self.sampled, "predicted": None if predicted is None else round(predicted, 6)},
             "worker_seconds": round(self.seconds, 3),
             "reused": {"shards": self.reused_shards, "rows": self.reused, "tokens": self.reused_tokens},
         }

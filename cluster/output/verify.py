@@ -253,12 +253,7 @@ class _Walk:
     """Input rows, part rows and rejects, side by side in order."""
 
     def __init__(
-        self,
-        plan: Plan,
-        source: Source,
-        outputs: Iterator[OutputRow],
-        rejects: Iterator[Reject],
-        results: Results,
+        self, plan: Plan, source: Source, outputs: Iterator[OutputRow], rejects: Iterator[Reject], results: Results
     ) -> None:
         self._plan, self._source, self._outputs, self._rejects = plan, source, outputs, rejects
         self._results = results

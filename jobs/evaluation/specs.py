@@ -35,10 +35,7 @@ BASES: dict[str, dict[str, Any]] = {
     "rarity": {"method": "rarity"},
 }
 """Candidates by name: our defaults, the paper's recipe, question-aware, Selective-Context, and four without a model."""
-PEERS: dict[str, dict[str, Any]] = {
-    "peer": {},
-    "peer-aware": QUESTION_AWARE,
-}
+PEERS: dict[str, dict[str, Any]] = {"peer": {}, "peer-aware": QUESTION_AWARE}
 """The public `llmlingua`, as called by default, and as its authors recommend with a question."""
 QUESTION = "rank_method"
 """A peer with this option is told the question; by it a ranker is named that chooses whole sentences."""

@@ -124,12 +124,6 @@ class StructuredFace:
         """The pure function pair of a kind of values under these settings, for those who stream themselves."""
         return structure_of(kind, self.config)
 
-    def stream_structured(
-        self: _Compressor, structure: Structure[V], values: Iterable[V]
-    ) -> Iterator[CompressedValue[V] | Rejected]:
-        """Compress many values lazily: one result for each, in order."""
-        return stream(self, structure, values)
-
 
 def _single(compressor: _Compressor, structure: Structure[V], value: V) -> CompressedValue[V]:
     (result,) = stream(compressor, structure, [value])

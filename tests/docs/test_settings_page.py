@@ -19,7 +19,7 @@ def test_every_setting_has_one_row_with_a_meaning() -> None:
 
 def test_forms_and_defaults_are_what_one_would_type() -> None:
     known = JobConfig.settings()
-    assert form_of(known["rate"]) == "number, > 0, ≤ 1"
+    assert form_of(known["rate"]) == "number or list of numbers, > 0, ≤ 1"
     assert form_of(known["output_format"]) == "`parquet` or `jsonl`"
     assert form_of(known["force_tokens"]) == "list of texts"
     assert form_of(known["max_rejected"]) == "integer or number, ≥ 0"

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from lingua.errors import PromptError
 from lingua.structured.pieces import TextPiece
+from lingua.structured.streams import stream
 from lingua.structured.tags import parse
 from tests.lingua.structured.echo_face import LONG_LINE, PROSE, STRINGS, EchoCompressor, is_subsequence
 
@@ -149,7 +150,7 @@ def test_a_target_is_a_ceiling_for_tagged_and_untagged_text_together() -> None:
 def test_a_malformed_text_is_rejected_in_a_stream_and_its_neighbours_go_on() -> None:
     compressor = EchoCompressor(rate=0.5)
     values = ["<llmlingua>", PROSE, "</llmlingua>", PROSE, "<llmlingua, x>"]
-    results = list(compressor.stream_structured(compressor.structure("structured"), values))
+    results = list(stream(compressor, compressor.structure("structured"), values))
     assert [getattr(result, "reason", "compressed") for result in results] == [
         "malformed_tag", "compressed", "malformed_tag", "compressed", "malformed_tag",
     ]  # fmt: skip
