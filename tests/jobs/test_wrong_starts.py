@@ -190,7 +190,7 @@ def test_a_model_of_another_kind_is_told(start: Callable[..., str], tmp_path: Pa
         ("{[a]: b}", "line 1, column"),
         ("? {a: b}\n: c", "line 1, column"),
         ("rate: half", "rate = 'half'"),
-        ("rate: [1]", "rate = [1]"),
+        ("rate: [[1]]", "rate = [1]"),
         ("max_rejected: [1]", "max_rejected = [1]: write a number of rows like 100, or a share of them like '1%'"),
         ("rate: .nan", "rate = nan"),
         ("rate: 1.0e+400", "rate = inf"),
