@@ -209,7 +209,7 @@ def test_text_that_nests_too_deeply_for_json_is_refused() -> None:
     assert error.value.reason == "too_deep"
 
 
-def test_so_is_a_value_and_one_of_usual_depth_is_read() -> None:
+def test_a_value_that_nests_too_deeply_is_refused_and_one_of_usual_depth_is_read() -> None:
     value: Any = "hello"
     for depth in range(50_000):
         value = [value]
