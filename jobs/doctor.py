@@ -130,8 +130,7 @@ def _torch(_: DoctorConfig) -> str:
     """GPUs as torch sees them."""
     import torch
 
-    cards = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
-    if cards:
+    if cards := [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]:
         return f"{len(cards)} GPUs: {', '.join(dict.fromkeys(cards))}"
     if Path("/proc/driver/nvidia/version").exists() and not torch.version.cuda:
         raise AbortRun("there is a GPU, and this torch is a build for processors; install the one for its CUDA")
@@ -175,8 +174,8 @@ def _input(config: DoctorConfig) -> str:
     if not config.inputs:
         return f"{ASIDE}not given (--input)"
     plan = make_plan(config, "")
-    files, shards, read = len(plan.sources), len(plan.shards), ", ".join(plan.columns.mapped.all)
-    return f"{counted(files, 'file')} in {counted(shards, 'shard')}; reads {read}"
+    there = f"{counted(len(plan.sources), 'file')} in {counted(len(plan.shards), 'shard')}"
+    return f"{there}; reads {', '.join(plan.columns.mapped.all)}"
 
 
 def _output(config: DoctorConfig) -> str:
@@ -208,7 +207,9 @@ def _ray(config: DoctorConfig) -> str:
         there = machines()
     gpus, cpus = sum(one.gpus for one in there), sum(one.cpus for one in there)
     if fixed:
-        size = resolve(config.model).size
+        size = 0
+        with suppress(LinguaError):  # the check of the model says it
+            size = resolve(config.model).size
         request = ResourceRequest.of(config, MOST_WORKERS, [config.compression.own.needs], size)
         fitted(request, request.shape(gpus, cpus), there)
         import torch

@@ -172,9 +172,7 @@ class SharedSettings(BaseModel):
         description="what budgets are counted in: 'model' (the compressor's own), 'cl100k_base', 'o200k_base', "
         "or a Hugging Face tokenizer (name or directory)",
     )
-    keep_order: bool = Field(
-        False, description="write a column keep_order with each row, from which lingua.cut makes its text at any budget"
-    )
+    keep_order: bool = Field(False, description="write a column from which lingua.cut makes a row's text at any budget")
     min_fidelity: float | None = Field(
         None,
         gt=0,

@@ -34,12 +34,16 @@ class _CutError(Exception):
 
 @dataclass
 class Temper:
-    """What the proxy does to requests: each fault of `weights` with its probability. `deny` answers 403 to a path."""
+    """What the proxy does to requests: each fault of `weights` with its probability. `deny` answers 403 to a path.
+
+    `forgotten` are headers, in small letters, that the store never sees: without ``if-none-match`` it overwrites.
+    """
 
     seed: int
     weights: Mapping[str, float] = field(default_factory=lambda: dict.fromkeys(FAULTS, 0.03))
     deny: Callable[[str, str], bool] = lambda method, path: False
     delay: float = 0.05
+    forgotten: tuple[str, ...] = ()
     done: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
@@ -125,7 +129,8 @@ class _Handler(BaseHTTPRequestHandler):
         body = self._body()
         connection = HTTPConnection(*self.upstream, timeout=30)
         with closing(connection):
-            headers = {name: value for name, value in self.headers.items() if name.lower() not in HOP_BY_HOP}
+            dropped = {*HOP_BY_HOP, *self.temper.forgotten}
+            headers = {name: value for name, value in self.headers.items() if name.lower() not in dropped}
             if fault == "cut_request" and body:
                 self._send_half(connection, headers, body)
             connection.request(self.command, self.path, body, {**headers, "Connection": "close"})

