@@ -8,18 +8,21 @@ So no two spans run into a sentence that the text does not say, and nothing is w
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
+from itertools import chain
 
 import numpy as np
 
-from lingua.text.sentences import clause_edges, closing_marks, sentence_edges
+from lingua.text.sentences import Clauses, closing_marks, sentence_edges
 from lingua.text.tokens import Ints
 from lingua.text.units import Bools, Floats
 from lingua.text.words import are
 
 NEW, REPEATED = 6.0, 0.3
+
 """What the first mention of a name or number counts, and a later one: of its evidence."""
 MANY = 200
 """PieceGroups from which on none is exchanged."""
@@ -31,12 +34,14 @@ EXCHANGES = 30
 class Pieces:
     """The clause and the sentence of each unit [u], and which units close them.
 
+    host [c]         the clause that each clause needs, before it; of a main clause itself
     separates [u]    the mark that closes a clause, as a unit of its own
     ends [u]         the mark that ends a sentence, as a unit of its own
     marked [u]       whether a unit's last character is a mark of punctuation
     """
 
     clause: Ints
+    host: Ints
     sentence: Ints
     separates: Bools
     ends: Bools
@@ -46,17 +51,24 @@ class Pieces:
     def of(cls, text: str, bounds: Ints, whole: bool) -> Pieces:
         """Of units that begin at `bounds` [u + 1]: at `piece_edges` at least. `whole`: no sentence has clauses."""
         sentences = sentence_edges(text)
-        clauses = sentences if whole else clause_edges(text, sentences)
-        separating, ending = closing_marks(text, clauses, sentences)
+        each = np.arange(len(sentences))
+        clauses = Clauses(sentences, each, each) if whole else Clauses.of(text, sentences)
+        separating, ending = closing_marks(text, clauses.begins, sentences)
         begins, behind = bounds[:-1], bounds[1:]
-        closes = np.isin(behind, [*clauses, len(text)])
+        closes = np.isin(behind, [*clauses.begins, len(text)])
         return cls(
-            np.searchsorted(clauses, begins, side="right") - 1,
+            clauses.piece[np.searchsorted(clauses.begins, begins, side="right") - 1],
+            clauses.host,
             np.searchsorted(sentences, begins, side="right") - 1,
             np.isin(begins, separating) & closes,
             np.isin(begins, ending) & closes,
-            are(r"\p{P}", text)[behind - 1],
+            are(r"[\p{P}--\p{Pe}]", text)[behind - 1],
         )
+
+    def hosted(self, unit: int, keep: Bools) -> bool:
+        """Whether what the clause of a unit needs is kept."""
+        clause = self.clause[unit]
+        return self.host[clause] == clause or bool(keep[self.clause == self.host[clause]].all())
 
     def closed(self, keep: Bools, must: Bools) -> Bools:
         """The mask `keep` [u] with the mark that ends a sentence wherever its last clause is cut off or dropped."""
@@ -77,15 +89,16 @@ class Pieces:
 def piece_edges(text: str) -> Ints:
     """Characters at which sentences, clauses and the marks that close them begin, ascending."""
     sentences = sentence_edges(text)
-    clauses = clause_edges(text, sentences)
+    clauses = Clauses.of(text, sentences).begins
     edges = np.unique(np.concatenate([clauses, *closing_marks(text, clauses, sentences)]))
     return edges[edges >= 0]
 
 
 @dataclass(slots=True, eq=False)
 class PieceGroups:
-    """PieceGroups of units, sentences or clauses, that are kept or dropped as a whole.
+    """Sentences or clauses that are kept or dropped as a whole; a clause only together with its host.
 
+    host [g]      the group that each needs, before it; itself where it needs none
     cost [g]      target tokens that its missing units add
     plain [g]     worth of its missing units, those of names and numbers as if they were repeated
     facts [g]     the distinct names and numbers of its missing units, with what each adds where it is new
@@ -93,16 +106,17 @@ class PieceGroups:
     kept [g]      whether it is kept
     """
 
-    cost: Ints
-    plain: Floats
+    host: list[int]
+    cost: list[int]
+    plain: list[float]
     facts: list[dict[int, float]]
     holders: Counter[int]
-    kept: Bools
+    kept: list[bool]
 
     @classmethod
-    def of(cls, group: Ints, keep: Bools, units: tuple[Floats, Ints, Ints]) -> PieceGroups:
+    def of(cls, group: Ints, host: Ints, keep: Bools, units: tuple[Floats, Ints, Ints]) -> PieceGroups:
         """Of units in groups [u], some of which are kept; `units`: worth, target tokens and fact (-1: none) of each."""
-        missing, number = np.flatnonzero(~keep), int(group.max(initial=-1)) + 1
+        missing, number = np.flatnonzero(~keep), len(host)
         owner, (worth, costs, fact) = group[missing], (values[missing] for values in units)
         told = np.flatnonzero(fact >= 0)
         plain = np.bincount(owner, np.where(fact >= 0, REPEATED * worth, worth), number)
@@ -111,36 +125,65 @@ class PieceGroups:
             facts[place][one] = max(facts[place].get(one, 0.0), (NEW - REPEATED) * value)
         cost = np.bincount(owner, costs, number).astype(np.int64)
         holders = Counter(units[2][keep & (units[2] >= 0)].tolist())
-        return cls(cost, plain.astype(np.float32), facts, holders, cost == 0)
+        kept = np.bincount(group[missing], minlength=number) == 0
+        return cls(host.tolist(), cost.tolist(), plain.tolist(), facts, holders, kept.tolist())
 
-    def gain(self, group: int) -> float:
-        """What keeping a dropped group adds."""
-        new = (value for fact, value in self.facts[group].items() if not self.holders[fact])
-        return float(self.plain[group]) + sum(new)
+    def with_hosts(self, group: int) -> list[int]:
+        """A dropped group and what it needs of those that are dropped."""
+        found = [group]
+        while not self.kept[host := self.host[found[-1]]] and host != found[-1]:
+            found.append(host)
+        return found
 
-    def loss(self, group: int) -> float:
-        """What dropping a kept group takes away."""
-        only = (value for fact, value in self.facts[group].items() if self.holders[fact] == 1)
-        return float(self.plain[group]) + sum(only)
+    def with_guests(self, group: int) -> list[int]:
+        """A kept group and those of the kept that need it."""
+        found = {group}
+        for number in range(group + 1, len(self.kept)):
+            if self.kept[number] and self.host[number] in found:
+                found.add(number)
+        return sorted(found)
 
-    def set(self, group: int, kept: bool) -> None:
-        self.kept[group] = kept
-        self.holders.update(dict.fromkeys(self.facts[group], 1 if kept else -1))
+    def gain(self, groups: Sequence[int]) -> float:
+        """What keeping dropped groups adds."""
+        facts = {fact: value for group in groups for fact, value in self.facts[group].items()}
+        return self._plain(groups) + sum(value for fact, value in facts.items() if not self.holders[fact])
+
+    def loss(self, groups: Sequence[int]) -> float:
+        """What dropping kept groups takes away."""
+        held = Counter(fact for group in groups for fact in self.facts[group])
+        facts = {fact: value for group in groups for fact, value in self.facts[group].items()}
+        return self._plain(groups) + sum(value for fact, value in facts.items() if self.holders[fact] == held[fact])
+
+    def _plain(self, groups: Sequence[int]) -> float:
+        return sum(self.plain[group] for group in groups)
+
+    def _cost(self, groups: Sequence[int]) -> int:
+        return sum(self.cost[group] for group in groups)
+
+    def set(self, groups: Sequence[int], kept: bool) -> None:
+        for group in groups:
+            self.kept[group] = kept
+            self.holders.update(dict.fromkeys(self.facts[group], 1 if kept else -1))
 
     def take(self, budget: int) -> int:
-        """Keep the groups of most gain per token that fit into `budget`; returns the tokens used."""
-        left, cost = budget, self.cost.tolist()
-        waiting = [(-math.inf, number) for number in np.flatnonzero(~self.kept).tolist()]
+        """Keep the groups of most gain per token that fit into `budget` with their hosts; returns the tokens used."""
+        left = budget
+        guests: dict[int, list[int]] = defaultdict(list)
+        for number, host in enumerate(self.host):
+            guests[host].append(number)
+        waiting = [(-math.inf, number) for number, kept in enumerate(self.kept) if not kept]
         while waiting:
             _, number = heappop(waiting)
-            if cost[number] > left:
+            if self.kept[number] or (cost := self._cost(found := self.with_hosts(number))) > left:
                 continue
-            value = -self.gain(number) / cost[number]
+            value = -self.gain(found) / max(1, cost)
             if waiting and value > waiting[0][0]:
                 heappush(waiting, (value, number))
                 continue
-            self.set(number, True)
-            left -= cost[number]
+            self.set(found, True)
+            left -= cost
+            for guest in chain.from_iterable(guests[one] for one in found):
+                heappush(waiting, (-math.inf, guest))
         return budget - left
 
     def exchange(self, left: int) -> None:
@@ -150,22 +193,24 @@ class PieceGroups:
         """
         if len(self.kept) > MANY:
             return
-        taken = [number for number in np.flatnonzero(self.kept).tolist() if self.cost[number]]
+        fixed = [kept and not cost for kept, cost in zip(self.kept, self.cost, strict=True)]
         for _ in range(EXCHANGES):
-            dropped = np.flatnonzero(~self.kept).tolist()
-            if not dropped:
+            coming = [self.with_hosts(number) for number, kept in enumerate(self.kept) if not kept]
+            going = [
+                [],
+                *(self.with_guests(number) for number, kept in enumerate(self.kept) if kept and not fixed[number]),
+            ]
+            gains, losses = (
+                np.asarray(list(map(worth, each))) for worth, each in ((self.gain, coming), (self.loss, going))
+            )
+            costs, rooms = (np.asarray(list(map(self._cost, each))) for each in (coming, going))
+            better = gains[:, None] - losses[None, :] if coming else np.zeros((0, 1))
+            better[costs[:, None] > left + rooms[None, :]] = -math.inf
+            for column, lost in enumerate(map(set, going)):
+                better[[self.host[found[-1]] in lost for found in coming], column] = -math.inf
+            into, out = divmod(int(better.argmax()), len(going)) if coming else (0, 0)
+            if not coming or better[into, out] <= 1e-9:
                 return
-            gains = np.asarray([self.gain(number) for number in dropped])
-            losses = np.asarray([*(self.loss(number) for number in taken), 0.0])
-            room = left + np.append(self.cost[taken], 0)
-            better = gains[:, None] - losses[None, :]
-            better[self.cost[dropped][:, None] > room[None, :]] = -math.inf
-            best = int(better.argmax())
-            into, out = divmod(best, len(losses))
-            if better[into, out] <= 1e-9:
-                return
-            left = int(room[out] - self.cost[dropped[into]])
-            self.set(dropped[into], True)
-            if out < len(taken):
-                self.set(taken.pop(out), False)
-            taken.append(dropped[into])
+            left += int(rooms[out] - costs[into])
+            self.set(going[out], False)
+            self.set(self.with_hosts(coming[into][0]), True)

@@ -178,11 +178,15 @@ class _Items:
         scores, costs, keep = part.scores(config)[units], part.costs[units], part.keep[units]
         if part.pieces is None:
             return cls(units, np.arange(len(units)), units, costs, scores, keep)
-        _, at, owner, sizes = np.unique(part.pieces.clause[units], True, True, True)
+        clause, at, owner, sizes = np.unique(part.pieces.clause[units], True, True, True)
         cost = np.bincount(owner, costs).astype(np.int64)
         score = (np.bincount(owner, scores * costs) / np.maximum(1, cost)).astype(np.float32)
         kept = np.bincount(owner, keep) == sizes
-        return cls(units, owner, units[at], cost, _lifted(part.pieces.sentence[units[at]], cost * kept, score), kept)
+        score = _lifted(part.pieces.sentence[units[at]], cost * kept, score)
+        host = np.minimum(np.searchsorted(clause, part.pieces.host[clause]), len(clause) - 1)
+        for item in np.flatnonzero(clause[host] == part.pieces.host[clause]).tolist():
+            score[item] = min(score[item], score[host[item]])
+        return cls(units, owner, units[at], cost, score, kept)
 
 
 def _lifted(sentence: Ints, cost: Ints, score: Floats) -> Floats:
@@ -301,9 +305,10 @@ class _Margin:
         for rank in (self.kept + np.flatnonzero(self.cost[self.kept :] <= self.slack)).tolist():
             if tries == _FILLS or self._enough():
                 return
-            if self.cost[rank] <= self.slack:
+            part, units = self._at(rank)
+            if self.cost[rank] <= self.slack and (part.pieces is None or part.pieces.hosted(units[0], part.keep)):
                 tries += 1
-                self._try(*self._at(rank))
+                self._try(part, units)
 
     def _at(self, rank: int) -> tuple[PromptPart, Ints]:
         """The part and the units at a rank."""
@@ -344,21 +349,25 @@ class _Competition:
         worth = scores if config.own.unit_score == "sum" or not config.own.coherent_share else scores * costs
         return cls(parts, worth, costs, must, np.concatenate([part.unit_facts for part in parts]))
 
-    def groups(self, name: Literal["clause", "sentence"]) -> Ints:
-        """Which clause or sentence each unit [u] belongs to, numbered through all parts."""
-        numbers, count = [], 0
+    def groups(self, name: Literal["clause", "sentence"]) -> tuple[Ints, Ints]:
+        """Which clause or sentence each unit [u] belongs to, numbered through all parts; and the host of each [g]."""
+        numbers, hosts, count = [], [], 0
         for part in self.parts:
             own: Ints = getattr(part.pieces, name) if part.pieces is not None else np.zeros(len(part.keep), np.int64)
+            size = int(own.max(initial=-1)) + 1
+            host = part.pieces.host if part.pieces is not None and name == "clause" else np.arange(size)
             numbers.append(count + own)
-            count += int(own.max(initial=-1)) + 1
-        return np.concatenate(numbers)
+            hosts.append(count + host[:size])
+            count += size
+        return np.concatenate(numbers), np.concatenate(hosts)
 
-    def take(self, group: Ints, budget: float) -> None:
+    def take(self, name: Literal["clause", "sentence"], budget: float) -> None:
         """Complete the groups that are worth most for their missing tokens, as far as the budget goes."""
         left = int(budget - self.costs[self.keep].sum())
-        groups = PieceGroups.of(group, self.keep, (self.worth, self.costs, self.facts))
+        group, host = self.groups(name)
+        groups = PieceGroups.of(group, host, self.keep, (self.worth, self.costs, self.facts))
         groups.exchange(left - groups.take(left))
-        self.keep |= groups.kept[group]
+        self.keep |= np.asarray(groups.kept, bool)[group]
 
 
 def keep_best(draft: Draft) -> None:
@@ -384,8 +393,8 @@ def keep_within(draft: Draft, parts: Sequence[PromptPart], budget: float) -> Non
         return
     pool, share = _Competition.of(parts, draft.config), draft.config.own.coherent_share
     if share:
-        pool.take(pool.groups("sentence"), share * budget)
-        pool.take(pool.groups("clause"), budget)
+        pool.take("sentence", share * budget)
+        pool.take("clause", budget)
     else:
         pool.keep = choose(pool.worth, pool.costs, pool.keep, budget)
     ends = np.cumsum([len(part.keep) for part in parts])[:-1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -20,16 +21,52 @@ LANGUAGE = "en"
 PHRASE_WORDS = 8
 CLAUSE_WORDS = 3
 """Words of a clause at least: what a comma parts off in fewer stays with what stands before."""
+WRAPPED = 50
+"""Characters of a line at least behind which a small letter goes on with the sentence."""
 _SHORT_WORD = 3
 _LOWER = r"\p{Ll}"
 _ENDS_PHRASE = r"[\p{P}--['’\-\p{Ps}\p{Pi}]]"
-_SEPARATES = r"[,:;،؛၊、，；–—]"
+_SEPARATES = r"[,;،؛၊、，；–—]"
 _ENDS_SENTENCE = r"[.!?…؟।。．！？]"
 _PAIRS = (("(", ")"), ("[", "]"), ("“", "”"), ("（", "）"), ("「", "」"), ("«", "»"))
 _ENCLOSED = regex.compile(
     "|".join([*(rf"\{a}[^\{a}\{b}]{{1,300}}\{b}" for a, b in _PAIRS), r"(?<!\w)\"[^\"\n]{1,300}\""])
 )
 _ENDED_LINE = regex.compile(rf"(?<={_ENDS_SENTENCE})[^\S\n]*\n(?=\s*\S)")
+_BRACKETS = regex.compile(
+    r"(?<=[\p{L}\p{N}\p{Po}\p{Pf}%])[^\S\n]+\([^()\[\]{}=<>|\\]{4,300}\)(?=[\s.,;:!?]|\Z)(?!\s*[{=])|（[^（）]{2,300}）"
+)
+"""Brackets that may be dropped from a sentence: not those of code, nor the marks of items."""
+_LETTERS = regex.compile(r"[\p{L}\p{N}]+")
+_LEADS = regex.compile(
+    r"(?i:in|on|at|by|for|from|with|during|between|under|over|near|through|throughout|within|across|along|after|before"
+    r"|when|while|as|since|until|although|though|because|however|moreover|furthermore|additionally)"
+)
+_LOOSE = regex.compile(
+    rf"{_LEADS.pattern}|which|whom?|whose|where(?:by|in|as)?|once|among(?:st)?|around|into|onto|upon|alongside|against"
+    r"|despite|behind|beyond|besides?|towards?|via|per|such|especially|particularly|mainly|mostly|notably|primarily|namely"
+    r"|known|born|written|made|led|built|held|given|seen|sung|set|shot|drawn|taken|also|\p{Ll}{3,}(?:ing|ed)"
+)
+_NEEDED = regex.compile(
+    r"according|if|unless|except|provided|than|assuming|barring|concerning|depending|excluding|providing|nothing"
+)
+"""Without a clause that opens with these the rest says something else."""
+_JOINS = regex.compile(r"and|but|yet|so|then")
+_SUBJECT = regex.compile(
+    r"\W*\w+\s+(?:(?:he|she|it|they|we|you|this|these|those|there|his|her|its|their|our|the|a|an|some|many|most|all|both"
+    r"|others|another)\b|\p{Lu}|\p{N})"
+)
+_RELATIVE = regex.compile(r"\b(?:who|which|that|whose|where)\b")
+_VERB = regex.compile(
+    r"\b(?:(?:is|are|was|were|am|has|have|had|does|do|did|will|would|can|could|may|might|must|shall|should|became|began"
+    r"|won|came|got|went|gave|ran|wrote|said|told|saw|met|lost|fell|grew|found|sold|sent|put|rose|kept|knew|drew|spent"
+    r"|stood|taught|thought|bought|brought|caught|chose|drove|fought|hit|left|lay|paid|read|sang|sat|spoke|struck|threw"
+    r"|took|wore|made|led|built|held|set|shot|stars|uses|takes|gives|runs|works|says|covers|features|ends|goes|states"
+    r"|leads|forms|sees|varies|(?:include|contain|consist|remain|become|follow|serve|lie|play|make|live|mean|refer"
+    r"|provide|appear|tell|describe|allow|require|begin|come|hold|stand|need|show|seem|depend|occur|belong|offer|operate"
+    r"|represent|range|depict)s?)\b|(?!hundred|indeed)\p{Ll}{2,}ed\b|\p{Ll}n['’]t\b)"
+)
+"""Finite verbs of English, the frequent ones."""
 _SPACE = r"\s"
 _PARAGRAPH = regex.compile(r"\n\r*\n")
 SEEN_AT_ONCE = 2_000
@@ -91,25 +128,120 @@ def _before_white_space(text: str, edge: int) -> int:
     return len(text[max(0, edge - 200) : edge].rstrip()) + max(0, edge - 200)
 
 
-def clause_edges(text: str, sentences: Ints) -> Ints:
-    """Characters at which clauses begin, ascending, `sentences` among them.
+@dataclass(frozen=True, slots=True, eq=False)
+class Clauses:
+    """What of a text's sentences may be dropped so that the rest is still a sentence that the text says.
 
-    A clause ends at a comma, a semicolon, a dash, a line break, and a colon if no capital follows. None is cut within
-    brackets or quotation marks, or has fewer than `CLAUSE_WORDS` words unless its sentence has.
+    begins [s]   characters at which stretches begin, ascending, all sentences among them
+    piece [s]    the piece that each is of: a clause goes on behind brackets and inserted clauses
+    host [p]     the piece without which each says nothing; of a main clause itself, else one of a lower number
+    """
+
+    begins: Ints
+    piece: Ints
+    host: Ints
+
+    @classmethod
+    def of(cls, text: str, sentences: Ints) -> Clauses:
+        """Of a text whose sentences begin at these characters."""
+        cuts = _cuts(text, sentences)
+        owners, hosts = dict[int, int](), dict[int, int]()
+        for start, end in pairwise([*sentences.tolist(), len(text)]):
+            edges = [start, *cuts[np.searchsorted(cuts, start, "right") : np.searchsorted(cuts, end)].tolist(), end]
+            own, needs = _relations([text[a:b] for a, b in pairwise(edges)])
+            hosts |= {edges[piece]: edges[host] for piece, host in needs.items()}
+            owners |= {edge: edges[piece] for edge, piece in zip(edges, own, strict=False)}
+            for opened, closed in (found.span() for found in _BRACKETS.finditer(text, start + 1, end)):
+                place = int(np.searchsorted(edges, opened))
+                if closed <= edges[place] != opened:
+                    hosts[opened] = owners[edges[place - 1]]
+                    owners |= {opened: opened} if closed == edges[place] else {opened: opened, closed: hosts[opened]}
+        order = sorted(hosts, key=lambda piece: (piece if hosts[piece] <= piece else hosts[piece] + 0.5, piece))
+        number = {piece: place for place, piece in enumerate(order)}
+        begins = sorted(owners)
+        found = begins, [number[owners[at]] for at in begins], [number[hosts[piece]] for piece in order]
+        return cls(*(np.asarray(one, np.int64) for one in found))
+
+
+def _cuts(text: str, sentences: Ints) -> Ints:
+    """Characters at which clauses may begin: behind a comma, a semicolon, a dash, at the break of a line.
+
+    Not within brackets, quotation marks or a date, nor where it or what stands before has fewer than `CLAUSE_WORDS`.
     """
     words = word_edges(text)
-    ended = are(r"[\r\n]", text)[words[1:]] | are(_SEPARATES, text)[words[1:] - 1]
-    ended &= ~(are(":", text)[words[1:] - 1] & are(r"\p{Lu}", text + " ")[words[1:] + 1])
-    wanted = uncut(words[1:][ended], (found.span() for found in _ENCLOSED.finditer(text)))
+    ended = (
+        are(r"[\r\n]", text)[words[1:]]
+        | are(_SEPARATES, text)[words[1:] - 1] & ~are(r"\p{N}", text + " ")[words[1:] + 1]
+    )
+    wanted = uncut(words[1:][ended], [found.span() for found in _ENCLOSED.finditer(text)])
     begun = np.append(np.searchsorted(words, sentences), len(words))
     place = np.searchsorted(words, wanted)
     own = np.searchsorted(begun, place, side="right") - 1
-    edges, last = sentences.tolist(), 0
+    edges, last = list[int](), 0
     for at, begin, end in zip(place.tolist(), begun[own].tolist(), begun[own + 1].tolist(), strict=True):
         if at - max(last, begin) >= CLAUSE_WORDS <= end - at:
             edges.append(int(words[at]))
             last = at
-    return np.unique(np.asarray(edges, np.int64))
+    return np.asarray(edges, np.int64)
+
+
+def _relations(stretches: list[str]) -> tuple[list[int], dict[int, int]]:
+    """Of each stretch of a sentence the piece that it is of, and of each piece the one it says nothing without.
+
+    Pieces are numbered as the stretches that they begin with. A rule of English, not a parser: behind a main clause,
+    what has no finite verb or opens with a relative pronoun, a conjunction, a preposition or a participle may go, and
+    so may a second predicate; an adverbial before the main clause, too. A clause with a subject of its own stands by
+    itself. What none of this tells belongs to what stands before. Where no verb is found, as in most other languages,
+    the sentence stays whole.
+    """
+    own, host, items = list[int](), dict[int, int](), set[int]()
+    main, said = 0, False
+    for at, stretch in enumerate(stretches):
+        last, before, opener = own[-1] if own else 0, stretches[at - 1] if at else "", _opener(stretch)
+        says, loose, joins = _says(stretch), _is_loose(stretch, opener), _JOINS.fullmatch(opener) is not None
+        subject = says and not loose and (not joins or _SUBJECT.match(stretch) is not None)
+        if not at or _parts(before, stretch) or (subject and said and (joins or before.rstrip().endswith((";", "；")))):
+            own[main:] = own[main:] if said else [main] * (at - main)
+            main, said = at, says and _LOOSE.fullmatch(opener.casefold()) is None
+            own.append(at)
+            host[at] = at
+        elif subject and not said and last == main and _LEADS.fullmatch(_opener(stretches[main])) is not None:
+            host[main], host[at], main, said = at, at, at, True
+            own.append(at)
+        elif not loose and ((says and not said) or (_VERB.match(opener) is not None and last != main)):
+            own.append(main)
+            said = True
+        elif _NEEDED.fullmatch(opener) or not (loose or (said and (joins or not _says(_RELATIVE.split(stretch)[0])))):
+            own.append(last)
+        else:
+            own.append(at)
+            host[at] = host[last] if not loose and last in items else last
+            items |= set() if loose else {at}
+    own[main:] = own[main:] if said else [main] * (len(own) - main)
+    return own, {piece: host[piece] for piece in sorted(set(own))}
+
+
+def _is_loose(stretch: str, opener: str) -> bool:
+    """Whether a clause may go whatever it says: by the word that opens it, which is not the first of a list."""
+    listed = stretch[stretch.find(opener) + len(opener) :].startswith(",")
+    return not listed and _NEEDED.fullmatch(opener) is None and _LOOSE.fullmatch(opener) is not None
+
+
+def _parts(before: str, stretch: str) -> bool:
+    """Whether a line break parts two stretches that are no lines of one wrapped paragraph."""
+    body = stretch.lstrip()
+    broken = any(mark in stretch[: len(stretch) - len(body)] for mark in "\r\n")
+    return broken and not (body[:1].islower() and len(before.rpartition("\n")[2]) >= WRAPPED)
+
+
+def _opener(stretch: str) -> str:
+    found = _LETTERS.search(stretch)
+    return found.group() if found else ""
+
+
+def _says(stretch: str) -> bool:
+    """Whether a finite verb stands in it."""
+    return _VERB.search(stretch) is not None
 
 
 def closing_marks(text: str, clauses: Ints, sentences: Ints) -> tuple[Ints, Ints]:
@@ -122,7 +254,7 @@ def _last(text: str, begins: Ints, mark: str) -> Ints:
     bodies = [text[begin:end].rstrip() for begin, end in pairwise([*begins.tolist(), len(text)])]
     last = begins + np.asarray(list(map(len, bodies)), np.int64) - 1
     before = begins + np.asarray([len(body[:-1].rstrip()) for body in bodies], np.int64)
-    return np.where((before > begins) & are(mark, text + " ")[last], before, -1)
+    return np.where((before >= begins) & are(mark, text + " ")[last], before, -1)
 
 
 def phrase_edges(text: str) -> Ints:

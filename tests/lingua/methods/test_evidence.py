@@ -22,7 +22,7 @@ from lingua.methods.focus import ASKED as MOST_ASKED
 from lingua.methods.focus import MEANING, _compare, _sum, focus, nearness, reads, second_look
 from lingua.prompt import CompressedPrompt, Prompt
 from lingua.text.salience import WEIGHTS, _properties, token_evidence, word_evidence
-from lingua.text.sentences import clause_edges, sentence_edges
+from lingua.text.sentences import Clauses, sentence_edges
 from lingua.text.tokens import SourceTokenizer
 from lingua.text.words import terms, word_edges
 from tests.lingua.echo import compress, tokenizer
@@ -334,13 +334,13 @@ def test_the_budget_is_met_and_never_exceeded(rate: float, unit: str) -> None:
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.35, 0.5, 0.9])
-def test_what_coherent_pieces_leave_of_the_budget_holds_no_clause_that_was_dropped(rate: float) -> None:
+def test_what_coherent_pieces_leave_of_the_budget_holds_no_sentence_that_was_dropped(rate: float) -> None:
     for context in ([PROSE], [PROSE, PROSE.upper()] * 3):
         result = one(Prompt(context=context), rate=rate)
         left = result.target_tokens - result.compressed_tokens
         assert left >= 0
         for text, spans in zip(context, result.kept_spans, strict=True):
-            for start, end in pairwise([*clause_edges(text, sentence_edges(text)).tolist(), len(text)]):
+            for start, end in pairwise([*sentence_edges(text).tolist(), len(text)]):
                 kept = any(a < end - 1 and b > start for a, b in spans)
                 assert kept or len(tokenizer().encode([text[start:end]])[0]) + 2 > left
 
@@ -352,6 +352,7 @@ def test_between_spans_that_were_no_neighbours_stands_a_mark(rate: float) -> Non
     sentences = set(sentence_edges(text).tolist())
     for (_, end), (start, _) in pairwise(result.kept_spans[0]):
         marked = {text[:end].rstrip()[-1], text[start]} & set(".!?,;—–)") or "\n" in text[start : start + 2]
+        marked = marked or text[start - 1] == ")"  # what was dropped
         assert marked or end in sentences, text[max(0, end - 30) : end] + "|" + text[start : start + 30]
 
 
@@ -391,3 +392,48 @@ def check(context: list[str], result: CompressedPrompt) -> None:
     spelled = ["".join(context[index][a:b] for a, b in result.kept_spans[index]) for index in result.kept_context]
     assert list(result.context) == spelled
     assert result.status == "over_budget" or result.compressed_tokens <= max(1, result.target_tokens)
+
+
+MILL = (
+    "The mill in Ord has ground rye for two villages, and serves coffee on the first floor. The architects, Ruiz and "
+    "Okafor of Vale, were paid in 1931. It is open to visitors from May to June, if the river allows it. The weir (made "
+    "by monks before 1500), which the council bought in 1988, was renewed by Ada Lund, a stonemason from the next village."
+)
+
+
+@pytest.mark.parametrize("rate", [0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
+@pytest.mark.parametrize("question", ["", "Who serves coffee?"])
+def test_what_needs_a_clause_stands_with_it_alone(rate: float, question: str) -> None:
+    (kept,) = one(Prompt(context=[MILL], question=question), rate=rate).context or ("",)
+    needs = {
+        "serves coffee": "The mill in Ord",
+        "The architects": "were paid",
+        "It is open": "if the river allows it",
+        "which the council": "was renewed",
+        "built by": "was renewed",
+        "The weir": "was renewed",
+        "a stonemason": "was renewed",
+    }
+    assert all(host in kept for guest, host in needs.items() if guest in kept), kept
+    assert "Ruiz and" not in kept or "Ruiz and Okafor" in kept
+
+
+def test_brackets_inserted_clauses_and_appositions_may_go() -> None:
+    clauses = Clauses.of(MILL, sentence_edges(MILL))
+    edges = [*clauses.begins.tolist(), len(MILL)]
+    loose = [
+        MILL[a:b].strip()
+        for (a, b), piece in zip(pairwise(edges), clauses.piece, strict=True)
+        if clauses.host[piece] != piece
+    ]
+    assert loose == [
+        "and serves coffee on the first floor.",
+        "(built by monks before 1500)",
+        "which the council bought in 1988,",
+        "a stonemason from the next village.",
+    ]
+
+
+def test_a_sentence_in_which_no_verb_is_known_stays_whole() -> None:
+    text = "Die Mühle, die 1871 entstand, gehört der Stadt, und der Müller lebt nebenan. Sie ruht."
+    assert set(Clauses.of(text, sentence_edges(text)).piece.tolist()) == {0, 1}
