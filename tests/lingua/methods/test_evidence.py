@@ -396,8 +396,8 @@ def check(context: list[str], result: CompressedPrompt) -> None:
 
 MILL = (
     "The mill in Ord has ground rye for two villages, and serves coffee on the first floor. The architects, Ruiz and "
-    "Okafor of Vale, were paid in 1931. It is open to visitors from May to June, if the river allows it. The weir (made "
-    "by monks before 1500), which the council bought in 1988, was renewed by Ada Lund, a stonemason from the next village."
+    "Okafor of Vale, were paid in 1931. It is open to visitors from May to June, if the river allows it. The weir "
+    "(built by monks before 1500), which the council bought in 1988, was renewed by Ada Lund, a mason from the village."
 )
 
 
@@ -430,7 +430,7 @@ def test_brackets_inserted_clauses_and_appositions_may_go() -> None:
         "and serves coffee on the first floor.",
         "(built by monks before 1500)",
         "which the council bought in 1988,",
-        "a stonemason from the next village.",
+        "a mason from the village.",
     ]
 
 
