@@ -207,7 +207,7 @@ def _ray(config: DoctorConfig) -> str:
         there = machines()
     gpus, cpus = sum(one.gpus for one in there), sum(one.cpus for one in there)
     if fixed:
-        size = 0
+        size: int | None = 0
         with suppress(LinguaError):  # the check of the model says it
             size = resolve(config.model).size
         request = ResourceRequest.of(config, MOST_WORKERS, [config.compression.own.needs], size)

@@ -33,13 +33,9 @@ LITTLE = 0.5
 """Share of the target below which the beginning of a clause is kept for want of whole ones."""
 ENOUGH = 0.95
 """Share of the target below which units at the margin are cut finer."""
-_TRIES = 10
-"""Exact counts of the text spent on finding the margin."""
-_FILLS = 30
-"""Exact counts spent on filling what is left."""
+_TRIES, _FILLS = 10, 30
+"""Exact counts of the text spent on finding the margin, and on filling what is left."""
 _FINER: dict[Unit, Unit] = {"sentence": "word", "phrase": "word"}
-
-
 RATE_STEPS = 64
 """Of a shared rate's binary fraction: the step is 1.6% to 3.1% of the rate."""
 
@@ -246,10 +242,9 @@ class _Margin:
             self.kept = min(max(guess, fits + 1), over - 1)
         if self.kept != fits:
             self._apply(max(0, fits))
-        if self.slack < 0:
-            return False
-        self._fill()
-        return True
+        if self.slack >= 0:
+            self._fill()
+        return self.slack >= 0
 
     def keep_something(self) -> bool:
         """Keep the best of the shortest units if the result would be empty and the prompt is not; whether it was so."""
@@ -265,8 +260,7 @@ class _Margin:
 
     def begin(self) -> None:
         """Keep as much of the beginning of the best dropped clause as still fits."""
-        dropped = range(self.kept, len(self.cost))
-        for rank in dropped:
+        for rank in range(self.kept, len(self.cost)):
             part, units = self._at(rank)
             if part.keep[units].any():
                 continue
@@ -296,8 +290,7 @@ class _Margin:
         for part, units, rank in self.parts:
             part.keep = part.must.copy()
             part.keep[units] = rank < kept
-        self.kept = kept
-        self.count = self.draft.count()
+        self.kept, self.count = kept, self.draft.count()
 
     def _fill(self) -> None:
         """Add single later units that still fit, best first."""
@@ -361,10 +354,15 @@ class _Competition:
             count += size
         return np.concatenate(numbers), np.concatenate(hosts)
 
-    def take(self, name: Literal["clause", "sentence"], budget: float) -> None:
-        """Complete the groups that are worth most for their missing tokens, as far as the budget goes."""
-        left = int(budget - self.costs[self.keep].sum())
+    def take(self, name: Literal["clause", "sentence"], share: float, budget: float) -> None:
+        """Complete the groups that are worth most for their missing tokens, as far as a share of the budget goes.
+
+        The best may have all of it: in a short text the sentence that answers can be longer."""
         group, host = self.groups(name)
+        missing, worth = (np.bincount(group, of * ~self.keep) for of in (self.costs, self.worth))
+        best = missing[np.argmax(worth / np.maximum(1, missing))]
+        spent = self.costs[self.keep].sum()
+        left = int(max(share * budget - spent, best if best <= budget - spent else 0))
         groups = PieceGroups.of(group, host, self.keep, (self.worth, self.costs, self.facts))
         groups.exchange(left - groups.take(left))
         self.keep |= np.asarray(groups.kept, bool)[group]
@@ -393,8 +391,8 @@ def keep_within(draft: Draft, parts: Sequence[PromptPart], budget: float) -> Non
         return
     pool, share = _Competition.of(parts, draft.config), draft.config.own.coherent_share
     if share:
-        pool.take("sentence", share * budget)
-        pool.take("clause", budget)
+        pool.take("sentence", share, budget)
+        pool.take("clause", 1, budget)
     else:
         pool.keep = choose(pool.worth, pool.costs, pool.keep, budget)
     ends = np.cumsum([len(part.keep) for part in parts])[:-1]

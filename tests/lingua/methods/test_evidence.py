@@ -127,6 +127,14 @@ def test_a_sentence_that_the_question_speaks_of_is_kept() -> None:
     assert "the barges could wait" not in one(Prompt(context=[PROSE]), rate=0.3).text
 
 
+@pytest.mark.parametrize("coherence", [1.0, 0.7, 0.3])
+def test_the_best_sentence_of_a_short_text_may_have_all_of_the_budget(coherence: float) -> None:
+    best = "After three hours they gave forty million to the new library on Harbour Street."
+    text = f"It rained. They met at noon on Tuesday. {best} The inn was shut and cold."
+    asked = Prompt(context=[text], question="How many million for the new library on Harbour Street?")
+    assert best in one(asked, focus_model="none", rate=0.78, coherence=coherence).text
+
+
 def test_coherence_gives_whole_sentences_and_without_it_single_words() -> None:
     sentences = [
         part.strip() + "." for part in PROSE.replace("\n", " ").replace("Dr.", "Dr").split(".") if part.strip()
