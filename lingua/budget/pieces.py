@@ -204,7 +204,7 @@ class PieceGroups:
                 np.asarray(list(map(worth, each))) for worth, each in ((self.gain, coming), (self.loss, going))
             )
             costs, rooms = (np.asarray(list(map(self._cost, each))) for each in (coming, going))
-            better = gains[:, None] - losses[None, :] if coming else np.zeros((0, 1))
+            better = gains[:, None] - losses[None, :] if coming else np.zeros((0, len(going)))
             better[costs[:, None] > left + rooms[None, :]] = -math.inf
             for column, lost in enumerate(map(set, going)):
                 better[[self.host[found[-1]] in lost for found in coming], column] = -math.inf

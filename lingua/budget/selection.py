@@ -386,7 +386,7 @@ def keep_best(draft: Draft) -> None:
 
 def keep_within(draft: Draft, parts: Sequence[PromptPart], budget: float) -> None:
     """Keep the best of all `parts` together that fits into `budget` target tokens: in coherent pieces or as it is."""
-    parts = [part for part in parts if not part.whole]
+    parts = [part for part in parts if len(part.keep) and not part.whole]
     if not parts:
         return
     pool, share = _Competition.of(parts, draft.config), draft.config.own.coherent_share

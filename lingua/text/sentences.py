@@ -54,7 +54,7 @@ _NEEDED = regex.compile(
 _JOINS = regex.compile(r"and|but|yet|so|then")
 _SUBJECT = regex.compile(
     r"\W*\w+\s+(?:(?:he|she|it|they|we|you|this|these|those|there|his|her|its|their|our|the|a|an|some|many|most|all|both"
-    r"|others|another)\b|\p{Lu}|\p{N})"
+    r"|others|another|nobody|everybody|somebody|everyone|someone|each|several)\b|\p{Lu}|\p{N})"
 )
 _RELATIVE = regex.compile(r"\b(?:who|which|that|whose|where)\b")
 _VERB = regex.compile(
