@@ -196,20 +196,20 @@ class PieceGroups:
         fixed = [kept and not cost for kept, cost in zip(self.kept, self.cost, strict=True)]
         for _ in range(EXCHANGES):
             coming = [self.with_hosts(number) for number, kept in enumerate(self.kept) if not kept]
-            going = [
-                [],
-                *(self.with_guests(number) for number, kept in enumerate(self.kept) if kept and not fixed[number]),
-            ]
+            if not coming:
+                return
+            taken = (number for number, kept in enumerate(self.kept) if kept and not fixed[number])
+            going = [[], *map(self.with_guests, taken)]
             gains, losses = (
                 np.asarray(list(map(worth, each))) for worth, each in ((self.gain, coming), (self.loss, going))
             )
             costs, rooms = (np.asarray(list(map(self._cost, each))) for each in (coming, going))
-            better = gains[:, None] - losses[None, :] if coming else np.zeros((0, len(going)))
+            better = gains[:, None] - losses[None, :]
             better[costs[:, None] > left + rooms[None, :]] = -math.inf
             for column, lost in enumerate(map(set, going)):
                 better[[self.host[found[-1]] in lost for found in coming], column] = -math.inf
-            into, out = divmod(int(better.argmax()), len(going)) if coming else (0, 0)
-            if not coming or better[into, out] <= 1e-9:
+            into, out = divmod(int(better.argmax()), len(going))
+            if better[into, out] <= 1e-9:
                 return
             left += int(rooms[out] - costs[into])
             self.set(going[out], False)
