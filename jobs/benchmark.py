@@ -5,12 +5,12 @@ All are measured in one run, in turn, on the same texts and weights: what counts
 
 from __future__ import annotations
 
-import itertools
 import shlex
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -19,22 +19,22 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from cluster.command import Command
 from cluster.settings import Settings
-from jobs.benchmarking.contenders import Ours, Procedure, Rounds, Theirs, measure_mix
-from jobs.benchmarking.prompts import MIXES, MixSize, make_mix, read_mix
+from jobs.benchmarking.contenders import Ours, Theirs
+from jobs.benchmarking.prompts import MIXES, MixSize, make_mix
 from jobs.benchmarking.report import make_report, markdown, write
+from jobs.benchmarking.rounds import Rounds
 from jobs.benchmarking.subject import Subject, load_subject
 from jobs.peer import Peer, PeerSettings, peer_options
 from lingua.config import CompressionConfig
 from lingua.errors import LinguaError
 from lingua.methods import METHODS
-from lingua.models.load import Loader, choose_device, choose_dtype, require_compiler
+from lingua.models.load import choose_device, choose_dtype, require_compiler
 from lingua.models.sizing import Allowance
-from lingua.models.source import resolve
 from lingua.text.tokens import SourceTokenizer
 
 SMALL = {"mixes": ("short", "fewshot:700"), "rows": 3, "rounds": 1}
 _GROUPS = {
-    "what is compressed": ("small", "mixes", "data", "rows", "slow_rows", "seed"),
+    "what is compressed": ("small", "mixes", "rows", "slow_rows", "seed"),
     "how": ("model", "method", "rate", "device", "dtype", "batch_tokens", "gpu_memory", "threads"),
     "who is measured": ("beside", "rounds", "peer_python", "peer_path", "output"),
 }
@@ -45,13 +45,12 @@ examples:
   python -m jobs.benchmark --small
   python -m jobs.benchmark --mix fewshot --rows 4 --dtype float32 --rounds 3
   python -m jobs.benchmark --model shape:llama-2-7b --mix fewshot --rows 128 --slow-rows 4 --output bench-output/7b
-  python -m jobs.benchmark --data rows.jsonl --rows 50 --rate 0.3 --beside llmlingua --beside compile
+  python -m jobs.benchmark --mix mixed --rows 50 --rate 0.3 --beside llmlingua --beside compile
   python -m jobs.benchmark --model shape:xlm-roberta-large --method llmlingua2 --mix long:5000
 
-beside our engine are measured: single (one prompt at a time), unshared (nothing shared between prompts), default (our
-default type), llmlingua (the public library, in its own environment: make peer), plain (the
-plain forward pass and the hardware); only where asked for: compile (a decoder compiled by torch), evidence (the default
-method, which asks no language model).
+beside our engine are measured: unshared (nothing shared between prompts), default (our default type), llmlingua (the
+public library, in its own environment: make peer), plain (the plain forward pass and the hardware); only where asked
+for: compile (a decoder compiled by torch).
 """
 
 
@@ -74,7 +73,6 @@ class BenchmarkConfig(Settings):
     mixes: tuple[MixSize, ...] = Field(
         tuple(MIXES), validate_default=True, description=f"NAME or NAME:TOKENS (default: {', '.join(MIXES)})"
     )
-    data: Path | None = Field(None, description="JSON Lines with instruction, context, question; replaces the mixes")
     rows: int = Field(32, ge=1, description="prompts per mix")
     slow_rows: int | None = Field(
         None, ge=1, description="prompts for what runs one at a time or shares nothing (default: all)"
@@ -90,9 +88,9 @@ class BenchmarkConfig(Settings):
     batch_tokens: int | None = Field(None, ge=1, description="tokens per batch (default: the engine's choice)")
     gpu_memory: float = Field(0.3, gt=0, le=1, description="share of a GPU's free memory for one scorer")
     threads: int | None = Field(None, ge=1, description="of CPU work, everyone's (default: one per core)")
-    beside: tuple[Literal["single", "unshared", "default", "llmlingua", "plain", "compile", "evidence"], ...] = Field(
-        ("single", "unshared", "default", "llmlingua", "plain"),
-        description="who else is measured, see below (default: the first five)",
+    beside: tuple[Literal["unshared", "default", "llmlingua", "plain", "compile"], ...] = Field(
+        ("unshared", "default", "llmlingua", "plain"),
+        description="who else is measured (default: the first four)",
     )
     rounds: int = Field(3, ge=1, description="alternating repetitions")
     peer_python: Path = Field(Path(".venv-reference/bin/python"), description="the peer's interpreter")
@@ -111,9 +109,8 @@ class BenchmarkConfig(Settings):
 
     @model_validator(mode="after")
     def _fits_together(self) -> BenchmarkConfig:
-        for name in ("compile", "evidence"):
-            if name in self.beside and METHODS[self.method].needs != "causal":
-                raise ValueError(f"--beside {name}: method {self.method} reads with no causal language model")
+        if "compile" in self.beside and METHODS[self.method].needs != "causal":
+            raise ValueError(f"--beside compile: method {self.method} reads with no causal language model")
         return self
 
     @property
@@ -125,7 +122,7 @@ class BenchmarkConfig(Settings):
         """A command line that measures the same again."""
         words = [f"python -m {self.command.name}"]
         for name, value in self:
-            if value is not None and name not in (*_PLACES, "mixes" if self.data else "data"):
+            if value is not None and name not in _PLACES:
                 values = value if isinstance(value, tuple) else (value,)
                 words += [f"{self.command.flag(name)} {shlex.quote(str(one))}" for one in values]
         return " ".join(words)
@@ -148,21 +145,22 @@ def run(config: BenchmarkConfig) -> None:
     if "compile" in config.beside:
         require_compiler(choose_device(config.device))
     subject = _subject(config, config.dtype)
-    tokenizer = SourceTokenizer(subject.tokenizer)
-    mixes = [make_mix(size, config.rows, config.seed, tokenizer.count) for size in config.mixes]
-    if config.data is not None:
-        mixes = [read_mix(config.data, config.rows)]
+    count = SourceTokenizer(subject.tokenizer).count
+    mixes = [make_mix(size, config.rows, config.seed, count) for size in config.mixes]
     with ExitStack() as stack:
-        theirs = _theirs(config, subject, stack)
-        ours, *ways = _ours(config, subject)
-        others: list[Ours | Theirs] = [*ways, *([theirs] if isinstance(theirs, Theirs) else [])]
-        procedure = Procedure(config.rounds, config.slow_rows, ours, others, tokenizer.count, "plain" in config.beside)
-        done: dict[str, Rounds] = {}
-        for rounds in itertools.chain.from_iterable(measure_mix(mix, procedure) for mix in mixes):
-            done[rounds.mix.name] = rounds
-            report = make_report(ours, list(done.values()), _peer(theirs), config.again())
-            if config.output is not None:
-                write(config.output, "benchmark", report, markdown)
+        ours, *others = _ours(config, subject)
+        theirs, missing = None, _no_peer(config)
+        if not missing:
+            theirs = Theirs(partial(_begin, config, subject, stack), peer_options(config.method, config.rate) or {})
+        done: list[Rounds] = []
+        for mix in mixes:
+            tokens = [count(prompt.text) for prompt in mix.prompts]
+            done.append(Rounds(mix, ours, tokens, config.slow_rows, "plain" in config.beside))
+            for _ in done[-1].measure([*others, *filter(None, [theirs])], config.rounds):
+                versions = theirs.peer.versions if theirs and theirs.peer else {"missing": missing or "not yet started"}
+                report = make_report(ours, done, versions, config.again())
+                if config.output is not None:
+                    write(config.output, "benchmark", report, markdown)
     print(markdown(report))
 
 
@@ -170,8 +168,6 @@ def _ours(config: BenchmarkConfig, subject: Subject) -> Iterator[Ours]:
     """Our engine, then its other ways to compute that are measured beside it."""
     wanted, scorer = CompressionConfig(method=config.method, rate=config.rate), subject.scorer(config.allowance)
     yield Ours("lingua", subject, scorer, wanted)
-    if "single" in config.beside:
-        yield Ours("lingua, one prompt at a time", subject, scorer, wanted, programs=1)
     if "unshared" in config.beside:
         yield Ours("lingua, nothing shared", subject, scorer, wanted, forgetful=True)
     if "default" in config.beside and choose_dtype("auto", subject.device) != subject.dtype:
@@ -180,47 +176,27 @@ def _ours(config: BenchmarkConfig, subject: Subject) -> Iterator[Ours]:
     if "compile" in config.beside:
         compiled = _subject(config, config.dtype)
         yield Ours("lingua, compile", compiled, compiled.scorer(config.allowance, "compile"), wanted)
-    if "evidence" in config.beside:
-        yield _evidence(config, subject)
-
-
-def _evidence(config: BenchmarkConfig, subject: Subject) -> Ours:
-    """The default method: it asks an encoder of sentences, and of the model only how it cuts text into tokens."""
-    wanted = CompressionConfig(method="evidence", rate=config.rate)
-    loader = Loader(resolve(wanted.own.second_model or ""), config.device, "float32")
-    reader = SourceTokenizer(loader.tokenizer())
-    return Ours("lingua, method evidence", subject, loader.scorer("sentences"), wanted, reader=reader)
 
 
 def _subject(config: BenchmarkConfig, dtype: str) -> Subject:
     return load_subject(config.model, (config.device, dtype), config.method, config.seed)
 
 
-def _theirs(config: BenchmarkConfig, subject: Subject, stack: ExitStack) -> Theirs | str:
-    """The peer, which gets the same weights when it is its turn; why it cannot run."""
-    options = peer_options(config.method, config.rate)
-    if options is None:
+def _no_peer(config: BenchmarkConfig) -> str:
+    """Why the peer cannot be measured; "" where it can."""
+    if peer_options(config.method, config.rate) is None:
         return f"llmlingua has no method {config.method}"
     if "llmlingua" not in config.beside:
         return "not asked for"
-    if not config.peer_python.exists():
-        return f"no interpreter {config.peer_python}; make peer creates it"
-
-    def begin() -> Peer:
-        folder = tempfile.TemporaryDirectory(prefix="lingua-benchmark-")
-        model = str(subject.for_peer(Path(stack.enter_context(folder))))
-        dtype = str(subject.dtype).removeprefix("torch.")
-        wanted = PeerSettings(model, str(subject.device), dtype, subject.is_encoder, torch.get_num_threads())
-        return stack.enter_context(Peer(wanted, config.peer_python, config.peer_path))
-
-    return Theirs(begin, options)
+    return "" if config.peer_python.exists() else f"no interpreter {config.peer_python}; make peer creates it"
 
 
-def _peer(theirs: Theirs | str) -> dict[str, str]:
-    """The peer's versions; why it was not measured."""
-    if isinstance(theirs, str):
-        return {"missing": theirs}
-    return theirs.peer.versions if theirs.peer else {"missing": "it has not started yet"}
+def _begin(config: BenchmarkConfig, subject: Subject, stack: ExitStack) -> Peer:
+    """The peer with the same weights, once it is its turn; it ends with `stack`."""
+    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="lingua-benchmark-"))
+    model, dtype = str(subject.for_peer(Path(folder))), str(subject.dtype).removeprefix("torch.")
+    wanted = PeerSettings(model, str(subject.device), dtype, subject.is_encoder, torch.get_num_threads())
+    return stack.enter_context(Peer(wanted, config.peer_python, config.peer_path))
 
 
 if __name__ == "__main__":

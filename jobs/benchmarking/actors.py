@@ -17,10 +17,10 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 from jobs.benchmarking.contenders import Ours
+from jobs.benchmarking.hardware import parser
 from jobs.benchmarking.prompts import MixSize, make_mix
 from jobs.benchmarking.subject import load_subject
 from lingua.config import CompressionConfig
@@ -33,7 +33,11 @@ _LATE = 10
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    flags = _parser().parse_args(argv)
+    given = parser("actors", __doc__)
+    given.add_argument("--mix", default="fewshot", metavar="NAME[:TOKENS]", help="prompts to make (default fewshot)")
+    given.add_argument("--rows", type=int, default=128, help="prompts of each actor (default 128)")
+    given.add_argument("--actors", type=int, action="append", required=True, help="so many at once; repeatable")
+    flags = given.parse_args(argv)
     flags.output.mkdir(parents=True, exist_ok=True)
     found: dict[str, Any] = {"model": flags.model, "rows_per_actor": flags.rows, "mix": flags.mix, "actors": {}}
     actors = [started(flags, number) for number in range(max(flags.actors))]
@@ -101,18 +105,6 @@ def _utilization() -> Iterator[list[float]]:
             process.kill()
         lines = [line for line in process.stdout or () if line.strip().isdecimal()]
         samples += [int(line) / 100 for line in lines[_LATE:]]
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m jobs.benchmarking.actors", description=__doc__)
-    parser.add_argument("--model", default="shape:smollm2-135m", help="a model as in jobs.benchmark")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, …")
-    parser.add_argument("--dtype", default="auto", help="float32, bfloat16, float16 or auto")
-    parser.add_argument("--mix", default="fewshot", metavar="NAME[:TOKENS]", help="prompts to make (default fewshot)")
-    parser.add_argument("--rows", type=int, default=128, help="prompts of each actor (default 128)")
-    parser.add_argument("--actors", type=int, action="append", required=True, help="so many at once; repeatable")
-    parser.add_argument("--output", type=Path, default=Path("bench-output"), help="folder for actors.json")
-    return parser
 
 
 if __name__ == "__main__":

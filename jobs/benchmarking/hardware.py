@@ -6,7 +6,7 @@ matrix product's speed, and at least as long as the weights need to pass through
 
 from __future__ import annotations
 
-import importlib.metadata
+import argparse
 import platform
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -22,6 +22,7 @@ from jobs.generation import plain_attention
 from jobs.peer_main import peak_resident, reset_peak
 
 PACKAGES = ("lingua-batch", "torch", "transformers", "tokenizers", "numpy")
+"""Whose versions a report tells."""
 _MATRIX = {"cuda": 8192, "cpu": 1024}
 _COPY_BYTES = {"cuda": 1 << 30, "cpu": 1 << 27}
 _REPEATS = 5
@@ -44,16 +45,6 @@ def _processor() -> str:
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
-def versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "checkout"
-    return found
-
-
 def synchronize(device: torch.device) -> None:
     """Wait until the device has done all that it was given."""
     if device.type == "cuda":
@@ -70,6 +61,16 @@ def forget_peak(device: torch.device) -> None:
 def peak_bytes(device: torch.device) -> int:
     """The most bytes since `forget_peak`, the model included: allocated on a CUDA device, resident on a CPU."""
     return int(torch.cuda.max_memory_allocated(device)) if device.type == "cuda" else peak_resident()
+
+
+def parser(name: str, about: str | None) -> argparse.ArgumentParser:
+    """What the commands beside `jobs.benchmark` all take."""
+    found = argparse.ArgumentParser(prog=f"python -m jobs.benchmarking.{name}", description=about)
+    found.add_argument("--model", default="shape:smollm2-135m", help="shape:NAME, or a model as in jobs.benchmark")
+    found.add_argument("--device", default="auto", help="auto, cpu, cuda, …")
+    found.add_argument("--dtype", default="auto", help="float32, bfloat16, float16 or auto")
+    found.add_argument("--output", type=Path, required=True, help=f"folder for {name}.json")
+    return found
 
 
 # ---- how long a CUDA device ran kernels

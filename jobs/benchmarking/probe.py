@@ -7,7 +7,6 @@ the device; a profile of full batches, DIR/profile.txt and DIR/trace.json.gz.
 
 from __future__ import annotations
 
-import argparse
 import copy
 import json
 import sys
@@ -24,9 +23,10 @@ import numpy.typing as npt
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from jobs.benchmarking.hardware import busy_seconds, facts, synchronize, versions
+from jobs.benchmarking.hardware import PACKAGES, busy_seconds, facts, parser, synchronize
 from jobs.benchmarking.subject import PREFIX, SHAPES, random_model
 from jobs.generation import PLAIN_ATTENTION
+from jobs.peer_main import versions
 from lingua.engine.score import Answers, BatchRow, Context, Scorer, ahead_of, start
 from lingua.models.causal import PlainScorer
 from lingua.models.load import choose_device, choose_dtype, fast_scorer
@@ -57,13 +57,13 @@ class Findings:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    flags = _parser().parse_args(argv)
+    flags = parser("probe", __doc__).parse_args(argv)
     flags.output.mkdir(parents=True, exist_ok=True)
     device = choose_device(flags.device)
     config = SHAPES[flags.model.removeprefix(PREFIX)]()
     config.initializer_range = WIDE
     model = random_model(config, device, choose_dtype(flags.dtype, device), seed=0)
-    findings = Findings(flags.output, {"model": flags.model, "device": facts(device), "versions": versions()})
+    findings = Findings(flags.output, {"model": flags.model, "device": facts(device), "versions": versions(PACKAGES)})
     scorer = compare(model, findings)
     batches = full_batches(scorer, BATCHES)
     findings.add("waits", waits(scorer, batches[0], device))
@@ -188,15 +188,6 @@ def run_through(scorer: Scorer, batches: Sequence[Sequence[BatchRow]]) -> None:
             flying.popleft()()
     while flying:
         flying.popleft()()
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m jobs.benchmarking.probe", description=__doc__)
-    parser.add_argument("--model", default="shape:smollm2-135m", help="shape:NAME")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, …")
-    parser.add_argument("--dtype", default="auto", help="float32, bfloat16, float16 or auto")
-    parser.add_argument("--output", type=Path, required=True, help="folder for the findings")
-    return parser
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The prompts that are measured: mixes of a settable size, made of text that is on every machine, or read from a file.
+"""The prompts that are measured: mixes of a settable size, made of text that is on every machine.
 
 short    documents of about 170 tokens                  fewshot   eight worked problems and a question, about 2,700
 bank     the same demonstrations in every row, 2,700    long      documents from 5,000 to 30,000 tokens
@@ -13,17 +13,14 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import json
 import random
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice
-from pathlib import Path
 from pydoc_data.topics import topics
 
-from lingua.errors import ConfigError, PromptError
+from lingua.errors import ConfigError
 from lingua.prompt import Prompt
 
 INSTRUCTION = "Answer the last question. The examples before it show how."
@@ -107,28 +104,6 @@ def make_mix(size: MixSize, rows: int, seed: int, count: Callable[[str], int]) -
     samples = {"prose": document(_SAMPLE, random.Random(0)), "problems": problem(_SAMPLE, random.Random(0))}
     ratios = {kind: len(text) / max(1, count(text)) for kind, text in samples.items()}
     return Mix(size.name, tuple(MIXES[size.name](Recipe(rows, size.tokens, dice, ratios))))
-
-
-def read_mix(path: Path, rows: int) -> Mix:
-    """The first `rows` prompts of a JSON Lines file. Raises ConfigError naming the line."""
-    try:
-        with path.open(encoding="utf-8") as lines:
-            prompts = [_prompt(path, number, line) for number, line in enumerate(islice(lines, rows), 1)]
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--data {path}: {error}") from error
-    if not prompts:
-        raise ConfigError(f"--data {path}: no rows")
-    return Mix(path.stem, tuple(prompts))
-
-
-def _prompt(path: Path, number: int, line: str) -> Prompt:
-    try:
-        row = json.loads(line)
-        if not isinstance(row, dict):
-            raise TypeError("not an object")
-        return Prompt(row.get("instruction", ""), row["context"], row.get("question", ""))
-    except (ValueError, KeyError, TypeError, PromptError) as error:
-        raise ConfigError(f"--data {path}, line {number}: {type(error).__name__} {error}") from error
 
 
 # ---- the mixes

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import ByteLevelBPETokenizer, SentencePieceBPETokenizer, Tokenizer, processors
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForTokenClassification,
@@ -167,33 +167,18 @@ def random_model(config: PreTrainedConfig, device: torch.device, dtype: torch.dt
 
 def trained_tokenizer(config: PreTrainedConfig) -> PreTrainedTokenizerFast:
     """A tokenizer for this shape: byte-level BPE for language models, word pieces marked by ▁ for encoders."""
-    tokenizer, special, alphabet = _word_pieces() if is_encoder(config) else _byte_level()
-    size = min(config.vocab_size, _TRAINED)
-    trainer = trainers.BpeTrainer(
-        vocab_size=size, special_tokens=special, initial_alphabet=alphabet, show_progress=False
-    )
-    tokenizer.train_from_iterator(paragraphs(), trainer)
-    names = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "</s>"}
+    special, names = ["<unk>", "<s>", "</s>"], {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    untrained: Any = ByteLevelBPETokenizer
     if is_encoder(config):
-        names |= {"cls_token": "<s>", "sep_token": "</s>", "pad_token": "<pad>", "mask_token": "<mask>"}
-    wrap: Any = PreTrainedTokenizerFast
-    return wrap(tokenizer_object=tokenizer, **names)  # type: ignore[no-any-return]
-
-
-def _byte_level() -> tuple[Tokenizer, list[str], list[str]]:
-    """An untrained tokenizer, its special tokens and the signs that it knows from the start."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    return tokenizer, ["<unk>", "<s>", "</s>"], pre_tokenizers.ByteLevel.alphabet()
-
-
-def _word_pieces() -> tuple[Tokenizer, list[str], list[str]]:
-    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
-    tokenizer.normalizer = normalizers.NFKC()
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-    tokenizer.decoder = decoders.Metaspace()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+        special, untrained = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"], SentencePieceBPETokenizer
+        names |= {"cls_token": "<s>", "sep_token": "</s>", "mask_token": "<mask>"}
+    trained = untrained()
+    size = min(config.vocab_size, _TRAINED)
+    trained.train_from_iterator(
+        paragraphs(), vocab_size=size, min_frequency=1, special_tokens=special, show_progress=False
     )
-    return tokenizer, ["<s>", "<pad>", "</s>", "<unk>", "<mask>"], []
+    if is_encoder(config):
+        trained.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=False)
+    wrap: Any = PreTrainedTokenizerFast
+    pad = "<pad>" if is_encoder(config) else "</s>"
+    return wrap(tokenizer_object=Tokenizer.from_str(trained.to_str()), pad_token=pad, **names)  # type: ignore[no-any-return]

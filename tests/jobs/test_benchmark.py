@@ -11,7 +11,7 @@ import pytest
 
 from jobs.benchmark import BenchmarkConfig, main
 from jobs.benchmarking.prompts import MixSize
-from jobs.benchmarking.report import changed_share
+from jobs.benchmarking.rounds import changed_share
 from lingua.errors import ConfigError
 from lingua.prompt import Prompt
 from tests.jobs.peers import stand_in
@@ -53,7 +53,7 @@ def test_the_named_command_measures_the_same_again(report: dict[str, Any]) -> No
 def test_every_contender_is_measured_on_every_mix(report: dict[str, Any]) -> None:
     for mix in report["mixes"]:
         assert not mix["failed"]
-        assert list(mix["contenders"])[:2] == ["lingua", "lingua, one prompt at a time"]
+        assert list(mix["contenders"])[:2] == ["lingua", "lingua, nothing shared"]
         assert "llmlingua" in mix["contenders"]
         assert mix["contenders"]["lingua"]["prompts"] == 4
         assert mix["contenders"]["llmlingua"]["prompts"] == 2
@@ -127,9 +127,8 @@ def test_a_peer_that_fails_is_reported_and_the_others_are_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "packages").mkdir()
-    data = tmp_path / "rows.jsonl"
-    data.write_text(json.dumps({"context": ["Some words, then: please-fail now. " * 5]}) + "\n", encoding="utf-8")
-    flags = ["--model", "shape:tiny", "--data", str(data), "--rows", "1", "--rounds", "1"]
+    monkeypatch.setattr("jobs.benchmarking.prompts.document", lambda *_: "Some words, then: please-fail now. " * 5)
+    flags = ["--model", "shape:tiny", "--mix", "short", "--rows", "1", "--rounds", "1"]
     packages = stand_in(tmp_path / "packages")
     assert main([*flags, "--peer-python", sys.executable, "--peer-path", str(packages)]) == 0
     shown = capsys.readouterr().out
@@ -164,7 +163,6 @@ def test_a_model_that_cannot_do_the_method_is_refused(
         ["--rate", "0"],
         ["--rows", "0"],
         ["--model", "shape:unheard-of"],
-        ["--data", "no/such/file.jsonl"],
         ["--model", "shape:xlm-roberta-large-typo"],
     ],
 )
@@ -193,13 +191,12 @@ def test_other_ways_to_compute_stand_beside_with_what_they_change(
     monkeypatch.setattr("lingua.models.causal.PackedScorer.compile", lambda scorer: None)
     monkeypatch.setattr("jobs.benchmark.require_compiler", lambda device: None)
     flags = ["--model", "shape:tiny", "--mix", "short:60", "--rows", "2", "--rounds", "1", "--device", "cpu"]
-    flags += ["--beside", "compile", "--beside", "evidence", "--peer-python", str(tmp_path / "none")]
+    flags += ["--beside", "compile", "--peer-python", str(tmp_path / "none")]
     assert main([*flags, "--output", str(tmp_path)]) == 0
     found = json.loads((tmp_path / "benchmark.json").read_text(encoding="utf-8"))
     contenders = found["mixes"][0]["contenders"]
     assert contenders["lingua, compile"]["changed_decisions"] == 0
-    assert 0 < contenders["lingua, method evidence"]["changed_decisions"] < 1
-    assert "--beside compile --beside evidence" in found["command"]
+    assert "--beside compile" in found["command"]
 
 
 def test_other_ways_need_a_causal_model() -> None:

@@ -1,10 +1,8 @@
-"""The prompts that are measured: of the asked size, the same for the same seed, or read from a file."""
+"""The prompts that are measured: of the asked size, the same for the same seed."""
 
 from __future__ import annotations
 
-import json
 import random
-from pathlib import Path
 
 import pytest
 
@@ -17,9 +15,7 @@ from jobs.benchmarking.prompts import (
     make_mix,
     paragraphs,
     problem,
-    read_mix,
 )
-from lingua.errors import ConfigError
 
 
 def words(text: str) -> int:
@@ -81,33 +77,3 @@ def test_worked_problems_come_out_right() -> None:
     text = problem(1_200, random.Random(4))
     steps = next(line for line in text.splitlines() if " = " in line)
     assert text.endswith(f"The answer is {steps.rsplit(' = ', 1)[1].rstrip('.')}.")
-
-
-def test_rows_of_a_file_are_read_in_order_up_to_the_limit(tmp_path: Path) -> None:
-    file = tmp_path / "rows.jsonl"
-    rows = [{"instruction": "i", "context": ["a", "b"], "question": str(n), "answers": []} for n in range(5)]
-    file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-    mix = read_mix(file, 3)
-    assert mix.name == "rows"
-    assert [prompt.question for prompt in mix.prompts] == ["0", "1", "2"]
-
-
-@pytest.mark.parametrize(
-    "line", ["{", "[]", '{"question": "no context"}', '{"context": 3}', '{"context": ["\\ud800"]}']
-)
-def test_a_bad_row_is_named_by_file_and_line(tmp_path: Path, line: str) -> None:
-    file = tmp_path / "rows.jsonl"
-    file.write_text('{"context": "fine"}\n' + line + "\n", encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"rows\.jsonl, line 2"):
-        read_mix(file, 10)
-
-
-def test_an_empty_file_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "rows.jsonl").touch()
-    with pytest.raises(ConfigError, match="no rows"):
-        read_mix(tmp_path / "rows.jsonl", 10)
-
-
-def test_real_data_can_be_measured(shared_data: Path) -> None:
-    mix = read_mix(shared_data / "gsm8k" / "unified.jsonl", 2)
-    assert len(mix.prompts[0].context) == 8
