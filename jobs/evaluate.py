@@ -16,7 +16,6 @@ from itertools import islice
 
 import jobs
 from cluster.placement import ResourceRequest
-from cluster.report.statistics import RunReport
 from cluster.report.telemetry import progress_on
 from cluster.run.driver import Driver, Terms
 from cluster.run.retry import RetryPolicy
@@ -27,7 +26,7 @@ from jobs.evaluation.ledger import EvalLedger, Wave, identify, needs_in, waves
 from jobs.evaluation.rows import EvalRow, fewer_strings
 from jobs.evaluation.settings import EvalConfig
 from jobs.evaluation.specs import NAME
-from jobs.evaluation.work import MakeTarget, make_target, start_runner
+from jobs.evaluation.work import MakeTarget, UnitRunner, make_target
 from lingua.errors import ConfigError, PromptError
 from lingua.prompt import Prompt
 
@@ -40,7 +39,7 @@ def main(argv: Sequence[str] | None = None, make: MakeTarget = make_target) -> i
 
 def evaluate(config: EvalConfig, make: MakeTarget) -> int:
     """Plan, measure what is missing, report."""
-    require_packages("eval", "matplotlib", "rouge_score", "sacrebleu")
+    require_packages("eval", "matplotlib", "pandas", "rouge_score", "sacrebleu")
     from jobs.evaluation.report import conclude  # draws
 
     sets = load_sets(config, Storage(config.storage_options))
@@ -60,7 +59,7 @@ def evaluate(config: EvalConfig, make: MakeTarget) -> int:
 
 def _run(config: EvalConfig, ledger: EvalLedger, wave: Wave, stop: StopRequest, make: MakeTarget) -> bool:
     """Bring the units of a wave to their end; whether all are committed."""
-    names = {unit.name for unit in wave.units}
+    names, title = {unit.name for unit in wave}, "asking" if wave[0].target else "compressing"
     missing = len(names - set(ledger.committed()))
     if not missing or stop.reason:
         return not missing
@@ -69,31 +68,23 @@ def _run(config: EvalConfig, ledger: EvalLedger, wave: Wave, stop: StopRequest, 
     terms = Terms(RetryPolicy(config.max_attempts), shard_timeout=config.timeout, grace=grace_seconds())
     wish = ResourceRequest.of(config, missing, needs_in(config, wave))
     with session((jobs,)) as fixed, on_signals(stop):  # Ray brings signal handlers of its own
-        pool, progress = RayPool(partial(start_runner, config, wave, make), replace(wish, fixed=fixed)), progress_on()
+        pool, progress = RayPool(partial(UnitRunner, config, wave, make), replace(wish, fixed=fixed)), progress_on()
         with closing(pool), closing(progress):
-            progress.note(f"{wave.title}: {missing} of {len(names)} units are missing")
-            report = Driver(ledger, pool, terms, stop=stop).run([unit.shard() for unit in wave.units], progress)
-    _tell(report)
-    return names <= set(ledger.committed())
-
-
-def _tell(report: RunReport) -> None:
+            progress.note(f"{title}: {missing} of {len(names)} units are missing")
+            report = Driver(ledger, pool, terms, stop=stop).run([unit.shard() for unit in wave], progress)
     for name, failure in sorted(report.given_up.items()):
         print(f"given up: {name}: {failure.detail}", file=sys.stderr)
+    return names <= set(ledger.committed())
 
 
 # ---- which rows are measured: checked before any model loads
 
 
 def load_sets(config: EvalConfig, storage: Storage) -> dict[str, list[EvalRow]]:
-    """The chosen rows of each set, by the name that the user gave it; the set's own name stays in ``meta["set"]``.
-
-    ConfigError when a row cannot be used.
-    """
+    """The chosen rows of each set, by the name that the user gave it. ConfigError when a row cannot be used."""
     sets = dict[str, list[EvalRow]]()
     for name, url in config.data.items():
-        rows = read(url, storage)
-        sets[name] = chosen((replace(row, set=name, meta={"set": row.set or name, **row.meta}) for row in rows), config)
+        sets[name] = chosen((replace(row, set=row.set or name) for row in read(url, storage)), config)
         _require_usable(name, url, sets[name])
     return sets
 

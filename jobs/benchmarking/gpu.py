@@ -23,7 +23,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jobs.benchmarking.report import Found, listed, mix_lines, write
+from jobs.benchmarking.report import listed, mix_lines, write
+from jobs.benchmarking.rounds import Found
 
 ROOT = Path(__file__).resolve().parents[2]
 TOTAL_SECONDS = 530.0

@@ -14,7 +14,7 @@ from functools import cached_property
 from itertools import groupby, pairwise
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -36,46 +36,27 @@ from lingua.text.tokens import SourceTokenizer, TargetTokenizer, load_target
 
 
 class Budgeted(Compressor):
-    """`counter` is what budgets are counted in, whatever the settings say."""
-
-    counter: TargetTokenizer
-
-    @classmethod
-    def lazily(cls, model: str, config: EvalConfig) -> Budgeted:
-        """A compressor of this model that has loaded its tokenizer only: weights come with settings that need them."""
-        nothing = CompressionConfig(method="truncate")
-        return cls(
-            model,
-            nothing,
-            device=config.device,
-            dtype=config.dtype,
-            gpu_memory=config.gpu_memory,
-            gpu_share=config.gpu_share,
-        )
-
-    def counting(self, config: CompressionConfig, counter: TargetTokenizer) -> Budgeted:
-        other = self.using(config)
-        if not isinstance(other, Budgeted):
-            raise TypeError(f"a {type(other).__name__} counts in its own way")
-        other.counter = counter
-        return other
+    """Also its tokenizer is of interest: weights come only with settings that need them."""
 
     @property
     def own_tokenizer(self) -> SourceTokenizer:
         return self._tokenizer
 
-    def compress_to(self, prompts: Iterable[tuple[Prompt, int]]) -> Iterator[Outcome]:
-        """Compress each prompt until its joined context has so many tokens: one outcome for each, in their order."""
-        engine: Engine[CompressedPrompt] = Engine(self._scorer, cache=self._cache)
-        for result in engine.run(self._within(*one) for one in prompts):
-            yield Rejected(result.reason, result.detail) if isinstance(result, PromptError) else result
+    def compress_to(self, prompts: Iterable[tuple[Prompt, int]], counter: TargetTokenizer) -> Iterator[Outcome]:
+        """Compress each prompt until its joined context has so many tokens of `counter`, whatever the settings say.
 
-    def _within(self, prompt: Prompt, budget: int) -> Program[CompressedPrompt]:
-        count = self.counter.count
-        whole = count(join_parts(prompt.context, prompt.separator))
-        target = max(1, count(prompt.text) - max(0, whole - budget))
-        config = self._drafter.config.model_copy(update={"rate": None, "target_token": target})
-        return compress_one(prompt, replace(self._drafter, config=config, target=self.counter))
+        One outcome for each, in their order.
+        """
+
+        def program(prompt: Prompt, budget: int) -> Program[CompressedPrompt]:
+            whole = counter.count(join_parts(prompt.context, prompt.separator))
+            target = max(1, counter.count(prompt.text) - max(0, whole - budget))
+            config = self._drafter.config.model_copy(update={"rate": None, "target_token": target})
+            return compress_one(prompt, replace(self._drafter, config=config, target=counter))
+
+        engine: Engine[CompressedPrompt] = Engine(self._scorer, cache=self._cache)
+        for result in engine.run(program(*one) for one in prompts):
+            yield Rejected(result.reason, result.detail) if isinstance(result, PromptError) else result
 
 
 def budget_of(size: float, tokens: int) -> int:
@@ -136,14 +117,17 @@ class Workbench:
     def _by_us(self, candidate: Candidate, wanted: Sequence[Wanted]) -> Iterator[str | Rejected]:
         if candidate.name not in self._ready:
             model = self._model(candidate.model or self._config.model)
-            self._ready[candidate.name] = model.counting(candidate.config(), self.counter)
+            self._ready[candidate.name] = cast(Budgeted, model.using(candidate.config()))
         prompts = [(template_of(one.row).original(one.row), one.budget) for one in wanted]
-        for (prompt, _), outcome in zip(prompts, self._ready[candidate.name].compress_to(prompts), strict=True):
+        outcomes = self._ready[candidate.name].compress_to(prompts, self.counter)
+        for (prompt, _), outcome in zip(prompts, outcomes, strict=True):
             yield outcome if isinstance(outcome, Rejected) else join_parts(outcome.context, prompt.separator)
 
     def _model(self, name: str) -> Budgeted:
+        """The compressor of this model, with its tokenizer alone."""
         if name not in self._models:
-            self._models[name] = Budgeted.lazily(name, self._config)
+            settings = {one: getattr(self._config, one) for one in ("device", "dtype", "gpu_memory", "gpu_share")}
+            self._models[name] = Budgeted(name, CompressionConfig(method="truncate"), **settings)
         return self._models[name]
 
     def _by_peer(self, candidate: Candidate, wanted: Wanted) -> str | Rejected:

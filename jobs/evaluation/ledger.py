@@ -1,7 +1,7 @@
 """The units of an evaluation and the files that make it resumable: sets × candidates × targets, in chunks of rows.
 
-In the stage ``compress`` a unit compresses its rows once at every size and measures what is left; in the stage ``ask``
-one target reads what an earlier unit left. A unit commits one file under its own name:
+A unit without a target compresses its rows once at every size and measures what is left; one with a target lets it read
+what the unit before left. A unit commits one file under its own name:
 
 _plan.json              the identity: settings, models, rows; an output with another identity is refused
 _rows/<set>.jsonl       the chosen rows in the unified form, which the workers read
@@ -15,6 +15,7 @@ import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any, Literal
 
 from cluster.input.shards import Shard, Source
@@ -22,17 +23,15 @@ from cluster.output.records import Record
 from cluster.run.folder import RunFolder
 from cluster.run.stopping import require_packages
 from cluster.storage.local import TEMPORARY
-from jobs.evaluation.rows import EvalRow
+from jobs.evaluation.rows import EvalRow, Measured, read_lines, write_lines
 from jobs.evaluation.settings import EvalConfig
 from jobs.evaluation.specs import QUESTION, Candidate, TargetSpec
-from jobs.evaluation.summary import Measured, read_lines, write_lines
 from lingua.engine.score import Needs
 from lingua.errors import ConfigError
 from lingua.methods import models_digest
 from lingua.methods.ranking import ranking_model
 from lingua.models.source import resolve
 
-Stage = Literal["compress", "ask"]
 Sizes = tuple[float | None, ...]
 
 
@@ -40,7 +39,7 @@ Sizes = tuple[float | None, ...]
 class Unit:
     """Rows [start, stop) of a set under one candidate at all `sizes` (None: a reference, which has none).
 
-    `target` is "" in the stage ``compress``.
+    target   who is asked; "" where rows are compressed
     """
 
     set: str
@@ -64,13 +63,8 @@ class Unit:
         return Shard(self.name, source, self.start, self.stop, self.start, self.stop - self.start)
 
 
-@dataclass(frozen=True, slots=True)
-class Wave:
-    """Units that may run side by side, once all earlier waves are committed."""
-
-    stage: Stage
-    title: str
-    units: tuple[Unit, ...]
+Wave = Sequence[Unit]
+"""Units that may run side by side, once all earlier waves are committed."""
 
 
 def waves(config: EvalConfig, rows: Mapping[str, int]) -> list[Wave]:
@@ -78,30 +72,26 @@ def waves(config: EvalConfig, rows: Mapping[str, int]) -> list[Wave]:
 
     What the peer keeps is known before the others start if they are to keep as much.
     """
-    first = set(config.peers) if config.match_peer else set()
-    others = {one.name for one in config.all_candidates} - first
-    targets = [target.name for target in config.targets]
-    found = [
-        Wave("compress", "the peer compresses", tuple(_units(config, rows, first))),
-        Wave("compress", "compressing", tuple(_units(config, rows, others))),
-        Wave("ask", "asking", tuple(unit for name in targets for unit in _units(config, rows, first | others, name))),
+    chunks = [
+        (name, start, min(start + config.chunk, count))
+        for name, count in rows.items()
+        for start in range(0, count, config.chunk)
     ]
-    return [wave for wave in found if wave.units]
 
+    def units(candidates: Iterable[Candidate], target: str = "") -> Iterator[Unit]:
+        for (name, start, stop), one in product(chunks, candidates):
+            yield Unit(name, one.name, target, start, stop, config.sizes if one.sized else (None,))
 
-def _units(config: EvalConfig, rows: Mapping[str, int], chosen: Collection[str], target: str = "") -> Iterator[Unit]:
-    candidates = [one for one in config.all_candidates if one.name in chosen]
-    for name, count in rows.items():
-        for start in range(0, count, config.chunk):
-            for one in candidates:
-                stop, sizes = min(start + config.chunk, count), config.sizes if one.sized else (None,)
-                yield Unit(name, one.name, target, start, stop, sizes)
+    first = [one for one in config.candidates if config.match_peer and one.kind == "peer"]
+    others = [one for one in config.all_candidates if one not in first]
+    asked = [unit for target in config.targets for unit in units(config.all_candidates, target.name)]
+    return [wave for wave in (list(units(first)), list(units(others)), asked) if wave]
 
 
 def needs_in(config: EvalConfig, wave: Wave) -> list[Needs]:
     """What the units of a wave compute with."""
-    computing: Sequence[Candidate | TargetSpec] = config.targets if wave.stage == "ask" else config.all_candidates
-    named = {unit.target or unit.candidate for unit in wave.units}
+    named = {unit.target or unit.candidate for unit in wave}
+    computing: Sequence[Candidate | TargetSpec] = config.targets if wave[0].target else config.all_candidates
     return [one.needs for one in computing if one.name in named]
 
 

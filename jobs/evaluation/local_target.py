@@ -2,7 +2,7 @@
 
 An answer's log-likelihood is asked of the same scorer that compresses: rows packed without padding, the prompt's keys
 and values shared between its right answers, logits at the answer's positions only, in float32. Text is generated
-greedily. A prompt beyond the model's window loses its oldest tokens; how many prompts did is in `cut`.
+greedily. A prompt beyond the model's window loses its oldest tokens.
 """
 
 from __future__ import annotations
@@ -34,7 +34,6 @@ class LocalTarget:
 
     def __init__(self, name: str, loader: Loader, allowance: Allowance = USUAL) -> None:
         self.name = name
-        self.cut = 0
         device = choose_device(loader.device)
         self._spelling = loader.tokenizer()
         self._tokenizer = SourceTokenizer(self._spelling)
@@ -88,5 +87,4 @@ class LocalTarget:
     def _fitting(self, ids: list[int], room: int) -> list[int]:
         """The start token and as much of the prompt's end as leaves `room` tokens of the window."""
         fits = max(1, self._scorer.window - room - len(self._head))
-        self.cut += len(ids) > fits
         return [*self._head, *ids[-fits:]]

@@ -11,10 +11,9 @@ import string
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from decimal import Decimal
 from difflib import SequenceMatcher
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ import numpy.typing as npt
 import regex
 
 from jobs.evaluation.rows import EvalRow
-from lingua.engine.score import BatchRow, Context, ScoreCache
+from lingua.engine.score import BatchRow, Context
 from lingua.errors import ConfigError
 from lingua.models.encoders import StateScorer
 from lingua.models.load import Loader, choose_device
@@ -136,8 +135,7 @@ def edit_similarity(reply: str, answers: Sequence[str]) -> float:
 
 
 def similarity(reply: str, answers: Sequence[str]) -> float:
-    """Nearness in meaning, token by token (`similarity.TokenSimilarity`)."""
-
+    """Nearness in meaning, token by token."""
     return default_similarity()(reply, answers)
 
 
@@ -233,24 +231,17 @@ def _bleu(tokenizer: str) -> Any:
     return BLEU(effective_order=True, tokenize=tokenizer)
 
 
-@dataclass(slots=True, eq=False)
 class TokenSimilarity:
-    """Similarity by the states of tokens that `scorer` gives. References are read once for all replies."""
+    """Similarity by the states of tokens that `scorer` gives. References are read once for many replies."""
 
-    scorer: StateScorer
-    memory: ScoreCache = field(default_factory=ScoreCache)
+    def __init__(self, scorer: StateScorer) -> None:
+        self.scorer = scorer
+        self._known = lru_cache(256)(self._states)
 
     def __call__(self, reply: str, answers: Sequence[str]) -> float:
         """F1 against the nearest answer, from 0 to 1 (1: the same tokens); 0 when either is empty."""
         said = self._states(reply)
         return max((_matched_f1(said, self._known(answer)) for answer in answers), default=0.0)
-
-    def _known(self, text: str) -> States:
-        states = self.memory.get(text)
-        if states is None:
-            states = self._states(text)
-            self.memory.put(text, states)
-        return states
 
     def _states(self, text: str) -> States:
         """Unit vectors of the tokens [tokens, size]; [0, 0] of a text without any."""

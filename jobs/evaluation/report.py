@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import cycle
+from itertools import cycle, product
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,12 @@ from matplotlib.figure import Figure
 import cluster.report
 from cluster.report.page import environment
 from jobs.evaluation.ledger import EvalLedger, Wave
+from jobs.evaluation.rows import REFERENCES
 from jobs.evaluation.settings import EvalConfig
 from jobs.evaluation.summary import (
     FIRST,
+    KEPT,
     NOT_AVERAGED,
-    REFERENCES,
     SHARE,
     Estimate,
     Line,
@@ -40,35 +41,37 @@ from jobs.evaluation.summary import (
     title_of,
 )
 
-KEPT = "kept"
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """One candidate at one asked size: the share of tokens kept, and the figure."""
-
-    size: float
-    kept: float
-    figure: Estimate
-
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A metric of one set, asked of one target (``""``: of none).
+    """A metric of one set, asked of one target (``""``: of none); `lines` are those in which it was measured."""
 
-    series       each candidate's points, from few tokens to many
-    references   the whole context and none
-    """
-
-    set: str
-    target: str
     metric: str
-    series: Mapping[str, Sequence[Point]]
-    references: Mapping[str, Estimate]
+    lines: Sequence[Line]
+
+    @property
+    def set(self) -> str:
+        return self.lines[0].set
+
+    @property
+    def target(self) -> str:
+        return self.lines[0].target
 
     @property
     def title(self) -> str:
         return title_of(self.metric)
+
+    @property
+    def series(self) -> Mapping[str, Sequence[Line]]:
+        """Each candidate's lines, from few tokens to many."""
+        sized = [line for line in self.lines if line.rate is not None and line.kept is not None]
+        names = dict.fromkeys(line.candidate for line in sized)
+        return {name: sorted((one for one in sized if one.candidate == name), key=_kept) for name in names}
+
+    @property
+    def references(self) -> Mapping[str, Estimate]:
+        """The whole context and none."""
+        return {line.candidate: line.figures[self.metric] for line in self.lines if line.rate is None}
 
     @property
     def words(self) -> str:
@@ -84,44 +87,35 @@ class Chart:
     @property
     def rows(self) -> Iterator[tuple[str, str, str, str, int]]:
         """Every point in words: candidate, asked size, share kept, figure with interval, rows."""
-        for name, points in self.series.items():
-            for one in points:
-                asked = f"{one.size:,.0f} tokens" if one.size > 1 else f"{one.size:.0%}"
-                yield name, asked, f"{one.kept:.1%}", interval(one.figure, self.metric), one.figure.rows
+        for name, lines in self.series.items():
+            for one in lines:
+                size, figure = one.rate or 0.0, one.figures[self.metric]
+                asked = f"{size:,.0f} tokens" if size > 1 else f"{size:.0%}"
+                yield name, asked, f"{one.kept:.1%}", interval(figure, self.metric), figure.rows
+
+
+def _kept(line: Line) -> float:
+    return line.kept or 0.0
 
 
 def charts(summary: Summary) -> Iterator[Chart]:
     """All charts, set by set: first what targets were asked, then what is left without asking anyone."""
-    kept = {(one.set, one.rate, one.candidate): one.figures[KEPT].value for one in summary.lines if KEPT in one.figures}
-    for name in _distinct(summary, "set"):
-        own = [line for line in summary.lines if line.set == name]
-        for target in sorted({line.target for line in own}, key=lambda target: (not target, target)):
-            lines = [line for line in own if line.target == target]
-            found = (_chart(metric, lines, kept) for metric in _metrics(lines))
-            yield from (chart for chart in found if chart.series)
+    targets = sorted(_distinct(summary, "target"), key=lambda target: (not target, target))
+    for name, target in product(_distinct(summary, "set"), targets):
+        lines = [line for line in summary.lines if (line.set, line.target) == (name, target)]
+        found = dict.fromkeys(metric for line in lines for metric in line.figures if line.candidate not in REFERENCES)
+        for metric in sorted(found, key=lambda one: USUAL.index(one) if one in USUAL else len(USUAL)):
+            chart = Chart(metric, [one for one in lines if metric in one.figures and not _unknown(one, metric)])
+            if metric not in (*NOT_AVERAGED, KEPT) and chart.series:
+                yield chart
 
 
-def _metrics(lines: Sequence[Line]) -> list[str]:
-    """Metrics of these lines that can be drawn, the usual ones first."""
-    found = dict.fromkeys(name for line in lines for name in line.figures if line.candidate not in REFERENCES)
-    usual = dict.fromkeys(name for name in (SHARE, *FIRST) if name in found)
-    return [name for name in {**usual, **found} if name not in (*NOT_AVERAGED, KEPT)]
+def _unknown(line: Line, metric: str) -> bool:
+    return math.isnan(line.figures[metric].value)
 
 
-def _chart(metric: str, lines: Sequence[Line], kept: Mapping[tuple[str, float | None, str], float]) -> Chart:
-    series: dict[str, list[Point]] = {}
-    measured = [line for line in lines if metric in line.figures and not math.isnan(line.figures[metric].value)]
-    for line in measured:
-        share = kept.get((line.set, line.rate, line.candidate))
-        if line.rate is not None and (share is not None or line.rate <= 1):
-            point = Point(line.rate, line.rate if share is None else share, line.figures[metric])
-            series.setdefault(line.candidate, []).append(point)
-    for points in series.values():
-        points.sort(key=lambda point: point.kept)
-    known = {line.candidate: line.figures[metric] for line in measured if line.rate is None}
-    return Chart(lines[0].set, lines[0].target, metric, series, known)
-
-
+USUAL = (SHARE, *FIRST)
+"""Metrics in the order of their charts; others follow."""
 COLOURS = ("#0a5aa8", "#b4460f", "#1b7a4a", "#8a3ea0", "#806200", "#b0256b", "#0f7483", "#555e6b")
 _APART = 0.004
 """Points asked for at the same size are drawn this far apart, so that their intervals do not overlap."""
@@ -150,13 +144,13 @@ def _draw(axes: Any, chart: Chart) -> None:
     axes.grid(axis="y", color="lightgrey", linewidth=0.6)
     for (name, known), stroke in zip(chart.references.items(), cycle(((0, (5, 3)), (0, (1, 2)))), strict=False):
         axes.axhline(known.value, color="black", linewidth=1, linestyle=stroke, marker="", label=name, zorder=1)
-    for place, (name, points) in enumerate(chart.series.items()):
+    for place, (name, lines) in enumerate(chart.series.items()):
         apart = (place - (len(chart.series) - 1) / 2) * _APART
-        figures = [one.figure for one in points]
+        figures = [one.figures[chart.metric] for one in lines]
         reaches = [(one.value - one.low, one.high - one.value) for one in figures]
         bars = np.clip(np.nan_to_num(np.asarray(reaches).T), 0, None)
         axes.errorbar(
-            [one.kept + apart for one in points], [one.value for one in figures], bars, label=name, capsize=2.5
+            [_kept(one) + apart for one in lines], [one.value for one in figures], bars, label=name, capsize=2.5
         )
     axes.set_xlabel("share of the context's tokens kept")
     axes.set_ylabel(chart.title)
@@ -203,7 +197,7 @@ def _flat(info: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def conclude(config: EvalConfig, ledger: EvalLedger, plan: Sequence[Wave], identity: Mapping[str, Any]) -> str:
     """Put `summary.json`, `summary.md` and the report; the tables as text."""
-    measured = ledger.measured(unit.name for wave in plan for unit in wave.units)
+    measured = ledger.measured(unit.name for wave in plan for unit in wave)
     baseline = (config.peers or [one.name for one in config.candidates])[0]
     summary = summarize(measured, baseline, config.resamples, config.seed or 0)
     finished = datetime.now(UTC).isoformat(timespec="seconds")

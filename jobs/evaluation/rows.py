@@ -1,4 +1,5 @@
-"""`EvalRow`: one question with its context and its right answers, how its prompt is built, and what is left of it.
+"""`EvalRow`: one question with its context and its right answers, how its prompt is built, and what is left of it;
+`Measured`: what was found of a row.
 
 `kept_values` measures a compressed context by its text alone, the same for every candidate:
 
@@ -15,6 +16,7 @@ run_length    mean number of words in a row that stood in a row before
 from __future__ import annotations
 
 import json
+import math
 import re
 import unicodedata
 from collections import Counter
@@ -37,7 +39,7 @@ class EvalRow:
     """One row of an evaluation set.
 
     id        unique in its set
-    set       what results are grouped by; ``meta["set"]`` is the set's own name where this was given by the user
+    set       its own name, which says how it is asked; results are grouped by the name that the user gave the file
     context   demonstrations, documents, paragraphs or turns: the part that is compressed
     answers   any one is right; of summaries and replies the reference
     gold      where the evidence is, where that is known: ``doc_index``, ``doc_indices``, ``para_index``, …
@@ -111,8 +113,7 @@ TEMPLATES: dict[str, Template] = {
 
 
 def template_of(row: EvalRow) -> Template:
-    own = str(row.meta.get("set", row.set)).casefold()
-    return next((form for stem, form in TEMPLATES.items() if re.match(rf"{stem}(?![a-z])", own)), QA)
+    return next((form for stem, form in TEMPLATES.items() if re.match(rf"{stem}(?![a-z])", row.set.casefold())), QA)
 
 
 def kept_values(row: EvalRow, original: Original, context: str) -> dict[str, float]:
@@ -203,3 +204,58 @@ def fewer_strings(row: EvalRow, number: int) -> EvalRow:
     own = {name: value for name, value in row.gold.items() if name not in PLACES}
     moved = [place for place, index in enumerate(kept) if index in gold]
     return replace(row, context=tuple(row.context[index] for index in kept), gold={**own, "strings": moved})
+
+
+# ---- what was measured of a row
+
+FULL = "full"
+NOTHING = "nothing"
+REFERENCES = (FULL, NOTHING)
+"""Candidates without a rate: the uncompressed context, and none."""
+CONTEXT = "context"
+OUTPUT = "output"
+REJECTED = "rejected"
+"""Keys of `Measured.texts`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Values of one row.
+
+    rate     asked share of the context's tokens; above 1 a number of tokens; None for the references
+    target   name of the model that was asked; "" for metrics that need none
+    values   metric → value, e.g. ``nll`` (nats), ``tokens``, ``answer_kept`` (0 or 1), ``f1``; a metric that does not
+             apply to a row is absent
+    texts    ``context``: what is left of it (of target ""); ``output``: what a target generated; ``rejected``: why the
+             row could not be measured
+    """
+
+    row: str
+    set: str
+    candidate: str
+    rate: float | None
+    target: str
+    values: Mapping[str, float]
+    texts: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def group(self) -> tuple[str, float | None, str, str]:
+        """Set, rate, candidate and target."""
+        return self.set, self.rate, self.candidate, self.target
+
+    def to_json(self) -> str:
+        """One line, keys in order, numbers to nine digits: the same values give the same line."""
+        values = {name: float(f"{value:.9g}") for name, value in sorted(self.values.items()) if math.isfinite(value)}
+        return json.dumps({**asdict(self), "values": values}, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, line: str | bytes) -> Measured:
+        return cls(**json.loads(line))
+
+
+def read_lines(data: bytes) -> list[Measured]:
+    return [Measured.from_json(line) for line in data.split(b"\n") if line]
+
+
+def write_lines(measured: Iterable[Measured]) -> bytes:
+    return "".join(item.to_json() + "\n" for item in measured).encode()

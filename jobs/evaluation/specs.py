@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol
 import yaml
 
 from cluster.placement import device_of_a_worker
-from jobs.evaluation.summary import REFERENCES
+from jobs.evaluation.rows import REFERENCES
 from jobs.generation import Writer
 from jobs.peer import QUESTION_AWARE
 from lingua.config import CompressionConfig

@@ -1,4 +1,4 @@
-"""What was measured and what it adds up to: `Measured` rows → `Summary`, a `Line` per set, size, candidate and target.
+"""What measurements add up to: `Measured` rows → `Summary`, a `Line` per set, size, candidate and target.
 
 Comparisons are paired: a candidate's figure rests on the rows for which everything it needs was measured, and intervals
 (percentile bootstrap, Efron 1979) resample whole rows. The share of the full prompt's advantage is (nll of nothing −
@@ -7,63 +7,17 @@ nll) / (nll of nothing − nll of the whole context), of the means over rows. `m
 
 from __future__ import annotations
 
-import json
 import math
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
+from tabulate import tabulate
 
-FULL = "full"
-NOTHING = "nothing"
-REFERENCES = (FULL, NOTHING)
-"""Candidates without a rate: the uncompressed context, and none."""
-CONTEXT = "context"
-OUTPUT = "output"
-REJECTED = "rejected"
-"""Keys of `Measured.texts`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """Values of one row.
-
-    rate     asked share of the context's tokens; above 1 a number of tokens; None for the references
-    target   name of the model that was asked; "" for metrics that need none
-    values   metric → value, e.g. ``nll`` (nats), ``tokens``, ``answer_kept`` (0 or 1), ``f1``; a metric that does not
-             apply to a row is absent
-    texts    ``context``: what is left of it (of target ""); ``output``: what a target generated; ``rejected``: why the
-             row could not be measured
-    """
-
-    row: str
-    set: str
-    candidate: str
-    rate: float | None
-    target: str
-    values: Mapping[str, float]
-    texts: Mapping[str, str] = field(default_factory=dict)
-
-    def to_json(self) -> str:
-        """One line, keys in order, numbers to nine digits: the same values give the same line."""
-        values = {name: float(f"{value:.9g}") for name, value in sorted(self.values.items()) if math.isfinite(value)}
-        return json.dumps({**asdict(self), "values": values}, ensure_ascii=False)
-
-    @classmethod
-    def from_json(cls, line: str | bytes) -> Measured:
-        return cls(**json.loads(line))
-
-
-def read_lines(data: bytes) -> list[Measured]:
-    return [Measured.from_json(line) for line in data.split(b"\n") if line]
-
-
-def write_lines(measured: Iterable[Measured]) -> bytes:
-    return "".join(item.to_json() + "\n" for item in measured).encode()
-
+from jobs.evaluation.rows import FULL, NOTHING, REFERENCES, REJECTED, Measured
 
 Floats = npt.NDArray[np.float64]
 Statistic = Callable[..., Floats]
@@ -121,14 +75,13 @@ def share_difference(nothing: Floats, full: Floats, own: Floats, other: Floats) 
 
 NLL = "nll"
 SHARE = "share"
-FIRST = ("kept", "answer_kept", "gold_kept", "gold_share", "information", "numbers", "names", "readable", "run_length")
+KEPT = "kept"
+FIRST = (KEPT, "answer_kept", "gold_kept", "gold_share", "information", "numbers", "names", "readable", "run_length")
 """Metrics that need no target, in the order of the columns."""
 NOT_AVERAGED = ("tokens", "origin_tokens", "asked", NLL)
 
-Group = tuple[str, float | None, str, str]
-"""(set, size, candidate, target)"""
-Values = Mapping[Group, Mapping[str, Mapping[str, float]]]
-"""group → metric → row → value"""
+GROUP = ["set", "rate", "candidate", "target"]
+"""What the rows of a `Line` have in common; in tables of pandas the references' rate is 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +89,7 @@ class Line:
     """What a candidate came to.
 
     rate      asked size, None for the references    target   "" without one
+    kept      share of the context's tokens, as far as it is known
     rows      measured; `rejected` could not be
     figures   metric → mean; ``share`` of the full prompt's advantage
     against   metric → paired difference to the baseline's
@@ -145,6 +99,7 @@ class Line:
     rate: float | None
     candidate: str
     target: str
+    kept: float | None
     rows: int
     rejected: int
     figures: Mapping[str, Estimate]
@@ -163,63 +118,46 @@ class Summary:
 
 
 def summarize(measured: Iterable[Measured], baseline: str, resamples: int = 2000, seed: int = 0) -> Summary:
-    """The summary of an evaluation; measurements without a target count for every target of their row as well."""
-    values: dict[Group, dict[str, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
-    rejected: dict[Group, int] = defaultdict(int)
-    for one in measured:
-        group = one.set, one.rate, one.candidate, one.target
-        rejected[group] += REJECTED in one.texts
-        for name, value in one.values.items():
-            values[group][name][one.row] = value
-    make = _Lines(values, baseline, resamples, seed)
-    lines = [make.line(group, rejected[group]) for group in {**values, **rejected}]
-    return Summary(baseline, tuple(lines))
+    """The summary of an evaluation."""
+    known = [
+        {"row": one.row, **dict(zip(GROUP, one.group, strict=True)), REJECTED: REJECTED in one.texts, **one.values}
+        for one in measured
+    ]
+    table = pd.DataFrame(known).fillna({"rate": 0.0}).groupby([*GROUP, "row"], sort=False).first()
+    groups = {key: rows.droplevel(GROUP) for key, rows in table.groupby(GROUP, sort=False)}
 
+    def column(key: tuple[Any, ...], metric: str) -> pd.Series:
+        """A metric's values by row, of those that have one."""
+        known = groups.get(key, table[:0])
+        return known[metric].dropna() if metric in known else pd.Series(dtype=float)
 
-@dataclass(frozen=True, slots=True)
-class _Lines:
-    """Makes the lines of one evaluation."""
-
-    values: Values
-    baseline: str
-    resamples: int
-    seed: int
-
-    def line(self, group: Group, rejected: int) -> Line:
-        own = self.values.get(group, {})
-        figures = {name: self._estimate([rows], mean) for name, rows in own.items() if name != "asked"}
-        against = dict(self._against(group))
-        if (columns := self._share_columns(group)) is not None:
-            figures[SHARE] = self._estimate(columns, share)
-        rows = len(set().union(*own.values())) if own else 0
-        return Line(*group, rows, rejected, figures, against)
-
-    def _against(self, group: Group) -> Iterator[tuple[str, Estimate]]:
-        """Differences to the baseline at the same size."""
-        name, size, candidate, target = group
-        other = name, size, self.baseline, target
-        if size is None or candidate == self.baseline or other not in self.values:
-            return
-        for metric, rows in self.values.get(group, {}).items():
-            if metric not in NOT_AVERAGED and metric in self.values[other]:
-                yield metric, self._estimate([rows, self.values[other][metric]], difference)
-        columns = self._share_columns(group)
-        if columns is not None and NLL in self.values[other]:
-            yield SHARE, self._estimate([*columns, self.values[other][NLL]], share_difference)
-
-    def _share_columns(self, group: Group) -> list[Mapping[str, float]] | None:
-        """Nll per row of nothing, of the whole context and of this group."""
-        name, _, _, target = group
-        keys = ((name, None, NOTHING, target), (name, None, FULL, target), group)
-        found = [self.values.get(key, {}).get(NLL) for key in keys]
-        return [column for column in found if column] if all(found) else None
-
-    def _estimate(self, columns: Sequence[Mapping[str, float]], statistic: Statistic) -> Estimate:
+    def figure(statistic: Statistic, *columns: pd.Series) -> Estimate:
         """Of the rows that all columns have."""
-        shared = [row for row in columns[0] if all(row in column for column in columns[1:])]
-        paired = np.array([[column[row] for column in columns] for row in shared], float)
-        return estimate(paired.reshape(len(shared), len(columns)), statistic, self.resamples, self.seed)
+        paired = pd.concat(columns, axis=1, join="inner").to_numpy(float)
+        return estimate(paired, statistic, resamples, seed)
 
+    def line(key: tuple[Any, ...], own: pd.DataFrame) -> Line:
+        name, size, candidate, target = key
+        metrics = [metric for metric in own if metric not in (REJECTED, "asked") and own[metric].notna().any()]
+        figures, against = {metric: figure(mean, column(key, metric)) for metric in metrics}, dict[str, Estimate]()
+        other = name, size, baseline, target
+        if size and candidate != baseline:
+            compared = [one for one in metrics if one not in NOT_AVERAGED and len(column(other, one))]
+            against = {one: figure(difference, column(key, one), column(other, one)) for one in compared}
+        advantage = [column((name, 0.0, which, target), NLL) for which in (NOTHING, FULL)] + [column(key, NLL)]
+        if all(map(len, advantage)):
+            figures[SHARE] = figure(share, *advantage)
+            if size and candidate != baseline and len(column(other, NLL)):
+                against[SHARE] = figure(share_difference, *advantage, column(other, NLL))
+        left = column((name, size, candidate, ""), KEPT)
+        kept = float(left.mean()) if len(left) else size if 0 < size <= 1 else None
+        rows, rejected = own.drop(columns=REJECTED).notna().any(axis=1).sum(), own[REJECTED].sum()
+        return Line(name, size or None, candidate, target, kept, int(rows), int(rejected), figures, against)
+
+    return Summary(baseline, tuple(line(key, own) for key, own in groups.items()))
+
+
+# ---- as tables
 
 LEFT = ("kept", "answer_kept", "gold_share", "names", "numbers", "readable")
 """Columns of what is left without asking anyone, as far as it was measured."""
@@ -265,7 +203,8 @@ def markdown(summary: Summary) -> str:
     """All tables under their titles, and what the columns mean."""
     groups = dict.fromkeys((line.set, line.rate) for line in summary.lines if line.candidate not in REFERENCES)
     parts = [
-        f"### {name}{size_words(rate)}\n\n{aligned(list(_table(summary, name, rate)))}"
+        f"### {name}{size_words(rate)}\n\n"
+        + tabulate(list(_table(summary, name, rate)), "firstrow", tablefmt="github", disable_numparse=True)
         for name, rate in groups or {(line.set, None): None for line in summary.lines}
     ]
     return "\n\n".join([*parts, LEGEND.format(level=f"{LEVEL:.0%}", baseline=summary.baseline)]) + "\n"
@@ -306,16 +245,6 @@ def size_words(rate: float | None) -> str:
     if rate is None:
         return ""
     return f", {rate:,.0f} tokens of the context" if rate > 1 else f", {rate:.0%} of the context's tokens"
-
-
-def aligned(rows: Sequence[Cells]) -> str:
-    """A Markdown table with columns of even width."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    rule = ["-" * width for width in widths]
-    return "\n".join(
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
-        for row in (rows[0], rule, *rows[1:])
-    )
 
 
 def interval(figure: Estimate | None, metric: str, signed: bool = False) -> str:

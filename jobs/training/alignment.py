@@ -130,7 +130,7 @@ def _seen(
 ) -> list[Seen | None]:
     """The responses as a model sees them; None for those that its window does not reach."""
     tokens = tokenize(examples, tokenizer, window)
-    values = iter(read(model, [one for one in tokens if one is not None], window, dtype))
+    values = iter(read(model, [one for one in tokens if one is not None], dtype))
     return [None if one is None else Seen(one.ends, next(values)) for one in tokens]
 
 

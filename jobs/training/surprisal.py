@@ -26,6 +26,8 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import BatchEncoding, DataCollatorWithFlattening
 
 from jobs.training.rows import Example
+from lingua.engine.score import BatchRow, Context, Surprisal
+from lingua.models.causal import PlainScorer
 from lingua.text.tokens import Encoding, Ints, SourceTokenizer
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -134,26 +136,20 @@ def collator_for(model: Any) -> PackCollator:
     was = model.training
     model.eval()
     with torch.no_grad():
-        together, alone = (_read(model, PackCollator(apart), two) for apart in (True, False))
+        packed, padded = (together(model, PackCollator(apart), two) for apart in (True, False))
     model.train(was)
-    return PackCollator(bool(torch.allclose(together, alone, rtol=TOLERANCE, atol=TOLERANCE)))
+    return PackCollator(bool(torch.allclose(packed, padded, rtol=TOLERANCE, atol=TOLERANCE)))
 
 
-def read(model: Any, examples: Sequence[Tokens], window: int, dtype: torch.dtype = torch.float32) -> list[Floats]:
-    """Surprisal of the tokens of each response; products are in `dtype`."""
-    found: dict[int, Floats] = {}
-    collate = collator_for(model)
-    model.eval()
-    for numbers in pack([len(example) for example in examples], window):
-        chosen = [examples[number] for number in numbers]
-        with torch.no_grad(), torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32):
-            values = _read(model, collate, chosen).cpu().numpy()
-        parts = np.split(values, np.cumsum([len(one.ends) for one in chosen])[:-1])
-        found |= zip(numbers, parts, strict=True)
-    return [found[number] for number in range(len(examples))]
+def read(model: Any, examples: Sequence[Tokens], dtype: torch.dtype = torch.float32) -> list[Surprisal]:
+    """Surprisal of the tokens of each response, as a compressor asks for it; products are in `dtype`."""
+    rows = [BatchRow(Context(ids=one.ids[: one.first].tolist()), one.ids[one.first :].tolist()) for one in examples]
+    with torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32):
+        return PlainScorer(model.eval()).score(rows)
 
 
-def _read(model: Any, collate: PackCollator, examples: Sequence[Tokens]) -> Tensor:
+def together(model: Any, collate: PackCollator, examples: Sequence[Tokens]) -> Tensor:
+    """Surprisal of all responses [tokens], read as in the training."""
     inputs = BatchEncoding(collate(examples)).to(model.device)
     labels = inputs.pop("labels")
     return surprisal(model(**inputs).logits, labels)

@@ -25,7 +25,6 @@ ROW = EvalRow(
     question="When was Marie Curie born?",
     answers=("7 November 1867", "1867"),
     gold={"doc_index": 2},
-    meta={"set": "cities"},
 )
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from cluster.errors import PlanConflict
 from jobs.evaluation.ledger import EvalLedger, Unit
-from jobs.evaluation.summary import Measured
+from jobs.evaluation.rows import Measured
 from tests.jobs.evaluation.samples import ROW
 
 IDENTITY = {"rate": [0.5], "candidate lead": {"method": "lead"}, "model_digest": "digest"}

@@ -32,7 +32,7 @@ def test_an_answer_that_never_stood_there_says_nothing() -> None:
 
 
 def test_of_demonstrations_no_answer_is_looked_for() -> None:
-    assert answer_kept(row("a", meta={"set": "gsm8k"}, answers=("1867",)), WHOLE) == {}
+    assert answer_kept(row("a", set="gsm8k", answers=("1867",)), WHOLE) == {}
 
 
 def test_an_answer_is_found_in_a_script_without_spaces() -> None:

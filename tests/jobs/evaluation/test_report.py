@@ -9,8 +9,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from jobs.evaluation.report import Chart, Point, charts, render, svg
-from jobs.evaluation.summary import Estimate, Measured, Summary, interval, summarize
+from jobs.evaluation.report import Chart, charts, render, svg
+from jobs.evaluation.rows import Measured
+from jobs.evaluation.summary import Estimate, Line, Summary, interval, summarize
 from tests.cluster.report.test_page import Reader
 
 GAINS = {"sentence": 0.9, "rarity": 0.6, "random": 0.2}
@@ -54,16 +55,12 @@ def test_there_is_a_chart_for_every_metric_of_every_set(summary: Summary) -> Non
 def test_points_stand_where_tokens_were_kept_with_the_summarys_figures(summary: Summary) -> None:
     chart = next(charts(summary))
     assert list(chart.series) == list(GAINS)
-    for candidate, points in chart.series.items():
-        assert [point.kept for point in points] == pytest.approx([0.24, 0.49])
-        for point in points:
-            line = next(
-                line
-                for line in summary.lines
-                if (line.set, line.rate, line.candidate, line.target) == ("squad", point.size, candidate, "gemma")
-            )
-            assert point.figure == line.figures["share"]
-            assert point.figure.low < point.figure.value < point.figure.high
+    for candidate, lines in chart.series.items():
+        assert [line.kept for line in lines] == pytest.approx([0.24, 0.49])
+        assert {(line.set, line.candidate, line.target) for line in lines} == {("squad", candidate, "gemma")}
+        assert all(
+            line.figures["share"].low < line.figures["share"].value < line.figures["share"].high for line in lines
+        )
     assert {name: figure.value for name, figure in chart.references.items()} == {"full": 1.0, "nothing": 0.0}
 
 
@@ -96,10 +93,10 @@ def test_pictures_have_names_and_numbers_for_who_cannot_see_them(page: str, summ
         assert picture["alt"] == chart.words
     cells = [text for path, text in reader.texts if path and path[-1] in ("td", "th")]
     figures = {
-        interval(point.figure, chart.metric)
+        interval(line.figures[chart.metric], chart.metric)
         for chart in charts(summary)
-        for points in chart.series.values()
-        for point in points
+        for lines in chart.series.values()
+        for line in lines
     }
     assert figures <= set(cells)
 
@@ -110,22 +107,22 @@ def test_names_from_outside_cannot_act(page: str) -> None:
 
 
 def test_text_of_a_picture_is_escaped() -> None:
-    point = Point(0.5, 0.5, Estimate(0.5, 0.4, 0.6, 9))
-    picture = svg(Chart('a"<b>&', "$x^2$ <i>", "f1", {"<u>": [point]}, {}))
+    line = Line('a"<b>&', 0.5, "<u>", "$x^2$ <i>", 0.5, 9, 0, {"f1": Estimate(0.5, 0.4, 0.6, 9)})
+    picture = svg(Chart("f1", [line]))
     ElementTree.fromstring(picture)
     assert "<i>" not in picture
 
 
 @pytest.mark.parametrize("figure", [Estimate(0.5, math.nan, math.nan, 1), Estimate(0.5, 0.5, 0.5, 2)])
 def test_a_figure_without_an_interval_is_drawn_as_a_mark(figure: Estimate) -> None:
-    chart = Chart("squad", "", "f1", {"one": [Point(100.0, 0.3, figure)]}, {})
+    chart = Chart("f1", [Line("squad", 100.0, "one", "", 0.3, 9, 0, {"f1": figure})])
     assert "nan" not in svg(chart).lower()
     assert next(chart.rows)[3].startswith("0.50")
 
 
 def test_many_candidates_are_told_apart() -> None:
-    point = Point(0.5, 0.5, Estimate(0.5, 0.4, 0.6, 9))
-    picture = svg(Chart("s", "", "f1", {f"candidate{n}": [point] for n in range(12)}, {}))
+    figures = {"f1": Estimate(0.5, 0.4, 0.6, 9)}
+    picture = svg(Chart("f1", [Line("s", 0.5, f"candidate{n}", "", 0.5, 9, 0, figures) for n in range(12)]))
     assert all(f"<!-- candidate{n} -->" in picture for n in range(12))
     assert "stroke-dasharray" in picture
 

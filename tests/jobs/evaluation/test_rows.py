@@ -29,7 +29,7 @@ def test_every_right_answer_is_scored_after_a_space() -> None:
 
 def test_a_worked_solution_is_scored_where_there_is_one_without_calculator_marks() -> None:
     solution = "She sells 16 - 3 = <<16-3=13>>13 eggs.\n#### 13"
-    sums = row("a", meta={"set": "gsm8k"}, answers=("13",), gold={"solution": solution})
+    sums = row("a", set="gsm8k", answers=("13",), gold={"solution": solution})
     assert template_of(sums).scored(sums) == ["\nShe sells 16 - 3 = 13 eggs.\nThe answer is 13"]
     assert template_of(sums).scored(row("b", gold={}, answers=("13",))) == ["\n13"]
 
@@ -38,10 +38,10 @@ def test_a_worked_solution_is_scored_where_there_is_one_without_calculator_marks
     ("name", "cue"), [("bbh-snarks", ""), ("BBH", ""), ("bbhx", "\nAnswer:"), ("sharegpt", "\n\nAssistant:")]
 )
 def test_a_row_is_written_as_its_own_set_says(name: str, cue: str) -> None:
-    assert template_of(row("a", set="mine", meta={"set": name})).cue == cue
+    assert template_of(row("a", set=name)).cue == cue
 
 
 def test_what_the_compressor_sees_is_joined_as_the_target_reads_it() -> None:
-    meeting = row("a", meta={"set": "qmsum"})
+    meeting = row("a", set="qmsum")
     template = template_of(meeting)
     assert template.original(meeting).text + template.cue == template.prompt(meeting, meeting.context)

@@ -27,7 +27,7 @@ def ten(tmp_path: Path) -> Path:
 
 def test_a_set_has_the_users_name_and_keeps_its_own(ten: Path) -> None:
     first = load(ten)[0]
-    assert (first.set, first.meta["set"], first.context) == ("mine", "cities", ROW.context)
+    assert (first.set, first.context) == ("cities", ROW.context)
 
 
 def test_offset_and_limit_choose_in_order(ten: Path) -> None:

@@ -6,17 +6,8 @@ import json
 
 import pytest
 
-from jobs.evaluation.summary import (
-    SHARE,
-    Line,
-    Measured,
-    Summary,
-    markdown,
-    read_lines,
-    size_words,
-    summarize,
-    write_lines,
-)
+from jobs.evaluation.rows import Measured, read_lines, write_lines
+from jobs.evaluation.summary import SHARE, Line, Summary, markdown, size_words, summarize
 
 NLL = {"nothing": 10.0, "full": 2.0, "good": 4.0, "poor": 9.0}
 

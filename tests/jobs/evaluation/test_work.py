@@ -15,10 +15,10 @@ from cluster.errors import RowError
 from cluster.protocol import Assignment
 from jobs.evaluation.candidates import budget_of
 from jobs.evaluation.ledger import EvalLedger, Unit, identify, waves
+from jobs.evaluation.rows import CONTEXT, OUTPUT, REFERENCES, REJECTED, Measured
 from jobs.evaluation.settings import EvalConfig
 from jobs.evaluation.specs import BASES, TargetSpec
-from jobs.evaluation.summary import CONTEXT, OUTPUT, REFERENCES, REJECTED, Measured
-from jobs.evaluation.work import CompressWork, UnitRunner, start_runner
+from jobs.evaluation.work import UnitRunner
 from lingua.prompt import Rejected
 from tests.jobs.evaluation.samples import PASSAGES, ROW, Reader, make_reader, row
 from tests.jobs.peers import stand_in
@@ -49,9 +49,15 @@ def begun(config: EvalConfig) -> EvalLedger:
     return ledger
 
 
-def compressed(work: CompressWork, candidate: str) -> list[Measured]:
+def working(config: EvalConfig) -> UnitRunner:
+    """A worker on an output that was begun."""
+    begun(config)
+    return UnitRunner(config, [], make_reader)
+
+
+def compressed(work: UnitRunner, candidate: str) -> list[Measured]:
     with closing(work):
-        return work.measure(unit_of(candidate), ROWS, lambda: None)
+        return work.measure(unit_of(candidate), ROWS)
 
 
 def unit_of(candidate: str) -> Unit:
@@ -64,12 +70,12 @@ def run_all(config: EvalConfig, make: Any = make_reader) -> list[Measured]:
     ledger = begun(config)
     plan = waves(config, {"cities": len(ROWS)})
     for wave in plan:
-        runner = start_runner(config, wave, make)
-        for unit in wave.units:
+        runner = UnitRunner(config, wave, make)
+        for unit in wave:
             report = runner.run(_assignment(unit))
             assert report.outcome == "committed"
         runner.close()
-    return list(ledger.measured(unit.name for wave in plan for unit in wave.units))
+    return list(ledger.measured(unit.name for wave in plan for unit in wave))
 
 
 def _assignment(unit: Unit) -> Assignment:
@@ -77,7 +83,7 @@ def _assignment(unit: Unit) -> Assignment:
 
 
 def test_every_candidate_keeps_as_much_of_the_context_as_was_asked_and_no_more(config: EvalConfig) -> None:
-    work, count = CompressWork(config, begun(config)), tokenizer().count
+    work, count = working(config), tokenizer().count
     for name in BASES:
         for one in compressed(work, name):
             asked = budget_of(one.rate or 0, count(WHOLE))
@@ -91,17 +97,17 @@ def test_every_candidate_keeps_as_much_of_the_context_as_was_asked_and_no_more(c
 
 
 def test_question_and_instruction_do_not_change_what_a_rate_means(config: EvalConfig) -> None:
-    work = CompressWork(config, begun(config))
+    work = working(config)
     unit = unit_of("rarity")
-    short = work.measure(unit, [ROW], lambda: None)
+    short = work.measure(unit, [ROW])
     longer = row("curie", instruction="Answer. " * 30, question="When? " * 30)
-    again = work.measure(unit, [longer], lambda: None)
+    again = work.measure(unit, [longer])
     for one, other in zip(short, again, strict=True):
         assert abs(one.values["tokens"] - other.values["tokens"]) <= 1
 
 
 def test_the_references_are_everything_and_nothing(config: EvalConfig) -> None:
-    work = CompressWork(config, begun(config))
+    work = working(config)
     full, nothing = compressed(work, "full")[0], compressed(work, "nothing")[0]
     assert (full.rate, full.texts[CONTEXT], full.values["kept"], full.values["answer_kept"]) == (None, WHOLE, 1.0, 1.0)
     assert (nothing.texts[CONTEXT], nothing.values["tokens"], nothing.values["answer_kept"]) == ("", 0, 0.0)
@@ -124,7 +130,7 @@ def peer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 def test_the_peer_is_measured_at_the_size_that_it_reaches(model: Path, tmp_path: Path, peer: dict[str, Any]) -> None:
     config = make_config(model, tmp_path, candidates=["peer"], **peer)
-    for one in compressed(CompressWork(config, begun(config)), "peer"):
+    for one in compressed(working(config), "peer"):
         assert one.texts[CONTEXT].split() == " ".join(PASSAGES).split()[::2]
         assert one.values["asked"] == pytest.approx(one.rate, abs=0.02)
         assert one.values["kept"] == pytest.approx(tokenizer().count(one.texts[CONTEXT]) / tokenizer().count(WHOLE))
@@ -144,8 +150,8 @@ def test_a_prompt_that_the_peer_fails_on_is_set_aside_and_the_others_go_on(
     config = make_config(model, tmp_path, candidates=["peer"], **peer)
     rows = [row("bad", context=("please-fail",)), ROW]
     unit = replace(unit_of("peer"), sizes=(0.5,))
-    with closing(CompressWork(config, begun(config))) as work:
-        bad, good = work.measure(unit, rows, lambda: None)
+    with closing(working(config)) as work:
+        bad, good = work.measure(unit, rows)
     assert bad.texts[REJECTED].startswith("peer_failed: ")
     assert not bad.values
     assert good.values["tokens"] > 0
@@ -192,8 +198,8 @@ def _picky(spec: TargetSpec, config: EvalConfig) -> Reader:
 def test_a_probe_commits_nothing_and_a_poison_row_is_set_aside(config: EvalConfig) -> None:
     ledger = begun(config)
     (wave,) = waves(config, {"cities": len(ROWS)})
-    unit = next(one for one in wave.units if one.candidate == "lead")
-    runner = UnitRunner(wave.units, ledger, CompressWork(config, ledger))
+    unit = next(one for one in wave if one.candidate == "lead")
+    runner = UnitRunner(config, wave, make_reader)
     probed = runner.run(Assignment(unit.shard(), probe=range(1)))
     assert (probed.outcome, probed.counts.rows) == ("probed", 2)
     assert not ledger.committed()
@@ -209,8 +215,8 @@ def test_sentences_that_a_ranker_prefers_are_kept_whole_and_in_their_order(model
     asked = row("asked", context=texts, question="Who was the owner of the ferry?")
     config = make_config(model, tmp_path, candidates=["near: sentences rank_method=bm25"])
     unit = replace(unit_of("near"), sizes=(0.8, 0.5))
-    with closing(CompressWork(config, begun(config))) as work:
-        most, half = work.measure(unit, [asked], lambda: None)
+    with closing(working(config)) as work:
+        most, half = work.measure(unit, [asked])
     sentences = [
         "The mill burned down in 1902.",
         "Its owner was Ada Prins.",

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.training.rows import Example
-from jobs.training.surprisal import Seen, Tokens, agreement, collator_for, loss, pack, read, tokenize
+from jobs.training.surprisal import Seen, Tokens, agreement, collator_for, loss, pack, read, together, tokenize
 from tests import models
 from tests.texts import NASTY, PROSE
 
@@ -77,9 +77,11 @@ def plainly(model: Any, example: Tokens) -> np.ndarray[Any, Any]:
 @pytest.mark.parametrize("name", [*models.PACKED, *models.UNPACKED])
 def test_packed_reading_equals_a_plain_forward_over_each_example(name: str) -> None:
     model, chosen = models.tiny(name), examples()
-    found = read(model, chosen, 80)
-    for example, values in zip(chosen, found, strict=True):
-        np.testing.assert_allclose(values, plainly(model, example), atol=1e-4)
+    expected = [plainly(model, example) for example in chosen]
+    np.testing.assert_allclose(np.concatenate(read(model, chosen)), np.concatenate(expected), atol=1e-4)
+    with torch.no_grad():
+        found = together(model, collator_for(model), chosen)
+    np.testing.assert_allclose(found.numpy(), np.concatenate(expected), atol=1e-4)
 
 
 @pytest.mark.parametrize("name", models.PACKED)
@@ -102,7 +104,7 @@ def test_the_shares_of_a_step_add_up_to_its_mean_and_nothing_to_read_adds_nothin
         labels = inputs.pop("labels")
         parts.append(float(loss(model(**inputs), labels, total)))
     assert parts[1] == 0
-    assert sum(parts) == pytest.approx(np.concatenate(read(model, chosen, 80)).mean(), rel=1e-5)
+    assert sum(parts) == pytest.approx(np.concatenate(read(model, chosen)).mean(), rel=1e-5)
 
 
 # ---- agreement
