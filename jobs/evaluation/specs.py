@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -105,6 +106,17 @@ class TargetSpec:
 FULL_CANDIDATE, NOTHING_CANDIDATE = Candidate("full", "full"), Candidate("nothing", "nothing")
 
 
+@contextmanager
+def _told_of(kind: str, name: str) -> Iterator[None]:
+    """What is wrong inside is told with the candidate or target that it is wrong with."""
+    try:
+        if not NAME.fullmatch(name):
+            raise ConfigError("a name is made of letters, digits, - and _")
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"{kind} {name!r}: {error}") from None
+
+
 def parse_candidate(entry: Any, name: str | None = None) -> Candidate:
     """``peer``, ``sentence: method=llmlingua unit=sentence``, ``long: peer context_budget=*1.5``; or a mapping.
 
@@ -113,37 +125,32 @@ def parse_candidate(entry: Any, name: str | None = None) -> Candidate:
     if isinstance(entry, Candidate):
         return entry
     name, words, settings = _read("candidate", entry, name)
-    where = f"candidate {name!r}"
     if name in REFERENCES:
-        raise ConfigError(f"{where} is a reference, which is always there; leave it out")
-    _require_name("candidate", name)
-    base = words[0] if words else name if name in (*BASES, *PEERS, SENTENCES) else "default"
-    if base in PEERS:
-        return Candidate(name, "peer", {**PEERS[base], **_sizeless(where, settings)})
-    if base == SENTENCES:
-        return Candidate(name, "sentences", _ranking(where, settings))
-    if base not in BASES:
-        raise ConfigError(f"{where}: there is no base {base!r}; there are {', '.join((*BASES, *PEERS, SENTENCES))}")
-    own = {**BASES[base], **_sizeless(where, settings)}
-    model = own.pop("model", None)
-    candidate = Candidate(name, "config", own, None if model is None else str(model))
-    try:
+        raise ConfigError(f"candidate {name!r} is a reference, which is always there; leave it out")
+    with _told_of("candidate", name):
+        if sizes := [key for key in _SIZES if key in settings]:
+            raise ConfigError(f"remove {sizes[0]}; all candidates are compared at the sizes of --rate and --tokens")
+        base = words[0] if words else name if name in (*BASES, *PEERS, SENTENCES) else "default"
+        if base in PEERS:
+            return Candidate(name, "peer", {**PEERS[base], **settings})
+        if base == SENTENCES:
+            return Candidate(name, "sentences", _ranking(settings))
+        if base not in BASES:
+            raise ConfigError(f"there is no base {base!r}; there are {', '.join((*BASES, *PEERS, SENTENCES))}")
+        own = {**BASES[base], **settings}
+        model = own.pop("model", None)
+        candidate = Candidate(name, "config", own, None if model is None else str(model))
         candidate.config()
-    except ConfigError as error:
-        raise ConfigError(f"{where}: {error}") from None
-    return candidate
+        return candidate
 
 
-def _ranking(where: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    ranking = {QUESTION: "embedding", **_sizeless(where, settings)}
+def _ranking(settings: Mapping[str, Any]) -> dict[str, Any]:
+    ranking = {QUESTION: "embedding", **settings}
     if len(ranking) > 1:
-        raise ConfigError(f"{where}: sentences are chosen by {QUESTION} alone; remove {[*ranking][1]}")
-    try:
-        CompressionConfig(method="longllmlingua", **ranking)
-    except ConfigError as error:
-        raise ConfigError(f"{where}: {error}") from None
+        raise ConfigError(f"sentences are chosen by {QUESTION} alone; remove {[*ranking][1]}")
+    CompressionConfig(method="longllmlingua", **ranking)
     if "llmlingua" in str(ranking[QUESTION]).partition(":")[0]:
-        raise ConfigError(f"{where}: sentences are ranked by bm25, embedding, embedding:MODEL or reranker:MODEL")
+        raise ConfigError("sentences are ranked by bm25, embedding, embedding:MODEL or reranker:MODEL")
     return ranking
 
 
@@ -154,23 +161,25 @@ def parse_target(entry: Any, name: str | None = None) -> TargetSpec:
     """
     if isinstance(entry, TargetSpec):
         return entry
+    words = list[str]()
     if isinstance(entry, Mapping) or "=" in str(entry):
         name, words, settings = _read("target", entry, name)
-        if words:
-            raise ConfigError(f"target {name!r}: write key=value, not {words[0]!r}")
     else:  # a model by its path, hub id or alias, whose last part names it
         settings = {"model": str(entry or name)}
         name = name or re.sub(r"[^A-Za-z0-9_-]+", "-", str(entry).rstrip("/").rpartition("/")[2]).strip("-") or "target"
-    _require_name("target", name)
-    if "model" not in settings:
-        raise ConfigError(f"target {name!r}: which model? write model=NAME")
-    known = {"model", "device", "dtype"}
-    if "url" not in settings and (unknown := sorted(settings.keys() - known)):
-        raise ConfigError(f"target {name!r}: unknown setting {unknown[0]!r}; there are {', '.join(sorted(known))}, url")
-    try:
-        device_of_a_worker(str(settings.get("device", "auto")))
-    except ValueError as error:
-        raise ConfigError(f"target {name!r}: device = {settings['device']!r}: {error}") from None
+    with _told_of("target", name):
+        if words:
+            raise ConfigError(f"write key=value, not {words[0]!r}")
+        if "model" not in settings:
+            raise ConfigError("which model? write model=NAME")
+        known = {"model", "device", "dtype"}
+        if "url" not in settings and (unknown := sorted(settings.keys() - known)):
+            raise ConfigError(f"unknown setting {unknown[0]!r}; there are {', '.join(sorted(known))}, url")
+        device = str(settings.get("device", "auto"))
+        try:
+            device_of_a_worker(device)
+        except ValueError as error:
+            raise ConfigError(f"device = {device!r}: {error}") from None
     return TargetSpec(name, settings)
 
 
@@ -201,19 +210,6 @@ def _read(kind: str, entry: Any, name: str | None) -> tuple[str, list[str], dict
 def _plain(value: str) -> bool:
     """Whether YAML may read a value: ``*2`` would be an alias there, a URL stays as it is."""
     return not value.startswith(("*", "&", "!", "%", "@", "`", "+")) and "://" not in value
-
-
-def _sizeless(where: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    if sizes := [key for key in _SIZES if key in settings]:
-        raise ConfigError(
-            f"{where}: remove {sizes[0]}; all candidates are compared at the sizes of --rate and --tokens"
-        )
-    return dict(settings)
-
-
-def _require_name(kind: str, name: str) -> None:
-    if not NAME.fullmatch(name):
-        raise ConfigError(f"{kind} {name!r}: a name is made of letters, digits, - and _")
 
 
 class Target(Writer, Protocol):
