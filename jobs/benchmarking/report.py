@@ -123,14 +123,10 @@ def _beside_hardware(found: Found) -> list[str]:
     idle = f"- idle: {_spread(found['idle_share'], '.1%')} ({found['idle_means']})"
     if "of_roofline" not in found:
         return [idle]
-    plain, product, copy = (
-        _spread(found[name], form)
-        for name, form in (
-            ("plain_forward_tokens_per_second", ",.0f"),
-            ("matrix_product_gflops", ",.0f"),
-            ("copy_gigabytes_per_second", ",.1f"),
-        )
+    plain, product = (
+        _spread(found[name], ",.0f") for name in ("plain_forward_tokens_per_second", "matrix_product_gflops")
     )
+    copy = _spread(found["copy_gigabytes_per_second"], ",.1f")
     share = {name: _spread(found[f"of_{name}"], ".0%") for name in ("plain_forward", "roofline", "matrix_product")}
     return [
         f"- plain forward: {plain} tokens/s; our model tokens: {share['plain_forward']} of it",

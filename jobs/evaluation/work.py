@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import cached_property, lru_cache, partial
 from itertools import islice
@@ -43,6 +44,7 @@ class UnitRunner:
         self._ledger = EvalLedger(config.output, config.storage_options)
         self._rows = lru_cache(1)(self._ledger.rows)
         self._target: Target | None = None
+        self._open = ExitStack()
         self._done = 0
 
     def attempt(self, assignment: Assignment) -> ShardReport | Failure:
@@ -58,8 +60,7 @@ class UnitRunner:
 
     def close(self) -> None:
         self._target = None
-        if "_bench" in self.__dict__:
-            self._bench.close()
+        self._open.close()
 
     def run(self, assignment: Assignment) -> ShardReport:
         """Measure a unit and commit its file; a probe only measures. Raises what went wrong."""
@@ -95,7 +96,7 @@ class UnitRunner:
 
     @cached_property
     def _bench(self) -> Workbench:
-        return Workbench(self._config)
+        return self._open.enter_context(closing(Workbench(self._config)))
 
     def _compressed(self, unit: Unit, rows: Sequence[EvalRow]) -> Iterator[list[Measured]]:
         (candidate,) = (one for one in self._config.all_candidates if one.name == unit.candidate)

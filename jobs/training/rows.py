@@ -7,6 +7,7 @@ number and field: a training set is small and worth mending.
 from __future__ import annotations
 
 import hashlib
+from collections import UserDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -117,33 +118,22 @@ def _rows(source: Source, storage: Storage) -> Iterator[tuple[int, Row]]:
         yield row.number, as_document(row.carried)
 
 
-@dataclass(frozen=True, slots=True)
-class _ParquetRow(Row):
+class _ParquetRow(UserDict[str, Any]):
     """A row of Parquet, whose columns become Python values when they are asked for. RowError for one that cannot."""
 
-    batch: pa.RecordBatch
-    index: int
+    def __init__(self, batch: pa.RecordBatch, index: int) -> None:
+        super().__init__(zip(batch.schema.names, batch.columns, strict=True))
+        self._index = index
 
     def __getitem__(self, name: str) -> Any:
-        if name not in self.batch.schema.names:
-            raise KeyError(name)
         try:
-            return self.batch.column(self.batch.schema.names.index(name))[self.index].as_py()
+            return self.data[name][self._index].as_py()
         except UnicodeDecodeError as error:
             raise RowError(
                 "invalid_utf8", f"{name} is not UTF-8 at byte {error.start}; write it again or remove the row"
             ) from None
         except (ValueError, OverflowError) as error:
             raise RowError("no_text", f"{name} is no value that Python knows ({error}); write a string") from None
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.batch.schema.names)
-
-    def __len__(self) -> int:
-        return len(self.batch.schema.names)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self.batch.schema.names
 
 
 def _example(config: AlignConfig, _: str, row: Row) -> Example:
