@@ -74,13 +74,6 @@ PRESETS: Mapping[str, _Table] = {
 }
 
 
-def preset(name: str) -> _Table:
-    """The settings that the preset of this name stands for. ConfigError when there is none."""
-    if name not in PRESETS:
-        raise ConfigError(f"preset = {name!r}: there is none of this name; there are {', '.join(PRESETS)}")
-    return PRESETS[name]
-
-
 # ---- settings
 
 
@@ -220,9 +213,11 @@ class EvalConfig(Placement):
     @model_validator(mode="before")
     @classmethod
     def _of_a_table(cls, settings: dict[str, Any]) -> dict[str, Any]:
-        if settings.get("preset") is None:
+        name = settings.get("preset")
+        if name is None:
             return settings
-        known = preset(str(settings["preset"]))
+        if (known := PRESETS.get(str(name))) is None:
+            raise ConfigError(f"preset = {str(name)!r}: there is none of this name; there are {', '.join(PRESETS)}")
         sized = settings.keys() & set(_SIZES)
         return {**{name: value for name, value in known.items() if not (sized and name in _SIZES)}, **settings}
 

@@ -37,23 +37,17 @@ class Form:
 
 FORMS: Mapping[str, Form] = {
     "unified": Form((("context", "question", "answers"),), texts.unified),
+    "hotpotqa": Form((("question", "answer", "context", "supporting_facts"),), questions.hotpotqa),
+    "musique": Form((("question", "answer", "paragraphs"),), questions.musique),
     "gsm8k": Form((("question", "answer"),), questions.gsm8k, ("demonstrations", "prompt", "shots")),
     "bbh": Form((("input", "target"),), questions.bbh, ("demonstrations", "task")),
     "nq": Form((("question", "answers", "ctxs"),), questions.nq),
-    "hotpotqa": Form((("question", "answer", "context", "supporting_facts"),), questions.hotpotqa),
-    "musique": Form((("question", "answer", "paragraphs"),), questions.musique),
     "longbench": Form((("input", "context", "answers"),), texts.longbench),
     "meetingbank": Form((("transcript",), ("prompt", "QA_pairs")), texts.meetingbank, ("task",)),
     "qmsum": Form((("meeting_transcripts",),), texts.qmsum),
     "sharegpt": Form((("conversations",),), texts.sharegpt),
     "arxiv": Form((("entry_id", "text"), ("sections", "title")), texts.arxiv, ("reference",)),
 }
-_DETECTED = (
-    "unified",
-    "hotpotqa",
-    "musique",
-    *(name for name in FORMS if name not in ("unified", "hotpotqa", "musique")),
-)
 """In the order in which they are tried: those with more fields come before those with fewer of the same."""
 
 
@@ -73,7 +67,7 @@ def _form_of(record: Raw, source: RowSource) -> str:
     named = source.options.get("form")
     if named is not None and named not in FORMS:
         raise ConfigError(f"{source}: there is no form {named!r}; there are {', '.join(FORMS)}")
-    found = named or next((name for name in _DETECTED if FORMS[name].fits(record)), None)
+    found = named or next((name for name, form in FORMS.items() if form.fits(record)), None)
     if found is None:
         raise ConfigError(
             f"{record.where}: its fields ({', '.join(record.fields)}) are those of no known form; "

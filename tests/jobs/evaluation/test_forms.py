@@ -252,7 +252,7 @@ def test_a_data_set_of_the_hub_is_streamed(tmp_path: Path, monkeypatch: pytest.M
     [
         ([], "", "holds no rows"),
         ([{"colour": "red"}], "", r"record 1: its fields \(colour\) are those of no known form; name one with #form="),
-        ([RECORD], "#form=squat", "there is no form 'squat'; there are unified, gsm8k"),
+        ([RECORD], "#form=squat", "there is no form 'squat'; there are unified, hotpotqa"),
         ([RECORD], "#shots=3", "there is no option 'shots' here; there are form, limit"),
         ([RECORD], "#limit=none", "limit = 'none' is no number"),
         ([RECORD], "#limit", "write #name=value, not #limit"),

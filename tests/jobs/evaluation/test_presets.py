@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.evaluation.settings import ABLATIONS, PRESETS, EvalConfig, preset
+from jobs.evaluation.settings import ABLATIONS, PRESETS, EvalConfig
 from lingua.errors import ConfigError
 from lingua.text.tokens import load_target
 
@@ -45,4 +45,4 @@ def test_every_ablation_changes_something() -> None:
 
 def test_an_unknown_preset_is_told_which_there_are() -> None:
     with pytest.raises(ConfigError, match=r"preset = 'gsm8k': there is none of this name; there are gsm8k-1shot"):
-        preset("gsm8k")
+        EvalConfig(data={"set": "x"}, output="memory://out", preset="gsm8k")
