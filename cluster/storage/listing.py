@@ -12,7 +12,7 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
@@ -62,9 +62,59 @@ def everything() -> list[str]:
 
 def on_disk(root: str, pattern: Sequence[str]) -> Listing:
     """What is there now. FileNotFoundError without `root`; PermissionError where a folder may not be searched."""
-    search = _Search(root, _whole(pattern))
-    search.run()
-    return search.listing
+    os.stat(root)
+    names, listing = _whole(pattern), Listing()
+    waiting, seen = [("", _at({0}, names))], set()
+    while waiting:
+        folder, places = waiting.pop()
+        if (key := (os.path.realpath(os.path.join(root, folder)), places)) in seen:
+            continue
+        seen.add(key)
+        there = _names_in(os.path.join(root, folder))
+        for name in there:
+            path = f"{folder}/{name}" if folder else name
+            if name == PLAN and folder:
+                listing.outputs.add(folder)
+            spelt, unspelt = (_after(places, name, names, spelt, there) for spelt in (True, False))
+            if unspelt and (further := _found(listing, path, os.path.join(root, path), (spelt, unspelt), len(names))):
+                waiting.append((path, further))
+    return listing
+
+
+def _names_in(folder: str) -> set[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name for entry in entries}
+    except (FileNotFoundError, NotADirectoryError):
+        return set()  # gone since it was seen
+
+
+def _found(
+    listing: Listing, path: str, full: str, places: tuple[frozenset[int], frozenset[int]], end: int
+) -> frozenset[int]:
+    """Take down what is there under a name that leads to these `places`; those to go on from in a folder."""
+    spelt, unspelt = places
+    try:
+        found = os.stat(full)
+    except OSError as error:
+        if error.errno not in _NOTHING_THERE:
+            raise
+        if end in spelt and os.path.islink(full):  # else it is gone by now
+            listing.odd[path] = "links that lead nowhere"
+        return frozenset()
+    if stat.S_ISDIR(found.st_mode):
+        if spelt == {end}:
+            listing.folders.add(path)
+        elif not spelt and unspelt - {end}:
+            listing.hidden.add(f"{path}/")
+        return spelt - {end}
+    if end in spelt and stat.S_ISREG(found.st_mode):
+        listing.files[path] = disk_info(full, found)
+    elif end in spelt:
+        listing.odd[path] = "pipes, sockets or devices"
+    elif end in unspelt:
+        listing.hidden.add(path)
+    return frozenset()
 
 
 def in_store(fs: Any, root: str, pattern: Sequence[str]) -> Listing:
@@ -78,10 +128,15 @@ def in_store(fs: Any, root: str, pattern: Sequence[str]) -> Listing:
         parts = path[len(root) :].split("/")
         if parts[-1] == PLAN and len(parts) > 1:
             listing.outputs.add("/".join(parts[:-1]))
-        if _fits(parts, names, spelt=True):
+        spelt = unspelt = _at({0}, names)
+        shut = 0  # names up to the one that keeps it out
+        for count, name in enumerate(parts, 1):
+            spelt, unspelt = _after(spelt, name, names), _after(unspelt, name, names, spelt=False)
+            shut = shut or (0 if spelt else count)
+        if len(names) in spelt:
             listing.files["/".join(parts)] = info
-        elif _fits(parts, names, spelt=False):
-            listing.hidden.add(_hidden_part(parts, names))
+        elif len(names) in unspelt:
+            listing.hidden.add("/".join(parts[: shut or None]) + "/" * (0 < shut < len(parts)))
     return listing
 
 
@@ -91,114 +146,24 @@ def _whole(pattern: Sequence[str]) -> list[str]:
     return [*names, "*"] if names[-1] == ANY_DEPTH else names
 
 
-def _unspelt(name: str, wanted: str) -> bool:
-    """Whether `name` is hidden and `wanted` does not spell its first character."""
-    return name.startswith((".", "_")) and wanted[:1] != name[0]
+def _at(places: Collection[int], pattern: list[str]) -> frozenset[int]:
+    """Places in a pattern, with those behind a ``**``, which may stand for no folder."""
+    return frozenset([*places, *(place + 1 for place in places if pattern[place : place + 1] == [ANY_DEPTH])])
 
 
-def _fits(parts: Sequence[str], pattern: Sequence[str], spelt: bool) -> bool:
-    """Whether a path fits a pattern; not `spelt`: as if no name were hidden."""
-    if not pattern or not parts:
-        return not pattern and not parts
-    if pattern[0] == ANY_DEPTH:
-        deeper = not (spelt and _unspelt(parts[0], ANY_DEPTH)) and _fits(parts[1:], pattern, spelt)
-        return _fits(parts, pattern[1:], spelt) or deeper
-    if spelt and _unspelt(parts[0], pattern[0]):
-        return False
-    return _name_fits(parts[0], pattern[0]) and _fits(parts[1:], pattern[1:], spelt)
+def _after(
+    places: Collection[int], name: str, pattern: list[str], spelt: bool = True, there: Collection[str] = ()
+) -> frozenset[int]:
+    """The places in a pattern behind one more name of a path; its length is its end. None: the path does not fit.
 
-
-def _name_fits(name: str, wanted: str) -> bool:
-    return name == wanted or fnmatchcase(name, wanted)
-
-
-def _hidden_part(parts: Sequence[str], pattern: Sequence[str]) -> str:
-    """A path up to its first name that is hidden and not spelt in the pattern."""
-    for index, name in enumerate(parts, 1):
-        if name.startswith((".", "_")) and name not in pattern:
-            return "/".join(parts[:index]) + ("/" if index < len(parts) else "")
-    return "/".join(parts)
-
-
-class _Search:
-    """A search on a disk: folders that wait, each with the rest of the pattern that holds in it."""
-
-    def __init__(self, root: str, pattern: Sequence[str]) -> None:
-        self.listing = Listing()
-        self._root, self._pattern = root, pattern
-        self._waiting: list[tuple[str, int]] = [("", 0)]
-        self._seen: set[tuple[str, int]] = set()
-
-    def run(self) -> None:
-        os.stat(self._root)
-        while self._waiting:
-            folder, index = self._waiting.pop()
-            place = os.path.realpath(self._path(folder)), index
-            if place not in self._seen:
-                self._seen.add(place)
-                self._look(folder, index)
-
-    def _look(self, folder: str, index: int) -> None:
-        wanted = self._pattern[index]
-        if folder and os.path.lexists(self._path(_below(folder, PLAN))):
-            self.listing.outputs.add(folder)
+    Not `spelt`: as if no name were hidden. Brackets in a name that is `there` are no pattern.
+    """
+    found = set()
+    for wanted, place in ((pattern[place], place) for place in places if place < len(pattern)):
+        if spelt and name.startswith((".", "_")) and wanted[:1] != name[0]:
+            continue
         if wanted == ANY_DEPTH:
-            self._waiting.append((folder, index + 1))
-            for entry in self._entries(folder):
-                if os.path.isdir(entry):
-                    self._enter(_below(folder, entry.name), entry.name, index, index)
-        elif self._is_literal(folder, wanted):
-            self._take(_below(folder, wanted), wanted, index)
-        else:
-            for entry in self._entries(folder):
-                if _name_fits(entry.name, wanted):
-                    self._take(_below(folder, entry.name), entry.name, index)
-
-    def _is_literal(self, folder: str, wanted: str) -> bool:
-        """No wildcard, or brackets that are part of a name that is there."""
-        if not is_pattern(wanted):
-            return True
-        return not set("*?") & set(wanted) and os.path.lexists(self._path(_below(folder, wanted)))
-
-    def _enter(self, path: str, name: str, index: int, following: int) -> None:
-        if _unspelt(name, self._pattern[index]):
-            self.listing.hidden.add(f"{path}/")
-        else:
-            self._waiting.append((path, following))
-
-    def _take(self, path: str, name: str, index: int) -> None:
-        """A path that fits the pattern up to `index`."""
-        last, hidden = index == len(self._pattern) - 1, _unspelt(name, self._pattern[index])
-        try:
-            found = os.stat(self._path(path))
-        except OSError as error:
-            if error.errno not in _NOTHING_THERE:
-                raise
-            if last and not hidden and os.path.islink(self._path(path)):  # else it is gone by now
-                self.listing.odd[path] = "links that lead nowhere"
-            return
-        if stat.S_ISDIR(found.st_mode):
-            if not last:
-                self._enter(path, name, index, index + 1)
-            elif ANY_DEPTH not in self._pattern and not hidden:
-                self.listing.folders.add(path)
-        elif last and hidden:
-            self.listing.hidden.add(path)
-        elif last and stat.S_ISREG(found.st_mode):
-            self.listing.files[path] = disk_info(self._path(path), found)
-        elif last:
-            self.listing.odd[path] = "pipes, sockets or devices"
-
-    def _entries(self, folder: str) -> Iterator[os.DirEntry[str]]:
-        try:
-            with os.scandir(self._path(folder)) as entries:
-                yield from entries
-        except (FileNotFoundError, NotADirectoryError):
-            return  # gone since it was seen
-
-    def _path(self, below: str) -> str:
-        return os.path.join(self._root, below) if below else self._root
-
-
-def _below(folder: str, name: str) -> str:
-    return f"{folder}/{name}" if folder else name
+            found.add(place)
+        elif name == wanted or (fnmatchcase(name, wanted) and (set("*?") & set(wanted) or wanted not in there)):
+            found.add(place + 1)
+    return _at(found, pattern)
