@@ -7,9 +7,8 @@ row can be named by its line in the file.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from itertools import pairwise
 
 from cluster.input.jsonl import encoding_of
@@ -78,65 +77,43 @@ def _rows(source: Source, start: int, end: int) -> Shard:
 # ---- JSON Lines
 
 
-@dataclass(frozen=True, slots=True)
-class _LineEnds:
-    """What a nominal byte range holds: where its first and last line ends are (None: no line ends in it), how many.
-
-    wide   it is the beginning of a file in UTF-16 or UTF-32, whose line ends are not single bytes
-    """
-
-    ends: int
-    first: int | None
-    last: int | None
-    wide: bool = False
-
-
 def cut_lines(source: Source, shard_size: int, storage: Storage) -> Iterator[Shard]:
     """Byte ranges that begin and end at line starts, with the number of their first line and how many lines they hold.
 
     Line ends are LF; a CR before it belongs to the line's end. The last line needs none. Text in UTF-16 or UTF-32 is
     one range, whose lines are not counted.
     """
-    nominal = [(start, min(start + shard_size, source.size)) for start in range(0, source.size, shard_size)]
-    if len(nominal) == 1:  # of many small files none is worth threads of its own
-        counts = [_count(source, nominal[0], storage)]
+    edges = [*range(0, source.size, shard_size), source.size]
+    if len(edges) == 2:  # of many small files none is worth threads of its own
+        found = [_line_ends(source, (0, source.size), storage)]
     else:
         with ThreadPoolExecutor(AT_ONCE) as threads:
-            counts = list(threads.map(lambda edges: _count(source, edges, storage), nominal))
-    if counts[0].wide:
+            found = list(threads.map(lambda nominal: _line_ends(source, nominal, storage), pairwise(edges)))
+    if None in found:
         yield Shard("", source, 0, source.size)
         return
-    for (start, line), (end, next_line) in pairwise(_edges(source.size, [start for start, _ in nominal], counts)):
-        if end > start:
-            yield Shard("", source, start, end, first_row=line, rows=next_line - line)
+    begin = line = passed = last = 0  # of the next shard; line ends so far, and where a line begins behind the last
+    for start, (ends, low, high) in zip(edges, filter(None, found), strict=False):
+        cut, at = (start, passed) if last == start else (low + 1, passed + 1)
+        if begin < start and (ends or last == start):
+            yield Shard("", source, begin, cut, first_row=line, rows=at - line)
+            begin, line = cut, at
+        passed, last = passed + ends, high + 1 if ends else last
+    if begin < source.size:
+        yield Shard("", source, begin, source.size, first_row=line, rows=passed + (last < source.size) - line)
 
 
-def _count(source: Source, edges: tuple[int, int], storage: Storage) -> _LineEnds:
-    position, ends = edges[0], 0
-    first = last = None
-    wide = False
+def _line_ends(source: Source, edges: tuple[int, int], storage: Storage) -> tuple[int, int, int] | None:
+    """How many line ends a nominal range holds, and where the first and the last of them are.
+
+    None: it is the beginning of a file in UTF-16 or UTF-32, whose line ends are not single bytes.
+    """
+    position, ends, first, last = edges[0], 0, -1, -1
     for block in storage.blocks(source.path, *edges):
-        wide = wide or (position == 0 and encoding_of(block[:64]) is not None)
-        if (found := block.count(b"\n")) > 0:
-            first = position + block.index(b"\n") if first is None else first
-            last = position + block.rindex(b"\n")
-            ends += found
+        if position == 0 and encoding_of(block[:64]) is not None:
+            return None
+        if found := block.count(b"\n"):
+            first = first if ends else position + block.index(b"\n")
+            last, ends = position + block.rindex(b"\n"), ends + found
         position += len(block)
-    return _LineEnds(ends, first, last, wide)
-
-
-def _edges(size: int, starts: Sequence[int], counts: Sequence[_LineEnds]) -> Iterator[tuple[int, int]]:
-    """Each nominal start moved to the next line start, with that line's number; the file's end last."""
-    following: list[int | None] = [None]  # the first line end in each range or behind it
-    for lines in reversed(counts):
-        following.insert(0, following[0] if lines.first is None else lines.first)
-    passed = 0
-    yield 0, 0
-    for start, before, line_end in zip(starts[1:], counts, following[1:], strict=False):
-        passed += before.ends
-        if before.last == start - 1:
-            yield start, passed
-        elif line_end is not None:
-            yield line_end + 1, passed + 1
-    unended = counts[-1].last != size - 1
-    yield size, passed + counts[-1].ends + unended
+    return ends, first, last

@@ -1,7 +1,7 @@
 """How a run ends: exit codes of its errors, and why it should stop before its end, gathered in one `StopRequest`.
 
 `on_signals` must be entered after Ray is initialised, which installs handlers of its own. The first signal asks for a
-clean end within the grace time, a second one for an end at once. `Heartbeat` renews the lease in a thread.
+clean end within the grace time, a second one for an end at once. `heartbeat` renews the lease in a thread.
 """
 
 from __future__ import annotations
@@ -97,42 +97,37 @@ def held(storage: Storage, folder: str, owner: str, seconds: float, stop: StopRe
     """
     lease = Lease.acquire(storage, folder, owner, seconds, LeaseWait(2 * seconds, lambda: stop.reason is None))
     try:
-        with Heartbeat(lease.renew, seconds, stop):
+        with heartbeat(lease.renew, seconds, stop):
             yield lease
     finally:
         lease.release()
 
 
-class Heartbeat:
-    """Calls `renew` every `every` seconds in a thread while entered; a lost lease asks `stop` to stop.
+@contextmanager
+def heartbeat(renew: Callable[[], None], lease_seconds: float, stop: StopRequest) -> Iterator[None]:
+    """Calls `renew` four times a lease in a thread while inside; a lost lease asks `stop` to stop.
 
-    A renewal that fails for a passing reason is tried again until the lease would have run out (`lease_seconds`).
+    A renewal that fails for a passing reason is tried again until the lease would have run out.
     """
+    ended = threading.Event()
 
-    def __init__(self, renew: Callable[[], None], lease_seconds: float, stop: StopRequest) -> None:
-        self._renew = renew
-        self._every = lease_seconds / 4
-        self._stop = stop
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
-
-    def __enter__(self) -> Heartbeat:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._ended.set()
-        self._thread.join(timeout=5)
-
-    def _beat(self) -> None:
+    def beat() -> None:
         missed = 0
-        while not self._ended.wait(self._every):
+        while not ended.wait(lease_seconds / 4):
             try:
-                self._renew()
+                renew()
                 missed = 0
             except AbortRun as error:
-                self._stop.ask(f"the lease was lost: {error}")
+                stop.ask(f"the lease was lost: {error}")
             except (ClusterError, OSError):
                 missed += 1
             if missed > MISSED_RENEWALS:
-                self._stop.ask("the lease could not be renewed")
+                stop.ask("the lease could not be renewed")
+
+    thread = threading.Thread(target=beat, name="lease", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join(timeout=5)

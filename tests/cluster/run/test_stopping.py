@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from cluster.errors import AbortRun, RetryShard
-from cluster.run.stopping import Heartbeat, StopRequest, grace_seconds, on_signals
+from cluster.run.stopping import StopRequest, grace_seconds, heartbeat, on_signals
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -57,7 +57,7 @@ class Lease:
 
 def beat(failures: list[Exception | None]) -> StopRequest:
     lease, stop = Lease(failures), StopRequest()
-    with Heartbeat(lease.renew, 0.02, stop):
+    with heartbeat(lease.renew, 0.02, stop):
         assert lease.exhausted.wait(5)
     return stop
 
@@ -76,6 +76,6 @@ def test_a_lease_that_cannot_be_renewed_stops_the_run_before_it_runs_out() -> No
 
 def test_leaving_ends_the_thread() -> None:
     before = threading.active_count()
-    with Heartbeat(lambda: None, 60, StopRequest()):
+    with heartbeat(lambda: None, 60, StopRequest()):
         assert threading.active_count() == before + 1
     assert threading.active_count() == before
