@@ -31,7 +31,14 @@ class RetryShard(ClusterError):  # noqa: N818 - named by what follows from it
 
 
 class RowError(ClusterError, PromptError):
-    """One row cannot be used; a `PromptError` is that of a prompt which `lingua` could not compress."""
+    """One row cannot be used; a `PromptError` is that of a prompt which `lingua` could not compress.
+
+    raw   the beginning of what stands there, where no row could be read
+    """
+
+    def __init__(self, reason: str, detail: str, raw: bytes = b"") -> None:
+        super().__init__(reason, detail)
+        self.raw = raw
 
     def __str__(self) -> str:
         return f"{self.reason}: {self.detail}"

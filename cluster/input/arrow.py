@@ -19,6 +19,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from cluster.errors import RowError
+
 _END = 2**63
 _TWO_DAYS = 2 * 86_400 * 10**9
 PANDAS, DATASETS, SPARK = b"pandas", b"huggingface", b"org.apache.spark.sql.parquet.row.metadata"
@@ -55,6 +57,8 @@ _DTYPES = {
     pa.date64(): "date64",
 }
 """What `datasets` calls otherwise than Arrow."""
+UNSAYABLE = (ValueError, ArithmeticError, TypeError, LookupError, pa.ArrowException)
+"""What is raised for values that have no form in Python or in JSON."""
 _STRINGS = (pa.types.is_string, pa.types.is_binary, pa.types.is_large_string, pa.types.is_large_binary)
 
 
@@ -138,6 +142,22 @@ def values_of(array: pa.Array, leaf: Callable[[pa.Array], list[Any]] | None = No
     if any(test(kind) for test in (pa.types.is_timestamp, pa.types.is_date, pa.types.is_time)):
         return _moments(array)
     return list((array.cast(pa.int64()) if pa.types.is_duration(kind) else array).to_pylist())
+
+
+def printed(record: pa.RecordBatch) -> dict[str, Any]:
+    """The only row of a batch as one object of Python values. RowError when a column has none that JSON takes."""
+    names = record.schema.names
+    document = {}
+    for name, column in zip(names, record.columns, strict=True):
+        try:
+            document[name] = values_of(column)[0]
+        except MemoryError:
+            raise
+        except UnicodeDecodeError as error:
+            raise RowError("invalid_utf8", f"column {name!r} is not UTF-8 at byte {error.start}") from None
+        except UNSAYABLE as error:
+            raise RowError("unwritable", f"column {name!r} cannot be written as JSON: {error}") from None
+    return document
 
 
 def _moments(array: pa.Array) -> list[Any]:

@@ -19,7 +19,7 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
 
@@ -27,8 +27,8 @@ import zstandard
 
 from cluster.errors import RowError
 from cluster.input.columns import Columns
-from cluster.input.schema import Fitter, is_deeper
-from cluster.input.shards import RAW_LIMIT, BadRow, Compression, Row, Shard, shortened
+from cluster.input.schema import Fitter, batch_of, is_deeper
+from cluster.input.shards import RAW_LIMIT, BadRow, Compression, Row, Shard, arrow_rows, shortened, windows
 from cluster.storage.storage import BLOCK, Storage
 from lingua.structured.exact import MAX_VALUES, has_too_many, loads
 
@@ -57,29 +57,27 @@ _BYTE_ORDER_MARKS = (
 _UNMARKED = ("utf-32-le", "utf-32-be", "utf-16-le", "utf-16-be")
 
 
-class FaultError(RowError):
-    """A line, or all lines from here on, cannot be had."""
-
-    def __init__(self, reason: str, detail: str, raw: bytes = b"") -> None:
-        super().__init__(reason, detail)
-        self.raw = raw
-
-
 def read_jsonl(shard: Shard, columns: Columns, storage: Storage) -> Iterator[Row | BadRow]:
-    fitter = None if columns.objects or columns.schema is None else Fitter(columns.schema)
-    given = columns.given(shard.source)
-    for number, line in numbered_lines(shard, storage):
-        yield _row(number, line, fitter, given, columns.mapped.all)
+    """The lines of a shard: objects as they came, or fitted to the planned columns and many in a batch."""
+    schema = None if columns.objects else columns.schema
+    fitter, given = None if schema is None else Fitter(schema), columns.given(shard.source)
+    rows = (_row(number, line, fitter, given, columns.mapped.all) for number, line in numbered_lines(shard, storage))
+    if schema is None:
+        yield from rows
+        return
+    for some in windows(rows):
+        fitted = arrow_rows(batch_of([row.carried for row in some if isinstance(row, Row)], schema))
+        yield from (replace(row, carried=next(fitted)) if isinstance(row, Row) else row for row in some)
 
 
 def _row(
-    number: int, line: bytes | FaultError, fitter: Fitter | None, given: Mapping[str, str | None], mapped: Sequence[str]
+    number: int, line: bytes | RowError, fitter: Fitter | None, given: Mapping[str, str | None], mapped: Sequence[str]
 ) -> Row | BadRow:
     try:
         document = {**given, **parse(line)}
         carried = document if fitter is None else fitter.fit(document)
     except RowError as error:
-        content = line.raw if isinstance(line, FaultError) else line
+        content = line.raw if isinstance(line, RowError) else line
         raw = shortened(content[: 4 * RAW_LIMIT].decode("utf-8", "backslashreplace"))
         return BadRow(number, error.reason, error.detail, raw)
     return Row(number, {name: document[name] for name in mapped if name in document}, carried)
@@ -93,7 +91,7 @@ class Tally:
     reasons: Counter[str] = field(default_factory=Counter)
     example: str = ""
 
-    def add(self, path: str, number: int, fault: FaultError) -> None:
+    def add(self, path: str, number: int, fault: RowError) -> None:
         self.reasons[fault.reason] += 1
         self.example = self.example or f"{path}, line {number + 1}: {fault.detail}"
 
@@ -105,98 +103,76 @@ def read_objects(shard: Shard, storage: Storage, limit: int, tally: Tally) -> It
         try:
             yield {**shard.source.folders, **parse(line)}
             tally.rows += 1
-        except FaultError as fault:
+        except RowError as fault:
             tally.add(shard.source.path, number, fault)
         size += len(line) if isinstance(line, bytes) else 0
         if size >= limit:
             return
 
 
-def numbered_lines(shard: Shard, storage: Storage) -> Iterator[tuple[int, bytes | FaultError]]:
+def numbered_lines(shard: Shard, storage: Storage) -> Iterator[tuple[int, bytes | RowError]]:
     """The lines of a shard that are not blank, each with its number in the file."""
     blocks = decompressed(storage.blocks(shard.source.path, shard.start, shard.end), shard.source.compression)
     for number, line in enumerate(split_lines(blocks if shard.start else as_utf8(blocks)), shard.first_row):
         if isinstance(line, bytes):
             line = _MARKS.sub(b"", line)  # of files that begin with one, put one behind the other
-        if isinstance(line, FaultError) or line.strip():
+        if isinstance(line, RowError) or line.strip():
             yield number, line
 
 
-def parse(line: bytes | FaultError) -> dict[str, Any]:
+def parse(line: bytes | RowError) -> dict[str, Any]:
     """The JSON object in a line."""
-    if isinstance(line, FaultError):
+    if isinstance(line, RowError):
         raise line
     if has_too_many(line):
-        raise FaultError("too_many_values", TOO_MANY)
+        raise RowError("too_many_values", TOO_MANY)
     try:
         document = loads(line.decode("utf-8"))
     except UnicodeDecodeError as error:
-        raise FaultError("invalid_utf8", f"byte {error.start} of the line is not UTF-8; convert the file") from None
+        raise RowError("invalid_utf8", f"byte {error.start} of the line is not UTF-8; convert the file") from None
     except RecursionError:
-        raise FaultError("too_deep", TOO_DEEP) from None
+        raise RowError("too_deep", TOO_DEEP) from None
     except json.JSONDecodeError as error:
         if error.doc.startswith("\ufeff", error.pos):
-            raise FaultError("invalid_json", _JOINED.format(error.pos + 1)) from None
-        raise FaultError("invalid_json", f"the line is not JSON: {error}") from None
+            raise RowError("invalid_json", _JOINED.format(error.pos + 1)) from None
+        raise RowError("invalid_json", f"the line is not JSON: {error}") from None
     except ValueError as error:
-        raise FaultError("invalid_json", f"the line is not JSON: {error}") from None
+        raise RowError("invalid_json", f"the line is not JSON: {error}") from None
     if line.count(b"[") + line.count(b"{") > MAX_NESTING and is_deeper(document, MAX_NESTING):
-        raise FaultError("too_deep", TOO_DEEP)
+        raise RowError("too_deep", TOO_DEEP)
     if not isinstance(document, dict):
-        raise FaultError(
-            "not_an_object", f"the line holds a JSON {type(document).__name__}, not an object with columns"
-        )
+        raise RowError("not_an_object", f"the line holds a JSON {type(document).__name__}, not an object with columns")
     return document
 
 
 # ---- bytes → lines
 
 
-def split_lines(blocks: Iterable[bytes], limit: int | None = None) -> Iterator[bytes | FaultError]:
+def split_lines(blocks: Iterable[bytes], limit: int | None = None) -> Iterator[bytes | RowError]:
     """Lines without ends; over `limit` bytes they are counted, not kept. A fault in `blocks` is the last line."""
-    line = _LineBuffer(MAX_LINE if limit is None else limit)
+    most, line, size = MAX_LINE if limit is None else limit, bytearray(), 0
     try:
         for block in blocks:
-            *ended, rest = block.split(b"\n")
-            for piece in ended:
-                line.add(piece)
-                yield line.take()
-            line.add(rest)
-    except FaultError as fault:
-        yield FaultError(fault.reason, fault.detail, line.beginning)
+            for place, piece in enumerate(block.split(b"\n")):
+                if place:
+                    yield _ended(line, size, most)
+                    line, size = bytearray(), 0
+                line += piece
+                size += len(piece)
+                if size > most:
+                    del line[RAW_LIMIT:]
+    except RowError as fault:
+        yield RowError(fault.reason, fault.detail, bytes(line[:RAW_LIMIT]))
         return
-    if line.size:
-        yield line.take()
+    if size:
+        yield _ended(line, size, most)
 
 
-class _LineBuffer:
-    """A line that grows block by block, and stops being kept when it grows too long."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._start()
-
-    def _start(self) -> None:
-        self.size, self.beginning = 0, b""
-        self._pieces: list[bytes] = []
-
-    def add(self, piece: bytes) -> None:
-        if len(self.beginning) < RAW_LIMIT:
-            self.beginning += piece[:RAW_LIMIT]
-        self.size += len(piece)
-        if self.size <= self._limit:
-            self._pieces.append(piece)
-        else:
-            self._pieces.clear()
-
-    def take(self) -> bytes | FaultError:
-        size, beginning, whole = self.size, self.beginning, b"".join(self._pieces)
-        too_long = size > self._limit
-        self._start()
-        if too_long:
-            detail = f"the line has {size} bytes, more than {self._limit}; split the row"
-            return FaultError("line_too_long", detail, beginning)
-        return whole.removesuffix(b"\r")
+def _ended(line: bytearray, size: int, most: int) -> bytes | RowError:
+    if size > most:
+        detail = f"the line has {size} bytes, more than {most}; split the row"
+        return RowError("line_too_long", detail, bytes(line[:RAW_LIMIT]))
+    return bytes(line).removesuffix(b"\r")
 
 
 # ---- compressed → bytes, never more than a few blocks at once
@@ -225,7 +201,7 @@ def decompressed(blocks: Iterable[bytes], compression: Compression) -> Iterator[
             position += len(piece) - len(decoder.unused_data)
             decoder, feed = None if decoder.eof else decoder, min(2 * feed, most)
     if decoder is not None:
-        raise FaultError("truncated_file", "the compressed data ends early; rows from here on are lost")
+        raise RowError("truncated_file", "the compressed data ends early; rows from here on are lost")
 
 
 def _gunzip(decoder: Any, piece: bytes) -> Iterator[bytes]:
@@ -243,10 +219,8 @@ def _decode(decompress: Any, *arguments: Any) -> bytes:
     except (zlib.error, zstandard.ZstdError) as error:
         if "too much memory" in str(error):
             detail = f"zstd with a window over {MAX_WINDOW:,} bytes; write it with --long=31 or less"
-            raise FaultError("window_too_large", f"{detail}; rows from here on are lost") from None
-        raise FaultError(
-            "damaged_file", f"the compressed data is damaged: {error}; rows from here on are lost"
-        ) from None
+            raise RowError("window_too_large", f"{detail}; rows from here on are lost") from None
+        raise RowError("damaged_file", f"the compressed data is damaged: {error}; rows from here on are lost") from None
 
 
 def as_utf8(blocks: Iterator[bytes]) -> Iterator[bytes]:
@@ -255,7 +229,7 @@ def as_utf8(blocks: Iterator[bytes]) -> Iterator[bytes]:
     try:
         while len(head) < 4 and (block := next(blocks, None)) is not None:
             head += block
-    except FaultError:
+    except RowError:
         yield head
         raise
     codec = encoding_of(head[:64])
@@ -275,7 +249,7 @@ def _transcoded(decoder: codecs.IncrementalDecoder, codec: str, block: bytes, fi
     except UnicodeDecodeError as error:
         yield error.object[: error.start].decode(codec, "surrogatepass").encode("utf-8", "surrogatepass")
         detail = f"the text is not {codec.upper()}: {error.reason}; rows from here on are lost"
-        raise FaultError("damaged_file", detail) from None
+        raise RowError("damaged_file", detail) from None
 
 
 def encoding_of(head: bytes) -> str | None:

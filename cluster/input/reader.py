@@ -1,9 +1,11 @@
 """From a shard to prompts: `read_rows` streams its rows, and a `RowForm` says what a row is to a compressor.
 
-A row carries what prompts are made of as Python values and all its input columns as Arrow, so that columns pass through
-without a conversion (nested types, nanoseconds, dictionaries, binary). Row numbers are those of the file, from 0: for
-JSON Lines the line's, blank lines included. `jsonl` and `parquet` say what becomes of damaged files; a file that is not
-the planned one any more is SourceChanged, looked at before the first row and again after the last.
+A row carries what prompts are made of as Python values, and all its input columns as the output will hold them. As
+Arrow they pass through without a conversion (nested types, nanoseconds, dictionaries, binary). As JSON, what it cannot
+say becomes a string: times in ISO form (their bare number where they have none), binary and decimals as text. Row
+numbers are those of the file, from 0: for JSON Lines the line's, blank lines included. `jsonl` and `parquet` say what
+becomes of damaged files; a file that is not the planned one any more is SourceChanged, looked at before the first row
+and again after the last.
 
 A document or a prompt is compressed as it stands. A structured value is taken apart into the pieces of a prompt, and
 put together again from what is left of them: that is then the text of its outcome.
@@ -18,10 +20,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Generic, TypeVar
 
+from cluster.errors import RowError
+from cluster.input.arrow import printed
 from cluster.input.columns import Columns, from_arrow, text_of
 from cluster.input.jsonl import read_jsonl
 from cluster.input.parquet import read_parquet
-from cluster.input.shards import BadRow, Row, Shard, require_unchanged
+from cluster.input.shards import ArrowRow, BadRow, Row, Shard, require_unchanged
 from cluster.storage.storage import Storage
 from lingua.config import CompressionConfig
 from lingua.errors import PromptError
@@ -39,16 +43,27 @@ def read_rows(shard: Shard, columns: Columns, storage: Storage) -> Iterator[Row 
     """The rows of a shard in order, streamed. Raises SourceChanged, and RetryShard where the storage fails."""
     require_unchanged(shard.source, storage)
     if shard.source.format == "parquet":
-        kind = columns.mapped.kind
-        for row in read_parquet(shard, columns, storage):
-            if kind is None or isinstance(row, BadRow):
-                yield row
-            else:  # its structured value in JSON's types
-                name = getattr(columns.mapped, kind)
-                yield replace(row, values={**row.values, name: from_arrow(kind, row.values[name])})
+        yield from (
+            row if isinstance(row, BadRow) else _formed(row, columns) for row in read_parquet(shard, columns, storage)
+        )
     else:
         yield from read_jsonl(shard, columns, storage)
     require_unchanged(shard.source, storage)
+
+
+def _formed(row: Row | BadRow, columns: Columns) -> Row | BadRow:
+    """A row of Parquet with its structured value in JSON's types, and for JSON Lines all that it carries."""
+    if isinstance(row, BadRow):
+        return row
+    if (kind := columns.mapped.kind) is not None:
+        name = getattr(columns.mapped, kind)
+        row = replace(row, values={**row.values, name: from_arrow(kind, row.values[name])})
+    if not columns.objects or not isinstance(row.carried, ArrowRow):
+        return row
+    try:
+        return replace(row, carried=printed(row.carried.record()))
+    except RowError as error:
+        return row.rejected(error.reason, error.detail)
 
 
 @dataclass

@@ -244,7 +244,7 @@ class Fitter:
         return {**fitted, self._rest: json_text(rest)} if rest and self._rest else fitted
 
 
-def batch_of(documents: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.RecordBatch:
+def batch_of(documents: Sequence[Any], schema: pa.Schema) -> pa.RecordBatch:
     """Fitted objects as rows of `schema`."""
     columns = [_array([document.get(field.name) for document in documents], field.type) for field in schema]
     return pa.RecordBatch.from_arrays(columns, schema=schema)

@@ -42,6 +42,8 @@ _NULL = "__HIVE_DEFAULT_PARTITION__"
 RAW_LIMIT = 1 << 20
 """Characters of a rejected row that are kept; file and row number find the rest."""
 UNKNOWN_VERSION = "size-only"
+WINDOW_ROWS = 1024
+WINDOW_BYTES = 8 << 20
 _VERSIONS = ("ETag", "etag", "generation", "md5Hash", "blob_id", "sha256", "checksum", "mtime", "LastModified")
 
 STORED = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False, ser_json_inf_nan="constants")
@@ -192,6 +194,10 @@ class ArrowRow:
         """A batch of this row alone."""
         return self.batch.slice(self.index, 1)
 
+    def holds(self, name: str | None) -> bool:
+        """Whether it has a value in a column, if there is such a one."""
+        return name is not None and bool(self.batch.column(name)[self.index].is_valid)
+
 
 def arrow_rows(batch: pa.RecordBatch) -> Iterator[ArrowRow]:
     """The rows of a batch, each with an equal share of its bytes. A dictionary is the file's and shared by all rows."""
@@ -201,7 +207,7 @@ def arrow_rows(batch: pa.RecordBatch) -> Iterator[ArrowRow]:
 
 
 Carried = ArrowRow | dict[str, Any]
-"""All input columns of a row: of a Parquet file, or of a JSON object, as it came or fitted to planned columns."""
+"""All input columns of a row, as the parts will hold them: Arrow's for Parquet, a JSON object for JSON Lines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,12 +236,18 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """A row that is not compressed: `reason` is short and stable, `detail` for people, `raw` what stood in the file."""
+    """A row that is not compressed: `reason` is short and stable, `detail` for people, `raw` what stood in the file.
 
-    number: int
+    A line of `_rejects/` is one with its file, `source`.
+    """
+
+    __pydantic_config__ = STORED
+
+    number: Annotated[Count, Field(alias="row")]
     reason: str
     detail: str
     raw: str | None = None
+    source: str = ""
 
 
 def encodable(text: str) -> str:
@@ -260,6 +272,20 @@ def weight(item: Row | BadRow) -> int:
 
 _OVERHEAD = 512
 """Bytes that a row takes beside its values."""
+
+
+def windows(items: Iterable[Row | BadRow]) -> Iterator[list[Row | BadRow]]:
+    """Rows in lists of at most `WINDOW_ROWS` and about `WINDOW_BYTES`."""
+    window: list[Row | BadRow] = []
+    size = 0
+    for item in items:
+        window.append(item)
+        size += weight(item)
+        if len(window) >= WINDOW_ROWS or size >= WINDOW_BYTES:
+            yield window
+            window, size = [], 0
+    if window:
+        yield window
 
 
 def size_of(value: object) -> int:

@@ -14,7 +14,8 @@ from typing import Any
 
 import zstandard
 
-from cluster.input.jsonl import MAX_WINDOW, FaultError, decompressed, encoding_of
+from cluster.errors import RowError
+from cluster.input.jsonl import MAX_WINDOW, decompressed, encoding_of
 from cluster.input.shards import Compression, Format
 from lingua.structured.exact import loads, loads_first
 
@@ -100,7 +101,7 @@ def _kind(inner: bytes) -> str:
 def _unpacked(head: bytes, compression: Compression) -> bytes:
     """What compressed data begins with, as far as it can be read: `HEAD` bytes at most."""
     data = b""
-    with suppress(FaultError):
+    with suppress(RowError):
         for piece in decompressed([head], compression):
             data += piece[:HEAD]
             if len(data) >= HEAD:

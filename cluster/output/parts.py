@@ -4,10 +4,9 @@ Rows come in their order; an accepted one gets the result columns behind its own
 `row`, `reason`, `detail` and `raw`. Nothing but a buffer of rows is held in memory, whatever the size of the shard:
 what waits to be written is bounded by the memory that it takes, not by what it would take once written.
 
-Parquet (zstd) takes the input's Arrow rows as they are, and fitted JSON objects many at a time: no row has arrays of
-its own. JSON Lines take JSON objects as they are; what comes from Parquet and JSON cannot say becomes a string: times
-in ISO form (their bare number where they have none), binary in base64, decimals in digits. NaN and infinity are written
-as Python's `json` writes and reads them.
+Rows carry their input columns in the form of the output (`reader.read_rows`): Arrow's for Parquet (zstd), where no row
+has arrays of its own, JSON objects for JSON Lines. NaN and infinity are written as Python's `json` writes and reads
+them, binary in base64, decimals in digits.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,13 +23,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.errors import AbortRun, RowError
-from cluster.input.arrow import values_of
+from cluster.input.arrow import UNSAYABLE
 from cluster.input.columns import AT_A_RATE, ORDER, RESULTS, at_rate
 from cluster.input.reader import TOO_DEEP, RowForm
-from cluster.input.schema import batch_of, json_text, unplanned_name
-from cluster.input.shards import ArrowRow, BadRow, Carried, Row, Shard, encodable, size_of
+from cluster.input.schema import json_text, unplanned_name
+from cluster.input.shards import ArrowRow, BadRow, Row, Shard, encodable, size_of
 from cluster.output.plan import Plan
-from cluster.output.records import Blob, Counts, Part, Reject
+from cluster.output.records import Blob, Counts, Part
 from cluster.output.summary import Summarizer
 from cluster.storage.local import Scratch, filling
 from lingua.assemble import Order, named
@@ -41,12 +39,8 @@ from lingua.shared import target_of
 
 GROUP_BYTES = 32 << 20
 GROUP_ROWS = 16384
-OBJECTS_BYTES = 4 << 20
-OBJECTS = 1024
 _PER_ARRAY = 512
 """About what an array takes beside its values."""
-UNSAYABLE = (ValueError, ArithmeticError, TypeError, LookupError, pa.ArrowException)
-"""What is raised for values that have no form in Python or in JSON."""
 
 
 class PartWriter:
@@ -147,7 +141,7 @@ class PartWriter:
         counted["origin_tokens"] += outcome.origin_tokens
         counted["compressed_tokens"] += outcome.compressed_tokens
         counted.update(outcome.facts._asdict())
-        counted["unplanned"] += isinstance(row.carried, dict) and self._rest in row.carried
+        counted["unplanned"] += isinstance(row.carried, ArrowRow) and row.carried.holds(self._rest)
         self._fidelity += outcome.fidelity
         if outcome.predicted is not None:
             counted["sampled"] += 1
@@ -157,8 +151,8 @@ class PartWriter:
             counted["reused_tokens"] += outcome.origin_tokens
 
     def _reject(self, row: BadRow) -> None:
-        line = Reject(self._shard.source.path, row.number, row.reason, encodable(row.detail), row.raw)
-        self._reject_file.write(json.dumps(asdict(line)) + "\n")
+        line = {"source": self._shard.source.path, "row": row.number, "reason": row.reason}
+        self._reject_file.write(json.dumps({**line, "detail": encodable(row.detail), "raw": row.raw}) + "\n")
         self._reasons[row.reason] += 1
         self._counted.update(("rows", "rejected"))
         if self._summarizer:
@@ -191,6 +185,7 @@ class ParquetEncoder:
         self._size = self._rows = 0
 
     def write(self, row: Row, results: dict[str, Any]) -> None:
+        assert isinstance(row.carried, ArrowRow)
         self._group.add(row.carried)
         self._results.append(results)
         self._size += size_of(results)
@@ -228,40 +223,34 @@ class ParquetEncoder:
 
 
 class _RowGroup:
-    """The input columns of the next row group. `size`: bytes of memory that they keep."""
+    """The input columns of the next row group, as runs of rows of batches. `size`: bytes of memory that they keep."""
 
     def __init__(self, schema: pa.Schema) -> None:
         self._schema = schema
         self._clear()
 
     def _clear(self) -> None:
-        self.size = self._objects_size = 0
+        self.size = 0
         self._batches: list[pa.RecordBatch] = []
-        self._objects: list[Mapping[str, Any]] = []
         self._run: tuple[pa.RecordBatch, int, int] | None = None
         self._seen: set[int] = set()
 
-    def add(self, carried: Carried) -> None:
-        """Append a row: of a batch that goes on, of another one, or an object."""
-        if isinstance(carried, ArrowRow):
-            self._end_objects()
-            if self._run is not None and self._run[0] is carried.batch and self._run[2] == carried.index:
-                self._run = (carried.batch, self._run[1], carried.index + 1)
-            else:
-                self._end_run()
-                self._run = (carried.batch, carried.index, carried.index + 1)
-                self._measure(carried.batch)
+    def add(self, row: ArrowRow) -> None:
+        """Append a row: of a batch that goes on, or of another one."""
+        if self._run is not None and self._run[0] is row.batch and self._run[2] == row.index:
+            self._run = (row.batch, self._run[1], row.index + 1)
             return
         self._end_run()
-        self._objects.append(carried)
-        size = size_of(carried)
-        self.size, self._objects_size = self.size + size, self._objects_size + size
-        if self._objects_size >= OBJECTS_BYTES or len(self._objects) >= OBJECTS:
-            self._end_objects()
+        self._run = (row.batch, row.index, row.index + 1)
+        for column in row.batch.columns:  # every buffer that is kept counts once, whole, and the arrays themselves
+            for buffer in _buffers(column):
+                self.size += _PER_ARRAY // 2  # an array has about two
+                if buffer.address not in self._seen:
+                    self._seen.add(buffer.address)
+                    self.size += buffer.size
 
     def take(self) -> pa.Table:
         self._end_run()
-        self._end_objects()
         table = pa.Table.from_batches(self._batches, self._schema)
         self._clear()
         return table
@@ -271,23 +260,6 @@ class _RowGroup:
             batch, start, end = self._run
             self._batches.append(batch.slice(start, end - start))
             self._run = None
-
-    def _end_objects(self) -> None:
-        if self._objects:
-            batch = batch_of(self._objects, self._schema)
-            self._batches.append(batch)
-            self.size -= self._objects_size
-            self._objects, self._objects_size = [], 0
-            self._measure(batch)
-
-    def _measure(self, batch: pa.RecordBatch) -> None:
-        """Count what a batch keeps: every buffer once, whole, and the arrays themselves."""
-        for column in batch.columns:
-            for buffer in _buffers(column):
-                self.size += _PER_ARRAY // 2  # an array has about two
-                if buffer.address not in self._seen:
-                    self._seen.add(buffer.address)
-                    self.size += buffer.size
 
 
 def _buffers(array: pa.Array) -> Iterator[pa.Buffer]:
@@ -305,10 +277,9 @@ class JsonlEncoder:
 
     def write(self, row: Row, results: dict[str, Any]) -> None:
         """Append a row. RowError when JSON cannot hold it: nothing of it is written."""
-        named = {self._names[name]: value for name, value in results.items()}
-        document = {**as_document(row.carried), **named}
+        assert isinstance(row.carried, dict)
         try:
-            line = json_text(document)
+            line = json_text({**row.carried, **{self._names[name]: value for name, value in results.items()}})
         except UNSAYABLE as error:
             raise RowError("unwritable", f"the row cannot be written as JSON: {error}") from None
         self._file.write(line + "\n")
@@ -319,29 +290,3 @@ class JsonlEncoder:
 
     def prove(self) -> None:
         """Nothing: any reader of lines can read what was written."""
-
-
-def as_document(carried: Carried) -> dict[str, Any]:
-    """The input columns of a row as one object of Python values. RowError when one has no form in JSON."""
-    return printed(carried.record()) if isinstance(carried, ArrowRow) else carried
-
-
-def record_of(carried: Carried, schema: pa.Schema) -> pa.RecordBatch:
-    """The input columns of a row as a batch of this row alone."""
-    return carried.record() if isinstance(carried, ArrowRow) else batch_of([carried], schema)
-
-
-def printed(record: pa.RecordBatch) -> dict[str, Any]:
-    """The only row of a batch as one object of Python values. RowError when a column has none that JSON takes."""
-    names = record.schema.names
-    document = {}
-    for name, column in zip(names, record.columns, strict=True):
-        try:
-            document[name] = values_of(column)[0]
-        except MemoryError:
-            raise
-        except UnicodeDecodeError as error:
-            raise RowError("invalid_utf8", f"column {name!r} is not UTF-8 at byte {error.start}") from None
-        except UNSAYABLE as error:
-            raise RowError("unwritable", f"column {name!r} cannot be written as JSON: {error}") from None
-    return document

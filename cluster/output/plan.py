@@ -206,7 +206,7 @@ class Plan:
             raise ValueError("about.run is no object")
         return cls(
             Identity(stored.settings, stored.model, stored.model_digest),
-            Columns.from_json(stored.columns),
+            Columns.from_json({"objects": stored.output_format == "jsonl", **stored.columns}),  # once it was not stored
             stored.output_format,
             stored.sources,
             shards,

@@ -20,7 +20,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from cluster.input.jsonl import split_lines
-from cluster.input.shards import NAME, STORED, Count, Shard, parsed
+from cluster.input.shards import NAME, STORED, BadRow, Count, Shard, parsed
 from cluster.output.summary import ShardSummary
 from cluster.storage.storage import Storage
 
@@ -180,25 +180,12 @@ def standing(records: Iterable[Record], retried: Collection[str] = ()) -> list[R
     ]
 
 
-@dataclass(frozen=True, slots=True)
-class Reject:
-    """A line of `_rejects/`."""
-
-    __pydantic_config__ = STORED
-
-    source: str
-    row: Count
-    reason: str
-    detail: str
-    raw: str | None
-
-
-def read_rejects(url: str, storage: Storage) -> Iterator[Reject]:
+def read_rejects(url: str, storage: Storage) -> Iterator[BadRow]:
     """The lines of a file of rejects. ValueError where there is another one."""
     for line in split_lines(storage.blocks(url, 0, int(storage.info(url)["size"]))):
         if not isinstance(line, bytes):
             raise ValueError(f"{line.reason}: {line.detail}")
-        yield parsed(Reject, line, "a reject")
+        yield parsed(BadRow, line, "a reject")
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ from cluster.errors import PlanConflict
 from cluster.input.columns import ORDER
 from cluster.input.inputs import find_files, literal_part
 from cluster.input.jsonl import split_lines
-from cluster.input.shards import UNKNOWN_VERSION, BadRow, Row, Shard, Source, weight
+from cluster.input.shards import UNKNOWN_VERSION, BadRow, Row, Shard, Source, windows
 from cluster.output.ledger import Ledger
 from cluster.output.plan import NOT_OF_ROWS, Identity, Plan
 from cluster.output.records import Record, Statistics, standing
@@ -42,8 +42,6 @@ from lingua.prompt import CompressedPrompt
 from lingua.structured.exact import loads
 
 MAX_ROWS = 8 << 20
-WINDOW_ROWS = 1024
-WINDOW_BYTES = 8 << 20
 BLOCK_BYTES = 4 << 20
 _ROW_BITS = 32
 _NO_LIMIT = 1 << 40
@@ -202,20 +200,6 @@ def nearest(parts: tuple[EarlierPart, ...], row: int) -> tuple[EarlierPart, ...]
             chosen.append(part)
         room -= part.rows
     return tuple(sorted(chosen, key=lambda part: part.url))
-
-
-def windows(items: Iterable[Item]) -> Iterator[list[Item]]:
-    """Rows in lists of at most `WINDOW_ROWS` and about `WINDOW_BYTES`."""
-    window: list[Item] = []
-    size = 0
-    for item in items:
-        window.append(item)
-        size += weight(item)
-        if len(window) >= WINDOW_ROWS or size >= WINDOW_BYTES:
-            yield window
-            window, size = [], 0
-    if window:
-        yield window
 
 
 class Index:

@@ -27,7 +27,7 @@ from cluster.input.shards import BadRow, Row, Shard, Source, require_unchanged
 from cluster.output.audit import OutputRow, Plainly, Results, read_part, same_columns
 from cluster.output.ledger import PART, Ledger
 from cluster.output.plan import Plan
-from cluster.output.records import Record, Reject, Statistics, counted, read_rejects
+from cluster.output.records import Record, Statistics, counted, read_rejects
 from cluster.storage.storage import Storage
 from lingua.errors import PromptError
 from lingua.prompt import Status
@@ -229,16 +229,16 @@ class _Look:
         """Numbers of the rows that it tries again; None: it has all rows of its range."""
         if shard.retries is None:
             return None
-        wanted = {reject.row for reject in self._listed(self.ledger.retried_url(shard.retries))}
+        wanted = {reject.number for reject in self._listed(self.ledger.retried_url(shard.retries))}
         before = self.records.get(shard.retried or "")
-        if before and wanted != {reject.row for reject in self._rejects(before)}:
+        if before and wanted != {reject.number for reject in self._rejects(before)}:
             raise _UnreadableError(f"tries other rows again than those that {before.shard.name} rejects")
         return wanted
 
-    def _rejects(self, record: Record) -> Iterator[Reject]:
+    def _rejects(self, record: Record) -> Iterator[BadRow]:
         return self._listed(self.ledger.rejects_url(record)) if record.rejects_sha256 else iter(())
 
-    def _listed(self, url: str) -> Iterator[Reject]:
+    def _listed(self, url: str) -> Iterator[BadRow]:
         try:
             yield from read_rejects(url, self.ledger.storage)
         except (ValueError, FileNotFoundError) as error:
@@ -253,7 +253,7 @@ class _Walk:
     """Input rows, part rows and rejects, side by side in order."""
 
     def __init__(
-        self, plan: Plan, source: Source, outputs: Iterator[OutputRow], rejects: Iterator[Reject], results: Results
+        self, plan: Plan, source: Source, outputs: Iterator[OutputRow], rejects: Iterator[BadRow], results: Results
     ) -> None:
         self._plan, self._source, self._outputs, self._rejects = plan, source, outputs, rejects
         self._results = results
@@ -264,7 +264,7 @@ class _Walk:
 
     def step(self, item: Row | BadRow) -> Iterator[str]:
         self.rows += 1
-        if self._reject is not None and self._reject.row == item.number:
+        if self._reject is not None and self._reject.number == item.number:
             yield from self._compare_reject(item, self._reject)
             self._reject = next(self._rejects, None)
             return
@@ -285,7 +285,7 @@ class _Walk:
         if (more := sum(1 for _ in self._outputs)) > 0:
             yield f"{more} rows more than its input has"
         if self._reject is not None:
-            yield f"the reject of row {self._reject.row} is not of this shard, or stands twice"
+            yield f"the reject of row {self._reject.number} is not of this shard, or stands twice"
 
     def against(self, record: Record) -> Iterator[str]:
         """What the commit record counts otherwise."""
@@ -295,7 +295,7 @@ class _Walk:
         if dict(record.rejects) != dict(self._reasons):
             yield f"its commit record says rejects = {dict(record.rejects)}, there are {dict(self._reasons)}"
 
-    def _compare_reject(self, item: Row | BadRow, reject: Reject) -> Iterator[str]:
+    def _compare_reject(self, item: Row | BadRow, reject: BadRow) -> Iterator[str]:
         self.rejected += 1
         self._reasons[reject.reason] += 1
         known = item if isinstance(item, BadRow) else item.rejected(reject.reason, reject.detail)

@@ -207,13 +207,11 @@ class Worker:
     def _own(self, shard: Shard, items: Iterable[Item]) -> Iterator[Item]:
         """Of the rows of a range those of its shard; what another shard tries again is rejected as it was."""
         if shard.retries is not None:
-            wanted = {reject.row for reject in read_rejects(self._ledger.retried_url(shard.retries), self._storage)}
+            wanted = {reject.number for reject in read_rejects(self._ledger.retried_url(shard.retries), self._storage)}
             items = (item for item in items if item.number in wanted)
         url = self._elsewhere.get(shard.name)
-        known = {reject.row: reject for reject in read_rejects(url, self._storage)} if url else {}
-        for item in items:
-            reject = known.get(item.number)
-            yield BadRow(item.number, reject.reason, reject.detail, reject.raw) if reject else item
+        known = {reject.number: reject for reject in read_rejects(url, self._storage)} if url else {}
+        yield from (known.get(item.number, item) for item in items)
 
     @cached_property
     def _elsewhere(self) -> Mapping[str, str]:

@@ -21,7 +21,6 @@ from cluster.input.inputs import expand_inputs
 from cluster.input.jsonl import read_jsonl
 from cluster.input.parquet import open_parquet
 from cluster.input.shards import BadRow, Shard, Source
-from cluster.output.parts import as_document
 from cluster.storage.storage import Storage
 from jobs.training.labels import label_answers, labels_of_row, require_whole
 from jobs.training.settings import AlignConfig, DistillConfig, TrainingConfig
@@ -115,7 +114,8 @@ def _rows(source: Source, storage: Storage) -> Iterator[tuple[int, Row]]:
     for row in read_jsonl(Shard("rows", source, 0, source.size), Columns(Mapped(), None), storage):
         if isinstance(row, BadRow):
             raise ConfigError(f"{source.path}, row {row.number}: {row.detail}")
-        yield row.number, as_document(row.carried)
+        assert isinstance(row.carried, dict)
+        yield row.number, row.carried
 
 
 class _ParquetRow(UserDict[str, Any]):

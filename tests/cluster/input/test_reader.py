@@ -18,11 +18,11 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.errors import SourceChanged
+from cluster.errors import RowError, SourceChanged
 from cluster.input.columns import Columns, Mapped
 from cluster.input.cutting import plan_shards
 from cluster.input.inputs import expand_inputs
-from cluster.input.jsonl import FaultError, split_lines
+from cluster.input.jsonl import split_lines
 from cluster.input.reader import read_rows
 from cluster.input.shards import ArrowRow, BadRow, Row
 from cluster.storage.storage import Storage
@@ -174,7 +174,7 @@ def test_lines_are_the_same_however_the_bytes_arrive(content: bytes, block: int,
     found = list(split_lines(blocks, limit))
     for line, wanted in zip(found, expected, strict=True):
         if len(wanted) > limit:
-            assert isinstance(line, FaultError)
+            assert isinstance(line, RowError)
             assert line.raw == wanted
         else:
             assert line == wanted.removesuffix(b"\r")

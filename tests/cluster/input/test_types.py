@@ -24,11 +24,11 @@ from hypothesis import strategies as st
 
 from cluster.errors import AbortRun, SourceUnusable
 from cluster.input import parquet
-from cluster.input.arrow import DATASETS, SPARK
+from cluster.input.arrow import DATASETS, SPARK, printed
 from cluster.input.columns import RESULTS
 from cluster.input.schema import UNPLANNED
 from cluster.input.shards import Row, Source, arrow_rows
-from cluster.output.parts import ParquetEncoder, printed
+from cluster.output.parts import ParquetEncoder
 from cluster.output.prepare import make_plan
 from cluster.output.verify import verify
 from cluster.report.dry_run import describe
@@ -541,7 +541,8 @@ def test_what_waits_to_be_written_is_measured_in_memory(tmp_path: Path) -> None:
     results = {field.name: [] if pa.types.is_list(field.type) else None for field in RESULTS}
     before = pa.total_allocated_bytes()
     for _ in range(200):
-        encoder.write(Row(0, {}, {"page": "x" * (1 << 20)}), results)
+        batch = pa.RecordBatch.from_pydict({"page": ["x" * (1 << 20)]}, schema)
+        encoder.write(Row(0, {}, next(arrow_rows(batch))), results)
         assert pa.total_allocated_bytes() - before < 100 << 20
     encoder.close()
     encoder.prove()

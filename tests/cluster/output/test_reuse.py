@@ -377,7 +377,7 @@ def test_results_are_fetched_window_by_window_and_block_by_block(
     corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cluster.output.reuse.BLOCK_BYTES", 500)
-    monkeypatch.setattr(reusing, "WINDOW_ROWS", 7)
+    monkeypatch.setattr("cluster.input.shards.WINDOW_ROWS", 7)
     corpus.run("one")
     corpus.write("file-0", [*reversed(rows_of(0)), row_of("new", 1)])
     assert corpus.run("two", reuse="one").shown == [row_of("new", 1)["text"]]
