@@ -18,19 +18,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-
-from cluster.errors import RowError
+from pyarrow.pandas_compat import get_logical_type
 
 _END = 2**63
 _TWO_DAYS = 2 * 86_400 * 10**9
 PANDAS, DATASETS, SPARK = b"pandas", b"huggingface", b"org.apache.spark.sql.parquet.row.metadata"
-_PANDAS_TYPES = {
-    pa.string(): ("unicode", "object"),
-    pa.int64(): ("int64", "int64"),
-    pa.float64(): ("float64", "float64"),
-    pa.list_(pa.string()): ("list[unicode]", "object"),
-    pa.list_(pa.int64()): ("list[int64]", "object"),
-}
 _SPARK_TYPES = {
     pa.string(): "string",
     pa.large_string(): "string",
@@ -57,8 +49,6 @@ _DTYPES = {
     pa.date64(): "date64",
 }
 """What `datasets` calls otherwise than Arrow."""
-UNSAYABLE = (ValueError, ArithmeticError, TypeError, LookupError, pa.ArrowException)
-"""What is raised for values that have no form in Python or in JSON."""
 _STRINGS = (pa.types.is_string, pa.types.is_binary, pa.types.is_large_string, pa.types.is_large_binary)
 
 
@@ -142,22 +132,6 @@ def values_of(array: pa.Array, leaf: Callable[[pa.Array], list[Any]] | None = No
     if any(test(kind) for test in (pa.types.is_timestamp, pa.types.is_date, pa.types.is_time)):
         return _moments(array)
     return list((array.cast(pa.int64()) if pa.types.is_duration(kind) else array).to_pylist())
-
-
-def printed(record: pa.RecordBatch) -> dict[str, Any]:
-    """The only row of a batch as one object of Python values. RowError when a column has none that JSON takes."""
-    names = record.schema.names
-    document = {}
-    for name, column in zip(names, record.columns, strict=True):
-        try:
-            document[name] = values_of(column)[0]
-        except MemoryError:
-            raise
-        except UnicodeDecodeError as error:
-            raise RowError("invalid_utf8", f"column {name!r} is not UTF-8 at byte {error.start}") from None
-        except UNSAYABLE as error:
-            raise RowError("unwritable", f"column {name!r} cannot be written as JSON: {error}") from None
-    return document
 
 
 def _moments(array: pa.Array) -> list[Any]:
@@ -355,9 +329,14 @@ def _read(note: bytes | None) -> dict[str, Any]:
 
 def _pandas(note: dict[str, Any], added: Sequence[pa.Field]) -> dict[str, Any]:
     entries = [
-        {"name": field.name, "field_name": field.name, "pandas_type": kind, "numpy_type": stored, "metadata": None}
+        {
+            "name": field.name,
+            "field_name": field.name,
+            "pandas_type": get_logical_type(field.type),
+            "numpy_type": np.dtype(field.type.to_pandas_dtype()).name,
+            "metadata": None,
+        }
         for field in added
-        for kind, stored in [_PANDAS_TYPES[field.type]]
     ]
     return {**note, "columns": [*note["columns"], *entries]}
 

@@ -20,8 +20,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Generic, TypeVar
 
+import pyarrow as pa
+
 from cluster.errors import RowError
-from cluster.input.arrow import printed
+from cluster.input.arrow import values_of
 from cluster.input.columns import Columns, from_arrow, text_of
 from cluster.input.jsonl import read_jsonl
 from cluster.input.parquet import read_parquet
@@ -36,6 +38,8 @@ T = TypeVar("T")
 Item = Row | BadRow
 MAX_ITEMS = 2048
 MAX_WEIGHT = 32 << 20
+UNSAYABLE = (ValueError, ArithmeticError, TypeError, LookupError, pa.ArrowException)
+"""What is raised for values that have no form in Python or in JSON."""
 TOO_DEEP = "too_deep", "the value nests too deeply"
 
 
@@ -64,6 +68,21 @@ def _formed(row: Row | BadRow, columns: Columns) -> Row | BadRow:
         return replace(row, carried=printed(row.carried.record()))
     except RowError as error:
         return row.rejected(error.reason, error.detail)
+
+
+def printed(record: pa.RecordBatch) -> dict[str, Any]:
+    """The only row of a batch as one object of Python values. RowError when a column has none that JSON takes."""
+    document = {}
+    for name, column in zip(record.schema.names, record.columns, strict=True):
+        try:
+            document[name] = values_of(column)[0]
+        except MemoryError:
+            raise
+        except UnicodeDecodeError as error:
+            raise RowError("invalid_utf8", f"column {name!r} is not UTF-8 at byte {error.start}") from None
+        except UNSAYABLE as error:
+            raise RowError("unwritable", f"column {name!r} cannot be written as JSON: {error}") from None
+    return document
 
 
 @dataclass

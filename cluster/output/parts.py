@@ -23,9 +23,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.errors import AbortRun, RowError
-from cluster.input.arrow import UNSAYABLE
 from cluster.input.columns import AT_A_RATE, ORDER, RESULTS, at_rate
-from cluster.input.reader import TOO_DEEP, RowForm
+from cluster.input.reader import TOO_DEEP, UNSAYABLE, RowForm
 from cluster.input.schema import json_text, unplanned_name
 from cluster.input.shards import ArrowRow, BadRow, Row, Shard, encodable, size_of
 from cluster.output.plan import Plan

@@ -24,8 +24,9 @@ from hypothesis import strategies as st
 
 from cluster.errors import AbortRun, SourceUnusable
 from cluster.input import parquet
-from cluster.input.arrow import DATASETS, SPARK, printed
+from cluster.input.arrow import DATASETS, SPARK
 from cluster.input.columns import RESULTS
+from cluster.input.reader import printed
 from cluster.input.schema import UNPLANNED
 from cluster.input.shards import Row, Source, arrow_rows
 from cluster.output.parts import ParquetEncoder
