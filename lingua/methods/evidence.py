@@ -186,7 +186,7 @@ def _is_legible(read: Encoding, unknown: int | None) -> bool:
 
 
 def _evidence(encoding: Encoding, read: Encoding, judged: Floats) -> Floats:
-    """Of each token [n], from what the judge says of those that the encoder `read` [t, 2]."""
+    """Of each token [n], from what the judge says of those that the encoder `read` [t, 3]."""
     text = encoding.text
     words, sentences = word_edges(text), sentence_edges(text)
     word, sentence = (_means(judged[:, column], read, edges) for column, edges in enumerate((words, sentences)))

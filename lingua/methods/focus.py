@@ -3,7 +3,7 @@
 A second look follows, as some questions need two strings, of which the second shares little with the question: *where
 was the director of that film born?* It asks what the best string leaves open, and where the names in it lead
 (`second_look`). The idea of going on from what the first passages say is that of multi-hop retrieval (MDR, arXiv
-2009.12756; Baleen, arXiv 2101.00436); here nothing is trained but three weights.
+2009.12756; Baleen, arXiv 2101.00436); here three weights are trained, and a judge of the question alone.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ BESIDE, LINK, OPEN = -9.0, 6.3, 81.0
 """Log-odds that a string is needed beside the best one: without a reason; for the names that lead to it; for what it
 covers of the question and the best does not. Fitted on rows of MuSiQue, HotpotQA and 2WikiMultihopQA that no table of
 docs/evaluation.md shows."""
+HOPS, CERTAIN = 3.0, 6.0
+"""What the judge's log-odds that the question needs several strings weigh among these, and the most they are."""
 _LINKING = 2
 """Sentences of the best string whose names lead on."""
 _WRITTEN = regex.compile(r"\w+")
@@ -40,17 +42,22 @@ def advantages(drafter: Drafter, question: str, strings: Sequence[Sequence[str]]
     shared = focus(question, strings)
     if drafter.reader is None or not reads(drafter.reader, question):
         return [FOCUS * one for one in shared]
-    near, covered = yield from nearness(question, strings, drafter.reader, drafter.window, drafter.judged)
+    near, covered, hops = yield from nearness(question, strings, drafter.reader, drafter.window, drafter.judged)
     first = [SHARED * one + NEAR * other for one, other in zip(shared, near, strict=True)]
-    return second_look(question, strings, first, covered)
+    return second_look(question, strings, first, covered, hops)
 
 
 def second_look(
-    question: str, strings: Sequence[Sequence[str]], first: Sequence[Importance], covered: Sequence[Importance]
+    question: str,
+    strings: Sequence[Sequence[str]],
+    first: Sequence[Importance],
+    covered: Sequence[Importance],
+    hops: float = 0.0,
 ) -> list[Importance]:
     """The advantages `first` of each string's sentences, more for strings that are needed beside the best one.
 
     covered   of each of the question's tokens [t], how near each string comes to it, over t
+    hops      log-odds that the question needs several strings, by the judge
 
     Where the best string is far ahead of the next one, another is less likely to be needed. A string that is surely
     needed comes level with the best.
@@ -63,7 +70,8 @@ def second_look(
     top = np.argsort(-first[at], kind="stable")[:_LINKING]
     links = _links(question, strings, at, top.tolist())
     opened = np.asarray([np.maximum(0, one - covered[at]).sum() for one in covered])
-    odds = np.minimum(0, BESIDE + LINK * links + OPEN * opened - lead)
+    asked = float(np.clip(HOPS * hops, -CERTAIN, CERTAIN))
+    odds = np.minimum(0, BESIDE + asked + LINK * links + OPEN * opened - lead)
     odds[at] = -np.inf
     more = np.logaddexp(behind, odds) - behind
     return [one + np.float32(extra) for one, extra in zip(first, more, strict=True)]
@@ -160,10 +168,11 @@ def _known(read: Encoding, start: int, end: int, unknown: int | None) -> bool:
 
 def nearness(
     question: str, strings: Sequence[Sequence[str]], reader: SourceTokenizer, window: int, judged: int = 0
-) -> Program[tuple[list[Importance], list[Importance]]]:
+) -> Program[tuple[list[Importance], list[Importance], float]]:
     """For each string's sentences [s] how near they are to the question, in standard deviations over all sentences.
 
-    And for each string, of each of the question's tokens [t], the cosine with the nearest of its own, over t.
+    And for each string, of each of the question's tokens [t], the cosine with the nearest of its own, over t. And the
+    judge's log-odds that the question needs several strings, 0 without a judge.
 
     Three things are added up: how near the question's tokens each have one in the sentence; the cosine of the mean
     states; the greatest of these in the sentence's string. Strings are read whole, in windows of `window` tokens, so
@@ -180,7 +189,8 @@ def nearness(
     ends = list(accumulate(map(len, strings), initial=0))
     best = [np.full(end - start, meaning[start:end].max()) for start, end in pairwise(ends) if end > start]
     near = MEANING * _spread(meaning) + _spread(words) + _spread(np.concatenate(best))
-    return np.split(near, ends[1:-1]), [covered for _, _, covered in found]
+    hops = float(answers[0][:, -1].mean()) if judged and len(asked) else 0.0
+    return np.split(near, ends[1:-1]), [covered for _, _, covered in found], hops
 
 
 def token_answers(read: Sequence[Encoding], window: int) -> Program[list[States]]:

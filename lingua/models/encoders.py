@@ -165,10 +165,11 @@ class EncoderScorer(TokenScorer):
 
 
 class Judge(nn.Module):
-    """Two log-odds of each token [t, 2]: that its word is asked for, and that its sentence holds something that is.
+    """Three log-odds of each token [t, 3], from two of the encoder's middle layers: they say more than its last.
 
-    A head of 49,000 parameters over two of the encoder's middle layers, which say more of this than its last one.
-    `judge.md` beside the weights is its card; `jobs/training/judge.py` trains it.
+    That its word is asked for; that its sentence holds something that is; and, averaged over a question's tokens, that
+    the question needs more than one string. `judge.md` beside the weights is the card of these 50,000 parameters;
+    `jobs/training/judge.py` trains them.
     """
 
     LAYERS = (3, 5)
@@ -177,6 +178,7 @@ class Judge(nn.Module):
     def __init__(self, size: int = 384, hidden: int = 64) -> None:
         super().__init__()
         self.first, self.last = nn.Linear(len(self.LAYERS) * size, hidden), nn.Linear(hidden, 2)
+        self.hops = nn.Linear(len(self.LAYERS) * size, 1)
 
     @classmethod
     def trained(cls, device: torch.device) -> Judge:
@@ -187,7 +189,8 @@ class Judge(nn.Module):
 
     def forward(self, layers: Sequence[Tensor]) -> Tensor:
         """From the states of the encoder's layers, [r, t, d] each, the input's first."""
-        return self.last(F.gelu(self.first(self.read(layers))))  # type: ignore[no-any-return]
+        states = self.read(layers)
+        return torch.cat([self.last(F.gelu(self.first(states))), self.hops(states)], -1)
 
     @classmethod
     def read(cls, layers: Sequence[Tensor]) -> Tensor:

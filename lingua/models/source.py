@@ -104,8 +104,8 @@ class ModelSource:
 
     @property
     def judged(self) -> int:
-        """What a judge says of each token: two numbers by the encoder, from its package or the hub, that has one."""
-        return 2 if self.name.rpartition("/")[2].casefold() == EMBEDDER else 0
+        """What a judge says of each token: three numbers by the encoder, from its package or the hub, that has one."""
+        return 3 if self.name.rpartition("/")[2].casefold() == EMBEDDER else 0
 
     @property
     def local(self) -> bool:

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from jobs.training import judge as training
-from jobs.training.judge import JudgedText, answers_at, answers_first, main, trained
+from jobs.training.judge import JudgedQuestion, JudgedText, answers_at, answers_first, main, told_apart, trained
 from lingua.models.encoders import Judge
 from tests.lingua.models.encoders import LINES, save_encoder
 
@@ -38,8 +38,14 @@ def test_it_finds_the_answers_of_texts_that_it_never_saw() -> None:
         answer = (states[:, 2] > 1).float()
         return JudgedText(str(seed), states.half() * 3 + 1, torch.stack([answer, answer], 1))
 
-    own = trained([text(seed) for seed in range(200)])
+    def question(seed: int) -> JudgedQuestion:
+        states = torch.randn((4, 8), generator=torch.Generator().manual_seed(seed)) / 4
+        states[:, 3] += seed % 3
+        return JudgedQuestion(states, seed % 3 == 2)
+
+    own = trained([text(seed) for seed in range(200)], [question(seed) for seed in range(60)])
     assert answers_first(own, [text(99)]) > 0.9
+    assert told_apart(own, [question(seed) for seed in range(60, 90)]) > 0.99
 
 
 def test_what_is_written_is_what_the_package_reads(
@@ -47,9 +53,13 @@ def test_what_is_written_is_what_the_package_reads(
 ) -> None:
     encoder = save_encoder(tmp_path / "encoder", "bert", LINES, num_hidden_layers=5)
     monkeypatch.setattr(training, "EMBEDDER", str(encoder))
-    rows, weights = tmp_path / "rows.jsonl", tmp_path / "judge.safetensors"
+    rows, questions, weights = (tmp_path / name for name in ("rows.jsonl", "questions.jsonl", "judge.safetensors"))
+    asked = [{"question": "Who sells bread?", "hops": 1}, {"question": "Whose brother drives?", "hops": 2}] * 3
+    questions.write_text("\n".join(map(json.dumps, asked)))
     rows.write_text("\n".join(json.dumps({**ROW, "title": f"article {number}"}) for number in range(4)))
-    assert main([str(rows), str(weights)]) == 0
-    assert "4 texts; " in capsys.readouterr().out
+    assert main([str(rows), str(questions), str(weights)]) == 0
+    said = capsys.readouterr().out
+    assert "4 texts; " in said
+    assert "6 questions; " in said
     made, own = load_file(weights), Judge(size=32).state_dict()
     assert {name: one.shape for name, one in made.items()} == {name: one.shape for name, one in own.items()}

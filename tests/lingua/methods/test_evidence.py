@@ -180,10 +180,10 @@ FILM = (
 BORN = "Where was the director of the film Blue Harbour born?"
 
 
-def looked(question: str, strings: Sequence[Sequence[str]], opened: Sequence[float]) -> list[float]:
+def looked(question: str, strings: Sequence[Sequence[str]], opened: Sequence[float], hops: float = 0) -> list[float]:
     """What the second look adds to each string, of which the second is the best, and the last not far behind."""
     first = [np.asarray([value, value - 1], np.float32) for value in (-5.0, 0.0, -5.0, -0.5)]
-    found = second_look(question, strings, first, [np.asarray([one], np.float32) for one in opened])
+    found = second_look(question, strings, first, [np.asarray([one], np.float32) for one in opened], hops)
     return [float((after - before)[0]) for before, after in zip(first, found, strict=True)]
 
 
@@ -197,6 +197,22 @@ def test_the_second_look_goes_where_names_in_the_best_string_lead() -> None:
 def test_the_second_look_goes_to_what_covers_the_rest_of_the_question_and_no_further_than_the_best() -> None:
     assert looked(BORN, FILM, [0.2, 0, 0, 0])[0] == pytest.approx(5, abs=0.01)
     assert looked(BORN, FILM, [0.06, 0, 0, 0])[0] < 1
+
+
+def test_the_second_look_is_the_readier_the_more_surely_the_question_needs_several_strings() -> None:
+    few, usual, more, most, beyond = (looked(BORN, FILM, [0.04, 0, 0, 0], hops)[0] for hops in (-5, 0, 1, 2, 9))
+    assert few < usual < more < most == beyond
+    assert few < 0.01
+
+
+def test_what_the_judge_says_of_the_question_is_averaged_over_its_tokens() -> None:
+    program, scorer = nearness("Is coal dear?", [["Coal is dear."]], tokenizer(), 64, judged=3), Meaning()
+    asked = [score.probe for score in next(program)]
+    states = [np.concatenate([scorer.states(ids), np.zeros((len(ids), 3), np.float32)], 1) for ids in asked]
+    states[0][:, -1] = np.arange(len(states[0]))
+    with pytest.raises(StopIteration) as stop:
+        program.send(states)
+    assert stop.value.value[2] == (len(states[0]) - 1) / 2
 
 
 @pytest.mark.parametrize("strings", [[], [["Alone."]], [[], ["Alone."], []]])

@@ -19,7 +19,7 @@ from tests.texts import NASTY, PROSE
 
 
 class Judging(Meaning):
-    """Behind the states the log-odds that a word is asked for: high for `wanted`, low for all others."""
+    """Behind the states the log-odds that a word is asked for: high for `wanted`, else low."""
 
     def __init__(self, *wanted: str) -> None:
         super().__init__()
@@ -27,10 +27,10 @@ class Judging(Meaning):
 
     def states(self, ids: Sequence[int]) -> Surprisal:
         odds = np.asarray([4.0 if token in self.wanted else -4.0 for token in ids], np.float32)
-        return np.concatenate([super().states(ids), odds[:, None], odds[:, None]], axis=1)
+        return np.concatenate([super().states(ids), odds[:, None], odds[:, None], 0 * odds[:, None]], axis=1)
 
 
-def judged(prompts: Sequence[Prompt], scorer: Meaning, judged: int = 2, **chosen: object) -> list[CompressedPrompt]:
+def judged(prompts: Sequence[Prompt], scorer: Meaning, judged: int = 3, **chosen: object) -> list[CompressedPrompt]:
     config = CompressionConfig(**chosen)
     own = Drafter(tokenizer(), tokenizer(), config, scorer.probe_tokens, reader=english(), judged=judged)
     engine: Engine[CompressedPrompt] = Engine(scorer)

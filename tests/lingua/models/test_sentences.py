@@ -63,16 +63,16 @@ def test_behind_the_states_stands_what_the_judge_says_of_the_middle_layers(tmp_p
             inputs = tokenizer(text, return_tensors="pt", return_token_type_ids=False)
             layers = model(**inputs, output_hidden_states=True).hidden_states
             states = torch.cat([layers[3], layers[5]], -1)[0, 1:-1]
-            odds = judge.last(torch.nn.functional.gelu(judge.first(states)))
-        assert found[:, -2:] == pytest.approx(odds.numpy(), abs=1e-4)
-        assert found[:, :-2] == pytest.approx(scorer_of(folder).score(rows(folder, [text]))[0], abs=1e-5)
+            odds = torch.cat([judge.last(torch.nn.functional.gelu(judge.first(states))), judge.hops(states)], -1)
+        assert found[:, -3:] == pytest.approx(odds.numpy(), abs=1e-4)
+        assert found[:, :-3] == pytest.approx(scorer_of(folder).score(rows(folder, [text]))[0], abs=1e-5)
 
 
 def test_the_judge_in_the_package_is_small_and_fits_the_encoder_that_it_is_for() -> None:
     assert Judge.WEIGHTS.stat().st_size < 200_000
-    assert Judge.trained(torch.device("cpu"))([torch.zeros(1, 3, 384)] * 7).shape == (1, 3, 2)
+    assert Judge.trained(torch.device("cpu"))([torch.zeros(1, 3, 384)] * 7).shape == (1, 3, 3)
     names = ("all-minilm-l6-v2", "sentence-transformers/all-MiniLM-L6-v2", "other/minilm")
-    assert [ModelSource(name, name).judged for name in names] == [2, 2, 0]
+    assert [ModelSource(name, name).judged for name in names] == [3, 3, 0]
 
 
 def test_no_more_prompts_are_alive_than_their_states_have_room(folder: Path) -> None:
