@@ -1,12 +1,13 @@
 """The command line of a job: flags made from its settings, their help, and the messages about words that are not flags.
 
-What flags, file and environment say is put together in `settings`; this says what flags mean, shows the few that most
+pydantic-settings names the flags and takes their values (`settings`); this says what they mean, shows the few that most
 people need or all, and raises what is wrong as a ConfigError.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import types
 import typing
@@ -64,10 +65,10 @@ class Command:
 
 
 class FlagParser(argparse.ArgumentParser):
-    """A flag for each setting, under its heading; what is wrong is raised."""
+    """What pydantic-settings adds its flags to: says what they mean, groups them, and raises what is wrong."""
 
     def __init__(self, command: Command, settings: Mapping[str, FieldInfo], hidden: Collection[str]) -> None:
-        self.command, self.hidden = command, hidden
+        self.command, self.settings, self.hidden = command, settings, hidden
         super().__init__(
             prog=f"python -m {command.name}",
             usage=f"python -m {command.name} {command.usage}",
@@ -79,23 +80,36 @@ class FlagParser(argparse.ArgumentParser):
         )
         self.add_argument("-h", "--help", action=_Help, help="show the settings that most people need")
         self.add_argument("--help-all", action=_Help, help="show all settings")
-        self.add_argument("--config", metavar="FILE", help="YAML file with settings", default=argparse.SUPPRESS)
-        for title, names in command.grouped(settings).items():
-            group = self.add_argument_group(title)
-            for name in names:
-                flag, how = command.flag(name), _flag_of(settings[name])
-                if name == command.positional:
-                    group.add_argument(name, nargs="?", metavar=flag, help=how["help"], default=argparse.SUPPRESS)
-                else:
-                    group.add_argument(flag, dest=name, default=argparse.SUPPRESS, **how)
+        grouped = command.grouped(settings)
+        made = {title: self.add_argument_group(title) for title in grouped}
+        self._group = {name: made[title] for title, names in grouped.items() for name in names}
 
-    def parse(self, argv: Sequence[str]) -> dict[str, Any]:
-        """What flags give. ConfigError when a word of the command line is no flag."""
+    def add_setting(self, *flags: str, **how: Any) -> None:
+        """Add what pydantic-settings has made of a setting: with its meaning, its choices, and lists as JSON."""
+        name = how.get("dest", flags[0])
+        if name == "config":
+            self.add_argument("--config", metavar="FILE", help="YAML file with settings", default=argparse.SUPPRESS)
+            return
+        setting, kind = self.settings[name], kind_of(self.settings[name])
+        how["help"] = help_of(setting) + ("; may be repeated" if kind == list[str] else "")
+        if how.get("action") == "append":
+            how["action"] = _Listed if kind == list[str] else "store"
+        if name == self.command.positional:
+            how["metavar"] = name.upper()
+        elif kind is not bool:
+            choices = ",".join(_choices(setting.annotation))
+            how["metavar"] = "JSON" if kind == dict[str, Any] else f"{{{choices}}}" if choices else "VALUE"
+            if bool in typing.get_args(setting.annotation):  # a switch that may be given a word
+                how |= {"nargs": "?", "const": "true"}
+        self._group[name].add_argument(name if name == self.command.positional else self.command.flag(name), **how)
+
+    def parse(self, argv: Sequence[str]) -> argparse.Namespace:
+        """The flags that are given. ConfigError when a word of the command line is no flag."""
         parsed, strange = self.parse_known_args(argv)
         if getattr(parsed, "config", None) == "":
             raise ConfigError(f"--config: names no file; leave it out, or give a YAML file of settings; {HELP}")
         if not strange:
-            return vars(parsed)
+            return parsed
         word = strange[0].partition("=")[0]
         if word.startswith("-"):
             name = word.removeprefix("--").removeprefix("no-").replace("-", "_")
@@ -135,19 +149,12 @@ class _Help(argparse.Action):
         parser.exit()
 
 
-def _flag_of(field: FieldInfo) -> dict[str, Any]:
-    """How argparse reads a setting, and what its help says of it."""
-    kind = kind_of(field)
-    if kind is bool:
-        return {"help": help_of(field), "action": argparse.BooleanOptionalAction}
-    if kind == list[str]:
-        return {"help": f"{help_of(field)}; may be repeated", "action": "append", "metavar": "VALUE"}
-    choices = ",".join(_choices(field.annotation))
-    metavar = "JSON" if kind == dict[str, Any] else f"{{{choices}}}" if choices else "VALUE"
-    optional = (
-        {"nargs": "?", "const": "true"} if bool in typing.get_args(field.annotation) else {}
-    )  # a switch, or a word
-    return {"help": help_of(field), "metavar": metavar, **optional}
+class _Listed(argparse.Action):
+    """A flag that may be repeated: its values as a JSON list, which no comma in one of them divides."""
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, value: Any, option: str | None = None) -> None:
+        before = json.loads(getattr(namespace, self.dest, "[]"))
+        setattr(namespace, self.dest, json.dumps([*before, value]))
 
 
 def help_of(field: FieldInfo) -> str:

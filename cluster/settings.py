@@ -1,8 +1,8 @@
 """The settings of all jobs: flags override the file of ``--config``, which overrides the environment and the defaults.
 
-The job's own model validates what they say; nothing is evaluated. Flags are made from the fields of the model, so none
-can be forgotten. Text is left as it is but for lists and objects, which may be written as JSON; one string counts as a
-list of one. What is wrong is a ConfigError that says where it was given.
+pydantic-settings reads the three, and the job's own model validates what they say; nothing is evaluated. Flags are made
+from the fields of the model, so none can be forgotten. Text is left as it is but for lists and objects, which may be
+written as JSON; one string counts as a list of one. What is wrong is a ConfigError that says where it was given.
 """
 
 from __future__ import annotations
@@ -10,13 +10,15 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, CliPositionalArg, CliSettingsSource, EnvSettingsSource
+from pydantic_settings import YamlConfigSettingsSource as FileSource
 
 from cluster.command import Command, FlagParser, kind_of, refusal
 from lingua.errors import ConfigError, UnreadError
@@ -73,13 +75,14 @@ def _gather(
     model: type[Settings], argv: Sequence[str], environment: Mapping[str, str]
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """The merged settings, and what each is called where it was given (a flag, a variable, a file's key)."""
-    command, known = model.command, model.settings()
-    flags = FlagParser(command, known, model.hidden).parse([str(word) for word in argv])
+    command, form = model.command, _form(model)
+    flags = _Flags(form, FlagParser(command, model.settings(), model.hidden), argv)()
     path = flags.pop("config", None)
+    variables = _Environment(form, _variables(model, environment))()
     layers: list[tuple[dict[str, Any], Callable[[str], str]]] = [
-        (_variables(model, environment), lambda name: f"{variable(name)} (in the environment)"),
-        (_file(path, known, command.former) if path else {}, lambda name: f"{name} (in {path})"),
-        ({name: _read(name, known[name], given, command.flag(name)) for name, given in flags.items()}, command.flag),
+        (variables, lambda name: f"{PREFIX}{name.upper()} (in the environment)"),
+        (_File(form, path, command.former)() if path else {}, lambda name: f"{name} (in {path})"),
+        (flags, command.flag),
     ]
     merged: dict[str, Any] = {}
     origins: dict[str, str] = {}
@@ -87,57 +90,93 @@ def _gather(
         overridden = command.alternatives if layer.keys() & set(command.alternatives) else ()
         merged = {**{name: value for name, value in merged.items() if name not in overridden}, **layer}
         origins |= {name: called(name) for name in layer}
-    if missing := [name for name, field in known.items() if field.is_required() and name not in merged]:
+    if missing := [name for name, field in model.settings().items() if field.is_required() and name not in merged]:
         flags_missing = " and ".join(map(command.flag, missing))
         raise ConfigError(f"missing setting: {', '.join(missing)}; give {flags_missing}, or --help for what there is")
     return merged, origins
 
 
-def variable(name: str) -> str:
-    """The variable of the environment that gives a setting."""
-    return f"{PREFIX}{name.upper()}"
-
-
-def _variables(model: type[Settings], environment: Mapping[str, str]) -> dict[str, Any]:
-    """What the environment gives. ConfigError for a variable of ours that stands for no setting."""
-    known, read = model.settings(), model.command.variables
-    names = {variable(name): name for name in (known if read is None else read)}
+def _variables(model: type[Settings], environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables that are read, in small letters. ConfigError for one of ours that stands for no setting."""
+    read = model.command.variables
+    names = {f"{PREFIX}{name.upper()}" for name in (model.settings() if read is None else read)}
     found = {name for name in environment if name.startswith(PREFIX)} - NO_SETTINGS
-    if read is None and (unknown := sorted(found - names.keys())):
+    if read is None and (unknown := sorted(found - names)):
         hint = f"environment: unknown setting {unknown[0]};{meant(unknown[0], sorted(names))}"
         raise refusal(model.command.former, unknown[0].removeprefix(PREFIX).lower(), unknown[0], hint)
-    given = {names[called]: environment[called] for called in sorted(found & names.keys())}
-    return {name: _read(name, known[name], text, variable(name)) for name, text in given.items()}
+    return {name.lower(): environment[name] for name in found & names}
 
 
-def _read(name: str, field: FieldInfo, given: Any, called: str) -> Any:
-    """What a flag or a variable says: of a list or an object JSON, or one string; the model reads all else itself."""
-    kind = kind_of(field)
-    if kind == dict[str, Any]:
-        return json_object(given, called, secret="storage" in name)
-    try:
-        listed = kind == list[str] and isinstance(given, str) and given.lstrip().startswith(("[", "{"))
-        return json.loads(given) if listed else given
-    except (json.JSONDecodeError, RecursionError):
-        return given
+# ---- the three sources
 
 
-# ---- a file of settings
+def _form(model: type[Settings]) -> type[BaseSettings]:
+    """The settings as text has them: what is neither a switch nor a list nor an object is read by the model itself."""
+    known = model.settings()
+    names = [name for group in model.command.grouped(known).values() for name in group]
+    kinds = {**{name: kind_of(known[name]) for name in names}, "config": str}
+    if model.command.positional:
+        kinds[model.command.positional] = CliPositionalArg[str]
+    fields: dict[str, Any] = {name: (kind, None) for name, kind in kinds.items()}
+    return create_model("Form", __base__=BaseSettings, **fields)
 
 
-def _file(path: str, known: Collection[str], former: Mapping[str, str]) -> dict[str, Any]:
-    """The settings in a YAML file. ConfigError when it cannot be read, holds no settings, or one that is not known."""
-    content = _content(path)
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise ConfigError(f"--config {path}: must hold settings as 'key: value', not a {type(content).__name__}")
-    settings = {str(key): value for key, value in content.items() if value is not None}
-    if unknown := sorted(settings.keys() - known):
-        names = ", ".join(repr(public(name[:50])) for name in unknown[:5])
-        hint = f"--config {path}: unknown setting {names};{meant(unknown[0], known)}"
-        raise refusal(former, unknown[0], f"--config {path}: {unknown[0]}", hint)
-    return settings
+class _Text:
+    """Lists and objects in variables and flags: JSON, or one string. `called`: a setting's name where it is read."""
+
+    called: Callable[[str], str]
+
+    def decode_complex_value(self, name: str, field: FieldInfo, value: Any) -> Any:
+        if field.annotation == dict[str, Any]:
+            return json_object(value, self.called(name), secret="storage" in name)
+        try:
+            return json.loads(value) if value.lstrip().startswith(("[", "{")) else value
+        except (json.JSONDecodeError, RecursionError):
+            return value
+
+
+class _Environment(_Text, EnvSettingsSource):
+    def __init__(self, form: type[BaseSettings], variables: Mapping[str, str]) -> None:
+        self.called, self._variables = lambda name: f"{PREFIX}{name.upper()}", variables
+        super().__init__(form, env_prefix=PREFIX)
+
+    def _load_env_vars(self) -> Mapping[str, str | None]:
+        return self._variables
+
+
+class _Flags(_Text, CliSettingsSource[Any]):
+    def __init__(self, form: type[BaseSettings], parser: FlagParser, argv: Sequence[str]) -> None:
+        self.called = parser.command.flag
+        super().__init__(
+            form,
+            cli_parse_args=[str(word) for word in argv],
+            cli_parse_none_str="\0",  # else a column could not be called null
+            cli_implicit_flags=True,
+            root_parser=parser,
+            parse_args_method=FlagParser.parse,
+            add_argument_method=FlagParser.add_setting,
+        )
+
+
+class _File(FileSource):
+    """A YAML file. ConfigError when it cannot be read, holds no settings, or one that is not known."""
+
+    def __init__(self, form: type[BaseSettings], path: str, former: Mapping[str, str]) -> None:
+        self._known, self._former = form.model_fields.keys() - {"config"}, former
+        super().__init__(form, path)
+
+    def _read_files(self, path: Any, deep_merge: bool = False) -> dict[str, Any]:
+        known, content = self._known, _content(path)
+        if content is None:
+            return {}
+        if not isinstance(content, dict):
+            raise ConfigError(f"--config {path}: must hold settings as 'key: value', not a {type(content).__name__}")
+        settings = {str(key): value for key, value in content.items() if value is not None}
+        if unknown := sorted(settings.keys() - known):
+            names = ", ".join(repr(public(name[:50])) for name in unknown[:5])
+            hint = f"--config {path}: unknown setting {names};{meant(unknown[0], known)}"
+            raise refusal(self._former, unknown[0], f"--config {path}: {unknown[0]}", hint)
+        return settings
 
 
 def _content(path: str) -> Any:
