@@ -15,7 +15,6 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from tabulate import tabulate
 
 from jobs.evaluation.rows import FULL, NOTHING, REFERENCES, REJECTED, Measured
 
@@ -203,8 +202,7 @@ def markdown(summary: Summary) -> str:
     """All tables under their titles, and what the columns mean."""
     groups = dict.fromkeys((line.set, line.rate) for line in summary.lines if line.candidate not in REFERENCES)
     parts = [
-        f"### {name}{size_words(rate)}\n\n"
-        + tabulate(list(_table(summary, name, rate)), "firstrow", tablefmt="github", disable_numparse=True)
+        f"### {name}{size_words(rate)}\n\n{aligned(list(_table(summary, name, rate)))}"
         for name, rate in groups or {(line.set, None): None for line in summary.lines}
     ]
     return "\n\n".join([*parts, LEGEND.format(level=f"{LEVEL:.0%}", baseline=summary.baseline)]) + "\n"
@@ -245,6 +243,16 @@ def size_words(rate: float | None) -> str:
     if rate is None:
         return ""
     return f", {rate:,.0f} tokens of the context" if rate > 1 else f", {rate:.0%} of the context's tokens"
+
+
+def aligned(rows: Sequence[Cells]) -> str:
+    """A Markdown table with columns of even width."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    rule = ["-" * width for width in widths]
+    return "\n".join(
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
+        for row in (rows[0], rule, *rows[1:])
+    )
 
 
 def interval(figure: Estimate | None, metric: str, signed: bool = False) -> str:
