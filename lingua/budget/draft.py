@@ -158,7 +158,7 @@ def spans_of(text: str, bounds: Ints, keep: Bools) -> tuple[Span, ...]:
 
 
 def cut_text(text: str, spans: Sequence[Span]) -> str:
-    return "".join(text[start:end] for start, end in spans)
+    return "".join([text[start:end] for start, end in spans])
 
 
 class Ranker(Protocol):
@@ -211,7 +211,7 @@ class Drafter:
     def part(self, encoding: Encoding, unit: Unit) -> PromptPart:
         config, text = self.config, encoding.text
         coherent = config.own.coherent_share > 0
-        edges = unit_edges(text, "word" if coherent and unit == "token" else unit)
+        edges = unit_edges(text, "word" if coherent and unit == "token" else unit) if text else None
         if edges is not None and config.own.cuts_sentences:
             edges = np.union1d(edges, sentence_edges(text))
         if edges is not None and coherent:
@@ -269,6 +269,7 @@ class Draft:
     origin_tokens: int
     target_tokens: int
     chosen: list[int] = field(init=False)
+    _counted: tuple[str | None, int] = (None, 0)
 
     def __post_init__(self) -> None:
         self.chosen = list(range(len(self.context)))
@@ -328,22 +329,31 @@ class Draft:
         return join_parts((cut_text(part.text, part.kept_spans()) for part in self.parts), self.prompt.separator)
 
     def count(self) -> int:
-        return self.drafter.target.count(self.text())
+        """Target tokens of what is kept."""
+        return self._tokens(self.text())
+
+    def _tokens(self, text: str) -> int:
+        """Target tokens; of the text that was counted last they are known."""
+        if text != self._counted[0]:
+            self._counted = text, self.drafter.target.count(text)
+        return self._counted[1]
 
     def finish(self, status: Status = "compressed") -> CompressedPrompt:
         """The result: text, tokens and spans of what is kept."""
         kept = {index: self.context[index].kept_spans() for index in self.chosen}
         kept = {index: spans for index, spans in kept.items() if spans or not self.prompt.context[index]}
-        text = self.text()
+        context = tuple(cut_text(self.prompt.context[index], spans) for index, spans in kept.items())
+        instruction, question = _kept_text(self.instruction), _kept_text(self.question)
+        text = join_parts((instruction, *context, question), self.prompt.separator)
         return CompressedPrompt(
             text=text,
-            instruction=_kept_text(self.instruction),
-            context=tuple(cut_text(self.prompt.context[index], spans) for index, spans in kept.items()),
-            question=_kept_text(self.question),
+            instruction=instruction,
+            context=context,
+            question=question,
             kept_context=tuple(kept),
             kept_spans=tuple(kept.get(index, ()) for index in range(len(self.context))),
             origin_tokens=self.origin_tokens,
-            compressed_tokens=self.drafter.target.count(text),
+            compressed_tokens=self._tokens(text),
             target_tokens=self.target_tokens,
             status=status,
         )

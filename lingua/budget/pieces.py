@@ -11,6 +11,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from heapq import heappop, heappush
 from itertools import chain
 
@@ -19,7 +20,7 @@ import numpy as np
 from lingua.text.sentences import Clauses, closing_marks, sentence_edges
 from lingua.text.tokens import Ints
 from lingua.text.units import Bools, Floats
-from lingua.text.words import are
+from lingua.text.words import ASKED_AGAIN, are
 
 NEW, REPEATED = 6.0, 0.3
 
@@ -50,10 +51,7 @@ class Pieces:
     @classmethod
     def of(cls, text: str, bounds: Ints, whole: bool) -> Pieces:
         """Of units that begin at `bounds` [u + 1]: at `piece_edges` at least. `whole`: no sentence has clauses."""
-        sentences = sentence_edges(text)
-        each = np.arange(len(sentences))
-        clauses = Clauses(sentences, each, each) if whole else Clauses.of(text, sentences)
-        separating, ending = closing_marks(text, clauses.begins, sentences)
+        sentences, (clauses, separating, ending) = sentence_edges(text), _clauses(text, whole)
         begins, behind = bounds[:-1], bounds[1:]
         closes = np.isin(behind, [*clauses.begins, len(text)])
         return cls(
@@ -88,10 +86,18 @@ class Pieces:
 
 def piece_edges(text: str) -> Ints:
     """Characters at which sentences, clauses and the marks that close them begin, ascending."""
-    sentences = sentence_edges(text)
-    clauses = Clauses.of(text, sentences).begins
-    edges = np.unique(np.concatenate([clauses, *closing_marks(text, clauses, sentences)]))
+    clauses, *marks = _clauses(text, False)
+    edges = np.unique(np.concatenate([clauses.begins, *marks]))
     return edges[edges >= 0]
+
+
+@lru_cache(maxsize=ASKED_AGAIN)
+def _clauses(text: str, whole: bool) -> tuple[Clauses, Ints, Ints]:
+    """The clauses of a text, and where the marks that close them and its sentences begin."""
+    sentences = sentence_edges(text)
+    each = np.arange(len(sentences))
+    clauses = Clauses(sentences, each, each) if whole else Clauses.of(text, sentences)
+    return clauses, *closing_marks(text, clauses.begins, sentences)
 
 
 @dataclass(slots=True, eq=False)

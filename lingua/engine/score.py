@@ -16,7 +16,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, Protocol, TypeVar, runtime_checkable
+from typing import Any, Generic, Literal, Protocol, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -174,7 +174,6 @@ Answers = Callable[[], list[Surprisal]]
 """Waits for a batch and gives the surprisal of every probe. May raise OutOfMemoryError."""
 
 
-@runtime_checkable
 class Ahead(Protocol):
     """What a `Scorer` has besides whose device computes while the host goes on.
 
@@ -190,13 +189,13 @@ class Ahead(Protocol):
 
 def ahead_of(scorer: Scorer) -> int:
     """How many batches a scorer takes before the answers of the one before are asked for."""
-    return scorer.ahead if isinstance(scorer, Ahead) else 0
+    return int(getattr(scorer, "ahead", 0))
 
 
 def start(scorer: Scorer, rows: Sequence[BatchRow]) -> Answers:
     """Begin a batch; where the host itself computes, it is done when this returns."""
-    if isinstance(scorer, Ahead) and scorer.ahead:
-        return scorer.start(rows)
+    if ahead_of(scorer):
+        return cast(Ahead, scorer).start(rows)
     answers = scorer.score(rows)
     return lambda: answers
 

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import accumulate, chain, islice, pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -34,8 +34,8 @@ from lingua.text.words import are
 
 _PIECE = re.compile(r" *[^ ]+(?:(?<![\w!-~]) +[^ ]*)*| +")
 _INNER = re.compile(r" .*[\w!-~]", re.DOTALL)
-_MOST, _LONGEST = 1 << 16, 40
-"""Pieces that are remembered, and characters of one."""
+_MOST, _LONGEST, _MOST_CHARACTERS = 1 << 16, 400, 1 << 21
+"""Pieces that are remembered, characters of one (a link is asked for at every count), and of all."""
 _NORMALIZERS = ("NFC", "NFD", "NFKC", "NFKD", "Lowercase", "StripAccents", "BertNormalizer", "Precompiled")
 """Those that change characters or graphemes by themselves: none looks across a space."""
 _MODELS = ("BPE", "WordPiece", "Unigram", "WordLevel")
@@ -110,9 +110,10 @@ def _is_plain(token: Mapping[str, Any]) -> bool:
 class PieceCache:
     """What is known of pieces: for each an int32 array [tokens, columns], as bytes; `read` makes those of new ones."""
 
-    def __init__(self, read: Callable[[Sequence[str]], Sequence[npt.NDArray[np.int32]]]) -> None:
+    def __init__(self, read: Callable[[Sequence[str]], Sequence[bytes]]) -> None:
         self._read = read
         self._known: dict[str, bytes] = {}
+        self._characters = 0
 
     def of(self, pieces: Sequence[str]) -> list[bytes]:
         """The array of each piece, as bytes: cheap to put together."""
@@ -124,11 +125,13 @@ class PieceCache:
             return [known[piece] if piece in known else new[piece] for piece in pieces]
 
     def _learn(self, pieces: Sequence[str]) -> dict[str, bytes]:
-        new = {piece: array.tobytes() for piece, array in zip(pieces, self._read(pieces), strict=True)}
+        new = dict(zip(pieces, self._read(pieces), strict=True))
         short = [piece for piece in new if len(piece) <= _LONGEST][-_MOST:]
-        if len(self._known) + len(short) > _MOST:
-            self._known = {}  # not emptied: another thread may be reading it
+        characters = sum(map(len, short))
+        if len(self._known) + len(short) > _MOST or self._characters + characters > _MOST_CHARACTERS:
+            self._known, self._characters = {}, 0  # not emptied: another thread may be reading it
         self._known.update((piece, new[piece]) for piece in short)
+        self._characters += characters
         return new
 
 
@@ -245,34 +248,41 @@ class SourceTokenizer:
         for text, pieces in zip(texts, cuts, strict=True):
             tokens = list(islice(known, len(pieces)))
             table = np.frombuffer(b"".join(tokens), np.int32).reshape(-1, 3).astype(np.int64)
-            begins = np.cumsum([0, *map(len, pieces)])[:-1]
-            table[:, 1:] += np.repeat(begins, np.asarray([len(one) // _ROW for one in tokens], np.int64))[:, None]
+            sizes = np.fromiter(map(len, tokens), np.int64, len(tokens)) // _ROW
+            table[:, 1:] += np.repeat(_begins(pieces), sizes)[:, None]
             yield text, table
 
-    def _read(self, pieces: Sequence[str]) -> list[Table]:
+    def _read(self, pieces: Sequence[str]) -> list[bytes]:
         """The table of each piece; those that may stand in one text are read as one, which costs far less."""
         if self._cut is not pieces_of:
             return self._each(pieces)
-        inner = [at for at, piece in enumerate(pieces) if stands_inside(piece)]
-        others = [at for at, piece in enumerate(pieces) if not stands_inside(piece)]
-        found = dict(zip(inner, self._together([pieces[at] for at in inner]), strict=True))
-        found |= zip(others, self._each([pieces[at] for at in others]), strict=True)
-        return [found[at] for at in range(len(pieces))]
+        inner = list(filter(stands_inside, pieces))
+        found = dict(zip(inner, self._together(inner), strict=True))
+        others = [piece for piece in pieces if piece not in found]
+        found |= zip(others, self._each(others), strict=True)
+        return [found[piece] for piece in pieces]
 
-    def _each(self, texts: Sequence[str]) -> list[Table]:
+    def _each(self, texts: Sequence[str]) -> list[bytes]:
         read = self._backend.encode
         if len(texts) < _MANY:
             found = [read(text, add_special_tokens=False) for text in texts]
         else:
             found = self._backend.encode_batch(list(texts), add_special_tokens=False)
-        return list(map(_table, found))
+        return [_table(one).tobytes() for one in found]
 
-    def _together(self, pieces: Sequence[str]) -> list[Table]:
-        table = _table(self._backend.encode("".join(pieces), add_special_tokens=False))
-        begins = np.cumsum([0, *map(len, pieces)])[:-1].astype(np.int32)
-        places = np.searchsorted(table[:, 1], begins)
-        table[:, 1:] -= np.repeat(begins, np.diff(places, append=len(table)))[:, None]
-        return np.split(table, places[1:]) if pieces else []
+    def _together(self, pieces: Sequence[str]) -> list[bytes]:
+        if not pieces:
+            return []
+        table, begins = _table(self._backend.encode("".join(pieces), add_special_tokens=False)), _begins(pieces)
+        places = np.append(np.searchsorted(table[:, 1], begins), len(table))
+        table[:, 1:] -= np.repeat(begins, np.diff(places))[:, None]
+        tokens = table.tobytes()
+        return [tokens[begin:end] for begin, end in pairwise((_ROW * places).tolist())]
+
+
+def _begins(pieces: Sequence[str]) -> Table:
+    """The character at which each piece begins."""
+    return np.fromiter(accumulate(map(len, pieces), initial=0), np.int32, len(pieces))
 
 
 def _table(encoded: Any) -> Table:
@@ -308,10 +318,10 @@ class TiktokenTarget:
         byte_starts = np.concatenate([[0], np.cumsum(sizes)])[:-1].astype(np.int64)
         return byte_starts if text.isascii() else _characters_of_bytes(text)[byte_starts]
 
-    def _sizes(self, pieces: Sequence[str]) -> list[npt.NDArray[np.int32]]:
+    def _sizes(self, pieces: Sequence[str]) -> list[bytes]:
         """The bytes of each token of each piece."""
         read, spell = self._encoding.encode_ordinary, self._encoding.decode_tokens_bytes
-        return [np.asarray([len(token) for token in spell(read(piece))], np.int32) for piece in pieces]
+        return [np.asarray(list(map(len, spell(read(piece)))), np.int32).tobytes() for piece in pieces]
 
 
 def _cut(text: str) -> list[str]:

@@ -30,7 +30,7 @@ from lingua.prompt import Span
 from lingua.shared import Aggregate, SharedSettings, Unit
 from lingua.text.sentences import phrase_edges, sentence_edges
 from lingua.text.tokens import Encoding, Ints
-from lingua.text.words import JOINS, NUMERAL, SPELLING, are, uncut, whole_spans, word_edges
+from lingua.text.words import JOINS, NUMERAL, SPELLING, are, code_points, members, uncut, whole_spans, word_edges
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float32]
@@ -38,6 +38,7 @@ Kinds = npt.NDArray[np.uint8]
 
 _LETTER, _FIGURE, _JOIN, _COMMA, _THOUSAND = 1, 2, 3, 4, 5
 """Kinds of characters that can run together; the last: a digit that opens a group of three."""
+_RUNNING = f"[{SPELLING}{NUMERAL}{JOINS},]"
 _DIGIT = regex.compile(r"\d")
 _PATTERN_SECONDS = 10.0
 
@@ -113,8 +114,9 @@ def cut(encoding: Encoding, edges: Ints | None, forced: list[Span]) -> tuple[Int
         starts = np.arange(atoms + 1)
     else:
         wanted = np.concatenate([edges, _atom_edges(encoding.bounds, forced)])
-        starts = np.flatnonzero(np.isin(encoding.bounds, wanted))
-        starts = np.unique(np.concatenate([[0], starts, [atoms]]))
+        place, begins = np.searchsorted(encoding.bounds, wanted), np.zeros(atoms + 1, bool)
+        begins[place[encoding.bounds[place] == wanted]] = begins[0] = begins[atoms] = True
+        starts = np.flatnonzero(begins)
     return starts.astype(np.int64), _covered(encoding.bounds[starts], forced)
 
 
@@ -130,7 +132,9 @@ def _atom_edges(bounds: Ints, forced: list[Span]) -> Ints:
 
 def _covered(bounds: Ints, forced: list[Span]) -> Bools:
     """Which of the ranges between consecutive `bounds` overlap a forced span."""
-    spans = np.asarray(forced, np.int64).reshape(-1, 2)
+    if not forced:
+        return np.zeros(len(bounds) - 1, bool)
+    spans = np.asarray(forced, np.int64)
     opened = np.searchsorted(bounds, spans[:, 0], side="right") - 1
     closed = np.searchsorted(bounds, spans[:, 1], side="left")
     depth = np.bincount(opened, minlength=len(bounds)) - np.bincount(closed, minlength=len(bounds))
@@ -139,13 +143,13 @@ def _covered(bounds: Ints, forced: list[Span]) -> Bools:
 
 def spelt(text: str, bounds: Ints) -> Kinds | None:
     """The kind of each character [n], for `kept_apart`; None where white space or a mark opens every unit."""
+    if not members(_RUNNING)[code_points(text)[bounds[1:-1]]].any():
+        return None
     kinds = are(SPELLING, text).astype(np.uint8)
     digit = are(NUMERAL, text)
     kinds[digit] = _FIGURE
     kinds[are(JOINS, text)] = _JOIN
     kinds[are(",", text)] = _COMMA
-    if not kinds[bounds[1:-1]].any():
-        return None
     group = np.flatnonzero(np.diff(digit.astype(np.int8), prepend=0, append=0)).reshape(-1, 2)
     kinds[group[group[:, 1] - group[:, 0] == 3, 0]] = _THOUSAND
     return kinds

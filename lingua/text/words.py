@@ -15,7 +15,6 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
 from threading import Lock
 
 import numpy as np
@@ -52,6 +51,8 @@ def are(character: str, text: str) -> Bools:
 
 Ints = npt.NDArray[np.int64]
 
+ASKED_AGAIN = 32
+"""Texts whose words, sentences and clauses are remembered: the strings of a prompt are asked for them step by step."""
 LONG_RUN = 100
 """Characters without white space (a URL, a path) up to which a run is one word; minified JSON is longer."""
 _SPACE = r"\s"
@@ -103,8 +104,9 @@ _MOST_RUNS, _MOST_CHARACTERS = 1 << 16, 1 << 21
 """Runs that are remembered, and characters of them, before all are forgotten."""
 
 
+@lru_cache(maxsize=ASKED_AGAIN)
 def word_edges(text: str) -> Ints:
-    """Characters at which words begin, ascending."""
+    """Characters at which words begin, ascending; not to be written to."""
     if not text:
         return np.zeros(0, np.int64)
     space = are(_SPACE, text)
@@ -224,7 +226,7 @@ class Lexicon:
     def read(self, text: str) -> Runs:
         edges = _run_edges(text)
         ends = edges.tolist()
-        written = (text[start:end] for start, end in pairwise(ends))
+        written = map(text.__getitem__, map(slice, ends, ends[1:]))
         found = np.fromiter(map(self._known.__getitem__, written), np.int64, max(0, len(ends) - 1))
         told = self._told[found]
         return Runs(edges[1:] - edges[:-1], told[:, 0], told[:, 1])

@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerFast
 from lingua.text.tokens import (
     _LONGEST,
     _MOST,
+    _MOST_CHARACTERS,
     _PATTERNS,
     PieceCache,
     SourceTokenizer,
@@ -138,9 +139,9 @@ def test_what_might_read_across_a_space_reads_whole_texts(changes: dict[str, Any
 def test_short_pieces_are_read_once_and_long_ones_each_time() -> None:
     asked: list[str] = []
 
-    def read(pieces: Sequence[str]) -> list[Any]:
+    def read(pieces: Sequence[str]) -> list[bytes]:
         asked.extend(pieces)
-        return [np.full((len(piece), 1), 7, np.int32) for piece in pieces]
+        return [np.full((len(piece), 1), 7, np.int32).tobytes() for piece in pieces]
 
     pieces, long = PieceCache(read), "x" * (_LONGEST + 1)
     for _ in range(2):
@@ -149,11 +150,14 @@ def test_short_pieces_are_read_once_and_long_ones_each_time() -> None:
 
 
 def test_what_is_remembered_is_bounded() -> None:
-    pieces = PieceCache(lambda new: [np.zeros((1, 1), np.int32)] * len(new))
+    pieces = PieceCache(lambda new: [bytes(4)] * len(new))
     for size in (10_000, 3 * _MOST):
         for start in range(0, 3 * _MOST, size):
             pieces.of([str(number) for number in range(start, start + size)])
             assert 0 < len(pieces._known) <= _MOST
+    for number in range(2 * _MOST_CHARACTERS // _LONGEST):
+        pieces.of([f"{number:>{_LONGEST}}"])
+        assert 0 < sum(map(len, pieces._known)) <= _MOST_CHARACTERS
 
 
 @pytest.mark.parametrize("text", [*NASTY.values(), PROSE])
