@@ -343,7 +343,8 @@ class Draft:
         kept = {index: self.context[index].kept_spans() for index in self.chosen}
         kept = {index: spans for index, spans in kept.items() if spans or not self.prompt.context[index]}
         context = tuple(cut_text(self.prompt.context[index], spans) for index, spans in kept.items())
-        instruction, question = _kept_text(self.instruction), _kept_text(self.question)
+        ends = (self.instruction, self.question)
+        instruction, question = (cut_text(part.text, part.kept_spans()) for part in ends)
         text = join_parts((instruction, *context, question), self.prompt.separator)
         return CompressedPrompt(
             text=text,
@@ -378,7 +379,3 @@ class Draft:
         """The non-empty parts in order, each with whether it is the first."""
         filled = (part for part in self.parts if len(part.encoding))
         return ((part, number == 0) for number, part in enumerate(filled))
-
-
-def _kept_text(part: PromptPart) -> str:
-    return cut_text(part.text, part.kept_spans())

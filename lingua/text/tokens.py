@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
-from itertools import accumulate, chain, islice, pairwise
+from itertools import chain, islice, pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -248,8 +248,9 @@ class SourceTokenizer:
         for text, pieces in zip(texts, cuts, strict=True):
             tokens = list(islice(known, len(pieces)))
             table = np.frombuffer(b"".join(tokens), np.int32).reshape(-1, 3).astype(np.int64)
+            begins = np.cumsum([0, *map(len, pieces)])[:-1]
             sizes = np.fromiter(map(len, tokens), np.int64, len(tokens)) // _ROW
-            table[:, 1:] += np.repeat(_begins(pieces), sizes)[:, None]
+            table[:, 1:] += np.repeat(begins, sizes)[:, None]
             yield text, table
 
     def _read(self, pieces: Sequence[str]) -> list[bytes]:
@@ -271,18 +272,12 @@ class SourceTokenizer:
         return [_table(one).tobytes() for one in found]
 
     def _together(self, pieces: Sequence[str]) -> list[bytes]:
-        if not pieces:
-            return []
-        table, begins = _table(self._backend.encode("".join(pieces), add_special_tokens=False)), _begins(pieces)
+        table = _table(self._backend.encode("".join(pieces), add_special_tokens=False))
+        begins = np.cumsum([0, *map(len, pieces)])[:-1].astype(np.int32)
         places = np.append(np.searchsorted(table[:, 1], begins), len(table))
         table[:, 1:] -= np.repeat(begins, np.diff(places))[:, None]
         tokens = table.tobytes()
         return [tokens[begin:end] for begin, end in pairwise((_ROW * places).tolist())]
-
-
-def _begins(pieces: Sequence[str]) -> Table:
-    """The character at which each piece begins."""
-    return np.fromiter(accumulate(map(len, pieces), initial=0), np.int32, len(pieces))
 
 
 def _table(encoded: Any) -> Table:
