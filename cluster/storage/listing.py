@@ -70,7 +70,7 @@ def on_disk(root: str, pattern: Sequence[str]) -> Listing:
         if (key := (os.path.realpath(os.path.join(root, folder)), places)) in seen:
             continue
         seen.add(key)
-        there = _names_in(os.path.join(root, folder))
+        there = _names_in(os.path.join(root, folder), [*(names[place] for place in places if place < len(names)), PLAN])
         for name in there:
             path = f"{folder}/{name}" if folder else name
             if name == PLAN and folder:
@@ -81,12 +81,18 @@ def on_disk(root: str, pattern: Sequence[str]) -> Listing:
     return listing
 
 
-def _names_in(folder: str) -> set[str]:
+def _names_in(folder: str, wanted: Sequence[str]) -> dict[str, None]:
+    """What is there, in the disk's order: of links to the same folder always the same one is followed.
+
+    Where no wildcard is `wanted`, the folder is not listed, which can be long or forbidden.
+    """
+    if not any(map(is_pattern, wanted)):
+        return {name: None for name in wanted if os.path.lexists(os.path.join(folder, name))}
     try:
         with os.scandir(folder) as entries:
-            return {entry.name for entry in entries}
+            return {entry.name: None for entry in entries}
     except (FileNotFoundError, NotADirectoryError):
-        return set()  # gone since it was seen
+        return {}  # gone since it was seen
 
 
 def _found(

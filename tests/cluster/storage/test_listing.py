@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -138,6 +141,38 @@ def test_a_pattern_through_a_link_finds_its_files_whatever_the_link_is_called(tm
     (tmp_path / "latest").symlink_to("v1")
     assert names(tmp_path, "**/latest/*.jsonl") == ["latest/a.jsonl"]
     assert names(tmp_path, "**/v1/*.jsonl") == ["v1/a.jsonl"]
+
+
+def test_of_links_to_one_folder_every_process_follows_the_same(tmp_path: Path) -> None:
+    fill(tmp_path, "v1/a.jsonl")
+    for other in ("latest", "w", "x", "y", "z"):
+        (tmp_path / other).symlink_to("v1")
+    code = "import sys; from cluster.storage.listing import on_disk; print(*on_disk(sys.argv[1], ['**', '*']).files)"
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path)],
+            env={**os.environ, "PYTHONHASHSEED": str(seed)},
+            check=True,
+            capture_output=True,
+        ).stdout
+        for seed in range(4)
+    }
+    assert len(found) == 1
+
+
+def test_a_folder_is_not_listed_where_a_pattern_names_what_it_wants_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tmp_path, "u1/export/a.jsonl", "u2/other/b.jsonl")
+    scan = os.scandir
+
+    def forbidden(path: str) -> Any:
+        if Path(path).parent == tmp_path:
+            raise PermissionError(13, "Permission denied", path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", forbidden)
+    assert names(tmp_path, "*/export/*.jsonl") == ["u1/export/a.jsonl"]
 
 
 def test_names_that_look_alike_are_two_files(tmp_path: Path) -> None:
