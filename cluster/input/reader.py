@@ -67,6 +67,10 @@ def _formed(row: Row | BadRow, columns: Columns) -> Row | BadRow:
     try:
         return replace(row, carried=printed(row.carried.record()))
     except RowError as error:
+        try:
+            columns.content(row.values)  # where there is nothing to compress, that is the reason
+        except PromptError as first:
+            return row.rejected(first.reason, first.detail)
         return row.rejected(error.reason, error.detail)
 
 

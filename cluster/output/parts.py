@@ -68,7 +68,7 @@ class PartWriter:
             opened.callback(self._reject_file.close)
             self._opened = opened.pop_all()
         self._results = frozenset(columns.result_names.values())
-        self._rest = unplanned_name(plan.columns.schema)
+        self._rest = unplanned_name(plan.columns.schema) if shard.source.format == "jsonl" else None
         self._counted: Counter[str] = Counter()  # fields of `Counts`
         self._reasons: Counter[str] = Counter()
         self._fidelity = self._predicted = 0.0

@@ -392,6 +392,11 @@ def test_a_value_that_json_cannot_hold_rejects_its_row_and_no_other(
     assert (reject["row"], reject["reason"], reject["detail"]) == (1, reason, detail)
 
 
+def test_a_row_with_nothing_to_compress_is_rejected_as_that_whatever_else_it_holds(tmp_path: Path) -> None:
+    as_lines(tmp_path, {"text": [TEXTS[0], None, TEXTS[2]], "d": BROKEN})
+    assert [(row["row"], row["reason"]) for row in rejects(tmp_path / "out")] == [(1, "null_text")]
+
+
 def test_strings_that_are_not_utf8_pass_through_parquet_and_can_be_verified(tmp_path: Path) -> None:
     wanted = pa.table({"text": TEXTS[:3], "d": BROKEN, "x": [float("nan")] * 3})
     found = through(tmp_path, {"rows.parquet": wanted})

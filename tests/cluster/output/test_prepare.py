@@ -15,7 +15,7 @@ import pytest
 
 from cluster.errors import SourceUnusable
 from cluster.input.columns import RESULTS
-from cluster.input.schema import UNPLANNED
+from cluster.input.schema import UNPLANNED, unplanned_field
 from cluster.output.ledger import Ledger
 from cluster.output.prepare import make_plan
 from cluster.output.records import Statistics
@@ -80,6 +80,13 @@ def test_what_the_sample_did_not_show_survives_in_a_column_of_its_own(
     assert total.unplanned == total.as_json()["unplanned"] == 5
     report = RunReport(len(plan.shards), total, total, 1.0)
     assert "unplanned  5 rows with values that the sample did not show" in report.summary()
+
+
+def test_what_an_earlier_run_did_not_foresee_is_not_counted_again(tmp_path: Path) -> None:
+    schema = pa.schema([pa.field("text", pa.string()), unplanned_field("")])
+    pq.write_table(pa.table([["a b c", "d e f"], ['{"n": 1}', None]], schema=schema), tmp_path / "rows.parquet")
+    run(job(tmp_path / "rows.parquet", tmp_path / "out"))
+    assert Statistics.over(Ledger(str(tmp_path / "out")).records()).unplanned == 0
 
 
 def test_values_without_a_common_type_become_json_text(tmp_path: Path) -> None:
