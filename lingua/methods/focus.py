@@ -30,8 +30,9 @@ BESIDE, LINK, OPEN = -9.0, 6.3, 81.0
 """Log-odds that a string is needed beside the best one: without a reason; for the names that lead to it; for what it
 covers of the question and the best does not. Fitted on rows of MuSiQue, HotpotQA and 2WikiMultihopQA that no table of
 docs/evaluation.md shows."""
-HOPS, CERTAIN = 3.0, 6.0
-"""What the judge's log-odds that the question needs several strings weigh among these, and the most they are."""
+HOPS, CERTAIN, AMONG = 3.0, 6.0, 4
+"""What the judge's log-odds that the question needs several strings weigh among these, and the most they are. They
+raise the likeliest string, and others the less, the more than `AMONG` there are, as most of many are not needed."""
 _LINKING = 2
 """Sentences of the best string whose names lead on."""
 _WRITTEN = regex.compile(r"\w+")
@@ -70,10 +71,12 @@ def second_look(
     top = np.argsort(-first[at], kind="stable")[:_LINKING]
     links = _links(question, strings, at, top.tolist())
     opened = np.asarray([np.maximum(0, one - covered[at]).sum() for one in covered])
-    asked = float(np.clip(HOPS * hops, -CERTAIN, CERTAIN))
-    odds = np.minimum(0, BESIDE + asked + LINK * links + OPEN * opened - lead)
+    odds = BESIDE + LINK * links + OPEN * opened - lead
     odds[at] = -np.inf
-    more = np.logaddexp(behind, odds) - behind
+    asked = float(np.clip(HOPS * hops, -CERTAIN, CERTAIN))
+    heard = np.full(len(best), min(1.0, AMONG / (len(best) - 1)) if asked > 0 else 1.0)
+    heard[odds.argmax()] = 1
+    more = np.logaddexp(behind, np.minimum(0, odds + asked * heard)) - behind
     return [one + np.float32(extra) for one, extra in zip(first, more, strict=True)]
 
 

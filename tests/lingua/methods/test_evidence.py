@@ -205,6 +205,16 @@ def test_the_second_look_is_the_readier_the_more_surely_the_question_needs_sever
     assert few < 0.01
 
 
+def test_of_many_strings_the_likeliest_alone_gains_all_that_the_judge_says() -> None:
+    strings = [*FILM, *[["Coal is dear.", " Steel is not."]] * 40]
+    first = [np.asarray([0.0 if at == 1 else -5.0] * 2, np.float32) for at in range(len(strings))]
+    covered = [np.asarray([0.06 * (at == 0)], np.float32) for at in range(len(strings))]
+    few = second_look(BORN, FILM, first[:4], covered[:4], 2)
+    many = second_look(BORN, strings, first, covered, 2)
+    assert min(few[2][0], many[2][0]) > -1
+    assert few[0][0] > many[0][0] + 1
+
+
 def test_what_the_judge_says_of_the_question_is_averaged_over_its_tokens() -> None:
     program, scorer = nearness("Is coal dear?", [["Coal is dear."]], tokenizer(), 64, judged=3), Meaning()
     asked = [score.probe for score in next(program)]
