@@ -11,7 +11,6 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from heapq import heappop, heappush
 from itertools import chain
 
@@ -20,7 +19,7 @@ import numpy as np
 from lingua.text.sentences import Clauses, closing_marks, sentence_edges
 from lingua.text.tokens import Ints
 from lingua.text.units import Bools, Floats
-from lingua.text.words import ASKED_AGAIN, are
+from lingua.text.words import are, remembered
 
 NEW, REPEATED = 6.0, 0.3
 
@@ -91,7 +90,7 @@ def piece_edges(text: str) -> Ints:
     return edges[edges >= 0]
 
 
-@lru_cache(maxsize=ASKED_AGAIN)
+@remembered
 def _clauses(text: str, whole: bool) -> tuple[Clauses, Ints, Ints]:
     """The clauses of a text, and where the marks that close them and its sentences begin."""
     sentences = sentence_edges(text)

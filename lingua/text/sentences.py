@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -13,7 +12,7 @@ import regex
 import sentencex
 
 from lingua.prompt import Span
-from lingua.text.words import ASKED_AGAIN, Ints, are, uncut, word_edges
+from lingua.text.words import Ints, are, remembered, uncut, word_edges
 
 Bools = npt.NDArray[np.bool_]
 
@@ -74,7 +73,7 @@ SEEN_AT_ONCE = 2_000
 """Characters of a paragraph that `sentencex` is shown: its work grows with their square."""
 
 
-@lru_cache(maxsize=ASKED_AGAIN)
+@remembered
 def sentence_edges(text: str) -> Ints:
     """Characters at which sentences begin, ascending, not to be written to; white space belongs to the later one.
 

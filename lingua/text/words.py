@@ -14,8 +14,9 @@ import re
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, wraps
 from threading import Lock
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -51,8 +52,9 @@ def are(character: str, text: str) -> Bools:
 
 Ints = npt.NDArray[np.int64]
 
-ASKED_AGAIN = 32
-"""Texts whose words, sentences and clauses are remembered: the strings of a prompt are asked for them step by step."""
+_Read = TypeVar("_Read", bound=Callable[..., Any])
+_ASKED_AGAIN, _SHORT_ENOUGH = 32, 1 << 18
+"""Texts that are remembered, and characters of one: many long ones would fill a worker's memory."""
 LONG_RUN = 100
 """Characters without white space (a URL, a path) up to which a run is one word; minified JSON is longer."""
 _SPACE = r"\s"
@@ -104,7 +106,18 @@ _MOST_RUNS, _MOST_CHARACTERS = 1 << 16, 1 << 21
 """Runs that are remembered, and characters of them, before all are forgotten."""
 
 
-@lru_cache(maxsize=ASKED_AGAIN)
+def remembered(read: _Read) -> _Read:
+    """Remember what `read` says of the last texts: the strings of a prompt are asked for the same step by step."""
+    known = lru_cache(maxsize=_ASKED_AGAIN)(read)
+
+    @wraps(read)
+    def recall(text: str, *more: Any) -> Any:
+        return (known if len(text) <= _SHORT_ENOUGH else read)(text, *more)
+
+    return cast(_Read, recall)
+
+
+@remembered
 def word_edges(text: str) -> Ints:
     """Characters at which words begin, ascending; not to be written to."""
     if not text:

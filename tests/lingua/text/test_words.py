@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from lingua.prompt import Prompt
 from lingua.text import words
 from lingua.text.salience import _kind, _short_kind
-from lingua.text.words import LONG_RUN, SPELLING, are, grams, keys, terms, word_edges
+from lingua.text.words import LONG_RUN, SPELLING, are, grams, keys, remembered, terms, word_edges
 from tests.fakes_engine import compressed, drafter, outcomes
 from tests.texts import NASTY, PROSE
 
@@ -189,3 +189,16 @@ def test_a_long_list_of_numbers_is_cut_between_them() -> None:
     edges = word_edges(text)
     assert len(edges) > 300
     assert not are(r"\p{N}", text)[edges[1:] - 1][are(r"\p{N}", text)[edges[1:]]].any()
+
+
+def test_the_last_texts_are_remembered_but_long_ones_would_fill_the_memory() -> None:
+    asked = list[str]()
+
+    @remembered
+    def read(text: str) -> int:
+        asked.append(text)
+        return len(text)
+
+    short, long = "a" * words._SHORT_ENOUGH, "a" * (words._SHORT_ENOUGH + 1)
+    assert [read(text) for text in (short, short, long, long)] == [len(text) for text in (short, short, long, long)]
+    assert asked == [short, long, long]
