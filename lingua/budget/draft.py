@@ -269,7 +269,6 @@ class Draft:
     origin_tokens: int
     target_tokens: int
     chosen: list[int] = field(init=False)
-    _counted: tuple[str | None, int] = (None, 0)
 
     def __post_init__(self) -> None:
         self.chosen = list(range(len(self.context)))
@@ -329,22 +328,14 @@ class Draft:
         return join_parts((cut_text(part.text, part.kept_spans()) for part in self.parts), self.prompt.separator)
 
     def count(self) -> int:
-        """Target tokens of what is kept."""
-        return self._tokens(self.text())
-
-    def _tokens(self, text: str) -> int:
-        """Target tokens; of the text that was counted last they are known."""
-        if text != self._counted[0]:
-            self._counted = text, self.drafter.target.count(text)
-        return self._counted[1]
+        return self.drafter.target.count(self.text())
 
     def finish(self, status: Status = "compressed") -> CompressedPrompt:
         """The result: text, tokens and spans of what is kept."""
         kept = {index: self.context[index].kept_spans() for index in self.chosen}
         kept = {index: spans for index, spans in kept.items() if spans or not self.prompt.context[index]}
         context = tuple(cut_text(self.prompt.context[index], spans) for index, spans in kept.items())
-        ends = (self.instruction, self.question)
-        instruction, question = (cut_text(part.text, part.kept_spans()) for part in ends)
+        instruction, question = (cut_text(part.text, part.kept_spans()) for part in (self.instruction, self.question))
         text = join_parts((instruction, *context, question), self.prompt.separator)
         return CompressedPrompt(
             text=text,
@@ -354,7 +345,7 @@ class Draft:
             kept_context=tuple(kept),
             kept_spans=tuple(kept.get(index, ()) for index in range(len(self.context))),
             origin_tokens=self.origin_tokens,
-            compressed_tokens=self._tokens(text),
+            compressed_tokens=self.drafter.target.count(text),
             target_tokens=self.target_tokens,
             status=status,
         )

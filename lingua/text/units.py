@@ -132,9 +132,7 @@ def _atom_edges(bounds: Ints, forced: list[Span]) -> Ints:
 
 def _covered(bounds: Ints, forced: list[Span]) -> Bools:
     """Which of the ranges between consecutive `bounds` overlap a forced span."""
-    if not forced:
-        return np.zeros(len(bounds) - 1, bool)
-    spans = np.asarray(forced, np.int64)
+    spans = np.asarray(forced, np.int64).reshape(-1, 2)
     opened = np.searchsorted(bounds, spans[:, 0], side="right") - 1
     closed = np.searchsorted(bounds, spans[:, 1], side="left")
     depth = np.bincount(opened, minlength=len(bounds)) - np.bincount(closed, minlength=len(bounds))
