@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,24 +81,20 @@ class Encoder:
         return read, torch.cat(found) if found else torch.zeros((0, 0), dtype=torch.half)
 
 
-def texts_of(lines: Iterable[str], encoder: Encoder) -> list[JudgedText]:
-    found = []
+def texts_of(lines: Iterable[str], encoder: Encoder) -> Iterator[JudgedText]:
     for row in map(json.loads, lines):
         read, states = encoder.states(row["context"])
         if len(read):
-            found.append(JudgedText(row["title"], states, answers_at(row, read.token_starts)))
-    return found
+            yield JudgedText(row["title"], states, answers_at(row, read.token_starts))
 
 
-def questions_of(lines: Iterable[str], encoder: Encoder) -> list[JudgedQuestion]:
+def questions_of(lines: Iterable[str], encoder: Encoder) -> Iterator[JudgedQuestion]:
     """Each with and without its mark and a label, so that how a data set writes its questions teaches nothing."""
-    found = []
     for row in map(json.loads, lines):
         bare = row["question"].strip().rstrip("? ")
         forms = [form.format(bare + mark) for form in FORMS for mark in ("", "?")]
         means = [encoder.states(form)[1].float().mean(0) for form in forms]
-        found.append(JudgedQuestion(torch.stack(means), row["hops"] > 1))
-    return found
+        yield JudgedQuestion(torch.stack(means), row["hops"] > 1)
 
 
 def answers_at(row: Mapping[str, Any], starts: Ints) -> Tensor:
@@ -136,9 +132,7 @@ def trained(texts: Sequence[JudgedText], questions: Sequence[JudgedQuestion], se
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
-    with torch.no_grad():  # the judge reads states as they are
-        judge.first.weight.div_(spread)
-        judge.first.bias.sub_(judge.first.weight @ mean)
+    read_raw(judge.first, mean, spread)
     fit_hops(judge.hops, questions)
     return judge.eval().requires_grad_(False)
 
@@ -150,21 +144,27 @@ def fit_hops(layer: nn.Linear, questions: Sequence[JudgedQuestion]) -> None:
     mean, spread = states.mean(0), states.std(0) + 1e-3
     share = several.float().mean().clamp(0.01, 0.99)
     balance = torch.where(several, SEVERAL / share, 1 / (1 - share)) / (1 + SEVERAL)
-    weight, bias = torch.zeros(states.shape[1], requires_grad=True), torch.zeros(1, requires_grad=True)
-    optimizer = torch.optim.LBFGS([weight, bias], max_iter=300)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    optimizer = torch.optim.LBFGS(layer.parameters(), max_iter=300)
     inputs = (states - mean) / spread
 
     def loss() -> Tensor:
         optimizer.zero_grad()
-        fault = F.binary_cross_entropy_with_logits(inputs @ weight + bias, several.float(), balance)
-        total = fault + SHRINK * weight.square().sum()
+        fault = F.binary_cross_entropy_with_logits(layer(inputs)[:, 0], several.float(), balance)
+        total = fault + SHRINK * layer.weight.square().sum()
         total.backward()  # type: ignore[no-untyped-call]
         return total
 
     optimizer.step(loss)  # type: ignore[no-untyped-call]
-    with torch.no_grad():  # as above
-        layer.weight.copy_(weight / spread)
-        layer.bias.copy_(bias - weight / spread @ mean)
+    read_raw(layer, mean, spread)
+
+
+@torch.no_grad()
+def read_raw(layer: nn.Linear, mean: Tensor, spread: Tensor) -> None:
+    """Make a layer that was trained on standardized states read states as they are."""
+    layer.weight.div_(spread)
+    layer.bias.sub_(layer.weight @ mean)
 
 
 def answers_first(judge: Judge, texts: Sequence[JudgedText]) -> float:
@@ -194,18 +194,16 @@ def main(arguments: Sequence[str]) -> int:
     given = parser.parse_args(arguments)
     encoder = Encoder()
     with given.source.open(encoding="utf-8") as lines, given.questions.open(encoding="utf-8") as others:
-        texts, questions = texts_of(lines, encoder), questions_of(others, encoder)
+        texts, questions = [*texts_of(lines, encoder)], [*questions_of(others, encoder)]
     titles = sorted({one.title for one in texts}, key=lambda title: draw(0, title))
-    articles = set(titles[: int(HELD * len(titles))])
-    known, new = ([one for one in texts if (one.title in articles) is wanted] for wanted in (False, True))
+    held = set(titles[: int(HELD * len(titles))])
+    known, new = ([one for one in texts if (one.title in held) is wanted] for wanted in (False, True))
     every = round(1 / HELD)
     first = trained(known, [one for number, one in enumerate(questions) if number % every])
     answers, apart = answers_first(first, new), told_apart(first, questions[::every])
     weights = trained(texts, questions).state_dict()
     save_file({name: one.half().contiguous() for name, one in weights.items()}, given.weights)
-    print(
-        f"{len(texts):,} texts; {answers:.3f} of the answers in {KEPT} of {len(articles)} articles' tokens (held back)"
-    )
+    print(f"{len(texts):,} texts; {answers:.3f} of the answers in {KEPT} of {len(held)} articles' tokens (held back)")
     print(f"{len(questions):,} questions; {apart:.3f} of the pairs told apart (held back)")
     return 0
 
