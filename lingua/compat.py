@@ -11,7 +11,6 @@ import json
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import pairwise
 from typing import Any
 
 from lingua.compressor import Compressor
@@ -34,7 +33,7 @@ from lingua.prompt import CompressedPrompt, Prompt, Rejected, Span, join_parts
 from lingua.structured.json import Json
 from lingua.structured.pieces import TextPiece, kept_texts, to_prompt
 from lingua.structured.tags import parse
-from lingua.text.words import word_edges
+from lingua.text.words import slices, word_edges
 
 GAP = "\n\n"
 DOLLARS_PER_TOKEN = 0.06 / 1000
@@ -205,9 +204,9 @@ def _labelled(call: PromptCall, outcome: CompressedPrompt) -> str:
 
 
 def _words(text: str, spans: Sequence[Span]) -> Iterator[tuple[str, bool]]:
-    ends = [end for _, end in spans]
-    for start, end in pairwise([*word_edges(text).tolist(), len(text)]):
-        word = text[start:end].strip()
-        span = bisect_right(ends, end - len(text[start:end].lstrip()))
+    ends, end = [end for _, end in spans], 0
+    for written in slices(text, word_edges(text)):
+        word, end = written.strip(), end + len(written)
+        span = bisect_right(ends, end - len(written.lstrip()))
         if word:
             yield word, span < len(spans) and spans[span][0] < end

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import groupby, pairwise
+from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, cast
@@ -33,6 +33,7 @@ from lingua.models.source import resolve
 from lingua.prompt import CompressedPrompt, Outcome, Prompt, Rejected, join_parts
 from lingua.text.sentences import sentence_edges
 from lingua.text.tokens import SourceTokenizer, TargetTokenizer, load_target
+from lingua.text.words import slices
 
 
 class Budgeted(Compressor):
@@ -175,8 +176,7 @@ class Workbench:
 
 
 def _sentences(text: str) -> Iterator[str]:
-    edges = [*sentence_edges(text).tolist(), len(text)]
-    return (text[start:end] for start, end in pairwise(edges) if text[start:end].strip())
+    return (sentence for sentence in slices(text, sentence_edges(text)) if sentence.strip())
 
 
 def _rejoined(sentences: Sequence[tuple[int, str]], separator: str) -> str:

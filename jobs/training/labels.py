@@ -24,7 +24,7 @@ import regex
 
 from cluster.errors import RowError
 from lingua.prompt import Span
-from lingua.text.words import terms, word_edges
+from lingua.text.words import slices, terms, word_edges
 
 WINDOW = 150
 """Words ahead in which a word of the compression is looked for; half as many behind."""
@@ -61,7 +61,7 @@ class Labelled:
 
 def words_of(text: str) -> tuple[str, ...]:
     """The words of a text as `unit: word` cuts them; they add up to it."""
-    return tuple(text[start:end] for start, end in pairwise([*word_edges(text).tolist(), len(text)]))
+    return tuple(slices(text, word_edges(text)))
 
 
 def labels_of_row(row: Mapping[str, Any], origin: str = "") -> Labelled:

@@ -15,7 +15,6 @@ evidence         of a word: how likely its kind and place are to be asked for (`
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Literal, Self
 
 import numpy as np
@@ -34,7 +33,7 @@ from lingua.text.salience import Table, token_evidence, word_odds
 from lingua.text.sentences import sentence_edges
 from lingua.text.tokens import Encoding, Ints
 from lingua.text.units import Floats
-from lingua.text.words import word_edges
+from lingua.text.words import slices, word_edges
 
 LEAD = 1.0
 """Natural logarithm of the advantage of a text's beginning over its end: authors put first what matters."""
@@ -153,15 +152,11 @@ def gather_evidence(draft: Draft, question: str, cut: Sequence[int]) -> Program[
     if not parts:
         return
     edges = [sentence_edges(part.text) for part in parts]
-    strings = [_pieces(part.text, one) for part, one in zip(parts, edges, strict=True)]
+    strings = [slices(part.text, one) for part, one in zip(parts, edges, strict=True)]
     found = yield from advantages(draft.drafter, question, strings)
     for part, begins, values in zip(parts, edges, found, strict=True):
         sentence = np.searchsorted(begins, part.encoding.token_starts, side="right") - 1
         part.surprisal = part.surprisal * np.exp(values[sentence])
-
-
-def _pieces(text: str, begins: Ints) -> list[str]:
-    return [text[start:end] for start, end in pairwise([*begins.tolist(), len(text)])]
 
 
 def judge(drafter: Drafter, parts: Sequence[PromptPart]) -> Program[None]:

@@ -10,7 +10,6 @@ frequency. Where a script has no capitals, numbers, rarity and place remain.
 from __future__ import annotations
 
 from functools import lru_cache
-from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +18,7 @@ import regex
 from lingua.text.sentences import sentence_edges
 from lingua.text.tokens import Encoding, Ints
 from lingua.text.units import Floats, self_information
-from lingua.text.words import LONG_RUN, word_edges
+from lingua.text.words import LONG_RUN, slices, word_edges
 
 WEIGHTS = {
     "bias": -3.85,
@@ -84,7 +83,7 @@ def token_facts(encoding: Encoding, known: dict[str, int]) -> Ints:
     text, words = encoding.text, word_edges(encoding.text)
     if not len(words) or not len(encoding):
         return np.full(len(encoding), -1)
-    bare = [_OUTER.sub("", text[a:b]) for a, b in pairwise([*words.tolist(), len(text)])]
+    bare = [_OUTER.sub("", word) for word in slices(text, words)]
     capital = np.asarray([_NAME.match(word) is not None for word in bare])
     number = np.asarray([_NUMBER.match(word) is not None for word in bare])
     opens = np.isin(words, sentence_edges(text))
@@ -101,7 +100,7 @@ def token_facts(encoding: Encoding, known: dict[str, int]) -> Ints:
 def _properties(encoding: Encoding, words: Ints) -> Table:
     """What `WEIGHTS` weighs [w, 17]."""
     text, count = encoding.text, len(words)
-    bare = [text[a:b].strip() for a, b in pairwise([*words.tolist(), len(text)])]
+    bare = list(map(str.strip, slices(text, words)))
     kinds = list(map(_kind, bare))
     flags = np.fromiter((flag for flag, _ in kinds), np.int64, count)[:, None] >> np.arange(4) & 1
     sentence = np.searchsorted(sentence_edges(text), words, side="right") - 1

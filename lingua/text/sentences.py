@@ -12,7 +12,7 @@ import regex
 import sentencex
 
 from lingua.prompt import Span
-from lingua.text.words import Ints, are, remembered, uncut, word_edges
+from lingua.text.words import Ints, are, remembered, slices, uncut, word_edges
 
 Bools = npt.NDArray[np.bool_]
 
@@ -252,7 +252,7 @@ def closing_marks(text: str, clauses: Ints, sentences: Ints) -> tuple[Ints, Ints
 
 def _last(text: str, begins: Ints, mark: str) -> Ints:
     """The mark with the white space before it."""
-    bodies = [text[begin:end].rstrip() for begin, end in pairwise([*begins.tolist(), len(text)])]
+    bodies = list(map(str.rstrip, slices(text, begins)))
     last = begins + np.asarray(list(map(len, bodies)), np.int64) - 1
     before = begins + np.asarray([len(body[:-1].rstrip()) for body in bodies], np.int64)
     return np.where((before >= begins) & are(mark, text + " ")[last], before, -1)

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache, wraps
+from itertools import pairwise
 from threading import Lock
 from typing import Any, TypeVar, cast
 
@@ -149,6 +150,11 @@ def uncut(edges: Ints, spans: Iterable[Span]) -> Ints:
     known = np.asarray([(-1, -1), *spans], np.int64)
     last = known[np.searchsorted(known[:, 0], edges, side="right") - 1]
     return edges[(edges <= last[:, 0]) | (edges >= last[:, 1])]
+
+
+def slices(text: str, begins: Ints) -> list[str]:
+    """The text cut at where its parts begin, ascending from 0 on: the slices add up to it."""
+    return [text[begin:end] for begin, end in pairwise([*begins.tolist(), len(text)])]
 
 
 def _spaced_numbers(text: str) -> list[Span]:
