@@ -13,7 +13,7 @@ what is left of the original, and tokens are counted again on a sample where tha
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -40,7 +40,6 @@ COUNTED_ROWS = 4
 _SUMS = ("origin_tokens", "compressed_tokens", "fidelity")
 _NO_PART = (ValueError, OSError, KeyError, TypeError, AttributeError, RecursionError, SourceUnusable)
 """What reading a file that is no part raises; pyarrow's exceptions are among these."""
-_NO_RECORD = "no commit record has its checksum: it was not committed by this job, or changed since"
 
 
 @dataclass(slots=True)
@@ -86,23 +85,13 @@ def verify(output: str, storage_options: Mapping[str, Any] | None = None) -> Aud
     plan = ledger.plan()
     if plan is None:
         raise AbortRun(f"{ledger.output} has no _plan.json: not an output of this job")
-    audit = Audit()
-    audit.problems += [*_strays(ledger, plan), *_uncovered(plan, ledger.storage)]
-    changed = set()
-    for source in plan.sources:
-        try:
-            require_unchanged(source, ledger.storage)
-        except AbortRun as error:
-            audit.problems.append(str(error))
-            changed.add(source)
-    records = {record.shard.name: record for record in ledger.records(audit.problems)}
-    damaged = {shard.name for shard in plan.shards if any(f"/_records/{shard.name}." in one for one in audit.problems)}
-    audit.problems += _figures(ledger, plan, list(records.values()))
-    look = _Look(ledger, plan, records, damaged)
+    audit = Audit([*_strays(ledger, plan), *_uncovered(plan, ledger.storage)])
+    found = _Output(ledger, plan, audit.problems)
+    audit.problems += _figures(ledger, plan, list(found.records.values()))
     with ThreadPoolExecutor(AT_ONCE) as threads:
-        for one in list(threads.map(lambda shard: look.at(shard, shard.source in changed), plan.shards)):
+        for one in list(threads.map(lambda shard: _ShardAudit(found, shard).run(), plan.shards)):
             audit.add(one)
-    audit.uncounted = look.results.uncounted if audit.rows > audit.rejected else None
+    audit.uncounted = found.results.uncounted if audit.rows > audit.rejected else None
     return audit
 
 
@@ -157,154 +146,133 @@ def _figures(ledger: Ledger, plan: Plan, records: Sequence[Record]) -> Iterator[
             yield f"_stats.json says {name} = {stored[name]}, the commit records {told[name]}; start the job again"
 
 
-class _Look:
-    """Looks at the shards of an output. Threads share it.
+class _Output:
+    """What all shards of an output are looked at with. Threads share it.
 
-    damaged   shards whose records are damaged, which is among the problems already
+    changed   inputs that are not those of the plan
+    records   of the committed shards by name; damaged: names of those whose records are damaged
+    Both are told among the `problems` that it is given.
     """
 
-    def __init__(self, ledger: Ledger, plan: Plan, records: Mapping[str, Record], damaged: Collection[str]) -> None:
-        self.ledger, self.plan, self.records, self.damaged = ledger, plan, records, damaged
-        self.results, self.plainly, self.retried = Results(plan), Plainly(ledger.storage), plan.retried
-
-    def at(self, shard: Shard, input_changed: bool) -> Audit:
-        """All that is wrong with a part, its rejects and its record, and what was looked at."""
-        audit = Audit(shards=1)
-        found = self._problems(shard, audit, input_changed)
-        audit.problems = [f"{self.plan.part_name(shard)}: {problem}" for problem in found]
-        audit.rows -= audit.rows if shard.retries else 0  # they are counted where they were read first,
-        audit.rejected -= audit.rejected if shard.name in self.retried else 0  # rejected where tried last
-        return audit
-
-    def _problems(self, shard: Shard, audit: Audit, input_changed: bool) -> list[str]:
-        if not self.ledger.is_committed(shard.name):
-            return ["missing: the shard is not committed; run the job again"]
-        if (record := self.records.get(shard.name)) is None:
-            return [] if shard.name in self.damaged else [_NO_RECORD]
-        found = list(self._record_problems(shard, record))
-        return (
-            found if found or input_changed else list(islice(self._rows_problems(shard, record, audit), MAX_PER_SHARD))
-        )
-
-    def _record_problems(self, shard: Shard, record: Record) -> Iterator[str]:
-        if record.shard != shard:
-            yield "its commit record is of another shard or input"
-        if record.identity != self.plan.identity.digest():
-            yield "its commit record is of other settings or another model"
-        if self.ledger.checksum(self.ledger.part_url(self.plan, shard)) != record.part_sha256:
-            yield "differs from its commit record (size or checksum): damaged, swapped or written by another hand"
-        try:
-            rejects = self.ledger.checksum(self.ledger.rejects_url(record)) if record.rejects_sha256 else None
-        except FileNotFoundError:
-            rejects = None
-        if rejects != record.rejects_sha256:
-            yield "its rejects are missing or differ from their checksum"
-
-    def _rows_problems(self, shard: Shard, record: Record, audit: Audit) -> Iterator[str]:
-        try:
-            walk = _Walk(self.plan, shard.source, self._outputs(shard), self._rejects(record), self.results)
-            wanted = self._wanted(shard)
-            for item in read_rows(shard, self.plan.columns, self.ledger.storage):
-                if wanted is None or item.number in wanted:
-                    yield from walk.step(item)
-            yield from walk.rest()
-        except _UnreadableError as error:
-            yield str(error)
-            return
-        audit.rows += walk.rows
-        audit.rejected += walk.rejected
-        audit.recounted += walk.recounted
-        yield from walk.against(record)
-        if not (record.rejected or shard.retries) and shard.source.format == self.plan.output_format == "parquet":
-            altered = self.plainly.altered(shard, self.ledger.part_url(self.plan, shard))
-            yield from (f"row {fault}" for fault in altered)
-
-    def _outputs(self, shard: Shard) -> Iterator[OutputRow]:
-        try:
-            yield from read_part(self.plan, self.ledger.part_url(self.plan, shard), self.ledger.storage)
-        except _NO_PART as error:
-            raise _UnreadableError(f"cannot be read: {type(error).__name__}: {error}") from None
-
-    def _wanted(self, shard: Shard) -> set[int] | None:
-        """Numbers of the rows that it tries again; None: it has all rows of its range."""
-        if shard.retries is None:
-            return None
-        wanted = {reject.number for reject in self._listed(self.ledger.retried_url(shard.retries))}
-        before = self.records.get(shard.retried or "")
-        if before and wanted != {reject.number for reject in self._rejects(before)}:
-            raise _UnreadableError(f"tries other rows again than those that {before.shard.name} rejects")
-        return wanted
-
-    def _rejects(self, record: Record) -> Iterator[BadRow]:
-        return self._listed(self.ledger.rejects_url(record)) if record.rejects_sha256 else iter(())
-
-    def _listed(self, url: str) -> Iterator[BadRow]:
-        try:
-            yield from read_rejects(url, self.ledger.storage)
-        except (ValueError, FileNotFoundError) as error:
-            raise _UnreadableError(f"its rejects ({url}) cannot be read: {error}") from None
+    def __init__(self, ledger: Ledger, plan: Plan, problems: list[str]) -> None:
+        self.ledger, self.plan, self.retried = ledger, plan, plan.retried
+        self.results, self.plainly = Results(plan), Plainly(ledger.storage)
+        self.changed = set[Source]()
+        for source in plan.sources:
+            try:
+                require_unchanged(source, ledger.storage)
+            except AbortRun as error:
+                problems.append(str(error))
+                self.changed.add(source)
+        damaged = list[str]()
+        self.records = {record.shard.name: record for record in ledger.records(damaged)}
+        self.damaged = {
+            shard.name for shard in plan.shards if any(f"/_records/{shard.name}." in one for one in damaged)
+        }
+        problems += damaged
 
 
 class _UnreadableError(Exception):
     """A part or its rejects are no readable file."""
 
 
-class _Walk:
-    """Input rows, part rows and rejects, side by side in order."""
+class _ShardAudit:
+    """One shard: its record, then its input rows, part rows and rejects, side by side in order."""
 
-    def __init__(
-        self, plan: Plan, source: Source, outputs: Iterator[OutputRow], rejects: Iterator[BadRow], results: Results
-    ) -> None:
-        self._plan, self._source, self._outputs, self._rejects = plan, source, outputs, rejects
-        self._results = results
-        self._reject = next(rejects, None)
-        self._reasons: Counter[str] = Counter()
-        self.rows = self.rejected = self.recounted = 0
-        self._seen: dict[str, float] = dict.fromkeys((*_SUMS, *get_args(Status)), 0)
+    def __init__(self, output: _Output, shard: Shard) -> None:
+        self._output, self._ledger, self._plan, self._shard = output, output.ledger, output.plan, shard
+        self._url = output.ledger.part_url(output.plan, shard)
+        self._seen = Counter[str](dict.fromkeys(("rows", "rejected", *_SUMS, *get_args(Status)), 0))
+        self._reasons = Counter[str]()
+        self._recounted = 0
 
-    def step(self, item: Row | BadRow) -> Iterator[str]:
-        self.rows += 1
-        if self._reject is not None and self._reject.number == item.number:
-            yield from self._compare_reject(item, self._reject)
-            self._reject = next(self._rejects, None)
-            return
-        if isinstance(item, BadRow):
-            yield f"row {item.number} cannot be read ({item.reason}) and is not among the rejects"
-            return
-        output = next(self._outputs, None)
-        if output is None:
-            yield f"row {item.number} is neither in the part nor among the rejects"
-            return
-        for name in _SUMS:
-            self._seen[name] += output.results[name] or 0
-        self._seen[output.results["status"]] = self._seen.get(output.results["status"], 0) + 1
-        yield from self._compare(item, output)
+    def run(self) -> Audit:
+        """All that is wrong with its files, and what was looked at."""
+        found = islice(self._problems(), MAX_PER_SHARD)
+        problems = [f"{self._plan.part_name(self._shard)}: {problem}" for problem in found]
+        rows = 0 if self._shard.retries else self._seen["rows"]  # they are counted where they were read first,
+        rejected = (
+            0 if self._shard.name in self._output.retried else self._seen["rejected"]
+        )  # rejected where tried last
+        return Audit(problems, 1, rows, rejected, self._recounted)
 
-    def rest(self) -> Iterator[str]:
-        """What is left over when the input has ended."""
-        if (more := sum(1 for _ in self._outputs)) > 0:
+    def _problems(self) -> Iterator[str]:
+        record = self._output.records.get(self._shard.name)
+        if not self._ledger.is_committed(self._shard.name):
+            yield "missing: the shard is not committed; run the job again"
+        elif record is None:
+            if self._shard.name not in self._output.damaged:
+                yield "no commit record has its checksum: it was not committed by this job, or changed since"
+        elif found := list(self._record_problems(record)):
+            yield from found
+        elif self._shard.source not in self._output.changed:
+            try:
+                yield from self._walk(record)
+            except _UnreadableError as error:
+                yield str(error)
+                return
+            yield from self._figures(record)
+            if not (record.rejected or self._shard.retries) and (
+                self._shard.source.format == self._plan.output_format == "parquet"
+            ):
+                yield from (f"row {fault}" for fault in self._output.plainly.altered(self._shard, self._url))
+
+    def _record_problems(self, record: Record) -> Iterator[str]:
+        if record.shard != self._shard:
+            yield "its commit record is of another shard or input"
+        if record.identity != self._plan.identity.digest():
+            yield "its commit record is of other settings or another model"
+        if self._ledger.checksum(self._url) != record.part_sha256:
+            yield "differs from its commit record (size or checksum): damaged, swapped or written by another hand"
+        try:
+            rejects = self._ledger.checksum(self._ledger.rejects_url(record)) if record.rejects_sha256 else None
+        except FileNotFoundError:
+            rejects = None
+        if rejects != record.rejects_sha256:
+            yield "its rejects are missing or differ from their checksum"
+
+    def _walk(self, record: Record) -> Iterator[str]:
+        """What is wrong with single rows. _UnreadableError where a file is none that the job writes."""
+        outputs, rejects = self._part(), self._rejects(record)
+        reject, wanted = next(rejects, None), self._wanted()
+        for item in read_rows(self._shard, self._plan.columns, self._ledger.storage):
+            if wanted is not None and item.number not in wanted:
+                continue
+            self._seen["rows"] += 1
+            if reject is not None and reject.number == item.number:
+                yield from self._compare_reject(item, reject)
+                reject = next(rejects, None)
+            elif isinstance(item, BadRow):
+                yield f"row {item.number} cannot be read ({item.reason}) and is not among the rejects"
+            elif (output := next(outputs, None)) is None:
+                yield f"row {item.number} is neither in the part nor among the rejects"
+            else:
+                yield from self._compare(item, output)
+        if (more := sum(1 for _ in outputs)) > 0:
             yield f"{more} rows more than its input has"
-        if self._reject is not None:
-            yield f"the reject of row {self._reject.number} is not of this shard, or stands twice"
+        if reject is not None:
+            yield f"the reject of row {reject.number} is not of this shard, or stands twice"
 
-    def against(self, record: Record) -> Iterator[str]:
+    def _figures(self, record: Record) -> Iterator[str]:
         """What the commit record counts otherwise."""
-        for name, count in {"rows": self.rows, "rejected": self.rejected, **self._seen}.items():
-            if not isclose(getattr(record, name, -1), count, rel_tol=1e-9):
-                yield f"its commit record says {name} = {getattr(record, name)}, there are {count}"
-        if dict(record.rejects) != dict(self._reasons):
+        for name, count in self._seen.items():
+            if not isclose(said := getattr(record, name, 0), count, rel_tol=1e-9):
+                yield f"its commit record says {name} = {said}, there are {count}"
+        if record.rejects != self._reasons:
             yield f"its commit record says rejects = {dict(record.rejects)}, there are {dict(self._reasons)}"
 
     def _compare_reject(self, item: Row | BadRow, reject: BadRow) -> Iterator[str]:
-        self.rejected += 1
+        self._seen["rejected"] += 1
         self._reasons[reject.reason] += 1
         known = item if isinstance(item, BadRow) else item.rejected(reject.reason, reject.detail)
-        if reject.source != self._source.path:
+        if reject.source != self._shard.source.path:
             yield f"the reject of row {item.number} is of another file, {reject.source}"
         elif reject.raw != known.raw or reject.reason != known.reason:
             yield f"the reject of row {item.number} is not of what the input holds there ({reject.reason})"
 
     def _compare(self, row: Row, output: OutputRow) -> Iterator[str]:
+        results = output.results
+        self._seen.update({results["status"]: 1, **{name: results[name] or 0 for name in _SUMS}})
         if not same_columns(row, output):
             yield f"row {row.number}: its columns differ from the input's: another row, or changed"
             return
@@ -313,11 +281,36 @@ class _Walk:
         except PromptError as error:
             yield f"row {row.number} has nothing to compress ({error}) and should be among the rejects"
             return
-        if output.results["fingerprint"] != fingerprint:
+        if results["fingerprint"] != fingerprint:
             yield f"row {row.number}: its fingerprint is not that of its content, settings and model"
-        faults = list(self._results.faults(row, output.results))
-        if not faults and (self.rows <= COUNTED_ROWS or output.results["fingerprint"].startswith("00")):
-            miscounted = self._results.miscounted(row, output.results)
-            self.recounted += miscounted is not None
+        faults = list(self._output.results.faults(row, results))
+        if not faults and (self._seen["rows"] <= COUNTED_ROWS or results["fingerprint"].startswith("00")):
+            miscounted = self._output.results.miscounted(row, results)
+            self._recounted += miscounted is not None
             faults += [miscounted] if miscounted else []
         yield from (f"row {row.number}: {fault}" for fault in faults)
+
+    def _wanted(self) -> set[int] | None:
+        """Numbers of the rows that it tries again; None: it has all rows of its range."""
+        if self._shard.retries is None:
+            return None
+        wanted = {reject.number for reject in self._listed(self._ledger.retried_url(self._shard.retries))}
+        before = self._output.records.get(self._shard.retried or "")
+        if before and wanted != {reject.number for reject in self._rejects(before)}:
+            raise _UnreadableError(f"tries other rows again than those that {before.shard.name} rejects")
+        return wanted
+
+    def _part(self) -> Iterator[OutputRow]:
+        try:
+            yield from read_part(self._plan, self._url, self._ledger.storage)
+        except _NO_PART as error:
+            raise _UnreadableError(f"cannot be read: {type(error).__name__}: {error}") from None
+
+    def _rejects(self, record: Record) -> Iterator[BadRow]:
+        return self._listed(self._ledger.rejects_url(record)) if record.rejects_sha256 else iter(())
+
+    def _listed(self, url: str) -> Iterator[BadRow]:
+        try:
+            yield from read_rejects(url, self._ledger.storage)
+        except (ValueError, FileNotFoundError) as error:
+            raise _UnreadableError(f"its rejects ({url}) cannot be read: {error}") from None
