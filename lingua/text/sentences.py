@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -186,46 +187,87 @@ def _cuts(text: str, sentences: Ints) -> Ints:
     return np.asarray(edges, np.int64)
 
 
+@dataclass(frozen=True, slots=True)
+class _Stretch:
+    """What the first word and the verbs of a stretch tell of it.
+
+    parted    a line break parts it from the one before, or there is none
+    apart     it may stand beside another main clause: a conjunction opens it, or a semicolon is before it
+    says      a finite verb stands in it
+    loose     it may go whatever it says: by the word that opens it, behind which is no comma, as in a list
+    subject   it says something of a subject of its own
+    """
+
+    text: str
+    opener: str
+    parted: bool
+    joins: bool
+    apart: bool
+    says: bool
+    loose: bool
+    subject: bool
+
+    @classmethod
+    def of(cls, text: str, before: str | None) -> _Stretch:
+        found, says = _LETTERS.search(text), _says(text)
+        opener, behind = (found.group(), text[found.end() :]) if found else ("", text)
+        joins, loose = _is(_JOINS, opener), _is(_LOOSE, opener) and not (_is(_NEEDED, opener) or behind[:1] == ",")
+        subject = says and not loose and (not joins or _SUBJECT.match(text) is not None)
+        apart = joins or (before or "").rstrip().endswith((";", "；"))
+        return cls(text, opener, before is None or _parts(before, text), joins, apart, says, loose, subject)
+
+
+_Role = Literal["main", "led", "predicate", "more", "loose", "second"]
+_ROLES: tuple[tuple[_Role, Callable[[_Stretch, _Stretch, bool, bool], bool]], ...] = (
+    ("main", lambda new, main, said, beside: new.parted or (new.subject and new.apart and said)),
+    ("led", lambda new, main, said, beside: new.subject and not said and beside and _is(_LEADS, main.opener)),
+    ("predicate", lambda new, main, said, beside: new.says and not new.loose and not said),
+    ("predicate", lambda new, main, said, beside: not new.loose and not beside and _VERB.match(new.opener) is not None),
+    ("more", lambda new, main, said, beside: _is(_NEEDED, new.opener)),
+    ("loose", lambda new, main, said, beside: new.loose),
+    ("second", lambda new, main, said, beside: said and (new.joins or not _says(_RELATIVE.split(new.text)[0]))),
+    ("more", lambda new, main, said, beside: True),
+)
+"""What a stretch is in its sentence; the first line that holds counts.
+
+Told by the stretch itself, by the beginning of the main clause, by whether that said something (has its verb), and
+whether the stretch before is of it.
+
+main        a clause with a subject of its own, behind one: stands by itself
+led         the main clause behind an adverbial, which may then go
+predicate   of the main clause that has none yet, or goes on behind what was inserted
+more        of what stands before: without it that says something else, or nothing tells what it is
+loose       may go, and so may a `second` predicate or the next thing of a list
+"""
+
+
 def _relations(stretches: list[str]) -> tuple[list[int], dict[int, int]]:
     """Of each stretch of a sentence the piece that it is of, and of each piece the one it says nothing without.
 
-    Pieces are numbered as the stretches that they begin with. A rule of English, not a parser: behind a main clause,
-    what has no finite verb or opens with a relative pronoun, a conjunction, a preposition or a participle may go, and
-    so may a second predicate; an adverbial before the main clause, too. A clause with a subject of its own stands by
-    itself. What none of this tells belongs to what stands before. Where no verb is found, as in most other languages,
-    the sentence stays whole.
+    Pieces are numbered as the stretches that they begin with. A rule of English (`_ROLES`), not a parser. Where no verb
+    is found, as in most other languages, the sentence stays whole.
     """
-    own, host, items = list[int](), dict[int, int](), set[int]()
+    own, host, seconds = list[int](), dict[int, int](), set[int]()
     main, said = 0, False
-    for at, stretch in enumerate(stretches):
-        last, before, opener = own[-1] if own else 0, stretches[at - 1] if at else "", _opener(stretch)
-        says, loose, joins = _says(stretch), _is_loose(stretch, opener), _JOINS.fullmatch(opener) is not None
-        subject = says and not loose and (not joins or _SUBJECT.match(stretch) is not None)
-        if not at or _parts(before, stretch) or (subject and said and (joins or before.rstrip().endswith((";", "；")))):
+    read = list(map(_Stretch.of, stretches, [None, *stretches]))
+    for at, new in enumerate(read):
+        last = own[-1] if own else 0
+        role = next(role for role, holds in _ROLES if holds(new, read[main], said, last == main))
+        if role == "main":
             own[main:] = own[main:] if said else [main] * (at - main)
-            main, said = at, says and _LOOSE.fullmatch(opener.casefold()) is None
-            own.append(at)
-            host[at] = at
-        elif subject and not said and last == main and _LEADS.fullmatch(_opener(stretches[main])) is not None:
-            host[main], host[at], main, said = at, at, at, True
-            own.append(at)
-        elif not loose and ((says and not said) or (_VERB.match(opener) is not None and last != main)):
-            own.append(main)
+            main, said = at, new.says and not _is(_LOOSE, new.opener.casefold())
+        elif role == "led":
+            host[main], main, said = at, at, True
+        elif role == "predicate":
             said = True
-        elif _NEEDED.fullmatch(opener) or not (loose or (said and (joins or not _says(_RELATIVE.split(stretch)[0])))):
-            own.append(last)
-        else:
-            own.append(at)
-            host[at] = host[last] if not loose and last in items else last
-            items |= set() if loose else {at}
+        own.append({"predicate": main, "more": last}.get(role, at))
+        if role == "second":
+            host[at] = host[last] if last in seconds else last
+            seconds.add(at)
+        elif own[-1] == at:
+            host[at] = last if role == "loose" else at
     own[main:] = own[main:] if said else [main] * (len(own) - main)
     return own, {piece: host[piece] for piece in sorted(set(own))}
-
-
-def _is_loose(stretch: str, opener: str) -> bool:
-    """Whether a clause may go whatever it says: by the word that opens it, which is not the first of a list."""
-    listed = stretch[stretch.find(opener) + len(opener) :].startswith(",")
-    return not listed and _NEEDED.fullmatch(opener) is None and _LOOSE.fullmatch(opener) is not None
 
 
 def _parts(before: str, stretch: str) -> bool:
@@ -235,14 +277,13 @@ def _parts(before: str, stretch: str) -> bool:
     return broken and not (body[:1].islower() and len(before.rpartition("\n")[2]) >= WRAPPED)
 
 
-def _opener(stretch: str) -> str:
-    found = _LETTERS.search(stretch)
-    return found.group() if found else ""
-
-
 def _says(stretch: str) -> bool:
     """Whether a finite verb stands in it."""
     return _VERB.search(stretch) is not None
+
+
+def _is(kind: regex.Pattern[str], word: str) -> bool:
+    return kind.fullmatch(word) is not None
 
 
 def closing_marks(text: str, clauses: Ints, sentences: Ints) -> tuple[Ints, Ints]:
