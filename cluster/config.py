@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic.fields import FieldInfo
 
 from cluster.command import Command
 from cluster.input.columns import KINDS, PARTS, ROLES, Mapped
-from cluster.placement import PERCENT, Placement, Share
+from cluster.placement import Placement, Share, parse_share
 from cluster.storage.credentials import MASK, require_no_credentials
 from cluster.storage.storage import absolute, require_conditional
 from lingua.config import ALGORITHM, FORMER, READERS, CompressionConfig, decisive
@@ -24,6 +25,7 @@ from lingua.config import default_of as compression_default
 from lingua.config import fields as compression_fields
 from lingua.errors import UnreadError
 from lingua.methods import METHODS
+from lingua.shared import Many
 
 MOST_BYTES = 2**50
 UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
@@ -44,15 +46,14 @@ def parse_size(value: object) -> object:
 
 
 def parse_ceiling(value: object) -> object:
-    """A number of rows (int), or a share of them (float below 1) from ``"1%"``."""
+    """A number of rows (int), or a share of them (float up to 1) from ``"1%"``."""
+    if isinstance(value := parse_share(value), float) and value > 1:
+        raise ValueError("a share is at most 100%; write a whole number for rows")
     if value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)):
         return value
-    value = str(value)
-    if (share := PERCENT.fullmatch(value)) is not None:
-        return float(share[1]) / 100
-    if not value.strip().isdigit():
+    if not str(value).strip().isdigit():
         raise ValueError("write a number of rows like 100, or a share of them like '1%'")
-    return int(value)
+    return int(str(value))
 
 
 Size = Annotated[int, BeforeValidator(parse_size)]
@@ -61,29 +62,28 @@ Ceiling = Annotated[int | float | None, BeforeValidator(parse_ceiling)]
 
 def parse_output(value: str) -> str:
     """Where an output may be committed, as an absolute path or URL. ConfigError for any other place."""
-    require_no_credentials("output", value)
-    require_conditional(value)
+    require_conditional(require_no_credentials("output", value))
     return absolute(value)
 
 
 Output = Annotated[str, Field(min_length=1), AfterValidator(parse_output)]
 """A directory to write."""
-
-
-def parse_earlier(value: str) -> str:
-    """Where an earlier output lies, or a glob of such, as an absolute path or URL."""
-    require_no_credentials("reuse", value)
-    return absolute(value)
-
-
-def parse_written(value: str) -> str:
-    """Where an output lies. ConfigError for a URL that says more than that."""
-    require_no_credentials("output", value)
-    return value
-
-
-Written = Annotated[str, Field(min_length=1), AfterValidator(parse_written)]
+_NAMED = AfterValidator(partial(require_no_credentials, "reuse"))
+Reused = Annotated[str, Field(min_length=1), _NAMED, AfterValidator(absolute)]
+"""An earlier output, or a glob of such."""
+Written = Annotated[str, Field(min_length=1), AfterValidator(partial(require_no_credentials, "output"))]
 """A directory that jobs.compress wrote."""
+
+
+def parse_inputs(value: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of files. ConfigError where one is none, or a URL that says more."""
+    if not all(url.strip() for url in value):
+        raise ValueError("an empty name stands for no file; remove it")
+    return tuple(require_no_credentials("input", url) for url in value)
+
+
+Inputs = Annotated[tuple[str, ...], Field(min_length=1), Many, AfterValidator(parse_inputs)]
+"""Files, globs or directories to read."""
 
 
 def of_methods() -> dict[str, tuple[str, ...]]:
@@ -155,14 +155,13 @@ class JobConfig(Placement):
         former=_FORMER,
     )
 
-    inputs: tuple[str, ...] = Field(
+    inputs: Inputs = Field(
         alias="input",
-        min_length=1,
         description="file, glob or directory: .parquet, .jsonl, .jsonl.gz, .jsonl.zst; or dataset:ID:SPLIT of the hub",
     )
     output: Output = Field(description="directory to write: a path, s3://, gs:// or abfs://")
 
-    reuse: Annotated[str, Field(min_length=1), AfterValidator(parse_earlier)] | None = Field(
+    reuse: Reused | None = Field(
         None,
         description="earlier output, made with the same settings: what did not change is taken over; of a glob like "
         "'snapshots/*' the last complete one by name",
@@ -254,27 +253,6 @@ class JobConfig(Placement):
         base = own.get("compression")
         chosen = base.given() if isinstance(base, CompressionConfig) else dict(base or {})
         return {**own, "compression": CompressionConfig(**{**chosen, **flat})}
-
-    @field_validator("inputs", mode="before")
-    @classmethod
-    def _one_or_many(cls, value: object) -> object:
-        return (value,) if isinstance(value, str) else value
-
-    @field_validator("inputs")
-    @classmethod
-    def _no_credentials(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for url in value:
-            if not url.strip():
-                raise ValueError("an empty name stands for no file; remove it")
-            require_no_credentials("input", url)
-        return value
-
-    @field_validator("max_rejected")
-    @classmethod
-    def _share_or_count(cls, value: int | float | None) -> int | float | None:
-        if isinstance(value, float) and value > 1:
-            raise ValueError("a share is at most 100%; write a whole number for rows")
-        return value
 
     @model_validator(mode="after")
     def _one_shape(self) -> JobConfig:

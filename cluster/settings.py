@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -61,9 +62,13 @@ class Settings(BaseModel):
         return {field.alias or name: field for name, field in cls.model_fields.items()}
 
     @classmethod
-    def load(cls, argv: Sequence[str], environment: Mapping[str, str] | None = None) -> Self:
-        """The settings of a command line. ConfigError says what is wrong; ``--help`` prints and exits."""
-        given, origins = _gather(cls, argv, os.environ if environment is None else environment)
+    def load(cls, argv: Sequence[str] | None = None, environment: Mapping[str, str] | None = None) -> Self:
+        """The settings of a command line, by default this process's. ConfigError says what is wrong.
+
+        ``--help`` prints and exits.
+        """
+        words = sys.argv[1:] if argv is None else argv
+        given, origins = _gather(cls, words, os.environ if environment is None else environment)
         try:
             return cls(**given)
         except UnreadError as error:

@@ -131,7 +131,7 @@ class BenchmarkConfig(Settings):
 def main(argv: Sequence[str] | None = None) -> int:
     """0: reported. 2: a setting or the model is wrong."""
     try:
-        run(BenchmarkConfig.load(sys.argv[1:] if argv is None else argv))
+        run(BenchmarkConfig.load(argv))
     except LinguaError as error:
         print(f"benchmark: {error}", file=sys.stderr)
         return 2

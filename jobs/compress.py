@@ -39,7 +39,7 @@ EARLIER_VERSION = (
 
 def main(argv: Sequence[str] | None = None, make_compressor: MakeCompressor = load_compressor) -> int:
     def run() -> int:
-        config = JobConfig.load(sys.argv[1:] if argv is None else argv)
+        config = JobConfig.load(argv)
         return dry_run(config, make_compressor) if config.dry_run else compress(config, make_compressor)
 
     return exit_code(run)

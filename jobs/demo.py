@@ -39,7 +39,7 @@ class DemoConfig(Settings):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Build, compress, show and verify; the first exit code that is not 0."""
-    return exit_code(lambda: demo(DemoConfig.load(sys.argv[1:] if argv is None else argv)))
+    return exit_code(lambda: demo(DemoConfig.load(argv)))
 
 
 def demo(config: DemoConfig) -> int:

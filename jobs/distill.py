@@ -19,7 +19,7 @@ from lingua.models.source import resolve
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return exit_code(lambda: distill(DistillConfig.load(sys.argv[1:] if argv is None else argv)))
+    return exit_code(lambda: distill(DistillConfig.load(argv)))
 
 
 def distill(config: DistillConfig) -> int:

@@ -26,7 +26,7 @@ try:
     from pydantic import Field
 
     from cluster.command import Command
-    from cluster.config import JobConfig, Output
+    from cluster.config import Inputs, JobConfig, Output
     from cluster.errors import AbortRun, ClusterError
     from cluster.output.prepare import make_plan
     from cluster.output.records import counted
@@ -63,13 +63,13 @@ class DoctorConfig(JobConfig):
         examples="",
     )
 
-    inputs: tuple[str, ...] = Field((), alias="input", description="files that the job is to read")
+    inputs: Inputs = Field((), alias="input", description="files that the job is to read")
     output: Output = Field(NOWHERE, description="where it is to write")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """0: a job would start. 1: something is missing, each in a line. 2: the settings are wrong."""
-    return exit_code(lambda: examine(DoctorConfig.load(sys.argv[1:] if argv is None else argv)))
+    return exit_code(lambda: examine(DoctorConfig.load(argv)))
 
 
 def examine(config: DoctorConfig) -> int:

@@ -34,7 +34,7 @@ LEASE_SECONDS = 60.0
 
 
 def main(argv: Sequence[str] | None = None, make: MakeTarget = make_target) -> int:
-    return exit_code(lambda: evaluate(EvalConfig.load(sys.argv[1:] if argv is None else argv), make))
+    return exit_code(lambda: evaluate(EvalConfig.load(argv), make))
 
 
 def evaluate(config: EvalConfig, make: MakeTarget) -> int:

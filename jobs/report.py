@@ -37,7 +37,7 @@ class ReportConfig(VerifyConfig):
 def main(argv: Sequence[str] | None = None) -> int:
     """0: written, and where it is. 2: there is nothing to report on."""
     try:
-        config = ReportConfig.load(sys.argv[1:] if argv is None else argv)
+        config = ReportConfig.load(argv)
         ledger = Ledger(config.output, config.storage_options)
         print(ledger.write_report(render(gather(ledger, config.price))))
     except (ClusterError, LinguaError, ValueError) as error:

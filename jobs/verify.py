@@ -38,7 +38,7 @@ class VerifyConfig(Settings):
 def main(argv: Sequence[str] | None = None) -> int:
     """0: whole. 1: problems, each in a line. 2: it cannot be audited."""
     try:
-        config = VerifyConfig.load(sys.argv[1:] if argv is None else argv)
+        config = VerifyConfig.load(argv)
         audit = verify(config.output, config.storage_options)
     except (ClusterError, LinguaError) as error:
         print(f"verify: {error}", file=sys.stderr)

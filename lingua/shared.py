@@ -54,7 +54,7 @@ def _budget(value: str) -> str:
 
 
 def _one_or_many(value: object) -> object:
-    return (value,) if isinstance(value, (str, int)) else value
+    return (value,) if isinstance(value, (str, int, float)) else value
 
 
 def _rules(value: dict[str, Any]) -> dict[str, Any]:
@@ -83,8 +83,10 @@ def _patterns(value: tuple[str, ...]) -> tuple[str, ...]:
 
 BudgetText = Annotated[str, AfterValidator(_budget)]
 """A `ContextBudget` as it is written."""
-Strings = Annotated[tuple[str, ...], BeforeValidator(_one_or_many)]
-Numbers = Annotated[tuple[int, ...], BeforeValidator(_one_or_many)]
+Many = BeforeValidator(_one_or_many)
+"""Of a list: one value counts as a list of it."""
+Strings = Annotated[tuple[str, ...], Many]
+Numbers = Annotated[tuple[int, ...], Many]
 
 
 class MethodSettings(BaseModel):
@@ -192,7 +194,7 @@ class SharedSettings(BaseModel):
     protect: Annotated[Strings, AfterValidator(_patterns)] = Field(
         (), description="regular expressions; what they match is kept"
     )
-    keep_markdown: Annotated[tuple[Literal["code", "structure"], ...], BeforeValidator(_one_or_many)] = Field(
+    keep_markdown: Annotated[tuple[Literal["code", "structure"], ...], Many] = Field(
         (),
         description="of Markdown: 'code' keeps fenced code blocks, and texts that hold one; 'structure' keeps headings "
         "and the marks of lists and quotations",

@@ -67,6 +67,12 @@ class Ledger:
             raise PlanConflict(f"{url} extends another plan than {self._url('_plan.json')}; delete it, or {REMEDY}")
         return last
 
+    def planned(self) -> Plan:
+        """The same. PlanConflict when there is none."""
+        if (plan := self.plan()) is None:
+            raise PlanConflict(f"{self.output} has no _plan.json: not an output of this job, or its plan was removed")
+        return plan
+
     def _generations(self) -> Iterator[str]:
         """Where the plan is stored that was extended, the last first."""
         names = [match[0] for match, _ in self._found("_plans", GENERATION)]
@@ -87,7 +93,7 @@ class Ledger:
                 if self.storage.create(self._url("_plans", f"{plan.generation:06d}.json"), plan.to_bytes()):
                     return plan
                 stored = None
-            stored = stored or self._planned()
+            stored = stored or self.planned()
             stored.require_same(plan.identity, plan.sources, self.output)
         except PlanConflict:
             if plan.history or self.begun() or not self.storage.exists(self._url("_plan.json")):
@@ -143,7 +149,7 @@ class Ledger:
         info = self.require_planned()
         if (version := f"{info['size']} {version_of(info)}") == self._own:
             return
-        if (stored := self._planned()).run != plan.run:
+        if (stored := self.planned()).run != plan.run:
             raise AbortRun(
                 f"{self._url('_plan.json')} is another plan now: the output was begun anew with other settings or "
                 f"inputs while this worker stood still (planned {plan.about.get('created')}, now "
@@ -188,7 +194,7 @@ class Ledger:
         One listing, and the plan is read; the bytes of parts are for `jobs.verify`.
         """
         parts = {match[1]: entry for match, entry in self._found("", PART)}
-        identity = self._planned().identity.digest() if records else ""
+        identity = self.planned().identity.digest() if records else ""
         wrong = [
             (entry, fault)
             for record in records
@@ -349,12 +355,6 @@ class Ledger:
 
     def _url(self, *names: str) -> str:
         return "/".join((self.output, *filter(None, names)))
-
-    def _planned(self) -> Plan:
-        plan = self.plan()
-        if plan is None:
-            raise PlanConflict(f"{self.output}: the plan was removed while the run began; start again")
-        return plan
 
     def _require_empty(self) -> None:
         foreign = [entry.name for entry in self.storage.entries(self.output) if not entry.name.startswith(("_", "."))]

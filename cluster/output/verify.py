@@ -80,11 +80,9 @@ class Audit:
 
 
 def verify(output: str, storage_options: Mapping[str, Any] | None = None) -> Audit:
-    """Audit an output. AbortRun when there is no plan to audit it by."""
+    """Audit an output. PlanConflict when there is no plan to audit it by."""
     ledger = Ledger(output, storage_options)
-    plan = ledger.plan()
-    if plan is None:
-        raise AbortRun(f"{ledger.output} has no _plan.json: not an output of this job")
+    plan = ledger.planned()
     audit = Audit([*_strays(ledger, plan), *_uncovered(plan, ledger.storage)])
     found = _Output(ledger, plan, audit.problems)
     audit.problems += _figures(ledger, plan, list(found.records.values()))

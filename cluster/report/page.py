@@ -21,7 +21,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cluster.errors import AbortRun
 from cluster.output.ledger import Ledger
 from cluster.output.plan import Plan
 from cluster.output.records import Record, Statistics, counted, standing
@@ -131,12 +130,9 @@ class Page:
 def gather(ledger: Ledger, prices: Iterable[str] = ()) -> Page:
     """The page of an output, with what was saved at `prices` (``NAME=PRICE``).
 
-    Raises AbortRun when there is no output of this job, ValueError for a price that cannot be read.
+    Raises PlanConflict when there is no output of this job, ValueError for a price that cannot be read.
     """
-    plan = ledger.plan()
-    if plan is None:
-        raise AbortRun(f"{ledger.output} has no _plan.json: not an output of this job")
-    records, statistics = ledger.records(), ledger.statistics()
+    plan, records, statistics = ledger.planned(), ledger.records(), ledger.statistics()
     merged = Merged()
     for record, summary in ledger.summaries(records):
         merged.add(record.shard.source.path, summary)

@@ -47,14 +47,15 @@ def _spellings(value: str) -> Iterator[str]:
         yield repr(one.encode(errors="replace"))[2:-1]
 
 
-def require_no_credentials(name: str, url: str) -> None:
-    """ConfigError when a URL has more than scheme, host and path; the message repeats no more than those."""
+def require_no_credentials(name: str, url: str) -> str:
+    """The URL. ConfigError when it has more than scheme, host and path; the message repeats no more than those."""
     if (shown := public_url(url)) != url:
         raise ConfigError(
             f"{name}: {shown} is followed or preceded by more than scheme, host and path: a URL with a user, a "
             "query or a fragment carries credentials, which would be written beside the output; give them in "
             "storage_options or in the environment of the storage client; an object of that name: rename it"
         )
+    return url
 
 
 def public_address(address: str | None) -> str | None:

@@ -30,6 +30,7 @@ from jobs.evaluation.specs import (
     require_distinct,
 )
 from lingua.errors import ConfigError
+from lingua.shared import Many, Strings
 
 _Table = Mapping[str, Any]
 
@@ -130,8 +131,8 @@ rate: [0.5, 0.25], …; flags override the file. The same command again goes on 
 """
 
 
-Share = Annotated[float, Field(gt=0, le=1)]
-Size = Annotated[int, Field(ge=2)]
+Shares = Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Many]
+Sizes = Annotated[tuple[Annotated[int, Field(ge=2)], ...], Many]
 
 
 class EvalConfig(Placement):
@@ -170,8 +171,8 @@ class EvalConfig(Placement):
         validate_default=True,
         description=f"'NAME: [BASE] key=value …' (default: {', '.join(DEFAULT_CANDIDATES)})",
     )
-    rate: tuple[Share, ...] = Field((), description="share of the context's tokens to keep (default: 0.35)")
-    tokens: tuple[Size, ...] = Field((), description="number of the context's tokens to keep, beside rates")
+    rate: Shares = Field((), description="share of the context's tokens to keep (default: 0.35)")
+    tokens: Sizes = Field((), description="number of the context's tokens to keep, beside rates")
     match_peer: bool = Field(False, description="all others keep, row by row, exactly as much as the peer kept")
     model: str = Field("smollm2-135m", min_length=1, description="the compressor, also the peer's")
     dtype: Literal["float32", "bfloat16", "float16", "auto"] = Field("float32", description="of both")
@@ -180,11 +181,11 @@ class EvalConfig(Placement):
     targets: tuple[TargetSpec, ...] = Field(
         (), description="models that are asked (none: only what is left is measured)"
     )
-    ask: tuple[Literal["nll", "generate"], ...] = Field(
+    ask: Annotated[tuple[Literal["nll", "generate"], ...], Many] = Field(
         (), description="what of: nll of the gold answer, generate an answer (default: nll where it can be had)"
     )
     max_tokens: int = Field(64, ge=1, description="tokens to generate at most")
-    stop: tuple[str, ...] = Field(("\n\n",), description="strings that end what is generated (default: a blank line)")
+    stop: Strings = Field(("\n\n",), description="strings that end what is generated (default: a blank line)")
 
     chunk: int = Field(10, ge=1, description="rows per unit of work, which is committed whole")
     max_attempts: int = Field(3, ge=1, description="attempts per unit after transient failures")
@@ -245,11 +246,6 @@ class EvalConfig(Placement):
         found = [parse(entry, name) for name, entry in items]
         require_distinct(str(info.field_name).removesuffix("s"), [one.name for one in found])
         return tuple(found)
-
-    @field_validator("rate", "tokens", "ask", "stop", mode="before")
-    @classmethod
-    def _one_or_many(cls, value: object) -> object:
-        return value if isinstance(value, (list, tuple)) else (value,)
 
     @model_validator(mode="after")
     def _fits_together(self) -> EvalConfig:

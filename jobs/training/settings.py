@@ -11,14 +11,14 @@ import yaml
 from pydantic import Field, field_validator, model_validator
 
 from cluster.command import Command
-from cluster.config import Output
+from cluster.config import Inputs, Output
 from cluster.input.inputs import HUB_SCHEME
 from cluster.placement import GpuShare
 from cluster.settings import Settings
-from cluster.storage.credentials import require_no_credentials
 from cluster.storage.storage import absolute
 from lingua.config import CompressionConfig
 from lingua.errors import ConfigError
+from lingua.shared import Strings
 
 CLUSTER = ("workers", "gpus_per_worker", "cpus_per_worker", "max_failures", "lease_seconds")
 NOT_DECISIVE = ("inputs", "output", *CLUSTER, "checkpoint_every", "storage_options")
@@ -66,8 +66,8 @@ model is OUTPUT/model: python -m jobs.compress --method llmlingua2 --model OUTPU
 class TrainingConfig(Settings):
     """What both jobs set: rows, output, the course of the training, the cluster. ConfigError names a wrong setting."""
 
-    inputs: tuple[str, ...] = Field(
-        alias="input", min_length=1, description="file, glob or directory of rows: .parquet, .jsonl, .jsonl.gz, .zst"
+    inputs: Inputs = Field(
+        alias="input", description="file, glob or directory of rows: .parquet, .jsonl, .jsonl.gz, .zst"
     )
     output: Output = Field(description="directory to write: a path, s3://, gs:// or abfs://")
     endpoint: str | None = Field(
@@ -95,17 +95,9 @@ class TrainingConfig(Settings):
     lease_seconds: float = Field(60, gt=0, description="seconds after which a dead run no longer holds the output")
     storage_options: dict[str, Any] = Field(default_factory=dict, repr=False, description="for fsspec, as JSON")
 
-    @field_validator("inputs", "stop", "teacher_setting", mode="before", check_fields=False)
-    @classmethod
-    def _one_or_many(cls, value: object) -> object:
-        """One string counts as a list of one."""
-        return (value,) if isinstance(value, str) else value
-
     @field_validator("inputs")
     @classmethod
-    def _no_credentials(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for url in value:
-            require_no_credentials("input", url)
+    def _absolute(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(url if url.startswith(HUB_SCHEME) else absolute(url) for url in value)
 
     @field_validator("model", "target", "teacher_model", check_fields=False)
@@ -151,7 +143,7 @@ class AlignConfig(TrainingConfig):
     temperature: float = Field(
         1.0, ge=0, description="of responses made in process: 1 draws from the target's own distribution, 0 is greedy"
     )
-    stop: tuple[str, ...] = Field((), description="strings that end a response")
+    stop: Strings = Field((), description="strings that end a response")
 
     model: str = Field("smollm2-135m", min_length=1, description="small model to train: hub id, directory, GGUF, alias")
     method: Literal["full", "lora"] = Field("full", description="train all weights, or LoRA, merged in at the end")
@@ -212,7 +204,7 @@ class DistillConfig(TrainingConfig):
     teacher_model: str = Field(
         "smollm2-135m", min_length=1, description="the compressor's model, or the model's name at the endpoint"
     )
-    teacher_setting: tuple[str, ...] = Field(
+    teacher_setting: Strings = Field(
         (), description="setting of the compressor as KEY=VALUE (default: method=selective, unit=word)"
     )
     endpoint_mode: Literal["completion", "chat"] = Field("chat", description="how the endpoint is asked")
