@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from transformers import AutoTokenizer
 
 from jobs.benchmarking.prompts import MixSize, make_mix
 from lingua.budget.draft import Drafter
@@ -22,7 +21,7 @@ from lingua.compressor import compress_one
 from lingua.config import CompressionConfig
 from lingua.engine.engine import Engine
 from lingua.engine.score import BatchRow, Context, ScoreCache, Surprisal
-from lingua.models.load import converted
+from lingua.models.load import Loader
 from lingua.models.source import resolve
 from lingua.prompt import CompressedPrompt
 from lingua.text.tokens import SourceTokenizer
@@ -93,7 +92,7 @@ class HostCost:
 def main(argv: Sequence[str] | None = None) -> int:
     """Print a table with a row for every case."""
     flags = _parser().parse_args(argv)
-    loaded = _tokenizer(flags.model)
+    loaded = Loader(resolve(flags.model)).tokenizer()
     tokenizer, counter = SourceTokenizer(loaded), SourceTokenizer(loaded)
     costs = [HostCost(method, MixSize.parse(mix), tokenizer, counter) for method, mix in CASES]
     rounds = [[cost.measure(flags.rows, seed) for cost in costs] for seed in range(flags.rounds + 1)]
@@ -103,12 +102,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         spread = f"{statistics.median(times):.2f} ({min(times):.2f} to {max(times):.2f})"
         print(f"| {method} | {mix} | {tokens:,} | {spread} |")
     return 0
-
-
-def _tokenizer(name: str) -> object:
-    source = resolve(name)
-    source = converted(source) if source.gguf else source
-    return AutoTokenizer.from_pretrained(source.location, **source.load_arguments)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -19,22 +19,20 @@ from tokenizers import ByteLevelBPETokenizer, SentencePieceBPETokenizer, Tokeniz
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForTokenClassification,
-    AutoTokenizer,
     LlamaConfig,
     PreTrainedConfig,
     PreTrainedTokenizerFast,
     XLMRobertaConfig,
 )
-from transformers.utils import logging
 
 from jobs.benchmarking.prompts import paragraphs
 from jobs.generation import plain_attention
 from jobs.peer import peer_copy
 from lingua.engine.score import Scorer
-from lingua.errors import ConfigError, ModelError
+from lingua.errors import ConfigError
 from lingua.methods import METHODS
 from lingua.models.encoders import EncoderScorer
-from lingua.models.load import choose_device, choose_dtype, converted, fast_scorer, place
+from lingua.models.load import Loader, choose_device, choose_dtype, converted, fast_scorer, place
 from lingua.models.sizing import Allowance
 from lingua.models.source import resolve
 
@@ -137,16 +135,10 @@ def _random(name: str, device: torch.device, dtype: torch.dtype, seed: int) -> S
 
 def _loaded(name: str, device: torch.device, dtype: torch.dtype, method: str) -> Subject:
     kind: Any = AutoModelForTokenClassification if METHODS[method].needs == "encoder" else AutoModelForCausalLM
-    source = resolve(name)
-    source = converted(source) if source.gguf else source
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        model = kind.from_pretrained(source.location, dtype=dtype, **source.load_arguments)
-        tokenizer = AutoTokenizer.from_pretrained(source.location, **source.load_arguments)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"model {name!r} cannot be loaded: {error}") from error
-    location = Path(source.location) if source.local else None
-    return Subject(name, model.to(device).eval().requires_grad_(False), tokenizer, location)
+    source = converted(resolve(name))
+    loader, location = Loader(source), Path(source.location) if source.local else None
+    model = loader.load(kind, dtype=dtype).to(device).eval().requires_grad_(False)
+    return Subject(name, model, loader.tokenizer(), location)
 
 
 # ---- random weights

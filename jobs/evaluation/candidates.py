@@ -163,8 +163,7 @@ class Workbench:
         """The library with the model as its older transformers can read it."""
         from lingua.models.load import choose_device, choose_dtype, converted  # torch is loaded where models run
 
-        config, source = self._config, resolve(self._config.model)
-        source = converted(source) if source.gguf else source
+        config, source = self._config, converted(resolve(self._config.model))
         if not source.local:
             raise ModelError(f"the peer needs a model directory, not the hub id {source.name!r}; download it first")
         folder = self._open.enter_context(tempfile.TemporaryDirectory(prefix="lingua-peer-"))

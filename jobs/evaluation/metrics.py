@@ -183,11 +183,9 @@ def metrics_of(row: EvalRow) -> Sequence[str]:
     return tuple(named)
 
 
-def textual(row: EvalRow, reply: str, metrics: Sequence[str] | None = None) -> dict[str, float]:
+def textual(row: EvalRow, reply: str) -> dict[str, float]:
     """Each metric of a reply; nothing for a row without a right answer."""
-    if not row.answers:
-        return {}
-    return {name: METRICS[name](reply, row.answers) for name in metrics or metrics_of(row)}
+    return {name: METRICS[name](reply, row.answers) for name in metrics_of(row)} if row.answers else {}
 
 
 def bleu_tokenizer(text: str) -> str:

@@ -321,8 +321,8 @@ def require_compiler(device: torch.device) -> None:
 
 
 def converted(source: ModelSource) -> ModelSource:
-    """The same model as a directory with safetensors and tokenizer, converted to float32 on this node's first use."""
-    return _once(source, _folder(source), _convert)
+    """A GGUF file as a directory with safetensors and tokenizer, made in float32 on first use; others as they are."""
+    return _once(source, _folder(source), _convert) if source.gguf else source
 
 
 def tokenizer_of(source: ModelSource) -> ModelSource:

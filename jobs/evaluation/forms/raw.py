@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,10 +10,11 @@ from pathlib import PurePosixPath
 from typing import Any
 
 import pyarrow.parquet as pq
-import zstandard
 
 from cluster.errors import ClusterError
 from cluster.input.inputs import HUB_SCHEME, HubDataset, find_files, literal_part
+from cluster.input.jsonl import decompressed
+from cluster.input.shards import Compression
 from cluster.storage.listing import is_pattern
 from cluster.storage.storage import Storage, absolute
 from lingua.errors import ConfigError
@@ -137,13 +137,11 @@ def raw_records(location: str, storage: Storage) -> Iterator[Raw]:
 def read_bytes(url: str, storage: Storage) -> bytes:
     """A whole file, decompressed. ConfigError when it cannot be read."""
     try:
-        data = storage.read(url)
-        if url.endswith(".gz"):
-            return gzip.decompress(data)
-        return zstandard.ZstdDecompressor().stream_reader(data).read() if url.endswith(".zst") else data
+        packed: dict[str, Compression] = {"gz": "gzip", "zst": "zstd"}
+        return b"".join(decompressed([storage.read(url)], packed.get(url.rpartition(".")[2])))
     except FileNotFoundError:
         raise ConfigError(f"{url}: there is no such file") from None
-    except (OSError, EOFError, ClusterError, zstandard.ZstdError) as error:
+    except (OSError, ClusterError) as error:
         raise ConfigError(f"{url}: cannot be read: {type(error).__name__}: {error}") from None
 
 
