@@ -12,7 +12,7 @@ from tests.models import fast_tokenizer
 
 
 def test_every_case_is_measured(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host, "_tokenizer", lambda name: fast_tokenizer())
+    monkeypatch.setattr(host.Loader, "tokenizer", lambda _: fast_tokenizer())
     monkeypatch.setattr(host, "CASES", [(method, mix.partition(":")[0] + ":150") for method, mix in CASES])
     assert main(["--rows", "1", "--rounds", "1"]) == 0
     lines = capsys.readouterr().out.splitlines()[2:]
