@@ -188,7 +188,7 @@ def _cuts(text: str, sentences: Ints) -> Ints:
 
 
 @dataclass(frozen=True, slots=True)
-class _Stretch:
+class _Clause:
     """What the first word and the verbs of a stretch tell of it.
 
     parted    a line break parts it from the one before, or there is none
@@ -208,7 +208,7 @@ class _Stretch:
     subject: bool
 
     @classmethod
-    def of(cls, text: str, before: str | None) -> _Stretch:
+    def of(cls, text: str, before: str | None) -> _Clause:
         found, says = _LETTERS.search(text), _says(text)
         opener, behind = (found.group(), text[found.end() :]) if found else ("", text)
         joins, loose = _is(_JOINS, opener), _is(_LOOSE, opener) and not (_is(_NEEDED, opener) or behind[:1] == ",")
@@ -218,7 +218,7 @@ class _Stretch:
 
 
 _Role = Literal["main", "led", "predicate", "more", "loose", "second"]
-_ROLES: tuple[tuple[_Role, Callable[[_Stretch, _Stretch, bool, bool], bool]], ...] = (
+_ROLES: tuple[tuple[_Role, Callable[[_Clause, _Clause, bool, bool], bool]], ...] = (
     ("main", lambda new, main, said, beside: new.parted or (new.subject and new.apart and said)),
     ("led", lambda new, main, said, beside: new.subject and not said and beside and _is(_LEADS, main.opener)),
     ("predicate", lambda new, main, said, beside: new.says and not new.loose and not said),
@@ -249,7 +249,7 @@ def _relations(stretches: list[str]) -> tuple[list[int], dict[int, int]]:
     """
     own, host, seconds = list[int](), dict[int, int](), set[int]()
     main, said = 0, False
-    read = list(map(_Stretch.of, stretches, [None, *stretches]))
+    read = list(map(_Clause.of, stretches, [None, *stretches]))
     for at, new in enumerate(read):
         last = own[-1] if own else 0
         role = next(role for role, holds in _ROLES if holds(new, read[main], said, last == main))
