@@ -18,6 +18,7 @@ import torch
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from cluster.command import Command
+from cluster.run.stopping import exit_code
 from cluster.settings import Settings
 from jobs.benchmarking.contenders import Ours, Theirs
 from jobs.benchmarking.prompts import MIXES, MixSize, make_mix
@@ -26,7 +27,6 @@ from jobs.benchmarking.rounds import Rounds
 from jobs.benchmarking.subject import Subject, load_subject
 from jobs.peer import Peer, PeerSettings, peer_options
 from lingua.config import CompressionConfig
-from lingua.errors import LinguaError
 from lingua.methods import METHODS
 from lingua.models.load import choose_device, choose_dtype, require_compiler
 from lingua.models.sizing import Allowance
@@ -130,15 +130,10 @@ class BenchmarkConfig(Settings):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """0: reported. 2: a setting or the model is wrong."""
-    try:
-        run(BenchmarkConfig.load(argv))
-    except LinguaError as error:
-        print(f"benchmark: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_code(lambda: run(BenchmarkConfig.load(argv)))
 
 
-def run(config: BenchmarkConfig) -> None:
+def run(config: BenchmarkConfig) -> int:
     """Measure everything, write the report whenever something is measured, print the table."""
     if config.threads is not None:
         torch.set_num_threads(config.threads)
@@ -162,6 +157,7 @@ def run(config: BenchmarkConfig) -> None:
                 if config.output is not None:
                     write(config.output, "benchmark", report, markdown)
     print(markdown(report))
+    return 0
 
 
 def _ours(config: BenchmarkConfig, subject: Subject) -> Iterator[Ours]:

@@ -39,7 +39,8 @@ from cluster.storage.storage import Entry, Storage, absolute, require_conditiona
 PART = re.compile(r"(part-\d{5,}-[0-9a-f]{8})\.(parquet|jsonl)")
 SIDE_FILE = re.compile(r"(part-\d{5,}-[0-9a-f]{8})\.([0-9a-f]{12})\.jsonl?")
 GENERATION = re.compile(r"\d{6,}\.json")
-SIDE_FOLDERS = ("_records", "_rejects", "_sketches")
+SIDE_FOLDERS = {"_records": "json", "_rejects": "jsonl", "_sketches": "json"}
+"""Folders of what a commit puts beside its part, and how the names in each end."""
 AT_ONCE = 16
 
 
@@ -127,15 +128,14 @@ class Ledger:
         self._require_own(plan)
         record = Record.of(shard, part, plan.identity.digest(), seconds)
         if part.rejects is not None:
-            self._put_rejects(self._rejects_url(record.attempt), part.rejects.path)
+            self._put_rejects(self._side_url("_rejects", record), part.rejects.path)
         if part.summary is not None:
-            self.storage.write(self._summary_url(record), part.summary.to_bytes())
-        self.storage.write(self._record_url(record), record.to_bytes())
+            self.storage.write(self._side_url("_sketches", record), part.summary.to_bytes())
+        self.storage.write(self._side_url("_records", record), record.to_bytes())
         if self.storage.create(self.part_url(plan, shard), part.data.path):
             return "committed"
-        self.storage.delete(self._record_url(record))
-        self.storage.delete(self._rejects_url(record.attempt))
-        self.storage.delete(self._summary_url(record))
+        for folder in SIDE_FOLDERS:
+            self.storage.delete(self._side_url(folder, record))
         return "already"
 
     def _put_rejects(self, url: str, path: Path) -> None:
@@ -276,11 +276,8 @@ class Ledger:
 
     def rejects_url(self, record: Record) -> str:
         """Where a commit's rejected rows are, if it has any: once they are tried again, in `_retried/`."""
-        own, moved = self._rejects_url(record.attempt), self.retried_url(record.attempt)
+        own, moved = self._side_url("_rejects", record), self.retried_url(record.attempt)
         return own if self.storage.exists(own) or not self.storage.exists(moved) else moved
-
-    def _rejects_url(self, attempt: str) -> str:
-        return self._url("_rejects", f"{attempt}.jsonl")
 
     def retried_url(self, attempt: str) -> str:
         """Where the rows are that an attempt rejected, once they are tried again."""
@@ -330,7 +327,7 @@ class Ledger:
 
     def summary(self, record: Record) -> ShardSummary | None:
         """What the report shows of a commit, if it was gathered. DamagedFile when it is not what was."""
-        url = self._summary_url(record)
+        url = self._side_url("_sketches", record)
         try:
             return ShardSummary.from_bytes(self.storage.read(url))
         except FileNotFoundError:
@@ -338,11 +335,8 @@ class Ledger:
         except ValueError as error:
             raise DamagedFile(f"{url} is damaged: {error}; delete it: the report can do without") from None
 
-    def _summary_url(self, record: Record) -> str:
-        return self._url("_sketches", f"{record.attempt}.json")
-
-    def _record_url(self, record: Record) -> str:
-        return self._url("_records", f"{record.attempt}.json")
+    def _side_url(self, folder: str, record: Record) -> str:
+        return self._url(folder, f"{record.attempt}.{SIDE_FOLDERS[folder]}")
 
     def _part_urls(self, name: str) -> Iterator[str]:
         return (self._url(f"{name}.{ending}") for ending in ("parquet", "jsonl"))

@@ -99,8 +99,6 @@ def pending(config: JobConfig, make_compressor: Callable[[JobConfig], Any]) -> s
 
     make_compressor   loads the model; called where an estimate is asked for
     """
-    for model in filter(None, (config.model, config.compression.own.second_model)):
-        resolve(model)
     digest = models_digest(resolve(config.model), config.compression)
     previous, ledger = open_previous(config, digest), Ledger(config.output, config.storage_options)
     plan = draft_plan(config, digest, ledger, previous.plan.identity if previous else None)

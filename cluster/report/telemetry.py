@@ -99,13 +99,12 @@ class WorkerTelemetry:
         event("shard begun", **self._named)
 
     def row(self, item: Row | BadRow, outcome: Outcome) -> None:
-        if isinstance(outcome, Rejected) or isinstance(item, BadRow):
-            reason = item.reason if isinstance(item, BadRow) else getattr(outcome, "reason", "unknown")
+        if isinstance(outcome, Rejected):
             self._counts[ROWS, ("status", "rejected")] += 1
-            self._counts[REJECTS, ("reason", reason)] += 1
+            self._counts[REJECTS, ("reason", outcome.reason)] += 1
             self._rejects += 1
             if self._rejects <= LOGGED_REJECTS:
-                event("row rejected", logging.WARNING, **self._named, row=item.number, reason=reason)
+                event("row rejected", logging.WARNING, **self._named, row=item.number, reason=outcome.reason)
         else:
             self._counts[ROWS, ("status", outcome.status)] += 1
             self._counts[ORIGIN_TOKENS, None] += outcome.origin_tokens

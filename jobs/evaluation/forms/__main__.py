@@ -13,12 +13,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 
-from cluster.errors import ClusterError
+from cluster.run.stopping import exit_code
 from jobs.evaluation.forms import FORMS, read
 from jobs.evaluation.rows import EvalRow, template_of
 from jobs.evaluation.specs import Target
 from jobs.generation import answered
-from lingua.errors import LinguaError
 
 AT_ONCE = 32
 
@@ -37,20 +36,18 @@ def with_references(rows: Iterable[EvalRow], target: Target, max_tokens: int, st
 
 
 def main(arguments: Sequence[str]) -> int:
-    """0: written. 2: a source or the target is wrong."""
-    given = _parser().parse_args(arguments)
-    try:
-        for source in given.source:
-            rows = list(read(source))
-            found = rows
-            if given.references:
-                found = list(with_references(rows, _target(given.references), given.max_tokens, given.stop))
-                print(f"{len(found)} of {len(rows)} rows have a reference", file=sys.stderr)
-            for row in found:
-                print(row.to_json())
-    except (LinguaError, ClusterError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    """0: written. 2: a source or the target is wrong. 1: the target does not answer."""
+    return exit_code(lambda: write(_parser().parse_args(arguments)))
+
+
+def write(given: argparse.Namespace) -> int:
+    for source in given.source:
+        rows = found = list(read(source))
+        if given.references:
+            found = list(with_references(rows, _target(given.references), given.max_tokens, given.stop))
+            print(f"{len(found)} of {len(rows)} rows have a reference", file=sys.stderr)
+        for row in found:
+            print(row.to_json())
     return 0
 
 
