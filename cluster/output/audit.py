@@ -21,7 +21,6 @@ import pyarrow.parquet as pq
 from cluster.config import default_of
 from cluster.input.arrow import int96_paths, is_string, values_of
 from cluster.input.columns import ORDER, RESULTS, at_rate, text_of
-from cluster.input.jsonl import split_lines
 from cluster.input.parquet import open_parquet, read_batches
 from cluster.input.schema import json_text
 from cluster.input.shards import ArrowRow, BadRow, Carried, Row, Shard, Source
@@ -59,17 +58,15 @@ class OutputRow:
 
 def read_part(plan: Plan, url: str, storage: Storage) -> Iterator[OutputRow]:
     """The rows of a part, streamed. ValueError, KeyError or OSError when it is none."""
-    size, columns = int(storage.info(url)["size"]), plan.columns
+    columns = plan.columns
     if plan.output_format == "jsonl":
-        for line in split_lines(storage.blocks(url, 0, size), limit=1 << 40):
-            if not isinstance(line, bytes):
-                raise ValueError("a line cannot be read")
+        for line in storage.lines(url):
             document = loads(line.decode())
             yield OutputRow(document, {name: document.pop(own) for name, own in columns.result_names.items()})
         return
     if (schema := columns.schema) is None or (planned := columns.output_schema) is None:
         raise ValueError("the plan has no schema, and Parquet parts need one")
-    source = Source(url, size, "", "parquet")
+    source = Source(url, int(storage.info(url)["size"]), "", "parquet")
     with open_parquet(source, storage) as file:
         found, rows = file.schema_arrow, file.metadata.num_rows
     if (found.names, found.types) != (planned.names, planned.types):

@@ -237,7 +237,7 @@ class Ledger:
     def checksum(self, url: str) -> str:
         """SHA-256 of a file, in hex."""
         digest = hashlib.sha256()
-        for block in self.storage.blocks(url, 0, int(self.storage.info(url)["size"])):
+        for block in self.storage.blocks(url):
             digest.update(block)
         return digest.hexdigest()
 
@@ -293,7 +293,7 @@ class Ledger:
             if match[1] in shards:
                 url = self._url("_rejects", match[0])
                 with closing(Scratch()) as scratch, (scratch.path / "rejects").open("wb") as file:
-                    file.writelines(self.storage.blocks(url, 0, int(self.storage.info(url)["size"])))
+                    file.writelines(self.storage.blocks(url))
                     file.flush()
                     self._put_rejects(self._url("_retried", match[0]), Path(file.name))
                 self.storage.delete(url)

@@ -19,7 +19,6 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from cluster.input.jsonl import split_lines
 from cluster.input.shards import NAME, STORED, BadRow, Count, Shard, parsed
 from cluster.output.summary import ShardSummary
 from cluster.storage.storage import Storage
@@ -182,9 +181,7 @@ def standing(records: Iterable[Record], retried: Collection[str] = ()) -> list[R
 
 def read_rejects(url: str, storage: Storage) -> Iterator[BadRow]:
     """The lines of a file of rejects. ValueError where there is another one."""
-    for line in split_lines(storage.blocks(url, 0, int(storage.info(url)["size"]))):
-        if not isinstance(line, bytes):
-            raise ValueError(f"{line.reason}: {line.detail}")
+    for line in storage.lines(url):
         yield parsed(BadRow, line, "a reject")
 
 

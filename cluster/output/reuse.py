@@ -30,7 +30,6 @@ from cluster.config import JobConfig
 from cluster.errors import PlanConflict
 from cluster.input.columns import ORDER
 from cluster.input.inputs import find_files, literal_part
-from cluster.input.jsonl import split_lines
 from cluster.input.shards import UNKNOWN_VERSION, BadRow, Row, Shard, Source, windows
 from cluster.output.ledger import Ledger
 from cluster.output.plan import NOT_OF_ROWS, Identity, Plan
@@ -44,7 +43,6 @@ from lingua.structured.exact import loads
 MAX_ROWS = 8 << 20
 BLOCK_BYTES = 4 << 20
 _ROW_BITS = 32
-_NO_LIMIT = 1 << 40
 _UNREADABLE = (FileNotFoundError, ValueError, KeyError, IndexError, TypeError, pa.ArrowException)
 
 Item = Row | BadRow
@@ -289,11 +287,9 @@ class Blocks:
                     yield Block(url, size, group, group + 1), table.column(name).to_pylist()
             return
         start, end, found = 0, 0, list[str]()
-        for line in split_lines(self._storage.blocks(url, 0, size), _NO_LIMIT):
-            if not isinstance(line, bytes):
-                raise ValueError(f"{url}: a line cannot be read")
+        for line in self._storage.lines(url):
             found.append(loads(line.decode())[name])
-            end += len(line) + 1
+            end += len(line)
             if end - start >= BLOCK_BYTES:
                 yield Block(url, size, start, end), found
                 start, found = end, []

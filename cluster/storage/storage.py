@@ -164,10 +164,16 @@ class Storage:
             raise RetryShard(f"cannot read {url}: {len(data)} bytes came from byte {start} on, not {end - start}")
         return data
 
-    def blocks(self, url: str, start: int, end: int) -> Iterator[bytes]:
-        """Bytes [start, end), all of them, in blocks of at most `BLOCK`."""
+    def blocks(self, url: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """Bytes [start, end), all of them, in blocks of at most `BLOCK`; without `end` up to that of the file."""
+        end = int(self.info(url)["size"]) if end is None else end
         for position in range(start, end, BLOCK):
             yield self.read_exactly(url, position, min(position + BLOCK, end))
+
+    def lines(self, url: str) -> Iterator[bytes]:
+        """The lines of a file, however long, with their ends."""
+        with io.BufferedReader(self.open(url, int(self.info(url)["size"])), BLOCK) as file:
+            yield from file
 
     def open(self, url: str, size: int) -> RangeReader:
         """An unbuffered, seekable reader over the first `size` bytes, which must be there."""
