@@ -35,7 +35,7 @@ from lingua.text.tokens import SourceTokenizer
 SMALL = {"mixes": ("short", "fewshot:700"), "rows": 3, "rounds": 1}
 _GROUPS = {
     "what is compressed": ("small", "mixes", "rows", "slow_rows", "seed"),
-    "how": ("model", "method", "rate", "device", "dtype", "batch_tokens", "gpu_memory", "threads"),
+    "how": ("model", "method", "rate", "device", "dtype", "gpu_memory", "threads"),
     "who is measured": ("beside", "rounds", "peer_python", "peer_path", "output"),
 }
 _PLACES = ("small", "peer_python", "peer_path", "output")
@@ -85,7 +85,6 @@ class BenchmarkConfig(Settings):
     rate: float = Field(0.5, gt=0, le=1, description="share of the tokens to keep")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, …")
     dtype: Literal["float32", "bfloat16", "float16", "auto"] = Field("float32", description="also the peer's")
-    batch_tokens: int | None = Field(None, ge=1, description="tokens per batch (default: the engine's choice)")
     gpu_memory: float = Field(0.3, gt=0, le=1, description="share of a GPU's free memory for one scorer")
     threads: int | None = Field(None, ge=1, description="of CPU work, everyone's (default: one per core)")
     beside: tuple[Literal["unshared", "default", "llmlingua", "plain", "compile"], ...] = Field(
@@ -116,7 +115,7 @@ class BenchmarkConfig(Settings):
     @property
     def allowance(self) -> Allowance:
         """Of each scorer: others and the peer stand beside it."""
-        return Allowance(self.batch_tokens, self.gpu_memory)
+        return Allowance(share=self.gpu_memory)
 
     def again(self) -> str:
         """A command line that measures the same again."""

@@ -18,7 +18,6 @@ import jobs
 from cluster.placement import ResourceRequest
 from cluster.report.telemetry import progress_on
 from cluster.run.driver import Driver, Terms
-from cluster.run.retry import RetryPolicy
 from cluster.run.stopping import StopRequest, exit_code, grace_seconds, on_signals, require_packages
 from cluster.storage.storage import Storage
 from jobs.evaluation.forms import read
@@ -65,7 +64,7 @@ def _run(config: EvalConfig, ledger: EvalLedger, wave: Wave, stop: StopRequest, 
         return not missing
     from cluster.run.pool import RayPool, session  # Ray takes a second, for nothing where all is done
 
-    terms = Terms(RetryPolicy(config.max_attempts), shard_timeout=config.timeout, grace=grace_seconds())
+    terms = Terms(shard_timeout=config.timeout, grace=grace_seconds())
     wish = ResourceRequest.of(config, missing, needs_in(config, wave))
     with session((jobs,)) as fixed, on_signals(stop):  # Ray brings signal handlers of its own
         pool, progress = RayPool(partial(UnitRunner, config, wave, make), replace(wish, fixed=fixed)), progress_on()

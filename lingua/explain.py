@@ -35,12 +35,12 @@ def explain(error: ValidationError, known: Collection[str] = ()) -> str:
     return "; ".join(_fault(fault, known) for fault in told)
 
 
-def meant(name: str, known: Collection[str], limit: int = 3) -> str:
+def meant(name: str, known: Collection[str]) -> str:
     """`` did you mean a or b?`` for the known names that look like this one, or nothing."""
     lower = {one.lower(): one for one in known}
     close = [one for one in lower if one.startswith(name.lower())] if len(name) > 1 else []
-    close = close or difflib.get_close_matches(name.lower(), lower, limit)
-    return f" did you mean {' or '.join(lower[one] for one in close[:limit])}?" if close else ""
+    close = close or difflib.get_close_matches(name.lower(), lower)
+    return f" did you mean {' or '.join(lower[one] for one in close[:3])}?" if close else ""
 
 
 def first_line(error: BaseException) -> str:

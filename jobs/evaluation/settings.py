@@ -98,7 +98,7 @@ _GROUPS = {
     ),
     "who is asked": ("targets", "ask", "max_tokens", "stop"),
     "cluster": ("chunk", "workers", "gpus_per_worker", "cpus_per_worker", "gpu_memory"),
-    "failures": ("max_attempts", "timeout", "storage_options"),
+    "failures": ("timeout", "storage_options"),
     "the rest": ("resamples", "peer_python", "peer_path"),
 }
 _EXAMPLES = """\
@@ -146,6 +146,7 @@ class EvalConfig(Placement):
         "Measure what compressed prompts are still good for, on Ray.",
         _EXAMPLES,
         former={
+            "max_attempts": "a unit is tried three times",
             "batch_tokens": "it is chosen for the device; gpu_memory bounds it",
             "address": "name the Ray cluster in the variable RAY_ADDRESS",
         },
@@ -188,7 +189,6 @@ class EvalConfig(Placement):
     stop: Strings = Field(("\n\n",), description="strings that end what is generated (default: a blank line)")
 
     chunk: int = Field(10, ge=1, description="rows per unit of work, which is committed whole")
-    max_attempts: int = Field(3, ge=1, description="attempts per unit after transient failures")
     timeout: float = Field(1800, gt=0, description="seconds without progress until a worker is replaced")
     storage_options: dict[str, Any] = Field(
         default_factory=dict, repr=False, description="for fsspec, as JSON; flat, or by protocol"
