@@ -7,8 +7,9 @@ plain text.
 
 Where a tokenizer's first step cuts a text before every space that follows a letter, a digit or an ASCII mark, and then
 reads each piece by itself (byte-level BPE with the patterns of GPT-2, cl100k and their like), the tokens of a text are
-put together from those of its words, which are cached: a corpus writes the same ones again and again. Whether a
-tokenizer is of this kind, `splits_at_spaces` reads from its definition; all others read whole texts.
+put together from those of its words, which are cached: a corpus writes the same ones again and again. Some cut before
+line breaks as well. Whether a tokenizer is of this kind, `cuts_before` reads from its definition; all others read whole
+texts.
 """
 
 from __future__ import annotations
@@ -32,8 +33,11 @@ from lingua.errors import ModelError
 from lingua.explain import first_line, meant
 from lingua.text.words import are
 
-_PIECE = re.compile(r" *[^ ]+(?:(?<![\w!-~]) +[^ ]*)*| +")
-_INNER = re.compile(r" .*[\w!-~]", re.DOTALL)
+_PIECES = {
+    spaces: re.compile(rf"[{spaces}]*[^{spaces}]+(?:(?<![\w!-~])[{spaces}]+[^{spaces}]*)*|[{spaces}]+")
+    for spaces in (" ", " \n")
+}
+_INNER = {spaces: re.compile(rf"[{spaces}].*[\w!-~]", re.DOTALL) for spaces in _PIECES}
 _MOST, _LONGEST, _MOST_CHARACTERS = 1 << 16, 400, 1 << 21
 """Pieces that are remembered, characters of one (a link is asked for at every count), and of all."""
 _NORMALIZERS = ("NFC", "NFD", "NFKC", "NFKD", "Lowercase", "StripAccents", "BertNormalizer", "Precompiled")
@@ -46,26 +50,26 @@ _PATTERNS = {f"{_WORDS}|{number}|{_REST}" for number in (r"\p{N}{1,3}", r"\p{N}"
 """Of Llama 3 and of Qwen 2: no match holds a space behind anything else than white space."""
 
 
-def pieces_of(text: str) -> list[str]:
+def pieces_of(text: str, spaces: str = " ") -> list[str]:
     """What such a tokenizer reads by itself, each cut to nothing smaller than a word; they add up to the text."""
-    return _PIECE.findall(text)
+    return _PIECES[spaces].findall(text)
 
 
-def stands_inside(piece: str) -> bool:
+def stands_inside(piece: str, spaces: str = " ") -> bool:
     """Whether a piece remains one wherever it stands between others of this kind."""
-    return _INNER.fullmatch(piece) is not None
+    return _INNER[spaces].fullmatch(piece) is not None
 
 
-def splits_at_spaces(definition: Mapping[str, Any]) -> bool:
-    """Whether a tokenizer of `tokenizers`, given as its JSON object, reads such pieces by themselves."""
+def cuts_before(definition: Mapping[str, Any]) -> str:
+    """The white space, " " or " \\n", before which a tokenizer of `tokenizers`, given as its JSON object, cuts; or ""."""
     model = definition["model"]
-    return (
+    apart = (
         _is_local(definition.get("normalizer"))
         and model["type"] in _MODELS
         and not model.get("dropout")
-        and _cuts(definition.get("pre_tokenizer"))
         and all(_is_plain(token) for token in definition.get("added_tokens", ()))
     )
+    return _cuts(definition.get("pre_tokenizer")) if apart else ""
 
 
 def _is_local(step: Mapping[str, Any] | None) -> bool:
@@ -75,30 +79,29 @@ def _is_local(step: Mapping[str, Any] | None) -> bool:
     return step["type"] == "Sequence" and all(map(_is_local, step["normalizers"]))
 
 
-def _cuts(step: Mapping[str, Any] | None) -> bool:
-    """Whether a step before the model's cuts before spaces. Those of a sequence that only cut more do no harm."""
+def _cuts(step: Mapping[str, Any] | None) -> str:
+    """The white space before which steps before the model's cut. Those of a sequence that only cut more do no harm."""
     if step is None:
-        return False
+        return ""
     steps = step["pretokenizers"] if step["type"] == "Sequence" else [step]
-    return all(map(_is_known, steps)) and any(map(_is_cut, steps))
+    return max(map(_cut, steps), key=len, default="") if all(map(_is_known, steps)) else ""
 
 
 def _is_known(step: Mapping[str, Any]) -> bool:
     if step["type"] == "ByteLevel":
         return not step["add_prefix_space"]
-    return step["type"] == "Digits" or _is_cut(step)
+    return step["type"] == "Digits" or _cut(step) != ""
 
 
-def _is_cut(step: Mapping[str, Any]) -> bool:
+def _cut(step: Mapping[str, Any]) -> str:
     if step["type"] == "Metaspace":
-        return bool(step["split"])
+        return " " if step["split"] else ""
     if step["type"] == "ByteLevel":
-        return bool(step.get("use_regex", True))
+        return " \n" if step.get("use_regex", True) else ""
     if step["type"] in _AT_SPACES:
-        return True
-    if step["type"] != "Split" or step["behavior"] != "Isolated" or step["invert"]:
-        return False
-    return step["pattern"].get("Regex") in _PATTERNS
+        return " \n"
+    isolates = step["type"] == "Split" and step["behavior"] == "Isolated" and not step["invert"]
+    return " " if isolates and step["pattern"].get("Regex") in _PATTERNS else ""
 
 
 def _is_plain(token: Mapping[str, Any]) -> bool:
@@ -220,7 +223,7 @@ class SourceTokenizer:
         backend.no_truncation()
         backend.no_padding()
         self._backend = backend
-        self._cut = pieces_of if splits_at_spaces(json.loads(backend.to_str())) else _whole
+        self._spaces = cuts_before(json.loads(backend.to_str()))
         self._pieces = PieceCache(self._read)
         self.bos: int | None = tokenizer.bos_token_id
         self.unknown: int | None = tokenizer.unk_token_id
@@ -241,6 +244,9 @@ class SourceTokenizer:
         ((_, table),) = self._tables([text])
         return table[:, 1]
 
+    def _cut(self, text: str) -> list[str]:
+        return pieces_of(text, self._spaces) if self._spaces else [text]
+
     def _tables(self, texts: Sequence[str]) -> Iterator[tuple[str, Ints]]:
         """Each text with the id, the beginning and the end of its tokens [n, 3]."""
         cuts = [self._cut(text) for text in texts]
@@ -255,9 +261,9 @@ class SourceTokenizer:
 
     def _read(self, pieces: Sequence[str]) -> list[bytes]:
         """The table of each piece; those that may stand in one text are read as one, which costs far less."""
-        if self._cut is not pieces_of:
+        if not self._spaces:
             return self._each(pieces)
-        inner = list(filter(stands_inside, pieces))
+        inner = [piece for piece in pieces if stands_inside(piece, self._spaces)]
         found = dict(zip(inner, self._together(inner), strict=True))
         others = [piece for piece in pieces if piece not in found]
         found |= zip(others, self._each(others), strict=True)
@@ -286,10 +292,6 @@ def _table(encoded: Any) -> Table:
     return np.concatenate([np.asarray(encoded.ids, np.int32)[:, None], offsets], axis=1)
 
 
-def _whole(text: str) -> list[str]:
-    return [text]
-
-
 class TargetTokenizer(Protocol):
     """What a budget is counted in."""
 
@@ -306,10 +308,10 @@ class TiktokenTarget:
         self._pieces = PieceCache(self._sizes)
 
     def count(self, text: str) -> int:
-        return sum(map(len, self._pieces.of(_cut(text)))) // 4
+        return sum(map(len, self._pieces.of(_portions(text)))) // 4
 
     def starts(self, text: str) -> Ints:
-        sizes = np.frombuffer(b"".join(self._pieces.of(_cut(text))), np.int32)
+        sizes = np.frombuffer(b"".join(self._pieces.of(_portions(text))), np.int32)
         byte_starts = np.concatenate([[0], np.cumsum(sizes)])[:-1].astype(np.int64)
         return byte_starts if text.isascii() else _characters_of_bytes(text)[byte_starts]
 
@@ -319,7 +321,7 @@ class TiktokenTarget:
         return [np.asarray(list(map(len, spell(read(piece)))), np.int32).tobytes() for piece in pieces]
 
 
-def _cut(text: str) -> list[str]:
+def _portions(text: str) -> list[str]:
     """Pieces that are read by themselves; of a very long text as it is handed to tiktoken."""
     return (
         pieces_of(text)

@@ -21,24 +21,25 @@ from lingua.text.tokens import (
     PieceCache,
     SourceTokenizer,
     TiktokenTarget,
+    cuts_before,
     load_target,
     pieces_of,
-    splits_at_spaces,
 )
 from tests.models import fast_tokenizer, tokenizer
 from tests.texts import NASTY, PROSE
 
 texts = st.lists(
-    st.one_of(st.text(max_size=8), st.sampled_from([" ", "  ", "\n", "\r\n", " a", "b ", "'s", "!", "\u0600 ", "3 4"]))
+    st.one_of(st.text(max_size=8), st.sampled_from([" ", "  ", "\n", "\n\n", "\r\n", "c\nd", "?\n e", " a", "b ", "'s", "!", "\u0600 ", "3 4"]))
 ).map("".join)
 
 
 @given(texts)
+@pytest.mark.parametrize("spaces", [" ", " \n"])
 @settings(deadline=None)
-def test_pieces_add_up_and_begin_with_the_space_before_a_word(text: str) -> None:
-    pieces = pieces_of(text)
+def test_pieces_add_up_and_begin_with_the_white_space_before_a_word(spaces: str, text: str) -> None:
+    pieces = pieces_of(text, spaces)
     assert "".join(pieces) == text
-    assert all(piece.startswith(" ") for piece in pieces[1:])
+    assert all(piece[0] in spaces for piece in pieces[1:])
 
 
 @given(texts)
@@ -82,7 +83,7 @@ OTHERS = {
 @settings(deadline=None)
 def test_word_and_sentence_pieces_are_those_of_the_whole_text(name: str, text: str) -> None:
     there = OTHERS[name]
-    assert there._cut is pieces_of
+    assert there._spaces == (" " if name == "sentence pieces" else " \n")
     whole = there._backend.encode(text, add_special_tokens=False)
     assert there.ids([text]) == [whole.ids]
     assert there.starts(text).tolist() == [begin for begin, _ in whole.offsets]
@@ -111,10 +112,11 @@ def sequence(*steps: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_tokenizers_that_cut_before_spaces_are_known_by_their_definition() -> None:
-    assert splits_at_spaces(definition())
-    assert splits_at_spaces(definition(normalizer={"type": "NFC"}))
+    assert cuts_before(definition()) == " \n"
+    assert cuts_before(definition(normalizer={"type": "NFC"})) == " \n"
     for pattern in _PATTERNS:
-        assert splits_at_spaces(definition(pre_tokenizer=sequence({**SPLIT, "pattern": {"Regex": pattern}}, BYTES)))
+        split = {**SPLIT, "pattern": {"Regex": pattern}}
+        assert cuts_before(definition(pre_tokenizer=sequence(split, BYTES))) == " "
 
 
 @pytest.mark.parametrize(
@@ -133,7 +135,7 @@ def test_tokenizers_that_cut_before_spaces_are_known_by_their_definition() -> No
     ],
 )
 def test_what_might_read_across_a_space_reads_whole_texts(changes: dict[str, Any]) -> None:
-    assert not splits_at_spaces(definition(**changes))
+    assert cuts_before(definition(**changes)) == ""
 
 
 def test_short_pieces_are_read_once_and_long_ones_each_time() -> None:
