@@ -127,15 +127,12 @@ class PromptPart:
 
     def kept_spans(self) -> tuple[Span, ...]:
         """Kept character ranges, ascending and merged; a cut beginning takes the white space after it along."""
+        if self.keep.all():
+            return ((0, len(self.text)),) if self.text else ()
         return spans_of(self.text, self.bounds, self._shown())
 
     def _shown(self) -> Bools:
-        """The kept units without repeats of a forced string, with what parts those that would run together.
-
-        A part that is kept whole stays as it is.
-        """
-        if self.keep.all():
-            return self.keep
+        """The kept units without repeats of a forced string, with what parts those that would run together."""
         shown = self.keep if self.pieces is None else self.pieces.closed(self.keep, self.must)
         if self.literal is not None:
             kept = np.flatnonzero(shown)
@@ -148,9 +145,8 @@ def spans_of(text: str, bounds: Ints, keep: Bools) -> tuple[Span, ...]:
     """The character ranges of the kept units of a text."""
     framed = np.zeros(len(keep) + 2, bool)
     framed[1:-1] = keep
-    edges = bounds[np.flatnonzero(framed[1:] != framed[:-1])]
-    filled = edges[::2] < edges[1::2]
-    spans = list(zip(edges[::2][filled].tolist(), edges[1::2][filled].tolist(), strict=True))
+    edges = bounds[(framed[1:] != framed[:-1]).nonzero()[0]].tolist()
+    spans = [(start, end) for start, end in zip(edges[::2], edges[1::2], strict=True) if start < end]
     if spans and spans[0][0] > 0:
         start, end = spans[0]
         spans[0] = (end - len(text[start:end].lstrip()), end)
@@ -159,6 +155,19 @@ def spans_of(text: str, bounds: Ints, keep: Bools) -> tuple[Span, ...]:
 
 def cut_text(text: str, spans: Sequence[Span]) -> str:
     return "".join([text[start:end] for start, end in spans])
+
+
+@dataclass(frozen=True, slots=True)
+class Remainder:
+    """What is kept of a draft: of each of its parts, in their order, the spans and their text; all joined, and counted.
+
+    tokens   target tokens of the joined text
+    """
+
+    spans: list[tuple[Span, ...]]
+    texts: list[str]
+    text: str
+    tokens: int
 
 
 class Ranker(Protocol):
@@ -323,29 +332,27 @@ class Draft:
         new.chosen = self.chosen
         return new
 
-    def text(self) -> str:
+    def remainder(self) -> Remainder:
         """The prompt with only the kept units."""
-        return join_parts((cut_text(part.text, part.kept_spans()) for part in self.parts), self.prompt.separator)
+        spans = [part.kept_spans() for part in self.parts]
+        texts = [cut_text(part.text, kept) for part, kept in zip(self.parts, spans, strict=True)]
+        text = join_parts(texts, self.prompt.separator)
+        return Remainder(spans, texts, text, self.drafter.target.count(text))
 
-    def count(self) -> int:
-        return self.drafter.target.count(self.text())
-
-    def finish(self, status: Status = "compressed") -> CompressedPrompt:
-        """The result: text, tokens and spans of what is kept."""
-        kept = {index: self.context[index].kept_spans() for index in self.chosen}
-        kept = {index: spans for index, spans in kept.items() if spans or not self.prompt.context[index]}
-        context = tuple(cut_text(self.prompt.context[index], spans) for index, spans in kept.items())
-        instruction, question = (cut_text(part.text, part.kept_spans()) for part in (self.instruction, self.question))
-        text = join_parts((instruction, *context, question), self.prompt.separator)
+    def finish(self, status: Status = "compressed", remainder: Remainder | None = None) -> CompressedPrompt:
+        """The result: text, tokens and spans of what is kept; `remainder`: that of the draft as it is, where known."""
+        left = remainder or self.remainder()
+        strings = zip(self.chosen, left.spans[1:-1], left.texts[1:-1], strict=True)
+        kept = {index: (spans, text) for index, spans, text in strings if spans or not self.prompt.context[index]}
         return CompressedPrompt(
-            text=text,
-            instruction=instruction,
-            context=context,
-            question=question,
+            text=left.text,
+            instruction=left.texts[0],
+            context=tuple(text for _, text in kept.values()),
+            question=left.texts[-1],
             kept_context=tuple(kept),
-            kept_spans=tuple(kept.get(index, ()) for index in range(len(self.context))),
+            kept_spans=tuple(kept[index][0] if index in kept else () for index in range(len(self.context))),
             origin_tokens=self.origin_tokens,
-            compressed_tokens=self.drafter.target.count(text),
+            compressed_tokens=left.tokens,
             target_tokens=self.target_tokens,
             status=status,
         )

@@ -16,12 +16,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
-from lingua.budget.draft import Draft, PromptPart
+from lingua.budget.draft import Draft, PromptPart, Remainder
 from lingua.budget.pieces import PieceGroups
 from lingua.prompt import CompressedPrompt
 from lingua.shared import ContextBudget, SharedSettings, Unit
@@ -145,16 +145,14 @@ def fit(draft: Draft) -> CompressedPrompt:
     while unit is not None:
         margin = _Margin.of(draft)
         if not margin.settle():
-            return draft.finish("over_budget")
-        short = margin.count < ENOUGH * draft.target_tokens and not margin.exhausted
+            return draft.finish("over_budget", margin.left)
+        short = margin.left.tokens < ENOUGH * draft.target_tokens and not margin.exhausted
         unit = _FINER.get(unit) if short and not draft.config.own.coherent_share else None
         if unit is not None:
             draft = draft.finer(unit)
-    if draft.config.own.coherent_share and margin.count < LITTLE * draft.target_tokens:
+    if draft.config.own.coherent_share and margin.left.tokens < LITTLE * draft.target_tokens:
         margin.begin()
-    if margin.keep_something():
-        return draft.finish("over_budget")
-    return draft.finish()
+    return draft.finish("over_budget") if margin.keep_something() else draft.finish("compressed", margin.left)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -200,6 +198,7 @@ class _Margin:
     place [m]        the part of what stands at each rank
     first [m]        its first unit
     cost [m]         target tokens of what stands at each rank
+    left             what is kept of the draft
     """
 
     draft: Draft
@@ -208,7 +207,7 @@ class _Margin:
     first: Ints
     cost: Ints
     kept: int
-    count: int = 0
+    left: Remainder = field(init=False)
 
     @classmethod
     def of(cls, draft: Draft) -> _Margin:
@@ -233,7 +232,7 @@ class _Margin:
         seen: dict[int, int] = {}
         for attempt in range(_TRIES):
             self._apply(self.kept)
-            seen[self.kept] = self.count
+            seen[self.kept] = self.left.tokens
             fits = max((kept for kept, count in seen.items() if count <= self.draft.target_tokens), default=-1)
             over = min((kept for kept in seen if kept > fits), default=len(self.cost) + 1)
             if self._enough() or over - fits <= 1:
@@ -248,7 +247,7 @@ class _Margin:
 
     def keep_something(self) -> bool:
         """Keep the best of the shortest units if the result would be empty and the prompt is not; whether it was so."""
-        if self.draft.text().strip():
+        if self.left.text.strip():
             return False
         self._apply(0)
         for rank in np.argsort(self.cost, kind="stable").tolist():
@@ -268,29 +267,29 @@ class _Margin:
             while many - few > 1:
                 middle = (few + many) // 2
                 part.keep[units] = np.arange(len(units)) < middle
-                self.count = self.draft.count()
+                self.left = self.draft.remainder()
                 few, many = (middle, many) if self.slack >= 0 else (few, middle)
             part.keep[units] = np.arange(len(units)) < few
-            self.count = self.draft.count()
+            self.left = self.draft.remainder()
             return
 
     def _guess(self, seen: dict[int, int]) -> int:
         """The prefix that should meet the target, if counts grow with costs as between the two last ones seen."""
         total = np.concatenate([[0], np.cumsum(self.cost)])
         before, count = list(seen.items())[-2] if len(seen) > 1 else (0, 0)
-        slope = (self.count - count) / (int(total[self.kept] - total[before]) or 1)
+        slope = (self.left.tokens - count) / (int(total[self.kept] - total[before]) or 1)
         wanted = total[self.kept] + self.slack / (slope if slope > 0 else 1)
         return int(np.searchsorted(total, wanted, side="right")) - 1
 
     @property
     def slack(self) -> int:
-        return self.draft.target_tokens - self.count
+        return self.draft.target_tokens - self.left.tokens
 
     def _apply(self, kept: int) -> None:
         for part, units, rank in self.parts:
             part.keep = part.must.copy()
             part.keep[units] = rank < kept
-        self.kept, self.count = kept, self.draft.count()
+        self.kept, self.left = kept, self.draft.remainder()
 
     def _fill(self) -> None:
         """Add single later units that still fit, best first."""
@@ -310,11 +309,11 @@ class _Margin:
 
     def _try(self, part: PromptPart, units: Ints) -> None:
         part.keep[units] = True
-        count = self.draft.count()
-        if count > self.draft.target_tokens:
+        left = self.draft.remainder()
+        if left.tokens > self.draft.target_tokens:
             part.keep[units] = False
         else:
-            self.count = count
+            self.left = left
 
     def _enough(self) -> bool:
         """Long texts need not be settled to the last token: each try counts the whole text again."""

@@ -29,7 +29,10 @@ from tests.models import fast_tokenizer, tokenizer
 from tests.texts import NASTY, PROSE
 
 texts = st.lists(
-    st.one_of(st.text(max_size=8), st.sampled_from([" ", "  ", "\n", "\n\n", "\r\n", "c\nd", "?\n e", " a", "b ", "'s", "!", "\u0600 ", "3 4"]))
+    st.one_of(
+        st.text(max_size=8),
+        st.sampled_from([" ", "  ", "\n", "\n\n", "\r\n", "c\nd", "?\n e", " a", "b ", "'s", "!", "\u0600 ", "3 4"]),
+    )
 ).map("".join)
 
 
