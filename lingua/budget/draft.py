@@ -87,11 +87,11 @@ class PromptPart:
     @property
     def cost(self) -> int:
         """Target tokens of the units that are still in play."""
-        return int(self.costs[self.keep].sum())
+        return int(self.costs @ self.keep)
 
     @property
     def must_cost(self) -> int:
-        return self.cost if self.whole else int(self.costs[self.must].sum())
+        return self.cost if self.whole else int(self.costs @ self.must)
 
     def scores(self, config: SharedSettings) -> Floats:
         scores = unit_scores(self.surprisal, self.starts, config.own.unit_score)

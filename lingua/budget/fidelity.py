@@ -26,7 +26,7 @@ that fit any window: all of a short prompt, a few stretches spread over a long o
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -38,7 +38,7 @@ from lingua.engine.score import Context, Program, Score, Surprisal
 from lingua.prompt import CompressedPrompt, Facts, Prompt, Span
 from lingua.text.tokens import Encoding, Ints
 from lingua.text.units import Bools, Floats, self_information
-from lingua.text.words import CAPITAL, CAPITALS, SMALL, WORD, Runs, keys, lexicon
+from lingua.text.words import CAPITAL, CAPITALS, SMALL, WORD, keys, lexicon
 
 Doubles = npt.NDArray[np.float64]
 
@@ -87,9 +87,9 @@ class Original:
     def of(cls, encodings: Iterable[Encoding]) -> Original:
         """Of texts together, as the compressor's tokenizer cuts them."""
         encodings = [one for one in encodings if len(one)]
-        words, names = _words(encodings)
-        numbers = frozenset(found for one in encodings for found in _NUMBER.findall(one.text))
-        return cls(words, numbers, names)
+        text = "\n".join([one.text for one in encodings])  # no word, number or name runs on over a line break
+        words, names = _words(encodings, text)
+        return cls(words, frozenset(_NUMBER.findall(text)), names)
 
     @classmethod
     def of_draft(cls, draft: Draft) -> Original:
@@ -111,22 +111,18 @@ def cuttable(part: PromptPart) -> bool:
     return not part.whole and part.rate != 0
 
 
-def _information(encodings: Sequence[Encoding]) -> Iterator[Floats]:
-    """The self-information of each token of each text, the texts read as one."""
-    if not encodings:
-        return iter(())
-    values = self_information(np.concatenate([one.ids for one in encodings]))
-    return iter(np.split(values, np.cumsum([len(one) for one in encodings])[:-1]))
+def _words(encodings: Sequence[Encoding], text: str) -> tuple[dict[str, float], set[str]]:
+    """The information of each distinct word, of marks if there are no words; and the names among the words.
 
-
-def _words(encodings: Sequence[Encoding]) -> tuple[dict[str, float], set[str]]:
-    """The information of each distinct word, of marks if there are no words; and the names among the words."""
+    `text`: those of the encodings, joined by one character each.
+    """
     if not encodings:
         return {}, set()
     known = lexicon()
-    read = [known.read(one.text) for one in encodings]
-    said = [_said(*part) for part in zip(encodings, _information(encodings), read, strict=True)]
-    key, worth, traits, named = (np.concatenate(column) for column in zip(*said, strict=True))
+    runs = known.read(text)
+    said = (runs.key >= 0).nonzero()[0]
+    key, traits, size, ends = (column[said] for column in (runs.key, runs.traits, runs.size, runs.size.cumsum()))
+    worth, named = _worth(encodings, ends), _named(text, traits, size, ends)
     words = (traits & WORD) > 0
     chosen = words if words.any() else ~words
     numbers, first, place = np.unique(key[chosen], return_index=True, return_inverse=True)
@@ -138,21 +134,15 @@ def _words(encodings: Sequence[Encoding]) -> tuple[dict[str, float], set[str]]:
     return values, _names(values, *marked) if words.any() else set()
 
 
-def _said(encoding: Encoding, information: Floats, runs: Runs) -> tuple[Ints, Doubles, Ints, Bools]:
-    """The words and marks of a text [n]: key, information, traits, and whether each is written as a name is.
-
-    A word is worth its tokens, the white space before it included.
-    """
-    ends = np.cumsum(runs.size)
-    said = np.flatnonzero(runs.key >= 0)
-    traits, ends, size = runs.traits[said], ends[said], runs.size[said]
-    named = ((traits & WORD) > 0) & ((traits & CAPITAL) > 0) & (size > 1)
-    words = np.flatnonzero(traits & WORD)
-    before = np.full(len(said), len(encoding.text))
+def _named(text: str, traits: Ints, size: Ints, ends: Ints) -> Bools:
+    """Whether each word or mark [n] is written as a name is: with a capital letter within a sentence, or several."""
+    named: Bools = ((traits & WORD) > 0) & ((traits & CAPITAL) > 0) & (size > 1)
+    words = (traits & WORD).nonzero()[0]
+    before = np.full(len(ends), len(text))
     before[words[1:]] = ends[words[:-1]]
-    for at in np.flatnonzero(named & ((traits & CAPITALS) == 0)).tolist():
-        named[at] = _runs_on(encoding.text[before[at] : ends[at] - size[at]])
-    return runs.key[said], _worth(encoding, information, ends), traits, named
+    for at in (named & ((traits & CAPITALS) == 0)).nonzero()[0].tolist():
+        named[at] = _runs_on(text[before[at] : ends[at] - size[at]])
+    return named
 
 
 def _names(words: Mapping[str, float], small: Bools, capital: Bools, named: Bools) -> set[str]:
@@ -165,12 +155,28 @@ def _names(words: Mapping[str, float], small: Bools, capital: Bools, named: Bool
     return names | set(rarest[: len(rarest) // RARE])
 
 
-def _worth(encoding: Encoding, information: Floats, ends: Ints) -> Doubles:
-    """The information of the tokens from the end of one word or mark to that of the next, nats."""
-    per_atom = np.bincount(encoding.atom, information, len(encoding.bounds) - 1)
-    total = np.concatenate([[0.0], np.cumsum(per_atom)])
-    worth: Doubles = np.diff(np.interp(ends, encoding.bounds, total), prepend=0.0)
+def _worth(encodings: Sequence[Encoding], ends: Ints) -> Doubles:
+    """The information of the tokens from the end of one word or mark to that of the next, nats; `ends` in all texts.
+
+    So a word is worth its tokens, the white space before it included.
+    """
+    sizes = [len(one) for one in encodings]
+    information = np.split(self_information(np.concatenate([one.ids for one in encodings])), np.cumsum(sizes)[:-1])
+    begins = np.cumsum([0, *(1 + len(one.text) for one in encodings[:-1])])
+    bounds = [begin + one.bounds for begin, one in zip(begins, encodings, strict=True)]
+    totals = [_totals(*one) for one in zip(encodings, information, strict=True)]
+    told = np.interp(ends, np.concatenate(bounds), np.concatenate(totals))
+    worth: Doubles = np.diff(told, prepend=0.0)
+    first = ends.searchsorted(begins, side="right")
+    first = first[first < len(ends)]
+    worth[first] = told[first]
     return worth
+
+
+def _totals(encoding: Encoding, information: Floats) -> Doubles:
+    """The information of all tokens before each bound of an encoding."""
+    per_atom = np.bincount(encoding.atom, information, len(encoding.bounds) - 1)
+    return np.concatenate([[0.0], per_atom.cumsum()])
 
 
 def _runs_on(between: str) -> bool:

@@ -61,7 +61,7 @@ def stands_inside(piece: str, spaces: str = " ") -> bool:
 
 
 def cuts_before(definition: Mapping[str, Any]) -> str:
-    """The white space, " " or " \\n", before which a tokenizer of `tokenizers`, given as its JSON object, cuts; or ""."""
+    """The white space, " " or " \\n", before which a tokenizer of `tokenizers` (its JSON object) cuts; "" for none."""
     model = definition["model"]
     apart = (
         _is_local(definition.get("normalizer"))
@@ -234,7 +234,8 @@ class SourceTokenizer:
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
         """The token ids of texts that nothing is cut from."""
-        return [table[:, 0].tolist() for _, table in self._tables(texts)]
+        read = [b"".join(self._pieces.of(self._cut(text))) for text in texts]
+        return [np.frombuffer(tokens, np.int32)[::3].tolist() for tokens in read]
 
     def count(self, text: str) -> int:
         return sum(map(len, self._pieces.of(self._cut(text)))) // _ROW

@@ -33,7 +33,7 @@ def code_points(text: str) -> npt.NDArray[np.uint32]:
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=32)
 def members(character: str) -> Bools:
     """Whether each code point is matched by the expression, which stands for one character: a table of 1.1 MB."""
     found = np.zeros(sys.maxunicode + 1, bool)
@@ -277,7 +277,7 @@ class Lexicon:
 def _traits(written: str) -> int:
     word, first = written.isalnum() or is_word(written), written[0]
     capital = first.isupper() or first.istitle()
-    several = sum(map(str.isupper, written)) > 1
+    several = not written.islower() and sum(map(str.isupper, written)) > 1
     return WORD * word + SMALL * first.islower() + CAPITAL * capital + CAPITALS * several
 
 

@@ -28,12 +28,8 @@ from lingua.text.tokens import (
 from tests.models import fast_tokenizer, tokenizer
 from tests.texts import NASTY, PROSE
 
-texts = st.lists(
-    st.one_of(
-        st.text(max_size=8),
-        st.sampled_from([" ", "  ", "\n", "\n\n", "\r\n", "c\nd", "?\n e", " a", "b ", "'s", "!", "\u0600 ", "3 4"]),
-    )
-).map("".join)
+JOINTS = [" ", "  ", "\n", "\n\n", "\r\n", "c\nd", "?\n e", " a", "b ", "'s", "!", "\u0600 ", "3 4"]
+texts = st.lists(st.one_of(st.text(max_size=8), st.sampled_from(JOINTS))).map("".join)
 
 
 @given(texts)
