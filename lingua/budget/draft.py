@@ -243,7 +243,8 @@ class Drafter:
 
     def _part(self, encoding: Encoding, starts: Ints, bounds: Ints, must: Bools, begins: Ints) -> PromptPart:
         """`begins`: characters at which target tokens do; those of the units add up to those of the whole text."""
-        costs = np.diff(np.searchsorted(begins, bounds)).astype(np.int64)
+        before = begins.searchsorted(bounds)
+        costs = before[1:] - before[:-1]
         keep, surprisal = np.ones(len(must), bool), np.zeros(len(encoding), np.float32)
         part = PromptPart(encoding, starts, bounds, costs, must, keep, surprisal)
         config, text = self.config, encoding.text

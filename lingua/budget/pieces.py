@@ -69,11 +69,11 @@ class Pieces:
 
     def closed(self, keep: Bools, must: Bools) -> Bools:
         """The mask `keep` [u] with the mark that ends a sentence wherever its last clause is cut off or dropped."""
-        kept = np.flatnonzero(keep)
+        kept = keep.nonzero()[0]
         if not len(kept):
             return keep
         sentence = self.sentence[kept]
-        last = kept[np.flatnonzero(np.append(sentence[1:] != sentence[:-1], True))]
+        last = kept[np.append(sentence[1:] != sentence[:-1], True)]
         final = np.searchsorted(self.sentence, self.sentence[last], side="right") - 1
         open_ended = self.ends[final] & (last != final) & ~must[last] & (self.separates | ~self.marked)[last]
         last, final = last[open_ended], final[open_ended]

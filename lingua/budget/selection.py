@@ -115,10 +115,11 @@ def choose(scores: Floats, costs: Ints, must: Bools, budget: float) -> Bools:
     Ties go to the earlier unit. A unit that does not fit is passed over for later ones that do.
     """
     keep = must.copy()
-    left = budget - costs[must].sum()
-    order = np.flatnonzero(~must)[np.argsort(-scores[~must], kind="stable")]
-    total = np.cumsum(costs[order])
-    fitting = int(np.searchsorted(total, left, side="right"))
+    left = budget - costs @ must
+    optional = (~must).nonzero()[0]
+    order = optional[(-scores[optional]).argsort(kind="stable")]
+    total = costs[order].cumsum()
+    fitting = int(total.searchsorted(left, side="right"))
     keep[order[:fitting]] = True
     left -= total[fitting - 1] if fitting else 0
     for unit in order[fitting:][costs[order[fitting:]] <= left]:
@@ -168,7 +169,7 @@ class _Items:
 
     @classmethod
     def of(cls, part: PromptPart, config: SharedSettings) -> _Items:
-        units = np.flatnonzero(~part.must)
+        units = (~part.must).nonzero()[0]
         scores, costs, keep = part.scores(config)[units], part.costs[units], part.keep[units]
         if part.pieces is None:
             return cls(units, np.arange(len(units)), units, costs, scores, keep)
@@ -294,7 +295,7 @@ class _Margin:
     def _fill(self) -> None:
         """Add single later units that still fit, best first."""
         tries = 0
-        for rank in (self.kept + np.flatnonzero(self.cost[self.kept :] <= self.slack)).tolist():
+        for rank in (self.kept + (self.cost[self.kept :] <= self.slack).nonzero()[0]).tolist():
             if tries == _FILLS or self._enough():
                 return
             part, units = self._at(rank)

@@ -194,7 +194,7 @@ def segments(part: PromptPart, size: int) -> Iterator[tuple[int, int]]:
 def _note(part: PromptPart, units: tuple[int, int], surprisal: Surprisal) -> None:
     """Write down the surprisal of the kept tokens among units [begin, end)."""
     begin, end = units
-    kept = np.repeat(part.keep[begin:end], np.diff(part.starts[begin : end + 1]))
+    kept = np.repeat(part.keep[begin:end], part.starts[begin + 1 : end + 1] - part.starts[begin:end])
     part.surprisal[part.starts[begin] : part.starts[end]][kept] = surprisal
 
 
@@ -209,8 +209,8 @@ def keep_range(part: PromptPart, units: tuple[int, int], budget: tuple[float, fl
     starts, costs = part.starts[begin : end + 1], part.costs[begin:end]
     keep, must = part.keep[begin:end], part.must[begin:end]
     alive = keep.copy()
-    must_cost = costs[must].sum()
-    allowance += must_cost + rate * (costs[alive].sum() - must_cost)
+    must_cost = costs @ must
+    allowance += must_cost + rate * (costs @ alive - must_cost)
     scores = unit_scores(part.surprisal[starts[0] : starts[-1]], starts - starts[0], aggregate)
     keep[alive] = choose(scores[alive], costs[alive], must[alive], allowance)
-    return float(allowance - costs[keep].sum())
+    return float(allowance - costs @ keep)

@@ -116,7 +116,7 @@ def cut(encoding: Encoding, edges: Ints | None, forced: list[Span]) -> tuple[Int
         wanted = np.concatenate([edges, _atom_edges(encoding.bounds, forced)])
         place, begins = np.searchsorted(encoding.bounds, wanted), np.zeros(atoms + 1, bool)
         begins[place[encoding.bounds[place] == wanted]] = begins[0] = begins[atoms] = True
-        starts = np.flatnonzero(begins)
+        starts = begins.nonzero()[0]
     return starts.astype(np.int64), _covered(encoding.bounds[starts], forced)
 
 
@@ -136,7 +136,7 @@ def _covered(bounds: Ints, forced: list[Span]) -> Bools:
     opened = np.searchsorted(bounds, spans[:, 0], side="right") - 1
     closed = np.searchsorted(bounds, spans[:, 1], side="left")
     depth = np.bincount(opened, minlength=len(bounds)) - np.bincount(closed, minlength=len(bounds))
-    return np.asarray(np.cumsum(depth)[:-1] > 0)
+    return np.asarray(depth.cumsum()[:-1] > 0)
 
 
 def spelt(text: str, bounds: Ints) -> Kinds | None:
@@ -156,10 +156,12 @@ def spelt(text: str, bounds: Ints) -> Kinds | None:
 def kept_apart(kinds: Kinds, bounds: Ints, keep: Bools) -> Bools:
     """The mask `keep` [u] with more units: where two kept ones would spell a word or number together, one that parts
     them, else all between them."""
-    kept = np.flatnonzero(keep)
-    sizes, gaps = bounds[1:] - bounds[:-1], np.flatnonzero(kept[1:] - kept[:-1] > 1)
+    kept, sizes = keep.nonzero()[0], bounds[1:] - bounds[:-1]
+    gaps = (kept[1:] - kept[:-1] > 1).nonzero()[0]
     shown = np.concatenate([[0, 0], kinds[np.repeat(keep, sizes)], [0, 0]])
-    glued = gaps[_runs_together(shown, 2 + np.cumsum(sizes[kept])[gaps])]
+    glued = gaps[_runs_together(shown, 2 + sizes[kept].cumsum()[gaps])]
+    if not len(glued):
+        return keep
     left, right = kept[glued], kept[glued + 1]
     first, last = kinds[bounds[:-1]], kinds[bounds[1:] - 1]
     ends, begins = last[left + 1], first[right - 1]

@@ -124,12 +124,12 @@ def word_edges(text: str) -> Ints:
     if not text:
         return np.zeros(0, np.int64)
     space = are(_SPACE, text)
-    begins = np.concatenate([[0], 1 + np.flatnonzero(space[1:] & ~space[:-1])])
-    unspaced = np.diff(begins, append=len(text)) > LONG_RUN
+    begins = np.concatenate([[0], 1 + (space[1:] & ~space[:-1]).nonzero()[0]])
+    ends = np.append(begins[1:], len(text))
+    unspaced = ends - begins > LONG_RUN
     if not text.isascii():
         unspaced |= np.logical_or.reduceat(are(_NEEDS_CUTTING, text), begins)
-    ends = [*begins[1:].tolist(), len(text)]
-    inner = _inner_edges(text, [(int(begins[at]), ends[at]) for at in np.flatnonzero(unspaced).tolist()])
+    inner = _inner_edges(text, zip(begins[unspaced].tolist(), ends[unspaced].tolist(), strict=True))
     edges = np.sort(np.concatenate([begins, np.asarray(inner, np.int64)])) if inner else begins
     return uncut(edges, _spaced_numbers(text))
 
@@ -308,7 +308,7 @@ def _run_edges(text: str) -> Ints:
     if (kinds == 3).any() and are(r"\p{M}", text).any():
         return np.asarray([0, *(found.end() for found in _RUN.finditer(text))], np.int64)
     begins = (kinds[1:] != kinds[:-1]) | (kinds[1:] & 1).astype(bool)
-    return np.concatenate([[0], 1 + np.flatnonzero(begins), [len(text)] if text else []]).astype(np.int64)
+    return np.concatenate([[0], 1 + begins.nonzero()[0], [len(text)] if text else []]).astype(np.int64)
 
 
 def keys(text: str) -> set[str]:
