@@ -157,19 +157,6 @@ def cut_text(text: str, spans: Sequence[Span]) -> str:
     return "".join([text[start:end] for start, end in spans])
 
 
-@dataclass(frozen=True, slots=True)
-class Remainder:
-    """What is kept of a draft: of each of its parts, in their order, the spans and their text; all joined, and counted.
-
-    tokens   target tokens of the joined text
-    """
-
-    spans: list[tuple[Span, ...]]
-    texts: list[str]
-    text: str
-    tokens: int
-
-
 class Ranker(Protocol):
     """Says how much each context string matters for the question."""
 
@@ -333,27 +320,22 @@ class Draft:
         new.chosen = self.chosen
         return new
 
-    def remainder(self) -> Remainder:
-        """The prompt with only the kept units."""
+    def finish(self, status: Status = "compressed") -> CompressedPrompt:
+        """The result: text, tokens and spans of what is kept."""
         spans = [part.kept_spans() for part in self.parts]
         texts = [cut_text(part.text, kept) for part, kept in zip(self.parts, spans, strict=True)]
         text = join_parts(texts, self.prompt.separator)
-        return Remainder(spans, texts, text, self.drafter.target.count(text))
-
-    def finish(self, status: Status = "compressed", remainder: Remainder | None = None) -> CompressedPrompt:
-        """The result: text, tokens and spans of what is kept; `remainder`: that of the draft as it is, where known."""
-        left = remainder or self.remainder()
-        strings = zip(self.chosen, left.spans[1:-1], left.texts[1:-1], strict=True)
-        kept = {index: (spans, text) for index, spans, text in strings if spans or not self.prompt.context[index]}
+        strings = zip(self.chosen, spans[1:-1], texts[1:-1], strict=True)
+        kept = {index: (spans, left) for index, spans, left in strings if spans or not self.prompt.context[index]}
         return CompressedPrompt(
-            text=left.text,
-            instruction=left.texts[0],
-            context=tuple(text for _, text in kept.values()),
-            question=left.texts[-1],
+            text=text,
+            instruction=texts[0],
+            context=tuple(left for _, left in kept.values()),
+            question=texts[-1],
             kept_context=tuple(kept),
             kept_spans=tuple(kept[index][0] if index in kept else () for index in range(len(self.context))),
             origin_tokens=self.origin_tokens,
-            compressed_tokens=left.tokens,
+            compressed_tokens=self.drafter.target.count(text),
             target_tokens=self.target_tokens,
             status=status,
         )

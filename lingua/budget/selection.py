@@ -16,12 +16,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 
-from lingua.budget.draft import Draft, PromptPart, Remainder
+from lingua.budget.draft import Draft, PromptPart
 from lingua.budget.pieces import PieceGroups
 from lingua.prompt import CompressedPrompt
 from lingua.shared import ContextBudget, SharedSettings, Unit
@@ -146,14 +146,14 @@ def fit(draft: Draft) -> CompressedPrompt:
     while unit is not None:
         margin = _Margin.of(draft)
         if not margin.settle():
-            return draft.finish("over_budget", margin.left)
-        short = margin.left.tokens < ENOUGH * draft.target_tokens and not margin.exhausted
+            return replace(margin.left, status="over_budget")
+        short = margin.left.compressed_tokens < ENOUGH * draft.target_tokens and not margin.exhausted
         unit = _FINER.get(unit) if short and not draft.config.own.coherent_share else None
         if unit is not None:
             draft = draft.finer(unit)
-    if draft.config.own.coherent_share and margin.left.tokens < LITTLE * draft.target_tokens:
+    if draft.config.own.coherent_share and margin.left.compressed_tokens < LITTLE * draft.target_tokens:
         margin.begin()
-    return draft.finish("over_budget") if margin.keep_something() else draft.finish("compressed", margin.left)
+    return draft.finish("over_budget") if margin.keep_something() else margin.left
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -199,7 +199,7 @@ class _Margin:
     place [m]        the part of what stands at each rank
     first [m]        its first unit
     cost [m]         target tokens of what stands at each rank
-    left             what is kept of the draft
+    left             the result, as things stand
     """
 
     draft: Draft
@@ -208,7 +208,7 @@ class _Margin:
     first: Ints
     cost: Ints
     kept: int
-    left: Remainder = field(init=False)
+    left: CompressedPrompt = field(init=False)
 
     @classmethod
     def of(cls, draft: Draft) -> _Margin:
@@ -233,7 +233,7 @@ class _Margin:
         seen: dict[int, int] = {}
         for attempt in range(_TRIES):
             self._apply(self.kept)
-            seen[self.kept] = self.left.tokens
+            seen[self.kept] = self.left.compressed_tokens
             fits = max((kept for kept, count in seen.items() if count <= self.draft.target_tokens), default=-1)
             over = min((kept for kept in seen if kept > fits), default=len(self.cost) + 1)
             if self._enough() or over - fits <= 1:
@@ -268,29 +268,29 @@ class _Margin:
             while many - few > 1:
                 middle = (few + many) // 2
                 part.keep[units] = np.arange(len(units)) < middle
-                self.left = self.draft.remainder()
+                self.left = self.draft.finish()
                 few, many = (middle, many) if self.slack >= 0 else (few, middle)
             part.keep[units] = np.arange(len(units)) < few
-            self.left = self.draft.remainder()
+            self.left = self.draft.finish()
             return
 
     def _guess(self, seen: dict[int, int]) -> int:
         """The prefix that should meet the target, if counts grow with costs as between the two last ones seen."""
         total = np.concatenate([[0], np.cumsum(self.cost)])
         before, count = list(seen.items())[-2] if len(seen) > 1 else (0, 0)
-        slope = (self.left.tokens - count) / (int(total[self.kept] - total[before]) or 1)
+        slope = (self.left.compressed_tokens - count) / (int(total[self.kept] - total[before]) or 1)
         wanted = total[self.kept] + self.slack / (slope if slope > 0 else 1)
         return int(np.searchsorted(total, wanted, side="right")) - 1
 
     @property
     def slack(self) -> int:
-        return self.draft.target_tokens - self.left.tokens
+        return self.draft.target_tokens - self.left.compressed_tokens
 
     def _apply(self, kept: int) -> None:
         for part, units, rank in self.parts:
             part.keep = part.must.copy()
             part.keep[units] = rank < kept
-        self.kept, self.left = kept, self.draft.remainder()
+        self.kept, self.left = kept, self.draft.finish()
 
     def _fill(self) -> None:
         """Add single later units that still fit, best first."""
@@ -310,8 +310,8 @@ class _Margin:
 
     def _try(self, part: PromptPart, units: Ints) -> None:
         part.keep[units] = True
-        left = self.draft.remainder()
-        if left.tokens > self.draft.target_tokens:
+        left = self.draft.finish()
+        if left.compressed_tokens > self.draft.target_tokens:
             part.keep[units] = False
         else:
             self.left = left

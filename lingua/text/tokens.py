@@ -7,9 +7,8 @@ plain text.
 
 Where a tokenizer's first step cuts a text before every space that follows a letter, a digit or an ASCII mark, and then
 reads each piece by itself (byte-level BPE with the patterns of GPT-2, cl100k and their like), the tokens of a text are
-put together from those of its words, which are cached: a corpus writes the same ones again and again. Some cut before
-line breaks as well. Whether a tokenizer is of this kind, `cuts_before` reads from its definition; all others read whole
-texts.
+put together from those of its words, which are cached: a corpus writes the same ones again and again. Some also cut
+before line breaks. Of which kind a tokenizer is, `cuts_before` reads from its definition; others read whole texts.
 """
 
 from __future__ import annotations
@@ -94,12 +93,10 @@ def _is_known(step: Mapping[str, Any]) -> bool:
 
 
 def _cut(step: Mapping[str, Any]) -> str:
+    if step["type"] in _AT_SPACES or (step["type"] == "ByteLevel" and step.get("use_regex", True)):
+        return " \n"
     if step["type"] == "Metaspace":
         return " " if step["split"] else ""
-    if step["type"] == "ByteLevel":
-        return " \n" if step.get("use_regex", True) else ""
-    if step["type"] in _AT_SPACES:
-        return " \n"
     isolates = step["type"] == "Split" and step["behavior"] == "Isolated" and not step["invert"]
     return " " if isolates and step["pattern"].get("Regex") in _PATTERNS else ""
 
