@@ -209,8 +209,8 @@ def keep_range(part: PromptPart, units: tuple[int, int], budget: tuple[float, fl
     starts, costs = part.starts[begin : end + 1], part.costs[begin:end]
     keep, must = part.keep[begin:end], part.must[begin:end]
     alive = keep.copy()
-    must_cost = costs @ must
-    allowance += must_cost + rate * (costs @ alive - must_cost)
+    must_cost = int(costs @ must)
+    allowance += must_cost + rate * (int(costs @ alive) - must_cost)
     scores = unit_scores(part.surprisal[starts[0] : starts[-1]], starts - starts[0], aggregate)
     keep[alive] = choose(scores[alive], costs[alive], must[alive], allowance)
     return float(allowance - costs @ keep)
