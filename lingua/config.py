@@ -21,7 +21,7 @@ from lingua.shared import ContextBudget, MethodSettings, SharedSettings
 
 __all__ = ["ALGORITHM", "PRESETS", "CompressionConfig", "ContextBudget"]
 
-ALGORITHM = 8
+ALGORITHM = 9
 """Part of every digest: raised when equal settings begin to give other results, so that old ones are not reused."""
 DEFAULT_RATE = 0.5
 _BUDGETS = ("rate", "target_token", "keep_threshold")

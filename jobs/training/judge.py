@@ -2,22 +2,28 @@
 
 `SOURCE` holds paragraphs with questions as SQuAD has them, a paragraph a line: `{"title", "context", "qas"}`. A token's
 first label says whether its word is in an answer, its second whether its sentence holds one. `QUESTIONS` holds
-questions of all kinds, one a line: `{"question", "hops"}`, the second being how many passages an answer needs. Articles
-and questions are held back for a first judge (`lingua.models.encoders.Judge`), whose measures are printed; a second
-one, trained on all, is written. The encoder itself learns nothing.
+questions of all kinds, one a line: with `"hops"` they teach how many passages an answer needs; with `"context"`, a list
+of texts, and `"answers"`, which sentences tell what a question asks, as each paragraph's questions do among others of
+its article. Articles and questions are held back for a first judge
+(`lingua.models.encoders.Judge`), whose measures are printed; a second one, trained on all, is written. The encoder
+itself learns nothing.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import random
 import sys
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+import regex
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -25,18 +31,26 @@ from torch.nn import functional as F
 
 from jobs.training.labels import label_answers, words_of
 from jobs.training.rows import draw
+from lingua.engine.score import Program
+from lingua.methods.focus import NEAR, SHARED, first_look, focus
 from lingua.models.encoders import WINDOW, Judge, special_tokens
 from lingua.models.load import Loader
-from lingua.models.source import EMBEDDER, resolve
+from lingua.models.source import EMBEDDER, PAIRED, resolve
 from lingua.text.sentences import sentence_edges
 from lingua.text.tokens import Encoding, Ints, SourceTokenizer
 
+T = TypeVar("T")
 EPOCHS, STEP, RATE, DECAY = 8, 1_024, 1e-3, 1e-2
 INPUTS, HIDDEN = 0.1, 0.3
 """Dropout of what the judge reads, and of its hidden layer."""
 HELD, KEPT = 0.25, 0.35
 """Share of articles and questions that is held back, and of each text's tokens that the measure keeps."""
 FORMS = ("{}", "Question: {}\nAnswer:")
+AMONG, SEARCHES, ROUNDS, STATES, SHORTEN = 5, 16, 3, 256, 1.0
+"""Texts among which an answer is looked for; questions a step; how often each is asked; principal components of the
+states that are read for it; decay of the weights."""
+LABELLED, BLURRED = 0.7, 0.2
+"""How often a question is shown behind its label; dropout of what is read."""
 SEVERAL, SHRINK = 1.4, 0.02
 """What all questions that need several passages weigh where all others weigh 1, and how small their weights stay."""
 MOST, BESIDE = 3.0, 0.3
@@ -60,25 +74,62 @@ class JudgedQuestion:
     several: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Search:
+    """A question and the sentences among which its answer stands.
+
+    forms      the question, bare and behind its label
+    texts      where it is looked for
+    sentence   of each of their tokens [t], over all texts
+    first      what is known of each sentence without the judge [s], as a logarithm
+    holds      the sentences that hold the answer
+    """
+
+    title: str
+    forms: tuple[str, ...]
+    texts: tuple[str, ...]
+    sentence: Tensor
+    first: Tensor
+    holds: list[int]
+
+
 class Encoder:
-    """The small encoder, as the package reads texts with it."""
+    """The small encoder, as the package reads texts with it; what it read it remembers."""
 
     def __init__(self) -> None:
         loader = Loader(resolve(EMBEDDER), "cpu", "float32")
         self._model, tokenizer = loader.base(), loader.tokenizer()
         self._before, self._after = special_tokens(tokenizer)
-        self._tokenizer = SourceTokenizer(tokenizer)
+        self.tokenizer, self.window = SourceTokenizer(tokenizer), WINDOW - len(self._before) - len(self._after)
+        self._known: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}
 
     def states(self, text: str) -> tuple[Encoding, Tensor]:
         """The text's tokens and what the judge reads of each [t, 2 d]."""
-        (read,), found = self._tokenizer.encode([text]), []
-        room = WINDOW - len(self._before) - len(self._after)
-        for at in range(0, len(read), room):
-            ids = [*self._before, *read.ids[at : at + room].tolist(), *self._after]
-            with torch.inference_mode():
-                layers = self._model(input_ids=torch.tensor([ids]), output_hidden_states=True).hidden_states
-            found.append(Judge.read(layers)[0, len(self._before) : len(ids) - len(self._after)].half())
+        (read,) = self.tokenizer.encode([text])
+        windows = [read.ids[at : at + self.window].tolist() for at in range(0, len(read), self.window)]
+        found = [self._read(ids)[0] for ids in windows]
         return read, torch.cat(found) if found else torch.zeros((0, 0), dtype=torch.half)
+
+    def answer(self, program: Program[T]) -> T:
+        """What the program finds that asks for states of tokens."""
+        asked = next(program)
+        try:
+            program.send([self._read(one.probe)[1].float().numpy() for one in asked])
+        except StopIteration as stop:
+            found: T = stop.value
+            return found
+        raise AssertionError("asked twice")
+
+    def _read(self, ids: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """What the judge reads of each token, and its state."""
+        if (known := self._known.get(tuple(ids))) is None:
+            row = [*self._before, *ids, *self._after]
+            with torch.inference_mode():
+                layers = self._model(input_ids=torch.tensor([row]), output_hidden_states=True).hidden_states
+            own = slice(len(self._before), len(row) - len(self._after))
+            known = Judge.read(layers)[0, own].half(), F.normalize(layers[-1][0, own], dim=-1).half()
+            self._known[tuple(ids)] = known
+        return known
 
 
 def texts_of(lines: Iterable[str], encoder: Encoder) -> Iterator[JudgedText]:
@@ -90,11 +141,48 @@ def texts_of(lines: Iterable[str], encoder: Encoder) -> Iterator[JudgedText]:
 
 def questions_of(lines: Iterable[str], encoder: Encoder) -> Iterator[JudgedQuestion]:
     """Each with and without its mark and a label, so that how a data set writes its questions teaches nothing."""
-    for row in map(json.loads, lines):
+    for row in (one for one in map(json.loads, lines) if "hops" in one):
         bare = row["question"].strip().rstrip("? ")
         forms = [form.format(bare + mark) for form in FORMS for mark in ("", "?")]
         means = [encoder.states(form)[1].float().mean(0) for form in forms]
         yield JudgedQuestion(torch.stack(means), row["hops"] > 1)
+
+
+def searches_of(texts: Iterable[str], questions: Iterable[str], encoder: Encoder) -> Iterator[Search]:
+    rows, articles = [*map(json.loads, texts)], defaultdict(list)
+    for row in rows:
+        articles[row["title"]].append(row["context"])
+    for row in rows:
+        for question, answer in ((one["question"], one["answers"][0]) for one in row["qas"] if one["answers"]):
+            others = sorted(articles[row["title"]], key=lambda text: draw(0, question, text))
+            beside = [text for text in others if text != row["context"]][: AMONG - 1]
+            at = int(np.searchsorted(sentence_edges(row["context"]), answer["answer_start"], side="right")) - 1
+            yield _search(row["title"], question, [row["context"], *beside], encoder, [at])
+    for number, row in enumerate(map(json.loads, questions)):
+        if row.get("context"):
+            answer = regex.compile(rf"\b(?:{'|'.join(map(regex.escape, row['answers']))})\b", regex.IGNORECASE)
+            sentences = (piece for text in row["context"] for piece in _pieces(text))
+            if holds := [at for at, one in enumerate(sentences) if answer.search(one)]:
+                yield _search(str(number), row["question"], row["context"], encoder, holds)
+
+
+def _search(title: str, question: str, texts: Sequence[str], encoder: Encoder, holds: list[int]) -> Search:
+    bare = question.strip().rstrip("? ") + "?"
+    strings = [_pieces(text) for text in texts]
+    near = encoder.answer(first_look(bare, strings, encoder.tokenizer, encoder.window)).near
+    first = [SHARED * one + NEAR * other for one, other in zip(focus(bare, strings), near, strict=True)]
+    places, known = [], 0
+    for text, string in zip(texts, strings, strict=True):
+        begins = np.searchsorted(sentence_edges(text), encoder.states(text)[0].token_starts, side="right") - 1
+        places.append(known + np.maximum(0, begins))
+        known += len(string)
+    forms = tuple(form.format(bare) for form in FORMS)
+    sentence, before = (torch.from_numpy(np.concatenate(one)) for one in (places, first))
+    return Search(title, forms, tuple(texts), sentence, before, holds)
+
+
+def _pieces(text: str) -> list[str]:
+    return [text[start:end] for start, end in pairwise([*sentence_edges(text).tolist(), len(text)])]
 
 
 def answers_at(row: Mapping[str, Any], starts: Ints) -> Tensor:
@@ -112,8 +200,10 @@ def answers_at(row: Mapping[str, Any], starts: Ints) -> Tensor:
     return torch.from_numpy(counts[:, word].T.copy()).float()
 
 
-def trained(texts: Sequence[JudgedText], questions: Sequence[JudgedQuestion], seed: int = 0) -> Judge:
-    torch.manual_seed(seed)
+def trained(
+    texts: Sequence[JudgedText], questions: Sequence[JudgedQuestion], searches: Sequence[Search], encoder: Encoder
+) -> Judge:
+    torch.manual_seed(0)
     states = torch.cat([one.states for one in texts]).float()
     answers = torch.cat([one.answers for one in texts])
     mean, spread = states.mean(0), states.std(0) + 1e-3
@@ -134,7 +224,56 @@ def trained(texts: Sequence[JudgedText], questions: Sequence[JudgedQuestion], se
             schedule.step()
     read_raw(judge.first, mean, spread)
     fit_hops(judge.hops, questions)
+    fit_pairs(judge, searches, encoder, mean, spread)
     return judge.eval().requires_grad_(False)
+
+
+def fit_pairs(judge: Judge, searches: Sequence[Search], encoder: Encoder, mean: Tensor, spread: Tensor) -> None:
+    """Have what sentences tell and questions ask add to what is known of each sentence, so that the answer's is first.
+
+    The layers learn on the states' principal components, and read states as they are afterwards.
+    """
+    known = {text for one in searches for text in (*one.texts, *one.forms)}
+    states = {text: (encoder.states(text)[1].float() - mean) / spread for text in known}
+    main = _principal(torch.cat([*states.values()]))
+    states = {text: one @ main for text, one in states.items()}
+    asks, tells = (nn.Linear(main.shape[1], PAIRED) for _ in range(2))
+    nn.init.normal_(asks.weight, std=0.01)
+    nn.init.zeros_(asks.bias)
+    steps = ROUNDS * -(-len(searches) // SEARCHES)
+    optimizer = torch.optim.AdamW([*asks.parameters(), *tells.parameters()], lr=RATE, weight_decay=SHORTEN)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)
+    chance = random.Random(0)
+    for _ in range(ROUNDS):
+        for some in torch.split(torch.randperm(len(searches)), SEARCHES):
+            optimizer.zero_grad()
+            for one in (searches[at] for at in some):
+                form = one.forms[chance.random() < LABELLED]
+                asked, said = (
+                    F.dropout(each, BLURRED) for each in (states[form], torch.cat([states[text] for text in one.texts]))
+                )
+                found = one.first + _told(asks(asked), tells(said), one)
+                loss = found.logsumexp(0) - found[one.holds].logsumexp(0)
+                (loss / len(some)).backward()
+            optimizer.step()
+            schedule.step()
+    for own, learned in ((judge.asks, asks), (judge.tells, tells)):
+        own.weight.data, own.bias.data = learned.weight.data @ main.T, learned.bias.data
+        read_raw(own, mean, spread)
+
+
+def _principal(states: Tensor) -> Tensor:
+    """The principal components of standardized states, one a column, the largest first."""
+    vectors: Tensor = torch.linalg.eigh(states.T @ states / len(states)).eigenvectors
+    return vectors.flip(1)[:, :STATES]
+
+
+def _told(asks: Tensor, tells: Tensor, one: Search) -> Tensor:
+    """As `lingua.methods.focus.told`, of all texts."""
+    pairs = tells @ asks.T
+    place = one.sentence[:, None].expand_as(pairs)
+    best = pairs.new_zeros((len(one.first), len(asks))).scatter_reduce(0, place, pairs, "amax", include_self=False)
+    return best.mean(1)
 
 
 def fit_hops(layer: nn.Linear, questions: Sequence[JudgedQuestion]) -> None:
@@ -186,6 +325,17 @@ def told_apart(judge: Judge, questions: Sequence[JudgedQuestion]) -> float:
     return sum(pairs) / max(1, len(pairs))
 
 
+def found_first(judge: Judge, searches: Sequence[Search], encoder: Encoder) -> tuple[float, float]:
+    """How often the sentence that answers is the first one of all, without the judge and with it."""
+    before = after = 0
+    for one in searches:
+        asks = judge.asks(encoder.states(one.forms[1])[1].float())
+        tells = judge.tells(torch.cat([encoder.states(text)[1] for text in one.texts]).float())
+        before += int(one.first.argmax()) in one.holds
+        after += int((one.first + _told(asks, tells, one)).argmax()) in one.holds
+    return before / max(1, len(searches)), after / max(1, len(searches))
+
+
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m jobs.training.judge", description=__doc__)
     parser.add_argument("source", type=Path, help="paragraphs with questions, as JSON Lines")
@@ -193,17 +343,21 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("weights", type=Path, help="the file to write: judge.safetensors")
     given = parser.parse_args(arguments)
     encoder = Encoder()
-    with given.source.open(encoding="utf-8") as lines, given.questions.open(encoding="utf-8") as others:
-        texts, questions = [*texts_of(lines, encoder)], [*questions_of(others, encoder)]
+    lines, others = (file.read_text("utf-8").strip().split("\n") for file in (given.source, given.questions))
+    texts, questions = [*texts_of(lines, encoder)], [*questions_of(others, encoder)]
+    searches = [*searches_of(lines, others, encoder)]
     titles = sorted({one.title for one in texts}, key=lambda title: draw(0, title))
     held = set(titles[: int(HELD * len(titles))])
     known, new = ([one for one in texts if (one.title in held) is wanted] for wanted in (False, True))
     every = round(1 / HELD)
-    first = trained(known, [one for number, one in enumerate(questions) if number % every])
+    near, far = ([one for one in searches if (one.title in held) is wanted] for wanted in (False, True))
+    first = trained(known, [one for number, one in enumerate(questions) if number % every], near, encoder)
     answers, apart = answers_first(first, new), told_apart(first, questions[::every])
-    weights = trained(texts, questions).state_dict()
+    before, after = found_first(first, far, encoder)
+    weights = trained(texts, questions, searches, encoder).state_dict()
     save_file({name: one.half().contiguous() for name, one in weights.items()}, given.weights)
     print(f"{len(texts):,} texts; {answers:.3f} of the answers in {KEPT} of {len(held)} articles' tokens (held back)")
+    print(f"{len(searches):,} searches; {before:.3f} of the answers' sentences first, {after:.3f} with it (held back)")
     print(f"{len(questions):,} questions; {apart:.3f} of the pairs told apart (held back)")
     return 0
 

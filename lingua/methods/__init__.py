@@ -58,5 +58,6 @@ def models_digest(source: ModelSource, config: SharedSettings, *, whole: bool = 
     second = config.own.second_model
     if second is None:
         return first
-    both = f"{first}\0{resolve(second).digest}"
+    reader = resolve(second)
+    both = f"{first}\0{reader.digest}" + ("" if whole else reader.judge_digest)
     return hashlib.blake2b(both.encode(), digest_size=16).hexdigest()

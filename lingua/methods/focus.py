@@ -12,6 +12,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from itertools import accumulate, islice, pairwise
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -43,9 +44,10 @@ def advantages(drafter: Drafter, question: str, strings: Sequence[Sequence[str]]
     shared = focus(question, strings)
     if drafter.reader is None or not reads(drafter.reader, question):
         return [FOCUS * one for one in shared]
-    near, covered, hops = yield from nearness(question, strings, drafter.reader, drafter.window, drafter.judged)
-    first = [SHARED * one + NEAR * other for one, other in zip(shared, near, strict=True)]
-    return second_look(question, strings, first, covered, hops)
+    look = yield from first_look(question, strings, drafter.reader, drafter.window, drafter.judged)
+    first = [SHARED * one + NEAR * other for one, other in zip(shared, look.near, strict=True)]
+    second = second_look(question, strings, first, look.covered, look.hops)
+    return [one + more for one, more in zip(second, look.told, strict=True)]
 
 
 def second_look(
@@ -169,22 +171,34 @@ def _known(read: Encoding, start: int, end: int, unknown: int | None) -> bool:
     return unknown not in tokens and len(tokens) < max(2, end - start)
 
 
-def nearness(
+class FirstLook(NamedTuple):
+    """What an encoder and its judge say of a question and strings; the judge's part is 0 without one.
+
+    near      of each string's sentences [s] how near they are to the question, in standard deviations over all of them:
+              how near the question's tokens each have one in the sentence, the cosine of the mean states, and the
+              greatest of these in the sentence's string, added up
+    told      of each string's sentences [s] how well they tell what the question asks, by the judge (`told`)
+    covered   of each string, of each of the question's tokens [t], the cosine with the nearest of its own, over t
+    hops      log-odds that the question needs several strings, by the judge
+    """
+
+    near: list[Importance]
+    told: list[Importance]
+    covered: list[Importance]
+    hops: float
+
+
+def first_look(
     question: str, strings: Sequence[Sequence[str]], reader: SourceTokenizer, window: int, judged: int = 0
-) -> Program[tuple[list[Importance], list[Importance], float]]:
-    """For each string's sentences [s] how near they are to the question, in standard deviations over all sentences.
+) -> Program[FirstLook]:
+    """Read the strings whole, in windows of `window` tokens, so that a sentence is understood where it stands.
 
-    And for each string, of each of the question's tokens [t], the cosine with the nearest of its own, over t. And the
-    judge's log-odds that the question needs several strings, 0 without a judge.
-
-    Three things are added up: how near the question's tokens each have one in the sentence; the cosine of the mean
-    states; the greatest of these in the sentence's string. Strings are read whole, in windows of `window` tokens, so
-    that a sentence is understood where it stands. `reader` and `window` are the encoder's; its answers have
-    `judged` columns behind the states.
+    `reader` and `window` are the encoder's; its answers have `judged` columns behind the states.
     """
     read = reader.encode([question, *map("".join, strings)])
     answers = yield from token_answers(read, window)
-    asked, *states = [one[:, : max(0, one.shape[1] - judged)] for one in answers]
+    (asked, heard), *others = (np.split(one, [max(0, one.shape[1] - judged)], axis=1) for one in answers)
+    states, said = zip(*others, strict=True)
     places = [_sentence_of_token(one, string) for one, string in zip(read[1:], strings, strict=True)]
     pairs = zip(states, places, strings, strict=True)
     found = [_compare(asked, state, place, len(string)) for state, place, string in pairs]
@@ -192,8 +206,23 @@ def nearness(
     ends = list(accumulate(map(len, strings), initial=0))
     best = [np.full(end - start, meaning[start:end].max()) for start, end in pairwise(ends) if end > start]
     near = MEANING * _spread(meaning) + _spread(words) + _spread(np.concatenate(best))
-    hops = float(answers[0][:, -1].mean()) if judged and len(asked) else 0.0
-    return np.split(near, ends[1:-1]), [covered for _, _, covered in found], hops
+    hops = float(heard[:, 2].mean()) if judged and len(asked) else 0.0
+    tell = [told(heard, *one) for one in zip(said, places, map(len, strings), strict=True)]
+    return FirstLook(np.split(near, ends[1:-1]), tell, [covered for _, _, covered in found], hops)
+
+
+def told(heard: States, said: States, sentence: Ints, count: int) -> Importance:
+    """What the judge makes of each sentence [s] of a text, from what it `heard` in the question and `said` of the text.
+
+    How well, on average over the question's tokens [q, 3 + 2 d], one of the sentence's [t, 3 + 2 d] tells what they
+    ask; 0 without tokens.
+    """
+    found = np.zeros(count, np.float32)
+    if heard.size and said.size:
+        first = np.flatnonzero(np.diff(sentence, prepend=-1))
+        asks, tells = np.split(_ends(heard)[:, 3:], 2, axis=1)[0], np.split(said[:, 3:], 2, axis=1)[1]
+        found[sentence[first]] = np.maximum.reduceat(tells @ asks.T, first).mean(axis=1)
+    return found
 
 
 def token_answers(read: Sequence[Encoding], window: int) -> Program[list[States]]:
@@ -214,7 +243,7 @@ def _compare(asked: States, states: States, sentence: Ints, count: int) -> tuple
 
     Both are 0 of a sentence without tokens. And of each token [t] of the question that cosine in all of them, over t.
     """
-    some = asked if len(asked) <= ASKED else np.concatenate([asked[: ASKED // 2], asked[-ASKED // 2 :]])
+    some = _ends(asked)
     meaning, words = np.zeros(count, np.float32), np.zeros(count, np.float32)
     if not len(asked) or not len(states):
         return meaning, words, np.zeros(len(some), np.float32)
@@ -225,6 +254,10 @@ def _compare(asked: States, states: States, sentence: Ints, count: int) -> tuple
     nearest = np.stack([(states[begin:end] @ some.T).max(axis=0) for begin, end in ends])
     words[owner] = nearest.mean(axis=1)
     return meaning, words, nearest.max(axis=0) / np.float32(len(some))
+
+
+def _ends(asked: States) -> States:
+    return asked if len(asked) <= ASKED else np.concatenate([asked[: ASKED // 2], asked[-ASKED // 2 :]])
 
 
 def _unit(vectors: States) -> States:

@@ -29,7 +29,7 @@ from lingua.engine.score import Answers, BatchRow, Context, OutOfMemoryError, Sc
 from lingua.errors import ModelError
 from lingua.models.packed import Arriving, Ints, download, upload
 from lingua.models.sizing import ENCODER_BATCH, USUAL, Allowance, encoder_batch, is_out_of_memory
-from lingua.models.source import ModelSource
+from lingua.models.source import JUDGE, PAIRED, ModelSource
 
 Floats = npt.NDArray[np.float32]
 Windows = Sequence[Sequence[int]]
@@ -165,32 +165,34 @@ class EncoderScorer(TokenScorer):
 
 
 class Judge(nn.Module):
-    """Three log-odds of each token [t, 3], from two of the encoder's middle layers: they say more than its last.
+    """What it says of each token [t, 3 + 2 d], d being `PAIRED`, from two of the encoder's middle layers.
 
-    That its word is asked for; that its sentence holds something that is; and, averaged over a question's tokens, that
-    the question needs more than one string. `judge.md` beside the weights is the card of these 50,000 parameters;
-    `jobs/training/judge.py` trains them.
+    They say more than its last. Log-odds that its word is asked for; that its sentence holds something that is; and,
+    averaged over a question's tokens, that the question needs more than one string. Then what it *asks*, in a question,
+    and what it *tells*, in a text: the greater their product, the likelier an answer. `judge.md` beside the weights is
+    the card of these 150,000 parameters; `jobs/training/judge.py` trains them.
     """
 
     LAYERS = (3, 5)
-    WEIGHTS = Path(__file__).with_name("judge.safetensors")
 
     def __init__(self, size: int = 384, hidden: int = 64) -> None:
         super().__init__()
         self.first, self.last = nn.Linear(len(self.LAYERS) * size, hidden), nn.Linear(hidden, 2)
         self.hops = nn.Linear(len(self.LAYERS) * size, 1)
+        self.asks, self.tells = (nn.Linear(len(self.LAYERS) * size, PAIRED) for _ in range(2))
 
     @classmethod
     def trained(cls, device: torch.device) -> Judge:
         """The judge that the package carries, in float32."""
         judge = cls()
-        judge.load_state_dict({name: one.float() for name, one in load_file(cls.WEIGHTS).items()})
+        judge.load_state_dict({name: one.float() for name, one in load_file(JUDGE).items()})
         return judge.to(device).eval().requires_grad_(False)
 
     def forward(self, layers: Sequence[Tensor]) -> Tensor:
         """From the states of the encoder's layers, [r, t, d] each, the input's first."""
         states = self.read(layers)
-        return torch.cat([self.last(F.gelu(self.first(states))), self.hops(states)], -1)
+        odds = self.last(F.gelu(self.first(states)))
+        return torch.cat([odds, self.hops(states), self.asks(states), self.tells(states)], -1)
 
     @classmethod
     def read(cls, layers: Sequence[Tensor]) -> Tensor:
@@ -201,7 +203,7 @@ class Judge(nn.Module):
 class StateScorer(TokenScorer):
     """The last hidden state of each token [t, d], of length 1, by a model without a head; behind it what `judge` says.
 
-    A program holds the states of its whole prompt, so prompts count in full: some hundred megabytes are alive.
+    A program holds the states of its whole prompt, so prompts count in full: a gigabyte at most is alive.
     """
 
     live_tokens = 1 << 19

@@ -85,6 +85,10 @@ EMBEDDED_PIECES = {
 
 EMBEDDER = "all-minilm-l6-v2"
 """The encoder of sentences that a package carries."""
+JUDGE = Path(__file__).with_name("judge.safetensors")
+"""The weights of the judge that reads its states."""
+PAIRED = 64
+"""Numbers by which the judge compares a token of a question with one of a text."""
 
 _FILES = ("*.safetensors", "*.bin", "*.gguf", "*.json", "*.model", "*.txt", "*.jinja", "1_Pooling/*.json")
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
@@ -104,8 +108,8 @@ class ModelSource:
 
     @property
     def judged(self) -> int:
-        """What a judge says of each token: three numbers by the encoder, from its package or the hub, that has one."""
-        return 3 if self.name.rpartition("/")[2].casefold() == EMBEDDER else 0
+        """How many numbers a judge says of each token: the encoder, from its package or the hub, has one."""
+        return 3 + 2 * PAIRED if self.name.rpartition("/")[2].casefold() == EMBEDDER else 0
 
     @property
     def local(self) -> bool:
@@ -129,6 +133,11 @@ class ModelSource:
             if self.local
             else f"hub:{self.location}@{_hub_commit(self)}"
         )
+
+    @property
+    def judge_digest(self) -> str:
+        """Digest of the judge's weights; "" where there is none."""
+        return _files_digest(JUDGE.parent, [JUDGE]) if self.judged else ""
 
     @cached_property
     def tokenizer_digest(self) -> str:

