@@ -18,7 +18,6 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -38,6 +37,7 @@ from lingua.models.load import Loader
 from lingua.models.source import EMBEDDER, PAIRED, resolve
 from lingua.text.sentences import sentence_edges
 from lingua.text.tokens import Encoding, Ints, SourceTokenizer
+from lingua.text.words import slices
 
 T = TypeVar("T")
 EPOCHS, STEP, RATE, DECAY = 8, 1_024, 1e-3, 1e-2
@@ -149,40 +149,38 @@ def questions_of(lines: Iterable[str], encoder: Encoder) -> Iterator[JudgedQuest
 
 
 def searches_of(texts: Iterable[str], questions: Iterable[str], encoder: Encoder) -> Iterator[Search]:
+    """Of paragraphs each question, among others of its article; of questions those that come with texts."""
     rows, articles = [*map(json.loads, texts)], defaultdict(list)
     for row in rows:
         articles[row["title"]].append(row["context"])
     for row in rows:
+        text = row["context"]
         for question, answer in ((one["question"], one["answers"][0]) for one in row["qas"] if one["answers"]):
-            others = sorted(articles[row["title"]], key=lambda text: draw(0, question, text))
-            beside = [text for text in others if text != row["context"]][: AMONG - 1]
-            at = int(np.searchsorted(sentence_edges(row["context"]), answer["answer_start"], side="right")) - 1
-            yield _search(row["title"], question, [row["context"], *beside], encoder, [at])
-    for number, row in enumerate(map(json.loads, questions)):
-        if row.get("context"):
-            answer = regex.compile(rf"\b(?:{'|'.join(map(regex.escape, row['answers']))})\b", regex.IGNORECASE)
-            sentences = (piece for text in row["context"] for piece in _pieces(text))
-            if holds := [at for at, one in enumerate(sentences) if answer.search(one)]:
-                yield _search(str(number), row["question"], row["context"], encoder, holds)
+            others = sorted(
+                (one for one in articles[row["title"]] if one != text), key=lambda one: draw(0, question, one)
+            )
+            at = int(np.searchsorted(sentence_edges(text), answer["answer_start"], side="right")) - 1
+            yield _search(row["title"], question, [text, *others[: AMONG - 1]], encoder, [at])
+    for row in (one for one in map(json.loads, questions) if "context" in one):
+        answer = regex.compile(rf"\b(?:{'|'.join(map(regex.escape, row['answers']))})\b", regex.IGNORECASE)
+        sentences = [sentence for text in row["context"] for sentence in slices(text, sentence_edges(text))]
+        if holds := [at for at, one in enumerate(sentences) if answer.search(one)]:
+            yield _search("", row["question"], row["context"], encoder, holds)
 
 
 def _search(title: str, question: str, texts: Sequence[str], encoder: Encoder, holds: list[int]) -> Search:
     bare = question.strip().rstrip("? ") + "?"
-    strings = [_pieces(text) for text in texts]
+    edges = [sentence_edges(text) for text in texts]
+    strings = [slices(text, begins) for text, begins in zip(texts, edges, strict=True)]
     near = encoder.answer(first_look(bare, strings, encoder.tokenizer, encoder.window)).near
     first = [SHARED * one + NEAR * other for one, other in zip(focus(bare, strings), near, strict=True)]
-    places, known = [], 0
-    for text, string in zip(texts, strings, strict=True):
-        begins = np.searchsorted(sentence_edges(text), encoder.states(text)[0].token_starts, side="right") - 1
-        places.append(known + np.maximum(0, begins))
-        known += len(string)
-    forms = tuple(form.format(bare) for form in FORMS)
+    starts = np.cumsum([0, *map(len, edges)])[:-1]
+    places = [
+        start + np.maximum(0, np.searchsorted(begins, encoder.states(text)[0].token_starts, side="right") - 1)
+        for start, begins, text in zip(starts, edges, texts, strict=True)
+    ]
     sentence, before = (torch.from_numpy(np.concatenate(one)) for one in (places, first))
-    return Search(title, forms, tuple(texts), sentence, before, holds)
-
-
-def _pieces(text: str) -> list[str]:
-    return [text[start:end] for start, end in pairwise([*sentence_edges(text).tolist(), len(text)])]
+    return Search(title, tuple(form.format(bare) for form in FORMS), tuple(texts), sentence, before, holds)
 
 
 def answers_at(row: Mapping[str, Any], starts: Ints) -> Tensor:
