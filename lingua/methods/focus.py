@@ -12,7 +12,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from itertools import accumulate, islice, pairwise
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +37,12 @@ raise the likeliest string, and others the less, the more than `AMONG` there are
 _LINKING = 2
 """Sentences of the best string whose names lead on."""
 _WRITTEN = regex.compile(r"\w+")
+_ASKS = "who|whom|whose|what|when|where|which|why|how"
+_ANOTHER = regex.compile(
+    rf"\?(?=\s+(?:and\s+)?(?:{_ASKS}|is|are|was|were|does?|did|can|will|has|have)\b)|\b(?:and|or)(?=\s+(?:{_ASKS})\b)",
+    regex.IGNORECASE,
+)
+"""What stands in a question before another thing that it asks."""
 
 
 def advantages(drafter: Drafter, question: str, strings: Sequence[Sequence[str]]) -> Program[list[Importance]]:
@@ -112,6 +118,7 @@ def _is_capital(letter: str) -> bool:
 
 
 States = npt.NDArray[np.float32]
+Array = TypeVar("Array", States, Ints)
 MEANING = 0.5
 """What a standard deviation of a sentence's own meaning weighs; one of its words', and of its string's, weighs 1."""
 
@@ -177,7 +184,8 @@ class FirstLook(NamedTuple):
     near      of each string's sentences [s] how near they are to the question, in standard deviations over all of them:
               how near the question's tokens each have one in the sentence, the cosine of the mean states, and the
               greatest of these in the sentence's string, added up
-    told      of each string's sentences [s] how well they tell what the question asks, by the judge (`told`)
+    told      of each string's sentences [s] the logarithm of how well they tell one of the things that the question
+              asks, by the judge: the likelihoods of all sentences for each thing (`told`), added up
     covered   of each string, of each of the question's tokens [t], the cosine with the nearest of its own, over t
     hops      log-odds that the question needs several strings, by the judge
     """
@@ -207,21 +215,35 @@ def first_look(
     best = [np.full(end - start, meaning[start:end].max()) for start, end in pairwise(ends) if end > start]
     near = MEANING * _spread(meaning) + _spread(words) + _spread(np.concatenate(best))
     hops = float(heard[:, 2].mean()) if judged and len(asked) else 0.0
-    tell = [told(heard, *one) for one in zip(said, places, map(len, strings), strict=True)]
-    return FirstLook(np.split(near, ends[1:-1]), tell, [covered for _, _, covered in found], hops)
+    thing = _things(question, read[0])
+    tell = [told(heard, thing, *one) for one in zip(said, places, map(len, strings), strict=True)]
+    likely = np.concatenate(tell) - np.logaddexp.reduce(np.concatenate(tell), axis=0)
+    each = np.split(np.logaddexp.reduce(likely, axis=1), ends[1:-1])
+    return FirstLook(np.split(near, ends[1:-1]), each, [covered for _, _, covered in found], hops)
 
 
-def told(heard: States, said: States, sentence: Ints, count: int) -> Importance:
-    """What the judge makes of each sentence [s] of a text, from what it `heard` in the question and `said` of the text.
+def _things(question: str, read: Encoding) -> Ints:
+    """Which of the things that the question asks, one after the other, each of its tokens [t] asks; numbered from 0."""
+    begins = [0, *(found.end() for found in _ANOTHER.finditer(question))]
+    return np.unique(np.searchsorted(begins, read.token_starts, side="right"), return_inverse=True)[1]
 
-    How well, on average over the question's tokens [q, 3 + 2 d], one of the sentence's [t, 3 + 2 d] tells what they
-    ask; 0 without tokens.
+
+def told(heard: States, thing: Ints, said: States, sentence: Ints, count: int) -> Importance:
+    """How well, by the judge, each sentence of a text tells each thing that the question asks [s, things].
+
+    heard   what the judge says of the question's tokens [q, 3 + 2 d], which ask each the `thing` [q]
+    said    the same of the text's [t, 3 + 2 d], which stand each in the `sentence` [t] of `count`
+
+    On average over the tokens that ask it, of each the best of the sentence; 0 without tokens.
     """
-    found = np.zeros(count, np.float32)
+    thing = _ends(thing)
+    found = np.zeros((count, thing.max(initial=0) + 1), np.float32)
     if heard.size and said.size:
         first = np.flatnonzero(np.diff(sentence, prepend=-1))
         asks, tells = np.split(_ends(heard)[:, 3:], 2, axis=1)[0], np.split(said[:, 3:], 2, axis=1)[1]
-        found[sentence[first]] = np.maximum.reduceat(tells @ asks.T, first).mean(axis=1)
+        pairs = np.maximum.reduceat(tells @ asks.T, first)
+        for one in range(found.shape[1]):
+            found[sentence[first], one] = pairs[:, thing == one].mean(axis=1)
     return found
 
 
@@ -256,7 +278,8 @@ def _compare(asked: States, states: States, sentence: Ints, count: int) -> tuple
     return meaning, words, nearest.max(axis=0) / np.float32(len(some))
 
 
-def _ends(asked: States) -> States:
+def _ends(asked: Array) -> Array:
+    """The beginning and the end of what is known of a question's tokens [t, …], where it is long."""
     return asked if len(asked) <= ASKED else np.concatenate([asked[: ASKED // 2], asked[-ASKED // 2 :]])
 
 

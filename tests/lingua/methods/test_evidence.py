@@ -19,12 +19,12 @@ from lingua.config import CompressionConfig
 from lingua.engine.engine import Engine
 from lingua.engine.score import BatchRow, Context, Surprisal
 from lingua.methods.focus import ASKED as MOST_ASKED
-from lingua.methods.focus import MEANING, _compare, _sum, first_look, focus, reads, second_look, told
+from lingua.methods.focus import MEANING, _compare, _sum, _things, first_look, focus, reads, second_look, told
 from lingua.prompt import CompressedPrompt, Prompt
 from lingua.text.salience import WEIGHTS, _properties, token_evidence, word_evidence
 from lingua.text.sentences import Clauses, sentence_edges
 from lingua.text.tokens import SourceTokenizer
-from lingua.text.words import terms, word_edges
+from lingua.text.words import slices, terms, word_edges
 from tests.lingua.echo import compress, tokenizer
 from tests.texts import NASTY, PROSE
 
@@ -229,10 +229,12 @@ def test_a_sentence_tells_as_much_as_its_best_token_for_each_of_the_question() -
     heard, said = np.zeros((2, 7), np.float32), np.zeros((4, 7), np.float32)
     heard[:, 3:5] = [[1, 0], [0, 2]]
     said[:, 5:] = [[3, 0], [0, 1], [-1, 4], [5, 5]]
-    assert told(heard, said, np.asarray([0, 0, 2, 3]), 5).tolist() == [2.5, 0, 3.5, 7.5, 0]
-    assert told(heard[:0], said, np.asarray([0, 0, 2, 3]), 5).tolist() == [0] * 5
-    assert told(heard, said[:0], np.asarray([], int), 2).tolist() == [0, 0]
-    assert told(heard[:, :3], said[:, :3], np.asarray([0, 0, 1, 1]), 2).tolist() == [0, 0]
+    one, place = np.zeros(2, int), np.asarray([0, 0, 2, 3])
+    assert told(heard, one, said, place, 5).ravel().tolist() == [2.5, 0, 3.5, 7.5, 0]
+    assert told(heard, np.arange(2), said, place, 4).tolist() == [[3, 2], [0, 0], [-1, 8], [5, 10]]
+    assert told(heard[:0], one[:0], said, place, 5).ravel().tolist() == [0] * 5
+    assert told(heard, one, said[:0], place[:0], 2).ravel().tolist() == [0, 0]
+    assert told(heard[:, :3], one, said[:, :3], np.asarray([0, 0, 1, 1]), 2).ravel().tolist() == [0, 0]
 
 
 def test_what_the_judge_hears_in_the_question_raises_the_sentences_that_tell_it() -> None:
@@ -244,7 +246,26 @@ def test_what_the_judge_hears_in_the_question_raises_the_sentences_that_tell_it(
     states = [np.concatenate([scorer.states(ids), np.float32(pair)], 1) for ids, pair in zip(asked, pairs, strict=True)]
     with pytest.raises(StopIteration) as stop:
         program.send(states)
-    assert [one.tolist() for one in stop.value.value.told] == [[0, 1], [0]]
+    first, second = stop.value.value.told
+    assert first[1] > first[0] == second[0]
+    assert np.exp([*first, *second]).sum() == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("question", "things"),
+    [
+        ("When will it be finished, and who designed it?", ["When will it be finished, and", " who designed it?"]),
+        ("How big is it? And is it red? Say so.", ["How big is it?", " And is it red? Say so."]),
+        ("Question: who sang and danced in it?\nAnswer:", ["Question: who sang and danced in it?\nAnswer:"]),
+        ("Where was the man who sang born?", ["Where was the man who sang born?"]),
+        ("", []),
+    ],
+)
+def test_a_question_may_ask_several_things(question: str, things: list[str]) -> None:
+    (read,) = english().encode([question])
+    thing, starts = _things(question, read), [*read.token_starts.tolist(), len(question)]
+    found = [starts[int(np.flatnonzero(thing == one)[0])] for one in range(thing.max(initial=-1) + 1)]
+    assert slices(question, np.asarray(found)) == things
 
 
 @pytest.mark.parametrize("strings", [[], [["Alone."]], [[], ["Alone."], []]])
