@@ -31,6 +31,7 @@ from lingua.text.units import (
     protected_spans,
     rounded,
     spelt,
+    split,
     unit_edges,
     unit_scores,
     within_words,
@@ -94,7 +95,8 @@ class PromptPart:
         return self.cost if self.whole else int(self.costs @ self.must)
 
     def scores(self, config: SharedSettings) -> Floats:
-        scores = unit_scores(self.surprisal, self.starts, config.own.unit_score)
+        filled, scores = np.flatnonzero(np.diff(self.starts)), np.zeros(len(self.keep), np.float32)
+        scores[filled] = unit_scores(self.surprisal, self.starts[np.append(filled, -1)], config.own.unit_score)
         return rounded(scores) if isinstance(config.own, OnePassSettings) else scores
 
     @property
@@ -102,7 +104,7 @@ class PromptPart:
         """The name or number that each unit [u] is of, -1 for none."""
         if self.facts is None or not len(self.facts):
             return np.full(len(self.keep), -1)
-        return self.facts[self.starts[:-1]]
+        return np.where(np.diff(self.starts), self.facts[np.minimum(self.starts[:-1], len(self.facts) - 1)], -1)
 
     def hold(self, span: Span) -> None:
         """Keep the units that these characters touch, whatever the budget."""
@@ -211,7 +213,8 @@ class Drafter:
         if edges is not None and config.own.cuts_sentences:
             edges = np.union1d(edges, sentence_edges(text))
         if edges is not None and coherent:
-            edges = np.union1d(edges, piece_edges(text))
+            edges = np.union1d(edges, pieces := piece_edges(text))
+            encoding = split(encoding, pieces)
         forced = forced_spans(text, config)
         if edges is not None and (forced or unit == "sentence" or config.own.cuts_sentences or coherent):
             edges, forced = within_words(text, edges, forced)

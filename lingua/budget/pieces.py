@@ -22,7 +22,6 @@ from lingua.text.units import Bools, Floats
 from lingua.text.words import are, remembered
 
 NEW, REPEATED = 6.0, 0.3
-
 """What the first mention of a name or number counts, and a later one: of its evidence."""
 MANY = 200
 """PieceGroups from which on none is exchanged."""
@@ -36,7 +35,7 @@ class Pieces:
 
     host [c]         the clause that each clause needs, before it; of a main clause itself
     separates [u]    the mark that closes a clause, as a unit of its own
-    ends [u]         the mark that ends a sentence, as a unit of its own
+    end [u]          the mark that ends the unit's sentence, as a unit of its own; -1: there is none
     marked [u]       whether a unit's last character is a mark of punctuation
     """
 
@@ -44,7 +43,7 @@ class Pieces:
     host: Ints
     sentence: Ints
     separates: Bools
-    ends: Bools
+    end: Ints
     marked: Bools
 
     @classmethod
@@ -52,13 +51,16 @@ class Pieces:
         """Of units that begin at `bounds` [u + 1]: at `piece_edges` at least. `whole`: no sentence has clauses."""
         sentences, (clauses, separating, ending) = sentence_edges(text), _clauses(text, whole)
         begins, behind = bounds[:-1], bounds[1:]
-        closes = np.isin(behind, [*clauses.begins, len(text)])
+        sentence = np.searchsorted(sentences, begins, side="right") - 1
+        separates, ends = (np.isin(begins, one[:, 0]) & np.isin(behind, one[:, 1]) for one in (separating, ending))
+        end = np.full(len(sentences), -1)
+        end[sentence[ends]] = np.flatnonzero(ends)
         return cls(
             clauses.piece[np.searchsorted(clauses.begins, begins, side="right") - 1],
             clauses.host,
-            np.searchsorted(sentences, begins, side="right") - 1,
-            np.isin(begins, separating) & closes,
-            np.isin(begins, ending) & closes,
+            sentence,
+            separates,
+            end[sentence],
             are(r"[\p{P}--\p{Pe}]", text)[behind - 1],
         )
 
@@ -73,21 +75,19 @@ class Pieces:
         if not len(kept):
             return keep
         sentence = self.sentence[kept]
-        last = kept[np.append(sentence[1:] != sentence[:-1], True)]
-        final = np.searchsorted(self.sentence, self.sentence[last], side="right") - 1
-        open_ended = self.ends[final] & (last != final) & ~must[last] & (self.separates | ~self.marked)[last]
-        last, final = last[open_ended], final[open_ended]
+        last = kept[np.flatnonzero(np.append(sentence[1:] != sentence[:-1], True))]
+        open_ended = (last < self.end[last]) & ~must[last] & (self.separates | ~self.marked)[last]
+        last = last[open_ended]
         shown = keep.copy()
         shown[last[self.separates[last]]] = False
-        shown[final] = True
+        shown[self.end[last]] = True
         return shown
 
 
 def piece_edges(text: str) -> Ints:
-    """Characters at which sentences, clauses and the marks that close them begin, ascending."""
+    """Characters at which sentences, clauses and the marks that close them begin or end, ascending."""
     clauses, *marks = _clauses(text, False)
-    edges = np.unique(np.concatenate([clauses.begins, *marks]))
-    return edges[edges >= 0]
+    return np.unique(np.concatenate([clauses.begins, *map(np.ravel, marks)]))
 
 
 @remembered

@@ -13,7 +13,7 @@ import regex
 import sentencex
 
 from lingua.prompt import Span
-from lingua.text.words import Ints, are, remembered, slices, uncut, word_edges
+from lingua.text.words import Ints, are, remembered, uncut, word_edges
 
 Bools = npt.NDArray[np.bool_]
 
@@ -25,10 +25,12 @@ CLAUSE_WORDS = 3
 WRAPPED = 50
 """Characters of a line at least behind which a small letter goes on with the sentence."""
 _SHORT_WORD = 3
-_LOWER = r"\p{Ll}"
 _ENDS_PHRASE = r"[\p{P}--['’\-\p{Ps}\p{Pi}]]"
 _SEPARATES = r"[,;،؛၊、，；–—]"
 _ENDS_SENTENCE = r"[.!?…؟।。．！？]"
+_CLAUSE = regex.compile(rf"(?r)(\s*{_SEPARATES})\s*\Z")
+_ENDED = regex.compile(rf"(?r)(\s*{_ENDS_SENTENCE})[\"'”’»」)\]]*\s*\Z")
+"""Their marks; behind the one that ends a sentence quotation marks and brackets may be closed."""
 _PAIRS = (("(", ")"), ("[", "]"), ("“", "”"), ("（", "）"), ("「", "」"), ("«", "»"))
 _ENCLOSED = regex.compile(
     "|".join([*(rf"\{a}[^\{a}\{b}]{{1,300}}\{b}" for a, b in _PAIRS), r"(?<!\w)\"[^\"\n]{1,300}\""])
@@ -38,6 +40,12 @@ _BRACKETS = regex.compile(
     r"(?<=[\p{L}\p{N}\p{Po}\p{Pf}%])[^\S\n]+\([^()\[\]{}=<>|\\]{4,300}\)(?=[\s.,;:!?]|\Z)(?!\s*[{=])|（[^（）]{2,300}）"
 )
 """Brackets that may be dropped from a sentence: not those of code, nor the marks of items."""
+_BEFORE = regex.compile(r"(?r)\s{0,200}(?:(?<=\s)[\"“‘«(\[])?")
+"""White space behind a sentence, and what opens the next one."""
+_WITHIN = regex.compile(r"(?r)(?:\b(?:al|spp?|[Vv]ols?|approx|Ft|[-–]St|Step \d+)|(?:\A|\n|:\s)\s{0,9}\d{1,3})\.")
+"""Ends with abbreviations that `sentencex` does not know, or is the number of an item."""
+_SMALL = regex.compile(r"(?<=[.\]])[^\S\n]+[^\p{L}\p{N}\n]{0,2}+\p{Ll}(?!\))")
+"""A small letter goes on with the sentence, unless its writer has none but small ones."""
 _LETTERS = regex.compile(r"[\p{L}\p{N}]+")
 _LEADS = regex.compile(
     r"(?i:in|on|at|by|for|from|with|during|between|under|over|near|through|throughout|within|across|along|after|before"
@@ -45,13 +53,19 @@ _LEADS = regex.compile(
 )
 _LOOSE = regex.compile(
     rf"{_LEADS.pattern}|which|whom?|whose|where(?:by|in|as)?|once|among(?:st)?|around|into|onto|upon|alongside|against"
-    r"|despite|behind|beyond|besides?|towards?|via|per|such|especially|particularly|mainly|mostly|notably|primarily|namely"
+    r"|despite|behind|beyond|besides?|towards?|via|per|such|most|especially|particularly|mainly|mostly|notably|primarily|namely"
     r"|known|born|written|made|led|built|held|given|seen|sung|set|shot|drawn|taken|also|\p{Ll}{3,}(?:ing|ed)"
 )
 _NEEDED = regex.compile(
-    r"according|if|unless|except|provided|than|assuming|barring|concerning|depending|excluding|providing|nothing"
+    r"according|if|unless|except|provided|than|that|assuming|barring|concerning|depending|excluding|providing|nothing"
 )
 """Without a clause that opens with these the rest says something else."""
+_HANGS = regex.compile(
+    r"\b(?:is|are|was|were|be|been|has|have|had|does|do|did|can|could|will|would|may|might|must|shall|should|not|and|but"
+    r"|or|nor|that|which|who|a|an|the|of|to|in|on|at|by|with|for|from|into|as|than)\s*,(?:[^,]*,)?\s*\Z"
+)
+_DESCRIBES = regex.compile(r"\b(?:an?|the|its|his|her|their|our|more|most|very)\s+[\p{Ll}\p{N}-]+\s*,\s*\Z")
+"""How a stretch ends that goes on behind its comma: what follows an inserted clause, or a second adjective."""
 _JOINS = regex.compile(r"and|but|yet|so|then")
 _SUBJECT = regex.compile(
     r"\W*\w+\s+(?:(?:he|she|it|they|we|you|this|these|those|there|his|her|its|their|our|the|a|an|some|many|most|all|both"
@@ -68,7 +82,6 @@ _VERB = regex.compile(
     r"|represent|range|depict)s?)\b|(?!hundred|indeed)\p{Ll}{2,}ed\b|\p{Ll}n['’]t\b)"
 )
 """Finite verbs of English, the frequent ones."""
-_SPACE = r"\s"
 _PARAGRAPH = regex.compile(r"\n\r*\n")
 SEEN_AT_ONCE = 2_000
 """Characters of a paragraph that `sentencex` is shown: its work grows with their square."""
@@ -81,10 +94,10 @@ def sentence_edges(text: str) -> Ints:
     A line that ends with the mark of a sentence ends one.
     """
     sizes = [len(sentence) for sentence in _sentences(text)]
-    edges = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64) if sizes else np.zeros(1, np.int64)
-    behind_space = [at for at, edge in enumerate(edges.tolist()) if text[edge - 1 : edge].isspace()]
-    edges[behind_space] = [_before_white_space(text, edge) for edge in edges[behind_space].tolist()]
-    return np.union1d(edges, [found.start() for found in _ENDED_LINE.finditer(text)]).astype(np.int64)
+    edges = [_BEFORE.match(text, 0, edge).start() for edge in np.cumsum(sizes)[:-1].tolist()]
+    small = [edge for edge in edges if _SMALL.match(text, edge)]
+    within = {edge for edge in edges if _WITHIN.match(text, 0, edge)} | {*small * (2 * len(small) <= len(edges))}
+    return np.unique([0, *set(edges) - within, *(line.start() for line in _ENDED_LINE.finditer(text))])
 
 
 def _sentences(text: str) -> Iterator[str]:
@@ -124,10 +137,6 @@ def _segment(text: str) -> list[str]:
             raise
         found = []
     return found if sum(map(len, found)) == len(text) else text.splitlines(keepends=True)
-
-
-def _before_white_space(text: str, edge: int) -> int:
-    return len(text[max(0, edge - 200) : edge].rstrip()) + max(0, edge - 200)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -196,6 +205,7 @@ class _Clause:
     says      a finite verb stands in it
     loose     it may go whatever it says: by the word that opens it, behind which is no comma, as in a list
     subject   it says something of a subject of its own
+    hangs     what stands before leaves it open: an auxiliary or preposition, then what is inserted, or an adjective
     """
 
     text: str
@@ -206,15 +216,21 @@ class _Clause:
     says: bool
     loose: bool
     subject: bool
+    hangs: bool
 
     @classmethod
-    def of(cls, text: str, before: str | None) -> _Clause:
-        found, says = _LETTERS.search(text), _says(text)
+    def of(cls, text: str, before: str | None, earlier: str) -> _Clause:
+        found, says = _LETTERS.search(text), _VERB.search(text) is not None
         opener, behind = (found.group(), text[found.end() :]) if found else ("", text)
         joins, loose = _is(_JOINS, opener), _is(_LOOSE, opener) and not (_is(_NEEDED, opener) or behind[:1] == ",")
         subject = says and not loose and (not joins or _SUBJECT.match(text) is not None)
         apart = joins or (before or "").rstrip().endswith((";", "；"))
-        return cls(text, opener, before is None or _parts(before, text), joins, apart, says, loose, subject)
+        adds = not (loose or joins) and opener.islower() and _DESCRIBES.search(before or "") is not None
+        hangs, parted = (
+            adds or _HANGS.search(earlier + (before or "")) is not None,
+            before is None or _parts(before, text),
+        )
+        return cls(text, opener, parted, joins, apart, says, loose, subject, hangs)
 
 
 _Role = Literal["main", "led", "predicate", "more", "loose", "second"]
@@ -223,9 +239,9 @@ _ROLES: tuple[tuple[_Role, Callable[[_Clause, _Clause, bool, bool], bool]], ...]
     ("led", lambda new, main, said, beside: new.subject and not said and beside and _is(_LEADS, main.opener)),
     ("predicate", lambda new, main, said, beside: new.says and not new.loose and not said),
     ("predicate", lambda new, main, said, beside: not new.loose and not beside and _VERB.match(new.opener) is not None),
-    ("more", lambda new, main, said, beside: _is(_NEEDED, new.opener)),
+    ("more", lambda new, main, said, beside: new.hangs or _is(_NEEDED, new.opener)),
     ("loose", lambda new, main, said, beside: new.loose),
-    ("second", lambda new, main, said, beside: said and (new.joins or not _says(_RELATIVE.split(new.text)[0]))),
+    ("second", lambda new, main, said, beside: said and (new.joins or not _VERB.search(_RELATIVE.split(new.text)[0]))),
     ("more", lambda new, main, said, beside: True),
 )
 """What a stretch is in its sentence; the first line that holds counts.
@@ -249,7 +265,7 @@ def _relations(stretches: list[str]) -> tuple[list[int], dict[int, int]]:
     """
     own, host, seconds = list[int](), dict[int, int](), set[int]()
     main, said = 0, False
-    read = list(map(_Clause.of, stretches, [None, *stretches]))
+    read = list(map(_Clause.of, stretches, [None, *stretches], ["", "", *stretches]))
     for at, new in enumerate(read):
         last = own[-1] if own else 0
         role = next(role for role, holds in _ROLES if holds(new, read[main], said, last == main))
@@ -277,26 +293,18 @@ def _parts(before: str, stretch: str) -> bool:
     return broken and not (body[:1].islower() and len(before.rpartition("\n")[2]) >= WRAPPED)
 
 
-def _says(stretch: str) -> bool:
-    """Whether a finite verb stands in it."""
-    return _VERB.search(stretch) is not None
-
-
 def _is(kind: regex.Pattern[str], word: str) -> bool:
     return kind.fullmatch(word) is not None
 
 
 def closing_marks(text: str, clauses: Ints, sentences: Ints) -> tuple[Ints, Ints]:
-    """The characters at which the marks begin that close clauses [c] and sentences [s]; -1: there is none."""
-    return _last(text, clauses, _SEPARATES), _last(text, sentences, _ENDS_SENTENCE)
+    """Where the marks that close clauses and sentences, and the white space before them, begin and end [m, 2]."""
+    return _marks(text, clauses, _CLAUSE), _marks(text, sentences, _ENDED)
 
 
-def _last(text: str, begins: Ints, mark: str) -> Ints:
-    """The mark with the white space before it."""
-    bodies = list(map(str.rstrip, slices(text, begins)))
-    last = begins + np.asarray(list(map(len, bodies)), np.int64) - 1
-    before = begins + np.asarray([len(body[:-1].rstrip()) for body in bodies], np.int64)
-    return np.where((before >= begins) & are(mark, text + " ")[last], before, -1)
+def _marks(text: str, begins: Ints, closing: regex.Pattern[str]) -> Ints:
+    found = (closing.search(text, begin, end) for begin, end in pairwise([*begins.tolist(), len(text)]))
+    return np.asarray([one.span(1) for one in found if one is not None], np.int64).reshape(-1, 2)
 
 
 def phrase_edges(text: str) -> Ints:
@@ -316,10 +324,10 @@ def phrase_edges(text: str) -> Ints:
 
 def _are_short(text: str, starts: Ints) -> Bools:
     """Whether a short lower-case word, up to white space, is the first thing at or behind each start."""
-    space = np.append(are(_SPACE, text), True)
+    space = np.append(are(r"\s", text), True)
     begins = _next(~space, starts)
     sizes = _next(space, begins) - begins
-    lower = np.concatenate([[0], np.cumsum(are(_LOWER, text))])
+    lower = np.concatenate([[0], np.cumsum(are(r"\p{Ll}", text))])
     short: Bools = (sizes > 0) & (sizes <= _SHORT_WORD) & (lower[begins + sizes] - lower[begins] == sizes)
     return short
 

@@ -139,7 +139,7 @@ Ints = npt.NDArray[np.int64]
 Table = npt.NDArray[np.int32]
 _GRAPHEME = regex.compile(r"\p{RI}{2}[\p{GCB=Extend}\p{GCB=ZWJ}\p{GCB=SpacingMark}]*|\X")
 """Flags first: in a long run of them, each `\\X` looks back to the run's beginning."""
-_JOINS_NOTHING = r"[\p{GCB=Other}\p{GCB=Control}\n]"
+JOINS_NOTHING = r"[\p{GCB=Other}\p{GCB=Control}\n]"
 """UAX #29: between two of these there is a boundary, whatever stands around them."""
 _TIKTOKEN = ("cl100k_base", "o200k_base", "p50k_base", "r50k_base")
 _TIKTOKEN_PIECE = 400_000
@@ -198,7 +198,7 @@ def _grapheme_edges(text: str) -> npt.NDArray[np.bool_]:
 
     One ends between any two characters of no class that joins; what lies around the others is looked at closely.
     """
-    joins = np.concatenate([[False], ~are(_JOINS_NOTHING, text), [False]])
+    joins = np.concatenate([[False], ~are(JOINS_NOTHING, text), [False]])
     found: npt.NDArray[np.bool_] = ~(joins[:-1] | joins[1:])
     found[0], found[-1] = len(text) > 0, False
     for begin, end in np.flatnonzero(np.diff(joins)).reshape(-1, 2).tolist():

@@ -5,6 +5,7 @@ the white space before it. A *phrase* is a run of words up to punctuation or a l
 are spaced, a short lower-case one (*of*, *und*, *que*) opens the next. A *sentence* is what `sentences` finds. What
 must be kept (`force_tokens`, digits, line breaks, `protect`, code and marks of Markdown) is cut out as units of its
 own. No unit but the token ends within a word or a number, and no two that are kept run together to one (`kept_apart`).
+Where a clause ends within a token (`),`), as sentences need their marks, the unit of the mark holds none (`split`).
 
 Markdown follows CommonMark line by line, without building a tree: fences of three or more backticks or tildes, also
 within lists and quotations, an open one running to the end; ATX and setext headings with their text; bullets, numbers
@@ -29,7 +30,7 @@ from lingua.errors import PromptError
 from lingua.prompt import Span
 from lingua.shared import Aggregate, SharedSettings, Unit
 from lingua.text.sentences import phrase_edges, sentence_edges
-from lingua.text.tokens import Encoding, Ints
+from lingua.text.tokens import JOINS_NOTHING, Encoding, Ints
 from lingua.text.words import JOINS, NUMERAL, SPELLING, are, code_points, members, uncut, whole_spans, word_edges
 
 Bools = npt.NDArray[np.bool_]
@@ -45,7 +46,7 @@ _PATTERN_SECONDS = 10.0
 
 def forced_spans(text: str, config: SharedSettings) -> list[Span]:
     """Character ranges of `text` that must be kept. Raises PromptError when a `protect` pattern takes too long."""
-    spans = [found.span() for pattern in _literals(config) for found in pattern.finditer(text)]
+    spans = [found.span() for one in config.force_tokens for found in _pattern(regex.escape(one)).finditer(text)]
     spans += protected_spans(text, config)
     spans += structure_marks(text) if "structure" in config.keep_markdown else []
     if config.force_reserve_digit and _DIGIT.search(text):
@@ -73,10 +74,6 @@ def protected_spans(text: str, config: SharedSettings) -> list[Span]:
         ) from None
 
 
-def _literals(config: SharedSettings) -> list[Any]:
-    return [_pattern(regex.escape(text)) for text in config.force_tokens]
-
-
 @lru_cache(maxsize=256)
 def _pattern(pattern: str) -> Any:
     return regex.compile(pattern)
@@ -102,6 +99,13 @@ def within_words(text: str, edges: Ints, forced: list[Span]) -> tuple[Ints, list
     left = np.where(spans[:, 0] < first[:, 1], first[:, 0], spans[:, 0])
     right = np.where(spans[:, 1] < last[:, 1], last[:, 1], spans[:, 1])
     return uncut(edges, whole), list(zip(left.tolist(), right.tolist(), strict=True))
+
+
+def split(encoding: Encoding, edges: Ints) -> Encoding:
+    """The same with atoms that begin at `edges`, too, where no grapheme is cut: those within a token hold none."""
+    plain = np.append(are(JOINS_NOTHING, encoding.text), True)
+    bounds = np.union1d(encoding.bounds, edges[plain[edges] & plain[edges - 1]])
+    return Encoding(encoding.text, encoding.ids, np.searchsorted(bounds, encoding.token_starts), bounds)
 
 
 def cut(encoding: Encoding, edges: Ints | None, forced: list[Span]) -> tuple[Ints, Bools]:

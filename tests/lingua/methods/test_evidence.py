@@ -448,6 +448,38 @@ def test_a_sentence_that_is_cut_ends_with_its_own_mark() -> None:
         assert text[-1] == "."
 
 
+@cache
+def run_together() -> SourceTokenizer:
+    """Every run of characters without white space is one token, marks and all."""
+    backend = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return SourceTokenizer(PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="[UNK]"))
+
+
+@pytest.mark.parametrize(
+    ("text", "cut", "closed"),
+    [
+        ("It was painted for the committee (WAAC), and is now part of the collection. It was praised.", "and is", ")."),
+        ("Abe Silverstein named it, who later said “it was my baby.” It was praised.", "who later", "named it."),
+        ('He won "The Series", the first major tournament of the (old) league. It was praised.', "the first", '".'),
+        ("It has a kurta (a tunic), trousers and a shawl.", "(a tunic)", "kurta, trousers and a shawl."),
+    ],
+)
+def test_what_is_cut_is_closed_where_a_token_holds_mark_and_bracket_or_quotation(
+    text: str, cut: str, closed: str
+) -> None:
+    part = Drafter(run_together(), run_together(), CompressionConfig()).part(run_together().encode([text])[0], "word")
+    assert part.pieces is not None
+    clause = part.pieces.clause[np.searchsorted(part.bounds, text.index(cut), side="right") - 1]
+    part.keep &= part.pieces.clause != clause
+    kept = "".join(text[start:end] for start, end in part.kept_spans())
+    assert cut not in kept
+    assert closed in kept
+    assert len(part.kept_ids(0, len(part.keep))) == part.costs[part.keep].sum() < len(part.ids)
+    assert (part.scores(CompressionConfig()) == 0).all()
+    assert len(part.unit_facts) == len(part.keep)
+
+
 def test_without_a_question_names_and_numbers_that_are_kept_already_count_little() -> None:
     twice = "Ada Lovelace wrote to Babbage in 1843. Ada Lovelace wrote to Babbage in 1843. The engine had 25 wheels."
     assert one(Prompt(context=[twice]), rate=0.65).text.count("1843") == 1
@@ -509,6 +541,26 @@ def test_brackets_inserted_clauses_and_appositions_may_go() -> None:
         "which the council bought in 1988,",
         "a mason from the village.",
     ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "It is a ceremonial post, but does, by long tradition, preside over the House in summer.",
+        "He sang for years and, in the summer of 1990, danced in Rome with her.",
+        "It now refers to its new, higher capacity network as the Internet.",
+        "She insisted, urged on by Albert and his men, that a promise be given to them.",
+    ],
+)
+def test_what_a_clause_leaves_open_stands_with_it(text: str) -> None:
+    clauses = Clauses.of(text, sentence_edges(text))
+    assert np.count_nonzero(clauses.piece == clauses.piece[-1]) > 1
+
+
+def test_what_an_inserted_clause_lists_goes_with_it() -> None:
+    text = "He gives voice to many characters, most notably that of Tom Tucker, his father and the doctor."
+    clauses = Clauses.of(text, sentence_edges(text))
+    assert clauses.host[clauses.piece].tolist() == [0, 0, 1]
 
 
 def test_a_sentence_in_which_no_verb_is_known_stays_whole() -> None:

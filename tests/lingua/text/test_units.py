@@ -102,6 +102,23 @@ def test_sentences_are_found_in_several_scripts() -> None:
     assert len(sentence_edges("今天天气很好。我们去公园。")) == 2
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Those of Streptococcus sp. (streptopain) are known.| They were found.",
+        "It is approx. 5 km long, see Vol. 2 of Lee et al. [34] on it.| They were found.",
+        "It was sold for $5 bn. in 1990.| Then it closed.",
+        "It reached Number One.| “Voila” was covered.|\n1. All cells live.| So it is.",
+        "i like it.| it is good.| yes.",
+        "Monday to 18:00.| Sunday closed.",
+    ],
+)
+def test_sentences_end_behind_no_abbreviation_and_begin_with_their_own_quotation_marks(text: str) -> None:
+    whole = text.replace("|", "")
+    edges = [*sentence_edges(whole).tolist(), len(whole)]
+    assert "|".join(whole[start:end] for start, end in pairwise(edges)) == text
+
+
 @given(
     st.text(st.sampled_from("ab1 .\n🇩漢é\u0301"), max_size=60), st.sampled_from(["token", "word", "phrase", "sentence"])
 )
