@@ -226,11 +226,8 @@ class _Clause:
         subject = says and not loose and (not joins or _SUBJECT.match(text) is not None)
         apart = joins or (before or "").rstrip().endswith((";", "；"))
         adds = not (loose or joins) and opener.islower() and _DESCRIBES.search(before or "") is not None
-        hangs, parted = (
-            adds or _HANGS.search(earlier + (before or "")) is not None,
-            before is None or _parts(before, text),
-        )
-        return cls(text, opener, parted, joins, apart, says, loose, subject, hangs)
+        hangs = adds or _HANGS.search(earlier + (before or "")) is not None
+        return cls(text, opener, before is None or _parts(before, text), joins, apart, says, loose, subject, hangs)
 
 
 _Role = Literal["main", "led", "predicate", "more", "loose", "second"]
