@@ -79,11 +79,15 @@ def _is_local(step: Mapping[str, Any] | None) -> bool:
 
 
 def _cuts(step: Mapping[str, Any] | None) -> str:
-    """The white space before which steps before the model's cut. Those of a sequence that only cut more do no harm."""
+    """The white space before which steps before the model's cut: the first that is not of digits sees all of it.
+
+    Later ones that only cut more do no harm.
+    """
     if step is None:
         return ""
     steps = step["pretokenizers"] if step["type"] == "Sequence" else [step]
-    return max(map(_cut, steps), key=len, default="") if all(map(_is_known, steps)) else ""
+    first = next((_cut(one) for one in steps if one["type"] != "Digits"), "")
+    return first if all(map(_is_known, steps)) else ""
 
 
 def _is_known(step: Mapping[str, Any]) -> bool:

@@ -74,6 +74,9 @@ OTHERS = {
     "word pieces": word_pieces(),
     "sentence pieces": sentence_pieces(),
     "sentence pieces without white space": sentence_pieces(pre_tokenizers.WhitespaceSplit()),
+    "sentence pieces marked at spaces alone": sentence_pieces(
+        pre_tokenizers.Metaspace(), pre_tokenizers.WhitespaceSplit()
+    ),
 }
 
 
@@ -82,7 +85,7 @@ OTHERS = {
 @settings(deadline=None)
 def test_word_and_sentence_pieces_are_those_of_the_whole_text(name: str, text: str) -> None:
     there = OTHERS[name]
-    assert there._spaces == (" " if name == "sentence pieces" else " \n")
+    assert there._spaces == (" " if name in ("sentence pieces", "sentence pieces marked at spaces alone") else " \n")
     whole = there._backend.encode(text, add_special_tokens=False)
     assert there.ids([text]) == [whole.ids]
     assert there.starts(text).tolist() == [begin for begin, _ in whole.offsets]
@@ -126,6 +129,7 @@ def test_tokenizers_that_cut_before_spaces_are_known_by_their_definition() -> No
         {"pre_tokenizer": {**BYTES, "use_regex": True, "add_prefix_space": True}},
         {"pre_tokenizer": sequence({**SPLIT, "pattern": {"Regex": r"\s+"}}, BYTES)},
         {"pre_tokenizer": {"type": "Metaspace", "replacement": "_", "prepend_scheme": "always", "split": False}},
+        {"pre_tokenizer": sequence(BYTES, {"type": "WhitespaceSplit"})},
         {"normalizer": {"type": "Prepend", "prepend": "_"}},
         {"normalizer": {"type": "Sequence", "normalizers": [{"type": "NFC"}, {"type": "Strip", "strip_right": True}]}},
         {"added_tokens": [TOKEN]},
