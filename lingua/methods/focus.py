@@ -223,9 +223,9 @@ def first_look(
 
 
 def _things(question: str, read: Encoding) -> Ints:
-    """Which of the things that the question asks, one after the other, each of its tokens [t] asks; numbered from 0."""
+    """Which of the things that the question asks, numbered from 0 as they follow, each of its tokens [t] asks."""
     begins = [0, *(found.end() for found in _ANOTHER.finditer(question))]
-    return np.unique(np.searchsorted(begins, read.token_starts, side="right"), return_inverse=True)[1]
+    return np.searchsorted(begins, read.token_starts, side="right") - 1
 
 
 def told(heard: States, thing: Ints, said: States, sentence: Ints, count: int) -> Importance:
@@ -236,12 +236,12 @@ def told(heard: States, thing: Ints, said: States, sentence: Ints, count: int) -
 
     On average over the tokens that ask it, of each the best of the sentence; 0 without tokens.
     """
-    thing = _ends(thing)
+    thing = np.unique(_ends(thing), return_inverse=True)[1]  # those with tokens there
     found = np.zeros((count, thing.max(initial=0) + 1), np.float32)
     if heard.size and said.size:
         first = np.flatnonzero(np.diff(sentence, prepend=-1))
         asks, tells = np.split(_ends(heard)[:, 3:], 2, axis=1)[0], np.split(said[:, 3:], 2, axis=1)[1]
-        pairs = np.maximum.reduceat(tells @ asks.T, first)
+        pairs = _nearest(tells, asks, first)
         for one in range(found.shape[1]):
             found[sentence[first], one] = pairs[:, thing == one].mean(axis=1)
     return found
@@ -272,10 +272,15 @@ def _compare(asked: States, states: States, sentence: Ints, count: int) -> tuple
     first = np.flatnonzero(np.diff(sentence, prepend=-1))
     owner = sentence[first]
     meaning[owner] = _unit(np.add.reduceat(states, first)) @ _unit(asked.sum(axis=0))
-    ends = pairwise([*first.tolist(), len(states)])
-    nearest = np.stack([(states[begin:end] @ some.T).max(axis=0) for begin, end in ends])
+    nearest = _nearest(states, some, first)
     words[owner] = nearest.mean(axis=1)
     return meaning, words, nearest.max(axis=0) / np.float32(len(some))
+
+
+def _nearest(states: States, asked: States, first: Ints) -> States:
+    """The greatest product of each of the `asked` [q] with a state of each sentence [s, q]: they begin at `first`."""
+    ends = pairwise([*first.tolist(), len(states)])
+    return np.stack([(states[begin:end] @ asked.T).max(axis=0) for begin, end in ends])
 
 
 def _ends(asked: Array) -> Array:

@@ -237,6 +237,12 @@ def test_a_sentence_tells_as_much_as_its_best_token_for_each_of_the_question() -
     assert told(heard[:, :3], one, said[:, :3], np.asarray([0, 0, 1, 1]), 2).ravel().tolist() == [0, 0]
 
 
+def test_of_what_a_very_long_question_asks_the_things_at_its_ends_are_told() -> None:
+    thing = np.repeat([0, 1, 2], [MOST_ASKED // 2, MOST_ASKED, MOST_ASKED])
+    heard, said = np.ones((len(thing), 7), np.float32), np.ones((3, 7), np.float32)
+    assert told(heard, thing, said, np.asarray([0, 0, 1]), 2).tolist() == [[2, 2], [2, 2]]
+
+
 def test_what_the_judge_hears_in_the_question_raises_the_sentences_that_tell_it() -> None:
     strings = [["Coal is dear.", "Steel is dear."], ["Tin is dear."]]
     program, scorer = first_look("What is dear?", strings, tokenizer(), 64, judged=5), Meaning()
