@@ -241,7 +241,7 @@ def told(heard: States, thing: Ints, said: States, sentence: Ints, count: int) -
     if heard.size and said.size:
         first = np.flatnonzero(np.diff(sentence, prepend=-1))
         asks, tells = np.split(_ends(heard)[:, 3:], 2, axis=1)[0], np.split(said[:, 3:], 2, axis=1)[1]
-        pairs = _nearest(tells, asks, first)
+        pairs = np.stack([(part @ asks.T).max(axis=0) for part in np.split(tells, first[1:])])
         for one in range(found.shape[1]):
             found[sentence[first], one] = pairs[:, thing == one].mean(axis=1)
     return found
@@ -272,15 +272,9 @@ def _compare(asked: States, states: States, sentence: Ints, count: int) -> tuple
     first = np.flatnonzero(np.diff(sentence, prepend=-1))
     owner = sentence[first]
     meaning[owner] = _unit(np.add.reduceat(states, first)) @ _unit(asked.sum(axis=0))
-    nearest = _nearest(states, some, first)
+    nearest = np.stack([(part @ some.T).max(axis=0) for part in np.split(states, first[1:])])
     words[owner] = nearest.mean(axis=1)
     return meaning, words, nearest.max(axis=0) / np.float32(len(some))
-
-
-def _nearest(states: States, asked: States, first: Ints) -> States:
-    """The greatest product of each of the `asked` [q] with a state of each sentence [s, q]: they begin at `first`."""
-    ends = pairwise([*first.tolist(), len(states)])
-    return np.stack([(states[begin:end] @ asked.T).max(axis=0) for begin, end in ends])
 
 
 def _ends(asked: Array) -> Array:

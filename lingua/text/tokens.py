@@ -79,10 +79,7 @@ def _is_local(step: Mapping[str, Any] | None) -> bool:
 
 
 def _cuts(step: Mapping[str, Any] | None) -> str:
-    """The white space before which steps before the model's cut: the first that is not of digits sees all of it.
-
-    Later ones that only cut more do no harm.
-    """
+    """The white space before which the first step that is not of digits cuts. Those that only cut more do no harm."""
     if step is None:
         return ""
     steps = step["pretokenizers"] if step["type"] == "Sequence" else [step]
