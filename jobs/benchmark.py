@@ -18,7 +18,6 @@ import torch
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from cluster.command import Command
-from cluster.run.stopping import exit_code
 from cluster.settings import Settings
 from jobs.benchmarking.contenders import Ours, Theirs
 from jobs.benchmarking.prompts import MIXES, MixSize, make_mix
@@ -27,6 +26,7 @@ from jobs.benchmarking.rounds import Rounds
 from jobs.benchmarking.subject import Subject, load_subject
 from jobs.peer import Peer, PeerSettings, peer_options
 from lingua.config import CompressionConfig
+from lingua.errors import LinguaError
 from lingua.methods import METHODS
 from lingua.models.load import choose_device, choose_dtype, require_compiler
 from lingua.models.sizing import Allowance
@@ -129,7 +129,11 @@ class BenchmarkConfig(Settings):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """0: reported. 2: a setting or the model is wrong."""
-    return exit_code(lambda: run(BenchmarkConfig.load(argv)))
+    try:
+        return run(BenchmarkConfig.load(argv))
+    except LinguaError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
 
 
 def run(config: BenchmarkConfig) -> int:

@@ -54,7 +54,7 @@ def _budget(value: str) -> str:
 
 
 def _one_or_many(value: object) -> object:
-    return (value,) if isinstance(value, (str, int, float)) else value
+    return (value,) if isinstance(value, (str, int)) else value
 
 
 def _rules(value: dict[str, Any]) -> dict[str, Any]:

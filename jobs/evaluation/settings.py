@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from cluster.command import Command
 from cluster.config import Output
@@ -131,7 +131,8 @@ rate: [0.5, 0.25], …; flags override the file. The same command again goes on 
 """
 
 
-Shares = Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Many]
+_ONE = BeforeValidator(lambda value: (value,) if isinstance(value, float) else value)
+Shares = Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], _ONE, Many]
 Sizes = Annotated[tuple[Annotated[int, Field(ge=2)], ...], Many]
 
 

@@ -32,7 +32,7 @@ def test_every_evaluation_of_the_page_can_start(arguments: list[str]) -> None:
 
 def test_the_page_has_commands_for_the_other_tools() -> None:
     started = {command[2] for command in COMMANDS if command[:2] == ["python", "-m"]}
-    assert started == {"jobs.evaluate", "jobs.evaluation.forms"}
+    assert started == {"jobs.evaluate", "jobs.evaluation.forms", "jobs.distill"}
     assert len(EVALUATIONS) >= 5
 
 
