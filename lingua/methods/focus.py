@@ -179,15 +179,15 @@ def _known(read: Encoding, start: int, end: int, unknown: int | None) -> bool:
 
 
 class FirstLook(NamedTuple):
-    """What an encoder and its judge say of a question and strings; the judge's part is 0 without one.
+    """What an encoder and its judge say of a question and strings.
 
     near      of each string's sentences [s] how near they are to the question, in standard deviations over all of them:
               how near the question's tokens each have one in the sentence, the cosine of the mean states, and the
               greatest of these in the sentence's string, added up
-    told      of each string's sentences [s] the logarithm of how well they tell one of the things that the question
-              asks, by the judge: the likelihoods of all sentences for each thing (`told`), added up
+    told      of each string's sentences [s] how well they tell one of the things that the question asks, by the judge:
+              the log of the likelihoods for each thing (`told`), added up; without one all are the same
     covered   of each string, of each of the question's tokens [t], the cosine with the nearest of its own, over t
-    hops      log-odds that the question needs several strings, by the judge
+    hops      log-odds that the question needs several strings, by the judge; 0 without one
     """
 
     near: list[Importance]
