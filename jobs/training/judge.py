@@ -4,9 +4,8 @@
 first label says whether its word is in an answer, its second whether its sentence holds one. `QUESTIONS` holds
 questions of all kinds, one a line: with `"hops"` they teach how many passages an answer needs; with `"context"`, a list
 of texts, and `"answers"`, which sentences tell what a question asks, as each paragraph's questions do among others of
-its article. Articles and questions are held back for a first judge
-(`lingua.models.encoders.Judge`), whose measures are printed; a second one, trained on all, is written. The encoder
-itself learns nothing.
+its article. Articles and questions are held back for a first judge (`lingua.models.encoders.Judge`), whose measures are
+printed; a second one, trained on all, is written. The encoder itself learns nothing.
 """
 
 from __future__ import annotations
