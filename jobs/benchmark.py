@@ -21,8 +21,7 @@ from cluster.command import Command
 from cluster.settings import Settings
 from jobs.benchmarking.contenders import Ours, Theirs
 from jobs.benchmarking.prompts import MIXES, MixSize, make_mix
-from jobs.benchmarking.report import make_report, markdown, write
-from jobs.benchmarking.rounds import Rounds
+from jobs.benchmarking.rounds import Rounds, make_report, markdown, write
 from jobs.benchmarking.subject import Subject, load_subject
 from jobs.peer import Peer, PeerSettings, peer_options
 from lingua.config import CompressionConfig
@@ -38,8 +37,6 @@ _GROUPS = {
     "how": ("model", "method", "rate", "device", "dtype", "gpu_memory", "threads"),
     "who is measured": ("beside", "rounds", "peer_python", "peer_path", "output"),
 }
-_PLACES = ("small", "peer_python", "peer_path", "output")
-"""Settings that say where, not what, and the preset: no part of the command that measures the same again."""
 _EXAMPLES = """\
 examples:
   python -m jobs.benchmark --small
@@ -117,26 +114,18 @@ class BenchmarkConfig(Settings):
         """Of each scorer: others and the peer stand beside it."""
         return Allowance(share=self.gpu_memory)
 
-    def again(self) -> str:
-        """A command line that measures the same again."""
-        words = [f"python -m {self.command.name}"]
-        for name, value in self:
-            if value is not None and name not in _PLACES:
-                values = value if isinstance(value, tuple) else (value,)
-                words += [f"{self.command.flag(name)} {shlex.quote(str(one))}" for one in values]
-        return " ".join(words)
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """0: reported. 2: a setting or the model is wrong."""
+    given = sys.argv[1:] if argv is None else argv
     try:
-        return run(BenchmarkConfig.load(argv))
+        return run(BenchmarkConfig.load(given), shlex.join(["python", "-m", "jobs.benchmark", *given]))
     except LinguaError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 
 
-def run(config: BenchmarkConfig) -> int:
+def run(config: BenchmarkConfig, command: str) -> int:
     """Measure everything, write the report whenever something is measured, print the table."""
     if config.threads is not None:
         torch.set_num_threads(config.threads)
@@ -156,7 +145,7 @@ def run(config: BenchmarkConfig) -> int:
             done.append(Rounds(mix, ours, tokens, config.slow_rows, "plain" in config.beside))
             for _ in done[-1].measure([*others, *filter(None, [theirs])], config.rounds):
                 versions = theirs.peer.versions if theirs and theirs.peer else {"missing": missing or "not yet started"}
-                report = make_report(ours, done, versions, config.again())
+                report = make_report(ours, done, versions, command)
                 if config.output is not None:
                     write(config.output, "benchmark", report, markdown)
     print(markdown(report))
@@ -174,7 +163,7 @@ def _ours(config: BenchmarkConfig, subject: Subject) -> Iterator[Ours]:
         yield Ours(f"lingua, {default.model.dtype}", default, default.scorer(config.allowance), wanted)
     if "compile" in config.beside:
         compiled = _subject(config, config.dtype)
-        yield Ours("lingua, compile", compiled, compiled.scorer(config.allowance, "compile"), wanted)
+        yield Ours("lingua, compile", compiled, compiled.scorer(config.allowance, compiled=True), wanted)
 
 
 def _subject(config: BenchmarkConfig, dtype: str) -> Subject:

@@ -23,8 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jobs.benchmarking.report import listed, mix_lines, write
-from jobs.benchmarking.rounds import Found
+from jobs.benchmarking.rounds import Found, listed, mix_lines, write
 
 ROOT = Path(__file__).resolve().parents[2]
 TOTAL_SECONDS = 530.0
@@ -36,7 +35,6 @@ ENVIRONMENT = {
 }
 """Unless the caller's says otherwise. cuDNN's attention makes a plan for every new length, which would slow the peer
 and the plain forward down; what one step compiled serves the next."""
-PYTEST = "-m pytest -m gpu -o addopts= -o filterwarnings=default -vv --color=no -p no:cacheprovider"
 _VERDICT = re.compile(r"^(\S+::.*) (PASSED|FAILED|ERROR|SKIPPED)\b", re.MULTILINE)
 _SHARED_MEMORY, _ROOM = Path("/dev/shm"), 40 << 30
 """Where the peer's copy of the largest weights goes if so many bytes are free there."""
@@ -44,24 +42,25 @@ _LAST_WORDS = 12
 _LEAST_SECONDS = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Scale:
-    """What is measured: shapes and the prompts of each, actors at once, and flags that every step gets.
-
-    size   of a prompt of any mix, as ``:TOKENS``; empty: the mix's own
-    """
-
-    shapes: tuple[str, str, str]
-    rows: tuple[int, int, int]
-    actors: tuple[int, ...]
-    flags: str
-    size: str = ""
-
-
-FULL = Scale(
-    ("smollm2-135m", "llama-2-7b", "xlm-roberta-large"), (256, 64, 64), (1, 2, 4, 8), "--device cuda --dtype bfloat16"
-)
-SMALL = Scale(("tiny", "tiny", "tiny-encoder"), (4, 2, 2), (1, 2), "--device cpu --dtype float32", ":80")
+_STEPS = """
+tests    100 pytest -m gpu -o addopts= -o filterwarnings=default -vv --color=no -p no:cacheprovider
+probe     90 jobs.benchmarking.probe --model shape:smollm2-135m
+small     80 jobs.benchmark --model shape:smollm2-135m --mix fewshot --rows 256 --gpu-memory 0.6 {both} --rounds 2
+large    115 jobs.benchmark --model shape:llama-2-7b --mix fewshot --rows 64 --gpu-memory 0.6 {both}
+encoder   70 jobs.benchmark --model shape:xlm-roberta-large --method llmlingua2 --mix long:5000 --rows 64 {both}
+compile  130 jobs.benchmark --model shape:smollm2-135m --mix fewshot --rows 256 --beside compile
+mixed     70 jobs.benchmark --model shape:smollm2-135m --mix mixed --rows 256 --beside llmlingua
+actors    90 jobs.benchmarking.actors --model shape:smollm2-135m --mix fewshot --rows 128
+"""
+"""In the order in which they count: name, limit in seconds, module and flags, which stand behind those of `steps`."""
+_SMALL = {
+    "shape:smollm2-135m": "shape:tiny",
+    "shape:llama-2-7b": "shape:tiny",
+    "shape:xlm-roberta-large": "shape:tiny-encoder",
+    **{mix: f"{mix.partition(':')[0]}:80" for mix in ("fewshot", "long:5000", "mixed")},
+    **dict.fromkeys(("64", "128"), "2") | {"256": "4"},
+}
+"""What stands for a word of a command with ``--small``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,31 +73,19 @@ class Step:
     result: str | None
 
 
-def steps(scale: Scale, peer: Sequence[str]) -> list[Step]:
-    """In the order in which they count; `peer`: flags that say where it is."""
-    small, large, encoder = (f"--model shape:{shape}" for shape in scale.shapes)
-    few, fewer, _ = scale.rows
-    both, fewshot = "--beside llmlingua --beside plain", f"--mix fewshot{scale.size} --rows"
-    documents = f"--mix long{scale.size or ':5000'} --rows {scale.rows[2]}"
-
-    def benchmark(name: str, seconds: float, flags: str) -> Step:
-        words = f"-m jobs.benchmark {scale.flags} --slow-rows 2 {flags}".split()
-        return Step(name, seconds, (*words, *peer), "benchmark.json")
-
-    def other(name: str, flags: str) -> Step:
-        words = f"-m jobs.benchmarking.{name} {scale.flags} {small} {flags}".split()
-        return Step(name, 90, tuple(words), f"{name}.json")
-
-    return [
-        Step("tests", 100, tuple(PYTEST.split()), None),
-        other("probe", ""),
-        benchmark("small", 80, f"{small} {fewshot} {few} --gpu-memory 0.6 {both} --rounds 2"),
-        benchmark("large", 115, f"{large} {fewshot} {fewer} --gpu-memory 0.6 {both} --rounds 1"),
-        benchmark("encoder", 70, f"{encoder} --method llmlingua2 {documents} {both} --rounds 1"),
-        benchmark("compile", 130, f"{small} {fewshot} {few} --beside compile --rounds 1"),
-        benchmark("mixed", 70, f"{small} --mix mixed{scale.size} --rows {few} --beside llmlingua --rounds 1"),
-        other("actors", f"{fewshot} {few // 2}" + "".join(f" --actors {number}" for number in scale.actors)),
-    ]
+def steps(small: bool = False, peer: Sequence[str] = ()) -> Iterator[Step]:
+    """All steps; `peer`: flags that say where it is."""
+    place = ("--device", "cpu", "--dtype", "float32") if small else ("--device", "cuda", "--dtype", "bfloat16")
+    further = {
+        "jobs.benchmark": (*place, "--slow-rows", "2", "--rounds", "1", *peer),
+        "jobs.benchmarking.probe": place,
+        "jobs.benchmarking.actors": (*place, *(f"--actors={number}" for number in ((1, 2) if small else (1, 2, 4, 8)))),
+    }
+    for name, seconds, words in (line.split(maxsplit=2) for line in _STEPS.strip().splitlines()):
+        module, *flags = words.format(both="--beside llmlingua --beside plain").split()
+        given = [_SMALL.get(flag, flag) if small else flag for flag in flags]
+        result = None if module == "pytest" else f"{module.rpartition('.')[2]}.json"
+        yield Step(name, float(seconds), ("-m", module, *further.get(module, ()), *given), result)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +122,6 @@ def _model_tokens(name: str) -> Callable[[Found], float]:
     return read
 
 
-def _of_product(found: Found) -> float:
-    return float(found["mixes"][0]["hardware"]["of_matrix_product"]["median"])
-
-
 def _idle(found: Found) -> float | None:
     known = [one["idle_share"] for one in found["actors"].values() if one["idle_share"] is not None]
     return min(known, default=None)
@@ -146,6 +129,10 @@ def _idle(found: Found) -> float | None:
 
 def _waits(found: Found) -> int:
     return len(found["waits"]["launch_places"])
+
+
+def _of_product(found: Found) -> float:
+    return float(found["mixes"][0]["hardware"]["of_matrix_product"]["median"])
 
 
 GOALS = (
@@ -246,7 +233,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the step at hand ends too
     ends, report = time.monotonic() + flags.seconds, GpuReport(flags.output)
     where = {"--peer-python": flags.peer_python, "--peer-path": flags.peer_path}
-    for step in steps(SMALL if flags.small else FULL, [f"{flag}={path}" for flag, path in where.items() if path]):
+    for step in steps(flags.small, [f"{flag}={path}" for flag, path in where.items() if path]):
         left = ends - time.monotonic()
         if flags.step and step.name not in flags.step:
             continue
@@ -272,7 +259,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", type=Path, required=True, help="folder for the results")
     parser.add_argument("--small", action="store_true", help="tiny shapes on a CPU, to try the command out")
     parser.add_argument(
-        "--step", action="append", choices=[step.name for step in steps(FULL, ())], help="only this one, repeatable"
+        "--step", action="append", choices=[step.name for step in steps()], help="only this one, repeatable"
     )
     parser.add_argument("--seconds", type=float, default=TOTAL_SECONDS, help="for all (default %(default).0f)")
     parser.add_argument("--peer-python", help="the peer's interpreter, as in jobs.benchmark")

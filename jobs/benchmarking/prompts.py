@@ -30,19 +30,11 @@ _SAMPLE = 20_000
 _PARAGRAPH = re.compile(r"\n\s*\n")
 _SHORTEST, _WORDY = 120, 0.7
 """A paragraph of prose has so many characters, and such a share of letters and spaces, at the least."""
-_NAMES = ["Amara", "Björn", "Chen", "Dolores", "Emeka", "Farida", "Goran", "Hana", "Ivo", "Jun", "Keiko", "Luca"]
-_THINGS = [
-    "muffins",
-    "tickets",
-    "marbles",
-    "notebooks",
-    "apples",
-    "stamps",
-    "bottles",
-    "lanterns",
-    "seeds",
-    "postcards",
-]
+_NAMES = ("Amara", "Björn", "Chen", "Dolores", "Emeka", "Farida", "Goran", "Hana", "Ivo", "Jun", "Keiko", "Luca")
+_THINGS = (
+    *("muffins", "tickets", "marbles", "notebooks", "apples"),
+    *("stamps", "bottles", "lanterns", "seeds", "postcards"),
+)
 _STEPS = (
     ("buys {n} boxes with {m} {thing} in each", "{n} boxes of {m} are {n} * {m} = {k} {thing}", 1),
     ("finds {n} {thing} in one cupboard and {m} in another", "the cupboards hold {n} + {m} = {k} {thing}", 1),

@@ -40,14 +40,10 @@ PREFIX = "shape:"
 _TRAINED = 32_000
 """Entries of a trained vocabulary: what the corpus can fill."""
 
-_SIZES = [
-    "hidden_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "intermediate_size",
-    "vocab_size",
-    "max_position_embeddings",
-]
+_SIZES = (
+    *("hidden_size", "num_hidden_layers", "num_attention_heads"),
+    *("intermediate_size", "vocab_size", "max_position_embeddings"),
+)
 
 
 def _shape(kind: Any, *sizes: int, **others: Any) -> Callable[[], PreTrainedConfig]:
@@ -55,16 +51,14 @@ def _shape(kind: Any, *sizes: int, **others: Any) -> Callable[[], PreTrainedConf
     return partial(kind, **dict(zip(_SIZES, sizes, strict=True)), **others)
 
 
-def _rope(theta: float) -> dict[str, Any]:
-    return {"rope_type": "default", "rope_theta": theta}
-
-
-_SMOLLM2: dict[str, Any] = {"num_key_value_heads": 3, "tie_word_embeddings": True, "rope_parameters": _rope(100_000.0)}
-_LLAMA2: dict[str, Any] = {"rope_parameters": _rope(10_000.0)}
-
+_SMOLLM2: dict[str, Any] = {
+    "num_key_value_heads": 3,
+    "tie_word_embeddings": True,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 100_000.0},
+}
 SHAPES = {
     "smollm2-135m": _shape(LlamaConfig, 576, 30, 9, 1_536, 49_152, 8_192, **_SMOLLM2),
-    "llama-2-7b": _shape(LlamaConfig, 4_096, 32, 32, 11_008, 32_000, 4_096, **_LLAMA2),
+    "llama-2-7b": _shape(LlamaConfig, 4_096, 32, 32, 11_008, 32_000, 4_096),
     "xlm-roberta-large": _shape(XLMRobertaConfig, 1_024, 24, 16, 4_096, 250_002, 514, type_vocab_size=1),
     "tiny": _shape(LlamaConfig, 16, 2, 2, 32, 600, 512, num_key_value_heads=1),
     "tiny-encoder": _shape(XLMRobertaConfig, 16, 2, 2, 32, 700, 514, type_vocab_size=1),
@@ -97,11 +91,11 @@ class Subject:
     def window(self) -> int:
         return int(self.model.config.max_position_embeddings)
 
-    def scorer(self, allowance: Allowance, way: str | None = None) -> Scorer:
-        """What answers our engine; `way`: with ``compile``, which changes the model. Raises ModelError."""
+    def scorer(self, allowance: Allowance, compiled: bool = False) -> Scorer:
+        """What answers our engine; `compiled`: by torch, which changes the model. Raises ModelError."""
         if self.is_encoder:
             return EncoderScorer(self.model, self.tokenizer, allowance)
-        return fast_scorer(place(self.model, self.device), allowance, compiled=way == "compile")
+        return fast_scorer(place(self.model, self.device), allowance, compiled=compiled)
 
     def for_peer(self, folder: Path) -> Path:
         """A directory below `folder` with these weights for the peer, who knows encoders by their directory's name."""

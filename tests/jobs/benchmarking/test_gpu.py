@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from jobs.benchmark import BenchmarkConfig
-from jobs.benchmarking.gpu import FULL, GOALS, Goal, GpuReport, Step, markdown, steps
+from jobs.benchmarking.gpu import GOALS, Goal, GpuReport, Step, markdown, steps
 from tests.jobs.peers import stand_in
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -125,7 +125,7 @@ def test_without_time_no_step_begins_and_the_report_says_so(tmp_path: Path) -> N
 
 
 def test_every_benchmark_of_the_full_size_has_settings_that_are_known() -> None:
-    commands = [step.command for step in steps(FULL, ["--peer-path=/packages"]) if step.command[1] == "jobs.benchmark"]
+    commands = [step.command for step in steps(peer=["--peer-path=/packages"]) if step.command[1] == "jobs.benchmark"]
     settings = [BenchmarkConfig.load(command[2:]) for command in commands]
     assert [one.model for one in settings][:3] == ["shape:smollm2-135m", "shape:llama-2-7b", "shape:xlm-roberta-large"]
     assert {(one.device, one.dtype, str(one.peer_path)) for one in settings} == {("cuda", "bfloat16", "/packages")}
@@ -135,4 +135,4 @@ def test_the_page_names_steps_that_exist() -> None:
     page = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
     named = set(re.findall(r"--step (\w+)", page))
     assert named
-    assert named <= {step.name for step in steps(FULL, ())}
+    assert named <= {step.name for step in steps()}
