@@ -4,8 +4,8 @@ It is given programs (see `score`), keeps hundreds of them alive, fills each bat
 and resumes every program with its answers. It knows no tensor: a `Scorer` answers the rows of a batch. Where a device
 computes by itself, the next batch is begun before programs are resumed with the answers of the one before.
 
-What a program asks waits until there is room for its contexts: what they hold, and are expected to grow to
-(`Context.room`). Probes that are forgotten with their batch need none.
+What a program asks waits until there is memory for its contexts: what they hold, and are expected to grow to
+(`Context.reserved`). Probes that are forgotten with their batch need none.
 
 Rows of a corpus repeat each other: many questions about one document, the same demonstrations in every prompt. What is
 asked after the same text is computed once, whoever asks; who asks meanwhile waits for the same answer. A program whose
@@ -42,36 +42,39 @@ from lingua.errors import ModelError, PromptError
 
 T = TypeVar("T")
 _Batch = list[tuple["_Job", BatchRow]]
+_ANY_NUMBER = 1 << 60
+_FIRST_PATIENCE, _MOST_PATIENCE = 4, 1_024
+"""Batches that fit before a larger one is tried."""
 
 
 @dataclass(slots=True, eq=False)
 class _Job:
     """One `Score` on its way: a probe longer than a batch is answered piece by piece.
 
-    asked     the context as the program knows it; `context` is a fork of it where the probe takes several pieces
-    key       what the answer is remembered by: what was read, and the probe; None: not at all
-    waiting   the programs that wait for the answer, once for each time they asked
+    original      the context as the program knows it; `context` is a fork of it where the probe takes several pieces
+    key           what the answer is remembered by: what was read, and the probe; None: not at all
+    subscribers   the programs that wait for the answer, once for each time they asked
     """
 
-    asked: Context
+    original: Context
     probe: Sequence[int]
     key: Hashable = None
     context: Context = field(init=False)
     answers: list[Surprisal] = field(default_factory=list)
     done: int = 0
-    waiting: list[_Running[Any]] = field(default_factory=list)
+    subscribers: list[_Running[Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.context = self.asked
+        self.context = self.original
 
-    def row(self, room: int, window: int) -> BatchRow:
-        """The next piece: at most `room` tokens. What is forgotten for it depends on the window, never on `room`."""
-        stretch, ahead = stretch_of(room, window), len(self.probe) - self.done
-        size = min(ahead, stretch - self.done % stretch, max(1, room))
+    def row(self, longest: int, window: int) -> BatchRow:
+        """The next piece: at most `longest` tokens. What is forgotten for it depends on the window, never on that."""
+        stretch, left = stretch_of(longest, window), len(self.probe) - self.done
+        size = min(left, stretch - self.done % stretch, max(1, longest))
         piece = self.probe[self.done : self.done + size]
-        last = size == ahead
+        last = size == left
         if self.done % stretch == 0:
-            self.context.make_room(min(stretch, ahead), window)
+            self.context.slide(min(stretch, left), window)
         if not last and self.done == 0:
             self.context = self.context.fork()
         return BatchRow(self.context, piece, retain=not last)
@@ -84,28 +87,35 @@ class _Job:
             self.context.ids.extend(row.probe)
         return self.complete
 
+    def release(self) -> bool:
+        """Let the keys and values of its contexts go; False if it had none."""
+        contexts = [context for context in (self.original, self.context) if context.cache]
+        for context in contexts:
+            context.cache = None
+        return bool(contexts)
+
     @property
     def complete(self) -> bool:
         return self.done == len(self.probe)
 
     @property
     def answer(self) -> Surprisal:
-        return self.answers[0] if len(self.answers) == 1 else np.concatenate([_NOTHING, *self.answers])
+        return self.answers[0] if len(self.answers) == 1 else np.concatenate([np.zeros(0, np.float32), *self.answers])
 
 
 @dataclass(slots=True, eq=False)
 class _Running(Generic[T]):
     """A program that waits for answers: `jobs`, of which `open` are not answered yet.
 
-    room     context tokens for which memory is set aside
-    wanted   those that its jobs need; until they are set aside, the jobs are not computed for its sake
+    reserved   context tokens for which memory is set aside
+    wanted     those that its jobs need; until they are set aside, the jobs are not computed for its sake
     """
 
     index: int
     program: Program[T]
     jobs: list[_Job] = field(default_factory=list)
     open: int = 0
-    room: int = 0
+    reserved: int = 0
     wanted: int = 0
 
     def __lt__(self, other: _Running[T]) -> bool:
@@ -120,7 +130,7 @@ class _BatchSize:
 
     def __init__(self, scorer: Scorer) -> None:
         self._scorer, self._full = scorer, scorer.batch_tokens
-        self._patience, self._fitted, self._raised = _PATIENCE, 0, False
+        self._patience, self._fitted, self._raised = _FIRST_PATIENCE, 0, False
 
     def fitted(self) -> None:
         if self._scorer.batch_tokens < self._full:
@@ -148,36 +158,43 @@ class Engine(Generic[T]):
     """Drives programs over a scorer.
 
     At most `max_programs` are alive, and no more of them read than fit `scorer.live_tokens` together, so memory is
-    bounded however many programs there are. `cache` keeps answers for other engines of the same scorer. `_read` holds
-    the keys and values of contexts by what was read, so that a program finds those of one that read the same before it.
+    bounded however many programs there are. `cache` keeps answers for other engines of the same scorer.
+
+    _shelf     keys and values of contexts by what was read, for programs that read the same later
+    _pending   jobs that are not answered yet, by key
+    _ready     jobs for which memory is set aside, to be computed next
     """
 
     def __init__(self, scorer: Scorer, max_programs: int = 256, cache: ScoreCache | None = None) -> None:
         self._scorer = scorer
         self._max_programs = max_programs
         self._cache = cache if cache is not None else ScoreCache()
-        self._read: BoundedStore[Any] = BoundedStore(scorer.live_tokens // 16)
-        self._asked: dict[Hashable, _Job] = {}
-        self._waiting: deque[_Job] = deque()
+        self._shelf: BoundedStore[Any] = BoundedStore(scorer.live_tokens // 16)
+        self._pending: dict[Hashable, _Job] = {}
+        self._ready: deque[_Job] = deque()
         self._ahead = ahead_of(scorer)
         self._size = _BatchSize(scorer)
         self._flying: deque[tuple[_Batch, Answers]] = deque()
         self._finished: dict[int, T | PromptError] = {}
         self._live: dict[int, _Running[T]] = {}
-        self._queue: list[_Running[T]] = []
-        self._room = 0
-        self._rows = _MANY
+        self._waiting_for_memory: list[_Running[T]] = []
+        self._reserved = 0
+        self._rows = _ANY_NUMBER
 
     def run(self, programs: Iterable[Program[T]]) -> Iterator[T | PromptError]:
-        """Yield each program's result, or its PromptError, in order; programs are pulled as room allows."""
+        """Yield each program's result, or its PromptError, in order; programs are pulled as memory allows."""
         source, begun, emitted, more = iter(programs), 0, 0, True
         try:
             while more or self._live or self._finished:
-                while more and not self._queue and begun - emitted < self._max_programs:
-                    more = self._begin(begun, next(source, None))
-                    begun += more
+                while more and not self._waiting_for_memory and begun - emitted < self._max_programs:
+                    program = next(source, None)
+                    if program is None:
+                        more = False
+                    else:
+                        self._begin(begun, program)
+                        begun += 1
                 self._admit()
-                if self._waiting or self._flying:
+                if self._ready or self._flying:
                     self._step()
                 while emitted in self._finished:
                     yield self._finished.pop(emitted)
@@ -185,12 +202,9 @@ class Engine(Generic[T]):
         finally:
             self._size.restore()
 
-    def _begin(self, index: int, program: Program[T] | None) -> bool:
-        """Start a program; False where there is none left."""
-        if program is not None:
-            self._live[index] = _Running(index, program)
-            self._resume(self._live[index], None)
-        return program is not None
+    def _begin(self, index: int, program: Program[T]) -> None:
+        self._live[index] = _Running(index, program)
+        self._resume(self._live[index], None)
 
     def _resume(self, running: _Running[T], answers: list[Surprisal] | None) -> None:
         try:
@@ -205,31 +219,33 @@ class Engine(Generic[T]):
             self._finish(running, error)
         else:
             running.jobs, running.wanted = jobs, sum(map(self._needs, scores))
-            if running.wanted <= running.room or (not self._queue and self._fits(running)):
+            if running.wanted <= running.reserved or (not self._waiting_for_memory and self._fits(running)):
                 self._enqueue(running)
             else:
-                heapq.heappush(self._queue, running)
+                heapq.heappush(self._waiting_for_memory, running)
 
     def _finish(self, running: _Running[T], result: T | PromptError) -> None:
         self._finished[running.index] = result
-        self._room -= running.room
+        self._reserved -= running.reserved
         del self._live[running.index]
 
     def _needs(self, score: Score) -> int:
         """Context tokens for which a request needs memory beyond its batch; a probe's where it is cut."""
         stays = len(score.probe) > self._scorer.probe_tokens
         needed = len(score.context) + (len(score.probe) if stays else 0)
-        return min(max(needed, score.context.room), self._scorer.window)
+        return min(max(needed, score.context.reserved), self._scorer.window)
 
     def _fits(self, running: _Running[T]) -> bool:
-        """Whether there is room for what it wants; one alone always fits."""
-        others = self._room - running.room
+        """Whether there is memory for what it wants; one alone always fits."""
+        others = self._reserved - running.reserved
         return not others or others + running.wanted <= self._scorer.live_tokens
 
     def _admit(self) -> None:
-        """Let programs on that wait for room, the earliest first; one at least, where nothing else goes on."""
-        while self._queue and (self._fits(self._queue[0]) or not (self._waiting or self._flying)):
-            self._enqueue(heapq.heappop(self._queue))
+        """Let programs on that wait for memory, the earliest first; one at least, where nothing else goes on."""
+        while self._waiting_for_memory and (
+            self._fits(self._waiting_for_memory[0]) or not (self._ready or self._flying)
+        ):
+            self._enqueue(heapq.heappop(self._waiting_for_memory))
 
     def _job(self, score: Score) -> _Job:
         """A new job; the same one, if its answer is already known or on its way."""
@@ -238,43 +254,43 @@ class Engine(Generic[T]):
         job = _Job(context, score.probe)
         if job.complete or not self._cache.enabled:
             return job
-        context.make_room(min(len(score.probe), stretch_of(self._scorer.probe_tokens, window)), window)
-        before, context.asked = context.asked, context.key()
-        job.key = (context.asked, digest_of(score.probe))
+        context.slide(min(len(score.probe), stretch_of(self._scorer.probe_tokens, window)), window)
+        before, context.last_key = context.last_key, context.key()
+        job.key = (context.last_key, digest_of(score.probe))
         known = self._cache.get(job.key)
         if known is not None:
             job.answers, job.done = [known], len(job.probe)
-        elif job.key in self._asked:
-            return self._asked[job.key]
+        elif job.key in self._pending:
+            return self._pending[job.key]
         else:
-            self._asked[job.key] = job
+            self._pending[job.key] = job
             self._catch_up(context, before)
         return job
 
     def _catch_up(self, context: Context, before: bytes) -> None:
         """Borrow the keys and values of a context that read the same, now or at its last request, if it has more."""
-        for key in (context.asked, before):
-            cache = self._read.get(key)
+        for key in (context.last_key, before):
+            cache = self._shelf.get(key)
             if cache is not None and (context.cache is None or cache.length > context.cache.length):
                 context.cache = cache.fork()
                 return
 
     def _enqueue(self, running: _Running[T]) -> None:
         """Set memory aside for a program's jobs and have them computed."""
-        self._room += running.wanted - running.room
-        running.room = running.wanted
-        asked = [job for job in running.jobs if not job.complete]
-        running.open = len(asked)
-        for job in asked:
-            if not job.waiting:
-                self._waiting.append(job)
-            job.waiting.append(running)
-        if not asked:  # others have asked the same meanwhile
+        self._reserved += running.wanted - running.reserved
+        running.reserved = running.wanted
+        unanswered = [job for job in running.jobs if not job.complete]
+        running.open = len(unanswered)
+        for job in unanswered:
+            if not job.subscribers:
+                self._ready.append(job)
+            job.subscribers.append(running)
+        if not unanswered:  # others have asked the same meanwhile
             self._resume(running, [job.answer for job in running.jobs])
 
     def _step(self) -> None:
         """Begin as many batches as may be under way, then take the answers of the oldest."""
-        while self._waiting and len(self._flying) <= self._ahead and self._launch():
+        while self._ready and len(self._flying) <= self._ahead and self._launch():
             pass
         if self._flying:
             self._land()
@@ -286,7 +302,7 @@ class Engine(Generic[T]):
         except OutOfMemoryError as error:
             self._again(batch, error)
             return False
-        self._rows = _MANY
+        self._rows = _ANY_NUMBER
         return True
 
     def _land(self) -> None:
@@ -302,36 +318,36 @@ class Engine(Generic[T]):
             if job.accept(row, answer):
                 self._answered(job)
             else:
-                self._waiting.appendleft(job)
+                self._ready.appendleft(job)
 
     def _answered(self, job: _Job) -> None:
         if job.key is not None:
             self._cache.put(job.key, job.answer)
-            del self._asked[job.key]
-            self._shelve(job.asked)
-        waiting, job.waiting = job.waiting, []  # no cycle keeps the keys and values of programs that are done
-        for running in waiting:
+            del self._pending[job.key]
+            self._shelve(job.original)
+        subscribers, job.subscribers = job.subscribers, []  # no cycle keeps keys and values of programs that are done
+        for running in subscribers:
             running.open -= 1
             if running.open == 0:
                 self._resume(running, [one.answer for one in running.jobs])
 
     def _shelve(self, context: Context) -> None:
         """Let others read on from here, until this context itself has read on."""
-        self._read.drop(context.shelved)
+        self._shelf.drop(context.shelved)
         if context.cache is not None:
-            context.shelved = context.asked
-            self._read.put(context.shelved, context.cache.fork(), len(context))
+            context.shelved = context.last_key
+            self._shelf.put(context.shelved, context.cache.fork(), len(context))
 
     def _next_batch(self) -> _Batch:
         budget = self._budget()
         batch: _Batch = []
-        while self._waiting and len(batch) < self._rows:
-            job = self._waiting[0]
+        while self._ready and len(batch) < self._rows:
+            job = self._ready[0]
             row = job.row(self._scorer.probe_tokens, self._scorer.window)
             cost = len(row.probe) + len(row.context) - self._scorer.cached(row.context)
             if batch and cost > budget:
                 break
-            self._waiting.popleft()
+            self._ready.popleft()
             batch.append((job, row))
             budget -= cost
         return batch
@@ -341,7 +357,7 @@ class Engine(Generic[T]):
         full = self._scorer.batch_tokens
         if not self._ahead or self._flying:
             return full
-        waiting = sum(len(job.probe) - job.done for job in self._waiting)
+        waiting = sum(len(job.probe) - job.done for job in self._ready)
         return min(full, max(full // 4, waiting // 2))
 
     def _again(self, batch: _Batch, error: OutOfMemoryError) -> None:
@@ -350,43 +366,31 @@ class Engine(Generic[T]):
         Where only the pool is full, that is all until something else makes room: later batches are of the usual size.
         """
         tokens = sum(len(row.probe) + len(row.context) - self._scorer.cached(row.context) for _, row in batch)
-        self._waiting.extendleft(job for job, _ in reversed(batch))
-        if isinstance(error, PoolFullError) and (self._flying or self._make_room(len(batch))):
+        self._ready.extendleft(job for job, _ in reversed(batch))
+        if isinstance(error, PoolFullError) and (self._flying or self._release_caches(len(batch))):
             return
         if isinstance(error, PoolFullError) and len(batch) > 1:
             self._rows = len(batch) // 2
             return
-        self._read.clear()
+        self._shelf.clear()
         if not self._flying or self._scorer.batch_tokens > 1:
             self._size.lower(tokens, error)
 
-    def _make_room(self, first: int) -> bool:
+    def _release_caches(self, spared: int) -> bool:
         """Let go of keys and values that can be computed again; False if there are none.
 
-        First those that others might borrow; then those of requests that are answered; then those of the newest that
-        wait, but for the `first` so many.
+        First those that others might borrow; then those of requests that are answered; then those of the newest one
+        that waits and has any, but for the first `spared`.
         """
-        if len(self._read):
-            self._read.clear()
+        if len(self._shelf):
+            self._shelf.clear()
             return True
         answered = [job for running in self._live.values() for job in running.jobs if job.complete]
-        if sum(map(_drop, answered)):
-            return True
-        return any(_drop(job) for job in list(self._waiting)[: first - 1 : -1])
+        released = [job for job in answered if job.release()]
+        waiting = reversed(list(self._ready)[spared:])
+        return bool(released) or any(job.release() for job in waiting)
 
 
-def _drop(job: _Job) -> bool:
-    """Whether the keys and values of a request's context could be let go."""
-    contexts = [one for one in (job.asked, job.context) if one.cache]
-    for context in contexts:
-        context.cache = None
-    return bool(contexts)
-
-
-def stretch_of(room: int, window: int) -> int:
-    """Probe tokens before which a context makes room once."""
-    return max(1, room, window // 2)
-
-
-_MANY, _PATIENCE, _MOST_PATIENCE = 1 << 60, 4, 1_024
-_NOTHING: Surprisal = np.zeros(0, np.float32)
+def stretch_of(longest: int, window: int) -> int:
+    """Probe tokens before which a context slides once, where a piece holds at most `longest`."""
+    return max(1, longest, window // 2)

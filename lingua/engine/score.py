@@ -71,24 +71,24 @@ def digest_of(ids: Sequence[int]) -> bytes:
 class Context:
     """What a model has read: `head` (the start token, if any) and `ids` from `begin` on.
 
-    `cache` belongs to the scorer. `room`: tokens for which memory is set aside while the context is read on, those that
-    it is expected to grow to, or answers of that many tokens that its program holds.
-    The engine notes in `asked` what was read at the last request, in `shelved` what of it others may borrow.
+    `cache` belongs to the scorer. `reserved`: tokens for which memory is set aside while the context is read on, those
+    that it is expected to grow to, or answers of that many tokens that its program holds.
+    The engine notes in `last_key` what was read at the last request, in `shelved` what of it others may borrow.
     """
 
     head: tuple[int, ...] = ()
     ids: list[int] = field(default_factory=list)
     begin: int = 0
     cache: Cache | None = None
-    room: int = 0
-    asked: bytes = b""
+    reserved: int = 0
+    last_key: bytes = b""
     shelved: bytes = b""
     _digest: Digest | None = None
 
     def fork(self) -> Context:
         """A context with the same beginning that goes its own way; cached keys and values are shared."""
         cache = self.cache.fork() if self.cache is not None else None
-        return Context(self.head, list(self.ids), self.begin, cache, self.room)
+        return Context(self.head, list(self.ids), self.begin, cache, self.reserved)
 
     def key(self) -> bytes:
         """Equal for contexts in which a model reads the same; costs only what is new since it was last asked for."""
@@ -106,14 +106,14 @@ class Context:
             return self.ids[self.begin + start - len(self.head) :]
         return [*self.head[start:], *self.ids[self.begin :]]
 
-    def make_room(self, tokens: int, window: int) -> None:
+    def slide(self, tokens: int, window: int) -> None:
         """Forget the oldest ids if `tokens` more would not fit into `window`."""
         if len(self) + tokens <= window:
             return
         keep = max(0, min(window // 2, window - tokens) - len(self.head))
         self.begin = len(self.ids) - keep
         self.cache = self._digest = None
-        self.asked = b""
+        self.last_key = b""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -272,10 +272,10 @@ class TimedScorer:
 
 
 class BoundedStore(Generic[V]):
-    """Values by key. Holds sizes of `room` altogether; what was used least recently goes first."""
+    """Values by key. Holds sizes of `capacity` altogether; what was used least recently goes first."""
 
-    def __init__(self, room: int) -> None:
-        self._capacity = self._room = room
+    def __init__(self, capacity: int) -> None:
+        self._capacity = self._left = capacity
         self._values: OrderedDict[Hashable, tuple[V, int]] = OrderedDict()
 
     def __len__(self) -> int:
@@ -288,17 +288,17 @@ class BoundedStore(Generic[V]):
         return self._values[key][0]
 
     def put(self, key: Hashable, value: V, size: int) -> None:
-        """Hold `value`, unless it is larger than all the room; one that is held under this key already stays."""
+        """Hold `value`, unless it is larger than the capacity; one that is held under this key already stays."""
         if key in self._values or size > self._capacity:
             return
         self._values[key] = value, size
-        self._room -= size
-        while self._room < 0:
+        self._left -= size
+        while self._left < 0:
             self.drop(next(iter(self._values)))
 
     def drop(self, key: Hashable) -> None:
         if key in self._values:
-            self._room += self._values.pop(key)[1]
+            self._left += self._values.pop(key)[1]
 
     def clear(self) -> None:
         for key in list(self._values):

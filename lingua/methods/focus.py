@@ -250,7 +250,7 @@ def told(heard: States, thing: Ints, said: States, sentence: Ints, count: int) -
 def token_answers(read: Sequence[Encoding], window: int) -> Program[list[States]]:
     """What the encoder says of each token [t, d] of each text: its state; [0, 0] of one without tokens."""
     windows = [[one.ids[at : at + window].tolist() for at in range(0, len(one), window)] for one in read]
-    answers = iter((yield [Score(Context(room=len(ids)), ids) for each in windows for ids in each]))
+    answers = iter((yield [Score(Context(reserved=len(ids)), ids) for each in windows for ids in each]))
     return [np.concatenate([*islice(answers, len(each))]) if each else np.zeros((0, 0), np.float32) for each in windows]
 
 

@@ -139,7 +139,7 @@ class _Sentences:
 
 def compress_iteratively(draft: Draft, own: LLMLinguaSettings, rates: Mapping[int, float]) -> Program[None]:
     """Algorithm 2 over all parts; `rates` are those of `part_rates`. A part at rate 1 is read as it stands, uncut."""
-    context, commit = Context(draft.head, room=kept_tokens(draft, own, rates)), list[int]()
+    context, commit = Context(draft.head, reserved=kept_tokens(draft, own, rates)), list[int]()
     separator = draft.ids(draft.prompt.separator)
     allowance = 0.0
     for part, first in draft.stream():

@@ -104,7 +104,7 @@ def test_contexts_that_read_the_same_have_the_same_key_however_they_came_to_it()
 def test_what_slid_out_of_the_window_is_no_part_of_the_key() -> None:
     slid = Context((0,), list(range(1, 20)))
     slid.key()
-    slid.make_room(5, 16)
+    slid.slide(5, 16)
     assert slid.key() == Context((0,), slid.visible(1)).key()
 
 

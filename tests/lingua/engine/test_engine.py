@@ -219,7 +219,7 @@ class Alive:
         self.now = self.most = 0
 
     def program(self, room: int, first: int, steps: int = 3) -> Program[int]:
-        context = Context((0,), room=room)
+        context = Context((0,), reserved=room)
         yield [Score(context, [first], [7])]
         self.now += 1
         self.most = max(self.most, self.now)
@@ -258,7 +258,7 @@ def test_programs_that_come_to_need_more_room_wait_and_are_answered_all(
     def moving(asked: Asked, rooms: list[int]) -> Program[list[Surprisal]]:
         answers = list[Surprisal]()
         for (commit, probe), room in zip(asked, rooms, strict=False):
-            answers += yield [Score(Context((0,), room=room), probe, commit)]
+            answers += yield [Score(Context((0,), reserved=room), probe, commit)]
         return answers
 
     scorer = BigramScorer(batch_tokens=data.draw(st.integers(1, 50)))

@@ -129,7 +129,7 @@ def test_slots_that_the_collector_hands_in_are_taken_at_the_next_move_not_in_the
     lost: Any = PooledKeyValues(pool)
     lost.reserve(0, 4)
     context = Context(cache=lost)
-    context.asked = context  # type: ignore[assignment]  # a circle, as a traceback makes one
+    context.last_key = context  # type: ignore[assignment]  # a circle, as a traceback makes one
     del lost, context
     free = pool._free.copy()
     gc.collect()
