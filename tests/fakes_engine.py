@@ -18,7 +18,7 @@ from lingua.text.tokens import TargetTokenizer, load_target
 from tests.models import tokenizer
 
 
-class BigramScorer:
+class BigramScorer(Scorer):
     """Surprisal of a token depends on it and the one before it alone: (31·before + 17·token) mod 101, in tenths.
 
     memory   tokens that a batch may compute before it raises OutOfMemoryError

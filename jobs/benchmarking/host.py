@@ -20,7 +20,7 @@ from lingua.budget.draft import Drafter
 from lingua.compressor import compress_one
 from lingua.config import CompressionConfig
 from lingua.engine.engine import Engine
-from lingua.engine.score import BatchRow, Context, ScoreCache, Surprisal
+from lingua.engine.score import BatchRow, Context, ScoreCache, Scorer, Surprisal
 from lingua.models.load import Loader
 from lingua.models.source import resolve
 from lingua.prompt import CompressedPrompt
@@ -37,7 +37,7 @@ CASES = (
 """Methods and the mixes that they are measured on."""
 
 
-class BlankScorer:
+class BlankScorer(Scorer):
     """Answers from the ids alone: numbers in [0, 10) for a model's surprisal, directions for the states of tokens.
 
     seconds   CPU time spent in here, which is none of the engine's

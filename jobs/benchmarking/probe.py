@@ -27,7 +27,7 @@ from jobs.benchmarking.hardware import PACKAGES, busy_seconds, facts, parser, sy
 from jobs.benchmarking.subject import PREFIX, SHAPES, random_model
 from jobs.generation import PLAIN_ATTENTION
 from jobs.peer_main import versions
-from lingua.engine.score import Answers, BatchRow, Context, Scorer, ahead_of, start
+from lingua.engine.score import Arriving, BatchRow, Context, Scorer, Surprisal
 from lingua.models.causal import PlainScorer
 from lingua.models.load import choose_device, choose_dtype, fast_scorer
 from lingua.models.sizing import Allowance
@@ -134,12 +134,12 @@ def waits(scorer: Scorer, batch: Sequence[BatchRow], device: torch.device) -> di
     """What makes the host wait for the device while a batch is launched, and when its answers are taken."""
     if device.type != "cuda":
         return {"not measured": "no CUDA device"}
-    start(scorer, batch)()
+    scorer.start(batch)()
     with warnings.catch_warnings(record=True) as noted:
         warnings.simplefilter("always")
         try:
             torch.cuda.set_sync_debug_mode("warn")
-            begun = start(scorer, batch)
+            begun = scorer.start(batch)
             launched = len(noted)
             begun()
         finally:
@@ -181,10 +181,10 @@ def profiled(scorer: Scorer, batches: Sequence[Sequence[BatchRow]], findings: Fi
 
 def run_through(scorer: Scorer, batches: Sequence[Sequence[BatchRow]]) -> None:
     """As the engine does it: while a batch is computed, the next one is under way."""
-    flying: deque[Answers] = deque()
+    flying: deque[Arriving[list[Surprisal]]] = deque()
     for batch in batches:
-        flying.append(start(scorer, batch))
-        if len(flying) > ahead_of(scorer):
+        flying.append(scorer.start(batch))
+        if len(flying) > scorer.ahead:
             flying.popleft()()
     while flying:
         flying.popleft()()

@@ -23,7 +23,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from lingua.engine.score import (
-    Answers,
+    Arriving,
     BatchRow,
     BoundedStore,
     Context,
@@ -34,9 +34,7 @@ from lingua.engine.score import (
     ScoreCache,
     Scorer,
     Surprisal,
-    ahead_of,
     digest_of,
-    start,
 )
 from lingua.errors import ModelError, PromptError
 
@@ -172,9 +170,9 @@ class Engine(Generic[T]):
         self._shelf: BoundedStore[Any] = BoundedStore(scorer.live_tokens // 16)
         self._pending: dict[Hashable, _Job] = {}
         self._ready: deque[_Job] = deque()
-        self._ahead = ahead_of(scorer)
+        self._ahead = scorer.ahead
         self._size = _BatchSize(scorer)
-        self._flying: deque[tuple[_Batch, Answers]] = deque()
+        self._flying: deque[tuple[_Batch, Arriving[list[Surprisal]]]] = deque()
         self._finished: dict[int, T | PromptError] = {}
         self._live: dict[int, _Running[T]] = {}
         self._waiting_for_memory: list[_Running[T]] = []
@@ -298,7 +296,7 @@ class Engine(Generic[T]):
     def _launch(self) -> bool:
         batch = self._next_batch()
         try:
-            self._flying.append((batch, start(self._scorer, [row for _, row in batch])))
+            self._flying.append((batch, self._scorer.start([row for _, row in batch])))
         except OutOfMemoryError as error:
             self._again(batch, error)
             return False

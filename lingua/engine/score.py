@@ -16,7 +16,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, Protocol, TypeVar, cast
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,8 @@ from lingua.errors import LinguaError, ModelError
 Surprisal = npt.NDArray[np.float32]
 T = TypeVar("T")
 V = TypeVar("V")
+Arriving = Callable[[], V]
+"""Waits for what a device computes and gives it. May raise OutOfMemoryError."""
 Needs = Literal["causal", "encoder", "sentences", "nothing"]
 """What answers the scores of a method: a causal model, an encoder, an encoder of sentences, or none of these."""
 
@@ -150,11 +152,13 @@ class Scorer(Protocol):
     window         the longest sequence, context and probe together
     batch_tokens   tokens computed per batch; the engine lowers it while memory is short
     live_tokens    context tokens that may be kept alive at once, besides the batches under way
+    ahead          batches that may be begun before the answers of the one before are asked for; 0: the host computes
     """
 
     window: int
     batch_tokens: int
     live_tokens: int
+    ahead: int = 0
 
     @property
     def probe_tokens(self) -> int:
@@ -169,38 +173,16 @@ class Scorer(Protocol):
         """Surprisal of every probe, float32. Raises OutOfMemoryError."""
         ...
 
+    def start(self, rows: Sequence[BatchRow]) -> Arriving[list[Surprisal]]:
+        """Begin a batch, whose contexts count as computed from here on; done already unless a device computes it.
 
-Answers = Callable[[], list[Surprisal]]
-"""Waits for a batch and gives the surprisal of every probe. May raise OutOfMemoryError."""
-
-
-class Ahead(Protocol):
-    """What a `Scorer` has besides whose device computes while the host goes on.
-
-    ahead   batches that may be begun before the answers of the one before are asked for; 0: the host itself computes
-    """
-
-    ahead: int
-
-    def start(self, rows: Sequence[BatchRow]) -> Answers:
-        """Begin a batch, whose contexts count as computed from here on. Raises OutOfMemoryError."""
-        ...
+        Raises OutOfMemoryError.
+        """
+        answers = self.score(rows)
+        return lambda: answers
 
 
-def ahead_of(scorer: Scorer) -> int:
-    """How many batches a scorer takes before the answers of the one before are asked for."""
-    return int(getattr(scorer, "ahead", 0))
-
-
-def start(scorer: Scorer, rows: Sequence[BatchRow]) -> Answers:
-    """Begin a batch; where the host itself computes, it is done when this returns."""
-    if ahead_of(scorer):
-        return cast(Ahead, scorer).start(rows)
-    answers = scorer.score(rows)
-    return lambda: answers
-
-
-class NoScorer:
+class NoScorer(Scorer):
     """For methods that ask for nothing."""
 
     window = batch_tokens = live_tokens = probe_tokens = 1 << 20
@@ -227,19 +209,13 @@ class TimedScorer:
     window: int = _passed_on("window")
     batch_tokens: int = _passed_on("batch_tokens")
     live_tokens: int = _passed_on("live_tokens")
+    probe_tokens: int = _passed_on("probe_tokens")
+    ahead: int = _passed_on("ahead")
 
     def __init__(self, scorer: Scorer) -> None:
         self.scorer = scorer
         self.seconds = 0.0
         self._until = 0.0
-
-    @property
-    def ahead(self) -> int:
-        return ahead_of(self.scorer)
-
-    @property
-    def probe_tokens(self) -> int:
-        return self.scorer.probe_tokens
 
     def cached(self, context: Context) -> int:
         return self.scorer.cached(context)
@@ -247,15 +223,15 @@ class TimedScorer:
     def score(self, rows: Sequence[BatchRow]) -> list[Surprisal]:
         return self.start(rows)()
 
-    def start(self, rows: Sequence[BatchRow]) -> Answers:
+    def start(self, rows: Sequence[BatchRow]) -> Arriving[list[Surprisal]]:
         begun = time.perf_counter()
         try:
-            answers = start(self.scorer, rows)
+            answers = self.scorer.start(rows)
         finally:
             self._count(begun)
         return lambda: self._finish(begun, answers)
 
-    def _finish(self, begun: float, answers: Answers) -> list[Surprisal]:
+    def _finish(self, begun: float, answers: Arriving[list[Surprisal]]) -> list[Surprisal]:
         try:
             return answers()
         finally:

@@ -18,20 +18,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.utils.hub import cached_file
 
-from lingua.engine.score import Answers, BatchRow, Context, OutOfMemoryError, ScoreCache, Surprisal
+from lingua.engine.score import Arriving, BatchRow, Context, OutOfMemoryError, ScoreCache, Surprisal
 from lingua.errors import ModelError
-from lingua.models.packed import Arriving, Ints, download, upload
+from lingua.models.packed import Floats, Ints, download, upload
 from lingua.models.sizing import ENCODER_BATCH, USUAL, Allowance, encoder_batch, is_out_of_memory
 from lingua.models.source import JUDGE, PAIRED, ModelSource
 
-Floats = npt.NDArray[np.float32]
 Windows = Sequence[Sequence[int]]
 _LEAST_FILL = {"cuda": 0.75, "cpu": 0.9}
 """A window shorter than this share of its batch's longest starts a batch of its own: a CPU minds small batches less."""
@@ -60,7 +58,7 @@ class BatchedEncoder:
     def model(self) -> Any:
         return self._load()
 
-    def begin(self, windows: Windows, types: Windows = ()) -> Callable[[], list[Floats]]:
+    def begin(self, windows: Windows, types: Windows = ()) -> Arriving[list[Floats]]:
         """Begin to read the windows; what is returned waits for the values of each.
 
         types   of the tokens, for a model that reads two texts at once
@@ -90,7 +88,7 @@ class BatchedEncoder:
         if group:
             yield group
 
-    def _forward(self, windows: Windows, types: Windows) -> Arriving:
+    def _forward(self, windows: Windows, types: Windows) -> Arriving[Floats]:
         arrays = [np.asarray([len(window) for window in windows]), _padded(windows, self._pad)]
         try:
             with torch.inference_mode():
@@ -141,7 +139,7 @@ class TokenScorer(BatchedEncoder):
         """What the scorer says of every probe, float32."""
         return self.start(rows)()
 
-    def start(self, rows: Sequence[BatchRow]) -> Answers:
+    def start(self, rows: Sequence[BatchRow]) -> Arriving[list[Surprisal]]:
         """Begin to compute it. Raises OutOfMemoryError."""
         wait, first = self.begin([[*self._before, *row.probe, *self._after] for row in rows]), len(self._before)
         return lambda: [one[first : first + len(row.probe)].copy() for one, row in zip(wait(), rows, strict=True)]

@@ -11,7 +11,7 @@ GPU takes all of them together (`pooled`). A batch's integers go to the device i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -23,7 +23,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import AttentionInterface
 
+from lingua.engine.score import Arriving
+
 Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
 States = tuple[Tensor, Tensor, Tensor]
 _FIRST_CAPACITY = 256
 PACKED = "lingua_packed"
@@ -41,11 +44,7 @@ def upload(device: torch.device, arrays: Sequence[Ints]) -> list[Tensor]:
     return [part.view(one.shape) for part, one in zip(parts, arrays, strict=True)]
 
 
-Arriving = Callable[[], npt.NDArray[np.float32]]
-"""Waits for the values and gives them."""
-
-
-def download(values: Tensor) -> Arriving:
+def download(values: Tensor) -> Arriving[Floats]:
     """Copy float32 `values` to the host once all that was asked of their device so far is done."""
     if values.device.type != "cuda":
         there = values.numpy()
@@ -55,7 +54,7 @@ def download(values: Tensor) -> Arriving:
     done = torch.cuda.Event()  # type: ignore[no-untyped-call]
     done.record(torch.cuda.current_stream(values.device))
 
-    def wait() -> npt.NDArray[np.float32]:
+    def wait() -> Floats:
         done.synchronize()
         return host.numpy().copy()  # pinned memory is scarce
 

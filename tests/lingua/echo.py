@@ -14,7 +14,7 @@ from lingua.budget.draft import Draft, Drafter, Ranker
 from lingua.compressor import compress_one
 from lingua.config import CompressionConfig
 from lingua.engine.engine import Engine
-from lingua.engine.score import BatchRow, Context, ScoreCache, Surprisal
+from lingua.engine.score import BatchRow, Context, ScoreCache, Scorer, Surprisal
 from lingua.errors import PromptError
 from lingua.prompt import Outcome, Prompt, Rejected
 from lingua.text.tokens import SourceTokenizer
@@ -54,7 +54,7 @@ def tokenizer() -> SourceTokenizer:
     return SourceTokenizer(PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>"))
 
 
-class EchoScorer:
+class EchoScorer(Scorer):
     """Expects to read again what it has read: 1 nat for a token that stands before, else 5 and a little by its id.
 
     `rows` counts what was asked, `tokens` what was scored.

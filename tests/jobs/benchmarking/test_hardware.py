@@ -12,13 +12,13 @@ import torch
 from jobs.benchmarking.contenders import Clock, MeasuredScorer, MeasuredTokenizer
 from jobs.benchmarking.hardware import Batch, Roofline, Size, attainable, covered, plain_forward
 from jobs.benchmarking.subject import SHAPES, Subject, random_model, trained_tokenizer
-from lingua.engine.score import BatchRow, Context, Surprisal
+from lingua.engine.score import BatchRow, Context, Scorer, Surprisal
 from lingua.models.trial import causal_scorer
 from lingua.text.tokens import SourceTokenizer
 
 
 @dataclass
-class Fixed:
+class Fixed(Scorer):
     """A scorer with half of every context cached."""
 
     window: int = 100

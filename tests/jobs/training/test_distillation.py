@@ -23,7 +23,7 @@ from jobs.training.distillation import (
     windows_of,
 )
 from jobs.training.labels import Labelled, words_of
-from lingua.engine.score import BatchRow, Context, Surprisal
+from lingua.engine.score import BatchRow, Context, Scorer, Surprisal
 from lingua.errors import ConfigError
 from tests.jobs.training.runs import tokenizer
 from tests.texts import NASTY, PROSE
@@ -151,7 +151,7 @@ def test_special_tokens_and_padding_have_no_label_and_nothing_to_read_adds_nothi
 # ---- agreement
 
 
-class ByToken:
+class ByToken(Scorer):
     """A scorer whose answer is a function of each token's id."""
 
     window = batch_tokens = live_tokens = probe_tokens = 1 << 20

@@ -9,7 +9,18 @@ import numpy as np
 import pytest
 
 from lingua.engine.engine import Engine
-from lingua.engine.score import ENTRY, BatchRow, Context, Digest, Program, Score, ScoreCache, Surprisal, digest_of
+from lingua.engine.score import (
+    ENTRY,
+    Arriving,
+    BatchRow,
+    Context,
+    Digest,
+    Program,
+    Score,
+    ScoreCache,
+    Surprisal,
+    digest_of,
+)
 from lingua.models.causal import PackedScorer
 from lingua.models.trial import causal_scorer
 from tests.lingua.echo import EchoScorer
@@ -113,9 +124,9 @@ class Counting(PackedScorer):
 
     tokens = 0
 
-    def score(self, rows: Sequence[BatchRow]) -> list[Surprisal]:
+    def start(self, rows: Sequence[BatchRow]) -> Arriving[list[Surprisal]]:
         self.tokens += sum(len(row.context) - self.cached(row.context) + len(row.probe) for row in rows)
-        return super().score(rows)
+        return super().start(rows)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lingua.engine.engine import Engine
-from lingua.engine.score import Answers, BatchRow, Context, OutOfMemoryError, PoolFullError, Program, Score, Surprisal
+from lingua.engine.score import Arriving, BatchRow, Context, OutOfMemoryError, PoolFullError, Program, Score, Surprisal
 from lingua.errors import ModelError, PromptError
 from lingua.prompt import Prompt, Rejected
 from tests.fakes_engine import BigramScorer, bigram, drafter, outcomes
@@ -63,7 +63,7 @@ class LateScorer(BigramScorer):
         self.ahead, self.late = ahead, late
         self.log: list[tuple[str, int]] = []
 
-    def start(self, rows: Sequence[BatchRow]) -> Answers:
+    def start(self, rows: Sequence[BatchRow]) -> Arriving[list[Surprisal]]:
         if sum(len(row.probe) for row in rows) > self.memory:
             raise OutOfMemoryError("at once")
         number = sum(event == "start" for event, _ in self.log)
@@ -309,14 +309,14 @@ class FullScorer(LateScorer):
 
     def __init__(self, pool: int, ahead: int = 0, **others: int) -> None:
         super().__init__(ahead, **others)
-        self.pool, self.inside = pool, False
+        self.pool = pool
         self.held: list[weakref.ref[Held]] = []
         self.seen: set[int] = set()
 
     def cached(self, context: Context) -> int:
         return min(context.cache.length, len(context) - 1) if context.cache is not None else 0
 
-    def start(self, rows: Sequence[BatchRow]) -> Answers:
+    def start(self, rows: Sequence[BatchRow]) -> Arriving[list[Surprisal]]:
         self.seen.add(self.batch_tokens)
         held = sum(one.length for ref in self.held if (one := ref()) is not None)
         new = sum(len(row.context) - self.cached(row.context) + len(row.probe) for row in rows)
@@ -326,15 +326,6 @@ class FullScorer(LateScorer):
             row.context.cache = Held(len(row.context))
             self.held.append(weakref.ref(row.context.cache))
         return super().start(rows)
-
-    def score(self, rows: Sequence[BatchRow]) -> list[Surprisal]:
-        if not self.ahead and not self.inside:
-            self.inside = True
-            try:
-                return self.start(rows)()
-            finally:
-                self.inside = False
-        return super().score(rows)
 
 
 class Held:

@@ -17,7 +17,7 @@ from lingua.budget.draft import Drafter
 from lingua.compressor import compress_one
 from lingua.config import CompressionConfig
 from lingua.engine.engine import Engine
-from lingua.engine.score import BatchRow, Context, Surprisal
+from lingua.engine.score import BatchRow, Context, Scorer, Surprisal
 from lingua.methods.focus import ASKED as MOST_ASKED
 from lingua.methods.focus import MEANING, _compare, _sum, _things, first_look, focus, reads, second_look, told
 from lingua.prompt import CompressedPrompt, Prompt
@@ -281,7 +281,7 @@ def test_one_string_is_looked_at_once(strings: list[list[str]]) -> None:
     assert [one.tolist() for one in found] == [one.tolist() for one in first]
 
 
-class Meaning:
+class Meaning(Scorer):
     """States [t, 64] of the tokens of a text, each the same wherever it stands; `rows` is how many were asked for."""
 
     window = probe_tokens = 8

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from lingua import CompressedPrompt, CompressionConfig, Compressor, ConfigError, Prompt
 from lingua.budget.draft import PromptPart
-from lingua.engine.score import BatchRow, Surprisal
+from lingua.engine.score import Arriving, BatchRow, Surprisal
 from lingua.methods.llmlingua2 import windows
 from lingua.methods.ranking import bm25
 from lingua.prompt import Outcome
@@ -105,13 +105,13 @@ def test_windows_within_a_long_sentence_end_at_words_and_within_a_long_word_anyw
 def test_a_window_never_exceeds_what_the_model_reads(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     compressor = make()
     sizes: list[int] = []
-    score = compressor._scorer.score
+    start = compressor._scorer.start
 
-    def watched(rows: Sequence[BatchRow]) -> list[Surprisal]:
+    def watched(rows: Sequence[BatchRow]) -> Arriving[list[Surprisal]]:
         sizes.extend(len(row.probe) for row in rows)
-        return score(rows)
+        return start(rows)
 
-    monkeypatch.setattr(compressor._scorer, "score", watched)
+    monkeypatch.setattr(compressor._scorer, "start", watched)
     compress(compressor, STORY)
     assert max(sizes) <= 62
     assert sum(sizes) == len(part_of(compressor, STORY).encoding)
@@ -189,10 +189,10 @@ def test_a_words_probability_is_the_mean_the_first_or_the_highest_of_its_tokens(
 ) -> None:
     compressor = make("modernbert", aggregate=aggregate)
 
-    def rising(rows: Sequence[BatchRow]) -> list[Surprisal]:
-        return [np.arange(len(row.probe), dtype=np.float32) / 100 for row in rows]
+    def rising(rows: Sequence[BatchRow]) -> Arriving[list[Surprisal]]:
+        return lambda: [np.arange(len(row.probe), dtype=np.float32) / 100 for row in rows]
 
-    monkeypatch.setattr(compressor._scorer, "score", rising)
+    monkeypatch.setattr(compressor._scorer, "start", rising)
     assert np.diff(part_of(compressor, "qzx").starts).tolist() == [3]
     assert labels(compressor, "qzx")[0][2] == pytest.approx(expected, rel=1 / 256)
 
