@@ -11,7 +11,7 @@ from lingua.budget.draft import Drafter
 from lingua.compressor import compress_one
 from lingua.config import CompressionConfig
 from lingua.engine.engine import Engine
-from lingua.engine.score import BatchRow, Context, OutOfMemoryError, Scorer, Surprisal
+from lingua.engine.score import Answer, BatchRow, Context, OutOfMemoryError, Scorer
 from lingua.errors import PromptError
 from lingua.prompt import CompressedPrompt, Outcome, Prompt, Rejected
 from lingua.text.tokens import TargetTokenizer, load_target
@@ -38,7 +38,7 @@ class BigramScorer(Scorer):
     def cached(self, context: Context) -> int:
         return len(context)
 
-    def score(self, rows: Sequence[BatchRow]) -> list[Surprisal]:
+    def score(self, rows: Sequence[BatchRow]) -> list[Answer]:
         tokens = sum(len(row.probe) for row in rows)
         if tokens > self.memory:
             raise OutOfMemoryError(f"{tokens} tokens")
@@ -49,7 +49,7 @@ class BigramScorer(Scorer):
         ]
 
 
-def bigram(ids: Sequence[int]) -> Surprisal:
+def bigram(ids: Sequence[int]) -> Answer:
     """What `BigramScorer` says about each of `ids`; the first follows nothing."""
     tokens = np.asarray(ids, np.int64)
     before = np.concatenate([[0], tokens[:-1]])

@@ -20,7 +20,7 @@ from lingua.budget.draft import Drafter
 from lingua.compressor import compress_one
 from lingua.config import CompressionConfig
 from lingua.engine.engine import Engine
-from lingua.engine.score import Arriving, BatchRow, ScoreCache, Scorer, Surprisal, TimedScorer
+from lingua.engine.score import Answer, Arriving, BatchRow, ScoreCache, Scorer, TimedScorer
 from lingua.errors import PromptError
 from lingua.prompt import CompressedPrompt, Prompt, Span
 from lingua.text.tokens import SourceTokenizer
@@ -56,13 +56,13 @@ class MeasuredScorer(TimedScorer):
         self.batches: list[Batch] = []
         self._clock = clock
 
-    def start(self, rows: Sequence[BatchRow]) -> Arriving[list[Surprisal]]:
+    def start(self, rows: Sequence[BatchRow]) -> Arriving[list[Answer]]:
         cached = [self.cached(row.context) for row in rows]
         new = [len(row.context) - start + len(row.probe) for row, start in zip(rows, cached, strict=True)]
         pairs = sum(size * start + size * (size + 1) // 2 for size, start in zip(new, cached, strict=True))
         answers = self._clock.timed("model", self._clock.timed("model", self.scorer.start)(rows))
 
-        def taken() -> list[Surprisal]:
+        def taken() -> list[Answer]:
             found = answers()
             self.batches.append(Batch(sum(new), sum(len(row.probe) for row in rows), pairs))
             return found

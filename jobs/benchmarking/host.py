@@ -20,7 +20,7 @@ from lingua.budget.draft import Drafter
 from lingua.compressor import compress_one
 from lingua.config import CompressionConfig
 from lingua.engine.engine import Engine
-from lingua.engine.score import BatchRow, Context, ScoreCache, Scorer, Surprisal
+from lingua.engine.score import Answer, BatchRow, Context, ScoreCache, Scorer
 from lingua.models.load import Loader
 from lingua.models.source import resolve
 from lingua.prompt import CompressedPrompt
@@ -52,13 +52,13 @@ class BlankScorer(Scorer):
     def cached(self, context: Context) -> int:
         return max(0, len(context) - 1)
 
-    def score(self, rows: Sequence[BatchRow]) -> list[Surprisal]:
+    def score(self, rows: Sequence[BatchRow]) -> list[Answer]:
         started = time.process_time()
         answers = [self._answer(np.asarray(row.probe, np.int64)) for row in rows]
         self.seconds += time.process_time() - started
         return answers
 
-    def _answer(self, ids: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Surprisal:
+    def _answer(self, ids: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Answer:
         if self._vectors:
             angles = ids % 628 / 100
             return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)

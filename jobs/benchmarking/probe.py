@@ -27,7 +27,7 @@ from jobs.benchmarking.hardware import PACKAGES, busy_seconds, facts, parser, sy
 from jobs.benchmarking.subject import PREFIX, SHAPES, random_model
 from jobs.generation import PLAIN_ATTENTION
 from jobs.peer_main import versions
-from lingua.engine.score import Arriving, BatchRow, Context, Scorer, Surprisal
+from lingua.engine.score import Answer, Arriving, BatchRow, Context, Scorer
 from lingua.models.causal import PlainScorer
 from lingua.models.load import choose_device, choose_dtype, fast_scorer
 from lingua.models.sizing import Allowance
@@ -181,7 +181,7 @@ def profiled(scorer: Scorer, batches: Sequence[Sequence[BatchRow]], findings: Fi
 
 def run_through(scorer: Scorer, batches: Sequence[Sequence[BatchRow]]) -> None:
     """As the engine does it: while a batch is computed, the next one is under way."""
-    flying: deque[Arriving[list[Surprisal]]] = deque()
+    flying: deque[Arriving[list[Answer]]] = deque()
     for batch in batches:
         flying.append(scorer.start(batch))
         if len(flying) > scorer.ahead:

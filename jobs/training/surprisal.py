@@ -26,7 +26,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import BatchEncoding, DataCollatorWithFlattening
 
 from jobs.training.rows import Example
-from lingua.engine.score import BatchRow, Context, Surprisal
+from lingua.engine.score import Answer, BatchRow, Context
 from lingua.models.causal import PlainScorer
 from lingua.text.tokens import Encoding, Ints, SourceTokenizer
 
@@ -141,7 +141,7 @@ def collator_for(model: Any) -> PackCollator:
     return PackCollator(bool(torch.allclose(packed, padded, rtol=TOLERANCE, atol=TOLERANCE)))
 
 
-def read(model: Any, examples: Sequence[Tokens], dtype: torch.dtype = torch.float32) -> list[Surprisal]:
+def read(model: Any, examples: Sequence[Tokens], dtype: torch.dtype = torch.float32) -> list[Answer]:
     """Surprisal of the tokens of each response, as a compressor asks for it; products are in `dtype`."""
     rows = [BatchRow(Context(ids=one.ids[: one.first].tolist()), one.ids[one.first :].tolist()) for one in examples]
     with torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32):

@@ -34,7 +34,7 @@ import numpy.typing as npt
 import regex
 
 from lingua.budget.draft import Draft, Drafter, PromptPart, cut_text
-from lingua.engine.score import Context, Program, Score, Surprisal
+from lingua.engine.score import Answer, Context, Program, Score
 from lingua.prompt import CompressedPrompt, Facts, Prompt, Span
 from lingua.text.tokens import Encoding, Ints
 from lingua.text.units import Bools, Floats, self_information
@@ -255,7 +255,7 @@ def prediction(draft: Draft, result: CompressedPrompt) -> Program[float | None]:
     return min(1.0, max(0.0, (nothing - some) / (nothing - all_of_it))) if nothing > all_of_it else None
 
 
-def _total(answers: Sequence[Surprisal]) -> float:
+def _total(answers: Sequence[Answer]) -> float:
     """Nats; each stretch's first token aside, which nothing may stand before."""
     return float(sum(answer[1:].sum() for answer in answers))
 

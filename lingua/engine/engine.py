@@ -23,6 +23,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from lingua.engine.score import (
+    Answer,
     Arriving,
     BatchRow,
     BoundedStore,
@@ -33,7 +34,6 @@ from lingua.engine.score import (
     Score,
     ScoreCache,
     Scorer,
-    Surprisal,
     digest_of,
 )
 from lingua.errors import ModelError, PromptError
@@ -58,7 +58,7 @@ class _Job:
     probe: Sequence[int]
     key: Hashable = None
     context: Context = field(init=False)
-    answers: list[Surprisal] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
     done: int = 0
     subscribers: list[_Running[Any]] = field(default_factory=list)
 
@@ -77,7 +77,7 @@ class _Job:
             self.context = self.context.fork()
         return BatchRow(self.context, piece, retain=not last)
 
-    def accept(self, row: BatchRow, answer: Surprisal) -> bool:
+    def accept(self, row: BatchRow, answer: Answer) -> bool:
         """Take the answer to a piece; True when the probe is complete."""
         self.answers.append(answer)
         self.done += len(row.probe)
@@ -97,7 +97,7 @@ class _Job:
         return self.done == len(self.probe)
 
     @property
-    def answer(self) -> Surprisal:
+    def answer(self) -> Answer:
         return self.answers[0] if len(self.answers) == 1 else np.concatenate([np.zeros(0, np.float32), *self.answers])
 
 
@@ -172,7 +172,7 @@ class Engine(Generic[T]):
         self._ready: deque[_Job] = deque()
         self._ahead = scorer.ahead
         self._size = _BatchSize(scorer)
-        self._flying: deque[tuple[_Batch, Arriving[list[Surprisal]]]] = deque()
+        self._flying: deque[tuple[_Batch, Arriving[list[Answer]]]] = deque()
         self._finished: dict[int, T | PromptError] = {}
         self._live: dict[int, _Running[T]] = {}
         self._waiting_for_memory: list[_Running[T]] = []
@@ -204,7 +204,7 @@ class Engine(Generic[T]):
         self._live[index] = _Running(index, program)
         self._resume(self._live[index], None)
 
-    def _resume(self, running: _Running[T], answers: list[Surprisal] | None) -> None:
+    def _resume(self, running: _Running[T], answers: list[Answer] | None) -> None:
         try:
             scores = running.program.send(answers) if answers is not None else next(running.program)
             jobs = [self._job(score) for score in scores]

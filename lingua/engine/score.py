@@ -23,7 +23,8 @@ import numpy.typing as npt
 
 from lingua.errors import LinguaError, ModelError
 
-Surprisal = npt.NDArray[np.float32]
+Answer = npt.NDArray[np.float32]
+"""What a scorer says of each token of a probe [tokens, …]: surprisal in nats, keep probability, or state."""
 T = TypeVar("T")
 V = TypeVar("V")
 Arriving = Callable[[], V]
@@ -131,12 +132,12 @@ class Score:
     commit: Sequence[int] = ()
 
 
-Program = Generator[list[Score], list[Surprisal], T]
+Program = Generator[list[Score], list[Answer], T]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BatchRow:
-    """One row of a batch: surprisal of `probe` after `context`.
+    """One row of a batch: a question about `probe` after `context`.
 
     retain   the probe's keys and values stay cached, as part of the context
     """
@@ -169,11 +170,11 @@ class Scorer(Protocol):
         """How many of the context's tokens need no work."""
         ...
 
-    def score(self, rows: Sequence[BatchRow]) -> list[Surprisal]:
-        """Surprisal of every probe, float32. Raises OutOfMemoryError."""
+    def score(self, rows: Sequence[BatchRow]) -> list[Answer]:
+        """The answer to every row. Raises OutOfMemoryError."""
         ...
 
-    def start(self, rows: Sequence[BatchRow]) -> Arriving[list[Surprisal]]:
+    def start(self, rows: Sequence[BatchRow]) -> Arriving[list[Answer]]:
         """Begin a batch, whose contexts count as computed from here on; done already unless a device computes it.
 
         Raises OutOfMemoryError.
@@ -190,7 +191,7 @@ class NoScorer(Scorer):
     def cached(self, context: Context) -> int:
         return 0
 
-    def score(self, rows: Sequence[BatchRow]) -> list[Surprisal]:
+    def score(self, rows: Sequence[BatchRow]) -> list[Answer]:
         raise ModelError("this method was registered as needing no model, yet it asked for scores")
 
 
@@ -220,10 +221,10 @@ class TimedScorer:
     def cached(self, context: Context) -> int:
         return self.scorer.cached(context)
 
-    def score(self, rows: Sequence[BatchRow]) -> list[Surprisal]:
+    def score(self, rows: Sequence[BatchRow]) -> list[Answer]:
         return self.start(rows)()
 
-    def start(self, rows: Sequence[BatchRow]) -> Arriving[list[Surprisal]]:
+    def start(self, rows: Sequence[BatchRow]) -> Arriving[list[Answer]]:
         begun = time.perf_counter()
         try:
             answers = self.scorer.start(rows)
@@ -231,7 +232,7 @@ class TimedScorer:
             self._count(begun)
         return lambda: self._finish(begun, answers)
 
-    def _finish(self, begun: float, answers: Arriving[list[Surprisal]]) -> list[Surprisal]:
+    def _finish(self, begun: float, answers: Arriving[list[Answer]]) -> list[Answer]:
         try:
             return answers()
         finally:
@@ -288,20 +289,20 @@ ENTRY = 128
 class ScoreCache:
     """Float32 arrays by key: at most `values` numbers, `ENTRY` for each key; with 0 nothing is remembered or shared.
 
-    Surprisals are copied in and handed out read-only, as all who ask share them.
+    They are copied in and handed out read-only, as all who ask share them.
     """
 
     def __init__(self, values: int = 1 << 24) -> None:
         self.enabled = values > 0
-        self._arrays: BoundedStore[Surprisal] = BoundedStore(values)
+        self._arrays: BoundedStore[Answer] = BoundedStore(values)
 
     def __len__(self) -> int:
         return len(self._arrays)
 
-    def get(self, key: Hashable) -> Surprisal | None:
+    def get(self, key: Hashable) -> Answer | None:
         return self._arrays.get(key)
 
-    def put(self, key: Hashable, array: Surprisal) -> None:
+    def put(self, key: Hashable, array: Answer) -> None:
         array = array.copy()
         array.flags.writeable = False
         self._arrays.put(key, array, array.size + ENTRY)

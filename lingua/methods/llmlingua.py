@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from lingua.budget.draft import Draft, PromptPart
 from lingua.budget.selection import choose, coarse_choice, optional_rate, shares, stepped
-from lingua.engine.score import Context, Needs, Program, Score, Surprisal
+from lingua.engine.score import Answer, Context, Needs, Program, Score
 from lingua.shared import Aggregate, BudgetText, ContextBudget, MethodSettings, Numbers
 from lingua.text.sentences import sentence_edges
 from lingua.text.units import unit_scores
@@ -122,7 +122,7 @@ class _Sentences:
     A sentence that the settings keep has an infinite score.
     """
 
-    def __init__(self, part: PromptPart, surprisal: Surprisal, settings: SentenceFilter) -> None:
+    def __init__(self, part: PromptPart, surprisal: Answer, settings: SentenceFilter) -> None:
         self.part = part
         edges = sentence_edges(part.text)
         self.sentence = part.group(edges)
@@ -191,7 +191,7 @@ def segments(part: PromptPart, size: int) -> Iterator[tuple[int, int]]:
     return zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)
 
 
-def _note(part: PromptPart, units: tuple[int, int], surprisal: Surprisal) -> None:
+def _note(part: PromptPart, units: tuple[int, int], surprisal: Answer) -> None:
     """Write down the surprisal of the kept tokens among units [begin, end)."""
     begin, end = units
     kept = np.repeat(part.keep[begin:end], part.starts[begin + 1 : end + 1] - part.starts[begin:end])

@@ -22,7 +22,7 @@ from pydantic import AfterValidator
 
 from lingua.budget.draft import Draft, Importance, Ranker
 from lingua.engine.engine import Engine
-from lingua.engine.score import Context, Program, Score, Scorer, Surprisal
+from lingua.engine.score import Answer, Context, Program, Score, Scorer
 from lingua.errors import PromptError
 from lingua.explain import meant
 from lingua.models.source import EMBEDDER, resolve
@@ -106,18 +106,18 @@ class LikelihoodBy:
         )
         head = () if bos is None else (bos,)
         scores = [Score(Context(head), asked, [*ids, *separator]) for ids in documents]
-        engine: Engine[list[Surprisal]] = Engine(self.scorer)
+        engine: Engine[list[Answer]] = Engine(self.scorer)
         (answers,) = engine.run([_answers(scores)])
         if isinstance(answers, PromptError):
             raise answers
         return -_means(answers)
 
 
-def _answers(scores: list[Score]) -> Program[list[Surprisal]]:
+def _answers(scores: list[Score]) -> Program[list[Answer]]:
     return (yield scores)
 
 
-def _means(answers: list[Surprisal]) -> Importance:
+def _means(answers: list[Answer]) -> Importance:
     return np.asarray([answer.mean() if len(answer) else 0.0 for answer in answers], np.float32)
 
 

@@ -23,7 +23,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from lingua.engine.score import Arriving, BatchRow, Cache, Context, OutOfMemoryError, Surprisal
+from lingua.engine.score import Answer, Arriving, BatchRow, Cache, Context, OutOfMemoryError
 from lingua.errors import ModelError
 from lingua.models.packed import (
     Attends,
@@ -87,11 +87,11 @@ class PlainScorer:
     def cached(self, context: Context) -> int:
         return 0
 
-    def score(self, rows: Sequence[BatchRow]) -> list[Surprisal]:
+    def score(self, rows: Sequence[BatchRow]) -> list[Answer]:
         """Surprisal in nats of every probe, float32. Raises OutOfMemoryError."""
         return self.start(rows)()
 
-    def start(self, rows: Sequence[BatchRow]) -> Arriving[list[Surprisal]]:
+    def start(self, rows: Sequence[BatchRow]) -> Arriving[list[Answer]]:
         """Begin to compute it. Raises OutOfMemoryError, and ValueError where two rows share one context."""
         if len({id(row.context) for row in rows}) < len(rows):
             raise ValueError("two rows of a batch share one context: each would overwrite it; give one of them a fork")
@@ -105,11 +105,11 @@ class PlainScorer:
                 torch.cuda.empty_cache()
             raise OutOfMemoryError(str(error)) from error
 
-    def _start(self, rows: Sequence[BatchRow]) -> Arriving[list[Surprisal]]:
+    def _start(self, rows: Sequence[BatchRow]) -> Arriving[list[Answer]]:
         answers = [self._row(row) for row in rows]
         return lambda: answers
 
-    def _row(self, row: BatchRow) -> Surprisal:
+    def _row(self, row: BatchRow) -> Answer:
         visible = row.context.visible(0)
         ids = torch.tensor([[*visible, *row.probe]], device=self.device)
         logits = self._model(input_ids=ids, use_cache=False).logits[0].float()
@@ -164,7 +164,7 @@ class PackedScorer(PlainScorer):
             self._forward(piece, places, [PackedRow(0, len(piece), start, self._cache(context))])
             self._cache(context).settle(start + len(piece))
 
-    def _start(self, rows: Sequence[BatchRow]) -> Arriving[list[Surprisal]]:
+    def _start(self, rows: Sequence[BatchRow]) -> Arriving[list[Answer]]:
         for row in rows:
             self._catch_up(row.context)
         ids: list[int] = []
@@ -223,16 +223,14 @@ class PackedScorer(PlainScorer):
 
     def _surprisal(
         self, hidden: Tensor, ids: list[int], rows: Sequence[BatchRow], packed: Sequence[PackedRow]
-    ) -> Arriving[list[Surprisal]]:
+    ) -> Arriving[list[Answer]]:
         probed = np.concatenate([np.arange(p.end - len(r.probe), p.end) for r, p in zip(rows, packed, strict=True)])
         opening = np.isin(probed, [place.begin for place in packed])
         targets, before = upload(self.device, [np.asarray(ids)[probed], np.maximum(probed - 1, 0)])
         values = download(self._head(hidden, before, targets))
         return partial(self._by_row, values, opening, [len(row.probe) for row in rows])
 
-    def _by_row(
-        self, arriving: Arriving[Floats], opening: npt.NDArray[np.bool_], sizes: Sequence[int]
-    ) -> list[Surprisal]:
+    def _by_row(self, arriving: Arriving[Floats], opening: npt.NDArray[np.bool_], sizes: Sequence[int]) -> list[Answer]:
         values = arriving()
         values[opening] = math.log(self.vocabulary)
         return np.split(values, np.cumsum(sizes)[:-1])

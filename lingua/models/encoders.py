@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.utils.hub import cached_file
 
-from lingua.engine.score import Arriving, BatchRow, Context, OutOfMemoryError, ScoreCache, Surprisal
+from lingua.engine.score import Answer, Arriving, BatchRow, Context, OutOfMemoryError, ScoreCache
 from lingua.errors import ModelError
 from lingua.models.packed import Floats, Ints, download, upload
 from lingua.models.sizing import ENCODER_BATCH, USUAL, Allowance, encoder_batch, is_out_of_memory
@@ -135,11 +135,11 @@ class TokenScorer(BatchedEncoder):
     def cached(self, context: Context) -> int:
         return len(context)
 
-    def score(self, rows: Sequence[BatchRow]) -> list[Surprisal]:
+    def score(self, rows: Sequence[BatchRow]) -> list[Answer]:
         """What the scorer says of every probe, float32."""
         return self.start(rows)()
 
-    def start(self, rows: Sequence[BatchRow]) -> Arriving[list[Surprisal]]:
+    def start(self, rows: Sequence[BatchRow]) -> Arriving[list[Answer]]:
         """Begin to compute it. Raises OutOfMemoryError."""
         wait, first = self.begin([[*self._before, *row.probe, *self._after] for row in rows]), len(self._before)
         return lambda: [one[first : first + len(row.probe)].copy() for one, row in zip(wait(), rows, strict=True)]

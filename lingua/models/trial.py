@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lingua.engine.score import BatchRow, Context, OutOfMemoryError, Surprisal
+from lingua.engine.score import Answer, BatchRow, Context, OutOfMemoryError
 from lingua.errors import ModelError
 from lingua.models.causal import PackedScorer, PlainScorer, PooledScorer, slides
 from lingua.models.packed import PACKED, KeyValues, Options
@@ -140,7 +140,7 @@ def _scorer(model: Any, plain: PlainScorer, allowance: Allowance) -> PackedScore
     return PackedScorer(model, allowance)
 
 
-def _answers(scorer: PackedScorer, ids: list[int]) -> list[Surprisal]:
+def _answers(scorer: PackedScorer, ids: list[int]) -> list[Answer]:
     """The same two rows, the first after its context was cached."""
     context = Context(ids=ids[:12])
     scorer.score([BatchRow(context, ids[40:])])

@@ -14,7 +14,7 @@ from lingua.budget.draft import Draft, Drafter, Ranker
 from lingua.compressor import compress_one
 from lingua.config import CompressionConfig
 from lingua.engine.engine import Engine
-from lingua.engine.score import BatchRow, Context, ScoreCache, Scorer, Surprisal
+from lingua.engine.score import Answer, BatchRow, Context, ScoreCache, Scorer
 from lingua.errors import PromptError
 from lingua.prompt import Outcome, Prompt, Rejected
 from lingua.text.tokens import SourceTokenizer
@@ -71,12 +71,12 @@ class EchoScorer(Scorer):
     def cached(self, context: Context) -> int:
         return 0
 
-    def score(self, rows: Sequence[BatchRow]) -> list[Surprisal]:
+    def score(self, rows: Sequence[BatchRow]) -> list[Answer]:
         self.rows += len(rows)
         self.tokens += sum(len(row.probe) for row in rows)
         return [self._row(row) for row in rows]
 
-    def _row(self, row: BatchRow) -> Surprisal:
+    def _row(self, row: BatchRow) -> Answer:
         seen, values = set(row.context.visible(0)), []
         for token in row.probe:
             values.append(1.0 if token in seen else 5.0 + token % 97 / 100)

@@ -12,7 +12,7 @@ import torch
 from jobs.benchmarking.contenders import Clock, MeasuredScorer, MeasuredTokenizer
 from jobs.benchmarking.hardware import Batch, Roofline, Size, attainable, covered, plain_forward
 from jobs.benchmarking.subject import SHAPES, Subject, random_model, trained_tokenizer
-from lingua.engine.score import BatchRow, Context, Scorer, Surprisal
+from lingua.engine.score import Answer, BatchRow, Context, Scorer
 from lingua.models.trial import causal_scorer
 from lingua.text.tokens import SourceTokenizer
 
@@ -29,7 +29,7 @@ class Fixed(Scorer):
     def cached(self, context: Context) -> int:
         return len(context) // 2
 
-    def score(self, rows: Sequence[BatchRow]) -> list[Surprisal]:
+    def score(self, rows: Sequence[BatchRow]) -> list[Answer]:
         return [np.full(len(row.probe), 2.0, np.float32) for row in rows]
 
 

@@ -23,7 +23,7 @@ from jobs.training.distillation import (
     windows_of,
 )
 from jobs.training.labels import Labelled, words_of
-from lingua.engine.score import BatchRow, Context, Scorer, Surprisal
+from lingua.engine.score import Answer, BatchRow, Context, Scorer
 from lingua.errors import ConfigError
 from tests.jobs.training.runs import tokenizer
 from tests.texts import NASTY, PROSE
@@ -162,7 +162,7 @@ class ByToken(Scorer):
     def cached(self, context: object) -> int:
         return 0
 
-    def score(self, rows: Sequence[BatchRow]) -> list[Surprisal]:
+    def score(self, rows: Sequence[BatchRow]) -> list[Answer]:
         return [self._sign * np.asarray([id_ % 17 / 17 for id_ in row.probe], np.float32) for row in rows]
 
 

@@ -11,6 +11,7 @@ import pytest
 from lingua.engine.engine import Engine
 from lingua.engine.score import (
     ENTRY,
+    Answer,
     Arriving,
     BatchRow,
     Context,
@@ -18,7 +19,6 @@ from lingua.engine.score import (
     Program,
     Score,
     ScoreCache,
-    Surprisal,
     digest_of,
 )
 from lingua.models.causal import PackedScorer
@@ -124,7 +124,7 @@ class Counting(PackedScorer):
 
     tokens = 0
 
-    def start(self, rows: Sequence[BatchRow]) -> Arriving[list[Surprisal]]:
+    def start(self, rows: Sequence[BatchRow]) -> Arriving[list[Answer]]:
         self.tokens += sum(len(row.context) - self.cached(row.context) + len(row.probe) for row in rows)
         return super().start(rows)
 
@@ -136,16 +136,16 @@ def scorer() -> Counting:
     return Counting(model)
 
 
-def reading(last: int) -> Program[list[Surprisal]]:
+def reading(last: int) -> Program[list[Answer]]:
     """Reads the same as all others, but for its last request."""
-    context, answers = Context((0,)), list[Surprisal]()
+    context, answers = Context((0,)), list[Answer]()
     for step in range(4):
         answers += yield [Score(context, [10 * step + 3] * 9, [10 * step + 4] * 6 if step else ())]
     return answers + (yield [Score(context, [last, 7], [5])])
 
 
 def test_programs_that_read_the_same_are_answered_by_one_and_go_on_from_its_keys_and_values(scorer: Counting) -> None:
-    engine: Engine[list[Surprisal]] = Engine(scorer)
+    engine: Engine[list[Answer]] = Engine(scorer)
     (alone,) = engine.run([reading(100)])
     once, scorer.tokens = scorer.tokens, 0
     found = list(Engine(scorer).run(reading(100 + number) for number in range(20)))
@@ -155,7 +155,7 @@ def test_programs_that_read_the_same_are_answered_by_one_and_go_on_from_its_keys
 
 
 def test_programs_one_after_the_other_read_on_from_what_the_last_one_read(scorer: Counting) -> None:
-    engine: Engine[list[Surprisal]] = Engine(scorer, max_programs=1)
+    engine: Engine[list[Answer]] = Engine(scorer, max_programs=1)
     found = list(engine.run(reading(100 + number) for number in range(5)))
     plain = list(Engine(scorer, cache=ScoreCache(0)).run(reading(100 + number) for number in range(5)))
     for one, other in zip(found, plain, strict=True):

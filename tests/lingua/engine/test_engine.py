@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lingua.engine.engine import Engine
-from lingua.engine.score import Arriving, BatchRow, Context, OutOfMemoryError, PoolFullError, Program, Score, Surprisal
+from lingua.engine.score import Answer, Arriving, BatchRow, Context, OutOfMemoryError, PoolFullError, Program, Score
 from lingua.errors import ModelError, PromptError
 from lingua.prompt import Prompt, Rejected
 from tests.fakes_engine import BigramScorer, bigram, drafter, outcomes
@@ -23,14 +23,14 @@ requests = st.lists(
 )
 
 
-def program(asked: Asked) -> Program[list[Surprisal]]:
-    context, answers = Context((0,)), list[Surprisal]()
+def program(asked: Asked) -> Program[list[Answer]]:
+    context, answers = Context((0,)), list[Answer]()
     for commit, probe in asked:
         answers += yield [Score(context, probe, commit)]
     return answers
 
 
-def expected(asked: Asked) -> list[Surprisal]:
+def expected(asked: Asked) -> list[Answer]:
     read = [0]
     answers = []
     for commit, probe in asked:
@@ -42,7 +42,7 @@ def expected(asked: Asked) -> list[Surprisal]:
 @given(st.lists(requests, max_size=12), st.integers(1, 12), st.integers(1, 5))
 @settings(deadline=None)
 def test_every_program_gets_its_own_answers_in_order(programs: list[Asked], batch: int, alive: int) -> None:
-    engine: Engine[list[Surprisal]] = Engine(BigramScorer(batch_tokens=batch), max_programs=alive)
+    engine: Engine[list[Answer]] = Engine(BigramScorer(batch_tokens=batch), max_programs=alive)
     results = list(engine.run(program(asked) for asked in programs))
     assert len(results) == len(programs)
     for asked, answers in zip(programs, results, strict=True):
@@ -63,14 +63,14 @@ class LateScorer(BigramScorer):
         self.ahead, self.late = ahead, late
         self.log: list[tuple[str, int]] = []
 
-    def start(self, rows: Sequence[BatchRow]) -> Arriving[list[Surprisal]]:
+    def start(self, rows: Sequence[BatchRow]) -> Arriving[list[Answer]]:
         if sum(len(row.probe) for row in rows) > self.memory:
             raise OutOfMemoryError("at once")
         number = sum(event == "start" for event, _ in self.log)
         self.log.append(("start", number))
         return lambda: self._finish(number, rows)
 
-    def _finish(self, number: int, rows: Sequence[BatchRow]) -> list[Surprisal]:
+    def _finish(self, number: int, rows: Sequence[BatchRow]) -> list[Answer]:
         self.log.append(("finish", number))
         if number in self.late:
             raise OutOfMemoryError("late")
@@ -137,12 +137,12 @@ def test_a_device_that_holds_nothing_is_an_error_with_batches_under_way_too() ->
 class TripleScorer(BigramScorer):
     """Three numbers for a probe of any length."""
 
-    def score(self, rows: Sequence[BatchRow]) -> list[Surprisal]:
+    def score(self, rows: Sequence[BatchRow]) -> list[Answer]:
         return [np.full(3, one[-1], np.float32) for one in super().score(rows)]
 
 
 def test_answers_of_another_length_than_the_probe_are_remembered_too() -> None:
-    engine: Engine[list[Surprisal]] = Engine(scorer := TripleScorer())
+    engine: Engine[list[Answer]] = Engine(scorer := TripleScorer())
     asked: Asked = [([], [1, 2, 3, 4, 5]), ([7], [6])]
     first, second = (answers for _ in range(2) for answers in engine.run([program(asked)]))
     np.testing.assert_array_equal(first, second)
@@ -172,7 +172,7 @@ def test_no_row_is_longer_than_the_window() -> None:
 
 
 def test_a_program_that_fails_leaves_its_neighbours_alone() -> None:
-    def failing() -> Program[list[Surprisal]]:
+    def failing() -> Program[list[Answer]]:
         yield [Score(Context(), [1])]
         raise PromptError("broken", "this one")
 
@@ -255,8 +255,8 @@ def test_a_program_too_large_for_all_the_room_runs_alone() -> None:
 def test_programs_that_come_to_need_more_room_wait_and_are_answered_all(
     many: list[tuple[Asked, list[int]]], data: st.DataObject
 ) -> None:
-    def moving(asked: Asked, rooms: list[int]) -> Program[list[Surprisal]]:
-        answers = list[Surprisal]()
+    def moving(asked: Asked, rooms: list[int]) -> Program[list[Answer]]:
+        answers = list[Answer]()
         for (commit, probe), room in zip(asked, rooms, strict=False):
             answers += yield [Score(Context((0,), reserved=room), probe, commit)]
         return answers
@@ -277,7 +277,7 @@ class ShortScorer(BigramScorer):
         self.first, self.last, self.least = first, last, least
         self.sizes: list[int] = []
 
-    def score(self, rows: Sequence[BatchRow]) -> list[Surprisal]:
+    def score(self, rows: Sequence[BatchRow]) -> list[Answer]:
         self.sizes.append(sum(len(row.probe) for row in rows))
         self.memory = self.least if self.first <= len(self.sizes) <= self.last else 1 << 40
         return super().score(rows)
@@ -316,7 +316,7 @@ class FullScorer(LateScorer):
     def cached(self, context: Context) -> int:
         return min(context.cache.length, len(context) - 1) if context.cache is not None else 0
 
-    def start(self, rows: Sequence[BatchRow]) -> Arriving[list[Surprisal]]:
+    def start(self, rows: Sequence[BatchRow]) -> Arriving[list[Answer]]:
         self.seen.add(self.batch_tokens)
         held = sum(one.length for ref in self.held if (one := ref()) is not None)
         new = sum(len(row.context) - self.cached(row.context) + len(row.probe) for row in rows)

@@ -17,7 +17,7 @@ from lingua.budget.draft import Drafter
 from lingua.compressor import compress_one
 from lingua.config import CompressionConfig
 from lingua.engine.engine import Engine
-from lingua.engine.score import BatchRow, Context, Scorer, Surprisal
+from lingua.engine.score import Answer, BatchRow, Context, Scorer
 from lingua.methods.focus import ASKED as MOST_ASKED
 from lingua.methods.focus import MEANING, _compare, _sum, _things, first_look, focus, reads, second_look, told
 from lingua.prompt import CompressedPrompt, Prompt
@@ -293,11 +293,11 @@ class Meaning(Scorer):
     def cached(self, context: Context) -> int:
         return len(context)
 
-    def score(self, rows: Sequence[BatchRow]) -> list[Surprisal]:
+    def score(self, rows: Sequence[BatchRow]) -> list[Answer]:
         self.rows += len(rows)
         return [self.states(row.probe) for row in rows]
 
-    def states(self, ids: Sequence[int]) -> Surprisal:
+    def states(self, ids: Sequence[int]) -> Answer:
         return np.eye(64, dtype=np.float32)[np.asarray(ids) % 64]
 
 

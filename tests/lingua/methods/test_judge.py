@@ -11,7 +11,7 @@ from lingua.budget.draft import Drafter
 from lingua.compressor import compress_one
 from lingua.config import CompressionConfig
 from lingua.engine.engine import Engine
-from lingua.engine.score import Surprisal
+from lingua.engine.score import Answer
 from lingua.prompt import CompressedPrompt, Prompt
 from tests.lingua.echo import tokenizer
 from tests.lingua.methods.test_evidence import DEMONSTRATIONS, Meaning, english, one
@@ -25,7 +25,7 @@ class Judging(Meaning):
         super().__init__()
         self.wanted = {token for word in wanted for token in english().ids([word])[0]}
 
-    def states(self, ids: Sequence[int]) -> Surprisal:
+    def states(self, ids: Sequence[int]) -> Answer:
         odds = np.asarray([4.0 if token in self.wanted else -4.0 for token in ids], np.float32)
         return np.concatenate([super().states(ids), odds[:, None], odds[:, None], 0 * odds[:, None]], axis=1)
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from lingua import CompressedPrompt, CompressionConfig, Compressor, ConfigError, Prompt
 from lingua.budget.draft import PromptPart
-from lingua.engine.score import Arriving, BatchRow, Surprisal
+from lingua.engine.score import Answer, Arriving, BatchRow
 from lingua.methods.llmlingua2 import windows
 from lingua.methods.ranking import bm25
 from lingua.prompt import Outcome
@@ -107,7 +107,7 @@ def test_a_window_never_exceeds_what_the_model_reads(make: Make, monkeypatch: py
     sizes: list[int] = []
     start = compressor._scorer.start
 
-    def watched(rows: Sequence[BatchRow]) -> Arriving[list[Surprisal]]:
+    def watched(rows: Sequence[BatchRow]) -> Arriving[list[Answer]]:
         sizes.extend(len(row.probe) for row in rows)
         return start(rows)
 
@@ -189,7 +189,7 @@ def test_a_words_probability_is_the_mean_the_first_or_the_highest_of_its_tokens(
 ) -> None:
     compressor = make("modernbert", aggregate=aggregate)
 
-    def rising(rows: Sequence[BatchRow]) -> Arriving[list[Surprisal]]:
+    def rising(rows: Sequence[BatchRow]) -> Arriving[list[Answer]]:
         return lambda: [np.arange(len(row.probe), dtype=np.float32) / 100 for row in rows]
 
     monkeypatch.setattr(compressor._scorer, "start", rising)

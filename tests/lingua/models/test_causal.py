@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from lingua.engine.engine import Engine
-from lingua.engine.score import BatchRow, Context, Program, Score, Surprisal
+from lingua.engine.score import Answer, BatchRow, Context, Program, Score
 from lingua.models.causal import PackedScorer, PlainScorer
 from lingua.models.sizing import Allowance
 from lingua.models.trial import causal_scorer
@@ -29,7 +29,7 @@ def pair(request: pytest.FixtureRequest) -> tuple[Any, Any]:
     return causal_scorer(tiny(request.param)), tiny(request.param)
 
 
-def forward(model: Any, ids: Sequence[int], probed: int) -> Surprisal:
+def forward(model: Any, ids: Sequence[int], probed: int) -> Answer:
     """The loss of the last `probed` tokens, as a user of transformers computes it."""
     tokens = torch.tensor([ids])
     with torch.no_grad():
@@ -69,9 +69,9 @@ def test_a_first_token_without_any_context_gets_the_logarithm_of_the_vocabulary(
     np.testing.assert_allclose(answer[1:], forward(model, TEXT[:9], 8), atol=1e-4)
 
 
-def growing(head: tuple[int, ...], steps: Sequence[tuple[int, int]]) -> Program[list[Surprisal]]:
+def growing(head: tuple[int, ...], steps: Sequence[tuple[int, int]]) -> Program[list[Answer]]:
     """Commits and probes along TEXT, with a fork in between that commits something else."""
-    context, answers, at = Context(head), list[Surprisal](), 0
+    context, answers, at = Context(head), list[Answer](), 0
     for commit, probe in steps:
         fork = context.fork()
         committed = TEXT[at : at + commit]

@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from lingua.engine.engine import Engine
-from lingua.engine.score import BatchRow, Context, OutOfMemoryError, Program, Score, Surprisal
+from lingua.engine.score import Answer, BatchRow, Context, OutOfMemoryError, Program, Score
 from lingua.errors import ModelError
 from lingua.models.encoders import EncoderScorer, keep_label
 from lingua.models.load import Loader
@@ -50,7 +50,7 @@ def rows(*sizes: int) -> list[BatchRow]:
     return [BatchRow(Context(), draw.integers(5, 80, size).tolist()) for size in sizes]
 
 
-def plain(folder: Path, ids: list[int]) -> Surprisal:
+def plain(folder: Path, ids: list[int]) -> Answer:
     """The definition: one text, its special tokens, one forward, the softmax at label 1."""
     model, tokenizer = AutoModelForTokenClassification.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     text = [tokenizer.cls_token_id, *ids, tokenizer.sep_token_id]
@@ -123,10 +123,10 @@ def test_the_engine_halves_its_batches_when_memory_runs_out_and_answers_the_same
     with pytest.raises(OutOfMemoryError):
         scorer.score(rows(*[60] * 6))
 
-    def program() -> Program[list[Surprisal]]:
+    def program() -> Program[list[Answer]]:
         return (yield [Score(row.context, row.probe) for row in rows(*[60] * 6)])
 
-    (answers,) = Engine[list[Surprisal]](scorer).run([program()])
+    (answers,) = Engine[list[Answer]](scorer).run([program()])
     np.testing.assert_allclose(np.stack(answers), np.stack(expected), atol=1e-5)
 
 

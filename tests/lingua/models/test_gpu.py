@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from lingua.engine.score import BatchRow, Context, Surprisal
+from lingua.engine.score import Answer, BatchRow, Context
 from lingua.models import pooled
 from lingua.models.causal import PackedScorer, PooledScorer
 from lingua.models.load import Loader
@@ -29,7 +29,7 @@ pytestmark = [
 IDS = np.random.default_rng(5).integers(3, 500, 90).tolist()
 
 
-def surprisals(name: str, device: str, dtype: torch.dtype) -> Sequence[Surprisal]:
+def surprisals(name: str, device: str, dtype: torch.dtype) -> Sequence[Answer]:
     """Of two rows in one batch, the first after a context that was cached by an earlier request."""
     scorer = causal_scorer(tiny(name).to(device=device, dtype=dtype))
     assert isinstance(scorer, PackedScorer)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import lingua
 from lingua.engine.engine import Engine
-from lingua.engine.score import BatchRow, Context, PoolFullError, Program, Score, Surprisal
+from lingua.engine.score import Answer, BatchRow, Context, PoolFullError, Program, Score
 from lingua.models import causal
 from lingua.models.causal import PackedScorer, PlainScorer, PooledScorer
 from lingua.models.pooled import PooledKeyValues, PooledRows, TokenPool, _grouped
@@ -34,7 +34,7 @@ def pooled(name: str, batch_tokens: int | None = None, tokens: int = TOKENS) -> 
     return PooledScorer(model, Allowance(batch_tokens), TokenPool(tokens))
 
 
-def close(one: Sequence[Surprisal], other: Sequence[Surprisal]) -> None:
+def close(one: Sequence[Answer], other: Sequence[Answer]) -> None:
     for found, expected in zip(one, other, strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-4)
 
@@ -75,7 +75,7 @@ def test_a_batch_that_the_pool_has_no_room_for_is_asked_in_smaller_ones_that_gro
     scorer = pooled("llama", 2_000, 260)
     scorer.live_tokens = 240
 
-    def asking(first: int) -> Program[list[Surprisal]]:
+    def asking(first: int) -> Program[list[Answer]]:
         return (yield [Score(Context((0,), TEXT[first : first + 3]), TEXT[:90])])
 
     found = list(Engine(scorer).run(asking(first) for first in range(4)))
