@@ -16,12 +16,12 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from cluster.settings import Settings
 from lingua.engine.score import Needs
 from lingua.errors import ConfigError
+from lingua.explain import PERCENT
 
 MOST_WORKERS = 100_000
 SMALLEST_SHARE = 1e-4
 """Of a GPU; Ray counts in ten-thousandths."""
 DEVICE = re.compile(r"auto|cpu|(cuda|mps|xpu|hpu|npu)(:\d+)?")
-PERCENT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
 THREADS_PER_WORKER = 4
 """Where it is not known whether memory holds a worker for each core."""
 WORKER_BYTES = 1 << 30

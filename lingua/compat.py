@@ -1,8 +1,8 @@
 """`PromptCompressor`: the interface of `llmlingua` 0.2.2 over this engine, so that moving over is a change of import.
 
-Arguments (their names, order and defaults, in `compat_calls`) and the keys of the results are the same; what is kept is
-decided here, so texts differ. `docs/moving-over.md` lists what differs on purpose. Perplexities, the internal filters
-and `recover` of that class are left out.
+Arguments (their names, order and defaults, in `integrations/llmlingua.py`) and the keys of the results are the same;
+what is kept is decided here, so texts differ. `docs/moving-over.md` lists what differs on purpose. Perplexities, the
+internal filters and `recover` of that class are left out.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from lingua.errors import ConfigError, UnreadError
-from lingua.explain import explain
+from lingua.explain import either, explain
 from lingua.methods import METHODS
 from lingua.shared import ContextBudget, MethodSettings, SharedSettings
 
@@ -169,11 +169,7 @@ def _require_read(settings: Mapping[str, Any], method: str) -> None:
     unread = {}
     for name in sorted(settings.keys() & READERS):
         readers = READERS[name]
-        methods = f"method{'s' if len(readers) > 1 else ''} {_either(readers, 'and')}"
-        unread[name] = f"is read by {methods}, not by {method}: leave it out, or choose method {_either(readers)}"
+        methods = f"method{'s' if len(readers) > 1 else ''} {either(readers, 'and')}"
+        unread[name] = f"is read by {methods}, not by {method}: leave it out, or choose method {either(readers)}"
     if unread and method in METHODS:
         raise UnreadError(unread)
-
-
-def _either(names: tuple[str, ...], word: str = "or") -> str:
-    return f" {word} ".join(filter(None, [", ".join(names[:-1]), names[-1]]))

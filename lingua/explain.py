@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -22,15 +22,14 @@ _OF_STORES = ("s3", "s3a", "s3n", "gs", "gcs", "hf", "memory", *_WITH_CONTAINERS
 _SCHEMES = "|".join((*_OF_STORES, "https?", "s?ftp", "ftps", "ray", "redis", "ssh", "webdavs?", "hdfs", "smb"))
 _MISTYPED = re.compile(rf"(?i:\b(?:{_SCHEMES}):)(?:/?(?!/)|/{{3,}})(?=[^\s'\"<>`]*[@?#])([^\s'\"<>`]*)")
 """A URL with more or fewer than two slashes behind its scheme, which is then the name of a folder: with its token."""
-_PERCENT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
+PERCENT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
 
 
 def explain(error: ValidationError, known: Collection[str] = ()) -> str:
     """Each fault of a pydantic error: the setting, its value and what is wanted; `known` are names that exist."""
     faults = error.errors(include_url=False)
-    within = {
-        fault["loc"][:1] for fault in faults if len(fault["loc"]) > 1
-    }  # a list whose items are wrong is not empty
+    # a list whose items are wrong is not empty
+    within = {fault["loc"][:1] for fault in faults if len(fault["loc"]) > 1}
     told = [fault for fault in faults if fault["type"] != "too_short" or fault["loc"] not in within]
     return "; ".join(_fault(fault, known) for fault in told)
 
@@ -112,14 +111,15 @@ def _wanted(fault: Any) -> str:
     if kind == "literal_error":
         choices = re.findall(r"'([^']*)'", limits["expected"])
         hint = meant(str(value), choices)
-        return f"must be {_either(choices)}" + (f";{hint}" if hint else "")
+        return f"must be {either(choices)}" + (f";{hint}" if hint else "")
     if (wanted := _KINDS.get(kind.split("_")[0])) and kind.endswith(("_parsing", "_type", "_from_float")):
         return f"must be {wanted}{_as_number(value)}"
     return str(fault["msg"]).removeprefix("Value error, ")
 
 
-def _either(choices: list[str]) -> str:
-    return " or ".join([", ".join(choices[:-1]), choices[-1]] if len(choices) > 1 else choices)
+def either(names: Sequence[str], word: str = "or") -> str:
+    """The names as a list in a sentence: ``a, b or c``."""
+    return f" {word} ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def _as_share(value: object, limits: dict[str, Any]) -> str:
@@ -143,7 +143,7 @@ def _as_share(value: object, limits: dict[str, Any]) -> str:
 
 def _as_number(value: object) -> str:
     """A share that was written with a percent sign, or with a comma."""
-    if percent := _PERCENT.fullmatch(str(value)):
+    if percent := PERCENT.fullmatch(str(value)):
         return f"; did you mean {float(percent[1]) / 100:g}?"
     swapped = str(value).replace(",", ".", 1)
     return f"; did you mean {swapped}?" if re.fullmatch(r"\d*\.\d+", swapped) and swapped != value else ""

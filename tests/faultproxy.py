@@ -1,4 +1,4 @@
-"""`FaultProxy`: a small HTTP proxy on loopback between an S3 client and its server, which misbehaves by a seeded dice.
+"""`fault_proxy`: a small HTTP proxy on loopback between an S3 client and its server, which misbehaves by a seeded dice.
 
 For each request it may answer 503 SlowDown, cut the connection before anything is forwarded, in the middle of the
 request's body, after the server has acted and before its answer, or in the middle of the answer; shorten the answer

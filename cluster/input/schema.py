@@ -6,8 +6,8 @@ whose values have no common type is written as text, marked in its field's metad
 
 text   scalars of several types, strings among other values, integers beyond 64 bits, decimals that float64 does not
        hold (`Number`), nothing but nulls: a string stands as it is, anything else in its JSON spelling
-json   lists among objects, objects without keys, objects used as maps (see `Shape.is_map`), and what nests deeper than
-       `MAX_DEPTH`: every value is JSON text
+json   lists among objects, objects without keys, objects used as maps (see `JsonShape.is_map`), and what nests deeper
+       than `MAX_DEPTH`: every value is JSON text
 
 The sample never decides whether a row survives. A later value that does not fit its column exactly leaves it null, and
 is kept whole, as JSON text, in the column `UNPLANNED`, as are keys that have no column.

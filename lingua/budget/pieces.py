@@ -24,9 +24,9 @@ from lingua.text.words import are, remembered
 NEW, REPEATED = 6.0, 0.3
 """What the first mention of a name or number counts, and a later one: of its evidence."""
 MANY = 200
-"""PieceGroups from which on none is exchanged."""
+"""Groups from which on none is exchanged."""
 EXCHANGES = 30
-"""PieceGroups that are exchanged for better ones at most."""
+"""Groups that are exchanged for better ones at most."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -63,7 +63,7 @@ class TokenPool:
 
     @property
     def tokens(self) -> int:
-        """Ints, free or not."""
+        """Slots, free or not."""
         return self._tokens
 
     @property
@@ -142,7 +142,7 @@ class PooledKeyValues:
         return PooledKeyValues(self._pool, slots)
 
     def reserve(self, start: int, tokens: int) -> None:
-        """Ints of its own for positions [start, start + tokens)."""
+        """Slots of its own for positions [start, start + tokens)."""
         self._cut(start)
         self.slots = np.concatenate([self.slots, self._pool.take(tokens)])
 

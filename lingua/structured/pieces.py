@@ -1,4 +1,4 @@
-"""`Piece`: a stretch of a structure's text and how much of it to keep. Pieces make a `Prompt`, its outcome their rest.
+"""`TextPiece`: a stretch of a structure's text, how much of it to keep. Pieces make a `Prompt`, its outcome their rest.
 
 Every structure (tags, JSON, chat) is a pair of pure functions over pieces: what is cut apart here is compressed as the
 context strings of one prompt, so that the model reads the structure and the budget is one, and is put together again
