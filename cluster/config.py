@@ -20,9 +20,10 @@ from cluster.input.columns import KINDS, PARTS, ROLES, Mapped
 from cluster.placement import Placement, Share, parse_share
 from cluster.storage.credentials import MASK, require_no_credentials
 from cluster.storage.storage import absolute, require_conditional
-from lingua.config import ALGORITHM, FORMER, READERS, CompressionConfig, decisive
+from lingua.config import ALGORITHM_VERSION, FORMER, READERS, CompressionConfig
 from lingua.config import default_of as compression_default
 from lingua.config import fields as compression_fields
+from lingua.config import without_defaults as compression_without_defaults
 from lingua.errors import UnreadError
 from lingua.methods import METHODS
 from lingua.shared import Many
@@ -247,7 +248,8 @@ class JobConfig(Placement):
             if len({CompressionConfig(rate=one).rate for one in rates}) < len(rates):
                 raise ValueError("rate: one of them is given twice; give each once")
             flat["rate"], *further = rates
-            own, flat = (own | {FURTHER: further}, flat | {"keep_order": True}) if further else (own, flat)
+            if further:
+                own[FURTHER], flat["keep_order"] = further, True
         if not flat:
             return own
         base = own.get("compression")
@@ -283,8 +285,8 @@ class JobConfig(Placement):
 
     def identity_settings(self) -> dict[str, Any]:
         """What decides the content of an output, as JSON values: never a credential, never how many machines work."""
-        own = self.model_dump(mode="json", include=set(DECISIVE))
-        return {"algorithm": ALGORITHM, **deciding({**own, **self.compression.flat()})}
+        own = self.model_dump(mode="json", include=set(OUTPUT_SETTINGS))
+        return {ALGORITHM_KEY: ALGORITHM_VERSION, **without_defaults({**own, **self.compression.flat()})}
 
     def shown_settings(self) -> dict[str, Any]:
         """All settings by their flat keys, for plans, statistics and people; storage options masked."""
@@ -293,7 +295,7 @@ class JobConfig(Placement):
         return {"input": list(self.inputs), **own, **self.compression.flat(), "storage_options": options}
 
 
-def deciding(settings: Mapping[str, Any]) -> dict[str, Any]:
+def without_defaults(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Of settings as JSON values, by flat keys, what decides the content of an output, less what is at its default.
 
     So a run is known by what its method reads: a setting that a later version adds changes nothing until it is given.
@@ -305,10 +307,10 @@ def deciding(settings: Mapping[str, Any]) -> dict[str, Any]:
     computing = METHODS[settings["method"]].needs in ("causal", "encoder") if settings["method"] in METHODS else True
     ignored = {"model", *(() if computing else ("dtype",))}
     ignored |= {name for name, column in OF_COLUMNS.items() if not settings.get(column)}
-    own = {name: field.default for name, field in JobConfig.model_fields.items() if name in DECISIVE}
+    own = {name: field.default for name, field in JobConfig.model_fields.items() if name in OUTPUT_SETTINGS}
     return {
         name: value
-        for name, value in decisive(settings).items()
+        for name, value in compression_without_defaults(settings).items()
         if name not in ignored and (name not in own or value != own[name])
     }
 
@@ -324,4 +326,10 @@ OF_COLUMNS = {"json_rules": "json_column", "message_rates": "messages_column"}
 FURTHER = "further_rates"
 _TOLD = "share of tokens to keep, e.g. 0.5 (default); each further one adds columns, if keep_order is possible"
 _RATES = FieldInfo(annotation=float | tuple[float, ...], default=None, gt=0, le=1, description=_TOLD)
-DECISIVE = (*COLUMNS, FURTHER, "output_format", "output_prefix", "model", "dtype", "trust_remote_code", "shard_size")
+ALGORITHM_KEY = "algorithm"
+"""Among the settings that an output is known by: `ALGORITHM_VERSION`, which says how its results came about."""
+OUTPUT_SETTINGS = (
+    *(*COLUMNS, FURTHER, "output_format", "output_prefix", "shard_size"),
+    *("model", "dtype", "trust_remote_code"),
+)
+"""The job's own settings that decide the content of an output, beside those of its compression."""

@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from lingua.budget.draft import Draft, Drafter, PromptPart
 from lingua.budget.selection import keep_best, settle
-from lingua.config import CompressionConfig, decisive
+from lingua.config import CompressionConfig, without_defaults
 from lingua.errors import ConfigError, PromptError
 from lingua.models.source import resolve
 from lingua.prompt import CompressedPrompt, Prompt, join_parts
@@ -185,7 +185,7 @@ def _config(settings: str) -> CompressionConfig:
 def _settings(config: SharedSettings) -> dict[str, Any]:
     """The settings that decide, but for the budget."""
     flat = {**config.model_dump(mode="json", exclude={"own"}), **config.own.model_dump(mode="json")}
-    return {name: value for name, value in decisive(flat).items() if name not in _OF_BUDGETS}
+    return {name: value for name, value in without_defaults(flat).items() if name not in _OF_BUDGETS}
 
 
 def _units(part: PromptPart, draft: Draft) -> Units:

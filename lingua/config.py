@@ -17,11 +17,9 @@ from pydantic.fields import FieldInfo
 from lingua.errors import ConfigError, UnreadError
 from lingua.explain import either, explain
 from lingua.methods import METHODS
-from lingua.shared import ContextBudget, MethodSettings, SharedSettings
+from lingua.shared import MethodSettings, SharedSettings
 
-__all__ = ["ALGORITHM", "PRESETS", "CompressionConfig", "ContextBudget"]
-
-ALGORITHM = 9
+ALGORITHM_VERSION = 9
 """Part of every digest: raised when equal settings begin to give other results, so that old ones are not reused."""
 DEFAULT_RATE = 0.5
 _BUDGETS = ("rate", "target_token", "keep_threshold")
@@ -99,13 +97,13 @@ class CompressionConfig(SharedSettings):
         shared = {name: getattr(self, name) for name in self.model_fields_set - {"own"}}
         return {**shared, **{name: getattr(self.own, name) for name in self.own.model_fields_set}}
 
-    def decisive(self) -> dict[str, Any]:
+    def without_defaults(self) -> dict[str, Any]:
         """What results depend on, as JSON values: the method, and what it reads that is not at its default."""
-        return decisive(self.flat())
+        return without_defaults(self.flat())
 
     def digest(self) -> str:
         """Hexadecimal digest of what results depend on, equal for equal settings on every machine."""
-        canonical = json.dumps([ALGORITHM, self.decisive()], sort_keys=True)
+        canonical = json.dumps([ALGORITHM_VERSION, self.without_defaults()], sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
@@ -131,7 +129,7 @@ def readable(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if method in READERS.get(name, (method,))}
 
 
-def decisive(settings: Mapping[str, Any]) -> dict[str, Any]:
+def without_defaults(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Of settings as JSON values, those that results depend on: `method`, and what it reads that is not at its default.
 
     So a setting that a later version adds changes nothing where it is not given. Names that this version does not know

@@ -18,17 +18,16 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cluster.config import default_of
+from cluster.config import ALGORITHM_KEY, default_of
 from cluster.input.arrow import int96_paths, is_string, values_of
 from cluster.input.columns import ORDER, RESULTS, at_rate, text_of
 from cluster.input.parquet import open_parquet, read_batches
 from cluster.input.schema import json_text
 from cluster.input.shards import ArrowRow, BadRow, Carried, Row, Shard, Source
-from cluster.output.plan import ALGORITHM as NUMBER
 from cluster.output.plan import Identity, Plan
 from cluster.storage.storage import Storage
 from lingua.assemble import Order
-from lingua.config import ALGORITHM, FORMER, CompressionConfig, decisive, fields
+from lingua.config import ALGORITHM_VERSION, FORMER, CompressionConfig, fields, without_defaults
 from lingua.errors import ConfigError, LinguaError, ModelError, PromptError
 from lingua.explain import first_line
 from lingua.methods import models_digest
@@ -177,6 +176,7 @@ class Results:
     def __init__(self, plan: Plan) -> None:
         self._columns, self._identity = plan.columns, plan.identity
         self._compression = _compression(plan.identity)
+        self._current = plan.identity.settings.get(ALGORITHM_KEY) == ALGORITHM_VERSION
 
     def faults(self, row: Row, results: Mapping[str, Any]) -> Iterator[str]:
         """What is wrong with a row's results, but for its tokens. RowError when there is nothing to compress in it."""
@@ -185,7 +185,7 @@ class Results:
         if faults:
             return
         if (kind := self._columns.mapped.kind) is not None:
-            if self._compression is not None and self._identity.settings.get(NUMBER) == ALGORITHM:
+            if self._compression is not None and self._current:
                 structure = structure_of(kind, self._compression)
                 with suppress(RecursionError):
                     yield from misassembled(self._columns.value(row.values), kind, structure, results)
@@ -209,7 +209,7 @@ class Results:
         if (found := target.count(text)) != results["compressed_tokens"]:
             return f"compressed_tokens = {results['compressed_tokens']}, but what is kept has {found}"
         config, order = self._compression, results.get(ORDER.name)
-        if order is None or config is None or config.open_ended or self._identity.settings[NUMBER] != ALGORITHM:
+        if order is None or config is None or config.open_ended or not self._current:
             return ""
         prompt, origin = self._columns.prompt(row.values), results["origin_tokens"]
         for rate in (None, *self._columns.rates):
@@ -236,7 +236,9 @@ def _compression(identity: Identity) -> CompressionConfig | None:
     """The settings of a run's compression; None when this version knows them no more."""
     known = fields().keys() | FORMER
     try:
-        return CompressionConfig(**{name: one for name, one in decisive(identity.settings).items() if name in known})
+        return CompressionConfig(
+            **{name: one for name, one in without_defaults(identity.settings).items() if name in known}
+        )
     except ConfigError:
         return None
 

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from cluster.config import DECISIVE, JobConfig, deciding, default_of
+from cluster.config import ALGORITHM_KEY, OUTPUT_SETTINGS, JobConfig, default_of, without_defaults
 from cluster.errors import PlanConflict
 from cluster.input.columns import Columns
 from cluster.input.shards import ATTEMPT, NAME, STORED, Count, Shard, Source, parsed
@@ -25,9 +25,7 @@ from lingua.methods import models_digest
 from lingua.models.source import resolve
 
 FORMAT = 2
-ALGORITHM = "algorithm"
-"""Among the settings: the number of how results came about, raised where equal settings begin to give others."""
-NOT_OF_ROWS = {*DECISIVE} - {"dtype"}
+LAYOUT_SETTINGS = {*OUTPUT_SETTINGS} - {"dtype"}
 """Settings that decide which rows there are and how they are written, not what becomes of one."""
 _Name = Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
 REMEDY = "use the same settings and inputs, or another output"
@@ -55,14 +53,14 @@ class Identity:
     def differences(self, now: Identity, ignored: Collection[str] = ()) -> Iterator[str]:
         """In words, one for each setting that decides and is not the same in `now`; those `ignored` may differ.
 
-        With any but `NOT_OF_ROWS`, no fingerprint is equal.
+        With any but `LAYOUT_SETTINGS`, no fingerprint is equal.
         """
-        mine, other = deciding(self.settings), deciding(now.settings)
+        mine, other = without_defaults(self.settings), without_defaults(now.settings)
         for name in sorted({*mine, *other} - {*ignored}):
             before, after = (one.get(name, default_of(name, one)) for one in (mine, other))
-            if before == after or (name == ALGORITHM and (self.older or now.older)):  # it was not noted
+            if before == after or (name == ALGORITHM_KEY and (self.older or now.older)):  # it was not noted
                 continue
-            if name == ALGORITHM:
+            if name == ALGORITHM_KEY:
                 yield f"by a version that gives other results ({name} {before}, now {after})"
             else:
                 yield f"{name} was {json.dumps(before)}, now {json.dumps(after)}"
@@ -71,7 +69,7 @@ class Identity:
 
     def fingerprint(self, content: Sequence[Any]) -> str:
         """Digest of a row's content, of the settings that compress it and of the model; equal on every machine."""
-        known = [self._decisive, self.model_digest, *content]
+        known = [self._row_settings, self.model_digest, *content]
         return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:32]
 
     def as_written_by(self, earlier: Identity) -> Identity:
@@ -79,17 +77,18 @@ class Identity:
 
         Fingerprints are then equal, whichever version of this job wrote the earlier output.
         """
-        own = {name: value for name, value in self.settings.items() if name in NOT_OF_ROWS}
-        return Identity({**own, **earlier._decisive}, self.model, earlier.model_digest)
+        own = {name: value for name, value in self.settings.items() if name in LAYOUT_SETTINGS}
+        return Identity({**own, **earlier._row_settings}, self.model, earlier.model_digest)
 
     @property
     def older(self) -> bool:
         """Whether it was stored by a version that noted all settings, and the digest of all files of the model."""
-        return ALGORITHM not in self.settings
+        return ALGORITHM_KEY not in self.settings
 
     @property
-    def _decisive(self) -> dict[str, Any]:
-        return {name: value for name, value in self.settings.items() if name not in NOT_OF_ROWS}
+    def _row_settings(self) -> dict[str, Any]:
+        """What decides of each row what becomes of it; beside the model."""
+        return {name: value for name, value in self.settings.items() if name not in LAYOUT_SETTINGS}
 
     def digest(self) -> str:
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]

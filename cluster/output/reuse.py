@@ -32,7 +32,7 @@ from cluster.input.columns import ORDER
 from cluster.input.inputs import find_files, literal_part
 from cluster.input.shards import UNKNOWN_VERSION, BadRow, Row, Shard, Source, windows
 from cluster.output.ledger import Ledger
-from cluster.output.plan import NOT_OF_ROWS, Identity, Plan
+from cluster.output.plan import LAYOUT_SETTINGS, Identity, Plan
 from cluster.output.records import Record, Statistics, standing
 from cluster.storage.listing import is_pattern
 from cluster.storage.storage import Storage
@@ -119,7 +119,7 @@ def open_previous(config: JobConfig, model_digest: str) -> Previous | None:
     if plan is None:
         raise PlanConflict(f"reuse = {output}: has no _plan.json, so it is no output of this job; check the path")
     now = Identity.beside(plan.identity, config, model_digest)
-    if found := list(plan.identity.differences(now, NOT_OF_ROWS)):
+    if found := list(plan.identity.differences(now, LAYOUT_SETTINGS)):
         raise PlanConflict(
             f"reuse = {output}: nothing of it can be used: {'; '.join(found[:10])}; "
             "use the same settings, or leave reuse out to compress every row"

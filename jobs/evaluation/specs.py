@@ -79,7 +79,7 @@ class Candidate:
 
     def identity(self) -> dict[str, Any]:
         """What its results depend on, as JSON values."""
-        settings = self.config().decisive() if self.kind == "config" else dict(self.settings)
+        settings = self.config().without_defaults() if self.kind == "config" else dict(self.settings)
         return {"kind": self.kind, "settings": settings, "model": self.model}
 
 

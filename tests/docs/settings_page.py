@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from cluster.config import DECISIVE, JobConfig
+from cluster.config import OUTPUT_SETTINGS, JobConfig
 from cluster.settings import PREFIX
 from lingua.config import fields as compression_fields
 
@@ -51,7 +51,7 @@ def _section(title: str, settings: dict[str, FieldInfo]) -> str:
 
 
 def _row(key: str, field: FieldInfo) -> str:
-    mark = " •" if key in {*DECISIVE, *compression_fields()} else ""
+    mark = " •" if key in {*OUTPUT_SETTINGS, *compression_fields()} else ""
     cells = (f"`{key}`{mark}", form_of(field), default_of(field), field.description or "")
     return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"
 

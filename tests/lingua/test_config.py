@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from lingua.config import CompressionConfig, ContextBudget
+from lingua.config import CompressionConfig
 from lingua.errors import ConfigError
+from lingua.shared import ContextBudget
 
 
 @pytest.mark.parametrize(

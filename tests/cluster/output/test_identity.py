@@ -19,7 +19,7 @@ from cluster.input.inputs import expand_inputs
 from cluster.input.reader import read_rows
 from cluster.input.shards import Row
 from cluster.output.ledger import Ledger
-from cluster.output.plan import NOT_OF_ROWS, Identity, Plan
+from cluster.output.plan import LAYOUT_SETTINGS, Identity, Plan
 from cluster.output.prepare import draft_plan, make_plan
 from cluster.output.reuse import RowReuse, open_previous
 from cluster.output.verify import verify
@@ -142,7 +142,7 @@ def test_a_setting_that_a_later_version_adds_changes_neither_digest_nor_fingerpr
 def test_results_that_come_about_in_another_way_are_not_mixed(corpus: Path) -> None:
     now = Identity.of(job(corpus), DIGEST)
     other = replace(now, settings={**now.settings, "algorithm": now.settings["algorithm"] + 1})
-    assert list(other.differences(now)) == list(other.differences(now, NOT_OF_ROWS))
+    assert list(other.differences(now)) == list(other.differences(now, LAYOUT_SETTINGS))
     assert "by a version that gives other results" in next(other.differences(now))
 
 
@@ -157,7 +157,7 @@ def test_settings_of_structured_rows_decide_where_there_are_some(
     columns: dict[str, str], settings: dict[str, Any], corpus: Path
 ) -> None:
     plain, own = (Identity.of(job(corpus, **columns, **more), DIGEST) for more in ({}, settings))
-    assert list(plain.differences(own)) == list(reversed(list(plain.differences(own, NOT_OF_ROWS)))) != []
+    assert list(plain.differences(own)) == list(reversed(list(plain.differences(own, LAYOUT_SETTINGS)))) != []
     older = replace(own, settings={**own.settings, "preset": None, "window_tokens": 510})
     assert list(older.differences(own)) == []
 

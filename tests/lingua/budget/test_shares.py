@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lingua.budget.selection import coarse_choice, optional_rate, shares
-from lingua.config import ContextBudget
 from lingua.prompt import Prompt
+from lingua.shared import ContextBudget
 from tests.fakes_engine import drafter
 from tests.texts import PROSE
 

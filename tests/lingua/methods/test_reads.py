@@ -9,7 +9,7 @@ import pytest
 
 from lingua.budget.draft import Drafter
 from lingua.compressor import compress_one
-from lingua.config import FORMER, PRESETS, READERS, CompressionConfig, decisive, default_of, fields, readable
+from lingua.config import FORMER, PRESETS, READERS, CompressionConfig, default_of, fields, readable, without_defaults
 from lingua.engine.engine import Engine
 from lingua.errors import ConfigError, UnreadError
 from lingua.methods import METHODS
@@ -128,21 +128,21 @@ def test_a_digest_knows_what_the_method_reads_and_nothing_else(method: str) -> N
         changed = CompressionConfig(method=method, **{**beside, setting: OTHERS[setting]})
         assert changed.digest() != CompressionConfig(method=method, **beside).digest(), setting
     stored = {**plain.flat(), **{name: json.loads(json.dumps(value)) for name, value in OTHERS.items()}, **plain.flat()}
-    assert decisive(stored) == {"method": method, "rate": 0.5}
+    assert without_defaults(stored) == {"method": method, "rate": 0.5}
 
 
 def test_a_setting_that_a_later_version_adds_or_an_earlier_one_had_is_not_lost() -> None:
     stored = {**CompressionConfig().flat(), "of_another_version": 3}
-    assert decisive(stored) == {"method": "evidence", "rate": 0.5, "of_another_version": 3}
+    assert without_defaults(stored) == {"method": "evidence", "rate": 0.5, "of_another_version": 3}
     del stored["coherence"]
-    assert decisive(stored) == {"method": "evidence", "rate": 0.5, "of_another_version": 3}
+    assert without_defaults(stored) == {"method": "evidence", "rate": 0.5, "of_another_version": 3}
 
 
 def test_at_its_default_a_setting_of_an_earlier_version_decides_nothing() -> None:
     stored = CompressionConfig().flat()
     former = {name: one.default for name, one in FORMER.items()}
-    assert decisive({**stored, **former}) == decisive(stored)
-    assert decisive({**stored, "older_turns": 0.5}) == {**decisive(stored), "older_turns": 0.5}
+    assert without_defaults({**stored, **former}) == without_defaults(stored)
+    assert without_defaults({**stored, "older_turns": 0.5}) == {**without_defaults(stored), "older_turns": 0.5}
 
 
 def test_what_would_not_be_read_can_be_left_out() -> None:
