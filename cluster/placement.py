@@ -159,12 +159,8 @@ def fitted(request: ResourceRequest, shape: WorkerShape, machines: Sequence[Mach
     More workers than processors, where nothing is said of the processors of each, share them.
     """
     there = f"{sum(one.gpus for one in machines):g} GPUs and {sum(one.cpus for one in machines):g} CPUs"
-    asked = {
-        "gpus_per_worker": request.gpus_per_worker,
-        "cpus_per_worker": request.cpus_per_worker,
-        "workers": request.workers,
-    }
-    told = ", ".join(f"{name} = {value:g}" for name, value in asked.items() if value)
+    asked = ("gpus_per_worker", "cpus_per_worker", "workers")
+    told = ", ".join(f"{name} = {value:g}" for name in asked if (value := getattr(request, name)))
     each = f"{shape.gpus:g} GPU and {shape.cpus:g} CPU" if shape.gpus else f"{shape.cpus:g} CPU"
     if not shape.fits(machines):
         raise ConfigError(

@@ -14,9 +14,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from cluster.errors import AbortRun
 from cluster.input.shards import Shard
-from cluster.output.records import Counts, Record
+from cluster.output.records import Counts, Statistics
 from lingua.prompt import Rejected
 
 FailureKind = Literal["transient", "lost", "died", "stalled", "crashed", "fatal"]
@@ -54,14 +53,14 @@ class ShardReport:
 
     outcome   ``committed``, ``already`` (an earlier attempt had committed it), or ``probed``: nothing was written, and
               `counts.rows` is how many rows the whole shard has
-    model     how its models run, such as why one runs row by row
+    packing   how its models run, such as why one runs row by row
     """
 
     shard: str
     outcome: Literal["committed", "already", "probed"]
     counts: Counts = field(default_factory=Counts)
     seconds: float = 0.0
-    model: tuple[str, ...] = ()
+    packing: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -106,45 +105,32 @@ class Runner(Protocol):
 MakeRunner = Callable[[], Runner]
 
 
-class Pool:
-    """Workers that come and go. Each is known by a name and holds one assignment at a time.
-
-    As it stands here it has no worker: for a run that has nothing left to hand out.
-    """
+class Pool(Protocol):
+    """Workers that come and go. Each is known by a name and holds one assignment at a time."""
 
     def size(self) -> int:
         """Workers that are ready or busy."""
-        return 0
 
     def idle(self) -> Sequence[str]:
         """Workers that are ready for an assignment."""
-        return []
 
     def submit(self, worker: str, assignment: Assignment) -> None:
         """Give an idle worker something to do."""
-        raise LookupError(f"there is no worker {worker}")
 
     def wait(self, timeout: float) -> Sequence[Finished]:
         """What ended; returns early when something did. Replaces dead workers and looks for new machines.
 
         Raises AbortRun when workers cannot be started at all.
         """
-        raise AbortRun("a part that was there a moment ago is not listed any more; start the same command again")
 
     def beats(self) -> Mapping[str, Beat]:
         """The newest sign of life of every busy worker."""
-        return {}
 
     def end(self, worker: str) -> None:
         """Kill a worker that hangs; its assignment is forgotten, another worker takes its place."""
-        raise LookupError(f"there is no worker {worker}")
 
     def outlook(self) -> str:
         """In words, what the pool is waiting for while it has no worker."""
-        return "none is wanted"
-
-    def close(self) -> None:
-        """Stop all workers and whatever else the pool started."""
 
 
 class Commits(Protocol):
@@ -154,6 +140,4 @@ class Commits(Protocol):
 
     def is_committed(self, shard: str) -> bool: ...
 
-    def records(self) -> Sequence[Record]: ...
-
-    def require_own(self, records: Sequence[Record]) -> None: ...
+    def recorded(self, retried: Collection[str]) -> Statistics: ...

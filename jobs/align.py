@@ -10,7 +10,8 @@ import json
 import sys
 from collections.abc import Sequence
 
-from cluster.run.stopping import exit_code, require_packages
+from cluster.run.stopping import exit_code
+from jobs import require_packages
 from jobs.training.rows import digest, read_examples, split
 from jobs.training.settings import AlignConfig
 from jobs.training.teachers import teacher_digest

@@ -232,18 +232,9 @@ def _token(config: DoctorConfig) -> str:
     return "the cluster refuses who has none" if "Unauthenticated" in answer.stderr else f"{ASIDE}no cluster answers"
 
 
-Check = Callable[[DoctorConfig], str]
-CHECKS: dict[str, Check] = {
-    "python": _python,
-    "packages": _packages,
-    "names": _names,
-    "torch": _torch,
-    "model": _model,
-    "packed": _packed,
-    "input": _input,
-    "output": _output,
-    "ray": _ray,
-    "token": _token,
+CHECKS: dict[str, Callable[[DoctorConfig], str]] = {
+    check.__name__.strip("_"): check
+    for check in (_python, _packages, _names, _torch, _model, _packed, _input, _output, _ray, _token)
 }
 
 if __name__ == "__main__":

@@ -18,8 +18,9 @@ import jobs
 from cluster.placement import ResourceRequest
 from cluster.report.telemetry import progress_on
 from cluster.run.driver import Driver, Terms
-from cluster.run.stopping import StopRequest, exit_code, grace_seconds, on_signals, require_packages
+from cluster.run.stopping import StopRequest, exit_code, grace_seconds, on_signals
 from cluster.storage.storage import Storage
+from jobs import require_packages
 from jobs.evaluation.forms import read
 from jobs.evaluation.ledger import EvalLedger, Wave, identify, needs_in, waves
 from jobs.evaluation.rows import EvalRow, fewer_strings

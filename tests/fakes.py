@@ -25,6 +25,7 @@ class FakeCompressor:
         self.model = model
         self.config = config or CompressionConfig()
         self.options = options
+        self.computed_seconds, self.packing = 0.0, ()
 
     def compress(self, prompts: Iterable[Prompt]) -> list[Outcome]:
         """Outcomes, one per prompt, in order."""

@@ -20,6 +20,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow.pandas_compat import get_logical_type
 
+EXACT_IN_FLOAT64 = 2**53
+"""Up to it, float64 holds every whole number."""
 _END = 2**63
 _TWO_DAYS = 2 * 86_400 * 10**9
 PANDAS, DATASETS, SPARK = b"pandas", b"huggingface", b"org.apache.spark.sql.parquet.row.metadata"
@@ -217,7 +219,7 @@ def places(fields: Iterable[pa.Field], count: int = 1) -> Iterator[int]:
 
 
 def int96_unit(file: pq.ParquetFile, schema: pa.Schema) -> str:
-    """The unit in which the run has a file's moments of 96 bits (see `unify.settle`)."""
+    """The unit in which the run has a file's moments of 96 bits (see `unify.with_int96_unit`)."""
     if not int96_paths(file):
         return "us"
     finer = {route for route, kind in _leaves(schema) if pa.types.is_timestamp(kind) and kind.unit == "ns"}

@@ -107,7 +107,7 @@ def from_arrow(kind: Kind, value: Any) -> Any:
     return json.loads(json_text(value), object_pairs_hook=without_nulls if kind == "messages" else None)
 
 
-def content_of(prompt: Prompt) -> list[Any]:
+def prompt_content(prompt: Prompt) -> list[Any]:
     """What tells a prompt apart from all others."""
     return [*(getattr(prompt, name) for name in PARTS), prompt.separator]
 
@@ -195,7 +195,7 @@ class Columns:
     def results(self) -> pa.Schema:
         """The result columns, without prefix."""
         further = [RESULTS.field(name).with_name(at_rate(name, rate)) for rate in self.rates for name in AT_A_RATE]
-        return pa.schema([*RESULTS, *[ORDER][: self.ordered], *further])
+        return pa.schema([*RESULTS, *([ORDER] if self.ordered else []), *further])
 
     @property
     def named(self) -> dict[str, str]:
@@ -220,7 +220,7 @@ class Columns:
     def content(self, values: Mapping[str, Any]) -> list[Any]:
         """What a row's result depends on: its prompt or its structured value. PromptError when there is none."""
         if (kind := self.mapped.kind) is None:
-            return content_of(self.prompt(values))
+            return prompt_content(self.prompt(values))
         value = self.value(values)
         try:
             return [kind, type(value).__name__, text_of(value)]

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
-from cluster.input.jsonl import encoding_of
+from cluster.input.jsonl import unicode_codec
 from cluster.input.parquet import Footer, read_footer
 from cluster.input.shards import Shard, Source, named, still_there
 from cluster.storage.storage import Storage
@@ -38,14 +38,14 @@ def plan_shards(
 
 
 def _cut(source: Source, footer: Footer | None, shard_size: int, storage: Storage) -> list[Shard]:
-    if source.format == "parquet":
-        return list(cut_parquet(footer or read_footer(source, storage), shard_size))
-    if source.size == 0:
-        return []
-    if source.compression:
-        return [Shard("", source, 0, source.size)]
-    with still_there(source):
-        return list(cut_lines(source, shard_size, storage))
+    match source.format:
+        case "parquet":
+            return list(cut_parquet(footer or read_footer(source, storage), shard_size))
+        case "jsonl" if source.compression or not source.size:
+            return [Shard("", source, 0, source.size)] if source.size else []
+        case "jsonl":
+            with still_there(source):
+                return list(cut_lines(source, shard_size, storage))
 
 
 # ---- Parquet
@@ -92,15 +92,17 @@ def cut_lines(source: Source, shard_size: int, storage: Storage) -> Iterator[Sha
     if None in found:
         yield Shard("", source, 0, source.size)
         return
-    begin = line = passed = last = 0  # of the next shard; line ends so far, and where a line begins behind the last
-    for start, (ends, low, high) in zip(edges, filter(None, found), strict=False):
-        cut, at = (start, passed) if last == start else (low + 1, passed + 1)
-        if begin < start and (ends or last == start):
-            yield Shard("", source, begin, cut, first_row=line, rows=at - line)
-            begin, line = cut, at
-        passed, last = passed + ends, high + 1 if ends else last
-    if begin < source.size:
-        yield Shard("", source, begin, source.size, first_row=line, rows=passed + (last < source.size) - line)
+    cuts = [(0, 0)]  # where a line begins, and its number: the first of each range, if one begins there
+    lines = behind = 0  # line ends so far, and the place behind the last of them
+    for start, (ends, first, last) in zip(edges, filter(None, found), strict=False):
+        if behind == start > 0:
+            cuts.append((start, lines))
+        elif ends and start > 0:
+            cuts.append((first + 1, lines + 1))
+        lines, behind = lines + ends, last + 1 if ends else behind
+    whole = (source.size, lines + (behind < source.size))
+    for (start, line), (end, following) in pairwise(dict.fromkeys([*cuts, whole])):  # a cut may be that of two ranges
+        yield Shard("", source, start, end, first_row=line, rows=following - line)
 
 
 def _line_ends(source: Source, edges: tuple[int, int], storage: Storage) -> tuple[int, int, int] | None:
@@ -110,7 +112,7 @@ def _line_ends(source: Source, edges: tuple[int, int], storage: Storage) -> tupl
     """
     position, ends, first, last = edges[0], 0, -1, -1
     for block in storage.blocks(source.path, *edges):
-        if position == 0 and encoding_of(block[:64]) is not None:
+        if position == 0 and unicode_codec(block[:64]) is not None:
             return None
         if found := block.count(b"\n"):
             first = first if ends else position + block.index(b"\n")

@@ -2,7 +2,7 @@
 
 A pattern's files come in the order of their paths, patterns in the order given; a file that is reached by two names
 counts once. A name that is there is that file or folder, whatever signs are in it; else it is a pattern (see
-`cluster.storage.listing`). Folders are searched to the bottom. Left out, and told by `Inputs.left_out`, are: hidden
+`cluster.storage.listing`). Folders are searched to the bottom. Left out, and told by `InputFiles.left_out`, are: hidden
 names, so that an output folder can be the next job's input; the output that is being written, and other outputs inside
 a folder that is searched; what has no known ending; JSON files of a single object beside Parquet. An expansion without
 a readable file is a ConfigError, a file whose content cannot be read as rows a SourceUnusable, never an empty run.
@@ -30,24 +30,17 @@ from cluster.errors import RetryShard, SourceUnusable
 from cluster.input.shards import UNKNOWN_VERSION, Compression, Format, Source, shown, still_there, version_of
 from cluster.input.sniff import HEAD, Content, content_of
 from cluster.storage.credentials import require_no_credentials
-from cluster.storage.listing import everything, is_pattern, split_pattern
+from cluster.storage.listing import everything, is_pattern
 from cluster.storage.storage import LOCAL, Storage, absolute, protocol_of
 from lingua.errors import ConfigError
 
 AT_ONCE = 16
 ONE_LINE = 16 << 20
 """A JSON file whose beginning is a line without end is looked into so far, to tell data from a single object."""
+_PACKED: Mapping[str, Compression] = {"": None, ".gz": "gzip", ".zst": "zstd"}
 FORMATS: Mapping[str, tuple[Format, Compression]] = {
     ".parquet": ("parquet", None),
-    ".jsonl": ("jsonl", None),
-    ".ndjson": ("jsonl", None),
-    ".json": ("jsonl", None),
-    ".jsonl.gz": ("jsonl", "gzip"),
-    ".ndjson.gz": ("jsonl", "gzip"),
-    ".json.gz": ("jsonl", "gzip"),
-    ".jsonl.zst": ("jsonl", "zstd"),
-    ".ndjson.zst": ("jsonl", "zstd"),
-    ".json.zst": ("jsonl", "zstd"),
+    **{f"{name}{end}": ("jsonl", _PACKED[end]) for end in _PACKED for name in (".jsonl", ".ndjson", ".json")},
 }
 _METADATA = frozenset(
     {
@@ -64,29 +57,25 @@ _HUB_NAME = re.compile(r"[\w.-]+")
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
-class Inputs(NamedTuple):
+class InputFiles(NamedTuple):
     """The files of a run, and in words what the inputs hold beside them (empty: nothing)."""
 
     sources: tuple[Source, ...]
     left_out: str = ""
 
 
-def expand_inputs(inputs: Iterable[str], storage: Storage) -> list[Source]:
-    """The files behind paths, globs and directories. ConfigError when an input is nothing or nothing readable."""
-    return list(list_inputs(inputs, storage).sources)
-
-
 def list_inputs(
     inputs: Iterable[str], storage: Storage, output: str | None = None, known: Iterable[Source] = ()
-) -> Inputs:
-    """The same, without what lies in `output`. Files that are `known` and unchanged are not looked into again.
+) -> InputFiles:
+    """The files behind paths, globs and directories, without those in `output`; `known` ones are not looked into again.
 
-    ConfigError also when an input lies inside the output, SourceUnusable when a file is not what its name says.
+    ConfigError when an input is nothing, nothing readable, or inside the output; SourceUnusable when a file is not what
+    its name says.
     """
     found = _Found(storage, output, {source.path: source for source in known})
     for pattern in inputs:
         found.add(pattern)
-    return Inputs(tuple(found.sources.values()), found.left_out())
+    return InputFiles(tuple(found.sources.values()), found.left_out())
 
 
 @dataclass
@@ -150,7 +139,7 @@ class _Found:
             self.aside["files with another ending"] += others
         with ThreadPoolExecutor(AT_ONCE) as threads:
             looked = list(threads.map(lambda file: self._look(*file), readable))
-        beside = any(source.format == "parquet" for source, _ in looked)
+        beside = any(source.typed for source, _ in looked)
         taken = 0
         for (source, content), (url, info) in zip(looked, readable, strict=True):
             name = posixpath.basename(url).lower()
@@ -176,7 +165,7 @@ class _Found:
         before = self.known.get(url)
         if before and (before.size, before.version) == (source.size, source.version) != (source.size, UNKNOWN_VERSION):
             return before, Content(before.format, before.compression)
-        if form == "parquet" or not source.size:
+        if form != "jsonl" or not source.size:
             return source, Content(form, compression)
         with still_there(source):
             head = self.storage.read_range(url, 0, min(source.size, HEAD))
@@ -285,21 +274,18 @@ class HubDataset:
         """The folder of its converted files, as a URL."""
         return f"hf://datasets/{self.id}@{HUB_BRANCH}"
 
-    @property
-    def glob(self) -> str:
-        return f"{self.root}/{self.config or '*'}/{self.split}/*.parquet"
-
     def files(self, storage: Storage) -> list[tuple[str, dict[str, Any]]]:
         """(URL, info) of its files. ConfigError when there are none, or those of several configurations."""
         try:
-            found = find_files(*split_pattern(self.glob), storage)
-            everything = [] if found else find_files(*split_pattern(f"{self.root}/*/*/*.parquet"), storage)
+            pattern = f"{self.root}/{self.config or '*'}/{self.split}/*.parquet"
+            found = find_files(*literal_part(pattern, storage), storage)
+            others = [] if found else find_files(*literal_part(f"{self.root}/*/*/*.parquet", storage), storage)
         except RetryShard as error:
             raise ConfigError(
                 f"input = {self}: the hub cannot be reached ({error}); without a network, give files on a disk"
             ) from None
         if not found:
-            raise self._missing(url for url, _ in everything)
+            raise self._missing(url for url, _ in others)
         configs = sorted({url.split("/")[-3] for url, _ in found})
         if len(configs) > 1:
             raise ConfigError(

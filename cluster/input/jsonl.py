@@ -35,7 +35,7 @@ from lingua.structured.exact import MAX_VALUES, has_too_many, loads
 MAX_LINE = 256 << 20
 MAX_NESTING = 400
 """Levels of lists and objects in a row: what Python's `json` can take however deep it is called itself."""
-TOO_DEEP = f"the row nests more than {MAX_NESTING} levels deep; give the deep value as a string of JSON text"
+_TOO_DEEP_ROW = f"the row nests more than {MAX_NESTING} levels deep; give the deep value as a string of JSON text"
 _JOINED = (
     "a byte order mark stands in the middle of the line, as character {}: files were probably joined of which one did "
     "not end its last line; break the line there"
@@ -131,15 +131,13 @@ def parse(line: bytes | RowError) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise RowError("invalid_utf8", f"byte {error.start} of the line is not UTF-8; convert the file") from None
     except RecursionError:
-        raise RowError("too_deep", TOO_DEEP) from None
-    except json.JSONDecodeError as error:
-        if error.doc.startswith("\ufeff", error.pos):
+        raise RowError("too_deep", _TOO_DEEP_ROW) from None
+    except ValueError as error:
+        if isinstance(error, json.JSONDecodeError) and error.doc.startswith("\ufeff", error.pos):
             raise RowError("invalid_json", _JOINED.format(error.pos + 1)) from None
         raise RowError("invalid_json", f"the line is not JSON: {error}") from None
-    except ValueError as error:
-        raise RowError("invalid_json", f"the line is not JSON: {error}") from None
     if line.count(b"[") + line.count(b"{") > MAX_NESTING and is_deeper(document, MAX_NESTING):
-        raise RowError("too_deep", TOO_DEEP)
+        raise RowError("too_deep", _TOO_DEEP_ROW)
     if not isinstance(document, dict):
         raise RowError("not_an_object", f"the line holds a JSON {type(document).__name__}, not an object with columns")
     return document
@@ -232,7 +230,7 @@ def as_utf8(blocks: Iterator[bytes]) -> Iterator[bytes]:
     except RowError:
         yield head
         raise
-    codec = encoding_of(head[:64])
+    codec = unicode_codec(head[:64])
     if codec is None:
         yield head
         yield from blocks
@@ -252,7 +250,7 @@ def _transcoded(decoder: codecs.IncrementalDecoder, codec: str, block: bytes, fi
         raise RowError("damaged_file", detail) from None
 
 
-def encoding_of(head: bytes) -> str | None:
+def unicode_codec(head: bytes) -> str | None:
     """The codec of text in UTF-16 or UTF-32, by a byte order mark or by JSON's first signs; None for all else."""
     for mark, name in _BYTE_ORDER_MARKS:
         if head.startswith(mark):

@@ -68,9 +68,10 @@ class Footer:
 
 
 def read_footers(sources: Iterable[Source], storage: Storage) -> list[Footer]:
-    """The footers of files in their order, many read at a time. SourceUnusable when one is no whole Parquet file."""
+    """The footers of the Parquet files among these, many read at a time. SourceUnusable when one is not whole."""
     with ThreadPoolExecutor(FOOTERS_AT_ONCE) as threads:
-        return list(threads.map(lambda source: read_footer(source, storage), sources))
+        parquet = (source for source in sources if source.format == "parquet")
+        return list(threads.map(lambda source: read_footer(source, storage), parquet))
 
 
 def read_footer(source: Source, storage: Storage) -> Footer:
@@ -145,7 +146,7 @@ class _Opening:
     storage: Storage
     unit: str = "us"
 
-    def again(self, **reading: Any) -> pq.ParquetFile:
+    def reopen(self, **reading: Any) -> pq.ParquetFile:
         return open_parquet(self.source, self.storage, coerce_int96_timestamp_unit=self.unit, **reading)
 
 
@@ -185,7 +186,7 @@ def _leaves(file: pq.ParquetFile, groups: Iterable[int]) -> list[_Leaf]:
     return leaves
 
 
-def _told(group: Any, position: int, leaf: _Leaf) -> int:
+def _chunk_bytes(group: Any, position: int, leaf: _Leaf) -> int:
     """Bytes of a column chunk as its footer tells them; Arrow holds 4 of each string, also of one in a dictionary."""
     chunk = group.column(position)
     values = max(chunk.num_values, group.num_rows * leaf.places)
@@ -197,7 +198,7 @@ def _groups(file: pq.ParquetFile, leaves: Sequence[_Leaf], sampled: dict[int, fl
         group = file.metadata.row_group(index)
         told = hidden = 0
         for position, leaf in enumerate(leaves):
-            size = _told(group, position, leaf)
+            size = _chunk_bytes(group, position, leaf)
             told, hidden = (told, hidden + size) if leaf.hides else (told + size, hidden)
         nearest = min(sampled, key=lambda known: abs(known - index), default=None)
         seen = 0 if nearest is None else int(sampled[nearest] * group.num_rows)
@@ -262,7 +263,7 @@ def read_batches(shard: Shard, schema: pa.Schema, storage: Storage) -> Iterator[
     """The shard's rows, decoded from the beginning of the row group in which it starts."""
     with open_parquet(shard.source, storage) as file:
         opening = _Opening(shard.source, storage, int96_unit(file, schema))
-    with opening.again(metadata=file.metadata) as file:
+    with opening.reopen(metadata=file.metadata) as file:
         groups, skip = _touched(file.metadata, shard.start, shard.end)
         leaves, number = _leaves(file, groups), shard.start
         for batch in _Sparing.of(file, leaves, groups, opening).batches():
@@ -298,24 +299,16 @@ class _Sparing:
     def of(cls, file: pq.ParquetFile, leaves: Sequence[_Leaf], groups: Sequence[int], opening: _Opening) -> _Sparing:
         """The same file once more."""
         held = [file.metadata.row_group(index) for index in groups]
-        chunks = [list(map(group.column, range(len(leaves)))) for group in held]
-        sizes = [sum(_told(group, at, leaf) for at, leaf in enumerate(leaves)) for group in held]
-        few = max(sizes, default=0) <= 2 * BATCH_BYTES
-        chosen, dictionaries = list[str](), 0
-        for position, leaf in enumerate(leaves):
-            if leaf.hides and not leaf.prefixes:  # Arrow reads prefixes as strings only
-                shared = 0 if few else max(_dictionary(each[position], opening) for each in chunks)
-                own = [each[position] for each in chunks]  # numbers and levels are all the rest, if there is no string
-                if few or all(one.total_uncompressed_size - shared <= 8 * one.num_values + BUFFER for one in own):
-                    chosen.append(leaf.path)
-                    dictionaries += max(0, shared - DICTIONARY_BYTES)
-        again = _with_dictionaries(file, chosen, opening)
-        if few and again is not None and not any(leaf.prefixes for leaf in leaves):
+        sizes = [sum(_chunk_bytes(group, at, leaf) for at, leaf in enumerate(leaves)) for group in held]
+        small = max(sizes, default=0) <= 2 * BATCH_BYTES
+        shared = list(_shared(held, leaves, None if small else opening))
+        again = _with_dictionaries(file, [path for path, _ in shared], opening)
+        if small and again is not None and not any(leaf.prefixes for leaf in leaves):
             return cls(again, groups, BATCH_ROWS)
-        rows = sum(file.metadata.row_group(index).num_rows for index in groups)
-        most = UNSURE_ROWS + (dictionaries // DICTIONARY_SHARE if again is not None else 0)
-        most = max(1, min(most, BATCH_ROWS, BATCH_BYTES * rows // max(1, sum(sizes))))
-        return cls(again or opening.again(metadata=file.metadata), groups, most)
+        excess = 0 if again is None else sum(max(0, size - DICTIONARY_BYTES) for _, size in shared)
+        usual = BATCH_BYTES * sum(group.num_rows for group in held) // max(1, sum(sizes))
+        rows = max(1, min(UNSURE_ROWS + excess // DICTIONARY_SHARE, BATCH_ROWS, usual))
+        return cls(again or opening.reopen(metadata=file.metadata), groups, rows)
 
     def batches(self, paths: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
         """The rows, of all columns or of those at these paths; no batch spans dictionaries, which Arrow cannot nest."""
@@ -324,9 +317,24 @@ class _Sparing:
                 yield from file.iter_batches(self.rows, [index], paths, use_threads=False)
 
 
+def _shared(groups: Sequence[Any], leaves: Sequence[_Leaf], opening: _Opening | None) -> Iterator[tuple[str, int]]:
+    """The paths of strings to be read as dictionaries, with the bytes of the largest of these.
+
+    Without an `opening` the groups are small: no dictionary is looked at, and none counts.
+    """
+    for position, leaf in enumerate(leaves):
+        if leaf.hides and not leaf.prefixes:  # Arrow reads prefixes as strings only
+            chunks = [group.column(position) for group in groups]
+            size = max(_dictionary(chunk, opening) for chunk in chunks) if opening else 0
+            # numbers and levels are all the rest, if there is no string
+            rest = (chunk.total_uncompressed_size - size - 8 * chunk.num_values for chunk in chunks)
+            if opening is None or max(rest) <= BUFFER:
+                yield leaf.path, size
+
+
 def _with_dictionaries(file: pq.ParquetFile, paths: Sequence[str], opening: _Opening) -> pq.ParquetFile | None:
     """The file with these leaves read as dictionaries; None when its types could not be restored from that."""
-    again = opening.again(metadata=file.metadata, read_dictionary=paths, arrow_extensions_enabled=False)
+    again = opening.reopen(metadata=file.metadata, read_dictionary=paths, arrow_extensions_enabled=False)
     try:
         for found, wanted in zip(again.schema_arrow, file.schema_arrow, strict=True):
             _restored(pa.nulls(0, found.type), wanted.type)

@@ -27,11 +27,12 @@ from cluster.input.arrow import values_of
 from cluster.input.columns import Columns, from_arrow, text_of
 from cluster.input.jsonl import read_jsonl
 from cluster.input.parquet import read_parquet
-from cluster.input.shards import ArrowRow, BadRow, Row, Shard, require_unchanged
+from cluster.input.shards import ArrowRow, BadRow, Format, Row, Shard, require_unchanged
 from cluster.storage.storage import Storage
 from lingua.config import CompressionConfig
 from lingua.errors import PromptError
 from lingua.prompt import Outcome, Prompt, Rejected
+from lingua.structured.json import TOO_DEEP
 from lingua.structured.streams import Structure, structure_of
 
 T = TypeVar("T")
@@ -40,18 +41,12 @@ MAX_ITEMS = 2048
 MAX_WEIGHT = 32 << 20
 UNSAYABLE = (ValueError, ArithmeticError, TypeError, LookupError, pa.ArrowException)
 """What is raised for values that have no form in Python or in JSON."""
-TOO_DEEP = "too_deep", "the value nests too deeply"
 
 
 def read_rows(shard: Shard, columns: Columns, storage: Storage) -> Iterator[Row | BadRow]:
     """The rows of a shard in order, streamed. Raises SourceChanged, and RetryShard where the storage fails."""
     require_unchanged(shard.source, storage)
-    if shard.source.format == "parquet":
-        yield from (
-            row if isinstance(row, BadRow) else _formed(row, columns) for row in read_parquet(shard, columns, storage)
-        )
-    else:
-        yield from read_jsonl(shard, columns, storage)
+    yield from READERS[shard.source.format](shard, columns, storage)
     require_unchanged(shard.source, storage)
 
 
@@ -72,6 +67,12 @@ def _formed(row: Row | BadRow, columns: Columns) -> Row | BadRow:
         except PromptError as first:
             return row.rejected(first.reason, first.detail)
         return row.rejected(error.reason, error.detail)
+
+
+READERS: Mapping[Format, Callable[[Shard, Columns, Storage], Iterator[Item]]] = {
+    "parquet": lambda shard, columns, storage: (_formed(row, columns) for row in read_parquet(shard, columns, storage)),
+    "jsonl": read_jsonl,
+}
 
 
 def printed(record: pa.RecordBatch) -> dict[str, Any]:
@@ -172,7 +173,7 @@ class RowForm:
         except RecursionError:
             raise PromptError(*TOO_DEEP) from None
 
-    def settled(self, item: Row | BadRow, outcome: Outcome) -> Outcome:
+    def reassembled(self, item: Row | BadRow, outcome: Outcome) -> Outcome:
         """The outcome of a row from that of its prompt: with the value put together again as its text.
 
         That of an earlier output is it already.

@@ -25,7 +25,7 @@ from typing import Any
 import pyarrow as pa
 
 from cluster.errors import RowError
-from cluster.input.arrow import is_list, is_string, storage_of
+from cluster.input.arrow import EXACT_IN_FLOAT64, is_list, is_string, storage_of
 from lingua.structured.exact import dumps
 
 MAX_DEPTH = 48
@@ -40,7 +40,6 @@ UNPLANNED = "unplanned_columns"
 AS_TEXT = {b"lingua.encoding": b"text"}
 AS_JSON = {b"lingua.encoding": b"json"}
 AS_REST = {b"lingua.encoding": b"unplanned"}
-_EXACT_IN_FLOAT64 = 2**53
 
 
 def infer_schema(documents: Iterable[Mapping[str, Any]], always: Collection[str] = ()) -> pa.Schema:
@@ -188,7 +187,7 @@ class JsonShape:
                 fits = ((kind, _range_of(kind)) for kind in (pa.int64(), pa.uint64()))
                 return next((kind for kind, (low, high) in fits if low <= self.low and self.high <= high), None)
             case ["float", "int"]:
-                return pa.float64() if max(-self.low, self.high) <= _EXACT_IN_FLOAT64 else None
+                return pa.float64() if max(-self.low, self.high) <= EXACT_IN_FLOAT64 else None
             case ["list"] if self.element is not None:
                 return pa.list_(self.element.as_field("element"))
             case ["dict"] if self.fields and not self.is_map:

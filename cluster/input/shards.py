@@ -36,7 +36,7 @@ Compression = Literal["gzip", "zstd"] | None
 NAME = re.compile(r"part-\d{5,}-[0-9a-f]{8}")
 """Every shard's name: a number and a digest, so that no input decides where something is written."""
 ATTEMPT = re.compile(rf"({NAME.pattern})\.([0-9a-f]{{12}})")
-"""An attempt at a shard: its name, and the token that tells what the attempt wrote."""
+"""An attempt at a shard: its name, and a digest of what the attempt wrote."""
 _FOLDER = re.compile(r"([^\W\d]\w*)=(.*)")
 _NULL = "__HIVE_DEFAULT_PARTITION__"
 RAW_LIMIT = 1 << 20
@@ -82,6 +82,11 @@ class Source:
     compression: Compression = None
 
     @property
+    def typed(self) -> bool:
+        """Whether the file itself tells the types of its columns; else its rows are objects, and a sample tells."""
+        return self.format != "jsonl"
+
+    @property
     def folders(self) -> dict[str, str | None]:
         """The columns that the file's folders hold for all its rows, as Hive, Spark and pandas write them.
 
@@ -104,7 +109,7 @@ class Shard:
     name        deterministic; the stem of the part that holds its rows
     first_row   number in the file (0-based; for JSON Lines the line's) of the first row of the range
     rows        rows in the range; for JSON Lines lines, blank ones included; None where only reading would tell
-    retries     the attempt (`shard.token`) whose rejected rows are tried again: it is those of the range, no others,
+    retries     the attempt (`ATTEMPT`) whose rejected rows are tried again: it is those of the range, no others,
                 and `rows` counts these
     """
 
@@ -123,9 +128,8 @@ class Shard:
         """The name of the shard whose rejected rows are tried again."""
         return self.retries and self.retries.partition(".")[0]
 
-    def again(self, position: int, token: str, rows: int) -> Shard:
-        """A shard, at that position in the plan, of the rows that the attempt of this token rejected."""
-        attempt = f"{self.name}.{token}"
+    def again(self, position: int, attempt: str, rows: int) -> Shard:
+        """A shard, at that position in the plan, of the rows that an attempt at this one rejected."""
         return replace(self, name=_name(position, attempt), rows=rows, retries=attempt)
 
 

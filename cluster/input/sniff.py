@@ -15,7 +15,7 @@ from typing import Any
 import zstandard
 
 from cluster.errors import RowError
-from cluster.input.jsonl import MAX_WINDOW, decompressed, encoding_of
+from cluster.input.jsonl import MAX_WINDOW, decompressed, unicode_codec
 from cluster.input.shards import Compression, Format
 from lingua.structured.exact import loads, loads_first
 
@@ -72,7 +72,7 @@ def content_of(head: bytes, whole: bool, named: Compression = None) -> Content:
 
 
 def _is_text(head: bytes) -> bool:
-    if encoding_of(head) is not None:
+    if unicode_codec(head) is not None:
         return True
     try:
         text = codecs.getincrementaldecoder("utf-8")().decode(head)
@@ -135,12 +135,12 @@ def _read(head: bytes, whole: bool) -> tuple[str | None, bool]:
             return fault, False
     if head[257:262] == b"ustar":
         return "is a tar archive; unpack it", False
-    codec = encoding_of(head)
+    codec = unicode_codec(head)
     text = head.decode(codec or "utf-8", "replace").lstrip("\ufeff").lstrip()
     lines = [line.lstrip("\ufeff") for line in (text if whole else text.rpartition("\n")[0]).split("\n")]
     lines = [line for line in lines if line.strip()]
     if text.startswith("["):
-        return _array_fault(text, lines), False
+        return _array_fault(lines), False
     if text.startswith("{"):
         return _object_fault(text, lines, whole)
     if text.startswith("<"):
@@ -148,7 +148,7 @@ def _read(head: bytes, whole: bool) -> tuple[str | None, bool]:
     return _table_fault(lines), False
 
 
-def _array_fault(text: str, lines: list[str]) -> str | None:
+def _array_fault(lines: list[str]) -> str | None:
     if len(lines) > 1 and _parsed(lines[0]) is not None and lines[1].lstrip().startswith("{"):
         return None  # a bad line among good ones
     if len(lines) > 1 and all(isinstance(_parsed(line), list) for line in lines[:100]):

@@ -21,12 +21,11 @@ import numpy as np
 import pyarrow as pa
 
 from cluster.errors import SourceUnusable
-from cluster.input.arrow import constant, is_list, is_string, readable, shared, storage_of
+from cluster.input.arrow import EXACT_IN_FLOAT64, constant, is_list, is_string, readable, shared, storage_of
 from cluster.input.parquet import Footer, open_parquet
 from cluster.input.shards import Source
 from cluster.storage.storage import Storage
 
-_EXACT_IN_FLOAT64 = 2**53
 _MOST_NANOSECONDS = 2**63 // 1000 - 1
 """Microseconds that nanoseconds of 64 bits reach."""
 AT_ONCE = 8
@@ -52,10 +51,10 @@ def common_schema(files: Sequence[Footer], storage: Storage) -> pa.Schema:
             kind = columns[field.name].setdefault(field.type, _Kind(field, []))
             kind.files.append(file.source)
             nullable.update([field.name] if field.nullable else [])
-    looks = _Looks(storage, {name for name, kinds in columns.items() if len(kinds) > 1})
+    stats = _FileStatistics(storage, {name for name, kinds in columns.items() if len(kinds) > 1})
     known = []
     for name, kinds in columns.items():
-        field = _united(name, list(kinds.values()), looks)
+        field = _united(name, list(kinds.values()), stats)
         lacking = sum(len(kind.files) for kind in kinds.values()) < len(counted)
         known.append(field.with_type(readable(field.type)).with_nullable(name in nullable or lacking))
     return pa.schema(known, metadata=shared([file.schema for file in counted], pa.schema(known)))
@@ -110,16 +109,16 @@ def _require_distinct(file: Footer) -> None:
 # ---- types
 
 
-def _united(name: str, kinds: Sequence[_Kind], looks: _Looks) -> pa.Field:
+def _united(name: str, kinds: Sequence[_Kind], stats: _FileStatistics) -> pa.Field:
     """One field for all types that a column has."""
     if len(kinds) == 1:
         return kinds[0].field
     found = _common([kind.field.type for kind in kinds])
-    if found is None or not _proven(name, kinds, found, looks):
-        held = [kind for kind in kinds if not all(looks.is_null(name, file) for file in kind.files)]
+    if found is None or not _proven(name, kinds, found, stats):
+        held = [kind for kind in kinds if not all(stats.is_null(name, file) for file in kind.files)]
         kinds = held or kinds[:1]
         found = _common([kind.field.type for kind in kinds])
-    if found is None or not _proven(name, kinds, found, looks):
+    if found is None or not _proven(name, kinds, found, stats):
         first, other = kinds[0], kinds[1]
         raise SourceUnusable(
             f"{other.files[0].path}: column {name!r} is {other.field.type}, but {first.field.type} in "
@@ -228,10 +227,10 @@ def _field(one: pa.Field | None, other: pa.Field | None) -> pa.Field | None:
 # ---- proofs
 
 
-def _proven(name: str, kinds: Iterable[_Kind], wanted: pa.DataType, looks: _Looks) -> bool:
+def _proven(name: str, kinds: Iterable[_Kind], wanted: pa.DataType, stats: _FileStatistics) -> bool:
     """Whether every value of these files is known to fit the type."""
     return all(
-        _widens(kind.field.type, wanted) or all(looks.fits(name, file, wanted) for file in kind.files) for kind in kinds
+        _widens(kind.field.type, wanted) or all(stats.fits(name, file, wanted) for file in kind.files) for kind in kinds
     )
 
 
@@ -257,7 +256,7 @@ def _widens(kind: pa.DataType, wanted: pa.DataType) -> bool:
 
 def _is_exact(value: pa.Scalar, wanted: pa.DataType) -> bool:
     if pa.types.is_floating(wanted):
-        return bool(abs(value.as_py()) <= _EXACT_IN_FLOAT64)
+        return bool(abs(value.as_py()) <= EXACT_IN_FLOAT64)
     try:
         value.cast(wanted)
     except (pa.ArrowException, ValueError, OverflowError):
@@ -266,7 +265,7 @@ def _is_exact(value: pa.Scalar, wanted: pa.DataType) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
+class _ColumnStatistics:
     """What a footer tells of a column without parts in all row groups: nulls, values, the smallest and the largest.
 
     ends   of integers and moments; of others nobody asks, and Python does not hold all of them
@@ -277,42 +276,42 @@ class _Told:
     ends: tuple[pa.Scalar, ...]
 
 
-class _Looks:
+class _FileStatistics:
     """Footers once more, each read once, of files whose columns `names` have another type than in other files."""
 
     def __init__(self, storage: Storage, names: Collection[str]) -> None:
         self._storage, self._names = storage, names
-        self._known: dict[Source, dict[str, _Told | None]] = {}
+        self._known: dict[Source, dict[str, _ColumnStatistics | None]] = {}
 
     def fits(self, name: str, source: Source, wanted: pa.DataType) -> bool:
         """Whether the smallest and the largest value are told and fit."""
-        told = self._told(source).get(name)
-        if told is None or (not told.ends and told.nulls < told.values):
+        column = self._of(source).get(name)
+        if column is None or (not column.ends and column.nulls < column.values):
             return False
-        return all(_is_exact(value, wanted) for value in told.ends)
+        return all(_is_exact(value, wanted) for value in column.ends)
 
     def is_null(self, name: str, source: Source) -> bool:
         """Whether a column holds nothing. Where the footer does not tell, its rows are read up to the first value."""
-        told = self._told(source).get(name)
-        if told is not None:
-            return told.nulls == told.values
+        column = self._of(source).get(name)
+        if column is not None:
+            return column.nulls == column.values
         with open_parquet(source, self._storage) as file:
             batches = file.iter_batches(columns=[name], use_threads=False)
             return all(batch.column(name).null_count == batch.num_rows for batch in batches)
 
-    def _told(self, source: Source) -> dict[str, _Told | None]:
+    def _of(self, source: Source) -> dict[str, _ColumnStatistics | None]:
         if source not in self._known:
             with open_parquet(source, self._storage) as file:
                 kinds = {field.name: field.type for field in file.schema_arrow}
                 self._known[source] = {
-                    column.path: _told(file.metadata, position, kinds[column.path])
+                    column.path: _column_statistics(file.metadata, position, kinds[column.path])
                     for position, column in enumerate(map(file.schema.column, range(len(file.schema))))
                     if column.path in self._names and column.max_repetition_level == 0
                 }
         return self._known[source]
 
 
-def _told(metadata: Any, position: int, kind: pa.DataType) -> _Told | None:
+def _column_statistics(metadata: Any, position: int, kind: pa.DataType) -> _ColumnStatistics | None:
     """None: statistics are missing for a row group, or are of another type than the column: to look would end us."""
     chunks = [metadata.row_group(group).column(position) for group in range(metadata.num_row_groups)]
     if any(chunk.physical_type != metadata.schema.column(position).physical_type for chunk in chunks):
@@ -323,7 +322,7 @@ def _told(metadata: Any, position: int, kind: pa.DataType) -> _Told | None:
     nulls, values = sum(one.null_count for one in found), sum(chunk.num_values for chunk in chunks)
     told = [one for one, chunk in zip(found, chunks, strict=True) if one.null_count < chunk.num_values]
     complete = all(one.has_min_max for one in told)
-    return _Told(nulls, values, tuple(end for one in told for end in _ends(one, kind)) if complete else ())
+    return _ColumnStatistics(nulls, values, tuple(end for one in told for end in _ends(one, kind)) if complete else ())
 
 
 def _ends(statistics: Any, kind: pa.DataType) -> list[pa.Scalar]:
@@ -338,7 +337,7 @@ def _ends(statistics: Any, kind: pa.DataType) -> list[pa.Scalar]:
 # ---- moments of 96 bits (INT96), as Spark, Impala and Hive wrote them
 
 
-def settle(footers: Sequence[Footer], storage: Storage) -> list[Footer]:
+def with_int96_unit(footers: Sequence[Footer], storage: Storage) -> list[Footer]:
     """The footers with their moments of 96 bits in a unit in which none of them changes. SourceUnusable without one.
 
     They reach from years before Christ to far beyond 9999, by nanoseconds. Arrow's moments of 64 bits hold either that

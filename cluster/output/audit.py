@@ -234,11 +234,9 @@ class Results:
 
 def _compression(identity: Identity) -> CompressionConfig | None:
     """The settings of a run's compression; None when this version knows them no more."""
-    known = fields().keys() | FORMER
+    settings, known = without_defaults(identity.settings), fields().keys() | FORMER
     try:
-        return CompressionConfig(
-            **{name: one for name, one in without_defaults(identity.settings).items() if name in known}
-        )
+        return CompressionConfig(**{name: value for name, value in settings.items() if name in known})
     except ConfigError:
         return None
 

@@ -64,10 +64,6 @@ class Holder:
     def who(self) -> str:
         return f"{self.owner} (process {self.pid} on {self.host})"
 
-    @property
-    def ends(self) -> str:
-        return _utc(self.expires)
-
     def to_bytes(self) -> bytes:
         """As JSON, with the moments in words for people."""
         words = {"since_utc": _utc(self.since), "renewed_utc": _utc(self.renewed)}
@@ -117,12 +113,12 @@ class Lease:
             if before.expires > deadline or not wait.wanted() or renewed:
                 raise LeaseError(
                     f"{folder}: in use by {before.who} since {_utc(before.since)}; wait for its end, or if it died, "
-                    f"until {before.ends}, when its lease runs out; if nobody works on it, {_url(folder, latest)} can "
-                    "be deleted"
+                    f"until {_utc(before.expires)}, when its lease runs out; if nobody works on it, "
+                    f"{_url(folder, latest)} can be deleted"
                 )
             if watched is None:
                 watched = before
-                wait.say(f"in use by {watched.who}; waiting: if it died, its lease runs out at {watched.ends}")
+                wait.say(f"in use by {watched.who}; waiting: if it died, its lease runs out at {_utc(watched.expires)}")
             wait.sleep(max(0.01, min(SECONDS_BETWEEN_LOOKS, watched.expires - time.time())))
         now = time.time()
         holder = Holder(owner, socket.gethostname(), os.getpid(), uuid.uuid4().hex, now, now, seconds)

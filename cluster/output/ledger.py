@@ -21,7 +21,7 @@ import hashlib
 import json
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from itertools import islice
@@ -29,17 +29,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cluster.errors import AbortRun, DamagedFile, PlanConflict
-from cluster.input.shards import UNKNOWN_VERSION, Shard, parsed, version_of
+from cluster.input.shards import ATTEMPT, NAME, UNKNOWN_VERSION, Shard, parsed, version_of
 from cluster.output.plan import REMEDY, Plan
-from cluster.output.records import Part, Record, StoredStatistics
+from cluster.output.records import Part, Record, Statistics, StoredStatistics
 from cluster.output.summary import ShardSummary
 from cluster.storage.local import TEMPORARY, Scratch
 from cluster.storage.storage import Entry, Storage, absolute, require_conditional
 
-PART = re.compile(r"(part-\d{5,}-[0-9a-f]{8})\.(parquet|jsonl)")
-SIDE_FILE = re.compile(r"(part-\d{5,}-[0-9a-f]{8})\.([0-9a-f]{12})\.jsonl?")
+PART = re.compile(rf"({NAME.pattern})\.(parquet|jsonl)")
+SIDE_FILE = re.compile(rf"{ATTEMPT.pattern}\.jsonl?")
 GENERATION = re.compile(r"\d{6,}\.json")
-SIDE_FOLDERS = {"_records": "json", "_rejects": "jsonl", "_sketches": "json"}
+SUMMARIES = "_sketches"  # of shards; earlier outputs have them under this name
+SIDE_FOLDERS = {"_records": "json", "_rejects": "jsonl", SUMMARIES: "json"}
 """Folders of what a commit puts beside its part, and how the names in each end."""
 AT_ONCE = 16
 
@@ -51,7 +52,7 @@ class Ledger:
         require_conditional(output)
         self.output = absolute(output)
         self.storage = Storage(storage_options)
-        self._own: str | None = None
+        self._known_version: str | None = None  # of `_plan.json`, once it was found to be the plan of this process
 
     # ---- the plan
 
@@ -68,7 +69,7 @@ class Ledger:
             raise PlanConflict(f"{url} extends another plan than {self._url('_plan.json')}; delete it, or {REMEDY}")
         return last
 
-    def planned(self) -> Plan:
+    def require_plan(self) -> Plan:
         """The same. PlanConflict when there is none."""
         if (plan := self.plan()) is None:
             raise PlanConflict(f"{self.output} has no _plan.json: not an output of this job, or its plan was removed")
@@ -86,24 +87,28 @@ class Ledger:
         Another plan, or a damaged one, is replaced where no part is committed yet: only for the holder of the lease.
         """
         try:
-            if (stored := self.plan()) is None and not plan.history:
-                self._require_empty()
-                if self.storage.create(self._url("_plan.json"), plan.to_bytes()):
-                    return plan
-            elif stored and plan.extends(stored):
-                if self.storage.create(self._url("_plans", f"{plan.generation:06d}.json"), plan.to_bytes()):
-                    return plan
-                stored = None
-            stored = stored or self.planned()
+            stored = self._create_or_find(plan)
             stored.require_same(plan.identity, plan.sources, self.output)
+            return stored
         except PlanConflict:
             if plan.history or self.begun() or not self.storage.exists(self._url("_plan.json")):
                 raise
-            for url in self._generations():  # the last first: what is left is a plan at any moment
-                self.storage.delete(url)
-            self.storage.write(self._url("_plan.json"), plan.to_bytes())
-            return plan
-        return stored
+        for url in self._generations():  # the last first: what is left is a plan at any moment
+            self.storage.delete(url)
+        self.storage.write(self._url("_plan.json"), plan.to_bytes())
+        return plan
+
+    def _create_or_find(self, plan: Plan) -> Plan:
+        """The plan, where it could be stored, else the one that is there. PlanConflict where it can be neither."""
+        stored = self.plan()
+        if stored is None and not plan.history:
+            self._require_empty()
+            url = self._url("_plan.json")
+        elif stored is not None and plan.extends(stored):
+            url = self._url("_plans", f"{plan.generation:06d}.json")
+        else:
+            return stored or self.require_plan()
+        return plan if self.storage.create(url, plan.to_bytes()) else self.require_plan()
 
     def begun(self) -> bool:
         """Whether any part is there, with its record or without."""
@@ -125,12 +130,12 @@ class Ledger:
 
     def commit(self, plan: Plan, shard: Shard, part: Part, seconds: float) -> Literal["committed", "already"]:
         """Publish a part, all or nothing. ``already``: another attempt's part was there before."""
-        self._require_own(plan)
+        self._require_current(plan)
         record = Record.of(shard, part, plan.identity.digest(), seconds)
         if part.rejects is not None:
             self._put_rejects(self._side_url("_rejects", record), part.rejects.path)
         if part.summary is not None:
-            self.storage.write(self._side_url("_sketches", record), part.summary.to_bytes())
+            self.storage.write(self._side_url(SUMMARIES, record), part.summary.to_bytes())
         self.storage.write(self._side_url("_records", record), record.to_bytes())
         if self.storage.create(self.part_url(plan, shard), part.data.path):
             return "committed"
@@ -144,23 +149,23 @@ class Ledger:
             self.storage.delete(url)
             self.storage.create(url, path)
 
-    def _require_own(self, plan: Plan) -> None:
+    def _require_current(self, plan: Plan) -> None:
         """AbortRun unless the stored plan is the one that a worker was given; it is read again where it was written."""
-        info = self.require_planned()
-        if (version := f"{info['size']} {version_of(info)}") == self._own:
+        info = self.require_plan_file()
+        if (version := f"{info['size']} {version_of(info)}") == self._known_version:
             return
-        if (stored := self.planned()).run != plan.run:
+        if (stored := self.require_plan()).run != plan.run:
             raise AbortRun(
                 f"{self._url('_plan.json')} is another plan now: the output was begun anew with other settings or "
                 f"inputs while this worker stood still (planned {plan.about.get('created')}, now "
                 f"{stored.about.get('created')})"
             )
-        self._own = None if UNKNOWN_VERSION in version else version
+        self._known_version = None if UNKNOWN_VERSION in version else version
 
-    def require_planned(self) -> dict[str, Any]:
-        """AbortRun when the plan is gone, and with it probably the output: nothing may be written there then.
+    def require_plan_file(self) -> dict[str, Any]:
+        """What the store says of the plan's file.
 
-        What the store says of its file.
+        AbortRun when that is gone, and with it probably the output: nothing may be written there then.
         """
         try:
             return self.storage.info(self._url("_plan.json"))
@@ -188,13 +193,14 @@ class Ledger:
             damaged += faults
         return [record for record, _ in found if record is not None]
 
-    def require_own(self, records: Sequence[Record]) -> None:
-        """DamagedFile where a part has not the size of its commit, or was committed for a plan that was replaced.
+    def recorded(self, retried: Collection[str]) -> Statistics:
+        """The sums over all commits, less the rejected rows of shards that are `retried` and were not yet.
 
-        One listing, and the plan is read; the bytes of parts are for `jobs.verify`.
+        DamagedFile where a part has not the size of its commit, or was committed for a plan that was replaced: a
+        listing and the plan tell; the bytes of parts are for `jobs.verify`.
         """
-        parts = {match[1]: entry for match, entry in self._found("", PART)}
-        identity = self.planned().identity.digest() if records else ""
+        records, parts = self.records(), {match[1]: entry for match, entry in self._found("", PART)}
+        identity = self.require_plan().identity.digest() if records else ""
         wrong = [
             (entry, fault)
             for record in records
@@ -206,6 +212,7 @@ class Ledger:
                 f"{self._url(wrong[0][0].name)} {wrong[0][1]}{more}; delete what python -m jobs.verify names, and the "
                 "same command makes it again"
             )
+        return Statistics.over(records, retried)
 
     def _record(self, name: str, files: Iterable[str]) -> tuple[Record | None, list[str]]:
         """Which of these records of a shard is that of its part, and what is wrong with the others."""
@@ -224,8 +231,8 @@ class Ledger:
         url = self._url("_records", file)
         try:
             record = Record.from_bytes(self.storage.read(url))
-            if file != f"{record.shard.name}.{record.token}.json":
-                raise ValueError(f"it is the record of {record.shard.name}.{record.token}")
+            if file != f"{record.attempt}.json":
+                raise ValueError(f"it is the record of {record.attempt}")
         except FileNotFoundError:
             return None
         except ValueError as error:
@@ -257,17 +264,17 @@ class Ledger:
         found: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
         for folder in SIDE_FOLDERS:
             for match, _ in self._found(folder, SIDE_FILE):
-                found[match[1]][match[2]].append(self._url(folder, match[0]))
+                found[match[1]][f"{match[1]}.{match[2]}"].append(self._url(folder, match[0]))
         disputed = {name: urls for name, urls in found.items() if len(urls) > 1}
         for name in disputed.keys() & self.committed():
             self._clear(name, disputed[name])
 
     def _clear(self, name: str, urls: Mapping[str, list[str]]) -> None:
-        """Remove the side files (`urls` by token) of a committed shard, except those of the attempt that counts."""
-        record, _ = self._record(name, [f"{name}.{token}.json" for token in urls])
+        """Remove the side files (`urls` by attempt) of a committed shard, except those of the attempt that counts."""
+        record, _ = self._record(name, [f"{attempt}.json" for attempt in urls])
         if record is None or record.part_sha256 != self._part_checksum(name):
             return
-        for url in (url for token, some in urls.items() if token != record.token for url in some):
+        for url in (url for attempt, some in urls.items() if attempt != record.attempt for url in some):
             self.storage.delete(url)
 
     def part_url(self, plan: Plan, shard: Shard) -> str:
@@ -317,7 +324,7 @@ class Ledger:
 
     def summaries(self, records: Iterable[Record]) -> Iterator[tuple[Record, ShardSummary]]:
         """What the report shows of these commits, of each that it was gathered for; a few in memory at a time."""
-        there = {match[0] for match, _ in self._found("_sketches", SIDE_FILE)}
+        there = {match[0] for match, _ in self._found(SUMMARIES, SIDE_FILE)}
         summarized = iter([record for record in records if f"{record.attempt}.json" in there])
         with ThreadPoolExecutor(AT_ONCE) as threads:
             while some := list(islice(summarized, 8 * AT_ONCE)):
@@ -327,7 +334,7 @@ class Ledger:
 
     def summary(self, record: Record) -> ShardSummary | None:
         """What the report shows of a commit, if it was gathered. DamagedFile when it is not what was."""
-        url = self._side_url("_sketches", record)
+        url = self._side_url(SUMMARIES, record)
         try:
             return ShardSummary.from_bytes(self.storage.read(url))
         except FileNotFoundError:

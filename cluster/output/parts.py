@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from cluster.errors import AbortRun, RowError
 from cluster.input.columns import AT_A_RATE, ORDER, RESULTS, at_rate
-from cluster.input.reader import TOO_DEEP, UNSAYABLE, RowForm
+from cluster.input.reader import UNSAYABLE, RowForm
 from cluster.input.schema import json_text, unplanned_name
 from cluster.input.shards import ArrowRow, BadRow, Row, Shard, encodable, size_of
 from cluster.output.plan import Plan
@@ -35,6 +35,7 @@ from lingua.assemble import Order, named
 from lingua.errors import PromptError
 from lingua.prompt import CompressedPrompt, Outcome, Rejected
 from lingua.shared import target_of
+from lingua.structured.json import TOO_DEEP
 
 GROUP_BYTES = 32 << 20
 GROUP_ROWS = 16384
@@ -68,7 +69,7 @@ class PartWriter:
             opened.callback(self._reject_file.close)
             self._opened = opened.pop_all()
         self._results = frozenset(columns.result_names.values())
-        self._rest = unplanned_name(plan.columns.schema) if shard.source.format == "jsonl" else None
+        self._rest = None if shard.source.typed else unplanned_name(plan.columns.schema)
         self._counted: Counter[str] = Counter()  # fields of `Counts`
         self._reasons: Counter[str] = Counter()
         self._fidelity = self._predicted = 0.0

@@ -32,7 +32,7 @@ from cluster.input.jsonl import Tally, read_objects
 from cluster.input.parquet import Footer, read_footers
 from cluster.input.schema import encoding_of, infer_schema
 from cluster.input.shards import Shard, Source, shown, still_there
-from cluster.input.unify import common_schema, misfit, settle, with_folders
+from cluster.input.unify import common_schema, misfit, with_folders, with_int96_unit
 from cluster.output.ledger import Ledger
 from cluster.output.plan import Identity, Plan
 from cluster.output.records import counted, standing
@@ -82,7 +82,7 @@ def _resumed(config: JobConfig, model_digest: str, ledger: Ledger, stored: Plan)
 
 def grown(plan: Plan, new: Sequence[Source], config: JobConfig, storage: Storage) -> Plan:
     """The next generation of a plan, with more files. ConfigError where the planned columns cannot hold theirs."""
-    footers = settle(read_footers((source for source in new if source.format == "parquet"), storage), storage)
+    footers = with_int96_unit(read_footers(new, storage), storage)
     _require_columns(plan, new, footers)
     shards = plan_shards(new, config.shard_size, storage, footers, first=len(plan.shards))
     return plan.extended(f"{counted(len(new), 'new file')} in {counted(len(shards), 'shard')}", new, shards)
@@ -90,13 +90,13 @@ def grown(plan: Plan, new: Sequence[Source], config: JobConfig, storage: Storage
 
 def _require_columns(plan: Plan, new: Sequence[Source], footers: Sequence[Footer]) -> None:
     """ConfigError unless all that new files hold has its place in the columns of a plan."""
-    columns, formats = plan.columns, {source.format for source in plan.sources}
+    columns, typed_before = plan.columns, any(source.typed for source in plan.sources)
     for source in new:
         if other := next((name for name in source.folders if name not in columns.folders), None):
             raise _unfit(source, f"the name of its folder gives a column {other!r}, which the output has not")
-        if source.format == "jsonl" and not columns.takes_objects:
+        if not source.typed and not columns.takes_objects:
             raise _unfit(source, "is JSON Lines, and the columns of the output are those of Parquet files alone")
-        if source.format == "parquet" and "parquet" not in formats:
+        if source.typed and not typed_before:
             raise _unfit(source, "is Parquet, and the output was planned for JSON Lines alone")
     _require_everywhere(columns.mapped.all, footers)
     typed = pa.schema([field for field in columns.schema or () if encoding_of(field) != "json"])
@@ -123,7 +123,7 @@ def plan_retries(plan: Plan, ledger: Ledger) -> Plan:
         print(NOTHING_REJECTED)
         return plan
     numbered = enumerate(rejecting, len(plan.shards))
-    shards = [record.shard.again(at, record.token, record.rejected) for at, record in numbered]
+    shards = [record.shard.again(at, record.attempt, record.rejected) for at, record in numbered]
     rows = sum(record.rejected for record in rejecting)
     return plan.extended(f"{counted(rows, 'rejected row')} tried again in {counted(len(shards), 'shard')}", (), shards)
 
@@ -136,8 +136,7 @@ def make_plan(config: JobConfig, model_digest: str, earlier: Identity | None = N
     storage = Storage(config.storage_options)
     found = list_inputs(config.inputs, storage, config.output)
     sources = found.sources
-    parquet = (source for source in sources if source.format == "parquet")
-    footers = settle(read_footers(parquet, storage), storage)
+    footers = with_int96_unit(read_footers(sources, storage), storage)
     shards = plan_shards(sources, config.shard_size, storage, footers)
     columns = find_columns(config, sources, shards, storage, footers)
     if not shards:
@@ -157,7 +156,7 @@ def find_columns(
     """The columns of all files, and which of them are mapped."""
     folders = tuple(dict.fromkeys(name for source in sources for name in source.folders))
     footers = with_folders(footers)
-    lines = [shard for shard in shards if shard.source.format == "jsonl"]
+    lines = [shard for shard in shards if not shard.source.typed]
     with_rows = [footer for footer in footers if any(group.rows for group in footer.groups)]
     described = with_rows if lines else footers
     parquet = common_schema(described, storage) if described else None

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -19,11 +18,10 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from cluster.input.shards import NAME, STORED, BadRow, Count, Shard, parsed
+from cluster.input.shards import ATTEMPT, STORED, BadRow, Count, Shard, parsed
 from cluster.output.summary import ShardSummary
 from cluster.storage.storage import Storage
 
-TOKEN = re.compile(r"[0-9a-f]{12}")
 STATUSES = ("compressed", "passthrough", "kept", "over_budget", "relaxed", "rejected")
 """What may become of a row; each is a field of `Counts`, and they add up to its rows."""
 
@@ -97,7 +95,7 @@ class Part:
     summary: ShardSummary | None = None
 
     @property
-    def token(self) -> str:
+    def attempt_digest(self) -> str:
         """Short digest of all its bytes: tells apart what two attempts at one shard wrote."""
         both = self.data.sha256 + (self.rejects.sha256 if self.rejects else "")
         return hashlib.sha256(both.encode()).hexdigest()[:12]
@@ -109,7 +107,7 @@ class Record(Counts):
 
     identity   digest of settings and model
     seconds    time spent compressing
-    token      digest of all that the attempt wrote; part of the names of record and rejects
+    token      `Part.attempt_digest`, under the name that is stored; part of the names of record and rejects
     committed  moment in UTC
     """
 
@@ -132,7 +130,7 @@ class Record(Counts):
             part_size=part.data.size,
             part_sha256=part.data.sha256,
             rejects_sha256=part.rejects.sha256 if part.rejects else None,
-            token=part.token,
+            token=part.attempt_digest,
             committed=datetime.now(UTC).isoformat(timespec="seconds"),
         )
 
@@ -156,8 +154,8 @@ class Record(Counts):
     def from_bytes(cls, data: bytes) -> Record:
         """The inverse of `to_bytes`. ValueError when it is no record."""
         record = parsed(cls, data, "a commit record")
-        if not NAME.fullmatch(record.shard.name) or not TOKEN.fullmatch(record.token):
-            raise ValueError(f"not a commit record (no attempt is called {record.shard.name}.{record.token})")
+        if not ATTEMPT.fullmatch(record.attempt):
+            raise ValueError(f"not a commit record (no attempt is called {record.attempt})")
         rows = sum(getattr(record, status) for status in STATUSES)
         if sum(record.rejects.values()) != record.rejected or rows != record.rows:
             raise ValueError("not a commit record (its counts do not add up)")

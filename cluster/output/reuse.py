@@ -30,7 +30,8 @@ from cluster.config import JobConfig
 from cluster.errors import PlanConflict
 from cluster.input.columns import ORDER
 from cluster.input.inputs import find_files, literal_part
-from cluster.input.shards import UNKNOWN_VERSION, BadRow, Row, Shard, Source, windows
+from cluster.input.reader import Item
+from cluster.input.shards import UNKNOWN_VERSION, BadRow, Shard, Source, windows
 from cluster.output.ledger import Ledger
 from cluster.output.plan import LAYOUT_SETTINGS, Identity, Plan
 from cluster.output.records import Record, Statistics, standing
@@ -44,8 +45,6 @@ MAX_ROWS = 8 << 20
 BLOCK_BYTES = 4 << 20
 _ROW_BITS = 32
 _UNREADABLE = (FileNotFoundError, ValueError, KeyError, IndexError, TypeError, pa.ArrowException)
-
-Item = Row | BadRow
 
 
 @dataclass(frozen=True, slots=True)

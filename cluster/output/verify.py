@@ -65,11 +65,9 @@ class Audit:
 
     def summary(self) -> str:
         seen = f"{counted(self.rows, 'input row')} in {counted(self.shards, 'shard')}, {self.rejected} of them rejected"
-        return (
-            f"{counted(len(self.problems), 'problem')}: {seen}"
-            if self.problems
-            else f"whole: {seen}, each exactly once"
-        )
+        if self.problems:
+            return f"{counted(len(self.problems), 'problem')}: {seen}"
+        return f"whole: {seen}, each exactly once"
 
     @property
     def tokens(self) -> str:
@@ -82,7 +80,7 @@ class Audit:
 def verify(output: str, storage_options: Mapping[str, Any] | None = None) -> Audit:
     """Audit an output. PlanConflict when there is no plan to audit it by."""
     ledger = Ledger(output, storage_options)
-    plan = ledger.planned()
+    plan = ledger.require_plan()
     audit = Audit([*_strays(ledger, plan), *_uncovered(plan, ledger.storage)])
     found = _Output(ledger, plan, audit.problems)
     audit.problems += _figures(ledger, plan, list(found.records.values()))
@@ -188,10 +186,9 @@ class _ShardAudit:
         """All that is wrong with its files, and what was looked at."""
         found = islice(self._problems(), MAX_PER_SHARD)
         problems = [f"{self._plan.part_name(self._shard)}: {problem}" for problem in found]
-        rows = 0 if self._shard.retries else self._seen["rows"]  # they are counted where they were read first,
-        rejected = (
-            0 if self._shard.name in self._output.retried else self._seen["rejected"]
-        )  # rejected where tried last
+        # rows that are tried again are counted where they were read first, and as rejected where they were tried last
+        rows = 0 if self._shard.retries else self._seen["rows"]
+        rejected = 0 if self._shard.name in self._output.retried else self._seen["rejected"]
         return Audit(problems, 1, rows, rejected, self._recounted)
 
     def _problems(self) -> Iterator[str]:

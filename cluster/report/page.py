@@ -132,7 +132,7 @@ def gather(ledger: Ledger, prices: Iterable[str] = ()) -> Page:
 
     Raises PlanConflict when there is no output of this job, ValueError for a price that cannot be read.
     """
-    plan, records, statistics = ledger.planned(), ledger.records(), ledger.statistics()
+    plan, records, statistics = ledger.require_plan(), ledger.records(), ledger.statistics()
     merged = Merged()
     for record, summary in ledger.summaries(records):
         merged.add(record.shard.source.path, summary)

@@ -33,7 +33,7 @@ class RunReport:
     failures      how often attempts failed, by reason; retried ones included
     given_up      shards that could not be brought to an end, with the last failure
     stopped       why the run ended before everything was tried, or None
-    model         how the workers' models ran, such as why one ran row by row
+    packing       how the workers' models ran, such as why one ran row by row
     """
 
     planned: int
@@ -43,7 +43,7 @@ class RunReport:
     failures: Mapping[str, int] = field(default_factory=dict)
     given_up: Mapping[str, Failure] = field(default_factory=dict)
     stopped: str | None = None
-    model: Sequence[str] = ()
+    packing: Sequence[str] = ()
 
     @property
     def complete(self) -> bool:
@@ -69,7 +69,7 @@ class RunReport:
                 "failures": dict(sorted(self.failures.items())),
                 "given_up": {name: failure.detail for name, failure in sorted(self.given_up.items())},
                 "stopped": self.stopped,
-                "model": list(self.model),
+                "model": list(self.packing),
             },
             **settings,
         }
@@ -90,7 +90,7 @@ class RunReport:
         return "\n".join([*lines, *self._troubles()])
 
     def _troubles(self) -> list[str]:
-        slow = [f"  model      {how}: slow" for how in self.model if how.startswith("row by row")]
+        slow = [f"  model      {how}: slow" for how in self.packing if how.startswith("row by row")]
         lines = [f"  given up   {name}: {failure.detail}" for name, failure in sorted(self.given_up.items())] + slow
         if self.failures:
             lines.insert(0, f"  failures   {_counts(self.failures)}")

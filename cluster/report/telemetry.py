@@ -172,22 +172,18 @@ class Snapshot:
         return ", ".join(parts)
 
 
-def _nothing(*_: object) -> None:
-    """Progress that nobody watches."""
-
-
 @dataclass
 class Progress:
     """Where the driver tells how far it is: `show` is told every `every` seconds, and at once when all is done.
 
     note     says what happened
-    finish   puts away what was set up
+    close    puts away what was set up
     beside   is told the same
     """
 
-    show: Callable[[Snapshot], None] = _nothing
-    note: Callable[[str], None] = _nothing
-    finish: Callable[[], None] = _nothing
+    show: Callable[[Snapshot], None] = lambda _: None
+    note: Callable[[str], None] = lambda _: None
+    close: Callable[[], None] = lambda: None
     every: float = SECONDS_BETWEEN_LINES
     beside: Progress | None = None
     clock: Callable[[], float] = time.monotonic
@@ -203,9 +199,6 @@ class Progress:
             self.show(snapshot)
         if self.beside:
             self.beside.update(snapshot)
-
-    def close(self) -> None:
-        self.finish()
 
 
 def lines(stream: TextIO) -> Progress:

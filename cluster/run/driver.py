@@ -95,6 +95,77 @@ class _Watched:
     since: float
 
 
+class NoWorkers(Pool):
+    """The pool of a run that has nothing left to hand out: what is missing after all was removed by another hand."""
+
+    def size(self) -> int:
+        return 0
+
+    def idle(self) -> Sequence[str]:
+        return []
+
+    def submit(self, worker: str, assignment: Assignment) -> None:
+        raise LookupError(f"there is no worker {worker}")
+
+    def wait(self, timeout: float) -> Sequence[Finished]:
+        raise AbortRun("a part that was there a moment ago is not listed any more; start the same command again")
+
+    def beats(self) -> Mapping[str, Beat]:
+        return {}
+
+    def end(self, worker: str) -> None:
+        raise LookupError(f"there is no worker {worker}")
+
+    def outlook(self) -> str:
+        return "none is wanted"
+
+
+@dataclass
+class Totals:
+    """The figures of what is committed: by `earlier` runs, and by `this_run` as its workers report it.
+
+    done        shards that are committed
+    uncounted   those among them whose counts the records alone tell; once these are read, all are `recounted`
+    retried     names of shards whose rejected rows the plan tries again: these rows count once they were
+    packing     how the models run
+    """
+
+    ledger: Commits
+    done: int = 0
+    uncounted: int = 0
+    earlier: Statistics = field(default_factory=Statistics)
+    this_run: Statistics = field(default_factory=Statistics)
+    recounted: Statistics | None = None
+    retried: frozenset[str] = frozenset()
+    packing: set[str] = field(default_factory=set)
+
+    @property
+    def total(self) -> Statistics:
+        """Over every shard that is known to be committed."""
+        return self.recounted or self.earlier + self.this_run
+
+    def begin(self, shards: Sequence[Shard]) -> list[Shard]:
+        """Count what earlier runs committed of these; the others."""
+        committed = self.ledger.committed()
+        missing = [shard for shard in shards if shard.name not in committed]
+        self.retried = frozenset(shard.retried for shard in shards if shard.retried)
+        self.done = len(shards) - len(missing)
+        self.earlier = self.ledger.recorded(self.retried) if self.done else self.earlier
+        return missing
+
+    def add(self, shard: Shard, report: ShardReport | None) -> None:
+        """A shard is committed; None: the report was lost."""
+        self.done += 1
+        own = report if report and report.outcome == "committed" else None
+        if own:
+            self.this_run += Statistics.of(own.counts, own.seconds)
+            self.packing.update(own.packing)
+        self.uncounted += own is None or shard.name in self.retried
+
+    def recount(self) -> None:
+        self.recounted = self.ledger.recorded(self.retried) if self.uncounted else None
+
+
 @dataclass
 class Driver:
     """One run over one output. Use `run`."""
@@ -106,42 +177,35 @@ class Driver:
     clock: Callable[[], float] = field(default=time.monotonic, kw_only=True)
 
     def __post_init__(self) -> None:
+        self._shards: Sequence[Shard] = ()
+        self._totals = Totals(self.ledger)
+        self._backlog = Backlog((), self.terms.retry)
         self._flying: dict[str, _Watched] = {}
-        self._this_run = Statistics()
-        self._noted = self.clock()
-        self._uncounted = 0  # shards whose counts only the records tell
-        self._recounted: Statistics | None = None
-        self._model: set[str] = set()
+        self._progress = Progress()
+        self._started = self._noted = self.clock()
 
     def run(self, shards: Sequence[Shard], progress: Progress | None = None) -> RunReport:
         """Bring every shard to its end. Raises AbortRun when going on is pointless; what is committed stays."""
         try:
-            self._begin(shards, progress or Progress())
+            self._begin(shards, progress or self._progress)
             while (len(self._backlog) or self._flying) and not self.stop.reason:
                 self._hand_out()
-                self._settle(self.pool.wait(self.terms.tick))
+                self._take_in(self.pool.wait(self.terms.tick))
                 self._look_after()
                 self._tell()
             if self.stop.reason:
                 self._wind_down()
             if not self.stop.reason:
-                if self._uncounted:
-                    self._recounted = self._recorded()
-                self._require_there(shards)
+                self._totals.recount()
+                self._require_there()
                 self._check(final=True)
             return self._report(self.stop.reason)
         except TooManyRejects as error:
             raise TooManyRejects(str(error), self._report(str(error))) from None
 
     def _begin(self, shards: Sequence[Shard], progress: Progress) -> None:
-        self._started = self.clock()
-        self._progress = progress
-        self._planned = len(shards)
-        self._retried = {shard.retried for shard in shards if shard.retried}
-        earlier = self.ledger.committed()
-        missing = [shard for shard in shards if shard.name not in earlier]
-        self._done = len(shards) - len(missing)
-        self._earlier = self._recorded() if self._done else Statistics()
+        self._shards, self._progress, self._started = shards, progress, self.clock()
+        missing = self._totals.begin(shards)
         self._backlog = Backlog(missing, self.terms.retry)
         self._check(final=not missing)
 
@@ -153,7 +217,7 @@ class Driver:
             self.pool.submit(worker, assignment)
             self._flying[worker] = _Watched(assignment, Beat(), self.clock())
 
-    def _settle(self, finished: Sequence[Finished]) -> None:
+    def _take_in(self, finished: Sequence[Finished]) -> None:
         for end in finished:
             if self._flying.pop(end.worker, None) is None:
                 continue
@@ -164,32 +228,12 @@ class Driver:
 
     def _succeeded(self, assignment: Assignment, report: ShardReport) -> None:
         self._backlog.succeeded(assignment, report)
-        if report.outcome == "probed":
-            return
-        self._done += 1
-        if report.outcome == "committed":
-            self._this_run += Statistics.of(report.counts, report.seconds)
-            self._model.update(report.model)
-        if report.outcome != "committed" or assignment.shard.name in self._retried:
-            self._uncounted += 1
-        self._check(final=False)
-
-    def _recorded(self) -> Statistics:
-        """Over all commit records. DamagedFile where a part is not what they say.
-
-        Rejected rows that are to be tried again are not counted until they were.
-        """
-        records = self.ledger.records()
-        self.ledger.require_own(records)
-        return Statistics.over(records, self._retried)
-
-    @property
-    def _total(self) -> Statistics:
-        """Over every shard that is known to be committed."""
-        return self._recounted or self._earlier + self._this_run
+        if report.outcome != "probed":
+            self._totals.add(assignment.shard, report)
+            self._check(final=False)
 
     def _check(self, *, final: bool) -> None:
-        total = self._total
+        total = self._totals.total
         self.terms.ceiling.check(total.rejected, total.rows, total.rejects, final=final)
 
     def _failed(self, worker: str, assignment: Assignment, failure: Failure) -> None:
@@ -201,8 +245,7 @@ class Driver:
         if failure.kind != "transient":
             self._backlog.forget(worker)
         if failure.kind != "crashed" and assignment.probe is None and self._is_committed(shard):
-            self._done += 1  # it had committed, only its report was lost
-            self._uncounted += 1
+            self._totals.add(shard, None)  # it had committed
             return
         self._backlog.failed(assignment, failure, self.clock())
         self._progress.note(f"{shard.name} of {shard.source.path} failed ({failure.reason}): {failure.detail}")
@@ -223,7 +266,7 @@ class Driver:
             elif now - watched.since > self.terms.shard_timeout:
                 self._end(worker, watched.assignment)
         flying = [one.beat for one in self._flying.values() if one.assignment.probe is None]
-        total = self._total
+        total = self._totals.total
         reasons = sum((beat.rejects for beat in flying), Counter(total.rejects))
         example = next((beat.example for beat in flying if beat.example), "")
         done = total.rows + sum(beat.done for beat in flying)
@@ -240,32 +283,32 @@ class Driver:
         self._progress.note(f"stopping ({self.stop.reason}): {counted(len(self._flying), 'shard')} in flight")
         deadline = self.clock() + self.terms.grace
         while self._flying and self.clock() < deadline and not self.stop.at_once:
-            self._settle(self.pool.wait(min(self.terms.tick, max(0.0, deadline - self.clock()))))
+            self._take_in(self.pool.wait(min(self.terms.tick, max(0.0, deadline - self.clock()))))
 
     def _tell(self) -> None:
-        beats = [self._flying[worker].beat.done for worker in self._flying]
+        done = self._totals.this_run
         snapshot = Snapshot(
-            done=self._done,
-            planned=self._planned,
-            rows=self._this_run.rows + sum(beats),
-            origin_tokens=self._this_run.origin_tokens,
-            compressed_tokens=self._this_run.compressed_tokens,
+            done=self._totals.done,
+            planned=len(self._shards),
+            rows=done.rows + sum(watched.beat.done for watched in self._flying.values()),
+            origin_tokens=done.origin_tokens,
+            compressed_tokens=done.compressed_tokens,
             workers=self.pool.size(),
             failures=sum(self._backlog.reasons.values()),
             seconds=self.clock() - self._started,
-            reused_tokens=self._this_run.reused_tokens,
+            reused_tokens=done.reused_tokens,
         )
         self._progress.update(snapshot)
         if not snapshot.workers and self.clock() - self._noted >= SECONDS_BETWEEN_NOTES:
             self._noted = self.clock()
             self._progress.note(f"waiting for a worker: {self.pool.outlook()}")
 
-    def _require_there(self, shards: Sequence[Shard]) -> None:
+    def _require_there(self) -> None:
         """AbortRun unless every shard that was done still is: somebody may have deleted what was committed."""
         listed = self.ledger.committed()
         lost = [
             shard.name
-            for shard in shards
+            for shard in self._shards
             if shard.name not in listed and shard.name not in self._backlog.given_up and not self._is_committed(shard)
         ]
         if lost:
@@ -276,12 +319,12 @@ class Driver:
 
     def _report(self, stopped: str | None) -> RunReport:
         return RunReport(
-            planned=self._planned,
-            total=self._total,
-            this_run=self._this_run,
+            planned=len(self._shards),
+            total=self._totals.total,
+            this_run=self._totals.this_run,
             seconds=self.clock() - self._started,
             failures=dict(self._backlog.reasons),
             given_up=dict(self._backlog.given_up),
             stopped=stopped,
-            model=tuple(sorted(self._model)),
+            packing=tuple(sorted(self._totals.packing)),
         )

@@ -19,11 +19,10 @@ from cluster.errors import AbortRun, PlanConflict
 from cluster.output.lease import Lease
 from cluster.output.plan import REMEDY
 from cluster.run.stopping import StopRequest, held
-from cluster.storage.listing import everything
+from cluster.storage.listing import PLAN, everything
 from cluster.storage.local import TEMPORARY
 from cluster.storage.storage import LOCAL, Storage, absolute, protocol_of
 
-PLAN = "_plan.json"
 SHOWN = 120
 """Characters of a setting's value that a refusal repeats."""
 BLOCK = 4 << 20

@@ -50,7 +50,7 @@ SECONDS_BETWEEN_BEATS = 1.0
 @contextmanager
 def reachable(address: str) -> Iterator[None]:
     """Attaches inside. AbortRun when nothing answers at this address, or when it is none."""
-    shown = public_address(address) or ""
+    shown = public_address(address)
     host, colon, port = shown.rpartition("://")[2].rpartition(":")
     try:
         if colon and port.isdigit():
@@ -255,6 +255,7 @@ class RayPool(Pool):
         return f"{len(self._handles)} starting or pending, each needs {each}; the cluster has {has}{never}"
 
     def close(self) -> None:
+        """Stop all workers."""
         for worker in list(self._handles):
             self._bury(worker)
 

@@ -14,7 +14,7 @@ several poison rows in one shard are found one after the other.
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -148,7 +148,7 @@ class Backlog:
         self._retries: deque[Shard] = deque()
         self._suspects: deque[Shard] = deque()
         self._promised: dict[str, Shard] = {}
-        self._cases: dict[str, _Case] = {}
+        self._cases: dict[str, _Case] = defaultdict(_Case)
         self.given_up: dict[str, Failure] = {}
         self.reasons: Counter[str] = Counter()
 
@@ -176,7 +176,7 @@ class Backlog:
         if assignment.probe is None:
             self._cases.pop(assignment.shard.name, None)
             return
-        case = self._case(assignment)
+        case = self._cases[assignment.shard.name]
         case.losses = 0
         if case.bisection is not None:
             case.bisection.survived(report.counts.rows)
@@ -185,7 +185,7 @@ class Backlog:
     def failed(self, assignment: Assignment, failure: Failure, now: float) -> None:
         """Decide what a failure that is not fatal means: again later, a suspect, a search for poison, or the end."""
         self.reasons[failure.reason] += 1
-        case = self._case(assignment)
+        case = self._cases[assignment.shard.name]
         case.transient += failure.kind == "transient"
         case.losses += failure.kind == "lost"
         if failure.kind in SUSPICIOUS or (failure.kind == "lost" and case.losses % LOSSES_PER_SUSPICION == 0):
@@ -246,6 +246,3 @@ class Backlog:
                 queue.remove(shard)
                 return shard
         return None
-
-    def _case(self, assignment: Assignment) -> _Case:
-        return self._cases.setdefault(assignment.shard.name, _Case())

@@ -12,25 +12,18 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from types import FrameType
 
 from cluster.errors import AbortRun, ClusterError
 from cluster.output.lease import Lease, LeaseWait
 from cluster.storage.local import full_scratch, is_full
 from cluster.storage.storage import Storage
-from lingua.errors import ConfigError, LinguaError
+from lingua.errors import LinguaError
 from lingua.explain import in_words, public
 
 EXIT_ABORTED = 1
 EXIT_SETTINGS = 2
 MISSED_RENEWALS = 2
-
-
-def require_packages(extra: str, *modules: str) -> None:
-    """ConfigError with the command that installs them when some of these are not there."""
-    if missing := [module for module in modules if find_spec(module) is None]:
-        raise ConfigError(f"not installed: {', '.join(missing)}; pip install 'lingua-batch[{extra}]'")
 
 
 def exit_code(job: Callable[[], int]) -> int:

@@ -33,6 +33,7 @@ from lingua.errors import PromptError
 from lingua.explain import public
 from lingua.models.source import resolve
 from lingua.prompt import Outcome, Prompt, Rejected
+from lingua.structured.streams import PromptStream
 
 MAX_DETAIL = 500
 MAX_READY = 32 << 20
@@ -43,22 +44,26 @@ MAX_HELD = 64 << 20
 """Bytes of rows that may wait for an outcome, their pass-through columns included."""
 
 
-class StreamsPrompts(Protocol):
-    """The one thing that a worker needs of a compressor."""
+class WorkerCompressor(PromptStream, Protocol):
+    """What a worker needs of a compressor: outcomes, the seconds that its models computed, and how these run."""
 
-    def stream(self, prompts: Iterable[Prompt]) -> Iterator[Outcome]: ...
+    @property
+    def computed_seconds(self) -> float: ...
+
+    @property
+    def packing(self) -> tuple[str, ...]: ...
 
 
 class UnexpectedError(Exception):
     """The compressor raised something that nobody expected; its cause is chained."""
 
 
-MakeCompressor = Callable[[JobConfig], StreamsPrompts]
+MakeCompressor = Callable[[JobConfig], WorkerCompressor]
 StartWorker = Callable[..., "Worker"]
 """`start_worker` with some of its arguments."""
 
 
-def load_compressor(config: JobConfig) -> StreamsPrompts:
+def load_compressor(config: JobConfig) -> WorkerCompressor:
     """The job's compressor with its model loaded. Raises ModelError, ConfigError."""
     from lingua.compressor import Compressor  # torch is loaded where models run, not in the driver
 
@@ -79,20 +84,22 @@ class OnDemand:
 
     def __init__(self, config: JobConfig, make: MakeCompressor) -> None:
         self._config, self._make = config, make
+        self._made: WorkerCompressor | None = None
 
     def stream(self, prompts: Iterable[Prompt]) -> Iterator[Outcome]:
         waiting = iter(prompts)
         for first in waiting:
+            if self._made is None:
+                self._made = self._make(self._config)
             yield from self._made.stream(chain([first], waiting))
 
-    @cached_property
-    def _made(self) -> StreamsPrompts:
-        return self._make(self._config)
+    @property
+    def computed_seconds(self) -> float:
+        return self._made.computed_seconds if self._made else 0.0
 
-    def __getattr__(self, name: str) -> Any:
-        if "_made" not in self.__dict__:
-            raise AttributeError(name)
-        return getattr(self._made, name)
+    @property
+    def packing(self) -> tuple[str, ...]:
+        return self._made.packing if self._made else ()
 
 
 def require_loadable(config: JobConfig) -> None:
@@ -134,11 +141,11 @@ class Worker:
         self._storage = Storage(config.storage_options)
         self._ledger = Ledger(config.output, config.storage_options)
         self._reuse = RowReuse(earlier, plan, self._storage) if earlier else None
-        self._compressor = OnDemand(config, make_compressor) if earlier else make_compressor(config)
+        self._compressor: WorkerCompressor = OnDemand(config, make_compressor) if earlier else make_compressor(config)
         self._form = RowForm.of(plan.columns, config.compression)
         self._ahead: tuple[str, ReadAhead[Item]] | None = None
         self._beat = Beat()
-        self._watch = WorkerTelemetry(metrics, lambda: getattr(self._compressor, "computed_seconds", 0.0))
+        self._watch = WorkerTelemetry(metrics, lambda: self._compressor.computed_seconds)
 
     def attempt(self, assignment: Assignment) -> ShardReport | Failure:
         """`run`, with its failure as a value."""
@@ -158,7 +165,7 @@ class Worker:
         self._ahead = self._reading(assignment.upcoming) if assignment.upcoming else None
         try:
             if assignment.probe is not None:
-                self._pipeline(self._form.settled).run(items, assignment, self._beat)
+                self._pipeline(self._form.reassembled).run(items, assignment, self._beat)
                 return ShardReport(assignment.shard.name, "probed", Counts(self._beat.read))
             return self._commit(items, assignment, started)
         finally:
@@ -173,16 +180,16 @@ class Worker:
         summarizer = Summarizer(self._config.report_samples, self._plan.columns.mapped.id)
         with PartWriter(self._plan, shard, summarizer, self._form) as writer:
 
-            def settle(item: Item, outcome: Outcome) -> None:
-                outcome = self._form.settled(item, outcome)
+            def write(item: Item, outcome: Outcome) -> None:
+                outcome = self._form.reassembled(item, outcome)
                 writer.add(item, outcome)
                 self._watch.row(item, outcome)
 
-            self._pipeline(settle).run(items, assignment, self._beat)
+            self._pipeline(write).run(items, assignment, self._beat)
             part = writer.finish()
             seconds = time.perf_counter() - started
-            outcome = self._ledger.commit(self._plan, shard, part, seconds)
-        return ShardReport(shard.name, outcome, part.counts, seconds, getattr(self._compressor, "packing", ()))
+            committed = self._ledger.commit(self._plan, shard, part, seconds)
+        return ShardReport(shard.name, committed, part.counts, seconds, self._compressor.packing)
 
     def _pipeline(self, sink: Callable[[Item, Any], object]) -> Pipeline:
         return Pipeline(self._form.prompt, self._compressor, sink)
@@ -199,12 +206,12 @@ class Worker:
     def _reading(self, shard: Shard) -> tuple[str, ReadAhead[Item]]:
         items: Iterator[Item] = read_rows(shard, self._plan.columns, self._storage)
         if self._plan.history:
-            items = self._own(shard, items)
+            items = self._as_planned(shard, items)
         if self._reuse is not None:
             items = self._reuse.over(shard, items)
         return shard.name, ReadAhead(items, weight)
 
-    def _own(self, shard: Shard, items: Iterable[Item]) -> Iterator[Item]:
+    def _as_planned(self, shard: Shard, items: Iterable[Item]) -> Iterator[Item]:
         """Of the rows of a range those of its shard; what another shard tries again is rejected as it was."""
         if shard.retries is not None:
             wanted = {reject.number for reject in read_rejects(self._ledger.retried_url(shard.retries), self._storage)}
@@ -246,19 +253,20 @@ class Pipeline:
     """
 
     to_prompt: Callable[[Mapping[str, object]], Prompt]
-    compressor: StreamsPrompts
+    compressor: PromptStream
     sink: Callable[[Item, Outcome], object]
 
     def run(self, items: Iterable[Item], assignment: Assignment, beat: Beat) -> None:
-        """Settle every row of the shard that the assignment asks for."""
+        """Give the sink every row of the shard that the assignment asks for."""
         waiting = _Waiting()
         prompts = self._prompts(items, assignment, waiting, beat)
         try:
             while not waiting.ended:
                 waiting.paused = False
-                for outcome in self.compressor.stream(iter(partial(next, prompts, None), None)):
+                stretch = iter(partial(next, prompts, None), None)  # up to a None, which pauses the stream, or the end
+                for outcome in self.compressor.stream(stretch):
                     self._drain(waiting, beat)
-                    self._settle(waiting.take(), outcome, beat)
+                    self._give(waiting.take(), outcome, beat)
                     self._drain(waiting, beat)
                 self._drain(waiting, beat)
                 if waiting.rows:
@@ -305,11 +313,11 @@ class Pipeline:
             return Rejected(error.reason, error.detail)
 
     def _drain(self, waiting: _Waiting, beat: Beat) -> None:
-        """Settle the rows at the head that need no compressor."""
+        """Give the sink the rows at the head that need no compressor."""
         while waiting.rows and (outcome := waiting.rows[0][1]) is not None:
-            self._settle(waiting.take(), outcome, beat)
+            self._give(waiting.take(), outcome, beat)
 
-    def _settle(self, item: Item, outcome: Outcome, beat: Beat) -> None:
+    def _give(self, item: Item, outcome: Outcome, beat: Beat) -> None:
         self.sink(item, outcome)
         beat.done += 1
         if isinstance(outcome, Rejected):

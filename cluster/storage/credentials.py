@@ -58,10 +58,8 @@ def require_no_credentials(name: str, url: str) -> str:
     return url
 
 
-def public_address(address: str | None) -> str | None:
+def public_address(address: str) -> str:
     """A Ray cluster's address without what may be a password: scheme, host and port."""
-    if address is None:
-        return None
     scheme, separator, rest = address.rpartition("://")
     host = rest.rpartition("@")[2]
     return scheme + separator + min((host.partition(mark)[0] for mark in "/?#"), key=len)

@@ -48,13 +48,6 @@ def is_pattern(name: str) -> bool:
     return _WILD.search(name) is not None
 
 
-def split_pattern(url: str) -> tuple[str, list[str]]:
-    """The folder that a pattern names literally, and the names from the first wildcard on."""
-    names = url.split("/")
-    first = next((index for index, name in enumerate(names) if is_pattern(name)), len(names))
-    return "/".join(names[:first]) or "/", names[first:]
-
-
 def everything() -> list[str]:
     """The pattern of all files below a folder."""
     return [ANY_DEPTH, "*"]

@@ -40,13 +40,7 @@ PAUSES = (0.2, 0.8, 2.0)
 LOCAL = frozenset({"file", "local"})
 _SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*)://")
 _CHAINED = re.compile(r"[a-z0-9]+::([a-z][a-z0-9+.-]*://|/)")
-_VERSIONED = {
-    "s3": "?versionId=",
-    "s3a": "?versionId=",
-    "abfs": "?versionid=",
-    "abfss": "?versionid=",
-    "az": "?versionid=",
-}
+_VERSIONED = dict.fromkeys(("s3", "s3a"), "?versionId=") | dict.fromkeys(("abfs", "abfss", "az"), "?versionid=")
 """What the client of a store cuts off a name, and the rest with it, to ask for another object than the named one."""
 CONDITIONAL = LOCAL | {"memory", "s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"}
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "abfs": "azure", "abfss": "azure", "az": "azure"}

@@ -19,10 +19,10 @@ from itertools import product
 from typing import Any, Literal
 
 from cluster.input.shards import Shard, Source
-from cluster.output.records import Record
+from cluster.output.records import Statistics
 from cluster.run.folder import RunFolder
-from cluster.run.stopping import require_packages
 from cluster.storage.local import TEMPORARY
+from jobs import require_packages
 from jobs.evaluation.rows import EvalRow, Measured, read_lines, write_lines
 from jobs.evaluation.settings import EvalConfig
 from jobs.evaluation.specs import QUESTION, Candidate, TargetSpec
@@ -123,12 +123,9 @@ class EvalLedger:
     def is_committed(self, shard: str) -> bool:
         return self.folder.exists(_file_of(shard))
 
-    def records(self) -> Sequence[Record]:
+    def recorded(self, retried: Collection[str]) -> Statistics:
         """Units have no records: what they hold is their own count."""
-        return ()
-
-    def require_own(self, records: Sequence[Record]) -> None:
-        """So there is nothing to compare their files with."""
+        return Statistics()
 
     def commit(self, unit: Unit, measured: Iterable[Measured]) -> Literal["committed", "already"]:
         """Publish what a unit measured, all or nothing. ``already``: another attempt's file was there before."""

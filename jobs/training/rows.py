@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from cluster.errors import RowError
 from cluster.input.columns import Columns, Mapped
-from cluster.input.inputs import expand_inputs
+from cluster.input.inputs import list_inputs
 from cluster.input.jsonl import read_jsonl
 from cluster.input.parquet import open_parquet
 from cluster.input.shards import BadRow, Shard, Source
@@ -93,7 +93,7 @@ def digest(texts: Iterable[str]) -> str:
 def _checked(config: Config, storage: Storage, make: Callable[[Config, str, Row], T]) -> Iterator[T]:
     """What `make` makes of every row. ConfigError names the row that it cannot use, or inputs without rows."""
     number = None
-    for source in expand_inputs(config.inputs, storage):
+    for source in list_inputs(config.inputs, storage).sources:
         for number, row in _rows(source, storage):
             try:
                 made = make(config, f"{source.path.rpartition('/')[2]}, row {number}", row)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 
 from cluster.input.shards import Shard, Source
-from cluster.output.records import Counts, Record
+from cluster.output.records import Counts, Record, Statistics
 from cluster.protocol import Assignment, Beat, Failure, ShardReport
 from tests.pools import Killed
 
@@ -50,11 +50,8 @@ class MemoryLedger:
     def is_committed(self, shard: str) -> bool:
         return shard in self.parts
 
-    def records(self) -> Sequence[Record]:
-        return list(self.commits.values())
-
-    def require_own(self, records: Sequence[Record]) -> None:
-        """What is in memory is neither cut short nor somebody else's."""
+    def recorded(self, retried: Collection[str]) -> Statistics:
+        return Statistics.over(self.commits.values(), retried)
 
     def commit(self, shard: Shard, report: ShardReport, rows: tuple[int, ...], rejects: Mapping[int, str]) -> bool:
         if report.shard in self.parts:

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from cluster.config import JobConfig, parse_ceiling, parse_size
 from cluster.errors import ClusterError, SourceUnusable
 from cluster.input.cutting import plan_shards
-from cluster.input.inputs import expand_inputs
+from cluster.input.inputs import list_inputs
 from cluster.input.parquet import open_parquet
 from cluster.input.reader import read_rows
 from cluster.input.shards import BadRow, Row, Source
@@ -246,7 +246,7 @@ def test_parquet_shards_of_any_size_hold_every_row_once(groups: list[int], shard
             for rows in groups:
                 writer.write_table(pa.table({"text": ["x" * 30] * rows}, schema))
         storage = Storage()
-        shards = plan_shards(expand_inputs([str(path)], storage), shard_size, storage)
+        shards = plan_shards(list_inputs([str(path)], storage).sources, shard_size, storage)
     covered = [row for shard in shards for row in range(shard.start, shard.end)]
     assert covered == list(range(sum(groups)))
 

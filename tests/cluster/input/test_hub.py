@@ -12,7 +12,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from cluster.config import JobConfig
-from cluster.input.inputs import expand_inputs
+from cluster.input.inputs import list_inputs
 from cluster.input.reader import read_rows
 from cluster.input.shards import Row
 from cluster.output.prepare import make_plan
@@ -73,7 +73,7 @@ def hub() -> Iterator[Hub]:
 
 
 def paths(name: str) -> list[str]:
-    return [source.path.removeprefix("hf://datasets/") for source in expand_inputs([name], NOW)]
+    return [source.path.removeprefix("hf://datasets/") for source in list_inputs([name], NOW).sources]
 
 
 def test_a_split_is_the_parquet_files_that_the_hub_made_of_it(hub: Hub) -> None:

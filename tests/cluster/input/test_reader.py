@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from cluster.errors import RowError, SourceChanged
 from cluster.input.columns import Columns, Mapped
 from cluster.input.cutting import plan_shards
-from cluster.input.inputs import expand_inputs
+from cluster.input.inputs import list_inputs
 from cluster.input.jsonl import split_lines
 from cluster.input.reader import read_rows
 from cluster.input.shards import ArrowRow, BadRow, Row
@@ -34,7 +34,7 @@ GOOD = b'{"text": "one"}\n'
 
 def read(path: Path, schema: pa.Schema | None = TEXT, shard_size: int = 1 << 20) -> list[Row | BadRow]:
     storage = Storage()
-    shards = plan_shards(expand_inputs([str(path)], storage), shard_size, storage)
+    shards = plan_shards(list_inputs([str(path)], storage).sources, shard_size, storage)
     columns = Columns(Mapped(text="text"), schema)
     return [row for shard in shards for row in read_rows(shard, columns, storage)]
 
@@ -285,7 +285,7 @@ def test_a_huge_row_group_is_streamed_in_bounded_memory(tmp_path: Path) -> None:
         writer.write_table(pa.table({"text": pa.concat_arrays([texts] * 128)}), row_group_size=1 << 20)
     assert path.stat().st_size > 200 << 20
     storage = Storage()
-    shard = plan_shards(expand_inputs([str(path)], storage), 1 << 40, storage)[0]
+    shard = plan_shards(list_inputs([str(path)], storage).sources, 1 << 40, storage)[0]
     peak = _peak_of(lambda: sum(1 for _ in read_rows(shard, Columns(Mapped(text="text"), TEXT), storage)))
     assert peak < 64 << 20
 
@@ -303,7 +303,7 @@ def test_long_strings_that_many_rows_share_are_never_decoded_at_once(tmp_path: P
     pq.write_table(pa.table({"text": texts}), path, dictionary_pagesize_limit=1 << 30, store_schema=False)
     assert path.stat().st_size < 1 << 20  # of 4.5 GB
     storage, schema = Storage(), pa.schema([("text", pa.list_(pa.string()) if nested else pa.string())])
-    shard = plan_shards(expand_inputs([str(path)], storage), 1 << 40, storage)[0]
+    shard = plan_shards(list_inputs([str(path)], storage).sources, 1 << 40, storage)[0]
     rows = read_rows(shard, Columns(Mapped(), schema), storage)
     peak = _peak_of(lambda: all(isinstance(row, Row) for row in rows))
     assert peak < 100 << 20
@@ -313,7 +313,7 @@ def test_a_row_that_no_memory_holds_is_rejected_and_its_neighbours_are_not(tmp_p
     path, storage = tmp_path / "rows.parquet", Storage()
     texts = pa.ListArray.from_arrays(pa.array([0, 1, 1499, 1500], pa.int32()), SHARED)
     pq.write_table(pa.table({"text": texts}), path, dictionary_pagesize_limit=1 << 30, store_schema=False)
-    shard = plan_shards(expand_inputs([str(path)], storage), 1 << 40, storage)[0]
+    shard = plan_shards(list_inputs([str(path)], storage).sources, 1 << 40, storage)[0]
     columns = Columns(Mapped(), pa.schema([("text", pa.list_(pa.string()))]))
     first, lost, last = list(read_rows(shard, columns, storage))
     assert isinstance(first, Row)
@@ -345,7 +345,7 @@ def test_strings_of_every_nesting_come_as_they_are(tmp_path: Path, rows_of_a_gro
     )
     path, storage = tmp_path / "rows.parquet", Storage()
     pq.write_table(table, path, row_group_size=rows_of_a_group, dictionary_pagesize_limit=page)
-    shards = plan_shards(expand_inputs([str(path)], storage), 50_000, storage)
+    shards = plan_shards(list_inputs([str(path)], storage).sources, 50_000, storage)
     columns = Columns(Mapped(), table.schema)
     rows = [row for shard in shards for row in read_rows(shard, columns, storage)]
     carried = [row.carried.record() for row in rows if isinstance(row, Row) and isinstance(row.carried, ArrowRow)]
@@ -378,7 +378,7 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, Iterat
     else:
         path.write_bytes(GOOD * 2)
     storage = Storage()
-    shard = plan_shards(expand_inputs([str(path)], storage), 1 << 20, storage)[0]
+    shard = plan_shards(list_inputs([str(path)], storage).sources, 1 << 20, storage)[0]
     return path, read_rows(shard, Columns(Mapped(text="text"), TEXT), storage)
 
 

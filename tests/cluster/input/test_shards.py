@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from cluster.errors import SourceUnusable
 from cluster.input.cutting import cut_lines, plan_shards
-from cluster.input.inputs import expand_inputs
+from cluster.input.inputs import list_inputs
 from cluster.input.shards import Source
 from cluster.output.prepare import make_plan
 from cluster.storage.storage import Storage
@@ -24,7 +24,7 @@ from tests.s3server import S3Bucket
 
 
 def source_of(path: Path) -> Source:
-    return expand_inputs([str(path)], Storage())[0]
+    return list_inputs([str(path)], Storage()).sources[0]
 
 
 @given(st.lists(st.sampled_from([b"\n", b"a", b"bcd", b"\r\n"]), max_size=40).map(b"".join), st.integers(1, 12))
@@ -123,7 +123,7 @@ def test_footers_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_compressed_lines_are_one_shard_and_empty_files_none(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(b"")
     (tmp_path / "b.jsonl.gz").write_bytes(b"x" * 5000)
-    shards = plan_shards(expand_inputs([str(tmp_path)], Storage()), 1024, Storage())
+    shards = plan_shards(list_inputs([str(tmp_path)], Storage()).sources, 1024, Storage())
     assert [(Path(shard.source.path).name, shard.start, shard.end) for shard in shards] == [("b.jsonl.gz", 0, 5000)]
 
 
@@ -137,7 +137,7 @@ def test_a_truncated_parquet_file_is_named_before_the_run(tmp_path: Path, conten
 
 
 def names(inputs: list[str], folder: Path) -> list[str]:
-    return [str(Path(source.path).relative_to(folder)) for source in expand_inputs(inputs, Storage())]
+    return [str(Path(source.path).relative_to(folder)) for source in list_inputs(inputs, Storage()).sources]
 
 
 @pytest.fixture
@@ -162,11 +162,11 @@ def test_directories_and_globs_mean_the_same_in_an_object_store(s3: S3Bucket) ->
         s3.files.pipe_file(f"{s3.url}/in/{name}", b"{}\n")
     storage = Storage(s3.storage_options)
     for pattern in (s3.url, f"{s3.url}/in/", f"{s3.url}/in"):
-        found = expand_inputs([pattern], storage)
+        found = list_inputs([pattern], storage).sources
         assert [source.path for source in found] == [f"{s3.url}/in/b.jsonl", f"{s3.url}/in/sub/a.jsonl.gz"]
-    assert [source.version[:5] for source in expand_inputs([f"{s3.url}/in/*.jsonl"], storage)] == ["etag:"]
+    assert [source.version[:5] for source in list_inputs([f"{s3.url}/in/*.jsonl"], storage).sources] == ["etag:"]
     with pytest.raises(ConfigError, match="no such file"):
-        expand_inputs([f"{s3.url}/nothing"], storage)
+        list_inputs([f"{s3.url}/nothing"], storage)
 
 
 @pytest.mark.parametrize(
@@ -181,11 +181,11 @@ def test_directories_and_globs_mean_the_same_in_an_object_store(s3: S3Bucket) ->
 def test_an_input_without_readable_files_is_an_error(folder: Path, pattern: str, message: str) -> None:
     (folder / "empty").mkdir()
     with pytest.raises(ConfigError, match=message):
-        expand_inputs([str(folder / pattern)], Storage())
+        list_inputs([str(folder / pattern)], Storage())
 
 
 @pytest.mark.parametrize("url", ["s3://key:secret@bucket/a.jsonl", "https://host/a.jsonl?X-Amz-Signature=secret"])
 def test_urls_with_credentials_are_refused_without_repeating_them(url: str) -> None:
     with pytest.raises(ConfigError) as refusal:
-        expand_inputs([url], Storage())
+        list_inputs([url], Storage())
     assert "secret" not in str(refusal.value)

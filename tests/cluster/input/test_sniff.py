@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from cluster.errors import SourceUnusable
 from cluster.input.cutting import plan_shards
-from cluster.input.inputs import expand_inputs
+from cluster.input.inputs import list_inputs
 from cluster.input.jsonl import as_utf8, decompressed, numbered_lines
 from cluster.input.reader import read_rows
 from cluster.input.shards import Row
@@ -124,11 +124,11 @@ def test_archives_are_told(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.jsonl", "w") as archive:
         archive.writestr("a.jsonl", LINES)
     with pytest.raises(SourceUnusable, match="is a zip archive"):
-        expand_inputs([str(tmp_path)], Storage())
+        list_inputs([str(tmp_path)], Storage())
     with tarfile.open(tmp_path / "a.jsonl", "w:gz") as archive:
         archive.add(__file__)
     with pytest.raises(SourceUnusable, match="is a tar archive inside gzip"):
-        expand_inputs([str(tmp_path)], Storage())
+        list_inputs([str(tmp_path)], Storage())
 
 
 @pytest.mark.parametrize(
@@ -162,16 +162,16 @@ def test_a_zstd_frame_that_cannot_be_decoded_here_is_told(tmp_path: Path) -> Non
     words = zstandard.train_dictionary(1024, [f"{number} words of sample {number}".encode() for number in range(999)])
     (tmp_path / "a.jsonl.zst").write_bytes(zstd(LINES, dict_data=words))
     with pytest.raises(SourceUnusable, match=r"is zstd with dictionary .* write it without"):
-        expand_inputs([str(tmp_path)], Storage())
+        list_inputs([str(tmp_path)], Storage())
     (tmp_path / "a.jsonl.zst").write_bytes(b"\x28\xb5\x2f\xfd\x00\xb0" + b"\0" * 9)  # a window of 4 GiB
     with pytest.raises(SourceUnusable, match="is zstd with a window over 2,147,483,648 bytes"):
-        expand_inputs([str(tmp_path)], Storage())
+        list_inputs([str(tmp_path)], Storage())
     (tmp_path / "a.jsonl.zst").write_bytes(zstd(LINES) + b"\x28\xb5\x2f\xfd\x00\xb0" + b"\0" * 9)
     assert [reason for _, reason in outcomes(tmp_path / "a.jsonl.zst")[-1:]] == ["window_too_large"]
 
 
 def outcomes(path: Path) -> list[tuple[int, str]]:
-    (shard,) = plan_shards(expand_inputs([str(path)], Storage()), 1 << 40, Storage())
+    (shard,) = plan_shards(list_inputs([str(path)], Storage()).sources, 1 << 40, Storage())
     lines = numbered_lines(shard, Storage())
     return [(number, line.decode() if isinstance(line, bytes) else line.reason) for number, line in lines]
 

@@ -14,11 +14,11 @@ import pytest
 
 from cluster.errors import SourceUnusable
 from cluster.input import parquet, unify
-from cluster.input.inputs import expand_inputs
+from cluster.input.inputs import list_inputs
 from cluster.input.parquet import Footer, open_parquet, read_footers
 from cluster.input.schema import UNPLANNED
 from cluster.input.shards import Source
-from cluster.input.unify import common_schema, settle
+from cluster.input.unify import common_schema, with_int96_unit
 from cluster.output.prepare import make_plan
 from cluster.output.verify import verify
 from cluster.storage.storage import Storage
@@ -184,7 +184,9 @@ def test_a_column_without_values_is_known_without_statistics(tmp_path: Path) -> 
 
 
 def _footers(paths: list[Path]) -> list[Footer]:
-    return settle(read_footers(expand_inputs([str(path) for path in paths], Storage()), Storage()), Storage())
+    return with_int96_unit(
+        read_footers(list_inputs([str(path) for path in paths], Storage()).sources, Storage()), Storage()
+    )
 
 
 # ---- columns in the names of folders

@@ -14,8 +14,8 @@ import pytest
 
 from cluster.config import JobConfig
 from cluster.errors import PlanConflict
-from cluster.input.columns import content_of
-from cluster.input.inputs import expand_inputs
+from cluster.input.columns import prompt_content
+from cluster.input.inputs import list_inputs
 from cluster.input.reader import read_rows
 from cluster.input.shards import Row
 from cluster.output.ledger import Ledger
@@ -52,7 +52,7 @@ def job(corpus: Path, **settings: Any) -> JobConfig:
 def stored(name: str, corpus: Path) -> Plan:
     """A stored plan, with its one shard pointing at the corpus."""
     plan = Plan.from_bytes((Path(__file__).parent / "plans" / f"format_2_{name}.json").read_bytes(), name)
-    (source,) = expand_inputs([str(corpus)], Storage())
+    (source,) = list_inputs([str(corpus)], Storage()).sources
     return replace(plan, sources=(source,), shards=tuple(replace(shard, source=source) for shard in plan.shards))
 
 
@@ -74,7 +74,7 @@ def test_an_output_that_an_earlier_version_began_goes_on(name: str, corpus: Path
 
 @pytest.mark.parametrize("name", STORED)
 def test_fingerprints_of_an_earlier_version_stay(name: str, corpus: Path) -> None:
-    assert stored(name, corpus).identity.fingerprint(content_of(Prompt(context=(TEXT,)))) == FINGERPRINTS[name]
+    assert stored(name, corpus).identity.fingerprint(prompt_content(Prompt(context=(TEXT,)))) == FINGERPRINTS[name]
 
 
 @pytest.mark.parametrize("name", STORED)

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cluster.errors import AbortRun, DamagedFile, LeaseError, PlanConflict
-from cluster.input.columns import content_of
+from cluster.input.columns import prompt_content
 from cluster.input.reader import read_rows
 from cluster.input.shards import Shard
 from cluster.output.ledger import Ledger
@@ -214,15 +214,17 @@ def test_an_output_that_cannot_hold_commits_is_refused() -> None:
 def test_fingerprints_tell_content_settings_and_model_apart(corpus: Path, tmp_path: Path) -> None:
     base = Identity.of(job(corpus, tmp_path / "out"), DIGEST)
     others = [
-        base.fingerprint(content_of(Prompt(context=("b",)))),
-        base.fingerprint(content_of(Prompt(question="a"))),
-        Identity.of(job(corpus, tmp_path / "out", rate=0.1), DIGEST).fingerprint(content_of(Prompt(context=("a",)))),
-        Identity.of(job(corpus, tmp_path / "out"), "e" * 64).fingerprint(content_of(Prompt(context=("a",)))),
+        base.fingerprint(prompt_content(Prompt(context=("b",)))),
+        base.fingerprint(prompt_content(Prompt(question="a"))),
+        Identity.of(job(corpus, tmp_path / "out", rate=0.1), DIGEST).fingerprint(
+            prompt_content(Prompt(context=("a",)))
+        ),
+        Identity.of(job(corpus, tmp_path / "out"), "e" * 64).fingerprint(prompt_content(Prompt(context=("a",)))),
     ]
-    mine = base.fingerprint(content_of(Prompt(context=("a",))))
+    mine = base.fingerprint(prompt_content(Prompt(context=("a",))))
     assert mine not in others
     assert mine == Identity.of(job(corpus, tmp_path / "x", workers=3), DIGEST).fingerprint(
-        content_of(Prompt(context=("a",)))
+        prompt_content(Prompt(context=("a",)))
     )
 
 

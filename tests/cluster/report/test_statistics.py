@@ -103,7 +103,7 @@ def test_the_summary_of_an_incomplete_run_says_why_and_what_to_do() -> None:
 
 def test_why_a_model_runs_row_by_row_is_told_at_the_end_of_a_run() -> None:
     how = ("packed; differs from the plain forward by 0", "row by row: its attention is not told the cap of its logits")
-    told = report(model=how)
+    told = report(packing=how)
     assert told.as_json({})["last_run"]["model"] == list(how)
     assert "model      row by row: its attention is not told" in told.summary()
     assert "packed" not in told.summary()

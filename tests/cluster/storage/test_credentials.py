@@ -91,10 +91,9 @@ def test_names_are_not_taken_for_credentials(url: str) -> None:
         ("ray://user:p/w@host:10001/?token=x", "ray://host:10001"),
         ("ray://host:10001#x", "ray://host:10001"),
         ("auto", "auto"),
-        (None, None),
     ],
 )
-def test_an_address_keeps_no_password(address: str | None, shown: str | None) -> None:
+def test_an_address_keeps_no_password(address: str, shown: str) -> None:
     assert public_address(address) == shown
 
 

@@ -17,7 +17,7 @@ import pytest
 from cluster.config import JobConfig
 from cluster.errors import AbortRun, SourceChanged
 from cluster.input.cutting import plan_shards
-from cluster.input.inputs import Inputs, expand_inputs, list_inputs
+from cluster.input.inputs import InputFiles, list_inputs
 from cluster.input.shards import require_unchanged
 from cluster.output.ledger import Ledger
 from cluster.output.prepare import make_plan
@@ -30,7 +30,7 @@ from tests.cluster.jobs_for_tests import DIGEST, job, run, write_lines
 from tests.s3server import S3Bucket
 
 
-def listed(folder: Path, pattern: str = "") -> Inputs:
+def listed(folder: Path, pattern: str = "") -> InputFiles:
     return list_inputs([str(folder / pattern) if pattern else str(folder)], Storage())
 
 
@@ -82,7 +82,7 @@ def test_the_rule_is_the_same_in_an_object_store(s3: S3Bucket) -> None:
     storage = Storage(s3.storage_options)
     for pattern, wanted in RULES.items():
         if wanted:
-            found = expand_inputs([f"{s3.url}/in/{pattern}".rstrip("/")], storage)
+            found = list_inputs([f"{s3.url}/in/{pattern}".rstrip("/")], storage).sources
             assert [source.path.removeprefix(f"{s3.url}/in/") for source in found] == wanted, pattern
     assert list_inputs([f"{s3.url}/in"], storage).left_out == (
         "hidden names: 4 (._a.jsonl, _delta_log/, _temporary/, …)"
@@ -127,7 +127,7 @@ def test_links_to_files_and_folders_are_followed_and_circles_end(tmp_path: Path)
     assert names(data) == names(data, "**/*.jsonl") == ["a.jsonl", "b.jsonl", "more/y.jsonl"]
     assert names(data, "*.jsonl") == ["a.jsonl", "b.jsonl"]
     assert names(data, "more/*") == ["more/y.jsonl"]
-    (source,) = expand_inputs([str(data / "b.jsonl")], Storage())
+    (source,) = list_inputs([str(data / "b.jsonl")], Storage()).sources
     assert source.size == (store / "x").stat().st_size
     write_lines(store / "x", [{"text": "another"}] * 9)
     with pytest.raises(SourceChanged):
@@ -234,7 +234,7 @@ def test_an_object_that_two_inputs_name_counts_once(s3: S3Bucket) -> None:
     s3.files.pipe_file(f"{s3.url}/in/a.jsonl", b'{"text": "a b"}\n')
     given = [f"{s3.url}/in", f"{s3.url}/in/a.jsonl", f"{s3.url}/i*/*", f"{s3.url}/in/".replace("s3://", "s3a://")]
     for order in (given, given[::-1]):
-        assert len(expand_inputs(order, Storage(s3.storage_options))) == 1
+        assert len(list_inputs(order, Storage(s3.storage_options)).sources) == 1
 
 
 @pytest.mark.parametrize("call", ["scandir", "stat"])
@@ -269,8 +269,8 @@ def test_an_output_inside_its_input_is_left_out_and_goes_on(tmp_path: Path, patt
     (tmp_path / "s" / "back.parquet").symlink_to(next((tmp_path / "shorter").glob("part-*")))  # its own part again
     assert len(make_plan(job(given, tmp_path / "shorter"), DIGEST).sources) == 1
     assert "files of outputs of this job: 1 (older/part-" in str(plan.about["left_out"])
-    assert len(expand_inputs([str(tmp_path / "older")], Storage())) == 1  # named, an output is an input
-    assert len(expand_inputs([str(tmp_path / "older" / "part-*")], Storage())) == 1
+    assert len(list_inputs([str(tmp_path / "older")], Storage()).sources) == 1  # named, an output is an input
+    assert len(list_inputs([str(tmp_path / "older" / "part-*")], Storage()).sources) == 1
 
 
 @pytest.mark.parametrize("given", ["out", "out/*.jsonl", "out/sub", "out/sub/a.jsonl", "link", "out/../out/sub/*"])
@@ -335,7 +335,7 @@ def test_reuse_takes_the_exact_name_before_a_pattern(tmp_path: Path) -> None:
 
 def test_a_file_that_goes_away_after_it_was_listed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(tmp_path, "a.jsonl")
-    sources = expand_inputs([str(tmp_path)], Storage())
+    sources = list_inputs([str(tmp_path)], Storage()).sources
     (tmp_path / "a.jsonl").unlink()
     with pytest.raises(SourceChanged, match=r"a\.jsonl: was there when the inputs were listed, and is gone now"):
         plan_shards(sources, 1024, Storage())

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cluster.config import JobConfig
-from cluster.input.inputs import expand_inputs
+from cluster.input.inputs import list_inputs
 from cluster.output.ledger import Ledger
 from cluster.output.verify import verify
 from cluster.storage.storage import Storage, absolute
@@ -102,19 +102,19 @@ def test_an_object_with_a_version_in_its_name_is_refused_and_never_read_as_anoth
     with pytest.raises(ConfigError, match="versionId"):
         Storage(s3.storage_options).write(f"{s3.url}/a?versionId=3.jsonl", b"{}")
     with pytest.raises(ConfigError, match="cannot stand for buckets"):
-        expand_inputs(["s3://*/a.jsonl"], Storage(s3.storage_options))
+        list_inputs(["s3://*/a.jsonl"], Storage(s3.storage_options))
 
 
 def test_a_filesystem_inside_another_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no filesystem for zip://"):
-        expand_inputs([f"zip://a.jsonl::{tmp_path}/a.zip"], Storage())
+        list_inputs([f"zip://a.jsonl::{tmp_path}/a.zip"], Storage())
 
 
 def test_a_file_in_a_folder_whose_name_is_no_text_is_told(tmp_path: Path) -> None:
     write_lines(tmp_path / "a.jsonl", [{"text": "a"}])
     (tmp_path / os.fsdecode(b"caf\xe9.jsonl")).write_text('{"text": "b"}')
     with pytest.raises(ConfigError, match=r"caf\\udce9\.jsonl'?: the name is not UTF-8"):
-        expand_inputs([str(tmp_path)], Storage())
+        list_inputs([str(tmp_path)], Storage())
 
 
 def test_relative_paths_mean_what_the_shell_means(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,7 +142,7 @@ def test_a_submitted_job_needs_a_path_that_outlives_it(tmp_path: Path, monkeypat
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", '{"runtime_env": {"working_dir": "gcs://_ray_pkg_1.zip"}}')
     for settings in ({"input": "in.jsonl", "output": "/out"}, {"input": "/in.jsonl", "output": "out"}):
         with pytest.raises(ConfigError, match=r"a relative path, and a submitted job .* path that all nodes share"):
-            expand_inputs(JobConfig(**settings).inputs, Storage())
+            list_inputs(JobConfig(**settings).inputs, Storage())
     with pytest.raises(ConfigError, match="a submitted job"):
         JobConfig(input="/in.jsonl", output="/out", reuse="earlier")
     assert JobConfig(input="s3://bucket/in", output="s3://bucket/out").output == "s3://bucket/out"
