@@ -26,7 +26,7 @@ from cluster.input.inputs import list_inputs
 from cluster.input.parquet import open_parquet
 from cluster.input.reader import read_rows
 from cluster.input.shards import BadRow, Row, Source
-from cluster.input.unify import _told
+from cluster.input.unify import _column_statistics
 from cluster.output.ledger import Ledger
 from cluster.output.plan import Plan
 from cluster.output.prepare import make_plan
@@ -143,7 +143,7 @@ def test_a_footer_with_one_wrong_bit_is_read_or_told_and_ends_no_process(
         path.write_bytes(content[:position] + bytes([content[position] ^ bit]) + content[position + 1 :])
         try:
             with open_parquet(Source(str(path), len(content), "v1", "parquet"), Storage()) as file:
-                _told(file.metadata, 0, pa.string())
+                _column_statistics(file.metadata, 0, pa.string())
         except SourceUnusable as error:
             told.append(str(error))
     assert any(message in error for error in told)
