@@ -22,7 +22,7 @@ from lingua.config import CompressionConfig
 from lingua.engine.engine import Engine
 from lingua.engine.score import BoundedStore, Needs, NoScorer, Program, ScoreCache, Scorer, TimedScorer
 from lingua.errors import PromptError
-from lingua.methods import METHODS, models_digest
+from lingua.methods import METHODS, models_digest, scoring_model
 from lingua.methods.ranking import load_ranker
 from lingua.models.source import ModelSource, resolve
 from lingua.prompt import CompressedPrompt, Outcome, Prompt, Rejected, Span
@@ -87,16 +87,22 @@ class Compressor(StructuredFace):
     def _configure(self, config: CompressionConfig) -> None:
         self.config = config
         target = load_target(config.target_tokenizer, self._tokenizer)
-        own, loader = config.own, self._loader
-        needs = own.needs
-        if needs == "sentences":
-            loader = replace(loader, source=resolve(own.second_model or ""), dtype="float32")
-        self._scorer, self._cache = self._scoring(needs, loader)
-        reader = SourceTokenizer(loader.tokenizer()) if needs == "sentences" else None
-        ranks = getattr(own, "rank_method", None)
-        ranker = load_ranker(ranks, loader.device, loader.trust_remote_code) if ranks else None
-        probe, judged = self._scorer.probe_tokens, loader.source.judged if reader is not None else 0
-        self._drafter = Drafter(self._tokenizer, target, config, probe, ranker, reader, self.source.name, judged)
+        model, loader = scoring_model(self.source, config), self._loader
+        apart = model is not self.source
+        if apart:
+            loader = replace(loader, source=model, dtype="float32")
+        self._scorer, self._cache = self._scoring(config.own.needs, loader)
+        ranks = getattr(config.own, "rank_method", None)
+        self._drafter = Drafter(
+            self._tokenizer,
+            target,
+            config,
+            window=self._scorer.probe_tokens,
+            ranker=load_ranker(ranks, loader.device, loader.trust_remote_code) if ranks else None,
+            reader=SourceTokenizer(loader.tokenizer()) if apart else None,
+            model=self.source.name,
+            judged=model.judged if apart else 0,
+        )
         self._known: BoundedStore[Outcome] = BoundedStore(KNOWN_BYTES)
 
     def _scoring(self, needs: Needs, loader: Loader) -> tuple[Scorer, ScoreCache]:

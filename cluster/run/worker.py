@@ -31,6 +31,7 @@ from cluster.report.telemetry import Metrics, WorkerTelemetry, set_up_logs
 from cluster.storage.storage import Storage
 from lingua.errors import PromptError
 from lingua.explain import public
+from lingua.methods import scoring_model
 from lingua.models.source import resolve
 from lingua.prompt import Outcome, Prompt, Rejected
 from lingua.structured.streams import PromptStream
@@ -108,11 +109,10 @@ def require_loadable(config: JobConfig) -> None:
 
     if not is_elsewhere():  # the machine at hand is where workers will be
         require_device(config.device)
-    needs = config.compression.own.needs
     own = Loader(resolve(config.model), trust_remote_code=config.trust_remote_code)
-    own.require("nothing" if needs == "sentences" else needs)
-    if needs == "sentences":
-        replace(own, source=resolve(config.compression.own.second_model or "")).require("sentences")
+    scoring = replace(own, source=scoring_model(own.source, config.compression))
+    for loader, needs in {own: "nothing", scoring: config.compression.own.needs}.items():  # often the same loader
+        loader.require(needs)
 
 
 def start_worker(

@@ -49,6 +49,11 @@ def computes(config: SharedSettings) -> bool:
     return config.own.needs in ("causal", "encoder")
 
 
+def scoring_model(source: ModelSource, config: SharedSettings) -> ModelSource:
+    """The model that answers the method's scores: the compressor's own, or the encoder of sentences of its settings."""
+    return resolve(config.own.second_model or "") if config.own.needs == "sentences" else source
+
+
 def models_digest(source: ModelSource, config: SharedSettings, *, whole: bool = False) -> str:
     """Digest of all models that results depend on. Raises ModelError when one of them cannot be found.
 

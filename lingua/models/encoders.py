@@ -121,16 +121,17 @@ def _padded(windows: Windows, pad: int) -> Ints:
 class TokenScorer(BatchedEncoder):
     """Answers the engine with the values of each probe's tokens; adds the special tokens around a text.
 
-    window   tokens read at once; `probe_tokens` of them are left for text
+    reads   tokens that the model reads at once; `probe_tokens` of them are left for text
     """
 
+    window: int
     live_tokens = 1 << 40
 
-    def __init__(self, load: Callable[[], Any], tokenizer: Any, device: torch.device, window: int) -> None:
+    def __init__(self, load: Callable[[], Any], tokenizer: Any, device: torch.device, reads: int) -> None:
         super().__init__(load, tokenizer, device)
-        self.window, self.ahead = window, int(device.type == "cuda")
+        self.ahead = int(device.type == "cuda")
         self._before, self._after = special_tokens(tokenizer)
-        self.probe_tokens = window - len(self._before) - len(self._after)
+        self.probe_tokens = reads - len(self._before) - len(self._after)
 
     def cached(self, context: Context) -> int:
         return len(context)
@@ -152,7 +153,8 @@ class EncoderScorer(TokenScorer):
     """
 
     def __init__(self, model: Any, tokenizer: Any, allowance: Allowance = USUAL) -> None:
-        super().__init__(lambda: model, tokenizer, next(model.parameters()).device, positions(model))
+        self.window = positions(model)
+        super().__init__(lambda: model, tokenizer, next(model.parameters()).device, self.window)
         batch = encoder_batch(model.config, model.dtype, self._device, allowance)
         self.batch_tokens = max(self.window, batch)
         self._pad = int(model.config.pad_token_id or 0)  # positions may be counted by it
@@ -204,13 +206,13 @@ class StateScorer(TokenScorer):
     A program holds the states of its whole prompt, so prompts count in full: a gigabyte at most is alive.
     """
 
-    live_tokens = 1 << 19
+    window = live_tokens = 1 << 19
 
     def __init__(
         self, load: Callable[[], Any], tokenizer: Any, device: torch.device, judge: Judge | None = None
     ) -> None:
         super().__init__(load, tokenizer, device, min(WINDOW, tokenizer.model_max_length))
-        self.window, self._judge = self.live_tokens, judge
+        self._judge = judge
         self._more = {"output_hidden_states": judge is not None}
 
     def _values(self, output: Any, mask: Tensor) -> Tensor:
