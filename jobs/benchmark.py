@@ -27,7 +27,7 @@ from jobs.peer import Peer, PeerSettings, peer_options
 from lingua.config import CompressionConfig
 from lingua.errors import LinguaError
 from lingua.methods import METHODS
-from lingua.models.load import choose_device, choose_dtype, require_compiler
+from lingua.models.load import choose_dtype
 from lingua.models.sizing import Allowance
 from lingua.text.tokens import SourceTokenizer
 
@@ -129,8 +129,6 @@ def run(config: BenchmarkConfig, command: str) -> int:
     """Measure everything, write the report whenever something is measured, print the table."""
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    if "compile" in config.beside:
-        require_compiler(choose_device(config.device))
     subject = _subject(config, config.dtype)
     count = SourceTokenizer(subject.tokenizer).count
     mixes = [make_mix(size, config.rows, config.seed, count) for size in config.mixes]

@@ -29,8 +29,9 @@ from jobs.generation import PLAIN_ATTENTION
 from jobs.peer_main import versions
 from lingua.engine.score import Answer, Arriving, BatchRow, Context, Scorer
 from lingua.models.causal import PlainScorer
-from lingua.models.load import choose_device, choose_dtype, fast_scorer
+from lingua.models.load import choose_device, choose_dtype
 from lingua.models.sizing import Allowance
+from lingua.models.trial import causal_scorer
 
 WIDE = 0.05
 """Standard deviation of the weights."""
@@ -81,12 +82,12 @@ def compare(model: Any, findings: Findings) -> Scorer:
     alone = answers(PlainScorer(exact), window, contexts=False)
     findings.add("context_changes", difference(reference, alone))
     findings.add("plain_against_float32", difference(plain, reference))
-    scorer: Any = fast_scorer(model, Allowance(share=0.5))
+    scorer: Any = causal_scorer(model, Allowance(share=0.5))
     findings.add("packing", scorer.packing)
     packed = answers(scorer, window)
     findings.add("packed_against_plain", difference(packed, plain))
     findings.add("packed_against_float32", difference(packed, reference))
-    other = fast_scorer(exact, Allowance(share=0.2))
+    other = causal_scorer(exact, Allowance(share=0.2))
     findings.add("packed_float32_against_float32", difference(answers(other, window), reference))
     return scorer  # type: ignore[no-any-return]
 

@@ -25,6 +25,7 @@ from transformers import (
     XLMRobertaConfig,
 )
 
+from jobs.benchmarking.compiled import compile_decoder
 from jobs.benchmarking.prompts import paragraphs
 from jobs.generation import plain_attention
 from jobs.peer import peer_copy
@@ -32,9 +33,10 @@ from lingua.engine.score import Scorer
 from lingua.errors import ConfigError
 from lingua.methods import METHODS
 from lingua.models.encoders import EncoderScorer
-from lingua.models.load import Loader, choose_device, choose_dtype, converted, fast_scorer, place
+from lingua.models.load import Loader, choose_device, choose_dtype, converted, place
 from lingua.models.sizing import Allowance
 from lingua.models.source import resolve
+from lingua.models.trial import causal_scorer
 
 PREFIX = "shape:"
 _TRAINED = 32_000
@@ -95,7 +97,10 @@ class Subject:
         """What answers our engine; `compiled`: by torch, which changes the model. Raises ModelError."""
         if self.is_encoder:
             return EncoderScorer(self.model, self.tokenizer, allowance)
-        return fast_scorer(place(self.model, self.device), allowance, compiled=compiled)
+        scorer = causal_scorer(place(self.model, self.device), allowance)
+        if compiled:
+            compile_decoder(scorer, self.model)
+        return scorer
 
     def for_peer(self, folder: Path) -> Path:
         """A directory below `folder` with these weights for the peer, who knows encoders by their directory's name."""

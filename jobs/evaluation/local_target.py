@@ -20,8 +20,9 @@ from lingua.engine.engine import Engine
 from lingua.engine.score import Context, Program, Score
 from lingua.errors import PromptError
 from lingua.models.causal import PackedScorer
-from lingua.models.load import Loader, choose_device, choose_dtype, fast_scorer, place
+from lingua.models.load import Loader, choose_device, choose_dtype, place
 from lingua.models.sizing import USUAL, Allowance
+from lingua.models.trial import causal_scorer
 from lingua.text.tokens import SourceTokenizer
 
 AT_ONCE = 8
@@ -38,7 +39,7 @@ class LocalTarget:
         self._spelling = loader.tokenizer()
         self._tokenizer = SourceTokenizer(self._spelling)
         self._model: Any = place(loader.load(AutoModelForCausalLM, dtype=choose_dtype(loader.dtype, device)), device)
-        self._scorer = fast_scorer(self._model, allowance)
+        self._scorer = causal_scorer(self._model, allowance)
 
     def nll(self, prompts: Sequence[str], answers: Sequence[str]) -> list[float]:
         """−ln p(answer | prompt) of each pair, in nats, summed over the answer's tokens.

@@ -52,8 +52,6 @@ from lingua.models.sizing import (
 log = logging.getLogger(__name__)
 
 _DEFAULT_WINDOW = 2_048
-_COMPILED_MULTIPLE = 8
-"""A compiled decoder computes so many tokens, or a multiple: a single one would be compiled apart."""
 _CLOSE = 1e-3
 """Nats by which the compiled reduction may differ."""
 
@@ -127,31 +125,16 @@ class PackedScorer(PlainScorer):
     its hidden state predicts the first probe token. A token without any predecessor (a model without a start token)
     gets ln(vocabulary): nothing is known about it.
 
-    noted   where it is a list: what the attention layers ask for
+    decoder   gives the hidden states of packed tokens
+    noted     where it is a list: what the attention layers ask for
     """
 
     noted: list[Options] | None = None
 
     def __init__(self, model: Any, allowance: Allowance = USUAL) -> None:
         super().__init__(model, allowance)
-        self._decoder = model.get_decoder()
+        self.decoder: Callable[..., Any] = model.get_decoder()
         self._head = Head(model)
-        self._multiple = 1
-
-    def compile(self, backend: str = "inductor") -> None:
-        """Compile the decoder as one graph for batches of every size, and run it once.
-
-        Raises ModelError, with the cause, for a decoder that is more than one graph.
-        """
-        self._decoder.compile(dynamic=True, fullgraph=True, backend=backend)
-        self._multiple = _COMPILED_MULTIPLE
-        try:
-            self.score([BatchRow(Context(ids=[0] * 9), [0] * 12), BatchRow(Context(), [0] * 5)])
-        except Exception as error:  # whatever torch's compiler meets in a model's code
-            cause = str(error).strip().splitlines() or [type(error).__name__]
-            raise ModelError(
-                f"compile: {type(self._decoder).__name__} does not compile as one graph ({cause[0]}); leave compile off"
-            ) from error
 
     def cached(self, context: Context) -> int:
         return min(context.cache.length, len(context) - 1) if context.cache is not None else 0
@@ -184,16 +167,14 @@ class PackedScorer(PlainScorer):
         return self._surprisal(hidden, ids, rows, packed)
 
     def _forward(self, ids: Sequence[int], places: Sequence[int], packed: Sequence[PackedRow]) -> Tensor:
-        """Hidden states [T, hidden] of the packed ids at their positions, and of what fills them up when compiled."""
-        more = [0] * (-len(ids) % self._multiple)
+        """Hidden states [T, hidden] of the packed ids at their positions."""
         try:
             written = self._written(packed)
-            arrays = [np.asarray([*ids, *more]), np.asarray([*places, *more]), *written]
-            ids_there, places_there, *slots = upload(self.device, arrays)
+            ids_there, places_there, *slots = upload(self.device, [np.asarray(ids), np.asarray(places), *written])
             batch = self._batch(packed, slots)
             token = batch_at_hand.set(batch if self.noted is None else Noting(batch, self.noted))
             try:
-                output = self._decoder(input_ids=ids_there[None], position_ids=places_there[None], use_cache=False)
+                output = self.decoder(input_ids=ids_there[None], position_ids=places_there[None], use_cache=False)
             finally:
                 batch_at_hand.reset(token)
         except BaseException:

@@ -39,7 +39,6 @@ from transformers.utils import logging
 from lingua.engine.score import Needs, Scorer
 from lingua.errors import LinguaError, ModelError
 from lingua.explain import in_words
-from lingua.models.causal import PackedScorer
 from lingua.models.encoders import CrossEncoder, Embedder, EncoderScorer, Judge, StateScorer, pools_first
 from lingua.models.sizing import USUAL, Allowance
 from lingua.models.source import ModelSource, cache_directory
@@ -56,16 +55,12 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torc
 
 @dataclass(frozen=True, slots=True)
 class Loader:
-    """Loads what a model name stands for. All methods raise ModelError with the cause.
-
-    compiled   whether a causal model's decoder is compiled by torch
-    """
+    """Loads what a model name stands for. All methods raise ModelError with the cause."""
 
     source: ModelSource
     device: str = "auto"
     dtype: str = "auto"
     trust_remote_code: bool = False
-    compiled: bool = False
 
     def tokenizer(self) -> Any:
         return self.load(AutoTokenizer)
@@ -113,9 +108,7 @@ class Loader:
             example = "microsoft/llmlingua-2-xlm-roberta-large-meetingbank"
             remedy = "is no token classifier", f"to keep or drop tokens, such as {example}"
             return EncoderScorer(self._trained(AutoModelForTokenClassification, remedy), self.tokenizer(), allowance)
-        if self.compiled:
-            require_compiler(device)
-        return fast_scorer(self._placed(AutoModelForCausalLM), allowance, compiled=self.compiled)
+        return causal_scorer(self._placed(AutoModelForCausalLM), allowance)
 
     def base(self) -> Any:
         return self._placed(AutoModel)
@@ -193,16 +186,6 @@ def fuse_norms(model: nn.Module) -> int:
             else:
                 module.__class__ = kind
     return fused
-
-
-def fast_scorer(model: Any, allowance: Allowance = USUAL, *, compiled: bool = False) -> Scorer:
-    """The scorer of a causal model that is on its device, and is changed. Raises ModelError."""
-    scorer = causal_scorer(model, allowance)
-    if compiled and not isinstance(scorer, PackedScorer):
-        raise ModelError(f"compile: {type(model).__name__} runs {scorer.packing}; leave compile off")
-    if compiled and isinstance(scorer, PackedScorer):
-        scorer.compile()
-    return scorer
 
 
 def _straight(device: torch.device) -> dict[str, Any]:
@@ -302,22 +285,6 @@ def _quietly() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if shown:
             logging.enable_progress_bar()  # type: ignore[no-untyped-call]
-
-
-def require_compiler(device: torch.device) -> None:
-    """Compile a sum, as only that tells whether it works. Raises ModelError with the cause, and what to do."""
-
-    def doubled(one: torch.Tensor) -> torch.Tensor:
-        return one * 2 + 1
-
-    try:
-        torch.compile(doubled, dynamic=True)(torch.ones(8, device=device))
-    except Exception as error:  # whatever torch's compiler meets: no C++ compiler, no Triton, no headers
-        cause = str(error).strip().splitlines() or [type(error).__name__]
-        raise ModelError(
-            f"compile: torch cannot compile for {device.type} here ({cause[0]}); it needs a C++ compiler, Python's "
-            "headers and, on a GPU, Triton; install them or leave compile off"
-        ) from error
 
 
 def converted(source: ModelSource) -> ModelSource:

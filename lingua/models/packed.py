@@ -222,34 +222,8 @@ def packed_attention(
     """
     if options.get("s_aux") is not None:
         raise ValueError("attention sinks are not computed")
-    known = (options.get("scaling"), options.get("softcap"), options.get("sliding_window"))
-    if torch.compiler.is_compiling():
-        return _operator(query, key, value, *known), None
-    return _attended(query, key, value, *known), None
-
-
-def _attended(
-    query: Tensor, key: Tensor, value: Tensor, scaling: float | None, softcap: float | None, window: int | None
-) -> Tensor:
-    found = batch_at_hand.get().attend((query, key, value), Options(scaling, softcap, window))
-    return filled(found, query.shape[2])
-
-
-def filled(found: Tensor, tokens: int) -> Tensor:
-    """Attention [1, T, heads, d] with zeros for what fills a compiled batch up to so many `tokens`."""
-    return found if found.shape[1] == tokens else F.pad(found, (0, 0, 0, 0, 0, tokens - found.shape[1]))
-
-
-# Compiled decoders call it as one opaque operator. It is told nothing of its layer, which the batch counts: layers that
-# differ in nothing else share what was compiled.
-_operator = torch.library.custom_op("lingua::packed_attention", _attended, mutates_args=())
-
-
-@_operator.register_fake
-def _shape(
-    query: Tensor, key: Tensor, value: Tensor, scaling: float | None, softcap: float | None, window: int | None
-) -> Tensor:
-    return query.new_empty((1, query.shape[2], query.shape[1], value.shape[3]))
+    known = Options(options.get("scaling"), options.get("softcap"), options.get("sliding_window"))
+    return batch_at_hand.get().attend((query, key, value), known), None
 
 
 AttentionInterface.register(PACKED, packed_attention)

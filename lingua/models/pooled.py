@@ -256,7 +256,7 @@ class PooledRows:
     def attend(self, states: States, options: Options) -> Tensor:
         """Query [1, heads, T, d], key and value [1, kv heads, T, d] → [1, T, heads, d]."""
         self._layer += 1
-        query, key, value = (state[0, :, : self._new.shape[0]].transpose(0, 1) for state in states)
+        query, key, value = (state[0].transpose(0, 1) for state in states)
         keys, values = self._pool.write(self._layer, self._new, key, value)
         if serves(query, value, options):
             return self._unpadded(query, (key, value), (keys, values), options)[None]

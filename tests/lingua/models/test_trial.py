@@ -201,7 +201,7 @@ def test_a_batch_that_fails_gives_its_slots_back(monkeypatch: pytest.MonkeyPatch
     scorer.score([BatchRow(context, TEXT[20:30])])
     left = scorer.pool.left
     with monkeypatch.context() as patch:
-        patch.setattr(scorer, "_decoder", lambda **_: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA")))
+        patch.setattr(scorer, "decoder", lambda **_: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA")))
         with pytest.raises(causal.OutOfMemoryError):
             scorer.score([BatchRow(context, TEXT[20:50]), BatchRow(Context((0,)), TEXT[:9])])
     assert scorer.pool.left >= left

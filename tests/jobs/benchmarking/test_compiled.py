@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from jobs.benchmarking.compiled import compile_decoder
 from lingua.engine.score import BatchRow, Context
 from lingua.errors import ModelError
-from lingua.models import load
 from lingua.models.causal import PackedScorer, PooledScorer
-from lingua.models.load import fast_scorer, require_compiler
-from lingua.models.sizing import Allowance
-from lingua.models.source import resolve
 from lingua.models.trial import causal_scorer
 from tests.lingua.models.test_causal import TEXT
 from tests.lingua.models.test_pool import close
-from tests.models import save, tiny
+from tests.models import tiny
 
 
 def rows() -> list[BatchRow]:
@@ -45,7 +41,7 @@ def test_a_compiled_decoder_is_one_graph_for_batches_of_all_sizes(name: str, kin
     plain = causal_scorer(model)
     expected = [plain.score(batch) for batch in batches_of_all_sizes()]
     scorer = kind(model)
-    scorer.compile(counting)  # type: ignore[arg-type]
+    compile_decoder(scorer, model, counting)  # type: ignore[arg-type]
     for batch, wanted in zip(batches_of_all_sizes(), expected, strict=True):
         close(scorer.score(batch), wanted)
     assert graphs == [2]
@@ -55,27 +51,22 @@ def test_a_decoder_that_is_more_than_one_graph_is_refused() -> None:
     torch._dynamo.reset()
     model = tiny("llama")
     scorer = causal_scorer(model)
-    assert isinstance(scorer, PackedScorer)
     model.model.layers[1].register_forward_hook(lambda *_: torch._dynamo.graph_break())
-    with pytest.raises(ModelError, match=r"LlamaModel does not compile as one graph.*leave compile off"):
-        scorer.compile("eager")
+    with pytest.raises(ModelError, match=r"LlamaModel does not compile as one graph.*leave it out"):
+        compile_decoder(scorer, model, "eager")
 
 
 def test_a_model_that_runs_row_by_row_is_not_compiled() -> None:
-    with pytest.raises(ModelError, match=r"row by row.*leave compile off"):
-        fast_scorer(tiny("bloom"), compiled=True)
+    model = tiny("bloom")
+    with pytest.raises(ModelError, match=r"row by row.*leave it out"):
+        compile_decoder(causal_scorer(model), model)
 
 
-def test_where_torch_cannot_compile_it_is_said_before_a_model_loads(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def broken(*_: Any, **__: Any) -> Any:
+def test_where_torch_cannot_compile_its_cause_is_said() -> None:
+    def broken(*_: Any) -> Any:
         raise RuntimeError("No working C++ compiler found")
 
-    monkeypatch.setattr(load.torch, "compile", broken)
-    monkeypatch.setattr(load.AutoModelForCausalLM, "from_pretrained", lambda *_, **__: pytest.fail("loaded"))
-    loader = load.Loader(resolve(str(save(tmp_path))), "cpu", "float32", compiled=True)
-    with pytest.raises(ModelError, match=r"compile: .*No working C\+\+ compiler found.*leave compile off"):
-        loader.scorer("causal", Allowance())
-    with pytest.raises(ModelError):
-        require_compiler(torch.device("cpu"))
+    torch._dynamo.reset()
+    model = tiny("llama")
+    with pytest.raises(ModelError, match=r"No working C\+\+ compiler found.*leave it out"):
+        compile_decoder(causal_scorer(model), model, broken)  # type: ignore[arg-type]
