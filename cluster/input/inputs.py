@@ -133,7 +133,7 @@ class _Found:
 
     def _take(self, pattern: str, files: Sequence[tuple[str, Mapping[str, Any]]], named: bool = False) -> None:
         """Sources of those files that have a known ending; `named`: the input is that file."""
-        readable = [(url, info) for url, info in files if _by_name(url) is not None]
+        readable = [(url, info, form) for url, info in files if (form := _by_name(url))]
         if not named and readable:
             others = [posixpath.basename(url) for url, _ in files if _by_name(url) is None]
             self.aside["files with another ending"] += others
@@ -141,7 +141,7 @@ class _Found:
             looked = list(threads.map(lambda file: self._look(*file), readable))
         beside = any(source.typed for source, _ in looked)
         taken = 0
-        for (source, content), (url, info) in zip(looked, readable, strict=True):
+        for (source, content), (url, info, _) in zip(looked, readable, strict=True):
             name = posixpath.basename(url).lower()
             single = content.single and name.endswith(".json")  # one object: what describes other files
             if not named and single and (beside or name in _METADATA):
@@ -158,20 +158,19 @@ class _Found:
         if not taken:
             raise self._nothing(pattern, [url for url, _ in files])
 
-    def _look(self, url: str, info: Mapping[str, Any]) -> tuple[Source, Content]:
+    def _look(self, url: str, info: Mapping[str, Any], form: tuple[Format, Compression]) -> tuple[Source, Content]:
         """The source, from what the file holds where its name says JSON."""
-        form, compression = _by_name(url) or ("jsonl", None)
-        source = Source(url, int(info["size"]), version_of(info), form, compression)
+        source = Source(url, int(info["size"]), version_of(info), *form)
         before = self.known.get(url)
         if before and (before.size, before.version) == (source.size, source.version) != (source.size, UNKNOWN_VERSION):
             return before, Content(before.format, before.compression)
-        if form != "jsonl" or not source.size:
-            return source, Content(form, compression)
+        if source.format != "jsonl" or not source.size:
+            return source, Content(*form)
         with still_there(source):
             head = self.storage.read_range(url, 0, min(source.size, HEAD))
             if source.size > len(head) and url.lower().endswith(".json") and b"\n" not in head:  # a row, or all of it
                 head = self.storage.read_range(url, 0, min(source.size, ONE_LINE))
-        content = content_of(head, source.size <= len(head), compression)
+        content = content_of(head, source.size <= len(head), source.compression)
         return replace(source, format=content.format, compression=content.compression), content
 
     def _nothing(self, pattern: str, urls: Sequence[str]) -> ConfigError:
@@ -226,10 +225,10 @@ def find_files(
     files = sorted(found.files.items())
     if aside is not None:
         outputs = tuple(f"{path}/" for path in found.outputs)
-        own = [path for path, _ in files if path.startswith(outputs)] if outputs else []
-        files = [(path, info) for path, info in files if not (outputs and path.startswith(outputs))]
+        own = [path for path, _ in files if path.startswith(outputs)]
+        files = [(path, info) for path, info in files if not path.startswith(outputs)]
         for kind, paths in (
-            ("hidden names", [path for path in found.hidden if not (outputs and path.startswith(outputs))]),
+            ("hidden names", [path for path in found.hidden if not path.startswith(outputs)]),
             ("folders, which a pattern reads with /** at its end", found.folders),
             *((why, [path for path in found.odd if found.odd[path] == why]) for why in sorted(set(found.odd.values()))),
             (OUTPUTS, own),

@@ -40,7 +40,7 @@ _JOINED = (
     "a byte order mark stands in the middle of the line, as character {}: files were probably joined of which one did "
     "not end its last line; break the line there"
 )
-TOO_MANY = f"the row holds more than {MAX_VALUES:,} values; give them as a string of JSON text, or split the row"
+_TOO_FULL_ROW = f"the row holds more than {MAX_VALUES:,} values; give them as a string of JSON text, or split the row"
 _FIRST_FEED = 64  # bytes given to a decoder at once, doubled while its member goes on: what comes behind it is copied
 _GZIP_FEED = 64 << 10
 _ZSTD_FEED = 2048  # they may become 16,000 times as many
@@ -125,7 +125,7 @@ def parse(line: bytes | RowError) -> dict[str, Any]:
     if isinstance(line, RowError):
         raise line
     if has_too_many(line):
-        raise RowError("too_many_values", TOO_MANY)
+        raise RowError("too_many_values", _TOO_FULL_ROW)
     try:
         document = loads(line.decode("utf-8"))
     except UnicodeDecodeError as error:

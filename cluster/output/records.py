@@ -163,7 +163,7 @@ class Record(Counts):
 
 
 def standing(records: Iterable[Record], retried: Collection[str] = ()) -> list[Record]:
-    """The records without the rejected rows that others of them, or those of `retried` shards, settle anew.
+    """The records without the rejected rows that others of them, or those of `retried` shards, try again.
 
     So every row is counted once, where its outcome stands.
     """
