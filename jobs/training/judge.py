@@ -45,9 +45,12 @@ INPUTS, HIDDEN = 0.1, 0.3
 HELD, KEPT = 0.25, 0.35
 """Share of articles and questions that is held back, and of each text's tokens that the measure keeps."""
 FORMS = ("{}", "Question: {}\nAnswer:")
-AMONG, SEARCHES, ROUNDS, STATES, SHORTEN = 5, 16, 3, 256, 1.0
-"""Texts among which an answer is looked for; questions a step; how often each is asked; principal components of the
-states that are read for it; decay of the weights."""
+AMONG = 5
+"""Texts among which an answer is looked for."""
+SEARCHES, ROUNDS = 16, 3
+"""Questions a step of that, and how often each is asked."""
+COMPONENTS, SHORTEN = 256, 1.0
+"""Principal components of the states that are read for it, and decay of its weights."""
 LABELLED, BLURRED = 0.7, 0.2
 """How often a question is shown behind its label; dropout of what is read."""
 SEVERAL, SHRINK = 1.4, 0.02
@@ -113,7 +116,7 @@ class Encoder:
         """What the program finds that asks for states of tokens."""
         asked = next(program)
         try:
-            program.send([self._read(one.probe)[1].float().numpy() for one in asked])
+            program.send([self._read(score.probe)[1].float().numpy() for score in asked])
         except StopIteration as stop:
             found: T = stop.value
             return found
@@ -140,7 +143,7 @@ def texts_of(lines: Iterable[str], encoder: Encoder) -> Iterator[JudgedText]:
 
 def questions_of(lines: Iterable[str], encoder: Encoder) -> Iterator[JudgedQuestion]:
     """Each with and without its mark and a label, so that how a data set writes its questions teaches nothing."""
-    for row in (one for one in map(json.loads, lines) if "hops" in one):
+    for row in (row for row in map(json.loads, lines) if "hops" in row):
         bare = row["question"].strip().rstrip("? ")
         forms = [form.format(bare + mark) for form in FORMS for mark in ("", "?")]
         means = [encoder.states(form)[1].float().mean(0) for form in forms]
@@ -154,16 +157,15 @@ def searches_of(texts: Iterable[str], questions: Iterable[str], encoder: Encoder
         articles[row["title"]].append(row["context"])
     for row in rows:
         text = row["context"]
-        for question, answer in ((one["question"], one["answers"][0]) for one in row["qas"] if one["answers"]):
-            others = sorted(
-                (one for one in articles[row["title"]] if one != text), key=lambda one: draw(0, question, one)
-            )
-            at = int(np.searchsorted(sentence_edges(text), answer["answer_start"], side="right")) - 1
+        for question, answers in ((asked["question"], asked["answers"]) for asked in row["qas"] if asked["answers"]):
+            others = [other for other in articles[row["title"]] if other != text]
+            others.sort(key=lambda other: draw(0, question, other))
+            at = int(np.searchsorted(sentence_edges(text), answers[0]["answer_start"], side="right")) - 1
             yield _search(row["title"], question, [text, *others[: AMONG - 1]], encoder, [at])
-    for row in (one for one in map(json.loads, questions) if "context" in one):
+    for row in (row for row in map(json.loads, questions) if "context" in row):
         answer = regex.compile(rf"\b(?:{'|'.join(map(regex.escape, row['answers']))})\b", regex.IGNORECASE)
         sentences = [sentence for text in row["context"] for sentence in slices(text, sentence_edges(text))]
-        if holds := [at for at, one in enumerate(sentences) if answer.search(one)]:
+        if holds := [at for at, sentence in enumerate(sentences) if answer.search(sentence)]:
             yield _search("", row["question"], row["context"], encoder, holds)
 
 
@@ -172,13 +174,13 @@ def _search(title: str, question: str, texts: Sequence[str], encoder: Encoder, h
     edges = [sentence_edges(text) for text in texts]
     strings = [slices(text, begins) for text, begins in zip(texts, edges, strict=True)]
     near = encoder.answer(first_look(bare, strings, encoder.tokenizer, encoder.window)).near
-    first = [SHARED * one + NEAR * other for one, other in zip(focus(bare, strings), near, strict=True)]
+    first = [SHARED * shared + NEAR * like for shared, like in zip(focus(bare, strings), near, strict=True)]
     starts = np.cumsum([0, *map(len, edges)])[:-1]
     places = [
         start + np.maximum(0, np.searchsorted(begins, encoder.states(text)[0].token_starts, side="right") - 1)
         for start, begins, text in zip(starts, edges, texts, strict=True)
     ]
-    sentence, before = (torch.from_numpy(np.concatenate(one)) for one in (places, first))
+    sentence, before = (torch.from_numpy(np.concatenate(by_text)) for by_text in (places, first))
     return Search(title, tuple(form.format(bare) for form in FORMS), tuple(texts), sentence, before, holds)
 
 
@@ -190,8 +192,8 @@ def answers_at(row: Mapping[str, Any], starts: Ints) -> Tensor:
     word = np.minimum(np.searchsorted(ends, starts, side="right"), len(ends) - 1)
     sentence = np.searchsorted(edges, np.concatenate([[0], ends[:-1]]), side="right") - 1
     counts = np.zeros((2, len(ends)))
-    for one in row["qas"]:
-        answered = np.asarray(label_answers(text, one["answers"][:1]).scores)
+    for asked in row["qas"]:
+        answered = np.asarray(label_answers(text, asked["answers"][:1]).scores)
         holds = np.bincount(sentence, answered, len(edges))[sentence] > 0
         counts += answered, holds
     return torch.from_numpy(counts[:, word].T.copy()).float()
@@ -201,8 +203,8 @@ def trained(
     texts: Sequence[JudgedText], questions: Sequence[JudgedQuestion], searches: Sequence[Search], encoder: Encoder
 ) -> Judge:
     torch.manual_seed(0)
-    states = torch.cat([one.states for one in texts]).float()
-    answers = torch.cat([one.answers for one in texts])
+    states = torch.cat([text.states for text in texts]).float()
+    answers = torch.cat([text.answers for text in texts])
     mean, spread = states.mean(0), states.std(0) + 1e-3
     judge = Judge(states.shape[1] // len(Judge.LAYERS))
     steps = EPOCHS * -(-len(states) // STEP)
@@ -230,11 +232,19 @@ def fit_pairs(judge: Judge, searches: Sequence[Search], encoder: Encoder, mean: 
 
     The layers learn on the states' principal components, and read states as they are afterwards.
     """
-    known = {text for one in searches for text in (*one.texts, *one.forms)}
+    known = {text for search in searches for text in (*search.texts, *search.forms)}
     states = {text: (encoder.states(text)[1].float() - mean) / spread for text in known}
     main = _principal(torch.cat([*states.values()]))
-    states = {text: one @ main for text, one in states.items()}
-    asks, tells = (nn.Linear(main.shape[1], PAIRED) for _ in range(2))
+    asks, tells = _pairs({text: read @ main for text, read in states.items()}, searches)
+    for own, learned in ((judge.asks, asks), (judge.tells, tells)):
+        own.weight.data, own.bias.data = learned.weight.data @ main.T, learned.bias.data
+        read_raw(own, mean, spread)
+
+
+def _pairs(states: Mapping[str, Tensor], searches: Sequence[Search]) -> tuple[nn.Linear, nn.Linear]:
+    """The layers that read what questions ask and what sentences tell, learned on the `states` of all their texts."""
+    size = next(iter(states.values())).shape[1]
+    asks, tells = (nn.Linear(size, PAIRED) for _ in range(2))
     nn.init.normal_(asks.weight, std=0.01)
     nn.init.zeros_(asks.bias)
     steps = ROUNDS * -(-len(searches) // SEARCHES)
@@ -244,39 +254,36 @@ def fit_pairs(judge: Judge, searches: Sequence[Search], encoder: Encoder, mean: 
     for _ in range(ROUNDS):
         for some in torch.split(torch.randperm(len(searches)), SEARCHES):
             optimizer.zero_grad()
-            for one in (searches[at] for at in some):
-                form = one.forms[chance.random() < LABELLED]
-                asked, said = (
-                    F.dropout(each, BLURRED) for each in (states[form], torch.cat([states[text] for text in one.texts]))
-                )
-                found = one.first + _told(asks(asked), tells(said), one)
-                loss = found.logsumexp(0) - found[one.holds].logsumexp(0)
+            for search in (searches[at] for at in some):
+                bare, labelled = search.forms
+                question = F.dropout(states[labelled if chance.random() < LABELLED else bare], BLURRED)
+                said = F.dropout(torch.cat([states[text] for text in search.texts]), BLURRED)
+                found = search.first + _told(asks(question), tells(said), search)
+                loss = found.logsumexp(0) - found[search.holds].logsumexp(0)
                 (loss / len(some)).backward()
             optimizer.step()
             schedule.step()
-    for own, learned in ((judge.asks, asks), (judge.tells, tells)):
-        own.weight.data, own.bias.data = learned.weight.data @ main.T, learned.bias.data
-        read_raw(own, mean, spread)
+    return asks, tells
 
 
 def _principal(states: Tensor) -> Tensor:
     """The principal components of standardized states, one a column, the largest first."""
     vectors: Tensor = torch.linalg.eigh(states.T @ states / len(states)).eigenvectors
-    return vectors.flip(1)[:, :STATES]
+    return vectors.flip(1)[:, :COMPONENTS]
 
 
-def _told(asks: Tensor, tells: Tensor, one: Search) -> Tensor:
+def _told(asks: Tensor, tells: Tensor, search: Search) -> Tensor:
     """As `lingua.methods.focus.told`, of all texts."""
     pairs = tells @ asks.T
-    place = one.sentence[:, None].expand_as(pairs)
-    best = pairs.new_zeros((len(one.first), len(asks))).scatter_reduce(0, place, pairs, "amax", include_self=False)
+    place = search.sentence[:, None].expand_as(pairs)
+    best = pairs.new_zeros((len(search.first), len(asks))).scatter_reduce(0, place, pairs, "amax", include_self=False)
     return best.mean(1)
 
 
 def fit_hops(layer: nn.Linear, questions: Sequence[JudgedQuestion]) -> None:
     """Logistic regression of whether a question needs several passages, on the means of its tokens' states."""
-    states = torch.cat([one.states for one in questions])
-    several = torch.tensor([one.several for one in questions for _ in one.states])
+    states = torch.cat([question.states for question in questions])
+    several = torch.tensor([question.several for question in questions for _ in question.states])
     mean, spread = states.mean(0), states.std(0) + 1e-3
     share = several.float().mean().clamp(0.01, 0.99)
     balance = torch.where(several, SEVERAL / share, 1 / (1 - share)) / (1 + SEVERAL)
@@ -306,31 +313,53 @@ def read_raw(layer: nn.Linear, mean: Tensor, spread: Tensor) -> None:
 def answers_first(judge: Judge, texts: Sequence[JudgedText]) -> float:
     """Share of the answers' tokens among the `KEPT` tokens of each text that the judge ranks first."""
     kept = total = 0.0
-    for one in texts:
-        odds = judge.last(F.gelu(judge.first(one.states.float())))[:, 0]
+    for text in texts:
+        odds = judge.last(F.gelu(judge.first(text.states.float())))[:, 0]
         best = odds.argsort(descending=True)[: int(KEPT * len(odds))]
-        kept, total = kept + float(one.answers[best, 0].sum()), total + float(one.answers[:, 0].sum())
+        kept, total = kept + float(text.answers[best, 0].sum()), total + float(text.answers[:, 0].sum())
     return kept / total if total else 0.0
 
 
 def told_apart(judge: Judge, questions: Sequence[JudgedQuestion]) -> float:
     """How often a question that needs several passages gets higher odds than one that does not."""
-    several, single = (
-        [float(judge.hops(one.states).mean()) for one in questions if one.several is which] for which in (True, False)
-    )
-    pairs = [one > other for one in several for other in single]
+    odds: dict[bool, list[float]] = {True: [], False: []}
+    for question in questions:
+        odds[question.several].append(float(judge.hops(question.states).mean()))
+    pairs = [several > single for several in odds[True] for single in odds[False]]
     return sum(pairs) / max(1, len(pairs))
 
 
 def found_first(judge: Judge, searches: Sequence[Search], encoder: Encoder) -> tuple[float, float]:
     """How often the sentence that answers is the first one of all, without the judge and with it."""
     before = after = 0
-    for one in searches:
-        asks = judge.asks(encoder.states(one.forms[1])[1].float())
-        tells = judge.tells(torch.cat([encoder.states(text)[1] for text in one.texts]).float())
-        before += int(one.first.argmax()) in one.holds
-        after += int((one.first + _told(asks, tells, one)).argmax()) in one.holds
+    for search in searches:
+        asks = judge.asks(encoder.states(search.forms[1])[1].float())
+        tells = judge.tells(torch.cat([encoder.states(text)[1] for text in search.texts]).float())
+        before += int(search.first.argmax()) in search.holds
+        after += int((search.first + _told(asks, tells, search)).argmax()) in search.holds
     return before / max(1, len(searches)), after / max(1, len(searches))
+
+
+def measured(
+    texts: Sequence[JudgedText], questions: Sequence[JudgedQuestion], searches: Sequence[Search], encoder: Encoder
+) -> list[str]:
+    """Train a judge on some of the articles and questions; what it finds in those held back, in words."""
+    titles = sorted({text.title for text in texts}, key=lambda title: draw(0, title))
+    held, every = set(titles[: int(HELD * len(titles))]), round(1 / HELD)
+    judge = trained(
+        [text for text in texts if text.title not in held],
+        [question for number, question in enumerate(questions) if number % every],
+        [search for search in searches if search.title not in held],
+        encoder,
+    )
+    answers = answers_first(judge, [text for text in texts if text.title in held])
+    before, after = found_first(judge, [search for search in searches if search.title in held], encoder)
+    apart = told_apart(judge, questions[::every])
+    return [
+        f"{len(texts):,} texts; {answers:.3f} of the answers in {KEPT} of {len(held)} articles' tokens (held back)",
+        f"{len(searches):,} searches; {before:.3f} of the answers' sentences first, {after:.3f} with it (held back)",
+        f"{len(questions):,} questions; {apart:.3f} of the pairs told apart (held back)",
+    ]
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -338,24 +367,13 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("source", type=Path, help="paragraphs with questions, as JSON Lines")
     parser.add_argument("questions", type=Path, help="questions and the passages that each needs, as JSON Lines")
     parser.add_argument("weights", type=Path, help="the file to write: judge.safetensors")
-    given = parser.parse_args(arguments)
-    encoder = Encoder()
+    given, encoder = parser.parse_args(arguments), Encoder()
     lines, others = (file.read_text("utf-8").strip().split("\n") for file in (given.source, given.questions))
     texts, questions = [*texts_of(lines, encoder)], [*questions_of(others, encoder)]
     searches = [*searches_of(lines, others, encoder)]
-    titles = sorted({one.title for one in texts}, key=lambda title: draw(0, title))
-    held = set(titles[: int(HELD * len(titles))])
-    known, new = ([one for one in texts if (one.title in held) is wanted] for wanted in (False, True))
-    every = round(1 / HELD)
-    near, far = ([one for one in searches if (one.title in held) is wanted] for wanted in (False, True))
-    first = trained(known, [one for number, one in enumerate(questions) if number % every], near, encoder)
-    answers, apart = answers_first(first, new), told_apart(first, questions[::every])
-    before, after = found_first(first, far, encoder)
+    print(*measured(texts, questions, searches, encoder), sep="\n")
     weights = trained(texts, questions, searches, encoder).state_dict()
-    save_file({name: one.half().contiguous() for name, one in weights.items()}, given.weights)
-    print(f"{len(texts):,} texts; {answers:.3f} of the answers in {KEPT} of {len(held)} articles' tokens (held back)")
-    print(f"{len(searches):,} searches; {before:.3f} of the answers' sentences first, {after:.3f} with it (held back)")
-    print(f"{len(questions):,} questions; {apart:.3f} of the pairs told apart (held back)")
+    save_file({name: weight.half().contiguous() for name, weight in weights.items()}, given.weights)
     return 0
 
 
