@@ -25,10 +25,9 @@ from lingua.errors import PromptError
 from lingua.methods import METHODS, models_digest, scoring_model
 from lingua.methods.ranking import load_ranker
 from lingua.models.source import ModelSource, resolve
-from lingua.prompt import CompressedPrompt, Outcome, Prompt, Rejected, Span
+from lingua.prompt import Bools, CompressedPrompt, Outcome, Prompt, Rejected, Span
 from lingua.structured.streams import StructuredFace
 from lingua.text.tokens import SourceTokenizer, load_target
-from lingua.text.units import Bools
 
 if TYPE_CHECKING:
     from lingua.models.load import Loader

@@ -10,7 +10,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from lingua.errors import PromptError
+
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float32]
+"""What the engine counts, chooses and scores in."""
 
 Status = Literal["compressed", "passthrough", "kept", "over_budget", "relaxed"]
 Span = tuple[int, int]

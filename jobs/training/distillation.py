@@ -41,8 +41,8 @@ from lingua.methods.llmlingua2 import windows
 from lingua.models.encoders import EncoderScorer, keep_label, positions, special_tokens
 from lingua.models.load import Loader
 from lingua.models.source import resolve
+from lingua.prompt import Bools, Floats
 from lingua.text.tokens import SourceTokenizer
-from lingua.text.units import Bools, Floats
 
 LABELS = "labels"
 NAMES = {0: "drop", 1: "keep"}

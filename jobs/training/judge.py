@@ -34,8 +34,9 @@ from lingua.methods.focus import NEAR, SHARED, first_look, focus
 from lingua.models.encoders import WINDOW, Judge, special_tokens
 from lingua.models.load import Loader
 from lingua.models.source import EMBEDDER, PAIRED, resolve
+from lingua.prompt import Ints
 from lingua.text.sentences import sentence_edges
-from lingua.text.tokens import Encoding, Ints, SourceTokenizer
+from lingua.text.tokens import Encoding, SourceTokenizer
 from lingua.text.words import slices
 
 T = TypeVar("T")

@@ -28,7 +28,8 @@ from transformers import BatchEncoding, DataCollatorWithFlattening
 from jobs.training.rows import Example
 from lingua.engine.score import Answer, BatchRow, Context
 from lingua.models.causal import PlainScorer
-from lingua.text.tokens import Encoding, Ints, SourceTokenizer
+from lingua.prompt import Ints
+from lingua.text.tokens import Encoding, SourceTokenizer
 
 Floats = npt.NDArray[np.floating[Any]]
 NO_LABEL = -100

@@ -16,13 +16,11 @@ import numpy.typing as npt
 
 from lingua.budget.pieces import Pieces, piece_edges
 from lingua.engine.score import Program
-from lingua.prompt import CompressedPrompt, Prompt, Span, Status, join_parts
+from lingua.prompt import Bools, CompressedPrompt, Floats, Ints, Prompt, Span, Status, join_parts
 from lingua.shared import OnePassSettings, SharedSettings, Unit
 from lingua.text.sentences import sentence_edges
-from lingua.text.tokens import Encoding, Ints, SourceTokenizer, TargetTokenizer
+from lingua.text.tokens import Encoding, SourceTokenizer, TargetTokenizer
 from lingua.text.units import (
-    Bools,
-    Floats,
     Kinds,
     cut,
     forced_spans,

@@ -35,9 +35,9 @@ import regex
 
 from lingua.budget.draft import Draft, Drafter, PromptPart, cut_text
 from lingua.engine.score import Answer, Context, Program, Score
-from lingua.prompt import CompressedPrompt, Facts, Prompt, Span
-from lingua.text.tokens import Encoding, Ints
-from lingua.text.units import Bools, Floats, self_information
+from lingua.prompt import Bools, CompressedPrompt, Facts, Floats, Ints, Prompt, Span
+from lingua.text.tokens import Encoding
+from lingua.text.units import self_information
 from lingua.text.words import CAPITAL, CAPITALS, SMALL, WORD, keys, lexicon
 
 Doubles = npt.NDArray[np.float64]

@@ -16,9 +16,8 @@ from itertools import chain
 
 import numpy as np
 
+from lingua.prompt import Bools, Floats, Ints
 from lingua.text.sentences import Clauses, closing_marks, sentence_edges
-from lingua.text.tokens import Ints
-from lingua.text.units import Bools, Floats
 from lingua.text.words import are, remembered
 
 NEW, REPEATED = 6.0, 0.3

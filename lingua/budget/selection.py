@@ -23,11 +23,9 @@ import numpy as np
 
 from lingua.budget.draft import Draft, PromptPart
 from lingua.budget.pieces import PieceGroups
-from lingua.prompt import CompressedPrompt
+from lingua.prompt import Bools, CompressedPrompt, Floats, Ints
 from lingua.shared import ContextBudget, SharedSettings, Unit
 from lingua.text.salience import token_facts
-from lingua.text.tokens import Ints
-from lingua.text.units import Bools, Floats
 
 LITTLE = 0.5
 """Share of the target below which the beginning of a clause is kept for want of whole ones."""

@@ -28,11 +28,11 @@ from lingua.methods.focus import advantages, token_answers
 from lingua.methods.llmlingua import required
 from lingua.methods.ranking import bm25
 from lingua.models.source import EMBEDDER
+from lingua.prompt import Floats, Ints
 from lingua.shared import Aggregate, Numbers, OnePassSettings, refuse_without
 from lingua.text.salience import Table, token_evidence, word_odds
 from lingua.text.sentences import sentence_edges
-from lingua.text.tokens import Encoding, Ints
-from lingua.text.units import Floats
+from lingua.text.tokens import Encoding
 from lingua.text.words import slices, word_edges
 
 LEAD = 1.0

@@ -20,7 +20,8 @@ import regex
 
 from lingua.budget.draft import Drafter, Importance
 from lingua.engine.score import Context, Program, Score
-from lingua.text.tokens import Encoding, Ints, SourceTokenizer
+from lingua.prompt import Ints
+from lingua.text.tokens import Encoding, SourceTokenizer
 from lingua.text.words import grams, is_word, word_spans
 
 FOCUS = 4.0

@@ -27,8 +27,6 @@ from lingua.engine.score import Answer, Arriving, BatchRow, Cache, Context, OutO
 from lingua.errors import ModelError
 from lingua.models.packed import (
     Attends,
-    Floats,
-    Ints,
     KeyValues,
     Noting,
     Options,
@@ -48,6 +46,7 @@ from lingua.models.sizing import (
     choose_sizes,
     is_out_of_memory,
 )
+from lingua.prompt import Floats, Ints
 
 log = logging.getLogger(__name__)
 

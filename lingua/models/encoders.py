@@ -26,9 +26,10 @@ from transformers.utils.hub import cached_file
 
 from lingua.engine.score import Answer, Arriving, BatchRow, Context, OutOfMemoryError, ScoreCache
 from lingua.errors import ModelError
-from lingua.models.packed import Floats, Ints, download, upload
+from lingua.models.packed import download, upload
 from lingua.models.sizing import ENCODER_BATCH, USUAL, Allowance, encoder_batch, is_out_of_memory
 from lingua.models.source import JUDGE, PAIRED, ModelSource
+from lingua.prompt import Floats, Ints
 
 Windows = Sequence[Sequence[int]]
 _LEAST_FILL = {"cuda": 0.75, "cpu": 0.9}

@@ -17,16 +17,14 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import AttentionInterface
 
 from lingua.engine.score import Arriving
+from lingua.prompt import Floats, Ints
 
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float32]
 States = tuple[Tensor, Tensor, Tensor]
 _FIRST_CAPACITY = 256
 PACKED = "lingua_packed"

@@ -27,7 +27,8 @@ import torch
 from torch import Tensor
 
 from lingua.engine.score import PoolFullError
-from lingua.models.packed import Ints, Options, States, masked, upload
+from lingua.models.packed import Options, States, masked, upload
+from lingua.prompt import Ints
 
 Kernel = Callable[..., Any]
 MOST_KEYS = 1 << 17

@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 import regex
 
+from lingua.prompt import Floats, Ints
 from lingua.text.sentences import sentence_edges
-from lingua.text.tokens import Encoding, Ints
-from lingua.text.units import Floats, self_information
+from lingua.text.tokens import Encoding
+from lingua.text.units import self_information
 from lingua.text.words import LONG_RUN, slices, word_edges
 
 WEIGHTS = {

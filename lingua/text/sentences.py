@@ -8,14 +8,11 @@ from itertools import pairwise
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import regex
 import sentencex
 
-from lingua.prompt import Span
-from lingua.text.words import Ints, are, remembered, uncut, word_edges
-
-Bools = npt.NDArray[np.bool_]
+from lingua.prompt import Bools, Ints, Span
+from lingua.text.words import are, remembered, uncut, word_edges
 
 LANGUAGE = "en"
 """Whose abbreviations `sentencex` knows; the marks that end a sentence are those of all scripts."""

@@ -30,6 +30,7 @@ from numpy.typing import ArrayLike
 
 from lingua.errors import ModelError
 from lingua.explain import first_line, meant
+from lingua.prompt import Ints
 from lingua.text.words import are
 
 _PIECES = {
@@ -136,7 +137,6 @@ class PieceCache:
         return new
 
 
-Ints = npt.NDArray[np.int64]
 Table = npt.NDArray[np.int32]
 _GRAPHEME = regex.compile(r"\p{RI}{2}[\p{GCB=Extend}\p{GCB=ZWJ}\p{GCB=SpacingMark}]*|\X")
 """Flags first: in a long run of them, each `\\X` looks back to the run's beginning."""

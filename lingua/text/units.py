@@ -27,14 +27,12 @@ import numpy.typing as npt
 import regex
 
 from lingua.errors import PromptError
-from lingua.prompt import Span
+from lingua.prompt import Bools, Floats, Ints, Span
 from lingua.shared import Aggregate, SharedSettings, Unit
 from lingua.text.sentences import phrase_edges, sentence_edges
-from lingua.text.tokens import JOINS_NOTHING, Encoding, Ints
+from lingua.text.tokens import JOINS_NOTHING, Encoding
 from lingua.text.words import JOINS, NUMERAL, SPELLING, are, code_points, members, uncut, whole_spans, word_edges
 
-Bools = npt.NDArray[np.bool_]
-Floats = npt.NDArray[np.float32]
 Kinds = npt.NDArray[np.uint8]
 
 _LETTER, _FIGURE, _JOIN, _COMMA, _THOUSAND = 1, 2, 3, 4, 5

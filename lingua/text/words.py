@@ -23,9 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import regex
 
-from lingua.prompt import Span
-
-Bools = npt.NDArray[np.bool_]
+from lingua.prompt import Bools, Ints, Span
 
 
 def code_points(text: str) -> npt.NDArray[np.uint32]:
@@ -50,8 +48,6 @@ def are(character: str, text: str) -> Bools:
     """Whether each character of `text` [n] is matched by the expression."""
     return members(character)[code_points(text)]
 
-
-Ints = npt.NDArray[np.int64]
 
 _Read = TypeVar("_Read", bound=Callable[..., Any])
 _ASKED_AGAIN, _SHORT_ENOUGH = 32, 1 << 18
