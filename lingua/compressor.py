@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -127,9 +127,7 @@ class Compressor(StructuredFace):
     @property
     def packing(self) -> tuple[str, ...]:
         """How each causal model runs: packed, and how near to its plain forward; or row by row, and why."""
-        return tuple(
-            clocked.scorer.packing for clocked, _ in self._scorers.values() if hasattr(clocked.scorer, "packing")
-        )
+        return tuple(timed.scorer.packing for timed, _ in self._scorers.values() if hasattr(timed.scorer, "packing"))
 
     @cached_property
     def digest(self) -> str:
@@ -162,7 +160,8 @@ class Compressor(StructuredFace):
         if isinstance(prompts, Prompt):
             raise TypeError("one prompt is given as a list of one: compress([prompt])")
         engine: Engine[PendingOutcome] = Engine(self._scorer, cache=self._cache)
-        repeats = Deduplication(self._known, self._program)
+        compress = partial(compress_one, drafter=self._drafter, sample=self._fidelity_sample)
+        repeats = Deduplication(self._known, compress)
         for result in engine.run(repeats.program(_checked(prompt)) for prompt in prompts):
             if isinstance(result, PromptError):
                 raise result
@@ -181,9 +180,6 @@ class Compressor(StructuredFace):
         engine: Engine[Labels] = Engine(self._scorer, cache=self._cache)
         results = engine.run(label_words(prompt, self._drafter) for prompt in prompts)
         return [Rejected(one.reason, one.detail) if isinstance(one, PromptError) else one for one in results]
-
-    def _program(self, prompt: Prompt) -> Program[CompressedPrompt]:
-        return compress_one(prompt, self._drafter, self._fidelity_sample)
 
 
 # ---- equal prompts, compressed once

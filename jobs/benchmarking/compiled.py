@@ -65,9 +65,7 @@ def _operator(
 
 
 @_operator.register_fake
-def _shape(
-    query: Tensor, key: Tensor, value: Tensor, scaling: float | None, softcap: float | None, window: int | None
-) -> Tensor:
+def _shape(query: Tensor, key: Tensor, value: Tensor, *_: float | None) -> Tensor:
     return query.new_empty((1, query.shape[2], query.shape[1], value.shape[3]))
 
 

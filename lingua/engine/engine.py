@@ -185,12 +185,12 @@ class Engine(Generic[T]):
         try:
             while more or self._live or self._finished:
                 while more and not self._waiting_for_memory and begun - emitted < self._max_programs:
-                    program = next(source, None)
-                    if program is None:
+                    if (program := next(source, None)) is None:
                         more = False
-                    else:
-                        self._begin(begun, program)
-                        begun += 1
+                        break
+                    self._live[begun] = _Running(begun, program)
+                    self._resume(self._live[begun], None)
+                    begun += 1
                 self._admit()
                 if self._ready or self._flying:
                     self._step()
@@ -199,10 +199,6 @@ class Engine(Generic[T]):
                     emitted += 1
         finally:
             self._size.restore()
-
-    def _begin(self, index: int, program: Program[T]) -> None:
-        self._live[index] = _Running(index, program)
-        self._resume(self._live[index], None)
 
     def _resume(self, running: _Running[T], answers: list[Answer] | None) -> None:
         try:

@@ -196,9 +196,7 @@ class NoScorer(Scorer):
 
 
 def _passed_on(name: str) -> Any:
-    return property(
-        lambda clocked: getattr(clocked.scorer, name), lambda clocked, value: setattr(clocked.scorer, name, value)
-    )
+    return property(lambda own: getattr(own.scorer, name), lambda own, value: setattr(own.scorer, name, value))
 
 
 class TimedScorer:

@@ -230,10 +230,8 @@ def require_device(device: str) -> None:
     kind, _, index = device.partition(":")
     if kind != "cuda":
         choose_device(device)
-    elif int(index or 0) >= torch.cuda.device_count():
-        there = (
-            f"there are {torch.cuda.device_count()} GPUs" if torch.cuda.is_available() else "torch finds no GPU here"
-        )
+    elif int(index or 0) >= (count := torch.cuda.device_count()):
+        there = f"there are {count} GPUs" if torch.cuda.is_available() else "torch finds no GPU here"
         raise ModelError(f"device {device!r} cannot be used: {there}; leave device out, or give 'cpu'")
 
 

@@ -36,8 +36,6 @@ MOST_KEYS = 1 << 17
 _MOST_HEAD_SIZE = 256
 _HEAD_ALIGNED = 8
 _FIRST_CAPABILITY = (8, 0)
-
-
 _NO_SLOTS: Ints = np.zeros(0, np.int64)
 
 
