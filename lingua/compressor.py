@@ -310,7 +310,7 @@ Labels = tuple[tuple[WordLabel, ...], ...]
 
 def label_words(prompt: Prompt, drafter: Drafter) -> Program[Labels]:
     """The program that labels one prompt: scored even where it is within its budget, then compressed."""
-    draft = drafter.draft(prompt)
+    draft = drafter.draft(prompt, each=True)
     whole = draft.finish("passthrough") if draft.fits else None
     yield from METHODS[drafter.config.method].program(draft, drafter.config.own)
     result = whole or settle(draft)

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from lingua.engine.score import Needs
 from lingua.errors import UnreadError
+from lingua.prompt import Prompt
 from lingua.structured.paths import Rules
 from lingua.structured.pieces import require_actions
 
@@ -116,6 +117,10 @@ class MethodSettings(BaseModel):
 
     def covers(self, question: str) -> bool:
         """Whether the names and numbers of a prompt with this question, or none, are spread over what is kept."""
+        return False
+
+    def keeps_whole(self, prompt: Prompt) -> bool:
+        """Whether each context string of a prompt is kept as a whole or not at all."""
         return False
 
     @property

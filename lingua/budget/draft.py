@@ -111,10 +111,6 @@ class PromptPart:
         self.must = self.must | touched
         self.keep = self.keep | touched
 
-    def group(self, begins: Ints) -> Ints:
-        """Which group each unit [u] belongs to, if groups begin at these characters, the first at the text's."""
-        return np.maximum(0, np.searchsorted(begins, self.bounds[:-1], side="right") - 1)
-
     def kept_ids(self, first: int, last: int) -> list[int]:
         """The token ids of the kept units among units [first, last)."""
         begin, end = self.starts[first], self.starts[last]
@@ -185,15 +181,17 @@ class Drafter:
     model: str = ""
     judged: int = 0
 
-    def draft(self, prompt: Prompt) -> Draft:
-        """Tokenize and cut every part of `prompt`."""
-        texts = [prompt.instruction, *prompt.context, prompt.question]
-        first, *context, last = [self.part(encoding, self.config.unit) for encoding in self.source.encode(texts)]
-        first.rate, last.rate = self.config.instruction_rate, self.config.question_rate
-        for part, rate in zip(context, prompt.context_rates, strict=False):
+    def draft(self, prompt: Prompt, each: bool = False) -> Draft:
+        """Tokenize `prompt`, and cut those of its parts into units of which some may be kept; `each`: all parts."""
+        config, strings, origin = self.config, prompt.context, self.target.count(prompt.text)
+        rates = [config.instruction_rate, *(prompt.context_rates or [None] * len(strings)), config.question_rate]
+        whole = {1.0, None} if config.own.keeps_whole(prompt) and origin > config.target(origin) else {1.0}
+        units = [None if rate in whole and not each else config.unit for rate in rates]
+        encodings = self.source.encode([prompt.instruction, *strings, prompt.question])
+        first, *context, last = parts = list(map(self.part, encodings, units))
+        for part, rate in zip(parts, rates, strict=True):
             part.rate = rate
-        origin = self.target.count(prompt.text)
-        target = self._target(origin, [first, *context, last]) if prompt.context_rates else self.config.target(origin)
+        target = self._target(origin, parts) if prompt.context_rates else config.target(origin)
         for part in context:
             part.keep = part.must.copy() if part.rate == 0 else part.keep
         return Draft(prompt, self, first, context, last, origin, target)
@@ -204,10 +202,13 @@ class Drafter:
         cut_away = sum(part.cost - part.at_rate(shared if part.rate is None else part.rate) for part in parts)
         return self.config.ceiling(max(min(1, origin), int(origin - cut_away + 1e-9)))
 
-    def part(self, encoding: Encoding, unit: Unit) -> PromptPart:
+    def part(self, encoding: Encoding, unit: Unit | None) -> PromptPart:
+        """The units of a text; None: it is one, as it is kept as a whole or not at all."""
         config, text = self.config, encoding.text
+        if unit is None or not text:
+            return self._uncut(encoding)
         coherent = config.own.coherent_share > 0
-        edges = unit_edges(text, "word" if coherent and unit == "token" else unit) if text else None
+        edges = unit_edges(text, "word" if coherent and unit == "token" else unit)
         if edges is not None and config.own.cuts_sentences:
             edges = np.union1d(edges, sentence_edges(text))
         if edges is not None and coherent:
@@ -220,6 +221,13 @@ class Drafter:
         starts = np.searchsorted(encoding.atom, atoms)
         begins = encoding.token_starts if self.target is self.source else self.target.starts(text)
         return self._part(encoding, starts, encoding.bounds[atoms], must, begins)
+
+    def _uncut(self, encoding: Encoding) -> PromptPart:
+        text, count = encoding.text, len(encoding)
+        tokens = count if self.target is self.source else self.target.count(text)
+        ends = np.arange(2 if text else 1)
+        units, surprisal = ends[1:], np.zeros(count, np.float32)
+        return PromptPart(encoding, count * ends, len(text) * ends, tokens * units, units < 1, units > 0, surprisal)
 
     def scored(self, text: str, bounds: Ints, must: Bools, scores: Floats) -> PromptPart:
         """A part whose units and their scores [u] are known: each unit stands as one token, and is not read again."""

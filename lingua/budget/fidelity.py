@@ -35,7 +35,7 @@ import regex
 
 from lingua.budget.draft import Draft, Drafter, PromptPart, cut_text
 from lingua.engine.score import Answer, Context, Program, Score
-from lingua.prompt import Bools, CompressedPrompt, Facts, Floats, Ints, Prompt, Span
+from lingua.prompt import Bools, CompressedPrompt, Facts, Ints, Prompt, Span
 from lingua.text.tokens import Encoding
 from lingua.text.units import self_information
 from lingua.text.words import CAPITAL, CAPITALS, SMALL, WORD, keys, lexicon
@@ -47,7 +47,7 @@ RARE = 10
 """One word in so many counts as a name where letters have no case."""
 _NUMBER = regex.compile(r"\p{Nd}+(?:[.,:/\-'’٫٬]\p{Nd}+)*")
 _RUNS_ON = regex.compile(r"(?=.)[,'’\-–]?[^\S\r\n]*")
-"""What may stand between two words of one sentence."""
+"""What may stand between two words of one sentence; nothing at all: there is no word before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +141,8 @@ def _named(text: str, traits: Ints, size: Ints, ends: Ints) -> Bools:
     before = np.full(len(ends), len(text))
     before[words[1:]] = ends[words[:-1]]
     for at in (named & ((traits & CAPITALS) == 0)).nonzero()[0].tolist():
-        named[at] = _runs_on(text[before[at] : ends[at] - size[at]])
+        between = text[before[at] : ends[at] - size[at]]
+        named[at] = between == " " or _RUNS_ON.fullmatch(between) is not None
     return named
 
 
@@ -160,28 +161,21 @@ def _worth(encodings: Sequence[Encoding], ends: Ints) -> Doubles:
 
     So a word is worth its tokens, the white space before it included.
     """
-    sizes = [len(one) for one in encodings]
-    information = np.split(self_information(np.concatenate([one.ids for one in encodings])), np.cumsum(sizes)[:-1])
     begins = np.cumsum([0, *(1 + len(one.text) for one in encodings[:-1])])
-    bounds = [begin + one.bounds for begin, one in zip(begins, encodings, strict=True)]
-    totals = [_totals(*one) for one in zip(encodings, information, strict=True)]
-    told = np.interp(ends, np.concatenate(bounds), np.concatenate(totals))
+    sizes = [len(one.bounds) for one in encodings]
+    firsts = np.cumsum([0, *sizes[:-1]])
+    bounds, atom = (
+        np.concatenate([at + getattr(one, name) for at, one in zip(base, encodings, strict=True)])
+        for base, name in ((begins, "bounds"), (firsts, "atom"))
+    )
+    information = np.bincount(atom, self_information(np.concatenate([one.ids for one in encodings])), len(bounds))
+    before = np.append(0.0, information.cumsum()[:-1])
+    told = np.interp(ends, bounds, before - np.repeat(before[firsts], sizes))
     worth: Doubles = np.diff(told, prepend=0.0)
     first = ends.searchsorted(begins, side="right")
     first = first[first < len(ends)]
     worth[first] = told[first]
     return worth
-
-
-def _totals(encoding: Encoding, information: Floats) -> Doubles:
-    """The information of all tokens before each bound of an encoding."""
-    per_atom = np.bincount(encoding.atom, information, len(encoding.bounds) - 1)
-    return np.concatenate([[0.0], per_atom.cumsum()])
-
-
-def _runs_on(between: str) -> bool:
-    """Whether a sentence goes on over what stands between two words; nothing at all: there is no word before."""
-    return between == " " or _RUNS_ON.fullmatch(between) is not None
 
 
 TRIES = 3

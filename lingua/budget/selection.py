@@ -145,7 +145,7 @@ def fit(draft: Draft) -> CompressedPrompt:
         margin = _Margin.of(draft)
         if not margin.settle():
             return replace(margin.left, status="over_budget")
-        short = margin.left.compressed_tokens < ENOUGH * draft.target_tokens and not margin.exhausted
+        short = margin.left.compressed_tokens < ENOUGH * draft.target_tokens and margin.kept < len(margin.cost)
         unit = _FINER.get(unit) if short and not draft.config.own.coherent_share else None
         if unit is not None:
             draft = draft.finer(unit)
@@ -221,10 +221,6 @@ class _Margin:
         ranked = [(part, one.units, rank[one.owner]) for part, one, rank in zip(parts, found, ranks, strict=False)]
         first = _gather([one.first for one in found]).astype(np.int64)[order]
         return cls(draft, ranked, number[order], first, cost, int(kept.sum()))
-
-    @property
-    def exhausted(self) -> bool:
-        return self.kept == len(self.cost)
 
     def settle(self) -> bool:
         """Find a longest prefix within the target, then fill the rest; False if even nothing optional is too much."""

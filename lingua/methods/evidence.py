@@ -28,7 +28,7 @@ from lingua.methods.focus import advantages, token_answers
 from lingua.methods.llmlingua import required
 from lingua.methods.ranking import bm25
 from lingua.models.source import EMBEDDER
-from lingua.prompt import Floats, Ints
+from lingua.prompt import Floats, Ints, Prompt
 from lingua.shared import Aggregate, Numbers, OnePassSettings, refuse_without
 from lingua.text.salience import Table, token_evidence, word_odds
 from lingua.text.sentences import sentence_edges
@@ -92,6 +92,15 @@ class EvidenceSettings(OnePassSettings):
     def covers(self, question: str) -> bool:
         return self.focus_model == "ignore" or not question.strip()
 
+    def keeps_whole(self, prompt: Prompt) -> bool:
+        """Whether the strings are examples: as set, or if all and the question have a label in common (`Q:`)."""
+        if len(prompt.context) < 2 or prompt.context_rates:
+            return False
+        if self.demonstrations != "auto":
+            return self.demonstrations == "whole"
+        labels = (set(_LABEL.findall(text)) for text in [prompt.question, *prompt.context])
+        return bool(set.intersection(*labels))
+
     @property
     def budget_dependent(self) -> str | None:
         whole = self.demonstrations == "whole"
@@ -101,19 +110,9 @@ class EvidenceSettings(OnePassSettings):
 def evidence(draft: Draft, own: EvidenceSettings) -> Program[None]:
     """Decide what `draft` keeps."""
     question = "" if own.focus_model == "ignore" else draft.prompt.question
-    whole = choose_demonstrations(draft, own, question) if _are_demonstrations(draft, own) else set()
+    whole = choose_demonstrations(draft, own, question) if own.keeps_whole(draft.prompt) else set()
     yield from gather_evidence(draft, question, [index for index in draft.chosen if index not in whole])
     keep_best(draft)
-
-
-def _are_demonstrations(draft: Draft, own: EvidenceSettings) -> bool:
-    """Whether the strings are examples: as set, or if all and the question have a label in common (`Q:`)."""
-    if len(draft.context) < 2 or draft.prompt.context_rates:
-        return False
-    if own.demonstrations != "auto":
-        return own.demonstrations == "whole"
-    labels = (set(_LABEL.findall(part.text)) for part in [draft.question, *draft.context])
-    return bool(set.intersection(*labels))
 
 
 def choose_demonstrations(draft: Draft, own: EvidenceSettings, question: str) -> set[int]:
@@ -136,13 +135,15 @@ def choose_demonstrations(draft: Draft, own: EvidenceSettings, question: str) ->
         draft.context[index].must = np.ones_like(draft.context[index].must)
     alone = not whole and not (draft.instruction.text + draft.question.text).strip()
     taken = order[:1] if alone else [index for index in order if index in whole]
+    if alone:
+        draft.context[order[0]] = draft.drafter.finer(draft.context[order[0]], draft.config.unit)
     draft.chosen = taken[::-1] if relevance.any() else sorted(taken)
     return whole
 
 
 def gather_evidence(draft: Draft, question: str, cut: Sequence[int]) -> Program[None]:
     """Fill in the evidence of every token that may be dropped; those of the strings `cut` by the question, too."""
-    for part in draft.flexible:
+    for part in (one for one in draft.flexible if one.must.tolist() != [True]):  # so is one that stays whole
         place = np.linspace(0, 1, len(part.ids), endpoint=False, dtype=np.float32)
         part.surprisal = token_evidence(part.encoding) * np.exp(-LEAD * place)
     parts = [draft.context[index] for index in cut if draft.context[index].text]

@@ -9,6 +9,7 @@ happens before: it trains the model that is used here.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import pairwise
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -77,12 +78,12 @@ def choose_demonstrations(draft: Draft, own: LLMLinguaSettings) -> Program[None]
 
     Forced strings and those with a `protect`ed span are always kept; so are all that are pieces of a structure.
     """
-    if draft.prompt.context_rates:
+    if draft.prompt.context_rates or len(draft.context) < 2:
         return
     costs = [part.cost for part in draft.context]
     final = shares(draft).demonstrations
     budget = ContextBudget.parse(own.context_budget)
-    if len(costs) < 2 or sum(costs) <= budget.apply(final):
+    if sum(costs) <= budget.apply(final):
         return
     answers = yield [Score(Context(draft.head), part.ids.tolist()) for part in draft.context]
     perplexity = np.asarray([answer.mean() if len(answer) else -np.inf for answer in answers])
@@ -125,7 +126,7 @@ class _Sentences:
     def __init__(self, part: PromptPart, surprisal: Answer, settings: SentenceFilter) -> None:
         self.part = part
         edges = sentence_edges(part.text)
-        self.sentence = part.group(edges)
+        self.sentence = edges.searchsorted(part.bounds[:-1], side="right") - 1
         tokens = np.repeat(self.sentence, np.diff(part.starts))
         size = np.bincount(tokens, minlength=len(edges))
         self.costs = np.bincount(self.sentence, part.costs, len(edges)).astype(np.int64)
@@ -186,9 +187,8 @@ def segments(part: PromptPart, size: int) -> Iterator[tuple[int, int]]:
     """Unit ranges of about `size` tokens, equally long, each of at least one unit."""
     tokens = int(part.starts[-1])
     number = max(1, -(-tokens // size))
-    edges = np.searchsorted(part.starts, np.linspace(0, tokens, number + 1)[1:-1])
-    edges = np.unique(np.concatenate([[0], edges, [len(part.starts) - 1]]))
-    return zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)
+    edges = part.starts.searchsorted(np.linspace(0, tokens, number + 1)[1:-1]).tolist()
+    return pairwise(sorted({0, *edges, len(part.starts) - 1}))
 
 
 def _note(part: PromptPart, units: tuple[int, int], surprisal: Answer) -> None:

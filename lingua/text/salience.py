@@ -52,6 +52,10 @@ _OUTER = regex.compile(r"^[\s\p{P}\p{S}]+|(?:['’]s)?[\s\p{P}\p{S}]+$|['’]s$"
 _EDGE = regex.compile(r"^\P{L}+|\P{L}+$")
 
 Table = npt.NDArray[np.float64]
+_Kind = tuple[int, str, str]
+"""Whether a word looks like a name (`_BIG`), holds a number (`_DIGITS`), is short, ends with a comma: bits 0 to 3. Its
+letters. And all of it without the marks around it."""
+_BIG, _DIGITS = 1, 2
 
 
 def token_evidence(encoding: Encoding) -> Floats:
@@ -59,19 +63,13 @@ def token_evidence(encoding: Encoding) -> Floats:
     words = word_edges(encoding.text)
     if not len(words) or not len(encoding):
         return np.zeros(len(encoding), np.float32)
-    evidence = word_evidence(encoding, words)
+    evidence = 1 / (1 + np.exp(-word_odds(encoding, words)))
     place = np.searchsorted(words, encoding.token_starts, side="right") - 1
     return evidence[np.maximum(0, place)].astype(np.float32)
 
 
-def word_evidence(encoding: Encoding, words: Ints) -> Table:
-    """The same for each word [w], which begin at the characters `words`."""
-    evidence: Table = 1 / (1 + np.exp(-word_odds(encoding, words)))
-    return evidence
-
-
 def word_odds(encoding: Encoding, words: Ints) -> Table:
-    """The logarithm of its odds for each word [w]."""
+    """The logarithm of the odds of each word [w], which begin at the characters `words`."""
     odds: Table = _properties(encoding, words) @ np.asarray(list(WEIGHTS.values()))
     return odds
 
@@ -84,15 +82,12 @@ def token_facts(encoding: Encoding, known: dict[str, int]) -> Ints:
     text, words = encoding.text, word_edges(encoding.text)
     if not len(words) or not len(encoding):
         return np.full(len(encoding), -1)
-    bare = [_OUTER.sub("", word) for word in slices(text, words)]
-    capital = np.asarray([_NAME.match(word) is not None for word in bare])
-    number = np.asarray([_NUMBER.match(word) is not None for word in bare])
-    opens = np.isin(words, sentence_edges(text))
-    named = {bare[at].casefold() for at in np.flatnonzero(capital & ~opens).tolist()}
-    keys = [word.casefold() for word in bare]
+    kinds, opening = _kinds(text, words), set(sentence_edges(text).tolist())
+    starts = zip(kinds, words.tolist(), strict=True)
+    named = {name for (flags, _, name), start in starts if flags & _BIG and start not in opening}
     found = [
-        known.setdefault(key, len(known)) if digits or (big and key in named) else -1
-        for key, digits, big in zip(keys, number.tolist(), capital.tolist(), strict=True)
+        known.setdefault(name, len(known)) if flags & _DIGITS or (flags & _BIG and name in named) else -1
+        for flags, _, name in kinds
     ]
     place = np.searchsorted(words, encoding.token_starts, side="right") - 1
     return np.asarray(found, np.int64)[np.maximum(0, place)]
@@ -101,9 +96,8 @@ def token_facts(encoding: Encoding, known: dict[str, int]) -> Ints:
 def _properties(encoding: Encoding, words: Ints) -> Table:
     """What `WEIGHTS` weighs [w, 17]."""
     text, count = encoding.text, len(words)
-    bare = list(map(str.strip, slices(text, words)))
-    kinds = list(map(_kind, bare))
-    flags = np.fromiter((flag for flag, _ in kinds), np.int64, count)[:, None] >> np.arange(4) & 1
+    kinds = _kinds(text, words)
+    flags = np.fromiter((flag for flag, _, _ in kinds), np.int64, count)[:, None] >> np.arange(4) & 1
     sentence = np.searchsorted(sentence_edges(text), words, side="right") - 1
     opens = np.concatenate([[True], sentence[1:] != sentence[:-1]])
     name, number, short, comma = flags.T.astype(float)
@@ -124,26 +118,27 @@ def _properties(encoding: Encoding, words: Ints) -> Table:
         np.minimum(length, _LONG_SENTENCE) / 30,
         np.bincount(sentence, name)[sentence] / length,
         np.bincount(sentence, number)[sentence] / length,
-        _repeated([key for _, key in kinds]),
+        _repeated([letters for _, letters, _ in kinds]),
         _neighbours(comma)[0],
     ]
     return np.stack([np.asarray(column, np.float64) for column in columns], axis=1)
 
 
-def _kind(word: str) -> tuple[int, str]:
-    return _short_kind(word) if len(word) <= LONG_RUN else _read_kind(word)
+def _kinds(text: str, words: Ints) -> list[_Kind]:
+    bare = map(str.strip, slices(text, words))
+    return [(_short_kind if len(word) <= LONG_RUN else _read_kind)(word) for word in bare]
 
 
 @lru_cache(maxsize=1 << 16)
-def _short_kind(word: str) -> tuple[int, str]:
+def _short_kind(word: str) -> _Kind:
     """Of what is short: a cache of words of any length would have no bound."""
     return _read_kind(word)
 
 
-def _read_kind(word: str) -> tuple[int, str]:
-    """Whether a word looks like a name, holds a number, is short, ends with a comma (bits 0 to 3); and its letters."""
+def _read_kind(word: str) -> _Kind:
     found = (_NAME.match(word), _NUMBER.match(word), _SHORT.fullmatch(word), word.endswith((",", ";")))
-    return sum(bool(one) << bit for bit, one in enumerate(found)), _EDGE.sub("", word).casefold()
+    flags = sum(bool(one) << bit for bit, one in enumerate(found))
+    return flags, _EDGE.sub("", word).casefold(), _OUTER.sub("", word).casefold()
 
 
 def _per_word(encoding: Encoding, words: Ints) -> tuple[Table, Table]:

@@ -172,12 +172,12 @@ class Encoding:
         Text without any token (white space, for some tokenizers) is one atom.
         """
         spans = np.asarray(offsets, np.int64).reshape(-1, 2)
-        ends = np.maximum.accumulate(spans[:, 1])
-        edges = ends[:-1]
-        begins = (spans[1:, 0] >= edges) & _on_grapheme(text, edges)
-        atom = np.concatenate([np.zeros(min(1, len(spans)), np.int64), np.cumsum(begins)])
-        bounds = np.concatenate([[0], edges[begins], [len(text)]]) if len(spans) else np.unique([0, len(text)])
-        return cls(text, np.asarray(ids, np.int64), atom, bounds.astype(np.int64))
+        starts = np.append(0, np.maximum.accumulate(spans[:, 1]))[:-1]
+        begins = spans[:, 0] >= starts
+        if not text.isascii() or "\r" in text:
+            begins &= _grapheme_edges(text)[starts]
+        bounds = np.append(starts[begins], len(text)) if len(spans) else np.unique([0, len(text)])
+        return cls(text, np.asarray(ids, np.int64), begins.cumsum() - 1, bounds)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -186,12 +186,6 @@ class Encoding:
     def token_starts(self) -> Ints:
         """The character at which each token's atom begins [n]."""
         return self.bounds[self.atom]
-
-
-def _on_grapheme(text: str, positions: Ints) -> npt.NDArray[np.bool_]:
-    if text.isascii() and "\r" not in text:
-        return np.ones(len(positions), bool)
-    return _grapheme_edges(text)[positions]
 
 
 def _grapheme_edges(text: str) -> npt.NDArray[np.bool_]:

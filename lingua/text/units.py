@@ -88,8 +88,8 @@ def unit_edges(text: str, unit: Unit) -> Ints | None:
 
 def within_words(text: str, edges: Ints, forced: list[Span]) -> tuple[Ints, list[Span]]:
     """Edges and forced spans without those ends that lie within a word or number: such a span holds all of it."""
-    whole = whole_spans(text)
     spans = np.asarray(forced, np.int64).reshape(-1, 2)
+    whole = whole_spans(text, np.append(edges, spans))
     known = np.asarray([(-1, -1), *whole], np.int64)
     first, last = (
         known[np.searchsorted(known[:, 0], side, side="right") - 1] for side in (spans[:, 0], spans[:, 1] - 1)

@@ -130,10 +130,18 @@ def word_edges(text: str) -> Ints:
     return uncut(edges, _spaced_numbers(text))
 
 
-def whole_spans(text: str) -> list[Span]:
-    """Numbers, URLs, addresses and words of spaced scripts, ascending and apart: no unit ends within one."""
+def whole_spans(text: str, edges: Ints) -> list[Span]:
+    """Numbers, URLs, addresses and words of spaced scripts, ascending and apart: no unit ends within one.
+
+    Only spaced numbers, and what stands in a run without white space that one of the `edges` cuts.
+    """
+    gaps = np.concatenate([[-1], are(_SPACE, text).nonzero()[0], [len(text)]])
+    behind = gaps.searchsorted(edges)
+    behind = np.unique(behind[(gaps[behind - 1] < edges - 1) & (edges < gaps[behind])])
+    runs = zip((1 + gaps[behind - 1]).tolist(), gaps[behind].tolist(), strict=True)
+    found = (one.span() for start, end in runs for one in WHOLE.finditer(text, start, end))
     spans = list[Span]()
-    for start, end in sorted([*(found.span() for found in WHOLE.finditer(text)), *_spaced_numbers(text)]):
+    for start, end in sorted([*found, *_spaced_numbers(text)]):
         if spans and start < spans[-1][1]:
             spans[-1] = spans[-1][0], max(end, spans[-1][1])
         else:
@@ -310,8 +318,7 @@ def _run_edges(text: str) -> Ints:
 def keys(text: str) -> set[str]:
     """The distinct words and marks of `text`, case folded."""
     known = lexicon()
-    numbers = np.unique(known.read(text).key).tolist()
-    return {known.keys[number] for number in numbers if number >= 0}
+    return {known.keys[number] for number in set(known.read(text).key.tolist()) if number >= 0}
 
 
 def terms(text: str) -> list[str]:

@@ -14,18 +14,18 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from lingua.budget.draft import Drafter
-from lingua.compressor import compress_one
+from lingua.compressor import compress_one, label_words
 from lingua.config import CompressionConfig
 from lingua.engine.engine import Engine
 from lingua.engine.score import Answer, BatchRow, Context, Scorer
 from lingua.methods.focus import ASKED as MOST_ASKED
 from lingua.methods.focus import MEANING, _compare, _sum, _things, first_look, focus, reads, second_look, told
 from lingua.prompt import CompressedPrompt, Prompt
-from lingua.text.salience import WEIGHTS, _properties, token_evidence, word_evidence
+from lingua.text.salience import WEIGHTS, _properties, token_evidence, word_odds
 from lingua.text.sentences import Clauses, sentence_edges
 from lingua.text.tokens import SourceTokenizer
 from lingua.text.words import slices, terms, word_edges
-from tests.lingua.echo import compress, tokenizer
+from tests.lingua.echo import EchoScorer, compress, draft_of, drafter, tokenizer
 from tests.texts import NASTY, PROSE
 
 DEMONSTRATIONS = tuple(
@@ -108,6 +108,15 @@ def test_a_bank_of_which_no_demonstration_fits_keeps_none_or_the_beginning_of_on
     assert 0 < alone.compressed_tokens <= alone.target_tokens
 
 
+def test_whole_demonstrations_are_cut_into_words_for_their_labels_alone() -> None:
+    asked = Prompt("Answer.", DEMONSTRATIONS, ASKED)
+    assert {len(part.keep) for part in draft_of(asked, rate=0.6).parts} == {1}
+    (labels,) = Engine(EchoScorer()).run([label_words(asked, drafter(rate=0.6))])
+    assert ["".join(label.text for label in one) for one in labels] == list(DEMONSTRATIONS)
+    assert [len({label.kept for label in one}) for one in labels] == [1] * len(DEMONSTRATIONS)
+    assert min(map(len, labels)) > 10
+
+
 def test_documents_of_another_form_than_the_question_all_give_something() -> None:
     documents = tuple(text.replace("Question:", "Item").replace("Answer:", "Note") for text in DEMONSTRATIONS)
     result = one(Prompt(context=documents, question=ASKED), rate=0.6)
@@ -148,7 +157,7 @@ def test_names_and_numbers_weigh_more_than_function_words() -> None:
     (encoding,) = tokenizer().encode([PROSE])
     words = word_edges(PROSE)
     ends = [*words.tolist()[1:], len(PROSE)]
-    value = {PROSE[a:b].strip(): v for a, b, v in zip(words, ends, word_evidence(encoding, words), strict=True)}
+    value = {PROSE[a:b].strip(): v for a, b, v in zip(words, ends, word_odds(encoding, words), strict=True)}
     assert min(value["Vienna"], value["14"], value["3,200"]) > max(value["of"], value["the"], value["was"])
 
 

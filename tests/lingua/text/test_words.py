@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import regex
 from hypothesis import given, settings
@@ -12,8 +13,8 @@ from hypothesis import strategies as st
 
 from lingua.prompt import Prompt
 from lingua.text import words
-from lingua.text.salience import _kind, _short_kind
-from lingua.text.words import LONG_RUN, SPELLING, are, grams, keys, remembered, terms, word_edges
+from lingua.text.salience import _kinds, _short_kind
+from lingua.text.words import LONG_RUN, SPELLING, WHOLE, are, grams, keys, remembered, terms, whole_spans, word_edges
 from tests.fakes_engine import compressed, drafter, outcomes
 from tests.texts import NASTY, PROSE
 
@@ -92,6 +93,13 @@ def test_no_unit_but_the_token_cuts_a_word(text: str, rate: float, unit: str, fo
     assert not made_up(text, result.text)  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS.keys())
+def test_whatever_an_edge_cuts_is_found(text: str) -> None:
+    for start, end in (found.span() for found in WHOLE.finditer(text)):
+        for edge in range(start + 1, min(end, start + 9)):
+            assert any(a <= start < edge < end <= b for a, b in whole_spans(text, np.asarray([edge])))
+
+
 @pytest.mark.parametrize("text", ["42", "Wolfgang", "255-4488"])
 def test_a_text_of_one_word_that_does_not_fit_is_kept_whole_and_says_so(text: str) -> None:
     result = compressed(text, method="evidence", focus_model="none", target_token=1)
@@ -143,7 +151,7 @@ def test_what_is_one_thing_is_one_word(text: str, whole: str) -> None:
 def test_long_words_are_read_each_time_so_that_what_is_remembered_is_bounded() -> None:
     long, before = "x" * (LONG_RUN + 1), _short_kind.cache_info().currsize
     for number in range(20):
-        _kind(f"{long}{number}")
+        _kinds(f"{long}{number}", np.asarray([0]))
     assert _short_kind.cache_info().currsize == before
 
 
