@@ -323,9 +323,8 @@ class Draft:
         """The same draft, kept as it is, in smaller units."""
         finer, chosen = self.drafter.finer, set(self.chosen)
         context = [finer(part, unit) if index in chosen else part for index, part in enumerate(self.context)]
-        new = replace(
-            self, instruction=finer(self.instruction, unit), context=context, question=finer(self.question, unit)
-        )
+        first, last = finer(self.instruction, unit), finer(self.question, unit)
+        new = replace(self, instruction=first, context=context, question=last)
         new.chosen = self.chosen
         return new
 
