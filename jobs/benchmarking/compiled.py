@@ -40,8 +40,7 @@ def compile_decoder(scorer: PlainScorer, model: Any, backend: str = "inductor") 
     def filled_up(*, input_ids: Tensor, position_ids: Tensor, use_cache: bool) -> Any:
         more = (0, -input_ids.shape[1] % _MULTIPLE)
         _tokens.set(input_ids.shape[1])
-        ids, places = F.pad(input_ids, more), F.pad(position_ids, more)
-        return decoder(input_ids=ids, position_ids=places, use_cache=use_cache)
+        return decoder(input_ids=F.pad(input_ids, more), position_ids=F.pad(position_ids, more), use_cache=use_cache)
 
     scorer.decoder = filled_up
     try:
@@ -61,7 +60,8 @@ def _operator(
     tokens = _tokens.get()
     states = (query[:, :, :tokens], key[:, :, :tokens], value[:, :, :tokens])
     found = batch_at_hand.get().attend(states, Options(scaling, softcap, window))
-    return F.pad(found, (0, 0, 0, 0, 0, query.shape[2] - tokens))
+    more = query.shape[2] - tokens
+    return F.pad(found, (0, 0, 0, 0, 0, more)) if more else found
 
 
 @_operator.register_fake
