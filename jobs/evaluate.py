@@ -6,13 +6,16 @@ committed; 2 for wrong settings or rows, before any model loads or Ray starts; 1
 
 from __future__ import annotations
 
+import json
 import random
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
+from typing import Any
 
 import jobs
 from cluster.placement import ResourceRequest
@@ -39,9 +42,7 @@ def main(argv: Sequence[str] | None = None, make: MakeTarget = make_target) -> i
 
 def evaluate(config: EvalConfig, make: MakeTarget) -> int:
     """Plan, measure what is missing, report."""
-    require_packages("eval", "matplotlib", "pandas", "rouge_score", "sacrebleu")
-    from jobs.evaluation.report import conclude  # draws
-
+    require_packages("eval", "matplotlib", "pandas", "rouge_score", "sacrebleu", "tabulate")
     sets = load_sets(config, Storage(config.storage_options))
     plan = waves(config, {name: len(rows) for name, rows in sets.items()})
     stop, ledger = StopRequest(), EvalLedger(config.output, config.storage_options)
@@ -75,6 +76,23 @@ def _run(config: EvalConfig, ledger: EvalLedger, wave: Wave, stop: StopRequest, 
     for name, failure in sorted(report.given_up.items()):
         print(f"given up: {name}: {failure.detail}", file=sys.stderr)
     return names <= set(ledger.committed())
+
+
+def conclude(config: EvalConfig, ledger: EvalLedger, plan: Sequence[Wave], identity: Mapping[str, Any]) -> str:
+    """Put `summary.json`, `summary.md` and the report; the tables as text."""
+    from jobs.evaluation.report import render  # draws
+    from jobs.evaluation.summary import markdown, summarize
+
+    measured = ledger.measured(unit.name for wave in plan for unit in wave)
+    baseline = (config.peers or [one.name for one in config.candidates])[0]
+    summary = summarize(measured, baseline, seed=config.seed or 0)
+    finished = datetime.now(UTC).isoformat(timespec="seconds")
+    info = {"finished": finished, "model": config.model, "settings": identity}
+    text = markdown(summary)
+    ledger.folder.write("summary.json", json.dumps({**info, **summary.as_json()}, indent=1).encode())
+    ledger.folder.write("summary.md", text.encode())
+    ledger.folder.write("report.html", render(summary, info).encode())
+    return f"{text}\n{ledger.folder.url}/report.html draws this; summary.md and summary.json are beside it."
 
 
 # ---- which rows are measured: checked before any model loads

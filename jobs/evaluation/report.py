@@ -1,7 +1,7 @@
 """The report of an evaluation: charts of what candidates preserve by the share of tokens kept, and the page with them.
 
 A `Chart` is a metric of one set, asked of one target: data from the `Summary`. matplotlib draws it; the page embeds the
-SVG as an image, with the numbers in a table below it, looks like the page of a run and needs no network.
+SVG as an image, with the tables of the summary below, looks like the page of a run and needs no network.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from itertools import cycle, product
 from pathlib import Path
 from typing import Any
@@ -24,9 +23,7 @@ from matplotlib.figure import Figure
 
 import cluster.report
 from cluster.report.page import environment
-from jobs.evaluation.ledger import EvalLedger, Wave
 from jobs.evaluation.rows import REFERENCES
-from jobs.evaluation.settings import EvalConfig
 from jobs.evaluation.summary import (
     FIRST,
     KEPT,
@@ -36,8 +33,7 @@ from jobs.evaluation.summary import (
     Line,
     Summary,
     interval,
-    markdown,
-    summarize,
+    tables,
     title_of,
 )
 
@@ -46,16 +42,10 @@ from jobs.evaluation.summary import (
 class Chart:
     """A metric of one set, asked of one target (``""``: of none); `lines` are those in which it was measured."""
 
+    set: str
+    target: str
     metric: str
     lines: Sequence[Line]
-
-    @property
-    def set(self) -> str:
-        return self.lines[0].set
-
-    @property
-    def target(self) -> str:
-        return self.lines[0].target
 
     @property
     def title(self) -> str:
@@ -75,7 +65,7 @@ class Chart:
 
     @property
     def words(self) -> str:
-        """What the picture shows, for who cannot see it; its numbers stand in the table below."""
+        """What the picture shows, for who cannot see it; its numbers stand in the tables below."""
         where = f"{self.set}, asked of {self.target}" if self.target else self.set
         known = ", ".join(f"{name} {interval(figure, self.metric)}" for name, figure in self.references.items())
         return f"{self.title} by share of tokens kept, {where}" + (f"; for comparison: {known}" if known else "")
@@ -83,15 +73,6 @@ class Chart:
     @property
     def picture(self) -> str:
         return f"data:image/svg+xml;base64,{base64.b64encode(svg(self).encode()).decode()}"
-
-    @property
-    def rows(self) -> Iterator[tuple[str, str, str, str, int]]:
-        """Every point in words: candidate, asked size, share kept, figure with interval, rows."""
-        for name, lines in self.series.items():
-            for one in lines:
-                size, figure = one.rate or 0.0, one.figures[self.metric]
-                asked = f"{size:,.0f} tokens" if size > 1 else f"{size:.0%}"
-                yield name, asked, f"{one.kept:.1%}", interval(figure, self.metric), figure.rows
 
 
 def _kept(line: Line) -> float:
@@ -105,13 +86,10 @@ def charts(summary: Summary) -> Iterator[Chart]:
         lines = [line for line in summary.lines if (line.set, line.target) == (name, target)]
         found = dict.fromkeys(metric for line in lines for metric in line.figures if line.candidate not in REFERENCES)
         for metric in sorted(found, key=lambda one: USUAL.index(one) if one in USUAL else len(USUAL)):
-            chart = Chart(metric, [one for one in lines if metric in one.figures and not _unknown(one, metric)])
+            known = [one for one in lines if metric in one.figures and not math.isnan(one.figures[metric].value)]
+            chart = Chart(name, target, metric, known)
             if metric not in (*NOT_AVERAGED, KEPT) and chart.series:
                 yield chart
-
-
-def _unknown(line: Line, metric: str) -> bool:
-    return math.isnan(line.figures[metric].value)
 
 
 USUAL = (SHARE, *FIRST)
@@ -171,6 +149,7 @@ def render(summary: Summary, info: Mapping[str, Any]) -> str:
             sets={name: [one for one in drawn if one.set == name] for name in sets},
             targets=[name for name in _distinct(summary, "target") if name],
             candidates=[name for name in _distinct(summary, "candidate") if name not in REFERENCES],
+            tables=list(tables(summary)),
             rows={name: max(line.rows for line in summary.lines if line.set == name) for name in sets},
             rejected=sum(line.rejected for line in summary.lines if not line.target),
             baseline=summary.baseline,
@@ -193,17 +172,3 @@ def _flat(info: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield from _flat(value)
         else:
             yield str(key), value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def conclude(config: EvalConfig, ledger: EvalLedger, plan: Sequence[Wave], identity: Mapping[str, Any]) -> str:
-    """Put `summary.json`, `summary.md` and the report; the tables as text."""
-    measured = ledger.measured(unit.name for wave in plan for unit in wave)
-    baseline = (config.peers or [one.name for one in config.candidates])[0]
-    summary = summarize(measured, baseline, config.resamples, config.seed or 0)
-    finished = datetime.now(UTC).isoformat(timespec="seconds")
-    info = {"finished": finished, "model": config.model, "settings": identity, "resamples": config.resamples}
-    text = markdown(summary)
-    ledger.folder.write("summary.json", json.dumps({**info, **summary.as_json()}, indent=1).encode())
-    ledger.folder.write("summary.md", text.encode())
-    ledger.folder.write("report.html", render(summary, info).encode())
-    return f"{text}\n{ledger.folder.url}/report.html draws this; summary.md and summary.json are beside it."

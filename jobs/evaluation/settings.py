@@ -10,7 +10,7 @@ Candidates and targets as users write them are in `specs.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -20,15 +20,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo, field_v
 from cluster.command import Command
 from cluster.config import Output
 from cluster.placement import Placement
-from jobs.evaluation.specs import (
-    FULL_CANDIDATE,
-    NOTHING_CANDIDATE,
-    Candidate,
-    TargetSpec,
-    parse_candidate,
-    parse_target,
-    require_distinct,
-)
+from jobs.evaluation.specs import ALWAYS, Candidate, TargetSpec, parse_candidate, parse_target, require_distinct
 from lingua.errors import ConfigError
 from lingua.shared import Many, Strings
 
@@ -77,10 +69,7 @@ PRESETS: Mapping[str, _Table] = {
 
 # ---- settings
 
-
 DEFAULT_CANDIDATES = ("default", "rarity", "lead", "truncate", "random")
-
-
 _SIZES = ("rate", "tokens")
 _COMMON = ("data", "output", "limit", "candidates", "rate", "tokens", "preset", "model", "targets", "workers")
 _GROUPS = {
@@ -99,7 +88,7 @@ _GROUPS = {
     "who is asked": ("targets", "ask", "max_tokens", "stop"),
     "cluster": ("chunk", "workers", "gpus_per_worker", "cpus_per_worker", "gpu_memory"),
     "failures": ("timeout", "storage_options"),
-    "the rest": ("resamples", "peer_python", "peer_path"),
+    "the peer": ("peer_python", "peer_path"),
 }
 _EXAMPLES = """\
 examples:
@@ -194,7 +183,6 @@ class EvalConfig(Placement):
     storage_options: dict[str, Any] = Field(
         default_factory=dict, repr=False, description="for fsspec, as JSON; flat, or by protocol"
     )
-    resamples: int = Field(2000, ge=100, description="bootstrap resamples of the intervals")
     peer_python: Path = Field(Path(".venv-reference/bin/python"), description="the peer's interpreter")
     peer_path: Path | None = Field(None, description="folder with the peer's packages, before the interpreter's own")
 
@@ -206,7 +194,7 @@ class EvalConfig(Placement):
     @property
     def all_candidates(self) -> tuple[Candidate, ...]:
         """The references first."""
-        return (FULL_CANDIDATE, NOTHING_CANDIDATE, *self.candidates)
+        return (*ALWAYS, *self.candidates)
 
     @property
     def peers(self) -> list[str]:
@@ -239,9 +227,7 @@ class EvalConfig(Placement):
     @classmethod
     def _named(cls, value: object, info: ValidationInfo) -> object:
         """A list of what flags say, or a mapping from names to what they mean."""
-        kinds: dict[str | None, Callable[..., Candidate | TargetSpec]]
-        kinds = {"candidates": parse_candidate, "targets": parse_target}
-        parse = kinds[info.field_name]
+        parse: Any = parse_candidate if info.field_name == "candidates" else parse_target
         entries = value if isinstance(value, (list, tuple)) else [value]
         items = value.items() if isinstance(value, Mapping) else ((None, entry) for entry in entries)
         found = [parse(entry, name) for name, entry in items]

@@ -103,7 +103,8 @@ class TargetSpec:
         return "nothing" if self.remote else "causal"
 
 
-FULL_CANDIDATE, NOTHING_CANDIDATE = Candidate("full", "full"), Candidate("nothing", "nothing")
+ALWAYS = (Candidate("full", "full"), Candidate("nothing", "nothing"))
+"""The references."""
 
 
 @contextmanager

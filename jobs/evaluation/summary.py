@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from tabulate import tabulate
 
 from jobs.evaluation.rows import FULL, NOTHING, REFERENCES, REJECTED, Measured
 
@@ -187,25 +188,35 @@ def title_of(metric: str) -> str:
     return TITLES.get(metric) or metric.replace("_", " ")
 
 
-LEGEND = """\
+def legend(summary: Summary) -> str:
+    """What the columns mean."""
+    return f"""\
 *tokens kept*: of the context's (question and instruction are never cut). *share of the advantage*: of what the whole
-context brings over none in the log-likelihood of the gold answer; in brackets the {level} interval by bootstrap over
-rows. *against {baseline}*: difference to it on the same rows. *answer kept*, *evidence kept*, *names kept*, *numbers
-kept*: of those that stood in the context. *readable*: share of the kept words that follow the same word as before."""
+context brings over none in the log-likelihood of the gold answer; in brackets the {LEVEL:.0%} interval by bootstrap
+over rows. *against {summary.baseline}*: difference to it on the same rows. *answer kept*, *evidence kept*, *names
+kept*, *numbers kept*: of those that stood in the context. *readable*: share of the kept words that follow the same word
+as before."""
+
 
 Cells = list[str]
 Asked = tuple[str, str, Literal["figures", "against"]]
 """A column of what a target was asked: its name, the metric, and whether the difference to the baseline's."""
 
 
+def tables(summary: Summary) -> Iterator[tuple[str, str, list[Cells]]]:
+    """A table for each set and size: the set, the size in words, and the rows, the header first."""
+    groups = dict.fromkeys((line.set, line.rate) for line in summary.lines if line.candidate not in REFERENCES)
+    for name, rate in groups or {(line.set, None): None for line in summary.lines}:
+        yield name, size_words(rate), list(_table(summary, name, rate))
+
+
 def markdown(summary: Summary) -> str:
     """All tables under their titles, and what the columns mean."""
-    groups = dict.fromkeys((line.set, line.rate) for line in summary.lines if line.candidate not in REFERENCES)
     parts = [
-        f"### {name}{size_words(rate)}\n\n{aligned(list(_table(summary, name, rate)))}"
-        for name, rate in groups or {(line.set, None): None for line in summary.lines}
+        f"### {name}{size}\n\n{tabulate(rows, headers='firstrow', tablefmt='github', disable_numparse=True)}"
+        for name, size, rows in tables(summary)
     ]
-    return "\n\n".join([*parts, LEGEND.format(level=f"{LEVEL:.0%}", baseline=summary.baseline)]) + "\n"
+    return "\n\n".join([*parts, legend(summary)]) + "\n"
 
 
 def _table(summary: Summary, name: str, rate: float | None) -> Iterator[Cells]:
@@ -243,16 +254,6 @@ def size_words(rate: float | None) -> str:
     if rate is None:
         return ""
     return f", {rate:,.0f} tokens of the context" if rate > 1 else f", {rate:.0%} of the context's tokens"
-
-
-def aligned(rows: Sequence[Cells]) -> str:
-    """A Markdown table with columns of even width."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    rule = ["-" * width for width in widths]
-    return "\n".join(
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
-        for row in (rows[0], rule, *rows[1:])
-    )
 
 
 def interval(figure: Estimate | None, metric: str, signed: bool = False) -> str:

@@ -162,6 +162,7 @@ def _lesson(config: AlignConfig, model: Any, tokens: Sequence[Tokens], window: i
         step=config.step_sequences,
         at_once=1,
         schedule="cosine",
+        decay=0.0,
     )
 
 

@@ -196,6 +196,7 @@ def train(config: DistillConfig, rank: Rank) -> None:
         step=config.batch_size,
         at_once=config.batch_size,
         schedule="linear",
+        decay=0.01,
     )
     losses = learn(lesson, config, folder, rank, bf16=rank.device.startswith("cuda"))
     if rank.leads:

@@ -18,7 +18,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import regex
@@ -29,9 +29,10 @@ from torch.nn import functional as F
 
 from jobs.training.labels import label_answers, words_of
 from jobs.training.rows import draw
-from lingua.engine.score import Program
-from lingua.methods.focus import NEAR, SHARED, first_look, focus
-from lingua.models.encoders import WINDOW, Judge, special_tokens
+from lingua.engine.engine import Engine
+from lingua.engine.score import Program, ScoreCache
+from lingua.methods.focus import NEAR, SHARED, first_look, focus, token_answers
+from lingua.models.encoders import Judge, StateScorer
 from lingua.models.load import Loader
 from lingua.models.source import EMBEDDER, PAIRED, resolve
 from lingua.prompt import Ints
@@ -46,6 +47,8 @@ INPUTS, HIDDEN = 0.1, 0.3
 HELD, KEPT = 0.25, 0.35
 """Share of articles and questions that is held back, and of each text's tokens that the measure keeps."""
 FORMS = ("{}", "Question: {}\nAnswer:")
+REMEMBERED = 1 << 29
+"""Numbers of what the encoder said that are remembered."""
 AMONG = 5
 """Texts among which an answer is looked for."""
 SEARCHES, ROUNDS = 16, 3
@@ -101,38 +104,25 @@ class Encoder:
 
     def __init__(self) -> None:
         loader = Loader(resolve(EMBEDDER), "cpu", "float32")
-        self._model, tokenizer = loader.base(), loader.tokenizer()
-        self._before, self._after = special_tokens(tokenizer)
-        self.tokenizer, self.window = SourceTokenizer(tokenizer), WINDOW - len(self._before) - len(self._after)
-        self._known: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}
+        base, tokenizer = loader.base(), loader.tokenizer()
+        plain, judged = (StateScorer(lambda: base, tokenizer, base.device, judge) for judge in (None, Judge.read))
+        self.tokenizer, self.window = SourceTokenizer(tokenizer), plain.probe_tokens
+        self._plain, self._judged = (Engine[Any](one, cache=ScoreCache(REMEMBERED)) for one in (plain, judged))
 
     def states(self, text: str) -> tuple[Encoding, Tensor]:
         """The text's tokens and what the judge reads of each [t, 2 d]."""
         (read,) = self.tokenizer.encode([text])
-        windows = [read.ids[at : at + self.window].tolist() for at in range(0, len(read), self.window)]
-        found = [self._read(ids)[0] for ids in windows]
-        return read, torch.cat(found) if found else torch.zeros((0, 0), dtype=torch.half)
+        (answer,) = _only(self._judged, token_answers([read], self.window))
+        return read, torch.from_numpy(answer[:, answer.shape[1] // 3 :]).half()
 
     def answer(self, program: Program[T]) -> T:
         """What the program finds that asks for states of tokens."""
-        asked = next(program)
-        try:
-            program.send([self._read(score.probe)[1].float().numpy() for score in asked])
-        except StopIteration as stop:
-            found: T = stop.value
-            return found
-        raise AssertionError("asked twice")
+        return _only(self._plain, program)
 
-    def _read(self, ids: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """What the judge reads of each token, and its state."""
-        if (known := self._known.get(tuple(ids))) is None:
-            row = [*self._before, *ids, *self._after]
-            with torch.inference_mode():
-                layers = self._model(input_ids=torch.tensor([row]), output_hidden_states=True).hidden_states
-            own = slice(len(self._before), len(row) - len(self._after))
-            known = Judge.read(layers)[0, own].half(), F.normalize(layers[-1][0, own], dim=-1).half()
-            self._known[tuple(ids)] = known
-        return known
+
+def _only(engine: Engine[Any], program: Program[T]) -> T:
+    (found,) = engine.run([program])
+    return cast(T, found)
 
 
 def texts_of(lines: Iterable[str], encoder: Encoder) -> Iterator[JudgedText]:

@@ -150,8 +150,8 @@ def _passage(config: DistillConfig, origin: str, row: Row) -> Passage:
         return Passage(labelled.origin, labelled.text, labelled)
     text = _filled(row, config.text_column)
     if config.teacher == "answers":
-        return Passage(origin, text, label_answers(text, row.get(config.answers_column), origin))
-    return Passage(origin, text, _filled(row, config.compressed_column) if config.teacher == "pairs" else None)
+        return Passage(origin, text, label_answers(text, row.get("answers"), origin))
+    return Passage(origin, text, _filled(row, "compressed") if config.teacher == "pairs" else None)
 
 
 def _text(row: Row, name: str) -> str:

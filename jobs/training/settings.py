@@ -29,14 +29,7 @@ USAGE = "--input PATH --output DIRECTORY [any setting below]"
 _COMMON = ("input", "output", "epochs", "learning_rate", "workers", "gpus_per_worker")
 _GROUPS = {
     "both trainings": ("input", "output", "endpoint", "endpoint_mode", "limit", "group", "trust_remote_code", "seed"),
-    "course of a training": (
-        "epochs",
-        "max_steps",
-        "learning_rate",
-        "warmup",
-        "weight_decay",
-        "checkpoint_every",
-    ),
+    "course of a training": ("epochs", "learning_rate", "checkpoint_every"),
     "cluster": (*CLUSTER, "storage_options"),
 }
 _ALIGNING = r"""examples:
@@ -78,12 +71,9 @@ class TrainingConfig(Settings):
     group: int = Field(32, ge=1, description="rows that are labelled or answered, and committed, at once")
 
     epochs: int = Field(3, ge=1, description="how often each row is seen")
-    max_steps: int | None = Field(None, ge=1, description="end after this many steps, whatever the epochs")
     learning_rate: float | None = Field(
         None, gt=0, description="its peak (default: 2e-5, LoRA 2e-4, encoders 1e-4; paper, large encoders: 1e-5)"
     )
-    warmup: float = Field(0.05, ge=0, lt=1, description="share of the steps in which the learning rate rises")
-    weight_decay: float = Field(0.0, ge=0, description="weight decay of AdamW")
     seed: int = Field(0, ge=0, description="seed of order, dropout, new weights and sampling")
     trust_remote_code: bool = Field(False, description="run Python code that a model brings with it")
     checkpoint_every: int = Field(100, ge=1, description="steps between checkpoints; the newest two are kept")
@@ -192,10 +182,6 @@ class DistillConfig(TrainingConfig):
     )
 
     text_column: str = Field("text", min_length=1, description="column with the text")
-    compressed_column: str = Field("compressed", min_length=1, description="--teacher pairs: column with what was kept")
-    answers_column: str = Field(
-        "answers", min_length=1, description="--teacher answers: column with what was asked of the text and found in it"
-    )
 
     teacher: str = Field(
         "compressor",
@@ -218,7 +204,6 @@ class DistillConfig(TrainingConfig):
 
     model: str = Field("all-minilm-l6-v2", min_length=1, description="encoder to begin with: hub id, directory, alias")
     batch_size: int = Field(10, ge=1, description="chunks of a step, over all workers")
-    weight_decay: float = Field(0.01, ge=0, description="weight decay of AdamW")
     held_out: float = Field(0.1, gt=0, lt=1, description="share of the rows kept for measuring")
 
     @field_validator("teacher")

@@ -39,6 +39,8 @@ CHECKPOINTS = "checkpoints"
 STATE = "trainer_state.json"
 """The last file of a checkpoint."""
 KEPT = 2
+WARMUP = 0.05
+"""Share of the steps in which the learning rate rises."""
 SORTED_STEPS = 50
 """Steps within which items of like lengths are brought together: more need less padding and are less random."""
 
@@ -51,6 +53,7 @@ class Lesson:
               It is given no items where a worker has nothing to read.
     loss      outputs, labels and their number in the whole step → the mean loss, in nats
     step      items of a step, over all workers; `at_once`: those that a worker reads together, at most
+    schedule  of the learning rate, by its name in transformers; `decay`: of the weights, by AdamW
     """
 
     model: Any
@@ -61,6 +64,7 @@ class Lesson:
     step: int
     at_once: int
     schedule: str
+    decay: float
 
 
 def learn(lesson: Lesson, config: TrainingConfig, folder: RunFolder, rank: Rank, **arguments: Any) -> list[float]:
@@ -69,7 +73,7 @@ def learn(lesson: Lesson, config: TrainingConfig, folder: RunFolder, rank: Rank,
     `arguments` go to TrainingArguments. Raises AbortRun when a loss is no number.
     """
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # bars do not belong into a job's log
-    steps = schedule(lesson.lengths, lesson.step, config.epochs, config.seed)[: config.max_steps]
+    steps = schedule(lesson.lengths, lesson.step, config.epochs, config.seed)
     numbers, accumulated = shares(steps, lesson.at_once, rank)
     with tempfile.TemporaryDirectory(prefix="lingua-checkpoint-") as local:
         settings = TrainingArguments(
@@ -79,8 +83,8 @@ def learn(lesson: Lesson, config: TrainingConfig, folder: RunFolder, rank: Rank,
             gradient_accumulation_steps=accumulated,
             learning_rate=config.peak,
             lr_scheduler_type=lesson.schedule,
-            warmup_steps=int(config.warmup * len(steps)),  # not rounded up: the first of them learns nothing
-            weight_decay=config.weight_decay,
+            warmup_steps=int(WARMUP * len(steps)),  # not rounded up: the first of them learns nothing
+            weight_decay=lesson.decay,
             seed=config.seed,
             save_steps=config.checkpoint_every,
             save_total_limit=1,

@@ -201,8 +201,12 @@ class Judge(nn.Module):
         return torch.cat([layers[number] for number in cls.LAYERS], -1).float()
 
 
+Reading = Callable[[Sequence[Tensor]], Tensor]
+"""From the states of the encoder's layers [r, t, d] to something of each token: what a `Judge` says, or what it reads."""
+
+
 class StateScorer(TokenScorer):
-    """The last hidden state of each token [t, d], of length 1, by a model without a head; behind it what `judge` says.
+    """The last hidden state of each token [t, d], of length 1, by a model without a head; behind it what a judge says.
 
     A program holds the states of its whole prompt, so prompts count in full: a gigabyte at most is alive.
     """
@@ -210,7 +214,7 @@ class StateScorer(TokenScorer):
     window = live_tokens = 1 << 19
 
     def __init__(
-        self, load: Callable[[], Any], tokenizer: Any, device: torch.device, judge: Judge | None = None
+        self, load: Callable[[], Any], tokenizer: Any, device: torch.device, judge: Reading | None = None
     ) -> None:
         super().__init__(load, tokenizer, device, min(WINDOW, tokenizer.model_max_length))
         self._judge = judge

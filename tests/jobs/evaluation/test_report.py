@@ -93,7 +93,7 @@ def test_pictures_have_names_and_numbers_for_who_cannot_see_them(page: str, summ
         assert picture["alt"] == chart.words
     cells = [text for path, text in reader.texts if path and path[-1] in ("td", "th")]
     figures = {
-        interval(line.figures[chart.metric], chart.metric)
+        interval(line.figures[chart.metric], chart.metric).partition(" " if not chart.target else "\n")[0]
         for chart in charts(summary)
         for lines in chart.series.values()
         for line in lines
@@ -108,21 +108,21 @@ def test_names_from_outside_cannot_act(page: str) -> None:
 
 def test_text_of_a_picture_is_escaped() -> None:
     line = Line('a"<b>&', 0.5, "<u>", "$x^2$ <i>", 0.5, 9, 0, {"f1": Estimate(0.5, 0.4, 0.6, 9)})
-    picture = svg(Chart("f1", [line]))
+    picture = svg(Chart(line.set, "", "f1", [line]))
     ElementTree.fromstring(picture)
     assert "<i>" not in picture
 
 
 @pytest.mark.parametrize("figure", [Estimate(0.5, math.nan, math.nan, 1), Estimate(0.5, 0.5, 0.5, 2)])
 def test_a_figure_without_an_interval_is_drawn_as_a_mark(figure: Estimate) -> None:
-    chart = Chart("f1", [Line("squad", 100.0, "one", "", 0.3, 9, 0, {"f1": figure})])
+    chart = Chart("squad", "", "f1", [Line("squad", 100.0, "one", "", 0.3, 9, 0, {"f1": figure})])
     assert "nan" not in svg(chart).lower()
-    assert next(chart.rows)[3].startswith("0.50")
+    assert interval(figure, "f1").startswith("0.50")
 
 
 def test_many_candidates_are_told_apart() -> None:
     figures = {"f1": Estimate(0.5, 0.4, 0.6, 9)}
-    picture = svg(Chart("f1", [Line("s", 0.5, f"candidate{n}", "", 0.5, 9, 0, figures) for n in range(12)]))
+    picture = svg(Chart("s", "", "f1", [Line("s", 0.5, f"candidate{n}", "", 0.5, 9, 0, figures) for n in range(12)]))
     assert all(f"<!-- candidate{n} -->" in picture for n in range(12))
     assert "stroke-dasharray" in picture
 

@@ -59,7 +59,7 @@ def test_a_model_learns_from_what_a_target_wrote_and_agreement_is_measured(tmp_p
 
 def test_a_target_agrees_with_itself(tmp_path: Path) -> None:
     models.save(tmp_path / "small")
-    result = run(tmp_path, target=tmp_path / "small", response_tokens=8, max_steps=1, learning_rate=1e-9)
+    result = run(tmp_path, target=tmp_path / "small", response_tokens=8, epochs=1, learning_rate=1e-9)
     assert result["before"]["agreement"] == pytest.approx(1)
 
 

@@ -141,7 +141,7 @@ def passages(given: DistillConfig) -> list[Passage]:
 
 def test_a_piece_knows_its_row_and_what_the_row_says_of_it(tmp_path: Path) -> None:
     assert passages(config(tmp_path, {"text": PROSE}, {"text": "Short."}))[1] == Passage("rows.jsonl, row 1", "Short.")
-    pairs = config(tmp_path, {"text": PROSE, "shorter": "met"}, teacher="pairs", compressed_column="shorter")
+    pairs = config(tmp_path, {"text": PROSE, "compressed": "met"}, teacher="pairs")
     assert passages(pairs) == [Passage("rows.jsonl, row 0", PROSE, "met")]
     (labels,) = passages(config(tmp_path, {"words": ["one", " two"], "labels": [1, 0]}, teacher="labels"))
     assert (labels.text, labels.given.scores) == ("one two", (1, 0))

@@ -54,12 +54,12 @@ def test_a_checkpoint_without_its_last_file_does_not_count(tmp_path: Path) -> No
 
 
 def test_a_run_of_one_step_learns(tmp_path: Path) -> None:
-    result = JOBS["align"].run(tmp_path, max_steps=1)
+    result = JOBS["align"].run(tmp_path, epochs=1, step_sequences=99)
     assert result["after"]["perplexity"] != result["before"]["perplexity"]
 
 
 @pytest.mark.parametrize("job", JOBS)
 def test_a_loss_that_is_no_number_ends_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str], job: str) -> None:
-    assert JOBS[job].module.main(JOBS[job].flags(tmp_path, learning_rate=1e30, warmup=0)) == 1
+    assert JOBS[job].module.main(JOBS[job].flags(tmp_path, learning_rate=1e30)) == 1
     assert "lower learning_rate (now 1e+30)" in capsys.readouterr().err
     assert not (tmp_path / "out" / "model").exists()
