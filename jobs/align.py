@@ -12,9 +12,9 @@ from collections.abc import Sequence
 
 from cluster.run.stopping import exit_code
 from jobs import require_packages
+from jobs.training.labels import teacher_digest
 from jobs.training.rows import digest, read_examples, split
 from jobs.training.settings import AlignConfig
-from jobs.training.teachers import teacher_digest
 from jobs.training.workers import RESULT, Groups, folder_of, shown_progress, staff
 from lingua.models.source import resolve
 

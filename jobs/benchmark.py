@@ -71,9 +71,7 @@ class BenchmarkConfig(Settings):
         tuple(MIXES), validate_default=True, description=f"NAME or NAME:TOKENS (default: {', '.join(MIXES)})"
     )
     rows: int = Field(32, ge=1, description="prompts per mix")
-    slow_rows: int | None = Field(
-        None, ge=1, description="prompts for what runs one at a time or shares nothing (default: all)"
-    )
+    slow_rows: int | None = Field(None, ge=1, description="prompts for the peer and what shares nothing (default: all)")
     seed: int = Field(0, description="of the prompts and of random weights")
     model: str = Field("smollm2-135m", description="a model as in jobs.compress, or shape:NAME (random weights)")
     method: Literal["llmlingua", "llmlingua2", "longllmlingua", "selective"] = Field(

@@ -60,19 +60,13 @@ class PeerAnswer:
     cpu_seconds: float
     model_seconds: float
     model_tokens: int
-    passes: int
     peak_bytes: int
 
 
 class Peer:
-    """A running peer; use it as a context manager. Raises PeerError.
-
-    versions        of its packages
-    start_seconds   until it answered (`all`), and thereof of imports and of the model
-    """
+    """A running peer with the `versions` of its packages; use it as a context manager. Raises PeerError."""
 
     versions: dict[str, str]
-    start_seconds: dict[str, float]
 
     def __init__(self, settings: PeerSettings, python: Path, packages: Path | None = None) -> None:
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
@@ -84,12 +78,10 @@ class Peer:
             raise
 
     def _configure(self, settings: PeerSettings) -> None:
-        began = time.monotonic()
         answer = self._ask(asdict(settings), START_SECONDS)
         if "error" in answer:
             raise PeerError(f"the peer could not start: {answer['error']}\n{self._last_words()}")
         self.versions = answer["versions"]
-        self.start_seconds = {"all": time.monotonic() - began, **answer["start_seconds"]}
 
     def _start(self, python: Path, packages: Path | None) -> subprocess.Popen[bytes]:
         environment = dict(os.environ) | {"HF_HUB_OFFLINE": "1", "PYTHONSAFEPATH": "1"}

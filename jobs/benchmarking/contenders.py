@@ -6,7 +6,6 @@ counters. What is neither model nor tokenizer is the host's: selection, packing,
 
 from __future__ import annotations
 
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -175,8 +174,6 @@ class Theirs:
     def run(self, prompts: Sequence[Prompt]) -> Pass:
         if self.peer is None:
             self.peer = self.begin()
-            parts = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in self.peer.start_seconds.items())
-            print(f"{self.name} has started: {parts}", file=sys.stderr, flush=True)
         answers = [self.peer.compress(prompt, self.options) for prompt in prompts]
         seconds, model = sum(one.seconds for one in answers), sum(one.model_seconds for one in answers)
         kept, origin = sum(one.compressed_tokens for one in answers), sum(one.origin_tokens for one in answers)

@@ -11,11 +11,10 @@ import statistics
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from jobs.benchmarking.prompts import MixSize, make_mix
+from jobs.benchmarking.prompts import Mix, MixSize, make_mix
 from lingua.budget.draft import Drafter
 from lingua.compressor import compress_one
 from lingua.config import CompressionConfig
@@ -66,41 +65,35 @@ class BlankScorer(Scorer):
         return ((31 * before + 17 * ids) % 1009 / 100.9).astype(np.float32)
 
 
-@dataclass(frozen=True, slots=True)
-class HostCost:
-    """One method on mixes of one kind; `counter` is a tokenizer of its own, so that the measured one sees new texts."""
-
-    method: str
-    size: MixSize
-    tokenizer: SourceTokenizer
-    counter: SourceTokenizer
-
-    def measure(self, rows: int, seed: int) -> tuple[int, float]:
-        """Compress one mix; its tokens, and microseconds of CPU for each of them, the scorer's left out."""
-        mix = make_mix(self.size, rows * 10 if self.size.name == "short" else rows, seed, self.counter.count)
-        config = CompressionConfig(method=self.method, rate=0.5)
-        reader = self.tokenizer if config.own.needs == "sentences" else None
-        drafter = Drafter(self.tokenizer, self.tokenizer, config, BlankScorer.probe_tokens, reader=reader)
-        scorer, tokens = BlankScorer(reader is not None), sum(self.counter.count(prompt.text) for prompt in mix.prompts)
-        engine: Engine[CompressedPrompt] = Engine(scorer, cache=ScoreCache())
-        began = time.process_time()
-        for _ in engine.run(compress_one(prompt, drafter) for prompt in mix.prompts):
-            pass
-        return tokens, (time.process_time() - began - scorer.seconds) / tokens * 1e6
+def cost(method: str, mix: Mix, tokenizer: SourceTokenizer, tokens: int) -> float:
+    """Compress a mix of so many tokens; microseconds of CPU for each of them, the scorer's left out."""
+    config = CompressionConfig(method=method, rate=0.5)
+    reader = tokenizer if config.own.needs == "sentences" else None
+    drafter = Drafter(tokenizer, tokenizer, config, BlankScorer.probe_tokens, reader=reader)
+    scorer = BlankScorer(vectors=reader is not None)
+    engine: Engine[CompressedPrompt] = Engine(scorer, cache=ScoreCache())
+    began = time.process_time()
+    for _ in engine.run(compress_one(prompt, drafter) for prompt in mix.prompts):
+        pass
+    return (time.process_time() - began - scorer.seconds) / tokens * 1e6
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print a table with a row for every case."""
     flags = _parser().parse_args(argv)
     loaded = Loader(resolve(flags.model)).tokenizer()
-    tokenizer, counter = SourceTokenizer(loaded), SourceTokenizer(loaded)
-    costs = [HostCost(method, MixSize.parse(mix), tokenizer, counter) for method, mix in CASES]
-    rounds = [[cost.measure(flags.rows, seed) for cost in costs] for seed in range(flags.rounds + 1)]
+    tokenizer, count = SourceTokenizer(loaded), SourceTokenizer(loaded).count  # so that the measured one sees new texts
+    found: dict[tuple[str, str], list[tuple[int, float]]] = {case: [] for case in CASES}
+    for seed in range(flags.rounds + 1):
+        for (method, size), costs in found.items():
+            mix = make_mix(MixSize.parse(size), flags.rows * 10 if size == "short" else flags.rows, seed, count)
+            tokens = sum(count(prompt.text) for prompt in mix.prompts)
+            costs.append((tokens, cost(method, mix, tokenizer, tokens)))
     print("| method | prompts | tokens | host µs per original token |\n|---|---|---|---|")
-    for (method, mix), found in zip(CASES, zip(*rounds[1:], strict=True), strict=True):  # the first warms up
-        tokens, times = sum(tokens for tokens, _ in found), [one for _, one in found]
+    for (method, size), (_, *costs) in found.items():  # the first warms up
+        tokens, times = sum(tokens for tokens, _ in costs), [one for _, one in costs]
         spread = f"{statistics.median(times):.2f} ({min(times):.2f} to {max(times):.2f})"
-        print(f"| {method} | {mix} | {tokens:,} | {spread} |")
+        print(f"| {method} | {size} | {tokens:,} | {spread} |")
     return 0
 
 

@@ -24,18 +24,7 @@ from matplotlib.figure import Figure
 import cluster.report
 from cluster.report.page import environment
 from jobs.evaluation.rows import REFERENCES
-from jobs.evaluation.summary import (
-    FIRST,
-    KEPT,
-    NOT_AVERAGED,
-    SHARE,
-    Estimate,
-    Line,
-    Summary,
-    interval,
-    tables,
-    title_of,
-)
+from jobs.evaluation.summary import KEPT, NOT_AVERAGED, USUAL, Estimate, Line, Summary, interval, tables, title_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +81,6 @@ def charts(summary: Summary) -> Iterator[Chart]:
                 yield chart
 
 
-USUAL = (SHARE, *FIRST)
-"""Metrics in the order of their charts; others follow."""
 COLOURS = ("#0a5aa8", "#b4460f", "#1b7a4a", "#8a3ea0", "#806200", "#b0256b", "#0f7483", "#555e6b")
 _APART = 0.004
 """Points asked for at the same size are drawn this far apart, so that their intervals do not overlap."""

@@ -152,9 +152,7 @@ class EvalConfig(Placement):
     offset: int = Field(0, ge=0, description="rows of each set to pass over first")
     seed: int | None = Field(None, ge=0, description="shuffle the rows of each set first (default: as they stand)")
 
-    strings: int | None = Field(
-        None, ge=1, description="context strings of each row at most, its evidence among them (default: all)"
-    )
+    strings: int | None = Field(None, ge=1, description="strings of a row at most, with its evidence (default: all)")
 
     preset: str | None = Field(None, description=f"settings of a paper's table: {', '.join(PRESETS)}")
     candidates: tuple[Candidate, ...] = Field(
@@ -169,9 +167,7 @@ class EvalConfig(Placement):
     dtype: Literal["float32", "bfloat16", "float16", "auto"] = Field("float32", description="of both")
     tokenizer: str = Field("model", min_length=1, description="what tokens are counted in; 'model': the compressor's")
 
-    targets: tuple[TargetSpec, ...] = Field(
-        (), description="models that are asked (none: only what is left is measured)"
-    )
+    targets: tuple[TargetSpec, ...] = Field((), description="models that are asked (none: what is left is measured)")
     ask: Annotated[tuple[Literal["nll", "generate"], ...], Many] = Field(
         (), description="what of: nll of the gold answer, generate an answer (default: nll where it can be had)"
     )
@@ -180,9 +176,7 @@ class EvalConfig(Placement):
 
     chunk: int = Field(10, ge=1, description="rows per unit of work, which is committed whole")
     timeout: float = Field(1800, gt=0, description="seconds without progress until a worker is replaced")
-    storage_options: dict[str, Any] = Field(
-        default_factory=dict, repr=False, description="for fsspec, as JSON; flat, or by protocol"
-    )
+    storage_options: dict[str, Any] = Field({}, repr=False, description="for fsspec, as JSON; flat, or by protocol")
     peer_python: Path = Field(Path(".venv-reference/bin/python"), description="the peer's interpreter")
     peer_path: Path | None = Field(None, description="folder with the peer's packages, before the interpreter's own")
 

@@ -55,15 +55,6 @@ def estimate(columns: Floats, statistic: Statistic, resamples: int = 2000, seed:
     return Estimate(value, float(low), float(high), rows)
 
 
-def mean(own: Floats) -> Floats:
-    return own
-
-
-def difference(own: Floats, other: Floats) -> Floats:
-    """How much more one mean is than another."""
-    return own - other
-
-
 def share(nothing: Floats, full: Floats, own: Floats) -> Floats:
     """Of means of nll: the share of the whole context's advantage over none."""
     return (nothing - own) / (nothing - full)
@@ -76,8 +67,10 @@ def share_difference(nothing: Floats, full: Floats, own: Floats, other: Floats) 
 NLL = "nll"
 SHARE = "share"
 KEPT = "kept"
-FIRST = (KEPT, "answer_kept", "gold_kept", "gold_share", "information", "numbers", "names", "readable", "run_length")
-"""Metrics that need no target, in the order of the columns."""
+LEFT = ("kept", "answer_kept", "gold_share", "names", "numbers", "readable")
+"""Columns of what is left without asking anyone, as far as it was measured."""
+USUAL = (SHARE, "answer_kept", "gold_kept", "gold_share", "information", "numbers", "names", "readable", "run_length")
+"""Metrics in the order of their charts; others follow."""
 NOT_AVERAGED = ("tokens", "origin_tokens", "asked", NLL)
 
 GROUP = ["set", "rate", "candidate", "target"]
@@ -139,16 +132,17 @@ def summarize(measured: Iterable[Measured], baseline: str, resamples: int = 2000
     def line(key: tuple[Any, ...], own: pd.DataFrame) -> Line:
         name, size, candidate, target = key
         metrics = [metric for metric in own if metric not in (REJECTED, "asked") and own[metric].notna().any()]
-        figures, against = {metric: figure(mean, column(key, metric)) for metric in metrics}, dict[str, Estimate]()
+        figures = {metric: figure(lambda own: own, column(key, metric)) for metric in metrics}
+        against = dict[str, Estimate]()
         other = name, size, baseline, target
         if size and candidate != baseline:
             compared = [one for one in metrics if one not in NOT_AVERAGED and len(column(other, one))]
-            against = {one: figure(difference, column(key, one), column(other, one)) for one in compared}
+            against = {one: figure(np.subtract, column(key, one), column(other, one)) for one in compared}
         advantage = [column((name, 0.0, which, target), NLL) for which in (NOTHING, FULL)] + [column(key, NLL)]
         if all(map(len, advantage)):
             figures[SHARE] = figure(share, *advantage)
-            if size and candidate != baseline and len(column(other, NLL)):
-                against[SHARE] = figure(share_difference, *advantage, column(other, NLL))
+            if size and candidate != baseline and len(beside := column(other, NLL)):
+                against[SHARE] = figure(share_difference, *advantage, beside)
         left = column((name, size, candidate, ""), KEPT)
         kept = float(left.mean()) if len(left) else size if 0 < size <= 1 else None
         rows, rejected = own.drop(columns=REJECTED).notna().any(axis=1).sum(), own[REJECTED].sum()
@@ -159,11 +153,8 @@ def summarize(measured: Iterable[Measured], baseline: str, resamples: int = 2000
 
 # ---- as tables
 
-LEFT = ("kept", "answer_kept", "gold_share", "names", "numbers", "readable")
-"""Columns of what is left without asking anyone, as far as it was measured."""
 TITLES = {
     "kept": "tokens kept",
-    "answer_kept": "answer kept",
     "gold_kept": "evidence found",
     "gold_share": "evidence kept",
     "information": "information kept",
@@ -171,16 +162,6 @@ TITLES = {
     "numbers": "numbers kept",
     "run_length": "words in a row",
     SHARE: "share of the advantage",
-    "exact_number": "right final number",
-    "final_match": "right final answer",
-    "subspan_em": "answer said (sub-span match)",
-    "f1": "F1 of words",
-    "rouge1": "ROUGE-1",
-    "rouge2": "ROUGE-2",
-    "rouge_l": "ROUGE-L",
-    "bleu": "BLEU of sentences",
-    "similarity": "similarity of tokens",
-    "edit_similarity": "similarity of code",
 }
 
 
@@ -199,8 +180,8 @@ as before."""
 
 
 Cells = list[str]
-Asked = tuple[str, str, Literal["figures", "against"]]
-"""A column of what a target was asked: its name, the metric, and whether the difference to the baseline's."""
+Column = tuple[str, str, Literal["figures", "against"]]
+"""Who was asked ("": nobody), the metric, and whether the difference to the baseline's."""
 
 
 def tables(summary: Summary) -> Iterator[tuple[str, str, list[Cells]]]:
@@ -222,31 +203,36 @@ def markdown(summary: Summary) -> str:
 def _table(summary: Summary, name: str, rate: float | None) -> Iterator[Cells]:
     """The lines of one set and size, references included: the header, then a row for each candidate."""
     lines = [line for line in summary.lines if line.set == name and line.rate in (rate, None)]
-    left = [metric for metric in LEFT if any(metric in line.figures for line in lines if not line.target)]
-    targets = dict.fromkeys(line.target for line in summary.lines if line.target)
-    asked = [column for target in targets for column in _asked([line for line in lines if line.target == target])]
-    headers = [f"{target}: {title_of(metric)}" if of == "figures" else "" for target, metric, of in asked]
-    yield ["candidate", *map(title_of, left), *(one or f"against {summary.baseline}" for one in headers), "rows"]
+    columns = list(_columns(lines))
+    asked = [f"{target}: {title_of(metric)}" if target else title_of(metric) for target, metric, _ in columns]
+    against = f"against {summary.baseline}"
+    titles = [against if of == "against" else title for title, (*_, of) in zip(asked, columns, strict=True)]
+    yield ["candidate", *titles, "rows"]
     for candidate in dict.fromkeys(line.candidate for line in lines):
-        yield _row({line.target: line for line in lines if line.candidate == candidate}, left, asked)
+        by_target = {line.target: line for line in lines if line.candidate == candidate}
+        own = by_target.get("") or next(iter(by_target.values()))
+        rows = f"{own.rows}" + (f" ({own.rejected} failed)" if own.rejected else "")
+        yield [candidate, *(_cell(by_target.get(target), metric, of) for target, metric, of in columns), rows]
 
 
-def _asked(lines: Sequence[Line]) -> Iterator[Asked]:
-    found = dict.fromkeys(name for line in lines for name in line.figures)
-    first = [name for name in (NLL, SHARE) if name in found]
-    for metric in (*first, *(name for name in found if name not in (*NOT_AVERAGED, SHARE))):
-        yield lines[0].target, metric, "figures"
-        if any(metric in line.against for line in lines):
-            yield lines[0].target, metric, "against"
+def _columns(lines: Sequence[Line]) -> Iterator[Column]:
+    """What is left, then of each target the share and all else, each with its difference to the baseline's."""
+    for target in sorted(dict.fromkeys(line.target for line in lines), key=bool):
+        own = [line for line in lines if line.target == target]
+        found = dict.fromkeys(metric for line in own for metric in line.figures)
+        others = [metric for metric in found if metric not in (*NOT_AVERAGED, SHARE)]
+        for metric in [one for one in (NLL, SHARE) if one in found] + others if target else LEFT:
+            if metric in found:
+                yield target, metric, "figures"
+            if target and any(metric in line.against for line in own):
+                yield target, metric, "against"
 
 
-def _row(by_target: Mapping[str, Line], left: Sequence[str], asked: Sequence[Asked]) -> Cells:
-    own = by_target.get("") or next(iter(by_target.values()))
-    cells = [own.candidate, *(interval(own.figures.get(metric), metric).partition(" ")[0] for metric in left)]
-    for target, metric, of in asked:
-        known = getattr(by_target[target], of).get(metric) if target in by_target else None
-        cells.append(interval(known, metric, signed=of == "against"))
-    return [*cells, f"{own.rows}" + (f" ({own.rejected} failed)" if own.rejected else "")]
+def _cell(line: Line | None, metric: str, of: str) -> str:
+    """A figure with its interval; of what is left the figure alone."""
+    known = getattr(line, of).get(metric) if line else None
+    shown = interval(known, metric, signed=of == "against")
+    return shown if line and line.target else shown.partition(" ")[0]
 
 
 def size_words(rate: float | None) -> str:

@@ -17,10 +17,10 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from cluster.run.folder import RunFolder
 from jobs.generation import Writer, answered, written
+from jobs.training.labels import open_endpoint, teacher_digest
 from jobs.training.rows import Example, digest, read_examples, split
 from jobs.training.settings import AlignConfig
 from jobs.training.surprisal import Seen, Tokens, collator_for, loss, measure, pack, read, tokenize
-from jobs.training.teachers import open_endpoint, teacher_digest
 from jobs.training.trainer import Lesson, card, learn, public_name, publish, save
 from jobs.training.workers import Groups, Rank, folder_of
 from lingua.errors import ConfigError

@@ -26,11 +26,10 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForTokenClassification
 from transformers.utils import logging
 
-from jobs.training.labels import Labelled, best, labels_of_row
-from jobs.training.rows import Passage, draw, read_passages
+from jobs.training.labels import Labelled, Passage, best, labels_of_row, load_teacher, teacher_digest
+from jobs.training.rows import draw, read_passages
 from jobs.training.settings import DistillConfig
 from jobs.training.surprisal import NO_LABEL
-from jobs.training.teachers import load_teacher, teacher_digest
 from jobs.training.trainer import Lesson, card, learn, public_name, publish, save
 from jobs.training.workers import Groups, Rank, folder_of
 from lingua.budget.draft import Drafter, PromptPart

@@ -22,7 +22,7 @@ from cluster.input.jsonl import read_jsonl
 from cluster.input.parquet import open_parquet
 from cluster.input.shards import BadRow, Shard, Source
 from cluster.storage.storage import Storage
-from jobs.training.labels import label_answers, labels_of_row, require_whole
+from jobs.training.labels import Passage, label_answers, labels_of_row, require_whole
 from jobs.training.settings import AlignConfig, DistillConfig, TrainingConfig
 from lingua.errors import ConfigError
 from lingua.prompt import join_parts
@@ -38,18 +38,6 @@ class Example:
 
     before: str
     response: str
-
-
-@dataclass(frozen=True, slots=True)
-class Passage:
-    """A text, or a chunk of one; `origin` says which file and row it is from.
-
-    given   what the row says of the text: its compression, or its labels
-    """
-
-    origin: str
-    text: str
-    given: Any = None
 
 
 def read_examples(config: AlignConfig, storage: Storage) -> list[Example]:

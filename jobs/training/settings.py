@@ -59,13 +59,9 @@ model is OUTPUT/model: python -m jobs.compress --method llmlingua2 --model OUTPU
 class TrainingConfig(Settings):
     """What both jobs set: rows, output, the course of the training, the cluster. ConfigError names a wrong setting."""
 
-    inputs: Inputs = Field(
-        alias="input", description="file, glob or directory of rows: .parquet, .jsonl, .jsonl.gz, .zst"
-    )
+    inputs: Inputs = Field(alias="input", description="file, glob or folder of rows: .parquet, .jsonl, .jsonl.gz, .zst")
     output: Output = Field(description="directory to write: a path, s3://, gs:// or abfs://")
-    endpoint: str | None = Field(
-        None, pattern="^https?://", description="base URL of an OpenAI-compatible endpoint (key: OPENAI_API_KEY)"
-    )
+    endpoint: str | None = Field(None, pattern="^https?://", description="OpenAI-compatible URL (key: OPENAI_API_KEY)")
     endpoint_mode: Literal["completion", "chat"] = Field("completion", description="how the endpoint is asked")
     limit: int | None = Field(None, ge=2, description="use this many rows only")
     group: int = Field(32, ge=1, description="rows that are labelled or answered, and committed, at once")
@@ -126,9 +122,7 @@ class AlignConfig(TrainingConfig):
     template: str = Field("{instruction}\n", description="text before a response, for both models; {instruction} in it")
     held_out: int = Field(64, ge=1, description="rows kept for measuring, with all that share their instruction")
 
-    target: str | None = Field(
-        None, min_length=1, description="model that writes the responses: as --model, or its name at the endpoint"
-    )
+    target: str | None = Field(None, min_length=1, description="who responds: as --model, or a name at the endpoint")
     response_tokens: int = Field(256, ge=1, description="tokens of a response at most, in the target's tokenizer")
     temperature: float = Field(
         1.0, ge=0, description="of responses made in process: 1 draws from the target's own distribution, 0 is greedy"
@@ -187,12 +181,8 @@ class DistillConfig(TrainingConfig):
         "compressor",
         description="compressor, endpoint, your own module:function, or what the rows hold: pairs, labels or answers",
     )
-    teacher_model: str = Field(
-        "smollm2-135m", min_length=1, description="the compressor's model, or the model's name at the endpoint"
-    )
-    teacher_setting: Strings = Field(
-        (), description="setting of the compressor as KEY=VALUE (default: method=selective, unit=word)"
-    )
+    teacher_model: str = Field("smollm2-135m", min_length=1, description="a compressor, or a name at the endpoint")
+    teacher_setting: Strings = Field((), description="of a compressor, KEY=VALUE (default: method=selective unit=word)")
     endpoint_mode: Literal["completion", "chat"] = Field("chat", description="how the endpoint is asked")
     chunk_tokens: int = Field(510, ge=16, description="tokens of a chunk at most; it ends where a sentence does")
     drop_variation: float = Field(0.05, ge=0, lt=1, description="compressions: share of highest variation rate to drop")

@@ -202,7 +202,7 @@ class Judge(nn.Module):
 
 
 Reading = Callable[[Sequence[Tensor]], Tensor]
-"""From the states of the encoder's layers [r, t, d] to something of each token: what a `Judge` says, or what it reads."""
+"""From the states of the encoder's layers, [r, t, d] each, to numbers of each token: `Judge`, or its `read`."""
 
 
 class StateScorer(TokenScorer):

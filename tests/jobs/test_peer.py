@@ -38,7 +38,7 @@ def peer(packages: Path) -> Iterator[Peer]:
 def test_the_answer_holds_text_tokens_time_and_memory(peer: Peer) -> None:
     answer = peer.compress(Prompt("Do it.", ["one two three four"], "Why?"), {"rate": 0.5})
     assert answer.text == "Do one three Why?"
-    assert (answer.origin_tokens, answer.compressed_tokens, answer.model_tokens, answer.passes) == (7, 4, 7, 1)
+    assert (answer.origin_tokens, answer.compressed_tokens, answer.model_tokens) == (7, 4, 7)
     assert answer.seconds >= answer.model_seconds > 0
     assert answer.peak_bytes > 1_000_000
 
@@ -66,11 +66,6 @@ def test_versions_are_those_of_the_peers_own_environment(peer: Peer) -> None:
 def test_an_encoder_runs_in_bfloat16_though_numpy_has_none(packages: Path) -> None:
     with Peer(PeerSettings("some-model", dtype="bfloat16", llmlingua2=True), Path(sys.executable), packages) as encoder:
         assert encoder.compress(Prompt(context=["go on"]), {"rate": 1.0}).text == "go on"
-
-
-def test_the_start_is_timed(peer: Peer) -> None:
-    seconds = peer.start_seconds
-    assert seconds["all"] >= seconds["imports"] > seconds["model"] > 0
 
 
 def test_a_peer_that_cannot_start_says_why_in_the_first_line_and_where_below(packages: Path) -> None:

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from cluster.storage.storage import Storage
-from jobs.training.rows import Example, Passage, read_examples, read_passages, split
+from jobs.training.labels import Passage
+from jobs.training.rows import Example, read_examples, read_passages, split
 from jobs.training.settings import AlignConfig, DistillConfig
 from lingua.errors import ConfigError
 from tests.texts import NASTY, PROSE

@@ -8,10 +8,16 @@ from typing import Any
 
 import pytest
 
-from jobs.training.labels import labels_of_row
-from jobs.training.rows import Passage
+from jobs.training.labels import (
+    Passage,
+    find_function,
+    from_function,
+    from_writer,
+    labels_of_row,
+    load_teacher,
+    teacher_digest,
+)
 from jobs.training.settings import DistillConfig
-from jobs.training.teachers import find_function, from_function, from_writer, load_teacher, teacher_digest
 from lingua.compressor import Compressor
 from lingua.errors import ConfigError, ModelError
 from lingua.prompt import Prompt
