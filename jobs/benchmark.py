@@ -19,10 +19,9 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from cluster.command import Command
 from cluster.settings import Settings
-from jobs.benchmarking.contenders import Ours, Theirs
+from jobs.benchmarking.contenders import Ours, Subject, Theirs, load_subject
 from jobs.benchmarking.prompts import MIXES, MixSize, make_mix
 from jobs.benchmarking.rounds import Rounds, make_report, markdown, write
-from jobs.benchmarking.subject import Subject, load_subject
 from jobs.peer import Peer, PeerSettings, peer_options
 from lingua.config import CompressionConfig
 from lingua.errors import LinguaError

@@ -1,19 +1,16 @@
-"""`make demo`: two small real corpora through the main job on Ray, and an audit of the result.
+"""`make demo`: two small corpora through the main job on Ray, and an audit of the result.
 
-A document corpus made on the spot (the long descriptions of the Python packages installed here) and a hand-written bank
-of few-shot prompts: the bank by the default method, the documents by LLMLingua with the embedded model. Only the sizes
-are small; job, model and cluster are the ones that large corpora use.
+A hand-written bank of few-shot prompts goes by the default method, passages of the project's own pages by LLMLingua
+with the embedded model. Only the sizes are small; job, model and cluster are the ones that large corpora use. A second
+demo in the same folder finds what the first one committed.
 """
 
 from __future__ import annotations
 
-import json
 import sys
-import textwrap
-from collections.abc import Iterator, Sequence
-from importlib.metadata import Distribution, distributions
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pyarrow.parquet as pq
 from pydantic import Field
@@ -25,59 +22,36 @@ from jobs import compress, verify
 from lingua.errors import ConfigError
 
 SAMPLES = Path(__file__).parent / "samples"
-_PASSAGE = 1_000
+CORPORA = {"fewshot": ("--rate", "0.3"), "documents": ("--rate", "0.5", "--method", "llmlingua")}
+COMMON = ("--workers", "2", "--shard-size", "16KiB", "--id-column", "id")
 
 
 class DemoConfig(Settings):
-    """How large the demo is, and where its files go."""
+    """Where the demo's files go."""
 
     command: ClassVar[Command] = Command("jobs.demo", "[any setting below]", "Two small corpora through the main job.")
 
-    output: Path = Field(Path("demo-output"), description="folder for the corpus and both outputs; nothing is removed")
-    documents: int = Field(60, ge=1, description="passages to compress")
+    output: Path = Field(Path("demo-output"), description="folder for both outputs; nothing is removed")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Build, compress, show and verify; the first exit code that is not 0."""
+    """Compress, verify and show; the first exit code that is not 0."""
     return exit_code(lambda: demo(DemoConfig.load(argv)))
 
 
 def demo(config: DemoConfig) -> int:
-    """The same, of settings. In the folder of an earlier demo, what that one committed is found again."""
-    output = config.output / f"documents-{config.documents}"
-    source = output.with_suffix(".jsonl")
     try:
         config.output.mkdir(parents=True, exist_ok=True)
-        write_documents(source, config.documents)
     except OSError as error:
         raise ConfigError(f"output = {config.output}: {error.strerror or error}; name another folder") from None
-    print("A few-shot bank by method evidence, passages of packages' descriptions by method llmlingua.\n")
-    bank = ["--input", str(SAMPLES / "fewshot.jsonl"), "--output", str(config.output / "fewshot"), "--rate", "0.3"]
-    passages = ["--input", str(source), "--output", str(output), "--rate", "0.5", "--method", "llmlingua"]
-    common = ["--workers", "2", "--shard-size", "16KiB", "--id-column", "id"]
-    for folder, settings in ((config.output / "fewshot", bank), (output, passages)):
-        if code := compress.main([*settings, *common]) or verify.main([str(folder)]):
+    print("A few-shot bank by method evidence, passages of this project's pages by method llmlingua.\n")
+    for name, settings in CORPORA.items():
+        output = config.output / name
+        flags = ["--input", str(SAMPLES / f"{name}.jsonl"), "--output", str(output), *settings, *COMMON]
+        if code := compress.main(flags) or verify.main([str(output)]):
             return code
-        show(folder)
+        show(output)
     return 0
-
-
-def write_documents(path: Path, limit: int) -> None:
-    """Write up to `limit` passages of package descriptions as JSON Lines, unless they are there."""
-    if not path.exists():
-        installed = sorted(distributions(), key=lambda one: one.name.lower())
-        rows = [row for distribution in installed for row in passages_of(distribution)][:limit]
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-
-
-def passages_of(distribution: Distribution) -> Iterator[dict[str, Any]]:
-    """The first two passages of a package's long description that are prose."""
-    body = str(distribution.metadata.json.get("description", ""))
-    marks = ("<", "://", "```", "|", "\n    ")
-    prose = [one for one in body.split("\n\n") if one.count(" ") > 12 and not any(mark in one for mark in marks)]
-    passages = textwrap.wrap("\n".join(prose), _PASSAGE, replace_whitespace=False)
-    for number, passage in enumerate(passages[:2]):
-        yield {"id": f"{distribution.name}-{number}", "package": distribution.name, "text": passage}
 
 
 def show(output: Path) -> None:

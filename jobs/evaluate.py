@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None, make: MakeTarget = make_target) -> i
 
 def evaluate(config: EvalConfig, make: MakeTarget) -> int:
     """Plan, measure what is missing, report."""
-    require_packages("eval", "matplotlib", "pandas", "rouge_score", "sacrebleu", "tabulate")
+    require_packages("eval", "matplotlib", "pandas", "rouge_score", "sacrebleu")
     sets = load_sets(config, Storage(config.storage_options))
     plan = waves(config, {name: len(rows) for name, rows in sets.items()})
     stop, ledger = StopRequest(), EvalLedger(config.output, config.storage_options)

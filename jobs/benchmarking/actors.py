@@ -19,10 +19,9 @@ from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from typing import Any
 
-from jobs.benchmarking.contenders import Ours
+from jobs.benchmarking.contenders import Ours, load_subject
 from jobs.benchmarking.hardware import parser
 from jobs.benchmarking.prompts import MixSize, make_mix
-from jobs.benchmarking.subject import load_subject
 from lingua.config import CompressionConfig
 from lingua.models.sizing import Allowance
 from lingua.text.tokens import SourceTokenizer

@@ -1,4 +1,4 @@
-"""What the device is and gives: memory, time in kernels, a large matrix product, a copy, the plain forward pass.
+"""What the device is and gives: memory, time in kernels, a large matrix product, a copy.
 
 `attainable` is the roofline's time for the batches that our engine ran: each takes at least its operations at the
 matrix product's speed, and at least as long as the weights need to pass through the memory once.
@@ -17,8 +17,6 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from jobs.benchmarking.subject import Subject
-from jobs.generation import plain_attention
 from jobs.peer_main import peak_resident, reset_peak
 
 PACKAGES = ("lingua-batch", "torch", "transformers", "tokenizers", "numpy")
@@ -26,8 +24,6 @@ PACKAGES = ("lingua-batch", "torch", "transformers", "tokenizers", "numpy")
 _MATRIX = {"cuda": 8192, "cpu": 1024}
 _COPY_BYTES = {"cuda": 1 << 30, "cpu": 1 << 27}
 _REPEATS = 5
-_LOGITS = 1 << 28
-"""Elements of the logits that the plain forward may make at once."""
 
 
 def facts(device: torch.device) -> dict[str, Any]:
@@ -162,29 +158,12 @@ def measure_roofline(device: torch.device, dtype: torch.dtype) -> Roofline:
 
 def _best(work: Callable[[], object], device: torch.device) -> float:
     work()
-    return min(_timed(work, device) for _ in range(_REPEATS))
+    return min(timed(work, device) for _ in range(_REPEATS))
 
 
-def _timed(work: Callable[[], object], device: torch.device) -> float:
+def timed(work: Callable[[], object], device: torch.device) -> float:
     synchronize(device)
     started = time.perf_counter()
     work()
     synchronize(device)
     return time.perf_counter() - started
-
-
-def plain_forward(subject: Subject, tokens: int, length: int, batch_tokens: int) -> float:
-    """Tokens per second of the untouched model: about `tokens` in rows of `length`, `batch_tokens` at a time."""
-    length = max(1, min(length, subject.window - 2, tokens))
-    rows = max(1, min(batch_tokens // length, _LOGITS // (length * subject.model.config.vocab_size), tokens // length))
-    ids = torch.randint(5, len(subject.tokenizer), (rows, length), device=subject.device)
-    passes = max(1, round(tokens / ids.numel()))
-    uncached = {} if subject.is_encoder else {"use_cache": False}
-
-    def read() -> None:
-        for _ in range(passes):
-            model(input_ids=ids, **uncached)
-
-    with plain_attention(subject.model) as model, torch.inference_mode():
-        model(input_ids=ids[:, : min(length, 64)])
-        return passes * ids.numel() / _timed(read, subject.device)

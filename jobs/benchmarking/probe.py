@@ -23,8 +23,8 @@ import numpy.typing as npt
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from jobs.benchmarking.contenders import PREFIX, SHAPES, random_model
 from jobs.benchmarking.hardware import PACKAGES, busy_seconds, facts, parser, synchronize
-from jobs.benchmarking.subject import PREFIX, SHAPES, random_model
 from jobs.generation import PLAIN_ATTENTION
 from jobs.peer_main import versions
 from lingua.engine.score import Answer, Arriving, BatchRow, Context, Scorer

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jobs.benchmarking.contenders import KeptSpans, Ours, Pass, Theirs
-from jobs.benchmarking.hardware import PACKAGES, Roofline, Size, attainable, facts, measure_roofline, plain_forward
+from jobs.benchmarking.contenders import KeptSpans, Ours, Pass, Theirs, plain_forward
+from jobs.benchmarking.hardware import PACKAGES, Roofline, Size, attainable, facts, measure_roofline
 from jobs.benchmarking.prompts import Mix
 from jobs.peer_main import versions
 from lingua.prompt import Prompt, Span

@@ -15,7 +15,6 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from tabulate import tabulate
 
 from jobs.evaluation.rows import FULL, NOTHING, REFERENCES, REJECTED, Measured
 
@@ -169,15 +168,11 @@ def title_of(metric: str) -> str:
     return TITLES.get(metric) or metric.replace("_", " ")
 
 
-def legend(summary: Summary) -> str:
-    """What the columns mean."""
-    return f"""\
+LEGEND = """\
 *tokens kept*: of the context's (question and instruction are never cut). *share of the advantage*: of what the whole
-context brings over none in the log-likelihood of the gold answer; in brackets the {LEVEL:.0%} interval by bootstrap
-over rows. *against {summary.baseline}*: difference to it on the same rows. *answer kept*, *evidence kept*, *names
-kept*, *numbers kept*: of those that stood in the context. *readable*: share of the kept words that follow the same word
-as before."""
-
+context brings over none in the log-likelihood of the gold answer; in brackets the {level} interval by bootstrap over
+rows. *against {baseline}*: difference to it on the same rows. *answer kept*, *evidence kept*, *names kept*, *numbers
+kept*: of those that stood in the context. *readable*: share of the kept words that follow the same word as before."""
 
 Cells = list[str]
 Column = tuple[str, str, Literal["figures", "against"]]
@@ -193,11 +188,15 @@ def tables(summary: Summary) -> Iterator[tuple[str, str, list[Cells]]]:
 
 def markdown(summary: Summary) -> str:
     """All tables under their titles, and what the columns mean."""
-    parts = [
-        f"### {name}{size}\n\n{tabulate(rows, headers='firstrow', tablefmt='github', disable_numparse=True)}"
-        for name, size, rows in tables(summary)
-    ]
-    return "\n\n".join([*parts, legend(summary)]) + "\n"
+    parts = [f"### {name}{size}\n\n{aligned(rows)}" for name, size, rows in tables(summary)]
+    return "\n\n".join([*parts, LEGEND.format(level=f"{LEVEL:.0%}", baseline=summary.baseline)]) + "\n"
+
+
+def aligned(rows: Sequence[Cells]) -> str:
+    """A Markdown table with columns of even width."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [rows[0], ["-" * width for width in widths], *rows[1:]]
+    return "\n".join(f"| {' | '.join(map(str.ljust, line, widths))} |" for line in lines)
 
 
 def _table(summary: Summary, name: str, rate: float | None) -> Iterator[Cells]:

@@ -63,7 +63,7 @@ class LocalWriter:
     """Draws responses from a model of transformers, batch by batch, from one seed per call."""
 
     def __init__(self, config: AlignConfig, rank: Rank) -> None:
-        self._config, loader, device = config, _loader(str(config.target), config), torch.device(rank.device)
+        self._config, loader, device = config, Loader(resolve(str(config.target))), torch.device(rank.device)
         self._tokenizer = loader.tokenizer()
         model = loader.load(AutoModelForCausalLM, dtype=choose_dtype("auto", device))
         self._model = model.to(device).eval().requires_grad_(False)
@@ -84,7 +84,7 @@ def train(config: AlignConfig, rank: Rank) -> None:
     """Train the small model and write it, with its card; the result last."""
     folder = folder_of(config)
     trained, held = split(_examples(config, folder), config.held_out)
-    loader, dtype = _loader(config.model, config), choose_dtype(config.dtype, torch.device(rank.device))
+    loader, dtype = Loader(resolve(config.model)), choose_dtype(config.dtype, torch.device(rank.device))
     target = _target_sees(config, folder, held, rank) if rank.leads else []
     model = _student(config, loader).to(rank.device)
     most = getattr(model.config.get_text_config(), "max_position_embeddings", None)
@@ -140,7 +140,7 @@ def _target_sees(config: AlignConfig, folder: RunFolder, held: Sequence[Example]
         return [None] * len(held)
 
     def look() -> list[Any]:
-        loader = _loader(str(config.target), config)
+        loader = Loader(resolve(str(config.target)))
         model = loader.load(AutoModelForCausalLM, dtype=torch.float32).to(rank.device).requires_grad_(False)
         tokenizer = SourceTokenizer(loader.load(AutoTokenizer))
         seen = _seen(model, held, tokenizer, config.sequence_tokens, torch.float32)
@@ -182,10 +182,6 @@ def _counts(config: AlignConfig, trained: Sequence[Example], held: Sequence[Exam
 # ---- the small model
 
 
-def _loader(name: str, config: AlignConfig) -> Loader:
-    return Loader(resolve(name), trust_remote_code=config.trust_remote_code)
-
-
 def _student(config: AlignConfig, loader: Loader) -> Any:
     """The small model in float32, whole or frozen behind LoRA."""
     model = loader.load(AutoModelForCausalLM, dtype=torch.float32)
@@ -194,13 +190,8 @@ def _student(config: AlignConfig, loader: Loader) -> Any:
     from peft import LoraConfig, get_peft_model  # takes seconds, for nothing where all weights are trained
 
     torch.manual_seed(config.seed)  # the first matrices are drawn, and must be the same on all workers
-    lora = LoraConfig(
-        r=config.lora_rank,
-        lora_alpha=2 * config.lora_rank,
-        target_modules="all-linear",
-        task_type="CAUSAL_LM",
-    )
-    return get_peft_model(model, lora)
+    rank = config.lora_rank
+    return get_peft_model(model, LoraConfig("CAUSAL_LM", r=rank, lora_alpha=2 * rank, target_modules="all-linear"))
 
 
 def _finished(model: Any, loader: Loader) -> Any:

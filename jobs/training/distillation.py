@@ -55,7 +55,7 @@ Targets = Callable[[Floats], Floats]
 def label(config: DistillConfig, rank: Rank) -> None:
     """Label this worker's share of the groups that are missing."""
     folder = folder_of(config)
-    chunker = Chunker(SourceTokenizer(_loader(config).tokenizer()), config.chunk_tokens)
+    chunker = Chunker(SourceTokenizer(Loader(resolve(config.model)).tokenizer()), config.chunk_tokens)
     whole = config.teacher in ("pairs", "labels", "answers")
     passages = [
         passage if whole else Passage(passage.origin, chunk)
@@ -174,7 +174,7 @@ def keep_loss(keep: int, outputs: Any, labels: Tensor, num_items_in_batch: Tenso
 
 def train(config: DistillConfig, rank: Rank) -> None:
     """Train the encoder, measure it on what was held out, and write it; the result last."""
-    folder, loader = folder_of(config), _loader(config)
+    folder, loader = folder_of(config), Loader(resolve(config.model))
     records = [labels_of_row(row) for row in Groups(folder, LABELS).read()]
     chosen = best(records, config.drop_variation, config.drop_gap)
     trained, held = split(chosen, config.held_out, config.seed)
@@ -205,10 +205,6 @@ def train(config: DistillConfig, rank: Rank) -> None:
         agrees = agreement(scorer, held, chunker, targets, config.rate)
         result = {**counts, "tokens": tokens, "agreement": agrees, "losses": losses}
         publish(folder, partial(save, model, loader, described(config, result)), result)
-
-
-def _loader(config: DistillConfig) -> Loader:
-    return Loader(resolve(config.model), trust_remote_code=config.trust_remote_code)
 
 
 def _student(config: DistillConfig, loader: Loader) -> Any:

@@ -28,7 +28,7 @@ NOT_DECISIVE = ("inputs", "output", *CLUSTER, "checkpoint_every", "storage_optio
 USAGE = "--input PATH --output DIRECTORY [any setting below]"
 _COMMON = ("input", "output", "epochs", "learning_rate", "workers", "gpus_per_worker")
 _GROUPS = {
-    "both trainings": ("input", "output", "endpoint", "endpoint_mode", "limit", "group", "trust_remote_code", "seed"),
+    "both trainings": ("input", "output", "endpoint", "endpoint_mode", "limit", "group", "seed"),
     "course of a training": ("epochs", "learning_rate", "checkpoint_every"),
     "cluster": (*CLUSTER, "storage_options"),
 }
@@ -71,7 +71,6 @@ class TrainingConfig(Settings):
         None, gt=0, description="its peak (default: 2e-5, LoRA 2e-4, encoders 1e-4; paper, large encoders: 1e-5)"
     )
     seed: int = Field(0, ge=0, description="seed of order, dropout, new weights and sampling")
-    trust_remote_code: bool = Field(False, description="run Python code that a model brings with it")
     checkpoint_every: int = Field(100, ge=1, description="steps between checkpoints; the newest two are kept")
 
     workers: int = Field(1, ge=0, description="Ray workers; 0: in this process, without Ray")

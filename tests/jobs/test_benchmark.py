@@ -188,7 +188,7 @@ def test_rate_beyond_one_is_refused() -> None:
 def test_other_ways_to_compute_stand_beside_with_what_they_change(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobs.benchmarking.subject.compile_decoder", lambda scorer, model: None)
+    monkeypatch.setattr("jobs.benchmarking.contenders.compile_decoder", lambda scorer, model: None)
     flags = ["--model", "shape:tiny", "--mix", "short:60", "--rows", "2", "--rounds", "1", "--device", "cpu"]
     flags += ["--beside", "compile", "--peer-python", str(tmp_path / "none")]
     assert main([*flags, "--output", str(tmp_path)]) == 0

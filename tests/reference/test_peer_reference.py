@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from jobs.benchmarking.contenders import SHAPES, Subject, random_model, trained_tokenizer
 from jobs.benchmarking.prompts import MixSize, make_mix
-from jobs.benchmarking.subject import SHAPES, Subject, random_model, trained_tokenizer
 from jobs.peer import Peer, PeerSettings, peer_copy, peer_options
 from lingua.engine.score import BatchRow, Context
 from lingua.models.causal import PlainScorer

@@ -9,9 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from jobs.benchmarking.contenders import Clock, MeasuredScorer, MeasuredTokenizer
-from jobs.benchmarking.hardware import Batch, Roofline, Size, attainable, covered, plain_forward
-from jobs.benchmarking.subject import SHAPES, Subject, random_model, trained_tokenizer
+from jobs.benchmarking.contenders import (
+    SHAPES,
+    Clock,
+    MeasuredScorer,
+    MeasuredTokenizer,
+    Subject,
+    plain_forward,
+    random_model,
+    trained_tokenizer,
+)
+from jobs.benchmarking.hardware import Batch, Roofline, Size, attainable, covered
 from lingua.engine.score import Answer, BatchRow, Context, Scorer
 from lingua.models.trial import causal_scorer
 from lingua.text.tokens import SourceTokenizer
