@@ -1,9 +1,7 @@
 """`EvalConfig`: every setting of an evaluation, frozen and validated before anything loads.
 
-A preset's settings (`--preset gsm8k-1shot`) count where none are given: those of a paper's table, or its ablations.
-Sizes are those of LLMLingua (arXiv 2310.05736, tables 1, 2 and 5) and LongLLMLingua (arXiv 2310.06839, table 1), in
-tokens of the context in GPT-3.5's tokenizer: what the prompts of the paper's own run came to under each constraint
-(eight demonstrations of GSM8K are 2,366 there). Ablations that a setting cannot express are left out.
+A preset's settings (`--preset gsm8k-1shot`) count where none are given: those of a paper's table, or its ablations, in
+`presets.yaml`.
 
 Candidates and targets as users write them are in `specs.py`.
 """
@@ -11,10 +9,10 @@ Candidates and targets as users write them are in `specs.py`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
+import yaml
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from cluster.command import Command
@@ -24,66 +22,16 @@ from jobs.evaluation.specs import ALWAYS, Candidate, TargetSpec, parse_candidate
 from lingua.errors import ConfigError
 from lingua.shared import Many, Strings
 
-_Table = Mapping[str, Any]
-
-WITHOUT_A_MODEL: Mapping[str, _Table] = {name: {} for name in ("random", "truncate", "lead", "rarity")}
-AGNOSTIC: Mapping[str, _Table] = {"default": {}, "paper": {}, "selective": {}, **WITHOUT_A_MODEL}
-AWARE: Mapping[str, _Table] = {**AGNOSTIC, "aware": {}, "aware-tokens": {"base": "aware", "unit": "token"}}
-ABLATIONS: Mapping[str, _Table] = {
-    "paper": {},
-    "no-segments": {"base": "paper", "iterative_size": 1_000_000},
-    "no-controller": {"base": "paper", "context_budget": "*1000000"},
-    "neither": {"base": "paper", "method": "selective"},
-    "demonstrations-first": {"base": "paper", "context_budget": "*1"},
-    "words": {"base": "paper", "unit": "word"},
-    "sentences": {"base": "paper", "unit": "sentence"},
-    "random-tokens": {"base": "paper", "method": "random"},
-}
-"""The paper's recipe, and with one thing changed: each demonstration scored at once; all demonstrations kept by the
-coarse step; both, in one pass over everything; whole demonstrations as far as they fit; larger units; chance."""
-
-
-def _generated(max_tokens: int, *stop: str, candidates: Mapping[str, _Table] = AGNOSTIC, **size: float) -> _Table:
-    """The settings of a table whose target writes at most `max_tokens`, until one of the `stop` strings."""
-    asked = {"ask": ("generate",), "max_tokens": max_tokens, "stop": stop, "tokenizer": "cl100k_base"}
-    return {"candidates": dict(candidates), **asked, **{name: (value,) for name, value in size.items()}}
-
-
-_gsm8k = partial(_generated, 400, "\nQuestion:", "\n\n\n")
-_bbh = partial(_generated, 512, "\nQ:", "\n\n\n")
-_nq = partial(_generated, 100, "\n", candidates=AWARE)
-_TEXTS = {"sharegpt": partial(_generated, 512, "\nUser:"), "arxiv": partial(_generated, 512, "\n\n\n")}
-PRESETS: Mapping[str, _Table] = {
-    "gsm8k-1shot": _gsm8k(tokens=446),
-    "gsm8k-half-shot": _gsm8k(tokens=171),
-    "gsm8k-quarter-shot": _gsm8k(tokens=117),
-    "bbh-1shot": _bbh(tokens=288),
-    "bbh-half-shot": _bbh(tokens=171),
-    "bbh-quarter-shot": _bbh(tokens=110),
-    **{f"{name}-{times}x": make(rate=1 / times) for name, make in _TEXTS.items() for times in (2, 3)},
-    **{f"{name}-{size}": make(tokens=size) for name, make in _TEXTS.items() for size in (350, 175)},
-    **{f"nq-{times}x": _nq(rate=1 / times) for times in (2, 4)},
-    "ablations": _gsm8k(tokens=446, candidates=ABLATIONS),
-}
-
-
-# ---- settings
-
+PRESETS: dict[str, dict[str, Any]] = yaml.safe_load(Path(__file__).with_name("presets.yaml").read_text("utf-8"))
+del PRESETS["_shared"]
 DEFAULT_CANDIDATES = ("default", "rarity", "lead", "truncate", "random")
 _SIZES = ("rate", "tokens")
 _COMMON = ("data", "output", "limit", "candidates", "rate", "tokens", "preset", "model", "targets", "workers")
 _GROUPS = {
     "what is read and written": ("data", "output", "limit", "offset", "seed", "strings"),
     "what is compared": (
-        "preset",
-        "candidates",
-        "rate",
-        "tokens",
-        "match_peer",
-        "model",
-        "device",
-        "dtype",
-        "tokenizer",
+        *("preset", "candidates", "rate", "tokens", "match_peer"),
+        *("model", "device", "dtype", "tokenizer"),
     ),
     "who is asked": ("targets", "ask", "max_tokens", "stop"),
     "cluster": ("chunk", "workers", "gpus_per_worker", "cpus_per_worker", "gpu_memory"),

@@ -10,6 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
 
 from cluster.storage.storage import Storage
 from jobs.evaluation.forms.raw import Raw, RowSource
@@ -30,28 +33,11 @@ class Task:
     parted: str = r"\n+"
 
 
-_QA = Task("Answer the question from the text. Reply with the answer only.", "Question: {}\nAnswer:")
-_PASSAGES = Task(_QA.instruction, _QA.question, r"\n+(?=Passage \d+:)")
-_QA_ZH = Task("阅读以下文字并用中文简短回答。", "问题：{}\n回答：")
-_ABSTRACT = "Which paragraph is this the abstract of? Reply with its number only.\n{}\nAnswer:"
 LONGBENCH = {
-    **dict.fromkeys(("hotpotqa", "2wikimqa", "musique"), _PASSAGES),
-    "multifieldqa_zh": _QA_ZH,
-    "dureader": Task(_QA_ZH.instruction, _QA_ZH.question, r"\n+(?=文章\d+)"),
-    "gov_report": Task("Write a one-page summary of the report.", "Summary:"),
-    "qmsum": Task("Answer the query about the meeting.", "Query: {}\nAnswer:"),
-    "multi_news": Task("Write a one-page summary of all the news.", "Summary:", r"\n+(?=Passage \d+:)"),
-    "vcsum": Task("请总结会议记录。", "会议总结："),
-    "trec": Task("Give the type of the question, as in the examples.", parted=r"\n+(?=Question:)"),
-    "triviaqa": Task("Answer the question from its passage, as in the examples.", parted=r"\n+(?=Passage:)"),
-    "samsum": Task("Summarize the dialogue, as in the examples.", parted=r"\n+(?=Dialogue:)"),
-    "lsht": Task("判断新闻的类别，如示例所示。", parted=r"\n+(?=新闻：)"),
-    "passage_count": Task("How many different paragraphs are there?", "Number:", r"\n+(?=Paragraph \d+:)"),
-    "passage_retrieval_en": Task("", _ABSTRACT, r"\n+(?=Paragraph \d+:)"),
-    "passage_retrieval_zh": Task("", "以下摘要属于哪个段落？只回答段落编号。\n{}\n答案：", r"\n+(?=段落\d+)"),
-    **dict.fromkeys(("lcc", "repobench-p"), Task("Complete the code.", "{}Next line of code:\n", r"\n\s*\n")),
+    name: Task(**task)
+    for name, task in yaml.safe_load(Path(__file__).with_name("longbench.yaml").read_text("utf-8")).items()
 }
-"""Sets by name; others are questions over a text (`_QA`)."""
+"""Sets by name; others are questions over a text (``qa``)."""
 
 
 def unified(records: Iterator[Raw], source: RowSource, storage: Storage) -> Iterator[EvalRow]:
@@ -72,7 +58,7 @@ def longbench(records: Iterator[Raw], source: RowSource, storage: Storage) -> It
     """``input``, ``context``, ``answers``, ``dataset``; LongBench-E's sets end in ``_e``."""
     for record in records:
         name = record.text("dataset", record.stem).removesuffix("_e")
-        task = LONGBENCH.get(name, _QA)
+        task = LONGBENCH.get(name, LONGBENCH["qa"])
         parts = re.split(task.parted, record.text("context"))
         meta = {key: record.fields[key] for key in ("length", "language", "all_classes") if key in record}
         yield EvalRow(
