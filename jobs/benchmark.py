@@ -21,7 +21,7 @@ from cluster.command import Command
 from cluster.settings import Settings
 from jobs.benchmarking.contenders import Ours, Subject, Theirs, load_subject
 from jobs.benchmarking.prompts import MIXES, MixSize, make_mix
-from jobs.benchmarking.rounds import Rounds, make_report, markdown, write
+from jobs.benchmarking.rounds import Rounds, make_report, page, write
 from jobs.peer import Peer, PeerSettings, peer_options
 from lingua.config import CompressionConfig
 from lingua.errors import LinguaError
@@ -141,9 +141,10 @@ def run(config: BenchmarkConfig, command: str) -> int:
             for _ in done[-1].measure([*others, *filter(None, [theirs])], config.rounds):
                 versions = theirs.peer.versions if theirs and theirs.peer else {"missing": missing or "not yet started"}
                 report = make_report(ours, done, versions, command)
+                text = page("benchmark", **report)
                 if config.output is not None:
-                    write(config.output, "benchmark", report, markdown)
-    print(markdown(report))
+                    write(config.output, "benchmark", report, text)
+    print(text)
     return 0
 
 

@@ -48,7 +48,7 @@ def test_the_wheel_holds_all_that_the_packages_read(fresh: Path) -> None:
         wanted = {
             path.relative_to(ROOT / name)
             for path in (ROOT / name).rglob("*")
-            if path.suffix in {".html", ".css", ".jsonl", ".yaml", ".typed", ".safetensors"}
+            if path.suffix in {".html", ".css", ".jsonl", ".yaml", ".jinja", ".typed", ".safetensors"}
             and not {"__pycache__", "deploy"} & {*path.parts}  # templates stay with the checkout
         }
         assert wanted <= {path.relative_to(installed) for path in installed.rglob("*")}

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jobs.benchmarking.rounds import Found, listed, mix_lines, write
+from jobs.benchmarking.rounds import Found, page, write
 
 ROOT = Path(__file__).resolve().parents[2]
 TOTAL_SECONDS = 530.0
@@ -161,7 +161,7 @@ class GpuReport:
         self.found["steps"].setdefault(step, {}).update(known)
         for key in ("device", "versions"):
             self.found[key] = self.found[key] or (known.get("found") or {}).get(key)
-        write(self.folder, "gpu", self.found, markdown)
+        write(self.folder, "gpu", self.found, markdown(self.found))
 
     def measure(self, step: Step, scratch: Path, seconds: float) -> None:
         """Run a step for at most so many seconds, then end all that it started and take in what it has written."""
@@ -210,20 +210,7 @@ def _found(step: Step, folder: Path) -> Found | None:
 
 def markdown(report: Found) -> str:
     """Goals beside what was reached, then the steps, then every benchmark's table."""
-    done = report["steps"]
-    lines = ["# On a GPU", "", *(f"- {key}: {listed(report[key])}" for key in ("device", "versions") if report[key])]
-    lines += ["", "| | goal | reached | |", "|---|---|---|---|", *(goal.line(done) for goal in GOALS)]
-    lines += ["", "| step | | seconds |", "|---|---|---|"]
-    lines += [f"| {name} | {step['status']} | {step.get('seconds', '')} |" for name, step in done.items()]
-    return "\n".join([*lines, *_tables(done)]) + "\n"
-
-
-def _tables(done: Found) -> Iterator[str]:
-    for name, step in done.items():
-        found = step.get("found") or {}
-        for mix in found.get("mixes", ()):
-            yield ""
-            yield from mix_lines(mix, found["peer"], f"{name}: {found['model']['name']}, {mix['name']}")
+    return page("gpu", goals=GOALS, **report)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
