@@ -103,7 +103,8 @@ def train(config: AlignConfig, rank: Rank) -> None:
         model = _finished(model, loader)
         after = fit(model)
         result = {**_counts(config, trained, held, tokens), "before": before, "after": after, "losses": losses}
-        publish(folder, partial(save, model, loader, described(config, result)), result)
+        text = card("aligned", config, result, base=public_name(config.model), table=table(result))
+        publish(folder, partial(save, model, loader, text), result)
 
 
 def _fit_rows(
@@ -217,21 +218,3 @@ def table(result: dict[str, Any]) -> str:
         shown = ["not measured" if value is None else form.format(value) for value in values]
         lines.append(f"| {title} | {shown[0]} | {shown[1]} |")
     return "\n".join(lines)
-
-
-def described(config: AlignConfig, result: dict[str, Any]) -> str:
-    """The README.md of the model directory."""
-    text = f"""\
-# {public_name(config.model)}, aligned
-
-A small language model whose surprisal decides which tokens of a prompt to drop, trained on the text of a target model
-(distribution alignment, arXiv 2310.05736, section 4.3) by `python -m jobs.align` of Lingua. Use it with a method that
-asks a model: `python -m jobs.compress --method llmlingua --model DIRECTORY`. It is not meant for writing text. The
-licences of the model it came from and of the target's text still apply.
-
-{table(result)}
-
-Agreement is Spearman's rank correlation between stretches of characters that both tokenizers can be cut into, averaged
-over the responses that were compared.
-"""
-    return card(config, "text-generation distribution-alignment", text, result)

@@ -10,7 +10,7 @@ rank among all words of the training texts, which lies in [0, 1]. Unlike in the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -204,7 +204,9 @@ def train(config: DistillConfig, rank: Rank) -> None:
         scorer = EncoderScorer(model.eval(), tokenizer)
         agrees = agreement(scorer, held, chunker, targets, config.rate)
         result = {**counts, "tokens": tokens, "agreement": agrees, "losses": losses}
-        publish(folder, partial(save, model, loader, described(config, result)), result)
+        known = {"teacher_digest": teacher_digest(config), **result}
+        text = card("distilled", config, known, base=public_name(config.model), agreement=agrees)
+        publish(folder, partial(save, model, loader, text), result)
 
 
 def _student(config: DistillConfig, loader: Loader) -> Any:
@@ -269,30 +271,3 @@ def auc(scores: Floats, positive: Bools) -> float:
     """How probably a positive scores above a negative, equal scores counting half; 0.5 where either is absent."""
     ones, zeros = scores[positive], scores[~positive]
     return float(mannwhitneyu(ones, zeros).statistic / (len(ones) * len(zeros))) if len(ones) and len(zeros) else 0.5
-
-
-LEARNT = {
-    "rank": "the rank of a word's score among all words, from 0 to 1",
-    "kept": "whether a word is among the share that the teacher keeps",
-    "scores": "the teacher's own score or label of a word",
-}
-
-
-def described(config: DistillConfig, result: Mapping[str, Any]) -> str:
-    """The README.md of the model directory."""
-    found = result["agreement"]
-    text = f"""\
-# An encoder that tells which words of a prompt to keep
-
-Trained from {public_name(config.model)} by `python -m jobs.distill`, as in LLMLingua-2 (arXiv 2403.12968). It gives
-every token a probability of being kept; what it learnt is {LEARNT[config.learnt]}.
-
-```bash
-python -m jobs.compress --method llmlingua2 --model DIRECTORY --rate {config.rate} --input corpus.jsonl --output out
-```
-
-With the teacher, on {found["texts"]:,} held-out texts ({found["words"]:,} words, {found["kept"]:.0%} of them kept):
-F1 {found["f1"]:.3f} (guessing: {found["chance"]:.3f}), AUC {found["auc"]:.3f},
-rank correlation {found["spearman"]:.3f}.
-"""
-    return card(config, "token-classification llmlingua-2", text, {"teacher_digest": teacher_digest(config), **result})

@@ -23,6 +23,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import AutoTokenizer, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
@@ -165,18 +166,18 @@ def save(model: Any, loader: Loader, text: str, folder: Path) -> None:
     (folder / "README.md").write_text(text, encoding="utf-8")
 
 
-def card(config: TrainingConfig, purpose: str, text: str, result: Mapping[str, Any]) -> str:
-    """The README.md of a model's directory: what a hub reads (`purpose` is its pipeline and a tag), `text`, the result
-    with the number of steps instead of their losses, settings.
+def card(name: str, config: TrainingConfig, result: Mapping[str, Any], **told: Any) -> str:
+    """The README.md of a model's directory, by the template `name`: what is `told` of it, the result, settings.
 
-    Of paths only the last part is told: the rest is nobody's business.
+    Instead of the steps' losses it tells how many there are. Of paths only the last part is told: the rest is nobody's
+    business.
     """
-    pipeline, tag = purpose.split()
     shown = {name: public_name(value) if isinstance(value, str) else value for name, value in config.identity().items()}
     counts = {**{name: value for name, value in result.items() if name != "losses"}, "steps": len(result["losses"])}
     found, settings = (yaml.safe_dump(one, sort_keys=False, allow_unicode=True) for one in (counts, shown))
-    head = f"library_name: transformers\npipeline_tag: {pipeline}\ntags: [prompt-compression, {tag}]"
-    return f"---\n{head}\n---\n\n{text}\n## Result\n\n```yaml\n{found}```\n\n## Settings\n\n```yaml\n{settings}```\n"
+    folder = FileSystemLoader(Path(__file__).parent)
+    made = Environment(loader=folder, undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True)
+    return made.get_template(f"{name}.md.jinja").render(config=config, found=found, settings=settings, **told)
 
 
 def public_name(name: str) -> str:
