@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import regex
 
-from jobs.evaluation.rows import EvalRow
+from jobs.evaluation.rows import EvalRow, template_of
 from lingua.engine.score import BatchRow, Context
 from lingua.errors import ConfigError
 from lingua.models.encoders import StateScorer
@@ -151,21 +151,6 @@ METRICS: Mapping[str, Metric] = {
     "similarity": similarity,
     "edit_similarity": edit_similarity,
 }
-NUMBER = ("exact_number",)
-CHOICE = ("final_match",)
-QUESTION = ("subspan_em", "f1")
-REPLY = ("rouge1", "rouge2", "rouge_l", "bleu", "similarity")
-CODE = ("edit_similarity",)
-BY_SET: Mapping[str, Sequence[str]] = {
-    "gsm8k": NUMBER,
-    "bbh": CHOICE,
-    **dict.fromkeys(("kv-retrieval", "trec", "lsht", "passage_count", "passage_retrieval"), ("subspan_em",)),
-    **dict.fromkeys(("lcc", "repobench-p"), CODE),
-    **dict.fromkeys(("sharegpt", "arxiv", "qmsum", "gov_report", "multi_news", "vcsum", "samsum"), REPLY),
-    "meetingbank-qa": QUESTION,
-    "meetingbank": REPLY,
-}
-"""Metrics by the beginning of a set's name, longest first; others are sets of questions."""
 
 
 def metrics_of(row: EvalRow) -> Sequence[str]:
@@ -175,8 +160,7 @@ def metrics_of(row: EvalRow) -> Sequence[str]:
     """
     named = row.meta.get("metrics")
     if named is None:
-        stems = sorted((stem for stem in BY_SET if row.set.startswith(stem)), key=len)
-        return BY_SET[stems[-1]] if stems else QUESTION
+        return template_of(row).metrics
     unknown = [name for name in named if name not in METRICS]
     if unknown:
         raise ConfigError(f"row {row.id}: meta.metrics names {unknown[0]!r}; there are {', '.join(METRICS)}")

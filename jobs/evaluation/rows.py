@@ -23,7 +23,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from lingua.budget.fidelity import Original
 from lingua.prompt import Prompt, join_parts
@@ -75,6 +78,7 @@ class Template:
     lead         what a scored answer begins with: tokens of text begin with their space
     worked       the entry of `gold` that holds the worked answer, which is scored instead of the bare one
     extractive   whether the answer stands in the context, so that one can look whether it is still there
+    metrics      of what is generated
     """
 
     separator: str = "\n\n"
@@ -83,6 +87,7 @@ class Template:
     lead: str = " "
     worked: str = ""
     extractive: bool = True
+    metrics: tuple[str, ...] = ("subspan_em", "f1")
 
     def prompt(self, row: EvalRow, context: Sequence[str]) -> str:
         """The prompt of a row with this context: the row's own, a compressed one, or none."""
@@ -102,18 +107,16 @@ class Template:
 
 
 QA = Template()
-TEMPLATES: dict[str, Template] = {
-    "gsm8k": Template(cue="", lead="\n", worked="solution", extractive=False),
-    "bbh": Template(cue="", bridge="\nSo the answer is", extractive=False),
-    "ircot": Template(worked="chain", extractive=False),
-    "sharegpt": Template(cue="\n\nAssistant:", extractive=False),
-    "qmsum": Template(separator="\n", extractive=False),
+TEMPLATES = {
+    stem: Template(**{**known, "metrics": tuple(known.get("metrics", QA.metrics))})
+    for stem, known in yaml.safe_load(Path(__file__).with_name("sets.yaml").read_text("utf-8")).items()
 }
 """By the set's own name or what it begins with (``bbh-snarks``); all others are questions on passages (`QA`)."""
 
 
 def template_of(row: EvalRow) -> Template:
-    return next((form for stem, form in TEMPLATES.items() if re.match(rf"{stem}(?![a-z])", row.set.casefold())), QA)
+    stems = [stem for stem in TEMPLATES if re.match(rf"{stem}(?![a-z])", row.set.casefold())]
+    return TEMPLATES[max(stems, key=len)] if stems else QA
 
 
 def kept_values(row: EvalRow, original: Original, context: str) -> dict[str, float]:
