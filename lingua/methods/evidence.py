@@ -24,7 +24,7 @@ from pydantic import Field, model_validator
 from lingua.budget.draft import Draft, Drafter, PromptPart
 from lingua.budget.selection import keep_best, shares
 from lingua.engine.score import Needs, Program
-from lingua.methods.focus import advantages, token_answers
+from lingua.methods.focus import Judged, advantages, split_answer, token_answers
 from lingua.methods.llmlingua import required
 from lingua.methods.ranking import bm25
 from lingua.models.source import EMBEDDER
@@ -173,7 +173,8 @@ def judge(drafter: Drafter, parts: Sequence[PromptPart]) -> Program[None]:
     legible = [(part, one) for part, one in zip(parts, read, strict=True) if _is_legible(one, drafter.reader.unknown)]
     answers = yield from token_answers([one for _, one in legible], drafter.window)
     for (part, one), answer in zip(legible, answers, strict=True):
-        part.surprisal = _evidence(part.encoding, one, answer[:, -drafter.judged :])
+        _, said = split_answer(answer, drafter.judged)
+        part.surprisal = _evidence(part.encoding, one, said)
 
 
 def _is_legible(read: Encoding, unknown: int | None) -> bool:
@@ -181,11 +182,11 @@ def _is_legible(read: Encoding, unknown: int | None) -> bool:
     return bool(known) and len(read.text.strip()) >= LEGIBLE * len(read)
 
 
-def _evidence(encoding: Encoding, read: Encoding, judged: Floats) -> Floats:
-    """Of each token [n], from what the judge says of those that the encoder `read` [t, 3]."""
+def _evidence(encoding: Encoding, read: Encoding, said: Judged) -> Floats:
+    """Of each token [n], from what the judge says of those that the encoder `read`."""
     text = encoding.text
     words, sentences = word_edges(text), sentence_edges(text)
-    word, sentence = (_means(judged[:, column], read, edges) for column, edges in enumerate((words, sentences)))
+    word, sentence = _means(said.word[:, 0], read, words), _means(said.sentence[:, 0], read, sentences)
     odds = WORD * word + (1 - WORD) * word_odds(encoding, words)
     evidence = np.exp(SENTENCE * sentence[_place(sentences, words)]) / (1 + np.exp(-odds))
     found: Floats = evidence[_place(words, encoding.token_starts)].astype(np.float32)

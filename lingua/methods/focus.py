@@ -28,13 +28,17 @@ FOCUS = 4.0
 """Natural logarithm of the advantage of a sentence that holds all of the question over one that holds nothing of it."""
 SHARED, NEAR = 2.8, 1.0
 """The same where an encoder reads the sentences, and the advantage for each standard deviation that one is nearer."""
-BESIDE, LINK, OPEN = -9.0, 6.3, 81.0
-"""Log-odds that a string is needed beside the best one: without a reason; for the names that lead to it; for what it
-covers of the question and the best does not. Fitted on rows of MuSiQue, HotpotQA and 2WikiMultihopQA that no table of
-docs/evaluation.md shows."""
-HOPS, CERTAIN, AMONG = 3.0, 6.0, 4
-"""What the judge's log-odds that the question needs several strings weigh among these, and the most they are. They
-raise the likeliest string, and others the less, the more than `AMONG` there are, as most of many are not needed."""
+BESIDE = -9.0
+"""Log-odds that a string is needed beside the best one, without a reason. These three were fitted on rows of MuSiQue,
+HotpotQA and 2WikiMultihopQA that no table of docs/evaluation.md shows."""
+LINK = 6.3
+"""What is added for the names that lead to it."""
+OPEN = 81.0
+"""What is added for what it covers of the question and the best does not."""
+HOPS, CERTAIN = 3.0, 6.0
+"""What the judge's log-odds that the question needs several strings weigh among these, and the most they are."""
+AMONG = 4
+"""Of more strings than these and the best, the likeliest alone is raised by all of these odds: few are needed."""
 _LINKING = 2
 """Sentences of the best string whose names lead on."""
 _WRITTEN = regex.compile(r"\w+")
@@ -83,9 +87,9 @@ def second_look(
     odds = BESIDE + LINK * links + OPEN * opened - lead
     odds[at] = -np.inf
     asked = float(np.clip(HOPS * hops, -CERTAIN, CERTAIN))
-    heard = np.full(len(best), min(1.0, AMONG / (len(best) - 1)) if asked > 0 else 1.0)
-    heard[odds.argmax()] = 1
-    more = np.logaddexp(behind, np.minimum(0, odds + asked * heard)) - behind
+    raised = np.full(len(best), min(1.0, AMONG / (len(best) - 1)) if asked > 0 else 1.0)
+    raised[odds.argmax()] = 1
+    more = np.logaddexp(behind, np.minimum(0, odds + asked * raised)) - behind
     return [one + np.float32(extra) for one, extra in zip(first, more, strict=True)]
 
 
@@ -197,6 +201,29 @@ class FirstLook(NamedTuple):
     hops: float
 
 
+class Judged(NamedTuple):
+    """What the judge says of each token of a text; without a judge, and without tokens, nothing.
+
+    word       log-odds [t, 1] that it is in an answer
+    sentence   log-odds [t, 1] that its sentence holds one
+    hops       log-odds [t, 1] that the question needs several strings, if the text is one
+    asks       what it asks [t, d], if the text is a question
+    tells      what it tells [t, d]
+    """
+
+    word: States
+    sentence: States
+    hops: States
+    asks: States
+    tells: States
+
+
+def split_answer(answer: States, columns: int) -> tuple[States, Judged]:
+    """An encoder's states of tokens, and what its judge says of them in the last `columns`."""
+    states, said = np.split(answer, [max(0, answer.shape[1] - columns)], axis=1)
+    return states, Judged(*np.split(said, [1, 2, 3, (3 + columns) // 2], axis=1))
+
+
 def first_look(
     question: str, strings: Sequence[Sequence[str]], reader: SourceTokenizer, window: int, judged: int = 0
 ) -> Program[FirstLook]:
@@ -206,21 +233,35 @@ def first_look(
     """
     read = reader.encode([question, *map("".join, strings)])
     answers = yield from token_answers(read, window)
-    (asked, heard), *others = (np.split(one, [max(0, one.shape[1] - judged)], axis=1) for one in answers)
-    states, said = zip(*others, strict=True)
+    (asked, of_question), *others = (split_answer(answer, judged) for answer in answers)
+    states, of_strings = zip(*others, strict=True)
+    counts = list(map(len, strings))
     places = [_sentence_of_token(one, string) for one, string in zip(read[1:], strings, strict=True)]
-    pairs = zip(states, places, strings, strict=True)
-    found = [_compare(asked, state, place, len(string)) for state, place, string in pairs]
+    near, covered = _near(asked, states, places, counts)
+    hops = float(of_question.hops.mean()) if of_question.hops.size else 0.0
+    return FirstLook(near, _told(of_question, _things(question, read[0]), of_strings, places, counts), covered, hops)
+
+
+def _near(
+    asked: States, states: Sequence[States], places: Sequence[Ints], counts: Sequence[int]
+) -> tuple[list[Importance], list[Importance]]:
+    """`near` and `covered` of a FirstLook."""
+    found = [_compare(asked, *string) for string in zip(states, places, counts, strict=True)]
     meaning, words = (np.concatenate(each) for each in list(zip(*found, strict=True))[:2])
-    ends = list(accumulate(map(len, strings), initial=0))
+    ends = list(accumulate(counts, initial=0))
     best = [np.full(end - start, meaning[start:end].max()) for start, end in pairwise(ends) if end > start]
     near = MEANING * _spread(meaning) + _spread(words) + _spread(np.concatenate(best))
-    hops = float(heard[:, 2].mean()) if judged and len(asked) else 0.0
-    thing = _things(question, read[0])
-    tell = [told(heard, thing, *one) for one in zip(said, places, map(len, strings), strict=True)]
-    likely = np.concatenate(tell) - np.logaddexp.reduce(np.concatenate(tell), axis=0)
-    each = np.split(np.logaddexp.reduce(likely, axis=1), ends[1:-1])
-    return FirstLook(np.split(near, ends[1:-1]), each, [covered for _, _, covered in found], hops)
+    return np.split(near, ends[1:-1]), [covered for _, _, covered in found]
+
+
+def _told(
+    question: Judged, thing: Ints, strings: Sequence[Judged], places: Sequence[Ints], counts: Sequence[int]
+) -> list[Importance]:
+    """`told` of a FirstLook."""
+    texts = zip(strings, places, counts, strict=True)
+    tell = np.concatenate([told(question.asks, thing, said.tells, place, count) for said, place, count in texts])
+    likely = np.logaddexp.reduce(tell - np.logaddexp.reduce(tell, axis=0), axis=1)
+    return np.split(likely, list(accumulate(counts))[:-1])
 
 
 def _things(question: str, read: Encoding) -> Ints:
@@ -229,20 +270,19 @@ def _things(question: str, read: Encoding) -> Ints:
     return np.searchsorted(begins, read.token_starts, side="right") - 1
 
 
-def told(heard: States, thing: Ints, said: States, sentence: Ints, count: int) -> Importance:
+def told(asks: States, thing: Ints, tells: States, sentence: Ints, count: int) -> Importance:
     """How well, by the judge, each sentence of a text tells each thing that the question asks [s, things].
 
-    heard   what the judge says of the question's tokens [q, 3 + 2 d], which ask each the `thing` [q]
-    said    the same of the text's [t, 3 + 2 d], which stand each in the `sentence` [t] of `count`
+    asks    by the question's tokens [q, d], which ask each the `thing` [q]
+    tells   by the text's [t, d], which stand each in the `sentence` [t] of `count`
 
     On average over the tokens that ask it, of each the best of the sentence; 0 without tokens.
     """
     thing = np.unique(_ends(thing), return_inverse=True)[1]  # those with tokens there
     found = np.zeros((count, thing.max(initial=0) + 1), np.float32)
-    if heard.size and said.size:
+    if asks.size and tells.size:
         first = np.flatnonzero(np.diff(sentence, prepend=-1))
-        asks, tells = np.split(_ends(heard)[:, 3:], 2, axis=1)[0], np.split(said[:, 3:], 2, axis=1)[1]
-        pairs = np.stack([(part @ asks.T).max(axis=0) for part in np.split(tells, first[1:])])
+        pairs = np.stack([(part @ _ends(asks).T).max(axis=0) for part in np.split(tells, first[1:])])
         for one in range(found.shape[1]):
             found[sentence[first], one] = pairs[:, thing == one].mean(axis=1)
     return found

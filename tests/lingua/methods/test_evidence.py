@@ -19,7 +19,18 @@ from lingua.config import CompressionConfig
 from lingua.engine.engine import Engine
 from lingua.engine.score import Answer, BatchRow, Context, Scorer
 from lingua.methods.focus import ASKED as MOST_ASKED
-from lingua.methods.focus import MEANING, _compare, _sum, _things, first_look, focus, reads, second_look, told
+from lingua.methods.focus import (
+    MEANING,
+    _compare,
+    _sum,
+    _things,
+    first_look,
+    focus,
+    reads,
+    second_look,
+    split_answer,
+    told,
+)
 from lingua.prompt import CompressedPrompt, Prompt
 from lingua.text.salience import WEIGHTS, _properties, token_evidence, word_odds
 from lingua.text.sentences import Clauses, sentence_edges
@@ -235,21 +246,30 @@ def test_what_the_judge_says_of_the_question_is_averaged_over_its_tokens() -> No
 
 
 def test_a_sentence_tells_as_much_as_its_best_token_for_each_of_the_question() -> None:
-    heard, said = np.zeros((2, 7), np.float32), np.zeros((4, 7), np.float32)
-    heard[:, 3:5] = [[1, 0], [0, 2]]
-    said[:, 5:] = [[3, 0], [0, 1], [-1, 4], [5, 5]]
+    asks = np.asarray([[1, 0], [0, 2]], np.float32)
+    tells = np.asarray([[3, 0], [0, 1], [-1, 4], [5, 5]], np.float32)
     one, place = np.zeros(2, int), np.asarray([0, 0, 2, 3])
-    assert told(heard, one, said, place, 5).ravel().tolist() == [2.5, 0, 3.5, 7.5, 0]
-    assert told(heard, np.arange(2), said, place, 4).tolist() == [[3, 2], [0, 0], [-1, 8], [5, 10]]
-    assert told(heard[:0], one[:0], said, place, 5).ravel().tolist() == [0] * 5
-    assert told(heard, one, said[:0], place[:0], 2).ravel().tolist() == [0, 0]
-    assert told(heard[:, :3], one, said[:, :3], np.asarray([0, 0, 1, 1]), 2).ravel().tolist() == [0, 0]
+    assert told(asks, one, tells, place, 5).ravel().tolist() == [2.5, 0, 3.5, 7.5, 0]
+    assert told(asks, np.arange(2), tells, place, 4).tolist() == [[3, 2], [0, 0], [-1, 8], [5, 10]]
+    assert told(asks[:0], one[:0], tells, place, 5).ravel().tolist() == [0] * 5
+    assert told(asks, one, tells[:0], place[:0], 2).ravel().tolist() == [0, 0]
+    assert told(asks[:, :0], one, tells[:, :0], np.asarray([0, 0, 1, 1]), 2).ravel().tolist() == [0, 0]
 
 
 def test_of_what_a_very_long_question_asks_the_things_at_its_ends_are_told() -> None:
     thing = np.repeat([0, 1, 2], [MOST_ASKED // 2, MOST_ASKED, MOST_ASKED])
-    heard, said = np.ones((len(thing), 7), np.float32), np.ones((3, 7), np.float32)
-    assert told(heard, thing, said, np.asarray([0, 0, 1]), 2).tolist() == [[2, 2], [2, 2]]
+    asks, tells = np.ones((len(thing), 2), np.float32), np.ones((3, 2), np.float32)
+    assert told(asks, thing, tells, np.asarray([0, 0, 1]), 2).tolist() == [[2, 2], [2, 2]]
+
+
+@pytest.mark.parametrize("columns", [0, 3, 7])
+def test_an_answer_is_split_into_states_and_what_the_judge_says(columns: int) -> None:
+    states, said = split_answer(np.arange(2 * (5 + columns), dtype=np.float32).reshape(2, -1), columns)
+    assert states.shape == (2, 5)
+    assert np.hstack(said).shape == (2, columns)
+    assert said.asks.shape == said.tells.shape == (2, max(0, columns - 3) // 2)
+    if columns:
+        assert [said.word[0, 0], said.sentence[0, 0], said.hops[0, 0]] == [5, 6, 7]
 
 
 def test_what_the_judge_hears_in_the_question_raises_the_sentences_that_tell_it() -> None:
