@@ -143,14 +143,13 @@ def choose_demonstrations(draft: Draft, own: EvidenceSettings, question: str) ->
 
 def gather_evidence(draft: Draft, question: str, cut: Sequence[int]) -> Program[None]:
     """Fill in the evidence of every token that may be dropped; those of the strings `cut` by the question, too."""
-    for part in (one for one in draft.flexible if one.must.tolist() != [True]):  # so is one that stays whole
-        place = np.linspace(0, 1, len(part.ids), endpoint=False, dtype=np.float32)
-        part.surprisal = token_evidence(part.encoding) * np.exp(-LEAD * place)
     parts = [draft.context[index] for index in cut if draft.context[index].text]
-    if not question.strip():
-        yield from judge(draft.drafter, parts)
-        return
-    if not parts:
+    told = set() if question.strip() else (yield from judge(draft.drafter, parts))
+    for part in draft.flexible:
+        if part not in told and part.must.tolist() != [True]:  # one that stays whole is a single unit
+            place = np.linspace(0, 1, len(part.ids), endpoint=False, dtype=np.float32)
+            part.surprisal = token_evidence(part.encoding) * np.exp(-LEAD * place)
+    if not (parts and question.strip()):
         return
     edges = [sentence_edges(part.text) for part in parts]
     strings = [slices(part.text, one) for part, one in zip(parts, edges, strict=True)]
@@ -160,21 +159,22 @@ def gather_evidence(draft: Draft, question: str, cut: Sequence[int]) -> Program[
         part.surprisal = part.surprisal * np.exp(values[sentence])
 
 
-def judge(drafter: Drafter, parts: Sequence[PromptPart]) -> Program[None]:
-    """Fill in the evidence of the parts that the encoder can read, if it has a judge.
+def judge(drafter: Drafter, parts: Sequence[PromptPart]) -> Program[set[PromptPart]]:
+    """Fill in the evidence of the parts that the encoder can read, if it has a judge; returns these.
 
     The judge is a head over the encoder's states (`lingua.models.encoders.Judge`), trained on which words of paragraphs
     answer the questions that people wrote about them. It understands a word where it stands, which the word's kind and
     place cannot; these know numbers and names for certain. Both are added up.
     """
     if drafter.reader is None or not drafter.judged:
-        return
+        return set()
     read = drafter.reader.encode([part.text for part in parts])
     legible = [(part, one) for part, one in zip(parts, read, strict=True) if _is_legible(one, drafter.reader.unknown)]
     answers = yield from token_answers([one for _, one in legible], drafter.window)
     for (part, one), answer in zip(legible, answers, strict=True):
         _, said = split_answer(answer, drafter.judged)
         part.surprisal = _evidence(part.encoding, one, said)
+    return {part for part, _ in legible}
 
 
 def _is_legible(read: Encoding, unknown: int | None) -> bool:
