@@ -12,12 +12,13 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
-from itertools import chain
+from itertools import chain, pairwise
 
 import numpy as np
+import regex
 
 from lingua.prompt import Bools, Floats, Ints
-from lingua.text.sentences import Clauses, closing_marks, sentence_edges
+from lingua.text.sentences import ACTS, ITEM, Clauses, closing_marks, sentence_edges
 from lingua.text.words import are, remembered
 
 NEW, REPEATED = 6.0, 0.3
@@ -28,20 +29,79 @@ EXCHANGES = 30
 """Groups that are exchanged for better ones at most."""
 
 
+_NO_HEADING = regex.compile(r"[.!?…。！？;,，；][\"”’)\]]*\s*\Z|\A[-*+•–]\s|\w{30}|://")
+_OPENED = r"[^\w\"“'‘]*(?:(?i:"
+_REFERS = regex.compile(rf"{_OPENED}he|she|it|they|his|her|its|their)\b|[他她它]|其(?!中|实|次|余))")
+_EXPLETIVE = regex.compile(
+    r"\W*It\s+(?:(?:is|was|has been|seems|appears|became|will be|can be|may be)\s+(?:\w+\s+){0,2}?(?:that|whether|how"
+    r"|why)|(?:is|was|has become|became)\s+(?:\w+ly\s+)?(?:more\s+)?(?:important|possible|necessary|difficult|hard|easy"
+    r"|impossible|essential|useful|likely|common|best|better|time)|takes?|took)\b"
+)
+"""How sentences open that tell only with an earlier one whom they are about; and with an *it* that means nothing."""
+_FOLLOWS = regex.compile(
+    rf"{_OPENED}this|these|that|those(?! who)|such|however|nevertheless|nonetheless|therefore|thus|hence|instead|otherwise"
+    r"|consequently|conversely|but|yet|the (?:latter|former|others?)|for (?:example|instance)|in contrast"
+    r"|in other words|as a result|that is)\b|这|该|此|上述|其中|但|然而|因此)"
+)
+"""And such that say something of the one right before."""
+HEADING_WORDS = 8
+"""Of a line by itself, without the mark of a sentence: as many at most make it a heading."""
+
+
+@remembered
+def needed_sentences(text: str) -> tuple[Ints, Bools]:
+    """Of each sentence [s] the one before it that it needs, itself where it needs none; and which head others.
+
+    What opens with a pronoun needs the last sentence of its paragraph that does not, what goes on from the one before
+    needs that. The items of a list need the line before them that ends with a colon, what opens a paragraph needs its
+    heading: these lines head others, alone they say nothing.
+    """
+    sentences = sentence_edges(text)
+    needs, heads = np.arange(len(sentences)), np.zeros(len(sentences), bool)
+    subject, head, lists = 0, -1, False
+    edges = [*sentences.tolist(), len(text)]
+    for at, (start, end) in enumerate(pairwise(edges)):
+        body = text[start:end].lstrip()
+        gap = text[start : end - len(body)]
+        opens, line = at == 0 or gap.count("\n") > 1, at == 0 or "\n" in gap
+        item = line and ITEM.match(text, end - len(body)) is not None
+        closed = end == len(text) or text.find("\n", end, end + 3) >= 0
+        if closed and body.rstrip().endswith((":", "：")):
+            heads[at], head, lists = True, at, True
+        elif (
+            closed and opens and end < len(text) and not _NO_HEADING.search(body) and len(body.split()) <= HEADING_WORDS
+        ):
+            heads[at], head, lists = True, at, False
+        elif head >= 0 and (item or opens or (line and head == at - 1)):
+            needs[at] = head
+            head = -1 if lists and not item else head
+        elif not opens and _REFERS.match(body) and not _EXPLETIVE.match(body):
+            needs[at] = subject
+        elif not opens and _FOLLOWS.match(body):
+            needs[at] = at - 1
+        if opens or not _REFERS.match(body):
+            subject = at
+    return needs, heads
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Pieces:
     """The clause and the sentence of each unit [u], and which units close them.
 
-    host [c]         the clause that each clause needs, before it; of a main clause itself
+    host [c]         the clause that each clause needs, before it; itself where it needs none
+    needs [s]        the same of sentences
     separates [u]    the mark that closes a clause, as a unit of its own
+    resumes [u]      what a clause goes on with behind an inserted one: its verb
     end [u]          the mark that ends the unit's sentence, as a unit of its own; -1: there is none
     marked [u]       whether a unit's last character is a mark of punctuation
     """
 
     clause: Ints
     host: Ints
+    needs: Ints
     sentence: Ints
     separates: Bools
+    resumes: Bools
     end: Ints
     marked: Bools
 
@@ -54,11 +114,14 @@ class Pieces:
         separates, ends = (np.isin(begins, one[:, 0]) & np.isin(behind, one[:, 1]) for one in (separating, ending))
         end = np.full(len(sentences), -1)
         end[sentence[ends]] = np.flatnonzero(ends)
+        verbs = [begin for begin in clauses.begins.tolist() if ACTS.match(text, begin)]
         return cls(
             clauses.piece[np.searchsorted(clauses.begins, begins, side="right") - 1],
             clauses.host,
+            needed_sentences(text)[0],
             sentence,
             separates,
+            np.isin(begins, verbs),
             end[sentence],
             are(r"[\p{P}--\p{Pe}]", text)[behind - 1],
         )
@@ -69,7 +132,10 @@ class Pieces:
         return self.host[clause] == clause or bool(keep[self.clause == self.host[clause]].all())
 
     def closed(self, keep: Bools, must: Bools) -> Bools:
-        """The mask `keep` [u] with the mark that ends a sentence wherever its last clause is cut off or dropped."""
+        """The mask `keep` [u] with the mark that ends a sentence wherever its last clause is cut off or dropped.
+
+        And without the comma that parts a subject from its verb once what was inserted is dropped.
+        """
         kept = keep.nonzero()[0]
         if not len(kept):
             return keep
@@ -78,6 +144,9 @@ class Pieces:
         open_ended = (last < self.end[last]) & ~must[last] & (self.separates | ~self.marked)[last]
         last = last[open_ended]
         shown = keep.copy()
+        left, right = kept[:-1], kept[1:]
+        joined = (self.clause[left] == self.clause[right]) & self.separates[left] & self.resumes[right]
+        shown[left[joined & (right - left > 1) & ~must[left]]] = False
         shown[last[self.separates[last]]] = False
         shown[self.end[last]] = True
         return shown
@@ -94,7 +163,8 @@ def _clauses(text: str, whole: bool) -> tuple[Clauses, Ints, Ints]:
     """The clauses of a text, and where the marks that close them and its sentences begin."""
     sentences = sentence_edges(text)
     each = np.arange(len(sentences))
-    clauses = Clauses(sentences, each, each) if whole else Clauses.of(text, sentences)
+    needs, _ = needed_sentences(text)
+    clauses = Clauses(sentences, each, needs) if whole else Clauses.of(text, sentences, needs)
     return clauses, *closing_marks(text, clauses.begins, sentences)
 
 
@@ -169,9 +239,12 @@ class PieceGroups:
             self.kept[group] = kept
             self.holders.update(dict.fromkeys(self.facts[group], 1 if kept else -1))
 
-    def take(self, budget: int) -> int:
-        """Keep the groups of most gain per token that fit into `budget` with their hosts; returns the tokens used."""
-        left = budget
+    def take(self, budget: int, most: int) -> int:
+        """Keep the groups of most gain per token that fit into `budget` with their hosts; returns the tokens left.
+
+        The best one may have `most`. What gains nothing stays away.
+        """
+        left = max(budget, most)
         guests: dict[int, list[int]] = defaultdict(list)
         for number, host in enumerate(self.host):
             guests[host].append(number)
@@ -181,14 +254,16 @@ class PieceGroups:
             if self.kept[number] or (cost := self._cost(found := self.with_hosts(number))) > left:
                 continue
             value = -self.gain(found) / max(1, cost)
+            if not value:
+                continue
             if waiting and value > waiting[0][0]:
                 heappush(waiting, (value, number))
                 continue
             self.set(found, True)
-            left -= cost
+            left = max(min(left, budget), cost) - cost
             for guest in chain.from_iterable(guests[one] for one in found):
                 heappush(waiting, (-math.inf, guest))
-        return budget - left
+        return left
 
     def exchange(self, left: int) -> None:
         """Keep a dropped group instead of a kept one, or besides, as long as that gains most and fits.

@@ -14,7 +14,6 @@ the budget is a promise: what instruction, chosen demonstrations and question ma
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -24,18 +23,18 @@ import numpy as np
 from lingua.budget.draft import Draft, PromptPart
 from lingua.budget.pieces import PieceGroups
 from lingua.prompt import Bools, CompressedPrompt, Floats, Ints
-from lingua.shared import ContextBudget, SharedSettings, Unit
+from lingua.shared import SharedSettings, Unit
 from lingua.text.salience import token_facts
 
 LITTLE = 0.5
 """Share of the target below which the beginning of a clause is kept for want of whole ones."""
+LONG = 8
+"""Tokens of a unit that count at most: an address or a checksum is one thing, however long."""
 ENOUGH = 0.95
 """Share of the target below which units at the margin are cut finer."""
 _TRIES, _FILLS = 10, 30
 """Exact counts of the text spent on finding the margin, and on filling what is left."""
 _FINER: dict[Unit, Unit] = {"sentence": "word", "phrase": "word"}
-RATE_STEPS = 64
-"""Of a shared rate's binary fraction: the step is 1.6% to 3.1% of the rate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,38 +72,6 @@ def optional_rate(parts: list[PromptPart], budget: float) -> float:
     must = sum(part.must_cost for part in parts)
     optional = sum(part.cost for part in parts) - must
     return min(1.0, max(0.0, (budget - must) / optional)) if optional else 1.0
-
-
-def stepped(rate: float) -> float:
-    """`rate` down to the nearest step: prompts that differ a little in length then ask the model the same questions."""
-    fraction, exponent = math.frexp(rate)
-    return math.ldexp(math.floor(fraction * RATE_STEPS) / RATE_STEPS, exponent)
-
-
-def coarse_choice(
-    costs: list[int], order: list[int], required: set[int], budgets: tuple[float, ContextBudget]
-) -> list[int]:
-    """Algorithm 1: take strings in `order` until the next would exceed the coarse budget; their indices, ascending.
-
-    costs      target tokens of every string
-    order      indices, best first
-    required   indices taken whatever they cost, before all others
-    budgets    the final budget, and what the coarse step may keep beyond it
-
-    Goes on as long as what is taken could not use up the final budget, so that it can be met.
-    """
-    final, coarse = budgets
-    limit = coarse.apply(final)
-    taken = sorted(required)
-    total = sum(costs[index] for index in taken)
-    for index in order:
-        if index in required:
-            continue
-        if total >= final and total + costs[index] > limit:
-            break
-        taken.append(index)
-        total += costs[index]
-    return sorted(taken)
 
 
 def choose(scores: Floats, costs: Ints, must: Bools, budget: float) -> Bools:
@@ -145,7 +112,7 @@ def fit(draft: Draft) -> CompressedPrompt:
         margin = _Margin.of(draft)
         if not margin.settle():
             return replace(margin.left, status="over_budget")
-        short = margin.left.compressed_tokens < ENOUGH * draft.target_tokens and margin.kept < len(margin.cost)
+        short = margin.left.compressed_tokens < ENOUGH * draft.target_tokens and margin.kept < margin.most
         unit = _FINER.get(unit) if short and not draft.config.own.coherent_share else None
         if unit is not None:
             draft = draft.finer(unit)
@@ -156,7 +123,10 @@ def fit(draft: Draft) -> CompressedPrompt:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Items:
-    """What of a part is kept or dropped as one [i]: its optional units [u], and the item `owner` [u] of each."""
+    """What of a part is kept or dropped as one [i]: its optional units [u], and the item `owner` [u] of each.
+
+    wanted [i]   whether it says something, so that it may fill what is left of a budget
+    """
 
     units: Ints
     owner: Ints
@@ -164,22 +134,26 @@ class _Items:
     cost: Ints
     score: Floats
     kept: Bools
+    wanted: Bools
 
     @classmethod
     def of(cls, part: PromptPart, config: SharedSettings) -> _Items:
         units = (~part.must).nonzero()[0]
         scores, costs, keep = part.scores(config)[units], part.costs[units], part.keep[units]
         if part.pieces is None:
-            return cls(units, np.arange(len(units)), units, costs, scores, keep)
+            return cls(units, np.arange(len(units)), units, costs, scores, keep, np.ones(len(units), bool))
         clause, at, owner, sizes = np.unique(part.pieces.clause[units], True, True, True)
         cost = np.bincount(owner, costs).astype(np.int64)
         score = (np.bincount(owner, scores * costs) / np.maximum(1, cost)).astype(np.float32)
         kept = np.bincount(owner, keep) == sizes
         score = _lifted(part.pieces.sentence[units[at]], cost * kept, score)
         host = np.minimum(np.searchsorted(clause, part.pieces.host[clause]), len(clause) - 1)
-        for item in np.flatnonzero(clause[host] == part.pieces.host[clause]).tolist():
+        hosted = np.flatnonzero(clause[host] == part.pieces.host[clause])
+        for item in hosted[kept[hosted]][::-1].tolist():
+            score[host[item]] = max(score[item], score[host[item]])
+        for item in hosted[~kept[hosted]].tolist():
             score[item] = min(score[item], score[host[item]])
-        return cls(units, owner, units[at], cost, score, kept)
+        return cls(units, owner, units[at], cost, score, kept, kept | (score > 0))
 
 
 def _lifted(sentence: Ints, cost: Ints, score: Floats) -> Floats:
@@ -197,6 +171,8 @@ class _Margin:
     place [m]        the part of what stands at each rank
     first [m]        its first unit
     cost [m]         target tokens of what stands at each rank
+    kept             how many of the first ranks are kept
+    most             how many may be
     left             the result, as things stand
     """
 
@@ -206,21 +182,22 @@ class _Margin:
     first: Ints
     cost: Ints
     kept: int
+    most: int
     left: CompressedPrompt = field(init=False)
 
     @classmethod
     def of(cls, draft: Draft) -> _Margin:
         parts = draft.flexible
         found = [_Items.of(part, draft.config) for part in parts]
-        kept = _gather([one.kept for one in found]).astype(bool)
-        order = np.lexsort((-_gather([one.score for one in found]), ~kept))
+        kept, wanted = (_gather([getattr(one, name) for one in found]).astype(bool) for name in ("kept", "wanted"))
+        order = np.lexsort((-_gather([one.score for one in found]), ~wanted, ~kept))
         sizes = [len(one.cost) for one in found]
         ranks = np.split(np.argsort(order), np.cumsum(sizes)[:-1])
         number = np.repeat(np.arange(len(parts)), sizes)
         cost = _gather([one.cost for one in found]).astype(np.int64)[order]
         ranked = [(part, one.units, rank[one.owner]) for part, one, rank in zip(parts, found, ranks, strict=False)]
         first = _gather([one.first for one in found]).astype(np.int64)[order]
-        return cls(draft, ranked, number[order], first, cost, int(kept.sum()))
+        return cls(draft, ranked, number[order], first, cost, int(kept.sum()), int(wanted.sum()) or len(cost))
 
     def settle(self) -> bool:
         """Find a longest prefix within the target, then fill the rest; False if even nothing optional is too much."""
@@ -229,7 +206,7 @@ class _Margin:
             self._apply(self.kept)
             seen[self.kept] = self.left.compressed_tokens
             fits = max((kept for kept, count in seen.items() if count <= self.draft.target_tokens), default=-1)
-            over = min((kept for kept in seen if kept > fits), default=len(self.cost) + 1)
+            over = min((kept for kept in seen if kept > fits), default=self.most + 1)
             if self._enough() or over - fits <= 1:
                 break
             guess = (fits + over) // 2 if attempt % 3 == 2 else self._guess(seen)
@@ -254,7 +231,7 @@ class _Margin:
 
     def begin(self) -> None:
         """Keep as much of the beginning of the best dropped clause as still fits."""
-        for rank in range(self.kept, len(self.cost)):
+        for rank in range(self.kept, self.most):
             part, units = self._at(rank)
             if part.keep[units].any():
                 continue
@@ -289,7 +266,7 @@ class _Margin:
     def _fill(self) -> None:
         """Add single later units that still fit, best first."""
         tries = 0
-        for rank in (self.kept + (self.cost[self.kept :] <= self.slack).nonzero()[0]).tolist():
+        for rank in (self.kept + (self.cost[self.kept : self.most] <= self.slack).nonzero()[0]).tolist():
             if tries == _FILLS or self._enough():
                 return
             part, units = self._at(rank)
@@ -333,7 +310,11 @@ class _Competition:
     def of(cls, parts: Sequence[PromptPart], config: SharedSettings) -> _Competition:
         scores = np.concatenate([part.scores(config) for part in parts])
         costs, must = (np.concatenate([getattr(part, name) for part in parts]) for name in ("costs", "must"))
-        worth = scores if config.own.unit_score == "sum" or not config.own.coherent_share else scores * costs
+        worth = (
+            scores
+            if config.own.unit_score == "sum" or not config.own.coherent_share
+            else scores * np.minimum(costs, LONG)
+        )
         return cls(parts, worth, costs, must, np.concatenate([part.unit_facts for part in parts]))
 
     def groups(self, name: Literal["clause", "sentence"]) -> tuple[Ints, Ints]:
@@ -342,7 +323,9 @@ class _Competition:
         for part in self.parts:
             own: Ints = getattr(part.pieces, name) if part.pieces is not None else np.zeros(len(part.keep), np.int64)
             size = int(own.max(initial=-1)) + 1
-            host = part.pieces.host if part.pieces is not None and name == "clause" else np.arange(size)
+            host = (
+                np.arange(size) if part.pieces is None else part.pieces.host if name == "clause" else part.pieces.needs
+            )
             numbers.append(count + own)
             hosts.append(count + host[:size])
             count += size
@@ -353,12 +336,9 @@ class _Competition:
 
         The best may have all of it: in a short text the sentence that answers can be longer."""
         group, host = self.groups(name)
-        missing, worth = (np.bincount(group, of * ~self.keep) for of in (self.costs, self.worth))
-        best = missing[np.argmax(worth / np.maximum(1, missing))]
         spent = self.costs[self.keep].sum()
-        left = int(max(share * budget - spent, best if best <= budget - spent else 0))
         groups = PieceGroups.of(group, host, self.keep, (self.worth, self.costs, self.facts))
-        groups.exchange(left - groups.take(left))
+        groups.exchange(groups.take(max(0, int(share * budget - spent)), int(budget - spent)))
         self.keep |= np.asarray(groups.kept, bool)[group]
 
 

@@ -14,6 +14,7 @@ evidence         of a word: how likely its kind and place are to be asked for (`
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Literal, Self
 
@@ -22,6 +23,7 @@ import regex
 from pydantic import Field, model_validator
 
 from lingua.budget.draft import Draft, Drafter, PromptPart
+from lingua.budget.pieces import needed_sentences
 from lingua.budget.selection import keep_best, shares
 from lingua.engine.score import Needs, Program
 from lingua.methods.focus import Judged, advantages, split_answer, token_answers
@@ -42,8 +44,23 @@ WORD, SENTENCE = 0.7, 0.5
 LEGIBLE, UNKNOWN = 2.0, 0.2
 """Characters per token at least, and share of unknown tokens at most, of a text that the encoder can read."""
 
+_NOISE = regex.compile(
+    r"\A\s*\p{L}[^\n:：]{0,30}[:：]|[—–-]\s?\d{1,4}\s?[—–-]|[{\[<(][^\s\d{}\[\]<>()]+[}\]>)]|\b(?:yeah|yep|yup|okay|ok|uh|um"
+    r"|erm?|ah|aha|oh|eh|h*mm*|huh|right|sure|well|so|alright|exactly|absolutely|indeed|true|thanks?|thank you|bye|hi"
+    r"|hello|great|cool|fine|and|but|or|the|meanwhile|however|i (?:see|mean|think|guess)|you know)\b"
+    r"|[嗯哦啊呃好对是的吧]",
+    regex.IGNORECASE,
+)
+"""What may stand in a sentence that says nothing: who speaks, what a transcriber noted, fillers."""
+_ENDED = regex.compile(r"[\p{P}\p{S}--,;:–—]\s*\Z", regex.V1)
+BROKEN = 0.25
+"""What counts of a sentence in which a text breaks off, as passages of a fixed length do."""
+_TWIN = 20
+"""Characters of a sentence at least that is kept once, however often it stands there."""
 _TRACE = 1e-3
 """Relevance of a string that shares nothing with the question: enough for short ones to come before long ones."""
+_LETTERS = regex.compile(r"[\p{L}\p{N}]")
+_ASKS = regex.compile(r"\s*(?:Q|Question|Problem|Query|Frage|Pregunta|问题|问)\s?\d{0,3}[:：]", regex.IGNORECASE)
 _LABEL = regex.compile(r"^[^\S\n]*(\p{L}[^\n:：]{0,30})[:：]", regex.MULTILINE)
 
 
@@ -93,11 +110,16 @@ class EvidenceSettings(OnePassSettings):
         return self.focus_model == "ignore" or not question.strip()
 
     def keeps_whole(self, prompt: Prompt) -> bool:
-        """Whether the strings are examples: as set, or if all and the question have a label in common (`Q:`)."""
+        """Whether the strings are examples: as set, or if all and the question have a label in common (`Q:`).
+
+        Without a question, if all strings begin with the label of one.
+        """
         if len(prompt.context) < 2 or prompt.context_rates:
             return False
         if self.demonstrations != "auto":
             return self.demonstrations == "whole"
+        if not prompt.question.strip():
+            return all(_ASKS.match(text) for text in prompt.context)
         labels = (set(_LABEL.findall(text)) for text in [prompt.question, *prompt.context])
         return bool(set.intersection(*labels))
 
@@ -149,14 +171,41 @@ def gather_evidence(draft: Draft, question: str, cut: Sequence[int]) -> Program[
         if part not in told and part.must.tolist() != [True]:  # one that stays whole is a single unit
             place = np.linspace(0, 1, len(part.ids), endpoint=False, dtype=np.float32)
             part.surprisal = token_evidence(part.encoding) * np.exp(-LEAD * place)
-    if not (parts and question.strip()):
-        return
+    if parts and question.strip():
+        yield from _weigh_by_question(draft, question, parts)
+    discount(parts)
+
+
+def _weigh_by_question(draft: Draft, question: str, parts: Sequence[PromptPart]) -> Program[None]:
     edges = [sentence_edges(part.text) for part in parts]
     strings = [slices(part.text, one) for part, one in zip(parts, edges, strict=True)]
     found = yield from advantages(draft.drafter, question, strings)
     for part, begins, values in zip(parts, edges, found, strict=True):
         sentence = np.searchsorted(begins, part.encoding.token_starts, side="right") - 1
         part.surprisal = part.surprisal * np.exp(values[sentence])
+
+
+def discount(parts: Sequence[PromptPart]) -> None:
+    """Count nothing of sentences that say nothing, only head others, or stand there a second time; little of the last
+    one of a text that breaks off.
+
+    Of equal ones the one with most evidence counts.
+    """
+    equal = defaultdict[str, list[Floats]](list)
+    for part in parts:
+        edges, (_, heads) = sentence_edges(part.text), needed_sentences(part.text)
+        sentences = slices(part.text, edges)
+        evidence = np.split(part.surprisal, np.searchsorted(part.encoding.token_starts, edges[1:]))
+        for text, head, own in zip(sentences, heads.tolist(), evidence, strict=True):
+            if head or not _LETTERS.search(_NOISE.sub("", text)):
+                own[:] = 0
+            elif len(key := " ".join(text.split())) >= _TWIN:
+                equal[key].append(own)
+        if [_ENDED.search(text) is not None for text in sentences[-2:]] == [True, False] and "\n" not in sentences[-1]:
+            evidence[-1][:] *= BROKEN
+    for each in equal.values():
+        for own in sorted(each, key=lambda one: -float(one.sum()))[1:]:
+            own[:] = 0
 
 
 def judge(drafter: Drafter, parts: Sequence[PromptPart]) -> Program[set[PromptPart]]:

@@ -17,9 +17,9 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from lingua.budget.draft import Draft, Importance, PromptPart
-from lingua.budget.selection import coarse_choice, keep_best, keep_within, shares
+from lingua.budget.selection import keep_best, keep_within, shares
 from lingua.engine.score import Context, Needs, Program, Score
-from lingua.methods.llmlingua import required
+from lingua.methods.llmlingua import coarse_choice, required
 from lingua.methods.ranking import RANKERS, RankMethod, ranking_model
 from lingua.shared import Aggregate, BudgetText, ContextBudget, Numbers, OnePassSettings, refuse_without
 from lingua.text.sentences import sentence_edges

@@ -16,10 +16,11 @@ import numpy as np
 from pydantic import Field
 
 from lingua.budget.draft import Draft
-from lingua.budget.selection import coarse_choice, shares
+from lingua.budget.selection import shares
 from lingua.engine.score import Context, Program, Score
 from lingua.methods.llmlingua import (
     LLMLinguaSettings,
+    coarse_choice,
     compress_iteratively,
     filter_sentences,
     keep_range,

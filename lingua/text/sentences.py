@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Literal
 
 import numpy as np
@@ -32,11 +32,18 @@ _PAIRS = (("(", ")"), ("[", "]"), ("“", "”"), ("（", "）"), ("「", "」")
 _ENCLOSED = regex.compile(
     "|".join([*(rf"\{a}[^\{a}\{b}]{{1,300}}\{b}" for a, b in _PAIRS), r"(?<!\w)\"[^\"\n]{1,300}\""])
 )
+ITEM = regex.compile(
+    r"(?:^[^\S\n]*(?:[-*+•–]|\d{1,3}[.)]|[IVXLC]{1,6}[.)])[^\S\n]+|(?<=[。！？])\s*\d{1,3}[.．])(?=\S)", regex.MULTILINE
+)
+"""The mark of an item at the beginning of a line; a sentence begins there, and none within it."""
+_NO_END = regex.compile(rf"{ITEM.pattern}|\b[ap]\.m\.(?=\s+\p{{Lu}}{{2,4}}\b)", regex.MULTILINE)
 _ENDED_LINE = regex.compile(rf"(?<={_ENDS_SENTENCE})[^\S\n]*\n(?=\s*\S)")
 _BRACKETS = regex.compile(
     r"(?<=[\p{L}\p{N}\p{Po}\p{Pf}%])[^\S\n]+\([^()\[\]{}=<>|\\]{4,300}\)(?=[\s.,;:!?]|\Z)(?!\s*[{=])|（[^（）]{2,300}）"
 )
-"""Brackets that may be dropped from a sentence: not those of code, nor the marks of items."""
+_BOUND = regex.compile(r"(?!\D*\d{4}(?:\D+\d{4})*\D*\Z)\P{L}*|\W*\p{Lu}[\p{L}\p{N}-]*[\p{Lu}\p{N}][\p{L}\p{N}-]*\W*")
+"""Brackets that may be dropped from a sentence: not those of code, nor the marks of items; nor such as hold an
+abbreviation alone, or figures that are no years."""
 _BEFORE = regex.compile(r"(?r)\s{0,200}(?:(?<=\s)[\"“‘«(\[])?")
 """White space behind a sentence, and what opens the next one."""
 _WITHIN = regex.compile(r"(?r)(?:\b(?:al|spp?|[Vv]ols?|approx|Ft|[-–]St|Step \d+)|(?:\A|\n|:\s)\s{0,9}\d{1,3})\.")
@@ -51,7 +58,7 @@ _LEADS = regex.compile(
 _LOOSE = regex.compile(
     rf"{_LEADS.pattern}|which|whom?|whose|where(?:by|in|as)?|once|among(?:st)?|around|into|onto|upon|alongside|against"
     r"|despite|behind|beyond|besides?|towards?|via|per|such|most|especially|particularly|mainly|mostly|notably|primarily|namely"
-    r"|known|born|written|made|led|built|held|given|seen|sung|set|shot|drawn|taken|also|\p{Ll}{3,}(?:ing|ed)"
+    r"|known|born|written|made|led|built|held|given|seen|sung|set|shot|drawn|taken|also|using|being|\p{Ll}{3,}(?:ing|ed)"
 )
 _NEEDED = regex.compile(
     r"according|if|unless|except|provided|than|that|assuming|barring|concerning|depending|excluding|providing|nothing"
@@ -59,26 +66,41 @@ _NEEDED = regex.compile(
 """Without a clause that opens with these the rest says something else."""
 _HANGS = regex.compile(
     r"\b(?:is|are|was|were|be|been|has|have|had|does|do|did|can|could|will|would|may|might|must|shall|should|not|and|but"
-    r"|or|nor|that|which|who|a|an|the|of|to|in|on|at|by|with|for|from|into|as|than)\s*,(?:[^,]*,)?\s*\Z"
+    r"|or|nor|that|which|who|a|an|the|of|to|in|on|at|by|with|for|from|into|as|than|why|how|what|whether|because|I mean"
+    r"|you know)\s*,(?:[^,]*,)?\s*\Z|\beither\b(?!.*\bor\b)|\bneither\b(?!.*\bnor\b)|\b(?:both|between)\b(?!.*\band\b)"
+    r"|\bnot only\b(?!.*\bbut\b)",
+    regex.DOTALL,
 )
 _DESCRIBES = regex.compile(r"\b(?:an?|the|its|his|her|their|our|more|most|very)\s+[\p{Ll}\p{N}-]+\s*,\s*\Z")
-"""How a stretch ends that goes on behind its comma: what follows an inserted clause, or a second adjective."""
-_JOINS = regex.compile(r"and|but|yet|so|then")
+"""How a stretch ends that goes on behind its comma: what follows an inserted clause, or a second adjective. And what
+opens the first of two things that go together, where the other is not there yet."""
+_JOINS = regex.compile(r"and|but|or|nor|yet|so|then")
+_CLOSES = regex.compile(r"\b(?:and|or)\s[^,]*?\s(?:in|on|at|by|to|into|for|with|from|as|through|about|\p{Ll}{3,}ing)\b")
+"""How the last thing of a list ends that says something of all of them: the list stays whole."""
 _SUBJECT = regex.compile(
     r"\W*\w+\s+(?:(?:he|she|it|they|we|you|this|these|those|there|his|her|its|their|our|the|a|an|some|many|most|all|both"
     r"|others|another|nobody|everybody|somebody|everyone|someone|each|several)\b|\p{Lu}|\p{N})"
 )
 _RELATIVE = regex.compile(r"\b(?:who|which|that|whose|where)\b")
 _VERB = regex.compile(
-    r"\b(?:(?:is|are|was|were|am|has|have|had|does|do|did|will|would|can|could|may|might|must|shall|should|became|began"
+    r"(?<![\w-])(?:(?:is|are|was|were|am|has|have|had|does|do|did|will|would|can|could|may|might|must|shall|should|became|began"
     r"|won|came|got|went|gave|ran|wrote|said|told|saw|met|lost|fell|grew|found|sold|sent|put|rose|kept|knew|drew|spent"
     r"|stood|taught|thought|bought|brought|caught|chose|drove|fought|hit|left|lay|paid|read|sang|sat|spoke|struck|threw"
-    r"|took|wore|made|led|built|held|set|shot|stars|uses|takes|gives|runs|works|says|covers|features|ends|goes|states"
-    r"|leads|forms|sees|varies|(?:include|contain|consist|remain|become|follow|serve|lie|play|make|live|mean|refer"
-    r"|provide|appear|tell|describe|allow|require|begin|come|hold|stand|need|show|seem|depend|occur|belong|offer|operate"
-    r"|represent|range|depict)s?)\b|(?!hundred|indeed)\p{Ll}{2,}ed\b|\p{Ll}n['’]t\b)"
+    r"|took|wore|made|led|built|held|gives|says|goes|sees|varies|(?:include|contain|consist|remain|become|follow|serve"
+    r"|make|refer|provide|appear|tell|describe|allow|require|begin|come|seem|depend|occur|belong|operate|represent"
+    r"|depict)s?|(?:set|shot|lives?|plays?|holds?|stands?|needs?|shows?|offers?|ranges?|means?|lies?|stars|uses|takes|runs"
+    r"|works|covers|features|ends|states|leads|forms)"
+    r"(?=\s+(?:in|on|at|by|for|to|with|as|from|that|an?|the|his|her|its|their|not|up|out|off|over|only|both|\p{Lu}|\p{N})))"
+    r"(?![\w-])|(?!hundred|indeed)\p{Ll}{2,}ed(?![\w-])|\p{Ll}n['’]t\b)"
 )
-"""Finite verbs of English, the frequent ones."""
+"""Finite verbs of English, the frequent ones; those that are nouns as often, before what follows a verb."""
+ACTS = regex.compile(rf"\s*(?:\p{{Ll}}+ly\s+)?(?:{_VERB.pattern})")
+"""What opens with a verb."""
+_GOES_ON = regex.compile(rf",{ACTS.pattern}")
+"""The verb of the main clause behind an inserted one that is too short to stand alone."""
+_CODE = regex.compile(r"^[^\S\n]*(`{3,}|~{3,})[^\n]*\n.{0,1500}?^[^\S\n]*\1[^\S\n]*$", regex.MULTILINE | regex.DOTALL)
+"""A fenced block, unless it is long: one sentence."""
+_PARTICIPLE = regex.compile(r"\p{Ll}{2}ing\b")
 _PARAGRAPH = regex.compile(r"\n\r*\n")
 SEEN_AT_ONCE = 2_000
 """Characters of a paragraph that `sentencex` is shown: its work grows with their square."""
@@ -88,13 +110,21 @@ SEEN_AT_ONCE = 2_000
 def sentence_edges(text: str) -> Ints:
     """Characters at which sentences begin, ascending, not to be written to; white space belongs to the later one.
 
-    A line that ends with the mark of a sentence ends one.
+    A line that ends with the mark of a sentence ends one, the item of a list begins one, and a block of code is one.
     """
-    sizes = [len(sentence) for sentence in _sentences(text)]
-    edges = [_BEFORE.match(text, 0, edge).start() for edge in np.cumsum(sizes)[:-1].tolist()]
+    sizes = [len(sentence) for sentence in _sentences(_NO_END.sub(_unmarked, text))]
+    ends = {*np.cumsum(sizes)[:-1].tolist(), *(found.start() for found in ITEM.finditer(text))}
+    code = [found.span() for found in _CODE.finditer(text)]
+    edges = [_BEFORE.match(text, 0, edge).start() for edge in {*ends, *chain.from_iterable(code)} - {0}]
     small = [edge for edge in edges if _SMALL.match(text, edge)]
     within = {edge for edge in edges if _WITHIN.match(text, 0, edge)} | {*small * (2 * len(small) <= len(edges))}
-    return np.unique([0, *set(edges) - within, *(line.start() for line in _ENDED_LINE.finditer(text))])
+    lines = (line.start() for line in _ENDED_LINE.finditer(text))
+    return uncut(np.unique([0, *set(edges) - within, *lines]), code)
+
+
+def _unmarked(found: regex.Match[str]) -> str:
+    """As many characters, none of which ends a sentence or makes `sentencex` take a whole line for one."""
+    return "".join(mark if mark.isalnum() or mark.isspace() else "_" for mark in found.group())
 
 
 def _sentences(text: str) -> Iterator[str]:
@@ -142,7 +172,7 @@ class Clauses:
 
     begins [s]   characters at which stretches begin, ascending, all sentences among them
     piece [s]    the piece that each is of: a clause goes on behind brackets and inserted clauses
-    host [p]     the piece without which each says nothing; of a main clause itself, else one of a lower number
+    host [p]     the piece without which each says nothing, of a lower number; itself where it needs none
     """
 
     begins: Ints
@@ -150,20 +180,24 @@ class Clauses:
     host: Ints
 
     @classmethod
-    def of(cls, text: str, sentences: Ints) -> Clauses:
-        """Of a text whose sentences begin at these characters."""
+    def of(cls, text: str, sentences: Ints, needs: Ints) -> Clauses:
+        """Of a text whose sentences begin at these characters and need an earlier one each, or itself (`needs` [s])."""
         cuts = _cuts(text, sentences)
-        owners, hosts = dict[int, int](), dict[int, int]()
+        owners, hosts, roots = dict[int, int](), dict[int, int](), list[int]()
         for start, end in pairwise([*sentences.tolist(), len(text)]):
             edges = [start, *cuts[np.searchsorted(cuts, start, "right") : np.searchsorted(cuts, end)].tolist(), end]
-            own, needs = _relations([text[a:b] for a, b in pairwise(edges)])
-            hosts |= {edges[piece]: edges[host] for piece, host in needs.items()}
+            own, own_hosts = _relations([text[a:b] for a, b in pairwise(edges)])
+            hosts |= {edges[piece]: edges[host] for piece, host in own_hosts.items()}
+            roots.append(edges[next(piece for piece, host in own_hosts.items() if piece == host)])
             owners |= {edge: edges[piece] for edge, piece in zip(edges, own, strict=False)}
             for opened, closed in (found.span() for found in _BRACKETS.finditer(text, start + 1, end)):
                 place = int(np.searchsorted(edges, opened))
-                if closed <= edges[place] != opened:
+                if closed <= edges[place] != opened and not _BOUND.fullmatch(text, opened, closed):
                     hosts[opened] = owners[edges[place - 1]]
                     owners |= {opened: opened} if closed == edges[place] else {opened: opened, closed: hosts[opened]}
+        for at, other in enumerate(needs.tolist()):
+            if other != at:
+                hosts[roots[at]] = roots[other]
         order = sorted(hosts, key=lambda piece: (piece if hosts[piece] <= piece else hosts[piece] + 0.5, piece))
         number = {piece: place for place, piece in enumerate(order)}
         begins = sorted(owners)
@@ -174,7 +208,8 @@ class Clauses:
 def _cuts(text: str, sentences: Ints) -> Ints:
     """Characters at which clauses may begin: behind a comma, a semicolon, a dash, at the break of a line.
 
-    Not within brackets, quotation marks or a date, nor where it or what stands before has fewer than `CLAUSE_WORDS`.
+    Not within brackets, quotation marks, code or a date, nor where it or what stands before has fewer than
+    `CLAUSE_WORDS`. Where several semicolons part a list, they alone do.
     """
     words = word_edges(text)
     ended = (
@@ -182,9 +217,13 @@ def _cuts(text: str, sentences: Ints) -> Ints:
         | are(_SEPARATES, text)[words[1:] - 1] & ~are(r"\p{N}", text + " ")[words[1:] + 1]
     )
     wanted = uncut(words[1:][ended], [found.span() for found in _ENCLOSED.finditer(text)])
+    wanted = uncut(wanted, [found.span() for found in _CODE.finditer(text)])
     begun = np.append(np.searchsorted(words, sentences), len(words))
     place = np.searchsorted(words, wanted)
     own = np.searchsorted(begun, place, side="right") - 1
+    listed = are(r"[;；]", text)[wanted - 1]
+    among = listed | (np.bincount(own, listed, len(begun))[own] < 2)
+    place, own = place[among], own[among]
     edges, last = list[int](), 0
     for at, begin, end in zip(place.tolist(), begun[own].tolist(), begun[own + 1].tolist(), strict=True):
         if at - max(last, begin) >= CLAUSE_WORDS <= end - at:
@@ -200,6 +239,8 @@ class _Clause:
     parted    a line break parts it from the one before, or there is none
     apart     it may stand beside another main clause: a conjunction opens it, or a semicolon is before it
     says      a finite verb stands in it
+    acts      it opens with one
+    small     it opens with a small letter
     loose     it may go whatever it says: by the word that opens it, behind which is no comma, as in a list
     subject   it says something of a subject of its own
     hangs     what stands before leaves it open: an auxiliary or preposition, then what is inserted, or an adjective
@@ -211,28 +252,36 @@ class _Clause:
     joins: bool
     apart: bool
     says: bool
+    acts: bool
+    small: bool
     loose: bool
     subject: bool
     hangs: bool
 
     @classmethod
     def of(cls, text: str, before: str | None, earlier: str) -> _Clause:
-        found, says = _LETTERS.search(text), _VERB.search(text) is not None
+        found, says, acts = _LETTERS.search(text), _VERB.search(text) is not None, ACTS.match(text) is not None
         opener, behind = (found.group(), text[found.end() :]) if found else ("", text)
-        joins, loose = _is(_JOINS, opener), _is(_LOOSE, opener) and not (_is(_NEEDED, opener) or behind[:1] == ",")
+        bound = _is(_NEEDED, opener) or behind[:1] == "," or _GOES_ON.search(text) is not None
+        joins, loose = _is(_JOINS, opener), _is(_LOOSE, opener) and not bound
         subject = says and not loose and (not joins or _SUBJECT.match(text) is not None)
         apart = joins or (before or "").rstrip().endswith((";", "；"))
         adds = not (loose or joins) and opener.islower() and _DESCRIBES.search(before or "") is not None
         hangs = adds or _HANGS.search(earlier + (before or "")) is not None
-        return cls(text, opener, before is None or _parts(before, text), joins, apart, says, loose, subject, hangs)
+        parted = before is None or _parts(before, text)
+        return cls(text, opener, parted, joins, apart, says, acts, opener[:1].islower(), loose, subject, hangs)
 
 
 _Role = Literal["main", "led", "predicate", "more", "loose", "second"]
 _ROLES: tuple[tuple[_Role, Callable[[_Clause, _Clause, bool, bool], bool]], ...] = (
     ("main", lambda new, main, said, beside: new.parted or (new.subject and new.apart and said)),
-    ("led", lambda new, main, said, beside: new.subject and not said and beside and _is(_LEADS, main.opener)),
+    (
+        "led",
+        lambda new, main, said, beside: new.subject and not (said or new.small) and beside and _is(_LEADS, main.opener),
+    ),
+    ("more", lambda new, main, said, beside: new.joins and not said and _is(_LEADS, main.opener)),
     ("predicate", lambda new, main, said, beside: new.says and not new.loose and not said),
-    ("predicate", lambda new, main, said, beside: not new.loose and not beside and _VERB.match(new.opener) is not None),
+    ("predicate", lambda new, main, said, beside: not new.loose and not beside and new.acts),
     ("more", lambda new, main, said, beside: new.hangs or _is(_NEEDED, new.opener)),
     ("loose", lambda new, main, said, beside: new.loose),
     ("second", lambda new, main, said, beside: said and (new.joins or not _VERB.search(_RELATIVE.split(new.text)[0]))),
@@ -243,8 +292,8 @@ _ROLES: tuple[tuple[_Role, Callable[[_Clause, _Clause, bool, bool], bool]], ...]
 Told by the stretch itself, by the beginning of the main clause, by whether that said something (has its verb), and
 whether the stretch before is of it.
 
-main        a clause with a subject of its own, behind one: stands by itself
-led         the main clause behind an adverbial, which may then go
+main        a clause with a subject of its own, behind one: needs that if it cannot open a sentence
+led         the main clause behind an adverbial, which may then go if this can open a sentence
 predicate   of the main clause that has none yet, or goes on behind what was inserted
 more        of what stands before: without it that says something else, or nothing tells what it is
 loose       may go, and so may a `second` predicate or the next thing of a list
@@ -257,12 +306,15 @@ def _relations(stretches: list[str]) -> tuple[list[int], dict[int, int]]:
     Pieces are numbered as the stretches that they begin with. A rule of English (`_ROLES`), not a parser. Where no verb
     is found, as in most other languages, the sentence stays whole.
     """
+    if len(stretches) > 2 and all(one.rstrip().endswith((";", "；")) for one in stretches[:-1]):
+        return list(range(len(stretches))), dict.fromkeys(range(len(stretches)), 0)
     own, host, seconds = list[int](), dict[int, int](), set[int]()
     main, said = 0, False
     read = list(map(_Clause.of, stretches, [None, *stretches], ["", "", *stretches]))
     for at, new in enumerate(read):
         last = own[-1] if own else 0
         role = next(role for role, holds in _ROLES if holds(new, read[main], said, last == main))
+        first = main
         if role == "main":
             own[main:] = own[main:] if said else [main] * (at - main)
             main, said = at, new.says and not _is(_LOOSE, new.opener.casefold())
@@ -272,10 +324,16 @@ def _relations(stretches: list[str]) -> tuple[list[int], dict[int, int]]:
             said = True
         own.append({"predicate": main, "more": last}.get(role, at))
         if role == "second":
-            host[at] = host[last] if last in seconds else last
+            while new.says and not read[last].says and host[last] != last:
+                last = host[last]
+            alike = new.says == read[last].says and (new.says or not _PARTICIPLE.search(read[last].text))
+            host[at] = host[last] if last in seconds and alike else last
             seconds.add(at)
+            if not new.says and _CLOSES.search(new.text):
+                listed = {at, *(one for one in seconds if host[one] == host[at])}
+                own = [host[at] if one in listed else one for one in own]
         elif own[-1] == at:
-            host[at] = last if role == "loose" else at
+            host[at] = last if role == "loose" else first if role == "main" and new.small and not new.parted else at
     own[main:] = own[main:] if said else [main] * (len(own) - main)
     return own, {piece: host[piece] for piece in sorted(set(own))}
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lingua.budget.selection import coarse_choice, optional_rate, shares
+from lingua.budget.selection import optional_rate, shares
+from lingua.methods.llmlingua import coarse_choice
 from lingua.prompt import Prompt
 from lingua.shared import ContextBudget
 from tests.fakes_engine import drafter

@@ -150,3 +150,21 @@ def test_a_long_run_is_cut_by_its_own_length_not_by_the_white_space_before_it(sp
     short, long = " " * spaces + "ab-" * 32 + "é", "ab-" * 40
     assert word_edges(f"a{short}").tolist() == [0, 1]
     assert len(word_edges(f"a {long}")) > 10
+
+
+@pytest.mark.parametrize(
+    ("text", "sentences"),
+    [
+        ("1. It is old. It leaks.\n2. It is dear.\n", ["1. It is old.", "It leaks.", "2. It is dear."]),
+        ("II. The wheel\n\n* Oak\n* Iron. Steel.", ["II. The wheel", "* Oak", "* Iron.", "Steel."]),
+        (
+            "It opens at 8 p.m. EST. It shuts at 9 p.m. She left.",
+            ["It opens at 8 p.m. EST.", "It shuts at 9 p.m.", "She left."],
+        ),
+        ("它很旧。2．它很贵。3．它漏水。", ["它很旧。", "2．它很贵。", "3．它漏水。"]),
+        ("See:\n```sh\nls. Now\n- x\n```\nIt ran.", ["See:", "```sh\nls. Now\n- x\n```", "It ran."]),
+    ],
+)
+def test_items_begin_sentences_and_code_is_one(text: str, sentences: list[str]) -> None:
+    edges = [*sentence_edges(text).tolist(), len(text)]
+    assert [text[a:b].strip() for a, b in pairwise(edges)] == sentences
