@@ -39,8 +39,8 @@ _EXPLETIVE = regex.compile(
 )
 """How sentences open that tell only with an earlier one whom they are about; and with an *it* that means nothing."""
 _FOLLOWS = regex.compile(
-    rf"{_OPENED}this|these|that|those(?! who)|such|however|nevertheless|nonetheless|therefore|thus|hence|instead|otherwise"
-    r"|consequently|conversely|but|yet|the (?:latter|former|others?)|for (?:example|instance)|in contrast"
+    rf"{_OPENED}this|these|that|those(?! who)|such|however|nevertheless|nonetheless|therefore|thus|hence|instead"
+    r"|otherwise|consequently|conversely|but|yet|the (?:latter|former|others?)|for (?:example|instance)|in contrast"
     r"|in other words|as a result|that is)\b|这|该|此|上述|其中|但|然而|因此)"
 )
 """And such that say something of the one right before."""

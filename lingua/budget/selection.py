@@ -355,7 +355,21 @@ def keep_best(draft: Draft) -> None:
     keep_within(draft, [draft.question], budget.question)
     for part in chosen:
         if part.rate is not None:
-            keep_within(draft, [part], part.at_rate(part.rate))
+            own = part.at_rate(part.rate)
+            keep_within(draft, [part], own)
+            _begin(part, own, draft.config)
+
+
+def _begin(part: PromptPart, budget: float, config: SharedSettings) -> None:
+    """Hold the beginning of the best main clause of a part with a budget of its own, of which little would be used."""
+    used = int(part.costs @ part.keep)
+    if part.pieces is None or part.whole or used >= LITTLE * budget:
+        return
+    score, clause = part.scores(config), part.pieces.clause
+    mains = np.flatnonzero(~part.keep & (part.pieces.host[clause] == clause))
+    units = np.flatnonzero(clause == clause[mains[np.argmax(score[mains])]]) if len(mains) else mains
+    part.must[units[used + np.cumsum(part.costs[units]) <= budget]] = True
+    part.keep |= part.must
 
 
 def keep_within(draft: Draft, parts: Sequence[PromptPart], budget: float) -> None:

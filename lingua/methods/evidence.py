@@ -77,7 +77,8 @@ class EvidenceSettings(OnePassSettings):
     demonstrations: Literal["auto", "whole", "cut"] = Field(
         "auto",
         description="whether context strings are kept 'whole' or not at all (where nothing would be left, the best one "
-        "is cut), or 'cut'; auto: whole if all have a label like 'Q:' in common with the question",
+        "is cut), or 'cut'; auto: whole if all have a label like 'Q:' in common with the question, or begin so without "
+        "one",
     )
     coherence: float = Field(
         0.7,
@@ -173,7 +174,7 @@ def gather_evidence(draft: Draft, question: str, cut: Sequence[int]) -> Program[
             part.surprisal = token_evidence(part.encoding) * np.exp(-LEAD * place)
     if parts and question.strip():
         yield from _weigh_by_question(draft, question, parts)
-    discount(parts)
+    discount(parts, bool(draft.prompt.context_rates))
 
 
 def _weigh_by_question(draft: Draft, question: str, parts: Sequence[PromptPart]) -> Program[None]:
@@ -185,14 +186,14 @@ def _weigh_by_question(draft: Draft, question: str, parts: Sequence[PromptPart])
         part.surprisal = part.surprisal * np.exp(values[sentence])
 
 
-def discount(parts: Sequence[PromptPart]) -> None:
+def discount(parts: Sequence[PromptPart], apart: bool) -> None:
     """Count nothing of sentences that say nothing, only head others, or stand there a second time; little of the last
     one of a text that breaks off.
 
-    Of equal ones the one with most evidence counts.
+    Of equal ones the one with most evidence counts. Those of parts that stand `apart`, in a structure, are not equal.
     """
-    equal = defaultdict[str, list[Floats]](list)
-    for part in parts:
+    equal = defaultdict[tuple[int, str], list[Floats]](list)
+    for number, part in enumerate(parts):
         edges, (_, heads) = sentence_edges(part.text), needed_sentences(part.text)
         sentences = slices(part.text, edges)
         evidence = np.split(part.surprisal, np.searchsorted(part.encoding.token_starts, edges[1:]))
@@ -200,7 +201,7 @@ def discount(parts: Sequence[PromptPart]) -> None:
             if head or not _LETTERS.search(_NOISE.sub("", text)):
                 own[:] = 0
             elif len(key := " ".join(text.split())) >= _TWIN:
-                equal[key].append(own)
+                equal[number * apart, key].append(own)
         if [_ENDED.search(text) is not None for text in sentences[-2:]] == [True, False] and "\n" not in sentences[-1]:
             evidence[-1][:] *= BROKEN
     for each in equal.values():

@@ -14,12 +14,8 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from lingua.budget.draft import Drafter
-<<<<<<< HEAD
-from lingua.compressor import compress_one, label_words
-=======
 from lingua.budget.pieces import needed_sentences
-from lingua.compressor import compress_one
->>>>>>> 9007080 (Evidence: sentences stand with what they need, headings with what they head; what says nothing goes first)
+from lingua.compressor import compress_one, label_words
 from lingua.config import CompressionConfig
 from lingua.engine.engine import Engine
 from lingua.engine.score import Answer, BatchRow, Context, Scorer
@@ -37,13 +33,8 @@ from lingua.methods.focus import (
     told,
 )
 from lingua.prompt import CompressedPrompt, Prompt
-<<<<<<< HEAD
 from lingua.text.salience import WEIGHTS, _properties, token_evidence, word_odds
-from lingua.text.sentences import Clauses, sentence_edges
-=======
-from lingua.text.salience import WEIGHTS, _properties, token_evidence, word_evidence
 from lingua.text.sentences import ACTS, Clauses, sentence_edges
->>>>>>> 9007080 (Evidence: sentences stand with what they need, headings with what they head; what says nothing goes first)
 from lingua.text.tokens import SourceTokenizer
 from lingua.text.words import slices, terms, word_edges
 from tests.lingua.echo import EchoScorer, compress, draft_of, drafter, tokenizer
@@ -750,3 +741,20 @@ def test_examples_without_a_question_are_whole() -> None:
 def test_a_checksum_counts_no_more_than_a_word() -> None:
     text = f"SHA: {'4f0c9e' * 12}\n\nThe mill at Vale was sold in 1931 to a baker called Ruiz, who came from Ord."
     assert one(Prompt(context=[text]), rate=0.5).text.startswith("The mill")
+
+
+def test_parts_of_a_structure_keep_their_own_rates_however_few_clauses_they_have() -> None:
+    texts = [
+        "The mill at Vale was sold in 1931 to a baker from Ord.",
+        "The weir at Ord was built in 1899 by Ada Lund of Vale.",
+    ]
+    result = one(Prompt(context=texts, context_rates=(0.6, 0.3), keep_some=True), rate=0.5)
+    kept = [sum(b - a for a, b in spans) / len(text) for spans, text in zip(result.kept_spans, texts, strict=True)]
+    assert 0.45 < kept[0] < 0.65
+    assert 0.15 < kept[1] < 0.35
+
+
+def test_equal_parts_of_a_structure_are_all_kept() -> None:
+    result = one(Prompt(context=[STORY, STORY], context_rates=(0.5, 0.5), keep_some=True), rate=0.5)
+    assert all(result.kept_spans)
+    assert result.kept_spans[0] == result.kept_spans[1]
