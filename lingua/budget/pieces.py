@@ -53,18 +53,19 @@ def needed_sentences(text: str) -> tuple[Ints, Bools]:
     """Of each sentence [s] the one before it that it needs, itself where it needs none; and which head others.
 
     What opens with a pronoun needs the last sentence of its paragraph that does not, what goes on from the one before
-    needs that. The items of a list need the line before them that ends with a colon, what opens a paragraph needs its
-    heading: these lines head others, alone they say nothing.
+    needs that, what goes on in an item of a list its beginning. The items need the line before them that ends with a
+    colon, what opens a paragraph needs its heading: these lines head others, alone they say nothing.
     """
     sentences = sentence_edges(text)
     needs, heads = np.arange(len(sentences)), np.zeros(len(sentences), bool)
-    subject, head, lists = 0, -1, False
+    subject, head, lists, begun = 0, -1, False, -1
     edges = [*sentences.tolist(), len(text)]
     for at, (start, end) in enumerate(pairwise(edges)):
         body = text[start:end].lstrip()
         gap = text[start : end - len(body)]
         opens, line = at == 0 or gap.count("\n") > 1, at == 0 or "\n" in gap
         item = line and ITEM.match(text, end - len(body)) is not None
+        begun = at if item else -1 if line else begun
         closed = end == len(text) or text.find("\n", end, end + 3) >= 0
         if closed and body.rstrip().endswith((":", "：")):
             heads[at], head, lists = True, at, True
@@ -79,6 +80,8 @@ def needed_sentences(text: str) -> tuple[Ints, Bools]:
             needs[at] = subject
         elif not opens and _FOLLOWS.match(body):
             needs[at] = at - 1
+        elif begun >= 0 and not line:
+            needs[at] = begun
         if opens or not _REFERS.match(body):
             subject = at
     return needs, heads

@@ -712,6 +712,13 @@ def test_items_stand_under_the_line_that_says_what_they_are_and_headings_with_wh
         assert ("History" in kept) <= ("monks" in kept)
 
 
+def test_what_goes_on_in_an_item_stands_with_its_beginning() -> None:
+    needs, _ = needed_sentences(
+        "1. Oak is hard. Many wheels rot. They drip.\n2. Iron rusts. Paint helps.\n\nSteel is dear. It lasts."
+    )
+    assert needs.tolist() == [0, 0, 1, 3, 3, 5, 5]
+
+
 def test_turns_that_say_nothing_are_dropped_first_and_equal_ones_kept_once() -> None:
     said = ["Ruiz: The wheel has 25 blades of oak.", "Lund: Mm-hmm .", "Ruiz: {laughs}", "Lund: Okay , yeah ."]
     again = ["Ruiz: The wheel has 25 blades of oak.", "Lund: Oak lasts for 40 years in the water."]
