@@ -1,4 +1,4 @@
-"""A prompt while it is being compressed: its parts, cut into units, with their surprisal and what is kept so far.
+"""A prompt while it is being compressed: its parts, cut into units, with their scores and what is kept so far.
 
 Methods fill a `Draft` in; what they leave is a keep mask over units of the original tokens. Text is cut out of the
 original once, at the end. Nothing here knows how a score came about.
@@ -47,7 +47,7 @@ class PromptPart:
     costs [u]        target tokens of each unit
     must [u]         units that must be kept
     keep [u]         units that are kept so far
-    surprisal [n]    nats, as far as the method has asked for it
+    token_scores [n] what the method says of each token, as far as it has: surprisal in nats, evidence, a probability
     rate             the share of this part that the settings ask for by name; None: what the budget leaves
     held             characters of which every unit must be kept, so that something of the part is left
     literal [u]      which of `force_tokens` each unit is, -1 for none; None: there are none
@@ -62,7 +62,7 @@ class PromptPart:
     costs: Ints
     must: Bools
     keep: Bools
-    surprisal: Floats
+    token_scores: Floats
     rate: float | None = None
     literal: Ints | None = None
     held: Span | None = None
@@ -89,12 +89,17 @@ class PromptPart:
         return int(self.costs @ self.keep)
 
     @property
+    def flexible(self) -> bool:
+        """Whether it may be cut, and is neither kept whole nor dropped whole."""
+        return not self.whole and self.rate != 0
+
+    @property
     def must_cost(self) -> int:
         return self.cost if self.whole else int(self.costs @ self.must)
 
     def scores(self, config: SharedSettings) -> Floats:
         filled, scores = np.flatnonzero(np.diff(self.starts)), np.zeros(len(self.keep), np.float32)
-        scores[filled] = unit_scores(self.surprisal, self.starts[np.append(filled, -1)], config.own.unit_score)
+        scores[filled] = unit_scores(self.token_scores, self.starts[np.append(filled, -1)], config.own.unit_score)
         return rounded(scores) if isinstance(config.own, OnePassSettings) else scores
 
     @property
@@ -226,23 +231,23 @@ class Drafter:
         text, count = encoding.text, len(encoding)
         tokens = count if self.target is self.source else self.target.count(text)
         ends = np.arange(2 if text else 1)
-        units, surprisal = ends[1:], np.zeros(count, np.float32)
-        return PromptPart(encoding, count * ends, len(text) * ends, tokens * units, units < 1, units > 0, surprisal)
+        units, scores = ends[1:], np.zeros(count, np.float32)
+        return PromptPart(encoding, count * ends, len(text) * ends, tokens * units, units < 1, units > 0, scores)
 
     def scored(self, text: str, bounds: Ints, must: Bools, scores: Floats) -> PromptPart:
         """A part whose units and their scores [u] are known: each unit stands as one token, and is not read again."""
         each = np.arange(len(must) + 1)
         encoding = Encoding(text, each[:-1], each[:-1], bounds)
         part = self._part(encoding, each, bounds, must, self.target.starts(text))
-        part.surprisal = scores
+        part.token_scores = scores
         return part
 
     def _part(self, encoding: Encoding, starts: Ints, bounds: Ints, must: Bools, begins: Ints) -> PromptPart:
         """`begins`: characters at which target tokens do; those of the units add up to those of the whole text."""
         before = begins.searchsorted(bounds)
         costs = before[1:] - before[:-1]
-        keep, surprisal = np.ones(len(must), bool), np.zeros(len(encoding), np.float32)
-        part = PromptPart(encoding, starts, bounds, costs, must, keep, surprisal)
+        keep, scores = np.ones(len(must), bool), np.zeros(len(encoding), np.float32)
+        part = PromptPart(encoding, starts, bounds, costs, must, keep, scores)
         config, text = self.config, encoding.text
         part.literal = literals(text, bounds, config.force_tokens) if config.force_tokens else None
         coherent = config.own.coherent_share > 0
@@ -254,7 +259,7 @@ class Drafter:
         """The same part, kept as it is, in smaller units."""
         fine = self.part(part.encoding, unit)
         fine.keep = part.keep[np.searchsorted(part.bounds, fine.bounds[:-1], side="right") - 1]
-        fine.surprisal, fine.rate, fine.facts = part.surprisal, part.rate, part.facts
+        fine.token_scores, fine.rate, fine.facts = part.token_scores, part.rate, part.facts
         if part.held is not None:
             fine.hold(part.held)
         return fine
@@ -316,8 +321,7 @@ class Draft:
 
     @property
     def flexible(self) -> list[PromptPart]:
-        """The parts that may be cut."""
-        return [part for part in self.parts if not part.whole and part.rate != 0]
+        return [part for part in self.parts if part.flexible]
 
     def finer(self, unit: Unit) -> Draft:
         """The same draft, kept as it is, in smaller units."""

@@ -33,7 +33,7 @@ import numpy as np
 import numpy.typing as npt
 import regex
 
-from lingua.budget.draft import Draft, Drafter, PromptPart, cut_text
+from lingua.budget.draft import Draft, Drafter, cut_text
 from lingua.engine.score import Answer, Context, Program, Score
 from lingua.prompt import Bools, CompressedPrompt, Facts, Ints, Prompt, Span
 from lingua.text.tokens import Encoding
@@ -94,7 +94,7 @@ class Original:
     @classmethod
     def of_draft(cls, draft: Draft) -> Original:
         """Of the strings of a prompt that the settings allow to be cut."""
-        return cls.of(part.encoding for part in (draft.instruction, *draft.context, draft.question) if cuttable(part))
+        return cls.of(part.encoding for part in (draft.instruction, *draft.context, draft.question) if part.flexible)
 
     def kept_in(self, compressed: str) -> Fidelity:
         """How much of it a compressed text still holds."""
@@ -104,11 +104,6 @@ class Original:
         information = kept / total if total > 0 else None
         numbers = self.numbers.intersection(_NUMBER.findall(compressed))
         return Fidelity(information, Facts(len(self.numbers), len(numbers), len(self.names), len(self.names & left)))
-
-
-def cuttable(part: PromptPart) -> bool:
-    """Whether a part counts: one that must stay cannot lose anything, one that is to be dropped is not missed."""
-    return not part.whole and part.rate != 0
 
 
 def _words(encodings: Sequence[Encoding], text: str) -> tuple[dict[str, float], set[str]]:
@@ -259,7 +254,7 @@ def _stretches(draft: Draft, result: CompressedPrompt) -> list[_Stretch]:
     places = [
         (index, begin)
         for index, part in enumerate(draft.context)
-        if cuttable(part)
+        if part.flexible
         for begin in range(0, len(part.encoding), size)
         if len(part.encoding) - begin > 1
     ]

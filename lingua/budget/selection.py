@@ -343,7 +343,7 @@ class _Competition:
 
 
 def keep_best(draft: Draft) -> None:
-    """Set every part's keep mask from its tokens' evidence (`PromptPart.surprisal`)."""
+    """Set every part's keep mask from its tokens' evidence (`PromptPart.token_scores`)."""
     if draft.config.own.covers(draft.prompt.question):
         known: dict[str, int] = {}
         for part in draft.flexible:

@@ -32,7 +32,7 @@ def random(draft: Draft, own: OnePassSettings) -> Program[None]:
     """Units at random; the same text always loses the same ones."""
     for part in draft.parts:
         seed = hashlib.blake2b(part.text.encode(), digest_size=8).digest()
-        part.surprisal = np.random.default_rng(int.from_bytes(seed, "big")).random(len(part.ids), np.float32)
+        part.token_scores = np.random.default_rng(int.from_bytes(seed, "big")).random(len(part.ids), np.float32)
     return _settled(draft)
 
 
@@ -40,7 +40,7 @@ def truncate(draft: Draft, own: OnePassSettings) -> Program[None]:
     """The beginning of the whole prompt."""
     position = 0
     for part in draft.parts:
-        part.surprisal = (1 / np.arange(position + 1, position + len(part.ids) + 1)).astype(np.float32)
+        part.token_scores = (1 / np.arange(position + 1, position + len(part.ids) + 1)).astype(np.float32)
         position += len(part.ids)
     return _settled(draft)
 
@@ -48,7 +48,7 @@ def truncate(draft: Draft, own: OnePassSettings) -> Program[None]:
 def lead(draft: Draft, own: OnePassSettings) -> Program[None]:
     """The beginning of each context string, the same share of all."""
     for part in draft.parts:
-        part.surprisal = 1 - np.linspace(0, 1, len(part.ids), endpoint=False, dtype=np.float32)
+        part.token_scores = 1 - np.linspace(0, 1, len(part.ids), endpoint=False, dtype=np.float32)
     return _settled(draft)
 
 
@@ -57,7 +57,7 @@ def rarity(draft: Draft, own: OnePassSettings) -> Program[None]:
     rare = self_information(np.concatenate([part.ids for part in draft.parts]))
     ends = np.cumsum([len(part.ids) for part in draft.parts])
     for part, values in zip(draft.parts, np.split(rare, ends[:-1]), strict=True):
-        part.surprisal = values
+        part.token_scores = values
     return _settled(draft)
 
 

@@ -171,7 +171,7 @@ def gather_evidence(draft: Draft, question: str, cut: Sequence[int]) -> Program[
     for part in draft.flexible:
         if part not in told and part.must.tolist() != [True]:  # one that stays whole is a single unit
             place = np.linspace(0, 1, len(part.ids), endpoint=False, dtype=np.float32)
-            part.surprisal = token_evidence(part.encoding) * np.exp(-LEAD * place)
+            part.token_scores = token_evidence(part.encoding) * np.exp(-LEAD * place)
     if parts and question.strip():
         yield from _weigh_by_question(draft, question, parts)
     discount(parts, bool(draft.prompt.context_rates))
@@ -183,7 +183,7 @@ def _weigh_by_question(draft: Draft, question: str, parts: Sequence[PromptPart])
     found = yield from advantages(draft.drafter, question, strings)
     for part, begins, values in zip(parts, edges, found, strict=True):
         sentence = np.searchsorted(begins, part.encoding.token_starts, side="right") - 1
-        part.surprisal = part.surprisal * np.exp(values[sentence])
+        part.token_scores = part.token_scores * np.exp(values[sentence])
 
 
 def discount(parts: Sequence[PromptPart], apart: bool) -> None:
@@ -196,7 +196,7 @@ def discount(parts: Sequence[PromptPart], apart: bool) -> None:
     for number, part in enumerate(parts):
         edges, (_, heads) = sentence_edges(part.text), needed_sentences(part.text)
         sentences = slices(part.text, edges)
-        evidence = np.split(part.surprisal, np.searchsorted(part.encoding.token_starts, edges[1:]))
+        evidence = np.split(part.token_scores, np.searchsorted(part.encoding.token_starts, edges[1:]))
         for text, head, own in zip(sentences, heads.tolist(), evidence, strict=True):
             if head or not _LETTERS.search(_NOISE.sub("", text)):
                 own[:] = 0
@@ -223,7 +223,7 @@ def judge(drafter: Drafter, parts: Sequence[PromptPart]) -> Program[set[PromptPa
     answers = yield from token_answers([one for _, one in legible], drafter.window)
     for (part, one), answer in zip(legible, answers, strict=True):
         _, said = split_answer(answer, drafter.judged)
-        part.surprisal = _evidence(part.encoding, one, said)
+        part.token_scores = _evidence(part.encoding, one, said)
     return {part for part, _ in legible}
 
 

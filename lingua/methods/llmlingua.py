@@ -199,7 +199,7 @@ def _note(part: PromptPart, units: tuple[int, int], surprisal: Answer) -> None:
     """Write down the surprisal of the kept tokens among units [begin, end)."""
     begin, end = units
     kept = np.repeat(part.keep[begin:end], part.starts[begin + 1 : end + 1] - part.starts[begin:end])
-    part.surprisal[part.starts[begin] : part.starts[end]][kept] = surprisal
+    part.token_scores[part.starts[begin] : part.starts[end]][kept] = surprisal
 
 
 def keep_range(part: PromptPart, units: tuple[int, int], budget: tuple[float, float], aggregate: Aggregate) -> float:
@@ -215,7 +215,7 @@ def keep_range(part: PromptPart, units: tuple[int, int], budget: tuple[float, fl
     alive = keep.copy()
     must_cost = int(costs @ must)
     allowance += must_cost + rate * (int(costs @ alive) - must_cost)
-    scores = unit_scores(part.surprisal[starts[0] : starts[-1]], starts - starts[0], aggregate)
+    scores = unit_scores(part.token_scores[starts[0] : starts[-1]], starts - starts[0], aggregate)
     keep[alive] = choose(scores[alive], costs[alive], must[alive], allowance)
     return float(allowance - costs @ keep)
 

@@ -102,7 +102,7 @@ def classify(draft: Draft) -> Program[None]:
     pieces = [(part, *piece) for part in draft.flexible for piece in windows(part, size)]
     answers = yield [Score(Context(), part.ids[begin:end].tolist()) for part, begin, end in pieces]
     for (part, begin, end), probability in zip(pieces, answers, strict=True):
-        part.surprisal[begin:end] = probability
+        part.token_scores[begin:end] = probability
 
 
 def windows(part: PromptPart, size: int) -> Iterator[tuple[int, int]]:

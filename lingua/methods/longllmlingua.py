@@ -120,6 +120,6 @@ def compress_by_contrast(draft: Draft, rates: Mapping[int, float], aggregate: Ag
     asked = [Score(Context(draft.head), part.ids.tolist(), question) for part in parts]
     answers = yield [*alone, *asked]
     for part, before, after in zip(parts, answers, answers[len(parts) :], strict=False):
-        part.surprisal = before - after
+        part.token_scores = before - after
         keep_range(part, (0, len(part.keep)), (rates[id(part)], 0.0), aggregate)
     return {id(part): 1.0 for part in parts}

@@ -49,4 +49,4 @@ def inform(draft: Draft) -> Program[None]:
         return
     (surprisal,) = yield [Score(Context(draft.head), probe[: places[-1][2]])]
     for part, begin, end in places:
-        part.surprisal = surprisal[begin:end].copy()
+        part.token_scores = surprisal[begin:end].copy()

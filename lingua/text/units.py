@@ -213,19 +213,19 @@ def self_information(ids: Ints) -> Floats:
     return information
 
 
-def unit_scores(surprisal: Floats, starts: Ints, aggregate: Aggregate) -> Floats:
-    """Score of each unit from its tokens' surprisal in nats: `starts` [u + 1] are token positions.
+def unit_scores(scores: Floats, starts: Ints, aggregate: Aggregate) -> Floats:
+    """Score of each unit from its tokens' scores, as surprisal in nats: `starts` [u + 1] are token positions.
 
     ``sum``: the information of the unit; ``mean``: per token; ``max``: of its most surprising token; ``first``: of the
     token that opens it, when all later ones were still unknown.
     """
-    if len(starts) < 2 or not len(surprisal):
+    if len(starts) < 2 or not len(scores):
         return np.zeros(len(starts) - 1, np.float32)
     if aggregate == "first":
-        return surprisal[starts[:-1]]
+        return scores[starts[:-1]]
     if aggregate == "max":
-        return np.maximum.reduceat(surprisal, starts[:-1])
-    total = np.add.reduceat(surprisal, starts[:-1])
+        return np.maximum.reduceat(scores, starts[:-1])
+    total = np.add.reduceat(scores, starts[:-1])
     return total if aggregate == "sum" else (total / (starts[1:] - starts[:-1])).astype(np.float32)
 
 

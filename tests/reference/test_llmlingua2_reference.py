@@ -181,7 +181,7 @@ def thresholds(peer: Peer, values: Floats, rate: float) -> Floats:
 def test_every_token_has_the_peers_probability_given_the_peers_special_tokens(case: Case, name: str) -> None:
     part, peer = case.classified(name), case.answers[name, 0.5]
     assert len(peer.chunks) > 2
-    np.testing.assert_allclose(part.surprisal, peer.tokens, atol=NEAR)
+    np.testing.assert_allclose(part.token_scores, peer.tokens, atol=NEAR)
 
 
 def test_the_peers_special_tokens_are_berts_and_unknown_to_xlm_roberta(case: Case) -> None:

@@ -88,7 +88,7 @@ def test_evidence_is_what_the_question_takes_off_the_surprisal() -> None:
     asked = set(draft.ids("the river?")) | set(draft.ids("\n\n"))
     for part in draft.context:
         seen = {0}
-        for token, evidence in zip(part.ids.tolist(), part.surprisal, strict=True):
+        for token, evidence in zip(part.ids.tolist(), part.token_scores, strict=True):
             news = 4.0 + token % 97 / 100 if token in asked and token not in seen else 0.0
             assert evidence == pytest.approx(news, abs=1e-5)
             seen.add(token)

@@ -51,7 +51,7 @@ def test_every_token_is_scored_once_after_the_uncut_text_before_it() -> None:
     separator = draft.ids("\n\n")
     seen = {0, *draft.instruction.ids.tolist(), *separator}
     for part in draft.context:
-        for token, surprisal in zip(part.ids.tolist(), part.surprisal, strict=True):
+        for token, surprisal in zip(part.ids.tolist(), part.token_scores, strict=True):
             assert surprisal == pytest.approx(1.0 if token in seen else 5.0 + token % 97 / 100)
             seen.add(token)
     before = [draft.instruction, *draft.context]
