@@ -41,7 +41,9 @@ _EXPLETIVE = regex.compile(
 _FOLLOWS = regex.compile(
     rf"{_OPENED}this|these|that|those(?! who)|such|however|nevertheless|nonetheless|therefore|thus|hence|instead"
     r"|otherwise|consequently|conversely|but|yet|the (?:latter|former|others?)|for (?:example|instance)|in contrast"
-    r"|in other words|as a result|that is)\b|这|该|此|上述|其中|但|然而|因此)"
+    r"|in other words|as a result|that is|(?:in|at|on|by|for|during|after|before|from|with|under)"
+    r" (?:this|these|that|those|such)(?! (?:who|paper|article|study|section|chapter|book|report|review|work)))\b"
+    r"|这|该|此|上述|其中|但|然而|因此)"
 )
 """And such that say something of the one right before."""
 HEADING_WORDS = 8

@@ -67,8 +67,9 @@ _NEEDED = regex.compile(
 _HANGS = regex.compile(
     r"\b(?:is|are|was|were|be|been|has|have|had|does|do|did|can|could|will|would|may|might|must|shall|should|not|and|but"
     r"|or|nor|that|which|who|a|an|the|of|to|in|on|at|by|with|for|from|into|as|than|why|how|what|whether|because|I mean"
-    r"|you know)\s*,(?:[^,]*,)?\s*\Z|\beither\b(?!.*\bor\b)|\bneither\b(?!.*\bnor\b)|\b(?:both|between)\b(?!.*\band\b)"
-    r"|\bnot only\b(?!.*\bbut\b)",
+    r"|you know)\s*,(?:[^,]*,)?\s*\Z|\b(?:and|but|or|yet|so)\s+(?:since|when|whenever|while|if|because|although|though"
+    r"|after|before|as|until|once|unless)\b[^,]*,\s*\Z|\beither\b(?!.*\bor\b)|\bneither\b(?!.*\bnor\b)"
+    r"|\b(?:both|between)\b(?!.*\band\b)|\bnot only\b(?!.*\bbut\b)",
     regex.DOTALL,
 )
 _DESCRIBES = regex.compile(r"\b(?:an?|the|its|his|her|their|our|more|most|very)\s+[\p{Ll}\p{N}-]+\s*,\s*\Z")

@@ -598,6 +598,7 @@ def test_brackets_inserted_clauses_and_appositions_may_go() -> None:
         "He sang for years and, in the summer of 1990, danced in Rome with her.",
         "It now refers to its new, higher capacity network as the Internet.",
         "She insisted, urged on by Albert and his men, that a promise be given to them.",
+        "There is no force on the wheel, but since it was turning before, it turns on for a mile.",
     ],
 )
 def test_what_a_clause_leaves_open_stands_with_it(text: str) -> None:
@@ -717,6 +718,11 @@ def test_what_goes_on_in_an_item_stands_with_its_beginning() -> None:
         "1. Oak is hard. Many wheels rot. They drip.\n2. Iron rusts. Paint helps.\n\nSteel is dear. It lasts."
     )
     assert needs.tolist() == [0, 0, 1, 3, 3, 5, 5]
+
+
+def test_what_happens_in_a_case_stands_with_the_case() -> None:
+    needs, _ = needed_sentences("Oak is hard. The wheel is wet. In such a case it rots. In this book we ask why.")
+    assert needs.tolist() == [0, 1, 1, 3]
 
 
 def test_turns_that_say_nothing_are_dropped_first_and_equal_ones_kept_once() -> None:
