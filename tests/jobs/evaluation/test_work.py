@@ -92,7 +92,9 @@ def test_every_candidate_keeps_as_much_of_the_context_as_was_asked_and_no_more(c
             assert one.values["tokens"] <= asked + 1, (
                 name
             )  # a joint with question or instruction may tokenize otherwise
-            assert one.values["tokens"] >= (0.75 if name == "default" else 0.85) * asked, name  # whole clauses
+            assert one.values["tokens"] >= (0.6 if name == "default" else 0.85) * asked, (
+                name
+            )  # whole, with what they need
             assert one.values["kept"] == pytest.approx(one.values["tokens"] / count(WHOLE))
 
 
