@@ -68,23 +68,22 @@ def needed_sentences(text: str) -> tuple[Ints, Bools]:
         opens, line = at == 0 or gap.count("\n") > 1, at == 0 or "\n" in gap
         item = line and ITEM.match(text, end - len(body)) is not None
         begun = at if item else -1 if line else begun
+        refers, short = _REFERS.match(body) is not None, len(body.split()) <= HEADING_WORDS
         closed = end == len(text) or text.find("\n", end, end + 3) >= 0
         if closed and body.rstrip().endswith((":", "：")):
             heads[at], head, lists = True, at, True
-        elif (
-            closed and opens and end < len(text) and not _NO_HEADING.search(body) and len(body.split()) <= HEADING_WORDS
-        ):
+        elif closed and opens and short and end < len(text) and not _NO_HEADING.search(body):
             heads[at], head, lists = True, at, False
         elif head >= 0 and (item or opens or (line and head == at - 1)):
             needs[at] = head
             head = -1 if lists and not item else head
-        elif not opens and _REFERS.match(body) and not _EXPLETIVE.match(body):
+        elif not opens and refers and not _EXPLETIVE.match(body):
             needs[at] = subject
         elif not opens and _FOLLOWS.match(body):
             needs[at] = at - 1
         elif begun >= 0 and not line:
             needs[at] = begun
-        if opens or not _REFERS.match(body):
+        if opens or not refers:
             subject = at
     return needs, heads
 
