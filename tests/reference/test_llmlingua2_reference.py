@@ -205,7 +205,7 @@ def test_the_peers_budgets_and_words_on_these_probabilities_keep_the_peers_words
     case: Case, name: str, rate: float
 ) -> None:
     peer = case.answers[name, rate]
-    values = by_word(case.classified(name).surprisal.astype(float), peer.sizes)
+    values = by_word(case.classified(name).token_scores.astype(float), peer.sizes)
     assert_same_choice(values, peer, rate)
 
 

@@ -69,7 +69,6 @@ def test_the_peer_compresses_with_the_embedded_model(tmp_path: Path) -> None:
     with running(copy) as found:
         answer = found.compress(Prompt(context=[TEXT * 3]), {"rate": 0.5})
     assert 0 < answer.compressed_tokens < answer.origin_tokens
-    assert answer.passes >= 1
     assert answer.model_tokens > answer.compressed_tokens
     assert answer.text.startswith("The lighthouse keeper")
 
@@ -91,7 +90,9 @@ def test_question_aware_compression_runs(peer: Peer) -> None:
     prompt = Prompt(context=[TEXT, TEXT.replace("ships", "boats")], question="How many boats?")
     answer = peer.compress(prompt, peer_options("longllmlingua", 0.5))
     assert answer.text.endswith("How many boats?")
-    assert answer.passes > 2
+    assert (
+        answer.model_tokens > answer.origin_tokens
+    )  # it reads the documents to rank them, and those it keeps to cut them
 
 
 def test_bfloat16_is_obeyed(tmp_path: Path) -> None:
