@@ -71,7 +71,7 @@ def fast_tokenizer() -> PreTrainedTokenizerFast:
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=_SIZES["vocab_size"],
+        vocab_size=int(_SIZES["vocab_size"]),
         special_tokens=["<s>", "</s>", "<|endoftext|>"],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,

@@ -10,9 +10,10 @@ import json
 import os
 import sys
 import tempfile
+from typing import Any
 
 
-def main(model, calls, answers):
+def main(model: str, calls: str, answers: str) -> None:
     from llmlingua import PromptCompressor  # type: ignore[import-not-found]  # noqa: TID251 - this is the peer
 
     compressor = PromptCompressor(
@@ -25,9 +26,9 @@ def main(model, calls, answers):
         json.dump(found, file)
 
 
-def answer(compressor, call):
+def answer(compressor: Any, call: dict[str, Any]) -> dict[str, Any]:
     """The call's answer, with what one of the library's private methods finds."""
-    merged = []
+    merged: list[tuple[list[Any], ...]] = []
     watch(compressor, "_PromptCompressor__merge_token_to_word", merged)
     try:
         options = {"return_word_label": True, "word_sep": "\x1e", "label_sep": "\x1f"} | call["options"]
@@ -43,11 +44,11 @@ def answer(compressor, call):
     }
 
 
-def watch(compressor, name, seen):
+def watch(compressor: Any, name: str, seen: list[tuple[list[Any], ...]]) -> None:
     """Note copies of what the method returns."""
     method = getattr(compressor, name)
 
-    def watched(*args, **kwargs):
+    def watched(*args: Any, **kwargs: Any) -> Any:
         result = method(*args, **kwargs)
         seen.append(tuple(map(list, result)))
         return result

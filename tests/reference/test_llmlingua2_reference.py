@@ -98,7 +98,8 @@ class Case:
     def specials(self) -> tuple[list[int], list[int]]:
         """What the peer puts around a window: BERT's names of special tokens, whatever the model's are."""
         tokenizer = AutoTokenizer.from_pretrained(self.folder)
-        return [tokenizer.convert_tokens_to_ids("[CLS]")], [tokenizer.convert_tokens_to_ids("[SEP]")]
+        ids: Any = tokenizer.convert_tokens_to_ids
+        return ids(["[CLS]"]), ids(["[SEP]"])
 
     def compressor(self, **settings: Any) -> Compressor:
         config = CompressionConfig(method="llmlingua2", **settings)

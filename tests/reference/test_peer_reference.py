@@ -116,6 +116,7 @@ def surprisal_of(model: Path, ids: list[int]) -> list[float]:
 def ours(location: str) -> list[float]:
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(location, dtype=torch.float32).eval()
+    model = AutoModelForCausalLM.from_pretrained(location, dtype=torch.float32)
+    model.eval()
     ids = list(range(500, 540))
-    return PlainScorer(model).score([BatchRow(Context(ids=ids[:1]), ids[1:])])[0].tolist()  # type: ignore[no-any-return]
+    return PlainScorer(model).score([BatchRow(Context(ids=ids[:1]), ids[1:])])[0].tolist()

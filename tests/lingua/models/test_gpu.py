@@ -72,12 +72,12 @@ def test_the_kernel_without_padding_attends_as_a_mask_does(
     pool._layers[0] = past[0].clone(), past[1].clone()
     query = torch.randn((1, 4, size, 64), generator=generator, device="cuda", dtype=dtype)
     key, value = torch.randn((2, 1, 2, size, 64), generator=generator, device="cuda", dtype=dtype)
-    new = torch.from_numpy(np.concatenate([cache.slots[start:] for cache, start in rows])).cuda()
+    slots = torch.from_numpy(np.concatenate([cache.slots[start:] for cache, start in rows])).cuda()
     options = Options(0.2, window=window)
     assert pooled.serves(query, value, options)
-    found = PooledRows(pool, rows, new).attend((query, key, value), options)
+    found = PooledRows(pool, rows, slots).attend((query, key, value), options)
     monkeypatch.setattr(pooled, "serves", lambda *_: False)
-    masked = PooledRows(pool, rows, new).attend((query, key, value), options)
+    masked = PooledRows(pool, rows, slots).attend((query, key, value), options)
     torch.testing.assert_close(found, masked, atol=2e-2, rtol=2e-2)
 
 
