@@ -23,7 +23,7 @@ from cluster.report.dry_run import notices, pending
 from cluster.report.page import name_of, unsampled
 from cluster.report.statistics import RunReport, TooManyRejects, finish
 from cluster.report.telemetry import watched_progress
-from cluster.run.driver import Driver, NoWorkers, RejectCeiling, Terms
+from cluster.run.driver import Driver, RejectCeiling, Terms
 from cluster.run.stopping import StopRequest, exit_code, grace_seconds, held, on_signals
 from cluster.run.worker import MakeCompressor, StartWorker, load_compressor, require_loadable, start_worker
 from lingua.methods import models_digest
@@ -101,7 +101,7 @@ def _run(config: JobConfig, ledger: Ledger, plan: Plan, stop: StopRequest, start
     terms = Terms(ceiling=ceiling, shard_timeout=config.shard_timeout, grace=grace_seconds())
     driver = partial(Driver, ledger, terms=terms, stop=stop)
     if not missing or stop.reason:
-        return driver(NoWorkers()).run(plan.shards)
+        return driver(None).run(plan.shards)
     from cluster.run.pool import RayMetrics, RayPool, session  # Ray takes a second, for nothing where all is done
 
     light, metrics = replace(plan, shards=(), sources=()), RayMetrics(name_of(config.output))

@@ -95,31 +95,6 @@ class _Watched:
     since: float
 
 
-class NoWorkers(Pool):
-    """The pool of a run that has nothing left to hand out: what is missing after all was removed by another hand."""
-
-    def size(self) -> int:
-        return 0
-
-    def idle(self) -> Sequence[str]:
-        return []
-
-    def submit(self, worker: str, assignment: Assignment) -> None:
-        raise LookupError(f"there is no worker {worker}")
-
-    def wait(self, timeout: float) -> Sequence[Finished]:
-        raise AbortRun("a part that was there a moment ago is not listed any more; start the same command again")
-
-    def beats(self) -> Mapping[str, Beat]:
-        return {}
-
-    def end(self, worker: str) -> None:
-        raise LookupError(f"there is no worker {worker}")
-
-    def outlook(self) -> str:
-        return "none is wanted"
-
-
 @dataclass
 class Totals:
     """The figures of what is committed: by `earlier` runs, and by `this_run` as its workers report it.
@@ -168,10 +143,10 @@ class Totals:
 
 @dataclass
 class Driver:
-    """One run over one output. Use `run`."""
+    """One run over one output. Use `run`. Without `workers` nothing must be left to hand out."""
 
     ledger: Commits
-    pool: Pool
+    workers: Pool | None
     terms: Terms
     stop: StopRequest = field(kw_only=True)
     clock: Callable[[], float] = field(default=time.monotonic, kw_only=True)
@@ -183,6 +158,13 @@ class Driver:
         self._flying: dict[str, _Watched] = {}
         self._progress = Progress()
         self._started = self._noted = self.clock()
+
+    @property
+    def pool(self) -> Pool:
+        """The workers. AbortRun without any: what is missing after all was removed by another hand."""
+        if self.workers is None:
+            raise AbortRun("a part that was there a moment ago is not listed any more; start the same command again")
+        return self.workers
 
     def run(self, shards: Sequence[Shard], progress: Progress | None = None) -> RunReport:
         """Bring every shard to its end. Raises AbortRun when going on is pointless; what is committed stays."""

@@ -6,16 +6,16 @@ goes on ending workers is searched for the rows that do it and then run once mor
 brought to an end is given up; the rest of the run goes on.
 
 A `Bisection` finds those rows by halving the shard, as in delta debugging (Zeller & Hildebrandt 2002). It asks for
-probes (`next_probe`) and is told how each ended (`survived`, `killed`). A probe compresses a range of rows and commits
-nothing. A half is condemned unseen when the other half of a condemned range survived, but a single row only after it
-ended two workers by itself: an accident never costs a healthy row. Known poison is left out of later probes, so that
-several poison rows in one shard are found one after the other.
+probes (`next_probe`) and is told how each `ended`. A probe compresses a range of rows and commits nothing. A half is
+condemned unseen when the other half of a condemned range survived, but a single row only after it ended two workers by
+itself: an accident never costs a healthy row. Known poison is left out of later probes, so that several poison rows in
+one shard are found one after the other.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from cluster.input.shards import Shard
@@ -37,14 +37,8 @@ LOSSES_PER_SUSPICION = 5
 """A lost node says nothing about the shard it held; one that so many nodes were lost with may have ended them."""
 
 
-@dataclass(slots=True)
-class _Suspicion:
-    """A range of rows; `condemned`: it must hold poison; `deaths` it caused; `other`: the half not tried yet."""
-
-    rows: range
-    condemned: bool
-    deaths: int = 0
-    other: _Suspicion | None = None
+Search = Generator[range, int | Failure, None]
+"""Yields rows to probe; is sent how many rows the shard has where the worker survived that, else how it ended."""
 
 
 class Bisection:
@@ -53,62 +47,59 @@ class Bisection:
     def __init__(self) -> None:
         self.poison: dict[int, Rejected] = {}
         self.gave_up: str | None = None
-        self._open: list[_Suspicion] = []
-        self._current: _Suspicion | None = None
-        self._counting_deaths = 0
-        self._counted = False
+        self._search = self._through_the_shard()
+        self._probe: range | None = next(self._search)
 
     def next_probe(self) -> range | None:
         """The rows to try now, or None when the search is over. Asking again repeats the answer."""
-        if self.gave_up is not None:
-            return None
-        if not self._counted:
-            return COUNTING
-        if self._current is None:
-            self._current = self._choose()
-        return self._current.rows if self._current else None
+        return None if self.gave_up else self._probe
 
-    def survived(self, rows_in_shard: int) -> None:
-        """The probe went through; `rows_in_shard` is how many rows the worker saw in the whole shard."""
-        if not self._counted:
-            self._counted = True
-            self._open.append(_Suspicion(range(rows_in_shard), condemned=True))
-        self._current = None
+    def ended(self, answer: int | Failure) -> None:
+        """How the probe ended: the rows that the worker saw in the whole shard, or what ended the worker."""
+        try:
+            self._probe = self._search.send(answer)
+        except StopIteration:
+            self._probe = None
 
-    def killed(self, failure: Failure) -> None:
-        if not self._counted:
-            self._counting_deaths += 1
-            if self._counting_deaths >= CONFIRMATIONS:
-                self.gave_up = f"reading it, without compressing anything, ends the worker: {failure.detail}"
+    def _through_the_shard(self) -> Search:
+        answer = yield from _tried(COUNTING, CONFIRMATIONS)
+        if isinstance(answer, Failure):
+            self.gave_up = f"reading it, without compressing anything, ends the worker: {answer.detail}"
+        else:
+            yield from self._within(range(answer))
+
+    def _within(self, rows: range, failure: Failure | None = None) -> Search:
+        """Through rows that must hold poison: they ended a worker by this `failure`, or what is beside them did not."""
+        half = len(rows) // 2
+        if not half:
+            yield from self._alone(rows, failure) if rows else ()
             return
-        suspicion, self._current = self._current, None
-        if suspicion is None:
+        first = yield rows[:half]
+        if isinstance(first, int):
+            yield from self._within(rows[half:])
             return
-        suspicion.condemned = True
-        suspicion.deaths += 1
-        if suspicion.other is not None:
-            suspicion.other.condemned = False  # this half is guilty: nothing is known about the other any more
-        if len(suspicion.rows) > 1 or suspicion.deaths < CONFIRMATIONS:
-            self._open.append(suspicion)
+        yield from self._within(rows[:half], first)
+        second = yield rows[half:]  # the first half is guilty: nothing is known about this one
+        if isinstance(second, Failure):
+            yield from self._within(rows[half:], second)
+
+    def _alone(self, row: range, failure: Failure | None) -> Search:
+        """A single row is condemned once it has ended so many workers by itself, the first of them by this failure."""
+        last = yield from _tried(row, CONFIRMATIONS - (failure is not None))
+        if isinstance(last, int):
             return
-        reason = REASONS.get(failure.kind, "killed_worker")
-        detail = f"compressing this row alone ended {CONFIRMATIONS} workers: {failure.detail}"
-        self.poison[suspicion.rows.start] = Rejected(reason, detail)
+        detail = f"compressing this row alone ended {CONFIRMATIONS} workers: {last.detail}"
+        self.poison[row.start] = Rejected(REASONS.get(last.kind, "killed_worker"), detail)
         if len(self.poison) >= MAX_POISON_ROWS:
             self.gave_up = f"{MAX_POISON_ROWS} rows of it end their worker; this looks like the machines, not the rows"
 
-    def _choose(self) -> _Suspicion | None:
-        while self._open:
-            suspicion = self._open.pop()
-            if len(suspicion.rows) == 0:
-                continue
-            if len(suspicion.rows) == 1 or not suspicion.condemned:
-                return suspicion
-            middle = len(suspicion.rows) // 2
-            other = _Suspicion(suspicion.rows[middle:], condemned=True)
-            self._open.append(other)
-            return _Suspicion(suspicion.rows[:middle], condemned=False, other=other)
-        return None
+
+def _tried(rows: range, times: int) -> Generator[range, int | Failure, int | Failure]:
+    """Probes rows until a worker survives them, at most so many times; how the last probe ended."""
+    answer = yield rows
+    for _ in range(times - 1):
+        answer = answer if isinstance(answer, int) else (yield rows)
+    return answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,8 +170,7 @@ class Backlog:
         case = self._cases[assignment.shard.name]
         case.losses = 0
         if case.bisection is not None:
-            case.bisection.survived(report.counts.rows)
-            self._go_on_bisecting(assignment.shard, case)
+            self._bisected(assignment.shard, case, case.bisection, report.counts.rows)
 
     def failed(self, assignment: Assignment, failure: Failure, now: float) -> None:
         """Decide what a failure that is not fatal means: again later, a suspect, a search for poison, or the end."""
@@ -199,8 +189,7 @@ class Backlog:
     def _suspect(self, assignment: Assignment, failure: Failure, case: _Case) -> None:
         case.kills += 1
         if assignment.probe is not None and case.bisection is not None:
-            case.bisection.killed(failure)
-            self._go_on_bisecting(assignment.shard, case, failure)
+            self._bisected(assignment.shard, case, case.bisection, failure)
         elif case.kills < self.policy.max_attempts:
             self._suspects.append(assignment.shard)
         elif case.bisections < MAX_BISECTIONS:
@@ -210,13 +199,11 @@ class Backlog:
         else:
             self.given_up[assignment.shard.name] = failure
 
-    def _go_on_bisecting(self, shard: Shard, case: _Case, failure: Failure | None = None) -> None:
-        bisection = case.bisection
-        if bisection is None:
-            return
-        if bisection.gave_up is not None:
-            kind, reason = (failure.kind, failure.reason) if failure else ("died", "died")
-            self.given_up[shard.name] = Failure(kind, reason, bisection.gave_up)
+    def _bisected(self, shard: Shard, case: _Case, bisection: Bisection, answer: int | Failure) -> None:
+        """A probe ended: there is another one, the search is over, or it cannot be continued."""
+        bisection.ended(answer)
+        if bisection.gave_up is not None and isinstance(answer, Failure):
+            self.given_up[shard.name] = Failure(answer.kind, answer.reason, bisection.gave_up)
             return
         if bisection.next_probe() is None:
             case.poison, case.bisection = {**case.poison, **bisection.poison}, None

@@ -26,7 +26,7 @@ from cluster.output.records import Record
 from cluster.output.verify import verify
 from cluster.protocol import Assignment, Failure, ShardReport
 from cluster.report.statistics import RunReport
-from cluster.run.driver import Driver, NoWorkers, Terms
+from cluster.run.driver import Driver, Terms
 from cluster.run.retry import RetryPolicy
 from cluster.run.stopping import StopRequest
 from cluster.run.worker import Worker
@@ -468,7 +468,7 @@ def test_a_part_that_vanishes_while_a_finished_run_begins_is_no_endless_wait(con
     min(Path(config.output).glob("part-*")).unlink()
     ledger, plan = Ledger(config.output), open_plan(config, DIGEST, Ledger(config.output))
     with pytest.raises(AbortRun, match="start the same command again"):
-        Driver(ledger, NoWorkers(), Terms(), stop=StopRequest()).run(plan.shards)
+        Driver(ledger, None, Terms(), stop=StopRequest()).run(plan.shards)
 
 
 def test_a_changed_input_is_an_abort_and_not_a_retry() -> None:

@@ -20,10 +20,10 @@ def searched(rows: int, poison: Collection[int], accidents: Collection[int] = ()
         probes.append(probe)
         known = set(search.poison)
         if len(probes) - 1 in accidents or any(row in probe for row in set(poison) - known):
-            search.killed(DEATH)
+            search.ended(DEATH)
             deaths += 1
         else:
-            search.survived(rows)
+            search.ended(rows)
     return search, probes, deaths
 
 
@@ -52,14 +52,14 @@ def test_one_row_in_ten_thousand_costs_few_workers() -> None:
 
 def test_asking_again_repeats_the_probe() -> None:
     search = Bisection()
-    search.survived(8)
+    search.ended(8)
     assert search.next_probe() == search.next_probe() == range(4)
 
 
 def test_a_shard_that_kills_while_it_is_only_read_is_given_up() -> None:
     search = Bisection()
-    search.killed(DEATH)
-    search.killed(DEATH)
+    search.ended(DEATH)
+    search.ended(DEATH)
     assert search.next_probe() is None
     assert "reading it" in str(search.gave_up)
 
@@ -72,8 +72,8 @@ def test_a_shard_in_which_everything_kills_is_given_up() -> None:
 
 def test_the_reason_tells_how_the_worker_ended() -> None:
     search = Bisection()
-    search.survived(1)
+    search.ended(1)
     for _ in range(2):
         assert search.next_probe() == range(1)
-        search.killed(Failure("stalled", "stalled", "no row for 60 s"))
+        search.ended(Failure("stalled", "stalled", "no row for 60 s"))
     assert [why.reason for why in search.poison.values()] == ["stalled_worker"]
