@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -39,8 +40,6 @@ from lingua.structured.json import TOO_DEEP
 
 GROUP_BYTES = 32 << 20
 GROUP_ROWS = 16384
-_PER_ARRAY = 512
-"""About what an array takes beside its values."""
 
 
 class PartWriter:
@@ -223,49 +222,35 @@ class ParquetEncoder:
 
 
 class _RowGroup:
-    """The input columns of the next row group, as runs of rows of batches. `size`: bytes of memory that they keep."""
+    """The input columns of the next row group. `size`: bytes of memory that they keep, as far as batches have ended."""
 
     def __init__(self, schema: pa.Schema) -> None:
         self._schema = schema
-        self._clear()
-
-    def _clear(self) -> None:
-        self.size = 0
         self._batches: list[pa.RecordBatch] = []
-        self._run: tuple[pa.RecordBatch, int, int] | None = None
-        self._seen: set[int] = set()
+        self._current: tuple[pa.RecordBatch, list[int]] | None = None
+        self.size = 0
 
     def add(self, row: ArrowRow) -> None:
         """Append a row: of a batch that goes on, or of another one."""
-        if self._run is not None and self._run[0] is row.batch and self._run[2] == row.index:
-            self._run = (row.batch, self._run[1], row.index + 1)
-            return
-        self._end_run()
-        self._run = (row.batch, row.index, row.index + 1)
-        for column in row.batch.columns:  # every buffer that is kept counts once, whole, and the arrays themselves
-            for buffer in _buffers(column):
-                self.size += _PER_ARRAY // 2  # an array has about two
-                if buffer.address not in self._seen:
-                    self._seen.add(buffer.address)
-                    self.size += buffer.size
+        if self._current is None or self._current[0] is not row.batch:
+            self._end_batch()
+            self._current = (row.batch, [])
+        self._current[1].append(row.index)
 
     def take(self) -> pa.Table:
-        self._end_run()
+        self._end_batch()
         table = pa.Table.from_batches(self._batches, self._schema)
-        self._clear()
+        self._batches, self.size = [], 0
         return table
 
-    def _end_run(self) -> None:
-        if self._run is not None:
-            batch, start, end = self._run
-            self._batches.append(batch.slice(start, end - start))
-            self._run = None
-
-
-def _buffers(array: pa.Array) -> Iterator[pa.Buffer]:
-    yield from filter(None, array.buffers())
-    if isinstance(array, pa.DictionaryArray):
-        yield from _buffers(array.dictionary)
+    def _end_batch(self) -> None:
+        """Copy what was added of a batch, so that no row keeps all the others in memory."""
+        if self._current is not None:
+            batch, rows = self._current
+            runs = np.split(rows, 1 + np.flatnonzero(np.diff(rows) > 1))
+            self._batches.append(pa.concat_batches([batch.slice(int(run[0]), len(run)) for run in runs]))
+            self.size += self._batches[-1].get_total_buffer_size()
+            self._current = None
 
 
 class JsonlEncoder:
