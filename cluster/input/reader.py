@@ -14,11 +14,11 @@ put together again from what is left of them: that is then the text of its outco
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any, Generic, TypeVar
+from queue import Empty, Queue
+from typing import Any
 
 import pyarrow as pa
 
@@ -27,7 +27,7 @@ from cluster.input.arrow import values_of
 from cluster.input.columns import Columns, from_arrow, text_of
 from cluster.input.jsonl import read_jsonl
 from cluster.input.parquet import read_parquet
-from cluster.input.shards import ArrowRow, BadRow, Format, Row, Shard, require_unchanged
+from cluster.input.shards import ArrowRow, BadRow, Format, Row, Shard, require_unchanged, windows
 from cluster.storage.storage import Storage
 from lingua.config import CompressionConfig
 from lingua.errors import PromptError
@@ -35,10 +35,7 @@ from lingua.prompt import Outcome, Prompt, Rejected
 from lingua.structured.json import TOO_DEEP
 from lingua.structured.streams import Structure, structure_of
 
-T = TypeVar("T")
 Item = Row | BadRow
-MAX_ITEMS = 2048
-MAX_WEIGHT = 32 << 20
 UNSAYABLE = (ValueError, ArithmeticError, TypeError, LookupError, pa.ArrowException)
 """What is raised for values that have no form in Python or in JSON."""
 
@@ -90,65 +87,37 @@ def printed(record: pa.RecordBatch) -> dict[str, Any]:
     return document
 
 
-@dataclass
-class ReadAhead(Generic[T]):
-    """Items in a thread of their own. Iterate over it once; `close` stops the thread early."""
+class ReadAhead:
+    """Rows, read in a thread of their own: a window of them waits. Iterate over it once; `close` stops the thread."""
 
-    items: Iterator[T]
-    weigh: Callable[[T], int]
-    max_items: int = MAX_ITEMS
-    max_weight: int = MAX_WEIGHT
-
-    def __post_init__(self) -> None:
-        self._waiting: deque[tuple[T, int]] = deque()
-        self._weight = 0
-        self._change = threading.Condition()
-        self._exhausted = self._closed = False
-        self._error: Exception | None = None
-        self._thread = threading.Thread(target=self._advance, name="read-ahead", daemon=True)
+    def __init__(self, items: Iterator[Item]) -> None:
+        self._waiting: Queue[list[Item] | Exception | None] = Queue(1)
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._advance, args=(items,), name="read-ahead", daemon=True)
         self._thread.start()
 
-    def __iter__(self) -> Iterator[T]:
-        while True:
-            with self._change:
-                self._change.wait_for(lambda: self._waiting or self._exhausted)
-                if not self._waiting:
-                    break
-                item, weight = self._waiting.popleft()
-                self._weight -= weight
-                self._change.notify_all()
-            yield item
-        if self._error is not None:
-            raise self._error
+    def __iter__(self) -> Iterator[Item]:
+        while (window := self._waiting.get()) is not None:
+            if isinstance(window, Exception):
+                raise window
+            yield from window
 
     def close(self) -> None:
         """Stop reading and forget what waits. Safe to call again."""
-        with self._change:
-            self._closed = True
-            self._waiting.clear()
-            self._change.notify_all()
+        self._closed.set()
+        with suppress(Empty):
+            self._waiting.get_nowait()  # so that there is room for what the thread has in hand
         self._thread.join(timeout=30)
 
-    def _advance(self) -> None:
+    def _advance(self, items: Iterator[Item]) -> None:
         try:
-            for item in self.items:
-                weight = self.weigh(item)
-                with self._change:
-                    self._change.wait_for(partial(self._has_room, weight))
-                    if self._closed:
-                        break
-                    self._waiting.append((item, weight))
-                    self._weight += weight
-                    self._change.notify_all()
+            for window in windows(items):
+                self._waiting.put(window)
+                if self._closed.is_set():
+                    return
+            self._waiting.put(None)
         except Exception as error:  # it belongs to the consumer, in whose thread it is raised again
-            self._error = error
-        with self._change:
-            self._exhausted = True
-            self._change.notify_all()
-
-    def _has_room(self, weight: int) -> bool:
-        full = len(self._waiting) >= self.max_items or self._weight + weight > self.max_weight
-        return self._closed or not self._waiting or not full
+            self._waiting.put(error)
 
 
 @dataclass(frozen=True, slots=True)

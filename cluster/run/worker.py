@@ -143,7 +143,7 @@ class Worker:
         self._reuse = RowReuse(earlier, plan, self._storage) if earlier else None
         self._compressor: WorkerCompressor = OnDemand(config, make_compressor) if earlier else make_compressor(config)
         self._form = RowForm.of(plan.columns, config.compression)
-        self._ahead: tuple[str, ReadAhead[Item]] | None = None
+        self._ahead: tuple[str, ReadAhead] | None = None
         self._beat = Beat()
         self._watch = WorkerTelemetry(metrics, lambda: self._compressor.computed_seconds)
 
@@ -194,7 +194,7 @@ class Worker:
     def _pipeline(self, sink: Callable[[Item, Any], object]) -> Pipeline:
         return Pipeline(self._form.prompt, self._compressor, sink)
 
-    def _take(self, shard: Shard) -> ReadAhead[Item]:
+    def _take(self, shard: Shard) -> ReadAhead:
         """The rows of a shard: those that are being read already, if the guess was right."""
         ahead, self._ahead = self._ahead, None
         if ahead is not None and ahead[0] == shard.name:
@@ -203,13 +203,13 @@ class Worker:
             ahead[1].close()
         return self._reading(shard)[1]
 
-    def _reading(self, shard: Shard) -> tuple[str, ReadAhead[Item]]:
+    def _reading(self, shard: Shard) -> tuple[str, ReadAhead]:
         items: Iterator[Item] = read_rows(shard, self._plan.columns, self._storage)
         if self._plan.history:
             items = self._as_planned(shard, items)
         if self._reuse is not None:
             items = self._reuse.over(shard, items)
-        return shard.name, ReadAhead(items, weight)
+        return shard.name, ReadAhead(items)
 
     def _as_planned(self, shard: Shard, items: Iterable[Item]) -> Iterator[Item]:
         """Of the rows of a range those of its shard; what another shard tries again is rejected as it was."""

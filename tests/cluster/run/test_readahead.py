@@ -9,16 +9,17 @@ from collections.abc import Iterator
 import pytest
 
 from cluster.input.reader import ReadAhead
+from cluster.input.shards import WINDOW_BYTES, WINDOW_ROWS, BadRow
 
 
-def counting(limit: int, taken: list[int]) -> Iterator[int]:
-    for number in range(limit):
+def rows(count: int, taken: list[int], raw: str = "") -> Iterator[BadRow]:
+    for number in range(count):
         taken.append(number)
-        yield number
+        yield BadRow(number, "reason", "detail", raw)
 
 
 def settle(taken: list[int]) -> int:
-    """How many items were taken once the thread has nothing more to do."""
+    """How many rows were taken once the thread has nothing more to do."""
     seen = -1
     while seen != len(taken):
         seen = len(taken)
@@ -26,36 +27,36 @@ def settle(taken: list[int]) -> int:
     return seen
 
 
-def test_items_come_in_order_and_all() -> None:
-    assert list(ReadAhead(iter(range(5000)), weigh=lambda _: 1)) == list(range(5000))
+def test_rows_come_in_order_and_all() -> None:
+    assert [row.number for row in ReadAhead(rows(5000, []))] == list(range(5000))
 
 
-@pytest.mark.parametrize(("bound", "expected"), [({"max_items": 7}, 8), ({"max_weight": 30}, 4)])
-def test_it_reads_no_further_than_its_bounds(bound: dict[str, int], expected: int) -> None:
+@pytest.mark.parametrize(("raw", "window"), [("", WINDOW_ROWS), ("x" * (WINDOW_BYTES // 4), 4)])
+def test_it_reads_a_window_ahead_and_has_another_in_the_hand(raw: str, window: int) -> None:
     taken: list[int] = []
-    ahead = ReadAhead(counting(1000, taken), weigh=lambda _: 10, **bound)
-    assert settle(taken) == expected  # the bound, and one item in the hand
+    ahead = ReadAhead(rows(10_000, taken, raw))
+    assert settle(taken) == 2 * window
     ahead.close()
 
 
-def test_an_item_heavier_than_the_bound_passes_alone() -> None:
-    assert list(ReadAhead(iter([1, 100, 1]), weigh=lambda item: item, max_weight=10)) == [1, 100, 1]
+def test_a_row_larger_than_a_window_passes_alone() -> None:
+    assert [row.number for row in ReadAhead(rows(3, [], "x" * 2 * WINDOW_BYTES))] == [0, 1, 2]
 
 
-def test_an_error_arrives_after_the_items_before_it() -> None:
-    def broken() -> Iterator[int]:
-        yield 1
+def test_an_error_arrives_after_the_windows_before_it() -> None:
+    def broken() -> Iterator[BadRow]:
+        yield from rows(WINDOW_ROWS, [])
         raise ValueError("damaged")
 
-    ahead = iter(ReadAhead(broken(), weigh=lambda _: 1))
-    assert next(ahead) == 1
+    ahead = iter(ReadAhead(broken()))
+    assert [next(ahead).number for _ in range(WINDOW_ROWS)] == list(range(WINDOW_ROWS))
     with pytest.raises(ValueError, match="damaged"):
         next(ahead)
 
 
 def test_closing_ends_the_thread() -> None:
     before = threading.active_count()
-    ahead = ReadAhead(counting(10**9, []), weigh=lambda _: 1, max_items=3)
+    ahead = ReadAhead(rows(10**9, []))
     ahead.close()
     ahead.close()
     assert threading.active_count() == before
