@@ -114,9 +114,8 @@ def _figures(total: Statistics) -> list[str]:
         f"  tokens     {total.origin_tokens:,} → {total.compressed_tokens:,}{rate}",
     ]
     if total.reused:
-        lines.append(
-            f"  reused     {total.reused:,} of {total.rows:,} rows, among them {total.reused_shards:,} whole shards"
-        )
+        whole = counted(total.reused_shards, "whole shard")
+        lines.append(f"  reused     {total.reused:,} of {counted(total.rows, 'row')}, among them {whole}")
     if total.unplanned:
         lines.append(
             f"  unplanned  {counted(total.unplanned, 'row')} with values that the sample did not show, kept as JSON "

@@ -107,3 +107,9 @@ def test_why_a_model_runs_row_by_row_is_told_at_the_end_of_a_run() -> None:
     assert told.as_json({})["last_run"]["model"] == list(how)
     assert "model      row by row: its attention is not told" in told.summary()
     assert "packed" not in told.summary()
+
+
+@pytest.mark.parametrize(("shards", "said"), [(1, "1 whole shard\n"), (2, "2 whole shards\n")])
+def test_what_was_reused_is_said_in_singular_and_plural(shards: int, said: str) -> None:
+    total = Statistics(rows=11, reused=8, reused_shards=shards)
+    assert f"  reused     8 of 11 rows, among them {said}" in RunReport(3, total, total, 1.0).summary()
