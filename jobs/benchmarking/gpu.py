@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,67 +88,6 @@ def steps(small: bool = False, peer: Sequence[str] = ()) -> Iterator[Step]:
         yield Step(name, float(seconds), ("-m", module, *further.get(module, ()), *given), result)
 
 
-@dataclass(frozen=True, slots=True)
-class Goal:
-    """What a number of a step should be: at the least `wanted`, or `most` that."""
-
-    text: str
-    step: str
-    read: Callable[[Found], float | None]
-    wanted: float
-    form: str
-    most: bool = False
-
-    def line(self, done: dict[str, Any]) -> str:
-        value = None
-        with suppress(KeyError, IndexError, TypeError):  # not measured, or not yet
-            value = self.read(done[self.step]["found"])
-        bound = f"{'≤' if self.most else '≥'} {self.wanted:{self.form}}"
-        if value is None:
-            return f"| {self.text} | {bound} | not measured | |"
-        reached = value <= self.wanted if self.most else value >= self.wanted
-        return f"| {self.text} | {bound} | {value:{self.form}} | {'reached' if reached else '**missed**'} |"
-
-
-def _times(found: Found) -> float:
-    return float(found["mixes"][0]["times_as_fast"]["llmlingua"]["median"])
-
-
-def _model_tokens(name: str) -> Callable[[Found], float]:
-    def read(found: Found) -> float:
-        one = found["mixes"][0]["contenders"][name]
-        return float(one["tokens_per_second"]["median"] * one["model_tokens_per_token"])
-
-    return read
-
-
-def _idle(found: Found) -> float | None:
-    known = [one["idle_share"] for one in found["actors"].values() if one["idle_share"] is not None]
-    return min(known, default=None)
-
-
-def _waits(found: Found) -> int:
-    return len(found["waits"]["launch_places"])
-
-
-def _of_product(found: Found) -> float:
-    return float(found["mixes"][0]["hardware"]["of_matrix_product"]["median"])
-
-
-GOALS = (
-    Goal("tests that passed", "tests", lambda found: found["passed"], 1, ".0f"),
-    Goal("tests that failed", "tests", lambda found: len(found["failed"]), 0, ".0f", most=True),
-    Goal("lines that wait for the device while a batch is launched", "probe", _waits, 0, ".0f", most=True),
-    Goal("135M, few-shot: model tokens a second, one actor", "small", _model_tokens("lingua"), 300_000, ",.0f"),
-    Goal("the same, compiled", "compile", _model_tokens("lingua, compile"), 300_000, ",.0f"),
-    Goal("the same: idle, with as many actors as it takes", "actors", _idle, 0.05, ".1%", most=True),
-    Goal("7B, few-shot: share of the matrix product", "large", _of_product, 0.6, ".0%"),
-    Goal("7B, few-shot: times `llmlingua`", "large", _times, 4, ".1f"),
-    Goal("XLM-R-large, documents of 5,000 tokens: times `llmlingua`", "encoder", _times, 20, ".1f"),
-    Goal("135M, mixed prompts: times `llmlingua`", "mixed", _times, 30, ".1f"),
-)
-
-
 @dataclass(slots=True)
 class GpuReport:
     """Everything so far; `take` writes it, whole at any moment."""
@@ -210,7 +149,7 @@ def _found(step: Step, folder: Path) -> Found | None:
 
 def markdown(report: Found) -> str:
     """Goals beside what was reached, then the steps, then every benchmark's table."""
-    return page("gpu", goals=GOALS, **report)
+    return page("gpu", **report)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -220,13 +220,23 @@ def page(name: str, **found: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"form": format, "spread": _spread, "listed": _listed}
+    made.filters |= {"form": format, "spread": _spread, "listed": _listed, "at": _at}
     return made.get_template(f"{name}.md.jinja").render(**found).rstrip() + "\n"
 
 
 def _listed(values: Found) -> str:
     """``name value, name value``."""
     return ", ".join(f"{name} {value}" for name, value in values.items())
+
+
+def _at(found: Any, path: str) -> Any:
+    """What stands there, by names and places with dots between; None where it was not measured."""
+    for name in path.split("."):
+        try:
+            found = found[int(name) if name.isdecimal() else name]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return found
 
 
 def _spread(values: dict[str, float], form: str) -> str:
