@@ -23,7 +23,6 @@ from cluster.storage.storage import absolute, require_conditional
 from lingua.config import ALGORITHM_VERSION, FORMER, READERS, CompressionConfig
 from lingua.config import default_of as compression_default
 from lingua.config import fields as compression_fields
-from lingua.config import without_defaults as compression_without_defaults
 from lingua.errors import UnreadError
 from lingua.methods import METHODS
 from lingua.shared import Many
@@ -284,35 +283,23 @@ class JobConfig(Placement):
         return Mapped(**{role: getattr(self, f"{role}_column") for role in ROLES})
 
     def identity_settings(self) -> dict[str, Any]:
-        """What decides the content of an output, as JSON values: never a credential, never how many machines work."""
+        """What decides the content of an output, as JSON values: never a credential, never how many machines work.
+
+        What is at its default is left out, so that a setting that a later version adds changes nothing until it is
+        given. The model's name decides nothing: its digest does.
+        """
+        ignored = {"model", *(name for name, column in OF_COLUMNS.items() if not getattr(self, column))}
+        ignored |= set() if METHODS[self.compression.method].needs in ("causal", "encoder") else {"dtype"}
         own = self.model_dump(mode="json", include=set(OUTPUT_SETTINGS))
-        return {ALGORITHM_KEY: ALGORITHM_VERSION, **without_defaults({**own, **self.compression.flat()})}
+        chosen = {name: value for name, value in own.items() if value != type(self).model_fields[name].default}
+        settings = {ALGORITHM_KEY: ALGORITHM_VERSION, **chosen, **self.compression.without_defaults()}
+        return {name: value for name, value in settings.items() if name not in ignored}
 
     def shown_settings(self) -> dict[str, Any]:
         """All settings by their flat keys, for plans, statistics and people; storage options masked."""
         own = self.model_dump(mode="json", exclude={"compression", "inputs"})
         options = MASK if self.storage_options else {}
         return {"input": list(self.inputs), **own, **self.compression.flat(), "storage_options": options}
-
-
-def without_defaults(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Of settings as JSON values, by flat keys, what decides the content of an output, less what is at its default.
-
-    So a run is known by what its method reads: a setting that a later version adds changes nothing until it is given.
-    `settings` may be those that an older plan stored, which knows other names; they are kept. The model's name decides
-    nothing: its digest does.
-    """
-    if "method" not in settings:  # not those of a job
-        return dict(settings)
-    computing = METHODS[settings["method"]].needs in ("causal", "encoder") if settings["method"] in METHODS else True
-    ignored = {"model", *(() if computing else ("dtype",))}
-    ignored |= {name for name, column in OF_COLUMNS.items() if not settings.get(column)}
-    own = {name: field.default for name, field in JobConfig.model_fields.items() if name in OUTPUT_SETTINGS}
-    return {
-        name: value
-        for name, value in compression_without_defaults(settings).items()
-        if name not in ignored and (name not in own or value != own[name])
-    }
 
 
 def default_of(name: str, settings: Mapping[str, Any]) -> Any:

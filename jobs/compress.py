@@ -30,11 +30,6 @@ from lingua.methods import models_digest
 from lingua.models.source import resolve
 from lingua.text.tokens import require_target
 
-EARLIER_VERSION = (
-    "this output, or the one that is reused, was begun by an earlier version; rows that it did stay as they are, and "
-    "equal settings may cut new rows a little differently"
-)
-
 
 def main(argv: Sequence[str] | None = None, make_compressor: MakeCompressor = load_compressor) -> int:
     def run() -> int:
@@ -58,9 +53,7 @@ def compress(config: JobConfig, make: MakeCompressor) -> int:
         digest = models_digest(resolve(config.model), config.compression)
         require_target(config.compression.target_tokenizer)
         previous = open_previous(config, digest)  # refuses before there is an output
-        plan = draft_plan(config, digest, ledger, previous.plan.identity if previous else None)
-        if plan.identity.older:
-            print(f"note: {EARLIER_VERSION}", file=sys.stderr)
+        plan = draft_plan(config, digest, ledger)
         if make is load_compressor and not ledger.begun():
             require_loadable(config)
         print("".join(f"{notice}\n" for notice in notices(plan)), end="")

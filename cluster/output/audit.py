@@ -249,9 +249,7 @@ def _target(identity: Identity, compression: CompressionConfig | None) -> Target
     source, second = at_hand(identity.model), compression.own.second_model if compression else None
     if second is not None:
         at_hand(second)
-    if compression is None or (
-        models_digest(resolve(identity.model), compression, whole=identity.older) != identity.model_digest
-    ):
+    if compression is None or models_digest(resolve(identity.model), compression) != identity.model_digest:
         raise ModelError(f"model {identity.model!r} of this machine cannot be shown to be that of the run")
     from lingua.models.load import Loader  # torch is loaded where it is needed
 

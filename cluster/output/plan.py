@@ -17,12 +17,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from cluster.config import ALGORITHM_KEY, OUTPUT_SETTINGS, JobConfig, default_of, without_defaults
+from cluster.config import ALGORITHM_KEY, OUTPUT_SETTINGS, JobConfig, default_of
 from cluster.errors import PlanConflict
 from cluster.input.columns import Columns
 from cluster.input.shards import ATTEMPT, NAME, STORED, Count, Shard, Source, parsed
-from lingua.methods import models_digest
-from lingua.models.source import resolve
 
 FORMAT = 2
 LAYOUT_SETTINGS = {*OUTPUT_SETTINGS} - {"dtype"}
@@ -43,52 +41,27 @@ class Identity:
     def of(cls, config: JobConfig, model_digest: str) -> Identity:
         return cls(config.identity_settings(), config.model, model_digest)
 
-    @classmethod
-    def beside(cls, stored: Identity, config: JobConfig, model_digest: str) -> Identity:
-        """The identity of a job, with its model's digest as `stored` tells it."""
-        if stored.older and stored.model_digest != model_digest:
-            model_digest = models_digest(resolve(config.model), config.compression, whole=True)
-        return cls.of(config, model_digest)
-
     def differences(self, now: Identity, ignored: Collection[str] = ()) -> Iterator[str]:
         """In words, one for each setting that decides and is not the same in `now`; those `ignored` may differ.
 
         With any but `LAYOUT_SETTINGS`, no fingerprint is equal.
         """
-        mine, other = without_defaults(self.settings), without_defaults(now.settings)
-        for name in sorted({*mine, *other} - {*ignored}):
-            before, after = (one.get(name, default_of(name, one)) for one in (mine, other))
-            if before == after or (name == ALGORITHM_KEY and (self.older or now.older)):  # it was not noted
-                continue
-            if name == ALGORITHM_KEY:
-                yield f"by a version that gives other results ({name} {before}, now {after})"
-            else:
+        before, after = (one.get(ALGORITHM_KEY, "not noted") for one in (self.settings, now.settings))
+        if before != after:  # then nothing else matters, and settings may have other names
+            yield f"by a version that gives other results ({ALGORITHM_KEY} {before}, now {after})"
+            return
+        for name in sorted({*self.settings, *now.settings} - {*ignored}):
+            before, after = (one.get(name, default_of(name, one)) for one in (self.settings, now.settings))
+            if before != after:
                 yield f"{name} was {json.dumps(before)}, now {json.dumps(after)}"
         if self.model_digest != now.model_digest:
             yield f"model was {self.model} ({self.model_digest[:12]}), now {now.model} ({now.model_digest[:12]})"
 
     def fingerprint(self, content: Sequence[Any]) -> str:
         """Digest of a row's content, of the settings that compress it and of the model; equal on every machine."""
-        known = [self._row_settings, self.model_digest, *content]
+        settings = {name: value for name, value in self.settings.items() if name not in LAYOUT_SETTINGS}
+        known = [settings, self.model_digest, *content]
         return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:32]
-
-    def as_written_by(self, earlier: Identity) -> Identity:
-        """The same, its settings of rows and its model as an `earlier` identity without row differences tells them.
-
-        Fingerprints are then equal, whichever version of this job wrote the earlier output.
-        """
-        own = {name: value for name, value in self.settings.items() if name in LAYOUT_SETTINGS}
-        return Identity({**own, **earlier._row_settings}, self.model, earlier.model_digest)
-
-    @property
-    def older(self) -> bool:
-        """Whether it was stored by a version that noted all settings, and the digest of all files of the model."""
-        return ALGORITHM_KEY not in self.settings
-
-    @property
-    def _row_settings(self) -> dict[str, Any]:
-        """What decides of each row what becomes of it; beside the model."""
-        return {name: value for name, value in self.settings.items() if name not in LAYOUT_SETTINGS}
 
     def digest(self) -> str:
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]

@@ -45,13 +45,11 @@ UNFINISHED = "note: the output is not finished: what is missing is done first; s
 NOTHING_REJECTED = "note: no row of the output is rejected: there is nothing to retry"
 
 
-def draft_plan(config: JobConfig, model_digest: str, ledger: Ledger, earlier: Identity | None = None) -> Plan:
+def draft_plan(config: JobConfig, model_digest: str, ledger: Ledger) -> Plan:
     """The output's stored plan if it fits, or its next generation, else a new one; nothing is written.
 
     PlanConflict when the output was begun otherwise and holds a part already. As long as it holds none, the settings
     may be corrected: the holder of the lease stores the new plan over the old one (`Ledger.open_or_create`).
-
-    earlier   see `make_plan`
     """
     try:
         stored = ledger.plan()
@@ -62,7 +60,7 @@ def draft_plan(config: JobConfig, model_digest: str, ledger: Ledger, earlier: Id
             raise
     if config.resume == "retry-rejected":
         raise ConfigError(f"resume = retry-rejected: {config.output} holds nothing yet that could be tried again")
-    return make_plan(config, model_digest, earlier)
+    return make_plan(config, model_digest)
 
 
 def _resumed(config: JobConfig, model_digest: str, ledger: Ledger, stored: Plan) -> Plan:
@@ -72,7 +70,7 @@ def _resumed(config: JobConfig, model_digest: str, ledger: Ledger, stored: Plan)
     known = {source.path for source in stored.sources}
     new = [source for source in found.sources if source.path not in known and config.resume == "grow"]
     old = [source for source in found.sources if source.path in known or config.resume != "grow"]
-    stored.require_same(Identity.beside(stored.identity, config, model_digest), old, ledger.output)
+    stored.require_same(Identity.of(config, model_digest), old, ledger.output)
     if new and not ledger.begun():
         raise PlanConflict(f"{ledger.output}: nothing is committed yet, so all inputs are planned together")
     if new:
@@ -128,11 +126,8 @@ def plan_retries(plan: Plan, ledger: Ledger) -> Plan:
     return plan.extended(f"{counted(rows, 'rejected row')} tried again in {counted(len(shards), 'shard')}", (), shards)
 
 
-def make_plan(config: JobConfig, model_digest: str, earlier: Identity | None = None) -> Plan:
-    """The plan of a job; nothing is written. ConfigError or SourceUnusable when there is none.
-
-    earlier   identity of the output that is reused: the same settings, as another version may have written them
-    """
+def make_plan(config: JobConfig, model_digest: str) -> Plan:
+    """The plan of a job; nothing is written. ConfigError or SourceUnusable when there is none."""
     storage = Storage(config.storage_options)
     found = list_inputs(config.inputs, storage, config.output)
     sources = found.sources
@@ -145,9 +140,7 @@ def make_plan(config: JobConfig, model_digest: str, earlier: Identity | None = N
     about = {"created": created, "run": config.shown_settings(), "left_out": found.left_out}
     if lacking := dict.fromkeys(name for footer in footers for name in footer.lacking):
         about["stored_as"] = ", ".join(lacking)
-    identity = Identity.of(config, model_digest)
-    identity = identity.as_written_by(earlier) if earlier else identity
-    return Plan(identity, columns, config.output_format, sources, tuple(shards), about)
+    return Plan(Identity.of(config, model_digest), columns, config.output_format, sources, tuple(shards), about)
 
 
 def find_columns(

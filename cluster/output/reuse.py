@@ -117,7 +117,7 @@ def open_previous(config: JobConfig, model_digest: str) -> Previous | None:
     plan = ledger.plan()
     if plan is None:
         raise PlanConflict(f"reuse = {output}: has no _plan.json, so it is no output of this job; check the path")
-    now = Identity.beside(plan.identity, config, model_digest)
+    now = Identity.of(config, model_digest)
     if found := list(plan.identity.differences(now, LAYOUT_SETTINGS)):
         raise PlanConflict(
             f"reuse = {output}: nothing of it can be used: {'; '.join(found[:10])}; "

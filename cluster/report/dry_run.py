@@ -101,7 +101,7 @@ def pending(config: JobConfig, make_compressor: Callable[[JobConfig], Any]) -> s
     """
     digest = models_digest(resolve(config.model), config.compression)
     previous, ledger = open_previous(config, digest), Ledger(config.output, config.storage_options)
-    plan = draft_plan(config, digest, ledger, previous.plan.identity if previous else None)
+    plan = draft_plan(config, digest, ledger)
     committed = ledger.committed()
     told = describe(config, plan, committed, reusable(previous, plan, committed) if previous else None)
     missing = [shard for shard in plan.shards if shard.name not in committed]

@@ -54,15 +54,15 @@ def scoring_model(source: ModelSource, config: SharedSettings) -> ModelSource:
     return resolve(config.own.second_model or "") if config.own.needs == "sentences" else source
 
 
-def models_digest(source: ModelSource, config: SharedSettings, *, whole: bool = False) -> str:
+def models_digest(source: ModelSource, config: SharedSettings) -> str:
     """Digest of all models that results depend on. Raises ModelError when one of them cannot be found.
 
-    Of a model that is not asked only the tokenizer counts. `whole`: all of its files, as earlier versions had it.
+    Of a model that is not asked only the tokenizer counts.
     """
-    first = source.digest if whole or computes(config) else source.tokenizer_digest
+    first = source.digest if computes(config) else source.tokenizer_digest
     second = config.own.second_model
     if second is None:
         return first
     reader = resolve(second)
-    both = f"{first}\0{reader.digest}" + ("" if whole else reader.judge_digest)
+    both = f"{first}\0{reader.digest}{reader.judge_digest}"
     return hashlib.blake2b(both.encode(), digest_size=16).hexdigest()
