@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import chain, pairwise
+from typing import NamedTuple
 
 import numpy as np
 import regex
 
 from lingua.prompt import Bools, Floats, Ints
-from lingua.text.sentences import ACTS, ITEM, Clauses, closing_marks, sentence_edges
+from lingua.text.sentences import ACTS, ITEM, Clauses, closing_marks, sentence_edges, speeches
 from lingua.text.words import are, remembered
 
 NEW, REPEATED = 6.0, 0.3
@@ -46,8 +47,28 @@ _FOLLOWS = regex.compile(
     r"|这|该|此|上述|其中|但|然而|因此)"
 )
 """And such that say something of the one right before."""
+_ANSWERS = regex.compile(
+    r"(?:[*_]{2})?(?:A|Ans|Answer|Reply|Antwort|Respuesta|Réponse|答|答案|回答)\s?\d{0,3}(?:[*_]{2})?[:：]"
+)
+"""And such that answer it."""
 HEADING_WORDS = 8
 """Of a line by itself, without the mark of a sentence: as many at most make it a heading."""
+
+
+class _Opening(NamedTuple):
+    """How a sentence opens and ends.
+
+    opens    it is the first of a paragraph           leads    a colon ends it, and its line
+    line     it is the first of a line                title    a short line without a mark
+    item     the mark of an item that opens it, a figure for any; "": none does
+    """
+
+    body: str
+    opens: bool
+    line: bool
+    item: str
+    leads: bool
+    title: bool
 
 
 @remembered
@@ -56,36 +77,82 @@ def needed_sentences(text: str) -> tuple[Ints, Bools]:
 
     What opens with a pronoun needs the last sentence of its paragraph that does not, what goes on from the one before
     needs that, what goes on in an item of a list its beginning. The items need the line before them that ends with a
-    colon, what opens a paragraph needs its heading: these lines head others, alone they say nothing.
+    colon, what opens a paragraph needs its heading, what is said needs who says it, an answer its question: these lines
+    head others, alone they say nothing.
     """
-    sentences = sentence_edges(text)
-    needs, heads = np.arange(len(sentences)), np.zeros(len(sentences), bool)
-    subject, head, lists, begun = 0, -1, False, -1
-    edges = [*sentences.tolist(), len(text)]
-    for at, (start, end) in enumerate(pairwise(edges)):
+    read = list(_openings(text))
+    needs, heads = _need_heads(read)
+    subject, begun = 0, -1
+    for at, one in enumerate(read):
+        begun = at if one.item else -1 if one.line else begun
+        refers = _REFERS.match(one.body) is not None
+        if needs[at] == at and not (one.opens or heads[at]):
+            if refers and not _EXPLETIVE.match(one.body):
+                needs[at] = subject
+            elif _FOLLOWS.match(one.body):
+                needs[at] = at - 1
+            elif begun >= 0 and not one.line:
+                needs[at] = begun
+        if one.opens or not refers:
+            subject = at
+    _need_speakers(text, needs, heads)
+    return needs, heads
+
+
+def _openings(text: str) -> Iterator[_Opening]:
+    spoken = {begin for begin, *_ in speeches(text)}
+    for start, end in pairwise([*sentence_edges(text).tolist(), len(text)]):
         body = text[start:end].lstrip()
         gap = text[start : end - len(body)]
-        opens, line = at == 0 or gap.count("\n") > 1, at == 0 or "\n" in gap
-        item = line and ITEM.match(text, end - len(body)) is not None
-        begun = at if item else -1 if line else begun
-        refers, short = _REFERS.match(body) is not None, len(body.split()) <= HEADING_WORDS
+        opens, line = not start or gap.count("\n") > 1, not start or "\n" in gap
+        item = ITEM.match(text, end - len(body)) if line else None
         closed = end == len(text) or text.find("\n", end, end + 3) >= 0
-        if closed and body.rstrip().endswith((":", "：")):
-            heads[at], head, lists = True, at, True
-        elif closed and opens and short and end < len(text) and not _NO_HEADING.search(body):
-            heads[at], head, lists = True, at, False
-        elif head >= 0 and (item or opens or (line and head == at - 1)):
-            needs[at] = head
-            head = -1 if lists and not item else head
-        elif not opens and refers and not _EXPLETIVE.match(body):
-            needs[at] = subject
-        elif not opens and _FOLLOWS.match(body):
-            needs[at] = at - 1
-        elif begun >= 0 and not line:
-            needs[at] = begun
-        if opens or not refers:
-            subject = at
+        titles = closed and opens and end < len(text) and start not in spoken and len(body.split()) <= HEADING_WORDS
+        yield _Opening(
+            body,
+            opens,
+            line,
+            regex.sub(r"\w+", "1", item.group()) if item else "",
+            closed and body.rstrip().endswith((":", "：")),
+            titles and not _NO_HEADING.search(body),
+        )
+
+
+def _need_heads(read: Sequence[_Opening]) -> tuple[Ints, Bools]:
+    """What is listed needs the line with a colon, the marks telling nested lists apart; a paragraph its heading."""
+    needs, heads = np.arange(len(read)), np.zeros(len(read), bool)
+    heading, colon, lists = -1, -1, dict[str, int]()
+    for at, one in enumerate(read):
+        if one.opens and not one.item and at > colon + 1:
+            colon = -1
+        if colon < 0:
+            lists.clear()
+        elif one.item:
+            colon = lists.setdefault(one.item, colon)
+            while next(reversed(lists)) != one.item:
+                lists.popitem()
+        listed = colon >= 0 and (bool(one.item) or at == colon + 1 or (one.line and needs[at - 1] == colon))
+        if one.title and not one.leads:
+            heads[at], heading, colon = True, at, -1
+        elif listed and (one.item or not one.leads):
+            needs[at] = colon
+        elif heading >= 0 and (one.opens or one.item):
+            needs[at] = heading
+        if one.leads:
+            heads[at], colon = True, at
     return needs, heads
+
+
+def _need_speakers(text: str, needs: Ints, heads: Bools) -> None:
+    sentences = sentence_edges(text)
+    for begin, label, end in speeches(text):
+        at, behind, following = np.searchsorted(sentences, [begin + 1, label, end]).tolist()
+        first = at - 1
+        if first and _ANSWERS.match(text[begin:label].lstrip()):
+            needs[first] = first - 1
+        if behind == at < following and sentences[at] == label:
+            heads[first], said = True, needs[at:following]
+            said[said == np.arange(at, following)] = first
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,8 +163,9 @@ class Pieces:
     needs [s]        the same of sentences
     separates [u]    the mark that closes a clause, as a unit of its own
     resumes [u]      what a clause goes on with behind an inserted one: its verb
-    end [u]          the mark that ends the unit's sentence, as a unit of its own; -1: there is none
+    end [u]          what ends the unit's sentence, as a unit of its own: a mark, else a line break; -1: there is none
     marked [u]       whether a unit's last character is a mark of punctuation
+    breaks [u]       whether its first one breaks the line
     """
 
     clause: Ints
@@ -108,15 +176,17 @@ class Pieces:
     resumes: Bools
     end: Ints
     marked: Bools
+    breaks: Bools
 
     @classmethod
     def of(cls, text: str, bounds: Ints, whole: bool) -> Pieces:
         """Of units that begin at `bounds` [u + 1]: at `piece_edges` at least. `whole`: no sentence has clauses."""
-        sentences, (clauses, separating, ending) = sentence_edges(text), _clauses(text, whole)
+        sentences, (clauses, *closing) = sentence_edges(text), _clauses(text, whole)
         begins, behind = bounds[:-1], bounds[1:]
         sentence = np.searchsorted(sentences, begins, side="right") - 1
-        separates, ends = (np.isin(begins, one[:, 0]) & np.isin(behind, one[:, 1]) for one in (separating, ending))
+        separates, ends, breaks = (np.isin(begins, one[:, 0]) & np.isin(behind, one[:, 1]) for one in closing)
         end = np.full(len(sentences), -1)
+        end[sentence[breaks] - 1] = np.flatnonzero(breaks)
         end[sentence[ends]] = np.flatnonzero(ends)
         verbs = [begin for begin in clauses.begins.tolist() if ACTS.match(text, begin)]
         return cls(
@@ -128,6 +198,7 @@ class Pieces:
             np.isin(begins, verbs),
             end[sentence],
             are(r"[\p{P}--\p{Pe}]", text)[behind - 1],
+            are(r"[\r\n]", text)[begins],
         )
 
     def hosted(self, unit: int, keep: Bools) -> bool:
@@ -138,15 +209,17 @@ class Pieces:
     def closed(self, keep: Bools, must: Bools) -> Bools:
         """The mask `keep` [u] with the mark that ends a sentence wherever its last clause is cut off or dropped.
 
+        And with the line break behind one without a mark, if what follows does not break the line itself.
         And without the comma that parts a subject from its verb once what was inserted is dropped.
         """
         kept = keep.nonzero()[0]
         if not len(kept):
             return keep
         sentence = self.sentence[kept]
-        last = kept[np.flatnonzero(np.append(sentence[1:] != sentence[:-1], True))]
+        ends = np.append(sentence[1:] != sentence[:-1], True)
+        last, parted = kept[ends], np.append(self.breaks[kept[1:]], True)[ends]
         open_ended = (last < self.end[last]) & ~must[last] & (self.separates | ~self.marked)[last]
-        last = last[open_ended]
+        last = last[open_ended & ~(self.breaks[self.end[last]] & parted)]
         shown = keep.copy()
         left, right = kept[:-1], kept[1:]
         joined = (self.clause[left] == self.clause[right]) & self.separates[left] & self.resumes[right]
@@ -163,7 +236,7 @@ def piece_edges(text: str) -> Ints:
 
 
 @remembered
-def _clauses(text: str, whole: bool) -> tuple[Clauses, Ints, Ints]:
+def _clauses(text: str, whole: bool) -> tuple[Clauses, Ints, Ints, Ints]:
     """The clauses of a text, and where the marks that close them and its sentences begin."""
     sentences = sentence_edges(text)
     each = np.arange(len(sentences))

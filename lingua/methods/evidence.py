@@ -45,7 +45,7 @@ LEGIBLE, UNKNOWN = 2.0, 0.2
 """Characters per token at least, and share of unknown tokens at most, of a text that the encoder can read."""
 
 _NOISE = regex.compile(
-    r"\A\s*\p{L}[^\n:：]{0,30}[:：]|[—–-]\s?\d{1,4}\s?[—–-]|[{\[<(][^\s\d{}\[\]<>()]+[}\]>)]|\b(?:yeah|yep|yup|okay|ok|uh|um"
+    r"\A\s*\p{L}[^\n:：]{0,30}[:：]|[—–-]\s?\d{1,4}\s?[—–-]|[{\[<(][^\s\d{}\[\]<>()]+[}\]>)]|\b(?:yes|yeah|yep|yup|gee|wow|okay|ok|uh|um"
     r"|erm?|ah|aha|oh|eh|h*mm*|huh|right|sure|well|so|alright|exactly|absolutely|indeed|true|thanks?|thank you|bye|hi"
     r"|hello|great|cool|fine|and|but|or|the|meanwhile|however|i (?:see|mean|think|guess)|you know)\b"
     r"|[嗯哦啊呃好对是的吧]",

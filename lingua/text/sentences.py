@@ -1,8 +1,8 @@
-"""Where sentences, clauses and phrases begin, in every script: `sentencex` for sentences, rules for the others."""
+"""Where sentences and clauses begin, in every script: `sentencex` for sentences, rules for clauses."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, pairwise
 from typing import Literal
@@ -11,18 +11,15 @@ import numpy as np
 import regex
 import sentencex
 
-from lingua.prompt import Bools, Ints, Span
+from lingua.prompt import Ints, Span
 from lingua.text.words import are, remembered, uncut, word_edges
 
 LANGUAGE = "en"
 """Whose abbreviations `sentencex` knows; the marks that end a sentence are those of all scripts."""
-PHRASE_WORDS = 8
 CLAUSE_WORDS = 3
 """Words of a clause at least: what a comma parts off in fewer stays with what stands before."""
 WRAPPED = 50
 """Characters of a line at least behind which a small letter goes on with the sentence."""
-_SHORT_WORD = 3
-_ENDS_PHRASE = r"[\p{P}--['’\-\p{Ps}\p{Pi}]]"
 _SEPARATES = r"[,;،؛၊、，；–—]"
 _ENDS_SENTENCE = r"[.!?…؟।。．！？]"
 _CLAUSE = regex.compile(rf"(?r)(\s*{_SEPARATES})\s*\Z")
@@ -37,7 +34,17 @@ ITEM = regex.compile(
 )
 """The mark of an item at the beginning of a line; a sentence begins there, and none within it."""
 _NO_END = regex.compile(rf"{ITEM.pattern}|\b[ap]\.m\.(?=\s+\p{{Lu}}{{2,4}}\b)", regex.MULTILINE)
-_ENDED_LINE = regex.compile(rf"(?<={_ENDS_SENTENCE})[^\S\n]*\n(?=\s*\S)")
+_ENDED_LINE = regex.compile(rf"(?<={_ENDS_SENTENCE}|[:：])[^\S\n]*\n(?=\s*\S)")
+_BREAK = regex.compile(r"(?<![\p{P}--\p{Pe}])\s*?\n\s*", regex.V1)
+"""White space behind a sentence without a mark that ends it."""
+_SPEAKER = regex.compile(
+    r"^[^\S\n]*(?:[*_]{1,2})?(?:(?P<role>(?i:user|human|assistant|ai|system|bot|chat(?:bot|gpt)|model|customer|client|agent|support"
+    r"|(?:inter)?viewer|interviewee|moderator|host|guest|speaker|caller|operator|doctor|patient|teacher|student|用户|助手|系统)"
+    r"(?:[^\S\n]\w{1,2})?)|\p{Lu}[\p{L}\p{N}.'’-]{0,20}(?:[^\S\n][\p{Lu}\p{N}][\p{L}\p{N}.'’-]{0,15}){0,2}|\p{Han}{1,6})"
+    r"(?:[*_]{1,2})?\s?(?:[:：](?:[*_]{1,2})?(?=\s)|：)",
+    regex.MULTILINE,
+)
+"""Who speaks, or what the paragraph is, at the beginning of a line."""
 _BRACKETS = regex.compile(
     r"(?<=[\p{L}\p{N}\p{Po}\p{Pf}%])[^\S\n]+\([^()\[\]{}=<>|\\]{4,300}\)(?=[\s.,;:!?]|\Z)(?!\s*[{=])|（[^（）]{2,300}）"
 )
@@ -111,7 +118,8 @@ SEEN_AT_ONCE = 2_000
 def sentence_edges(text: str) -> Ints:
     """Characters at which sentences begin, ascending, not to be written to; white space belongs to the later one.
 
-    A line that ends with the mark of a sentence ends one, the item of a list begins one, and a block of code is one.
+    A line that ends with the mark of a sentence or a colon ends one, the item of a list begins one, and a block of code
+    is one. So is who speaks, if it is several sentences.
     """
     sizes = [len(sentence) for sentence in _sentences(_NO_END.sub(_unmarked, text))]
     ends = {*np.cumsum(sizes)[:-1].tolist(), *(found.start() for found in ITEM.finditer(text))}
@@ -120,7 +128,25 @@ def sentence_edges(text: str) -> Ints:
     small = [edge for edge in edges if _SMALL.match(text, edge)]
     within = {edge for edge in edges if _WITHIN.match(text, 0, edge)} | {*small * (2 * len(small) <= len(edges))}
     lines = (line.start() for line in _ENDED_LINE.finditer(text))
-    return uncut(np.unique([0, *set(edges) - within, *lines]), code)
+    turns = speeches(text)
+    found = uncut(np.unique([0, *set(edges) - within, *lines, *(turn[0] for turn in turns)]), code)
+    said = [label for _, label, end in turns if np.diff(np.searchsorted(found, [label, end]))]
+    return uncut(np.unique([*found.tolist(), *said]), code)
+
+
+@remembered
+def speeches(text: str) -> list[tuple[int, int, int]]:
+    """Where each speech begins, the label ends that says whose it is, and the speech.
+
+    What no role labels, such as a name, or *Abstract*, is a paragraph.
+    """
+    labels = list(_SPEAKER.finditer(text))
+    begins = [_BEFORE.match(text, 0, found.start()).start() for found in labels]
+    found = list[tuple[int, int, int]]()
+    for label, (begin, end) in zip(labels, pairwise([*begins, len(text)]), strict=True):
+        gap = None if label["role"] else _PARAGRAPH.search(text, label.end(), end)
+        found.append((begin, label.end(), gap.start() if gap else end))
+    return found
 
 
 def _unmarked(found: regex.Match[str]) -> str:
@@ -350,42 +376,19 @@ def _is(kind: regex.Pattern[str], word: str) -> bool:
     return kind.fullmatch(word) is not None
 
 
-def closing_marks(text: str, clauses: Ints, sentences: Ints) -> tuple[Ints, Ints]:
-    """Where the marks that close clauses and sentences, and the white space before them, begin and end [m, 2]."""
-    return _marks(text, clauses, _CLAUSE), _marks(text, sentences, _ENDED)
+def closing_marks(text: str, clauses: Ints, sentences: Ints) -> tuple[Ints, Ints, Ints]:
+    """Where the marks that close clauses and sentences, and the white space before them, begin and end [m, 2].
+
+    And the line breaks behind sentences that have no mark, such as headings.
+    """
+    breaks = (_BREAK.match(text, edge) for edge in sentences[1:].tolist())
+    return _marks(text, clauses, _CLAUSE), _marks(text, sentences, _ENDED), _spans(one for one in breaks if one)
 
 
 def _marks(text: str, begins: Ints, closing: regex.Pattern[str]) -> Ints:
     found = (closing.search(text, begin, end) for begin, end in pairwise([*begins.tolist(), len(text)]))
-    return np.asarray([one.span(1) for one in found if one is not None], np.int64).reshape(-1, 2)
+    return _spans(one for one in found if one)
 
 
-def phrase_edges(text: str) -> Ints:
-    """Characters at which phrases begin, ascending. A rule for every language, not a parser for one."""
-    words = word_edges(text)
-    starts = words[1:]
-    ended = are(r"[\r\n]", text)[starts] | are(_ENDS_PHRASE, text)[starts - 1]
-    edges, size, opened = words[:1].tolist(), 0, True
-    for start, ends, opens in zip(starts.tolist(), ended.tolist(), _are_short(text, starts).tolist(), strict=True):
-        size += 1
-        if ends or size == PHRASE_WORDS or (opens and not opened):
-            edges.append(start)
-            size = 0
-        opened = opens
-    return np.asarray(edges, np.int64)
-
-
-def _are_short(text: str, starts: Ints) -> Bools:
-    """Whether a short lower-case word, up to white space, is the first thing at or behind each start."""
-    space = np.append(are(r"\s", text), True)
-    begins = _next(~space, starts)
-    sizes = _next(space, begins) - begins
-    lower = np.concatenate([[0], np.cumsum(are(r"\p{Ll}", text))])
-    short: Bools = (sizes > 0) & (sizes <= _SHORT_WORD) & (lower[begins + sizes] - lower[begins] == sizes)
-    return short
-
-
-def _next(flags: Bools, places: Ints) -> Ints:
-    """The first flagged place at or behind each place; the last one where there is none."""
-    flagged = np.append(np.flatnonzero(flags), len(flags) - 1)
-    return flagged[np.searchsorted(flagged[:-1], places)]
+def _spans(found: Iterable[regex.Match[str]]) -> Ints:
+    return np.asarray([one.span(one.lastindex or 0) for one in found], np.int64).reshape(-1, 2)

@@ -29,7 +29,7 @@ import regex
 from lingua.errors import PromptError
 from lingua.prompt import Bools, Floats, Ints, Span
 from lingua.shared import Aggregate, SharedSettings, Unit
-from lingua.text.sentences import phrase_edges, sentence_edges
+from lingua.text.sentences import sentence_edges
 from lingua.text.tokens import JOINS_NOTHING, Encoding
 from lingua.text.words import JOINS, NUMERAL, SPELLING, are, code_points, members, uncut, whole_spans, word_edges
 
@@ -40,6 +40,9 @@ _LETTER, _FIGURE, _JOIN, _COMMA, _THOUSAND = 1, 2, 3, 4, 5
 _RUNNING = f"[{SPELLING}{NUMERAL}{JOINS},]"
 _DIGIT = regex.compile(r"\d")
 _PATTERN_SECONDS = 10.0
+PHRASE_WORDS = 8
+_SHORT_WORD = 3
+_ENDS_PHRASE = r"[\p{P}--['’\-\p{Ps}\p{Pi}]]"
 
 
 def forced_spans(text: str, config: SharedSettings) -> list[Span]:
@@ -84,6 +87,37 @@ def unit_edges(text: str, unit: Unit) -> Ints | None:
     if unit == "phrase":
         return phrase_edges(text)
     return word_edges(text) if unit == "word" else sentence_edges(text)
+
+
+def phrase_edges(text: str) -> Ints:
+    """Characters at which phrases begin, ascending. A rule for every language, not a parser for one."""
+    words = word_edges(text)
+    starts = words[1:]
+    ended = are(r"[\r\n]", text)[starts] | are(_ENDS_PHRASE, text)[starts - 1]
+    edges, size, opened = words[:1].tolist(), 0, True
+    for start, ends, opens in zip(starts.tolist(), ended.tolist(), _are_short(text, starts).tolist(), strict=True):
+        size += 1
+        if ends or size == PHRASE_WORDS or (opens and not opened):
+            edges.append(start)
+            size = 0
+        opened = opens
+    return np.asarray(edges, np.int64)
+
+
+def _are_short(text: str, starts: Ints) -> Bools:
+    """Whether a short lower-case word, up to white space, is the first thing at or behind each start."""
+    space = np.append(are(r"\s", text), True)
+    begins = _next(~space, starts)
+    sizes = _next(space, begins) - begins
+    lower = np.concatenate([[0], np.cumsum(are(r"\p{Ll}", text))])
+    short: Bools = (sizes > 0) & (sizes <= _SHORT_WORD) & (lower[begins + sizes] - lower[begins] == sizes)
+    return short
+
+
+def _next(flags: Bools, places: Ints) -> Ints:
+    """The first flagged place at or behind each place; the last one where there is none."""
+    flagged = np.append(np.flatnonzero(flags), len(flags) - 1)
+    return flagged[np.searchsorted(flagged[:-1], places)]
 
 
 def within_words(text: str, edges: Ints, forced: list[Span]) -> tuple[Ints, list[Span]]:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from lingua.engine.engine import Engine
 from lingua.methods.selective import inform
 from lingua.prompt import CompressedPrompt, Prompt
-from lingua.text.sentences import PHRASE_WORDS, phrase_edges
+from lingua.text.units import PHRASE_WORDS, phrase_edges
 from lingua.text.words import word_edges
 from tests.lingua.echo import NASTY, EchoScorer, compress, draft_of
 

@@ -1,0 +1,113 @@
+"""What sentences need to be understood: who says them, what they are listed under, what they answer."""
+
+from __future__ import annotations
+
+import pytest
+
+from lingua import CompressedPrompt, Prompt
+from lingua.budget.pieces import needed_sentences
+from lingua.text.sentences import sentence_edges
+from lingua.text.words import slices
+from tests.lingua.echo import compress
+
+
+def needs(text: str) -> dict[str, str]:
+    """Sentences by their first words, and the one that each needs."""
+    names = [" ".join(sentence.split()[:3]) for sentence in slices(text, sentence_edges(text))]
+    found, _ = needed_sentences(text)
+    return {names[at]: names[other] for at, other in enumerate(found.tolist()) if at != other}
+
+
+def heads(text: str) -> list[str]:
+    sentences = slices(text, sentence_edges(text))
+    return [sentence.strip() for sentence, head in zip(sentences, needed_sentences(text)[1], strict=True) if head]
+
+
+def test_what_is_said_needs_who_says_it() -> None:
+    text = "Assistant: Of course. Oak is hard.\n\nIron rusts. It needs paint.\n\nUser: Thanks. Bye."
+    assert needs(text) == {
+        "Of course.": "Assistant:",
+        "Oak is hard.": "Assistant:",
+        "Iron rusts.": "Assistant:",
+        "It needs paint.": "Iron rusts.",
+        "Thanks.": "User:",
+        "Bye.": "User:",
+    }
+    assert heads(text) == ["Assistant:", "User:"]
+
+
+@pytest.mark.parametrize("label", ["Ruiz", "Grad B", "Abstract", "Ada M. Lund"])
+def test_a_name_or_a_kind_of_text_labels_its_paragraph(label: str) -> None:
+    text = f"{label}: Oak is hard. Iron rusts.\n\nSteel is dear."
+    assert needs(text) == {"Oak is hard.": f"{label}:", "Iron rusts.": f"{label}:"}
+
+
+@pytest.mark.parametrize(
+    "text", ["Ruiz: Oak is hard.", "See this: oak. It is hard.", "At 9:35 it left. Nobody knew.", "x: a. b."]
+)
+def test_a_label_is_a_sentence_only_if_it_labels_several(text: str) -> None:
+    assert not heads(text)
+
+
+def test_lines_of_a_transcript_are_sentences_with_their_speakers() -> None:
+    assert needs("Alice: Hi, how are you today\nBob: Fine. Rome fell.\nAlice: When, would you say") == {
+        "Fine.": "Bob:",
+        "Rome fell.": "Bob:",
+    }
+
+
+def test_an_answer_needs_its_question() -> None:
+    text = "Q: How long does oak last?\nA: Forty years.\n\nQ: Who pays?\nA: Nobody. Iron is free."
+    assert needs(text) == {
+        "A: Forty years.": "Q: How long",
+        "A:": "Q: Who pays?",
+        "Nobody.": "A:",
+        "Iron is free.": "A:",
+    }
+
+
+def test_nested_lists_stand_under_their_own_lines() -> None:
+    text = "Steps:\n\n1. Oak:\n- saw it.\n- plane it.\n2. Iron:\n- forge it.\n3. Rest.\n\nThen paint all of it."
+    assert needs(text) == {
+        "1. Oak:": "Steps:",
+        "- saw it.": "1. Oak:",
+        "- plane it.": "1. Oak:",
+        "2. Iron:": "Steps:",
+        "- forge it.": "2. Iron:",
+        "3. Rest.": "Steps:",
+    }
+
+
+def test_lines_of_a_block_stand_under_the_colon_that_leads_it_and_paragraphs_under_their_heading() -> None:
+    text = "Costs\n\nThe parts are these:\nOak, 20 euros.\nIron, 30 euros.\n\nAll of that is dear."
+    assert needs(text) == {
+        "The parts are": "Costs",
+        "Oak, 20 euros.": "The parts are",
+        "Iron, 30 euros.": "The parts are",
+        "All of that": "Costs",
+    }
+
+
+def compressed(text: str, rate: float) -> str:
+    (found,) = compress([Prompt(context=[text])], method="evidence", rate=rate)
+    assert isinstance(found, CompressedPrompt)
+    return found.text
+
+
+@pytest.mark.parametrize("rate", [0.3, 0.4, 0.5, 0.6, 0.7, 0.8])
+def test_a_heading_or_formula_does_not_run_into_what_follows(rate: float) -> None:
+    text = (
+        "The Mill at Vale\n\nIn this part we look at wheels of many kinds. Ada Lund built the weir in 1899 and sold it "
+        "in 1931.\n\nratio = 20 / 30\n\nThat is what everybody says of it. Ruiz bought it for 400 pounds in 1940."
+    )
+    kept = compressed(text, rate)
+    for line in ("The Mill at Vale", "ratio = 20 / 30"):
+        assert line not in kept or kept.endswith(line) or f"{line}\n" in kept
+
+
+@pytest.mark.parametrize("rate", [0.3, 0.5, 0.7])
+def test_no_speech_without_its_speaker(rate: float) -> None:
+    text = "User: Hello to you. The train leaves Cologne at 9:35.\nAssistant: How nice. Ruiz built the bridge in 1911."
+    kept = compressed(text, rate)
+    assert ("9:35" in kept) <= ("User:" in kept)
+    assert ("1911" in kept) <= ("Assistant:" in kept)
