@@ -55,7 +55,7 @@ HEADING_WORDS = 8
 """Of a line by itself, without the mark of a sentence: as many at most make it a heading."""
 
 
-class _Opening(NamedTuple):
+class _Sentence(NamedTuple):
     """How a sentence opens and ends.
 
     opens    it is the first of a paragraph           leads    a colon ends it, and its line
@@ -80,7 +80,7 @@ def needed_sentences(text: str) -> tuple[Ints, Bools]:
     colon, what opens a paragraph needs its heading, what is said needs who says it, an answer its question: these lines
     head others, alone they say nothing.
     """
-    read = list(_openings(text))
+    read = list(_read(text))
     needs, heads = _need_heads(read)
     subject, begun = 0, -1
     for at, one in enumerate(read):
@@ -99,7 +99,7 @@ def needed_sentences(text: str) -> tuple[Ints, Bools]:
     return needs, heads
 
 
-def _openings(text: str) -> Iterator[_Opening]:
+def _read(text: str) -> Iterator[_Sentence]:
     spoken = {begin for begin, *_ in speeches(text)}
     for start, end in pairwise([*sentence_edges(text).tolist(), len(text)]):
         body = text[start:end].lstrip()
@@ -108,7 +108,7 @@ def _openings(text: str) -> Iterator[_Opening]:
         item = ITEM.match(text, end - len(body)) if line else None
         closed = end == len(text) or text.find("\n", end, end + 3) >= 0
         titles = closed and opens and end < len(text) and start not in spoken and len(body.split()) <= HEADING_WORDS
-        yield _Opening(
+        yield _Sentence(
             body,
             opens,
             line,
@@ -118,7 +118,7 @@ def _openings(text: str) -> Iterator[_Opening]:
         )
 
 
-def _need_heads(read: Sequence[_Opening]) -> tuple[Ints, Bools]:
+def _need_heads(read: Sequence[_Sentence]) -> tuple[Ints, Bools]:
     """What is listed needs the line with a colon, the marks telling nested lists apart; a paragraph its heading."""
     needs, heads = np.arange(len(read)), np.zeros(len(read), bool)
     heading, colon, lists = -1, -1, dict[str, int]()
