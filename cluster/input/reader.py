@@ -15,9 +15,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from queue import Empty, Queue
+from queue import SimpleQueue
 from typing import Any
 
 import pyarrow as pa
@@ -91,8 +90,8 @@ class ReadAhead:
     """Rows, read in a thread of their own: a window of them waits. Iterate over it once; `close` stops the thread."""
 
     def __init__(self, items: Iterator[Item]) -> None:
-        self._waiting: Queue[list[Item] | Exception | None] = Queue(1)
-        self._closed = threading.Event()
+        self._waiting: SimpleQueue[list[Item] | Exception | None] = SimpleQueue()
+        self._room, self._closed = threading.Semaphore(1), False
         self._thread = threading.Thread(target=self._advance, args=(items,), name="read-ahead", daemon=True)
         self._thread.start()
 
@@ -100,21 +99,22 @@ class ReadAhead:
         while (window := self._waiting.get()) is not None:
             if isinstance(window, Exception):
                 raise window
+            self._room.release()
             yield from window
 
     def close(self) -> None:
-        """Stop reading and forget what waits. Safe to call again."""
-        self._closed.set()
-        with suppress(Empty):
-            self._waiting.get_nowait()  # so that there is room for what the thread has in hand
+        """Stop reading. Safe to call again."""
+        self._closed = True
+        self._room.release()
         self._thread.join(timeout=30)
 
     def _advance(self, items: Iterator[Item]) -> None:
         try:
             for window in windows(items):
-                self._waiting.put(window)
-                if self._closed.is_set():
+                self._room.acquire()
+                if self._closed:
                     return
+                self._waiting.put(window)
             self._waiting.put(None)
         except Exception as error:  # it belongs to the consumer, in whose thread it is raised again
             self._waiting.put(error)

@@ -60,3 +60,9 @@ def test_closing_ends_the_thread() -> None:
     ahead.close()
     ahead.close()
     assert threading.active_count() == before
+
+
+def test_a_short_shard_that_nobody_asks_for_keeps_no_thread() -> None:
+    ahead = ReadAhead(rows(3, []))
+    ahead._thread.join(timeout=10)
+    assert not ahead._thread.is_alive()
