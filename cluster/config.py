@@ -129,7 +129,7 @@ the file, the file overrides the environment. The same command again does what i
 """
 
 _FORMER = {
-    **{name: one.instead for name, one in FORMER.items()},
+    **FORMER,
     "webhook": "let what schedules the job send word; _stats.json holds what was sent",
     "report": "the report is always written; report_samples: 0 keeps no text for it",
     "price": "give it to python -m jobs.report",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 from pydantic.fields import FieldInfo
@@ -30,38 +30,30 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 """Settings that go together, less what is the default: as in the LLMLingua paper; as in SecurityLingua (what an
 instruction really asks for)."""
-
-
-class Former(NamedTuple):
-    """A setting of earlier versions: its default, at which it decided nothing, and what to give instead."""
-
-    default: Any
-    instead: str
-
-
-FORMER: dict[str, Former] = {
-    "reuse_keys": Former(False, "keys and values are always computed anew"),
-    "weights": Former("full", "give a smaller model, or dtype bfloat16"),
-    "compile": Former(False, "the decoder runs as it is"),
-    "drop_consecutive": Former(False, "a forced string that repeats is kept once where nothing kept parts the repeats"),
-    "language": Former("en", "sentences are found by rules for all languages"),
-    "question_aware": Former(True, "give focus_model: ignore"),
-    "condition_in_question": Former("after", "give rank_method: longllmlingua, longllmlingua_before or llmlingua"),
-    "rank_model": Former(None, "give rank_method: embedding:MODEL or reranker:MODEL"),
-    "use_sentence_level_filter": Former(False, 'give sentence_filter, e.g. {"budget": "*1.5"}'),
-    "sentence_budget": Former("*1.5", 'give sentence_filter: {"budget": "*1.5"}'),
-    "keep_first_sentence": Former(0, 'give sentence_filter: {"first": 1}'),
-    "keep_last_sentence": Former(0, 'give sentence_filter: {"last": 1}'),
-    "keep_sentence_number": Former(0, 'give sentence_filter: {"best": 1}'),
-    "token_to_word": Former("mean", "give aggregate"),
-    "window_tokens": Former(510, "an encoder reads 510 tokens at once, or what it can"),
-    "use_context_level_filter": Former(False, "give context_budget"),
-    "keep_split": Former(False, "give force_tokens: a line break"),
-    "keep_code_blocks": Former(False, "give keep_markdown: code"),
-    "keep_structure": Former(False, "give keep_markdown: structure"),
-    "keep_newest_user": Former(True, 'give message_rates: {"newest_user": "compress", …}'),
-    "older_turns": Former(1.0, "give message_rates, or target_token"),
+FORMER = {
+    "reuse_keys": "keys and values are always computed anew",
+    "weights": "give a smaller model, or dtype bfloat16",
+    "compile": "the decoder runs as it is",
+    "drop_consecutive": "a forced string that repeats is kept once where nothing kept parts the repeats",
+    "language": "sentences are found by rules for all languages",
+    "question_aware": "give focus_model: ignore",
+    "condition_in_question": "give rank_method: longllmlingua, longllmlingua_before or llmlingua",
+    "rank_model": "give rank_method: embedding:MODEL or reranker:MODEL",
+    "use_sentence_level_filter": 'give sentence_filter, e.g. {"budget": "*1.5"}',
+    "sentence_budget": 'give sentence_filter: {"budget": "*1.5"}',
+    "keep_first_sentence": 'give sentence_filter: {"first": 1}',
+    "keep_last_sentence": 'give sentence_filter: {"last": 1}',
+    "keep_sentence_number": 'give sentence_filter: {"best": 1}',
+    "token_to_word": "give aggregate",
+    "window_tokens": "an encoder reads 510 tokens at once, or what it can",
+    "use_context_level_filter": "give context_budget",
+    "keep_split": "give force_tokens: a line break",
+    "keep_code_blocks": "give keep_markdown: code",
+    "keep_structure": "give keep_markdown: structure",
+    "keep_newest_user": 'give message_rates: {"newest_user": "compress", …}',
+    "older_turns": "give message_rates, or target_token",
 }
+"""Settings of earlier versions, and what to give instead."""
 
 
 def fields() -> dict[str, FieldInfo]:
@@ -118,9 +110,7 @@ def default_of(name: str, method: str) -> Any:
     """What a setting is where it is not given, as a JSON value; None for a name that is not known."""
     own = METHODS[method].settings.model_fields if method in METHODS else {}
     field = own.get(name) or CompressionConfig.model_fields.get(name)
-    if field is None:
-        return FORMER[name].default if name in FORMER else None
-    return None if field.is_required() else json.loads(json.dumps(field.default))
+    return None if field is None or field.is_required() else json.loads(json.dumps(field.default))
 
 
 def readable(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -163,7 +153,7 @@ def _complete(settings: dict[str, Any]) -> dict[str, Any]:
 def _require_read(settings: Mapping[str, Any], method: str) -> None:
     """ConfigError where a setting is none any more, or is read by other methods alone."""
     if former := next((name for name in settings if name in FORMER), None):
-        raise ConfigError(f"{former} is no setting any more: {FORMER[former].instead}")
+        raise ConfigError(f"{former} is no setting any more: {FORMER[former]}")
     unread = {}
     for name in sorted(settings.keys() & READERS):
         readers = READERS[name]

@@ -101,7 +101,7 @@ def test_what_is_not_given_is_never_refused() -> None:
 @pytest.mark.parametrize("setting", FORMER)
 def test_a_setting_of_an_earlier_version_is_refused_with_what_to_give_instead(setting: str) -> None:
     with pytest.raises(ConfigError, match=f"{setting} is no setting any more: ."):
-        CompressionConfig(**{setting: FORMER[setting].default or "x"})
+        CompressionConfig(**{setting: "x"})
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -136,13 +136,6 @@ def test_a_setting_that_a_later_version_adds_or_an_earlier_one_had_is_not_lost()
     assert without_defaults(stored) == {"method": "evidence", "rate": 0.5, "of_another_version": 3}
     del stored["coherence"]
     assert without_defaults(stored) == {"method": "evidence", "rate": 0.5, "of_another_version": 3}
-
-
-def test_at_its_default_a_setting_of_an_earlier_version_decides_nothing() -> None:
-    stored = CompressionConfig().flat()
-    former = {name: one.default for name, one in FORMER.items()}
-    assert without_defaults({**stored, **former}) == without_defaults(stored)
-    assert without_defaults({**stored, "older_turns": 0.5}) == {**without_defaults(stored), "older_turns": 0.5}
 
 
 def test_what_would_not_be_read_can_be_left_out() -> None:
