@@ -8,29 +8,32 @@ So no two spans run into a sentence that the text does not say, and nothing is w
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
-from itertools import chain, pairwise
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 import regex
 
 from lingua.prompt import Bools, Floats, Ints
-from lingua.text.sentences import ACTS, ITEM, Clauses, closing_marks, sentence_edges, speeches
+from lingua.text.sentences import ACTS, ENDS_SENTENCE, ITEM, SEPARATES, TABLE_HEAD, Clauses, sentence_edges, speeches
 from lingua.text.words import are, remembered
 
 NEW, REPEATED = 6.0, 0.3
 """What the first mention of a name or number counts, and a later one: of its evidence."""
-MANY = 200
-"""Groups from which on none is exchanged."""
-EXCHANGES = 30
-"""Groups that are exchanged for better ones at most."""
+_CLAUSE = regex.compile(rf"(?r)(\s*{SEPARATES})\s*\Z")
+_ENDED = regex.compile(rf"(?r)(\s*{ENDS_SENTENCE})[\"'”’»」)\]]*\s*\Z")
+"""Their marks; behind the one that ends a sentence quotation marks and brackets may be closed."""
+_BREAK = regex.compile(r"(?<![\p{P}--\p{Pe}])\s*?\n\s*", regex.V1)
+"""White space behind a sentence without a mark that ends it."""
 
 
-_NO_HEADING = regex.compile(r"[.!?…。！？;,，；][\"”’)\]]*\s*\Z|\A[-*+•–]\s|\w{30}|://")
+_NO_HEADING = regex.compile(
+    r"[.!?…。！？；;,，；][\"”’)\]]*\s*\Z|\A(?:[-*+•–]\s|`{3}|~{3}|[<|])|\w{30}|://|\S\s*\n\s*\S|\A\P{L}+\Z"
+)
 _OPENED = r"[^\w\"“'‘]*(?:(?i:"
 _REFERS = regex.compile(rf"{_OPENED}he|she|it|they|his|her|its|their)\b|[他她它]|其(?!中|实|次|余))")
 _EXPLETIVE = regex.compile(
@@ -58,7 +61,7 @@ HEADING_WORDS = 8
 class _Sentence(NamedTuple):
     """How a sentence opens and ends.
 
-    opens    it is the first of a paragraph           leads    a colon ends it, and its line
+    opens    it is the first of a paragraph           leads    its line ends with a colon, or heads a table
     line     it is the first of a line                title    a short line without a mark
     item     the mark of an item that opens it, a figure for any; "": none does
     """
@@ -113,7 +116,7 @@ def _read(text: str) -> Iterator[_Sentence]:
             opens,
             line,
             regex.sub(r"\w+", "1", item.group()) if item else "",
-            closed and body.rstrip().endswith((":", "：")),
+            closed and (body.rstrip().endswith((":", "：")) or TABLE_HEAD.match(body) is not None),
             titles and not _NO_HEADING.search(body),
         )
 
@@ -242,7 +245,25 @@ def _clauses(text: str, whole: bool) -> tuple[Clauses, Ints, Ints, Ints]:
     each = np.arange(len(sentences))
     needs, _ = needed_sentences(text)
     clauses = Clauses(sentences, each, needs) if whole else Clauses.of(text, sentences, needs)
-    return clauses, *closing_marks(text, clauses.begins, sentences)
+    return clauses, *_closing_marks(text, clauses.begins, sentences)
+
+
+def _closing_marks(text: str, clauses: Ints, sentences: Ints) -> tuple[Ints, Ints, Ints]:
+    """Where the marks that close clauses and sentences, and the white space before them, begin and end [m, 2].
+
+    And the line breaks behind sentences that have no mark, such as headings.
+    """
+    breaks = (_BREAK.match(text, edge) for edge in sentences[1:].tolist())
+    return _marks(text, clauses, _CLAUSE), _marks(text, sentences, _ENDED), _spans(one for one in breaks if one)
+
+
+def _marks(text: str, begins: Ints, closing: regex.Pattern[str]) -> Ints:
+    found = (closing.search(text, begin, end) for begin, end in pairwise([*begins.tolist(), len(text)]))
+    return _spans(one for one in found if one)
+
+
+def _spans(found: Iterable[regex.Match[str]]) -> Ints:
+    return np.asarray([one.span(one.lastindex or 0) for one in found], np.int64).reshape(-1, 2)
 
 
 @dataclass(slots=True, eq=False)
@@ -253,7 +274,7 @@ class PieceGroups:
     cost [g]      target tokens that its missing units add
     plain [g]     worth of its missing units, those of names and numbers as if they were repeated
     facts [g]     the distinct names and numbers of its missing units, with what each adds where it is new
-    holders       how often each name or number is kept
+    known         the names and numbers that are kept
     kept [g]      whether it is kept
     """
 
@@ -261,7 +282,7 @@ class PieceGroups:
     cost: list[int]
     plain: list[float]
     facts: list[dict[int, float]]
-    holders: Counter[int]
+    known: set[int]
     kept: list[bool]
 
     @classmethod
@@ -275,49 +296,12 @@ class PieceGroups:
         for place, one, value in zip(owner[told].tolist(), fact[told].tolist(), worth[told].tolist(), strict=True):
             facts[place][one] = max(facts[place].get(one, 0.0), (NEW - REPEATED) * value)
         cost = np.bincount(owner, costs, number).astype(np.int64)
-        holders = Counter(units[2][keep & (units[2] >= 0)].tolist())
+        known = set(units[2][keep].tolist())
         kept = np.bincount(group[missing], minlength=number) == 0
-        return cls(host.tolist(), cost.tolist(), plain.tolist(), facts, holders, kept.tolist())
+        return cls(host.tolist(), cost.tolist(), plain.tolist(), facts, known, kept.tolist())
 
-    def with_hosts(self, group: int) -> list[int]:
-        """A dropped group and what it needs of those that are dropped."""
-        found = [group]
-        while not self.kept[host := self.host[found[-1]]] and host != found[-1]:
-            found.append(host)
-        return found
-
-    def with_guests(self, group: int) -> list[int]:
-        """A kept group and those of the kept that need it."""
-        found = {group}
-        for number in range(group + 1, len(self.kept)):
-            if self.kept[number] and self.host[number] in found:
-                found.add(number)
-        return sorted(found)
-
-    def gain(self, groups: Sequence[int]) -> float:
-        """What keeping dropped groups adds."""
-        facts = {fact: value for group in groups for fact, value in self.facts[group].items()}
-        return self._plain(groups) + sum(value for fact, value in facts.items() if not self.holders[fact])
-
-    def loss(self, groups: Sequence[int]) -> float:
-        """What dropping kept groups takes away."""
-        held = Counter(fact for group in groups for fact in self.facts[group])
-        facts = {fact: value for group in groups for fact, value in self.facts[group].items()}
-        return self._plain(groups) + sum(value for fact, value in facts.items() if self.holders[fact] == held[fact])
-
-    def _plain(self, groups: Sequence[int]) -> float:
-        return sum(self.plain[group] for group in groups)
-
-    def _cost(self, groups: Sequence[int]) -> int:
-        return sum(self.cost[group] for group in groups)
-
-    def set(self, groups: Sequence[int], kept: bool) -> None:
-        for group in groups:
-            self.kept[group] = kept
-            self.holders.update(dict.fromkeys(self.facts[group], 1 if kept else -1))
-
-    def take(self, budget: int, most: int) -> int:
-        """Keep the groups of most gain per token that fit into `budget` with their hosts; returns the tokens left.
+    def take(self, budget: int, most: int) -> None:
+        """Keep the groups of most gain per token that fit into `budget` with their hosts.
 
         The best one may have `most`. What gains nothing stays away.
         """
@@ -328,45 +312,32 @@ class PieceGroups:
         waiting = [(-math.inf, number) for number, kept in enumerate(self.kept) if not kept]
         while waiting:
             _, number = heappop(waiting)
-            if self.kept[number] or (cost := self._cost(found := self.with_hosts(number))) > left:
+            if self.kept[number]:
                 continue
-            value = -self.gain(found) / max(1, cost)
-            if not value:
+            found, cost = self._with_hosts(number, left)
+            value = -self._gain(found) / max(1, cost)
+            if cost > left or not value:
                 continue
             if waiting and value > waiting[0][0]:
                 heappush(waiting, (value, number))
                 continue
-            self.set(found, True)
             left = max(min(left, budget), cost) - cost
-            for guest in chain.from_iterable(guests[one] for one in found):
-                heappush(waiting, (-math.inf, guest))
-        return left
+            for one in found:
+                self.kept[one] = True
+                self.known.update(self.facts[one])
+                for guest in guests[one]:
+                    heappush(waiting, (-math.inf, guest))
 
-    def exchange(self, left: int) -> None:
-        """Keep a dropped group instead of a kept one, or besides, as long as that gains most and fits.
+    def _with_hosts(self, group: int, most: int) -> tuple[list[int], int]:
+        """A dropped group with what it needs of those that are dropped, as far as these cost no more, and the cost."""
+        found, cost = [group], self.cost[group]
+        while cost <= most and not self.kept[host := self.host[found[-1]]] and host != found[-1]:
+            found.append(host)
+            cost += self.cost[host]
+        return found, cost
 
-        Of many groups the best by gain per token leave little to gain.
-        """
-        if len(self.kept) > MANY:
-            return
-        fixed = [kept and not cost for kept, cost in zip(self.kept, self.cost, strict=True)]
-        for _ in range(EXCHANGES):
-            coming = [self.with_hosts(number) for number, kept in enumerate(self.kept) if not kept]
-            if not coming:
-                return
-            taken = (number for number, kept in enumerate(self.kept) if kept and not fixed[number])
-            going = [[], *map(self.with_guests, taken)]
-            gains, losses = (
-                np.asarray(list(map(worth, each))) for worth, each in ((self.gain, coming), (self.loss, going))
-            )
-            costs, rooms = (np.asarray(list(map(self._cost, each))) for each in (coming, going))
-            better = gains[:, None] - losses[None, :]
-            better[costs[:, None] > left + rooms[None, :]] = -math.inf
-            for column, lost in enumerate(map(set, going)):
-                better[[self.host[found[-1]] in lost for found in coming], column] = -math.inf
-            into, out = divmod(int(better.argmax()), len(going))
-            if better[into, out] <= 1e-9:
-                return
-            left += int(rooms[out] - costs[into])
-            self.set(going[out], False)
-            self.set(self.with_hosts(coming[into][0]), True)
+    def _gain(self, groups: Sequence[int]) -> float:
+        """What keeping dropped groups adds."""
+        facts = {fact: value for group in groups for fact, value in self.facts[group].items()}
+        new = sum(value for fact, value in facts.items() if fact not in self.known)
+        return new + sum(self.plain[group] for group in groups)

@@ -338,7 +338,7 @@ class _Competition:
         group, host = self.groups(name)
         spent = self.costs[self.keep].sum()
         groups = PieceGroups.of(group, host, self.keep, (self.worth, self.costs, self.facts))
-        groups.exchange(groups.take(max(0, int(share * budget - spent)), int(budget - spent)))
+        groups.take(max(0, int(share * budget - spent)), int(budget - spent))
         self.keep |= np.asarray(groups.kept, bool)[group]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain, pairwise
 from typing import Literal
@@ -18,13 +18,13 @@ LANGUAGE = "en"
 """Whose abbreviations `sentencex` knows; the marks that end a sentence are those of all scripts."""
 CLAUSE_WORDS = 3
 """Words of a clause at least: what a comma parts off in fewer stays with what stands before."""
-WRAPPED = 50
-"""Characters of a line at least behind which a small letter goes on with the sentence."""
-_SEPARATES = r"[,;،؛၊、，；–—]"
-_ENDS_SENTENCE = r"[.!?…؟।。．！？]"
-_CLAUSE = regex.compile(rf"(?r)(\s*{_SEPARATES})\s*\Z")
-_ENDED = regex.compile(rf"(?r)(\s*{_ENDS_SENTENCE})[\"'”’»」)\]]*\s*\Z")
-"""Their marks; behind the one that ends a sentence quotation marks and brackets may be closed."""
+_LONG = r"(?<=[^\n]{50})[^\S\n]*\n[^\S\n]*"
+_WRAPS = regex.compile(rf"{_LONG}(?=\p{{Ll}})")
+_WRAPPED = regex.compile(rf"{_LONG}(?!\s|[-*+•–|>#]|\d{{1,3}}[.)])")
+_PARAGRAPHS = regex.compile(r"(?:[^\n]+\n)+[^\n]+")
+"""Behind a long line a small letter goes on with it; then so do the other lines of its paragraph."""
+SEPARATES = r"[,;،؛၊、，；–—]"
+ENDS_SENTENCE = r"[.!?…؟।。．！？]"
 _PAIRS = (("(", ")"), ("[", "]"), ("“", "”"), ("（", "）"), ("「", "」"), ("«", "»"))
 _ENCLOSED = regex.compile(
     "|".join([*(rf"\{a}[^\{a}\{b}]{{1,300}}\{b}" for a, b in _PAIRS), r"(?<!\w)\"[^\"\n]{1,300}\""])
@@ -34,9 +34,7 @@ ITEM = regex.compile(
 )
 """The mark of an item at the beginning of a line; a sentence begins there, and none within it."""
 _NO_END = regex.compile(rf"{ITEM.pattern}|\b[ap]\.m\.(?=\s+\p{{Lu}}{{2,4}}\b)", regex.MULTILINE)
-_ENDED_LINE = regex.compile(rf"(?<={_ENDS_SENTENCE}|[:：])[^\S\n]*\n(?=\s*\S)")
-_BREAK = regex.compile(r"(?<![\p{P}--\p{Pe}])\s*?\n\s*", regex.V1)
-"""White space behind a sentence without a mark that ends it."""
+_ENDED_LINE = regex.compile(rf"(?<={ENDS_SENTENCE}|[:：])[^\S\n]*\n(?=\s*\S)")
 _SPEAKER = regex.compile(
     r"^[^\S\n]*(?:[*_]{1,2})?(?:(?P<role>(?i:user|human|assistant|ai|system|bot|chat(?:bot|gpt)|model|customer|client|agent|support"
     r"|(?:inter)?viewer|interviewee|moderator|host|guest|speaker|caller|operator|doctor|patient|teacher|student|用户|助手|系统)"
@@ -108,6 +106,12 @@ _GOES_ON = regex.compile(rf",{ACTS.pattern}")
 """The verb of the main clause behind an inserted one that is too short to stand alone."""
 _CODE = regex.compile(r"^[^\S\n]*(`{3,}|~{3,})[^\n]*\n.{0,1500}?^[^\S\n]*\1[^\S\n]*$", regex.MULTILINE | regex.DOTALL)
 """A fenced block, unless it is long: one sentence."""
+TABLE_HEAD = regex.compile(
+    r"^[^\S\n]*\|?[^\n|]*\|[^\n]*\n[^\S\n]*\|?[^\S\n]*:?-+:?[^\S\n]*\|[-:|\s]*?$", regex.MULTILINE
+)
+"""Of Markdown, with the line below it."""
+_ROW = regex.compile(r"\n[^\S\n]*(?=\S)[^\n]*\|[^\n]*")
+_TAGS = regex.compile(r"(?:[^\S\n]*</\w{1,20}>)+")
 _PARTICIPLE = regex.compile(r"\p{Ll}{2}ing\b")
 _PARAGRAPH = regex.compile(r"\n\r*\n")
 SEEN_AT_ONCE = 2_000
@@ -123,8 +127,9 @@ def sentence_edges(text: str) -> Ints:
     """
     sizes = [len(sentence) for sentence in _sentences(_NO_END.sub(_unmarked, text))]
     ends = {*np.cumsum(sizes)[:-1].tolist(), *(found.start() for found in ITEM.finditer(text))}
-    code = [found.span() for found in _CODE.finditer(text)]
-    edges = [_BEFORE.match(text, 0, edge).start() for edge in {*ends, *chain.from_iterable(code)} - {0}]
+    code = sorted(found.span() for found in chain(_CODE.finditer(text), _rows(text)))
+    ends = {found.end() if (found := _TAGS.match(text, end)) else end for end in ends}
+    edges = [_BEFORE.match(text, 0, edge).start() for edge in {*ends, *chain.from_iterable(code)} - {0, len(text)}]
     small = [edge for edge in edges if _SMALL.match(text, edge)]
     within = {edge for edge in edges if _WITHIN.match(text, 0, edge)} | {*small * (2 * len(small) <= len(edges))}
     lines = (line.start() for line in _ENDED_LINE.finditer(text))
@@ -132,6 +137,14 @@ def sentence_edges(text: str) -> Ints:
     found = uncut(np.unique([0, *set(edges) - within, *lines, *(turn[0] for turn in turns)]), code)
     said = [label for _, label, end in turns if np.diff(np.searchsorted(found, [label, end]))]
     return uncut(np.unique([*found.tolist(), *said]), code)
+
+
+def _rows(text: str) -> Iterator[regex.Match[str]]:
+    """The head of each table, and its rows."""
+    for found in TABLE_HEAD.finditer(text):
+        while found:
+            yield found
+            found = _ROW.match(text, found.end())
 
 
 @remembered
@@ -209,6 +222,7 @@ class Clauses:
     @classmethod
     def of(cls, text: str, sentences: Ints, needs: Ints) -> Clauses:
         """Of a text whose sentences begin at these characters and need an earlier one each, or itself (`needs` [s])."""
+        text = _unwrapped(text)
         cuts = _cuts(text, sentences)
         owners, hosts, roots = dict[int, int](), dict[int, int](), list[int]()
         for start, end in pairwise([*sentences.tolist(), len(text)]):
@@ -232,6 +246,16 @@ class Clauses:
         return cls(*(np.asarray(one, np.int64) for one in found))
 
 
+def _unwrapped(text: str) -> str:
+    """The text with as many spaces for the line breaks within wrapped paragraphs."""
+    return _PARAGRAPHS.sub(_joined, text) if _WRAPS.search(text) else text
+
+
+def _joined(found: regex.Match[str]) -> str:
+    lines = found.group()
+    return _WRAPPED.sub(lambda gap: " " * len(gap.group()), lines) if _WRAPS.search(lines) else lines
+
+
 def _cuts(text: str, sentences: Ints) -> Ints:
     """Characters at which clauses may begin: behind a comma, a semicolon, a dash, at the break of a line.
 
@@ -241,7 +265,7 @@ def _cuts(text: str, sentences: Ints) -> Ints:
     words = word_edges(text)
     ended = (
         are(r"[\r\n]", text)[words[1:]]
-        | are(_SEPARATES, text)[words[1:] - 1] & ~are(r"\p{N}", text + " ")[words[1:] + 1]
+        | are(SEPARATES, text)[words[1:] - 1] & ~are(r"\p{N}", text + " ")[words[1:] + 1]
     )
     wanted = uncut(words[1:][ended], [found.span() for found in _ENCLOSED.finditer(text)])
     wanted = uncut(wanted, [found.span() for found in _CODE.finditer(text)])
@@ -295,7 +319,7 @@ class _Clause:
         apart = joins or (before or "").rstrip().endswith((";", "；"))
         adds = not (loose or joins) and opener.islower() and _DESCRIBES.search(before or "") is not None
         hangs = adds or _HANGS.search(earlier + (before or "")) is not None
-        parted = before is None or _parts(before, text)
+        parted = before is None or any(mark in text[: len(text) - len(text.lstrip())] for mark in "\r\n")
         return cls(text, opener, parted, joins, apart, says, acts, opener[:1].islower(), loose, subject, hangs)
 
 
@@ -365,30 +389,5 @@ def _relations(stretches: list[str]) -> tuple[list[int], dict[int, int]]:
     return own, {piece: host[piece] for piece in sorted(set(own))}
 
 
-def _parts(before: str, stretch: str) -> bool:
-    """Whether a line break parts two stretches that are no lines of one wrapped paragraph."""
-    body = stretch.lstrip()
-    broken = any(mark in stretch[: len(stretch) - len(body)] for mark in "\r\n")
-    return broken and not (body[:1].islower() and len(before.rpartition("\n")[2]) >= WRAPPED)
-
-
 def _is(kind: regex.Pattern[str], word: str) -> bool:
     return kind.fullmatch(word) is not None
-
-
-def closing_marks(text: str, clauses: Ints, sentences: Ints) -> tuple[Ints, Ints, Ints]:
-    """Where the marks that close clauses and sentences, and the white space before them, begin and end [m, 2].
-
-    And the line breaks behind sentences that have no mark, such as headings.
-    """
-    breaks = (_BREAK.match(text, edge) for edge in sentences[1:].tolist())
-    return _marks(text, clauses, _CLAUSE), _marks(text, sentences, _ENDED), _spans(one for one in breaks if one)
-
-
-def _marks(text: str, begins: Ints, closing: regex.Pattern[str]) -> Ints:
-    found = (closing.search(text, begin, end) for begin, end in pairwise([*begins.tolist(), len(text)]))
-    return _spans(one for one in found if one)
-
-
-def _spans(found: Iterable[regex.Match[str]]) -> Ints:
-    return np.asarray([one.span(one.lastindex or 0) for one in found], np.int64).reshape(-1, 2)

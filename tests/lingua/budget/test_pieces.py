@@ -6,7 +6,7 @@ import pytest
 
 from lingua import CompressedPrompt, Prompt
 from lingua.budget.pieces import needed_sentences
-from lingua.text.sentences import sentence_edges
+from lingua.text.sentences import Clauses, sentence_edges
 from lingua.text.words import slices
 from tests.lingua.echo import compress
 
@@ -86,6 +86,48 @@ def test_lines_of_a_block_stand_under_the_colon_that_leads_it_and_paragraphs_und
         "Iron, 30 euros.": "The parts are",
         "All of that": "Costs",
     }
+
+
+def test_rows_stand_under_the_head_of_their_table() -> None:
+    text = "## Prices\n\n| Kind | Price |\n|---|---:|\n| Oak, old. Dry. | 20 |\n| Iron | 30 |\n\nAll is dear."
+    assert needs(text) == {
+        "| Kind |": "## Prices",
+        "| Oak, old.": "| Kind |",
+        "| Iron |": "| Kind |",
+        "All is dear.": "## Prices",
+    }
+    assert heads(text) == ["## Prices", "| Kind | Price |\n|---|---:|"]
+
+
+@pytest.mark.parametrize("line", ["---", "```sh\nmake\n```", "<b>Oak</b>", "| Oak | 20 |", "* * *"])
+def test_rules_code_and_tags_are_no_headings(line: str) -> None:
+    assert not heads(f"{line}\n\nIron rusts.\n\nSteel lasts.")
+
+
+def test_a_block_of_code_stands_under_the_line_that_leads_it() -> None:
+    assert needs("Install it:\n\n```sh\nmake it\n```\n\nIron rusts.") == {"```sh make it": "Install it:"}
+
+
+def test_closing_tags_end_with_their_sentence() -> None:
+    text = "<p><em>Oak is hard.</em></p>\n<p>Iron rusts. It is cheap.</p>"
+    cuts = slices(text, sentence_edges(text))
+    assert cuts == ["<p><em>Oak is hard.</em></p>", "\n<p>Iron rusts.", " It is cheap.</p>"]
+
+
+def test_lines_of_a_wrapped_paragraph_are_no_clauses() -> None:
+    text = (
+        "The city of Vale keeps the wheel of the old mill in good order, since some visitors\nask for it: they come "
+        "from as far as Ord, and the wheel was made by\nRuiz. It turns.\n\nOak, which is hard\nIron, which rusts\n"
+    )
+    clauses = Clauses.of(text, sentence_edges(text), needed_sentences(text)[0])
+    assert [cut.strip() for cut in slices(text, clauses.begins)] == [
+        "The city of Vale keeps the wheel of the old mill in good order,",
+        "since some visitors\nask for it: they come from as far as Ord,",
+        "and the wheel was made by\nRuiz.",
+        "It turns.",
+        "Oak, which is hard",
+        "Iron, which rusts",
+    ]
 
 
 def compressed(text: str, rate: float) -> str:
