@@ -252,8 +252,8 @@ def _unwrapped(text: str) -> str:
 
 
 def _joined(found: regex.Match[str]) -> str:
-    lines = found.group()
-    return _WRAPPED.sub(lambda gap: " " * len(gap.group()), lines) if _WRAPS.search(lines) else lines
+    lines: str = found.group()
+    return str(_WRAPPED.sub(lambda gap: " " * len(gap.group()), lines)) if _WRAPS.search(lines) else lines
 
 
 def _cuts(text: str, sentences: Ints) -> Ints:
