@@ -21,6 +21,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from cluster.output.ledger import Ledger
 from cluster.output.plan import Plan
 from cluster.output.records import Record, Statistics, counted, standing
@@ -189,34 +191,22 @@ class Throughput:
     @classmethod
     def over(cls, records: Iterable[Record]) -> Throughput:
         """The throughput of all commits whose moment is known."""
-        spans: list[tuple[float, float, int]] = []  # begin and end in seconds, and the tokens of a shard
-        for record in records:
-            if record.committed and not record.untouched:
-                end = datetime.fromisoformat(record.committed).timestamp()
-                tokens = record.origin_tokens - record.reused_tokens
-                spans.append((end - max(record.seconds, SHORTEST_SPAN), end, tokens))
-        if not spans:
+        dated = [record for record in records if record.committed and not record.untouched]
+        if not dated:
             return cls()
-        spans.sort()
-        first = reach = spans[0][0]
-        idle, worked = 0.0, []  # the same on an axis from 0, without the stretches that none covers
-        for begin, end, tokens in spans:
-            idle += max(0.0, begin - reach)
-            reach = max(reach, end)
-            worked.append((begin - first - idle, end - first - idle, tokens))
-        seconds = max(end for _, end, _ in worked)
-        moments = (datetime.fromtimestamp(moment).astimezone() for moment in (first, reach))
-        return cls(_spread(worked, seconds), seconds, idle, *moments)
-
-
-def _spread(spans: Iterable[tuple[float, float, int]], seconds: float) -> tuple[float, ...]:
-    width = seconds / SPEED_BARS
-    bars = [0.0] * SPEED_BARS
-    for begin, end, tokens in spans:
-        for index in range(int(begin / width), min(SPEED_BARS, int(end / width) + 1)):
-            covered = min(end, (index + 1) * width) - max(begin, index * width)
-            bars[index] += max(0.0, covered) / (end - begin) * tokens / width
-    return tuple(bars)
+        ends = np.array([datetime.fromisoformat(record.committed).timestamp() for record in dated])
+        lasted = np.array([max(record.seconds, SHORTEST_SPAN) for record in dated])
+        tokens = np.array([float(record.origin_tokens - record.reused_tokens) for record in dated])
+        order = np.argsort(ends - lasted)
+        begins, lasted, tokens = (ends - lasted)[order], lasted[order], tokens[order]
+        reach = np.maximum.accumulate(begins + lasted)
+        idle = np.cumsum([0.0, *np.maximum(0.0, begins[1:] - reach[:-1])])  # that none covers, before each
+        starts = begins - begins[0] - idle  # on an axis from 0, without those stretches
+        seconds = float((starts + lasted).max())
+        done = [np.clip((edge - starts) / lasted, 0, 1) @ tokens for edge in np.linspace(0, seconds, SPEED_BARS + 1)]
+        bars = np.diff(done) * SPEED_BARS / seconds
+        moments = (datetime.fromtimestamp(moment).astimezone() for moment in (begins[0], reach[-1]))
+        return cls(tuple(bars.tolist()), seconds, float(idle[-1]), *moments)
 
 
 def unsampled(method: str, share: float | None) -> str | None:
