@@ -85,37 +85,33 @@ def cut_lines(source: Source, shard_size: int, storage: Storage) -> Iterator[Sha
     """
     edges = [*range(0, source.size, shard_size), source.size]
     if len(edges) == 2:  # of many small files none is worth threads of its own
-        found = [_line_ends(source, (0, source.size), storage)]
+        found = [_line_starts(source, (0, source.size), storage)]
     else:
         with ThreadPoolExecutor(AT_ONCE) as threads:
-            found = list(threads.map(lambda nominal: _line_ends(source, nominal, storage), pairwise(edges)))
+            found = list(threads.map(lambda nominal: _line_starts(source, nominal, storage), pairwise(edges)))
     if None in found:
         yield Shard("", source, 0, source.size)
         return
-    cuts = [(0, 0)]  # where a line begins, and its number: the first of each range, if one begins there
-    lines = behind = 0  # line ends so far, and the place behind the last of them
-    for start, (ends, first, last) in zip(edges, filter(None, found), strict=False):
-        if behind == start > 0:
-            cuts.append((start, lines))
-        elif ends and start > 0:
-            cuts.append((first + 1, lines + 1))
-        lines, behind = lines + ends, last + 1 if ends else behind
-    whole = (source.size, lines + (behind < source.size))
-    for (start, line), (end, following) in pairwise(dict.fromkeys([*cuts, whole])):  # a cut may be that of two ranges
+    cuts, lines = [], 0  # where the first line of a range begins, and its number
+    for first, count in filter(None, found):
+        cuts += [(first, lines)] if count else []
+        lines += count
+    for (start, line), (end, following) in pairwise([*cuts, (source.size, lines)]):
         yield Shard("", source, start, end, first_row=line, rows=following - line)
 
 
-def _line_ends(source: Source, edges: tuple[int, int], storage: Storage) -> tuple[int, int, int] | None:
-    """How many line ends a nominal range holds, and where the first and the last of them are.
+def _line_starts(source: Source, edges: tuple[int, int], storage: Storage) -> tuple[int, int] | None:
+    """Where in a nominal range the first line begins, and how many do; a line begins behind the end of another.
 
     None: it is the beginning of a file in UTF-16 or UTF-32, whose line ends are not single bytes.
     """
-    position, ends, first, last = edges[0], 0, -1, -1
-    for block in storage.blocks(source.path, *edges):
+    position, end = max(0, edges[0] - 1), edges[1] - 1
+    first, count = 0, int(edges[0] == 0)
+    for block in storage.blocks(source.path, position, end):
         if position == 0 and unicode_codec(block[:64]) is not None:
             return None
         if found := block.count(b"\n"):
-            first = first if ends else position + block.index(b"\n")
-            last, ends = position + block.rindex(b"\n"), ends + found
+            first = first if count else position + block.index(b"\n") + 1
+            count += found
         position += len(block)
-    return ends, first, last
+    return first, count
