@@ -8,7 +8,7 @@ any model computes; 128 + n after signal n; else 1.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -63,12 +63,12 @@ def compress(config: JobConfig, make: MakeCompressor) -> int:
             ledger.set_aside(plan.retried)
             earlier = previous.earlier(plan, ledger.committed()) if previous else None
             start = partial(start_worker, make_compressor=make, earlier=earlier)
-            report, refused = _until_refused(lambda: _run(config, ledger, plan, stop, start))
+            report = _run(config, ledger, plan, stop, start)
             lease.renew()  # who lost it must not write over the figures of the next
             ledger.require_plan_file()
             finish(config, ledger, plan, report)
-            if refused:
-                raise refused
+            if report.refused:
+                raise TooManyRejects(report.stopped)
             if report.complete:
                 ledger.clean()
                 ledger.set_aside(plan.retried)  # of old parts that were made again
@@ -76,16 +76,6 @@ def compress(config: JobConfig, make: MakeCompressor) -> int:
     if report.total.rejected:
         print(f"  Each rejected row, with its file, number and reason: {config.output}/_rejects/*.jsonl")
     return 0 if report.complete else stop.exit_code
-
-
-def _until_refused(run: Callable[[], RunReport]) -> tuple[RunReport, TooManyRejects | None]:
-    """What a run did, and why it ended early where too many rows were rejected."""
-    try:
-        return run(), None
-    except TooManyRejects as error:
-        if error.report is None:
-            raise
-        return error.report, error
 
 
 def _run(config: JobConfig, ledger: Ledger, plan: Plan, stop: StopRequest, start: StartWorker) -> RunReport:

@@ -19,6 +19,7 @@ from typing import Any
 
 import jobs
 from cluster.placement import ResourceRequest
+from cluster.report.statistics import TooManyRejects
 from cluster.report.telemetry import progress_on
 from cluster.run.driver import Driver, Terms
 from cluster.run.stopping import StopRequest, exit_code, grace_seconds, on_signals
@@ -73,6 +74,8 @@ def _run(config: EvalConfig, ledger: EvalLedger, wave: Wave, stop: StopRequest, 
         with closing(pool), closing(progress):
             progress.note(f"{title}: {missing} of {len(names)} units are missing")
             report = Driver(ledger, pool, terms, stop=stop).run([unit.shard() for unit in wave], progress)
+    if report.refused:
+        raise TooManyRejects(report.stopped)
     for name, failure in sorted(report.given_up.items()):
         print(f"given up: {name}: {failure.detail}", file=sys.stderr)
     return names <= set(ledger.committed())

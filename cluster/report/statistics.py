@@ -33,6 +33,7 @@ class RunReport:
     failures      how often attempts failed, by reason; retried ones included
     given_up      shards that could not be brought to an end, with the last failure
     stopped       why the run ended before everything was tried, or None
+    refused       whether that is because too many rows are rejected
     packing       how the workers' models ran, such as why one ran row by row
     """
 
@@ -43,6 +44,7 @@ class RunReport:
     failures: Mapping[str, int] = field(default_factory=dict)
     given_up: Mapping[str, Failure] = field(default_factory=dict)
     stopped: str | None = None
+    refused: bool = False
     packing: Sequence[str] = ()
 
     @property
@@ -140,11 +142,7 @@ def _counts(counts: Mapping[str, int]) -> str:
 
 
 class TooManyRejects(AbortRun):
-    """More rows are rejected than `max_rejected` allows. `report`: what the run had done by then, where one ended."""
-
-    def __init__(self, message: str, report: RunReport | None = None) -> None:
-        super().__init__(message)
-        self.report = report
+    """More rows are rejected than `max_rejected` allows."""
 
 
 def finish(

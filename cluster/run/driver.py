@@ -167,7 +167,10 @@ class Driver:
         return self.workers
 
     def run(self, shards: Sequence[Shard], progress: Progress | None = None) -> RunReport:
-        """Bring every shard to its end. Raises AbortRun when going on is pointless; what is committed stays."""
+        """Bring every shard to its end, as far as the ceiling allows it.
+
+        Raises AbortRun when going on is pointless; what is committed stays.
+        """
         try:
             self._begin(shards, progress or self._progress)
             while (len(self._backlog) or self._flying) and not self.stop.reason:
@@ -183,7 +186,7 @@ class Driver:
                 self._check(final=True)
             return self._report(self.stop.reason)
         except TooManyRejects as error:
-            raise TooManyRejects(str(error), self._report(str(error))) from None
+            return self._report(str(error), refused=True)
 
     def _begin(self, shards: Sequence[Shard], progress: Progress) -> None:
         self._shards, self._progress, self._started = shards, progress, self.clock()
@@ -299,7 +302,7 @@ class Driver:
                 "the output was changed or deleted by another hand; start the same command again"
             )
 
-    def _report(self, stopped: str | None) -> RunReport:
+    def _report(self, stopped: str | None, *, refused: bool = False) -> RunReport:
         return RunReport(
             planned=len(self._shards),
             total=self._totals.total,
@@ -308,5 +311,6 @@ class Driver:
             failures=dict(self._backlog.reasons),
             given_up=dict(self._backlog.given_up),
             stopped=stopped,
+            refused=refused,
             packing=tuple(sorted(self._totals.packing)),
         )
