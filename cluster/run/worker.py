@@ -16,7 +16,7 @@ from itertools import chain
 from typing import Any, Protocol
 
 from cluster.config import JobConfig
-from cluster.errors import AbortRun, ClusterError, RetryShard, classify
+from cluster.errors import AbortRun, RetryShard, classify
 from cluster.input.reader import Item, ReadAhead, RowForm, read_rows
 from cluster.input.shards import BadRow, Shard, weight
 from cluster.output.ledger import Ledger
@@ -53,10 +53,6 @@ class WorkerCompressor(PromptStream, Protocol):
 
     @property
     def packing(self) -> tuple[str, ...]: ...
-
-
-class UnexpectedError(Exception):
-    """The compressor raised something that nobody expected; its cause is chained."""
 
 
 MakeCompressor = Callable[[JobConfig], WorkerCompressor]
@@ -233,8 +229,6 @@ def failure_of(error: BaseException) -> Failure:
         return Failure("fatal", type(error).__name__, detail)
     if isinstance(error, (RetryShard, OSError)):
         return Failure("transient", type(error).__name__, detail)
-    if isinstance(error, UnexpectedError):
-        return Failure("crashed", type(error.__cause__ or error).__name__, detail)
     return Failure("crashed", type(error).__name__, f"{type(error).__name__}: {detail}")
 
 
@@ -248,8 +242,7 @@ class Pipeline:
     The compressor pulls prompts as far ahead as it likes; what waits between a row and its outcome is what it holds
     itself. Rows without a prompt, and rows whose result is known, never reach it and take their turn among the others;
     where so many of these wait behind one that it fills memory, the compressor is let finish before it is given more.
-    What goes wrong while reading is kept apart from what goes wrong while compressing (`UnexpectedError`), because the
-    consequence differs. `sink` is given each row with its outcome.
+    `sink` is given each row with its outcome.
     """
 
     to_prompt: Callable[[Mapping[str, object]], Prompt]
@@ -260,47 +253,37 @@ class Pipeline:
         """Give the sink every row of the shard that the assignment asks for."""
         waiting = _Waiting()
         prompts = self._prompts(items, assignment, waiting, beat)
-        try:
-            while not waiting.ended:
-                waiting.paused = False
-                stretch = iter(partial(next, prompts, None), None)  # up to a None, which pauses the stream, or the end
-                for outcome in self.compressor.stream(stretch):
-                    self._drain(waiting, beat)
-                    self._give(waiting.take(), outcome, beat)
-                    self._drain(waiting, beat)
+        while not waiting.ended:
+            waiting.paused = False
+            stretch = iter(partial(next, prompts, None), None)  # up to a None, which pauses the stream, or the end
+            for outcome in self.compressor.stream(stretch):
                 self._drain(waiting, beat)
-                if waiting.rows:
-                    raise UnexpectedError(f"the compressor gave no outcome for {len(waiting.rows)} prompts")
-                if not (waiting.ended or waiting.paused):
-                    raise UnexpectedError("the compressor ended before its prompts did")
-        except Exception as error:
-            expected = isinstance(error, (ClusterError, UnexpectedError, OSError)) or classify(error) is not RetryShard
-            if waiting.failed or expected:
-                raise
-            raise UnexpectedError(f"{type(error).__name__}: {error}") from error
+                self._give(waiting.take(), outcome, beat)
+                self._drain(waiting, beat)
+            self._drain(waiting, beat)
+            if waiting.rows:
+                raise RuntimeError(f"the compressor gave no outcome for {len(waiting.rows)} prompts")
+            if not (waiting.ended or waiting.paused):
+                raise RuntimeError("the compressor ended before its prompts did")
 
     def _prompts(
         self, items: Iterable[Item], assignment: Assignment, waiting: _Waiting, beat: Beat
     ) -> Iterator[Prompt | None]:
         """The prompts for the compressor; None where it should finish first."""
-        try:
-            for position, item in enumerate(items):
-                beat.read += 1
-                if assignment.probe is not None and position not in assignment.probe:
-                    continue
-                prompt = assignment.poison.get(position) or self._prompt(item)
-                waiting.add(item, None if isinstance(prompt, Prompt) else prompt)
-                if isinstance(prompt, Prompt):
-                    yield prompt
-                else:
-                    self._drain(waiting, beat)
-                if waiting.ready >= MAX_READY or waiting.held >= MAX_HELD:
-                    waiting.paused = True
-                    yield None
-            waiting.ended = True
-        except Exception:
-            waiting.failed = True
-            raise
+        for position, item in enumerate(items):
+            beat.read += 1
+            if assignment.probe is not None and position not in assignment.probe:
+                continue
+            prompt = assignment.poison.get(position) or self._prompt(item)
+            waiting.add(item, None if isinstance(prompt, Prompt) else prompt)
+            if isinstance(prompt, Prompt):
+                yield prompt
+            else:
+                self._drain(waiting, beat)
+            if waiting.ready >= MAX_READY or waiting.held >= MAX_HELD:
+                waiting.paused = True
+                yield None
+        waiting.ended = True
 
     def _prompt(self, item: Item) -> Prompt | Outcome:
         if isinstance(item, BadRow):
@@ -328,13 +311,13 @@ class Pipeline:
 class _Waiting:
     """Rows in their order, with their outcome if they have it. `held`: their bytes; `ready`: of those that have one.
 
-    paused, ended, failed   how giving prompts to the compressor stopped: until it is done, with the shard, by an error
+    paused, ended   how giving prompts to the compressor stopped: until it is done, or with the shard
     """
 
     def __init__(self) -> None:
         self.rows: deque[tuple[Item, Outcome | None, int]] = deque()
         self.held = self.ready = 0
-        self.paused = self.ended = self.failed = False
+        self.paused = self.ended = False
 
     def add(self, item: Item, outcome: Outcome | None) -> None:
         size = weight(item)
