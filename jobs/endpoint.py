@@ -299,7 +299,7 @@ class Endpoint:
         return redact(" ".join(str(error).split())[:500], {"key": self._key})
 
     def _worst(self, failed: Sequence[ClusterError], done: int, asked: int) -> ClusterError:
-        worst = min(failed, key=_gravity)
+        worst = next((one for one in failed if not isinstance(one, RowError)), failed[0])
         if not isinstance(worst, BudgetSpent):
             return worst
         kept = f" and kept in {self.settings.cache}" if self.settings.cache else ""
@@ -310,13 +310,6 @@ def adapt(parameters: Parameters, refused: Iterable[str]) -> Parameters:
     """Parameters under the names that the model takes, without those that it refuses."""
     names = {name: new for one in refused for name, new in ALTERNATIVES[one].items()}
     return {names.get(name, name): value for name, value in parameters.items() if names.get(name, name)}
-
-
-def _gravity(error: ClusterError) -> int:
-    """Smaller is graver: the run, the budget, the shard, the row."""
-    if isinstance(error, AbortRun):
-        return int(isinstance(error, BudgetSpent))
-    return 2 if isinstance(error, RetryShard) else 3
 
 
 # ---- reading replies. Each token of an echoed prompt has a log-probability and the character at which it begins.
