@@ -214,7 +214,7 @@ def _sampled(file: pq.ParquetFile, leaves: Sequence[_Leaf], opening: _Opening) -
     for index in range(0, count, max(1, -(-count // SAMPLED_GROUPS))):
         with suppress(pa.ArrowException, OSError):  # a damaged page costs the rows in it, not the plan
             rows, size = 0, 0.0
-            for batch in _Sparing.of(file, leaves, [index], opening).batches(paths):
+            for batch in _batches(file, leaves, [index], opening, paths):
                 rows += batch.num_rows
                 size += float(row_bytes(batch).sum())
                 if size >= SAMPLED_BYTES or rows >= SAMPLED_ROWS:
@@ -266,7 +266,7 @@ def read_batches(shard: Shard, schema: pa.Schema, storage: Storage) -> Iterator[
     with opening.reopen(metadata=file.metadata) as file:
         groups, skip = _touched(file.metadata, shard.start, shard.end)
         leaves, number = _leaves(file, groups), shard.start
-        for batch in _Sparing.of(file, leaves, groups, opening).batches():
+        for batch in _batches(file, leaves, groups, opening):
             wanted = batch.slice(skip, shard.end - number)
             skip = max(0, skip - batch.num_rows)
             yield from _decoded(wanted, file.schema_arrow, number)
@@ -283,38 +283,31 @@ def _touched(metadata: Any, start: int, end: int) -> tuple[list[int], int]:
     return groups, start - (ends[groups[0]] - counts[groups[0]]) if groups else 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Sparing:
-    """Some row groups of a file, read so that memory holds little of them: `rows` at once.
+def _batches(
+    file: pq.ParquetFile,
+    leaves: Sequence[_Leaf],
+    groups: Sequence[int],
+    opening: _Opening,
+    paths: Sequence[str] | None = None,
+) -> Iterator[pa.RecordBatch]:
+    """Some row groups of a file, of all columns or of those at these paths, so few rows at once that memory holds them.
 
     Strings that stand in dictionaries are read as dictionaries if the types allow it, but not those of long columns
-    that a writer has gone on with as plain strings: Arrow would gather all of these in the dictionary.
+    that a writer has gone on with as plain strings: Arrow would gather all of these in the dictionary. No batch spans
+    dictionaries, which Arrow cannot nest.
     """
-
-    file: pq.ParquetFile
-    groups: Sequence[int]
-    rows: int
-
-    @classmethod
-    def of(cls, file: pq.ParquetFile, leaves: Sequence[_Leaf], groups: Sequence[int], opening: _Opening) -> _Sparing:
-        """The same file once more."""
-        held = [file.metadata.row_group(index) for index in groups]
-        sizes = [sum(_chunk_bytes(group, at, leaf) for at, leaf in enumerate(leaves)) for group in held]
-        small = max(sizes, default=0) <= 2 * BATCH_BYTES
-        shared = list(_shared(held, leaves, None if small else opening))
-        again = _with_dictionaries(file, [path for path, _ in shared], opening)
-        if small and again is not None and not any(leaf.prefixes for leaf in leaves):
-            return cls(again, groups, BATCH_ROWS)
+    held = [file.metadata.row_group(index) for index in groups]
+    sizes = [sum(_chunk_bytes(group, at, leaf) for at, leaf in enumerate(leaves)) for group in held]
+    small = max(sizes, default=0) <= 2 * BATCH_BYTES
+    shared = list(_shared(held, leaves, None if small else opening))
+    again, rows = _with_dictionaries(file, [path for path, _ in shared], opening), BATCH_ROWS
+    if not small or again is None or any(leaf.prefixes for leaf in leaves):
         excess = 0 if again is None else sum(max(0, size - DICTIONARY_BYTES) for _, size in shared)
         usual = BATCH_BYTES * sum(group.num_rows for group in held) // max(1, sum(sizes))
         rows = max(1, min(UNSURE_ROWS + excess // DICTIONARY_SHARE, BATCH_ROWS, usual))
-        return cls(again or opening.reopen(metadata=file.metadata), groups, rows)
-
-    def batches(self, paths: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
-        """The rows, of all columns or of those at these paths; no batch spans dictionaries, which Arrow cannot nest."""
-        with self.file as file:
-            for index in self.groups:
-                yield from file.iter_batches(self.rows, [index], paths, use_threads=False)
+    with again or opening.reopen(metadata=file.metadata) as reading:
+        for index in groups:
+            yield from reading.iter_batches(rows, [index], paths, use_threads=False)
 
 
 def _shared(groups: Sequence[Any], leaves: Sequence[_Leaf], opening: _Opening | None) -> Iterator[tuple[str, int]]:
