@@ -208,7 +208,7 @@ class Deduplication:
 
     def program(self, prompt: Prompt) -> Program[PendingOutcome]:
         """The prompt's program for the engine; of a repeated one, a program that asks for nothing."""
-        key = _digest_of_prompt(prompt)
+        key = hashlib.blake2b(repr(prompt).encode(), digest_size=16).digest()
         known = self._known.get(key)
         if known is not None:
             return _at_once(PendingOutcome(known))
@@ -240,10 +240,6 @@ def size_of(outcome: Outcome) -> int:
 def _at_once(place: PendingOutcome) -> Program[PendingOutcome]:
     yield from ()
     return place
-
-
-def _digest_of_prompt(prompt: Prompt) -> bytes:
-    return hashlib.blake2b(repr(prompt).encode(), digest_size=16).digest()
 
 
 # ---- one prompt

@@ -26,14 +26,13 @@ from lingua.text.units import (
     forced_spans,
     kept_apart,
     literals,
-    protected_spans,
     rounded,
     spelt,
-    split,
     unit_edges,
     unit_scores,
     within_words,
 )
+from lingua.text.words import ascending
 
 Importance = npt.NDArray[np.float32]
 
@@ -98,7 +97,7 @@ class PromptPart:
         return self.cost if self.whole else int(self.costs @ self.must)
 
     def scores(self, config: SharedSettings) -> Floats:
-        filled, scores = np.flatnonzero(np.diff(self.starts)), np.zeros(len(self.keep), np.float32)
+        filled, scores = (self.starts[1:] > self.starts[:-1]).nonzero()[0], np.zeros(len(self.keep), np.float32)
         scores[filled] = unit_scores(self.token_scores, self.starts[np.append(filled, -1)], config.own.unit_score)
         return rounded(scores) if isinstance(config.own, OnePassSettings) else scores
 
@@ -128,8 +127,10 @@ class PromptPart:
 
     def kept_spans(self) -> tuple[Span, ...]:
         """Kept character ranges, ascending and merged; a cut beginning takes the white space after it along."""
+        if not self.text:
+            return ()
         if self.keep.all():
-            return ((0, len(self.text)),) if self.text else ()
+            return ((0, len(self.text)),)
         return spans_of(self.text, self.bounds, self._shown())
 
     def _shown(self) -> Bools:
@@ -215,15 +216,15 @@ class Drafter:
         coherent = config.own.coherent_share > 0
         edges = unit_edges(text, "word" if coherent and unit == "token" else unit)
         if edges is not None and config.own.cuts_sentences:
-            edges = np.union1d(edges, sentence_edges(text))
+            edges = ascending(edges, sentence_edges(text))
         if edges is not None and coherent:
-            edges = np.union1d(edges, pieces := piece_edges(text))
-            encoding = split(encoding, pieces)
+            edges = ascending(edges, pieces := piece_edges(text))
+            encoding = encoding.split(pieces)
         forced = forced_spans(text, config)
         if edges is not None and (forced or unit == "sentence" or config.own.cuts_sentences or coherent):
             edges, forced = within_words(text, edges, forced)
         atoms, must = cut(encoding, edges, forced)
-        starts = np.searchsorted(encoding.atom, atoms)
+        starts = encoding.atom.searchsorted(atoms)
         begins = encoding.token_starts if self.target is self.source else self.target.starts(text)
         return self._part(encoding, starts, encoding.bounds[atoms], must, begins)
 
@@ -263,9 +264,6 @@ class Drafter:
         if part.held is not None:
             fine.hold(part.held)
         return fine
-
-    def protects(self, text: str) -> bool:
-        return bool(protected_spans(text, self.config))
 
 
 @dataclass(slots=True, eq=False)
@@ -334,8 +332,9 @@ class Draft:
 
     def finish(self, status: Status = "compressed") -> CompressedPrompt:
         """The result: text, tokens and spans of what is kept."""
-        spans = [part.kept_spans() for part in self.parts]
-        texts = [cut_text(part.text, kept) for part, kept in zip(self.parts, spans, strict=True)]
+        parts = self.parts
+        spans = [part.kept_spans() for part in parts]
+        texts = [cut_text(part.text, kept) for part, kept in zip(parts, spans, strict=True)]
         text = join_parts(texts, self.prompt.separator)
         strings = zip(self.chosen, spans[1:-1], texts[1:-1], strict=True)
         kept = {index: (spans, left) for index, spans, left in strings if spans or not self.prompt.context[index]}

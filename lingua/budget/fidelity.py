@@ -120,12 +120,11 @@ def _words(encodings: Sequence[Encoding], text: str) -> tuple[dict[str, float], 
     worth, named = _worth(encodings, ends), _named(text, traits, size, ends)
     words = (traits & WORD) > 0
     chosen = words if words.any() else ~words
-    numbers, first, place = np.unique(key[chosen], return_index=True, return_inverse=True)
-    order = np.argsort(first)  # as they are met, so that ties are not broken by what was read before
+    met = dict[int, int]()  # numbered as they are met, so that ties are not broken by what was read before
+    place = np.asarray([met.setdefault(number, len(met)) for number in key[chosen].tolist()], np.int64)
     information = np.bincount(place, worth[chosen]) / np.bincount(place)
-    marked = [np.bincount(place, flags[chosen])[order] > 0 for flags in (traits & SMALL, traits & CAPITAL, named)]
-    found = [known.keys[number] for number in numbers[order].tolist()]
-    values = dict(zip(found, information[order].tolist(), strict=True))
+    marked = [np.bincount(place, flags[chosen]) > 0 for flags in (traits & SMALL, traits & CAPITAL, named)]
+    values = dict(zip([known.folded[number] for number in met], information.tolist(), strict=True))
     return values, _names(values, *marked) if words.any() else set()
 
 

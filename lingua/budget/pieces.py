@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import pairwise
@@ -20,7 +20,7 @@ import regex
 
 from lingua.prompt import Bools, Floats, Ints
 from lingua.text.sentences import ACTS, ENDS_SENTENCE, ITEM, SEPARATES, TABLE_HEAD, Clauses, sentence_edges, speeches
-from lingua.text.words import are, remembered
+from lingua.text.words import among, ascending, code_points, members, remembered
 
 NEW, REPEATED = 6.0, 0.3
 """What the first mention of a name or number counts, and a later one: of its evidence."""
@@ -111,14 +111,9 @@ def _read(text: str) -> Iterator[_Sentence]:
         item = ITEM.match(text, end - len(body)) if line else None
         closed = end == len(text) or text.find("\n", end, end + 3) >= 0
         titles = closed and opens and end < len(text) and start not in spoken and len(body.split()) <= HEADING_WORDS
-        yield _Sentence(
-            body,
-            opens,
-            line,
-            regex.sub(r"\w+", "1", item.group()) if item else "",
-            closed and (body.rstrip().endswith((":", "：")) or TABLE_HEAD.match(body) is not None),
-            titles and not _NO_HEADING.search(body),
-        )
+        mark = regex.sub(r"\w+", "1", item.group()) if item else ""
+        leads = closed and (body.rstrip().endswith((":", "：")) or TABLE_HEAD.match(body) is not None)
+        yield _Sentence(body, opens, line, mark, leads, titles and not _NO_HEADING.search(body))
 
 
 def _need_heads(read: Sequence[_Sentence]) -> tuple[Ints, Bools]:
@@ -165,7 +160,7 @@ class Pieces:
     host [c]         the clause that each clause needs, before it; itself where it needs none
     needs [s]        the same of sentences
     separates [u]    the mark that closes a clause, as a unit of its own
-    resumes [u]      what a clause goes on with behind an inserted one: its verb
+    resumes [u]      what a clause goes on with behind an inserted one, where that is its verb
     end [u]          what ends the unit's sentence, as a unit of its own: a mark, else a line break; -1: there is none
     marked [u]       whether a unit's last character is a mark of punctuation
     breaks [u]       whether its first one breaks the line
@@ -184,24 +179,24 @@ class Pieces:
     @classmethod
     def of(cls, text: str, bounds: Ints, whole: bool) -> Pieces:
         """Of units that begin at `bounds` [u + 1]: at `piece_edges` at least. `whole`: no sentence has clauses."""
-        sentences, (clauses, *closing) = sentence_edges(text), _clauses(text, whole)
-        begins, behind = bounds[:-1], bounds[1:]
-        sentence = np.searchsorted(sentences, begins, side="right") - 1
-        separates, ends, breaks = (np.isin(begins, one[:, 0]) & np.isin(behind, one[:, 1]) for one in closing)
+        sentences, (clauses, closing) = sentence_edges(text), _clauses(text, whole)
+        begins, points = bounds[:-1], code_points(text)
+        sentence = sentences.searchsorted(begins, side="right") - 1
+        separates, ends, breaks = (among(bounds, one[:, 0])[:-1] & among(bounds, one[:, 1])[1:] for one in closing)
         end = np.full(len(sentences), -1)
-        end[sentence[breaks] - 1] = np.flatnonzero(breaks)
-        end[sentence[ends]] = np.flatnonzero(ends)
-        verbs = [begin for begin in clauses.begins.tolist() if ACTS.match(text, begin)]
+        end[sentence[breaks] - 1] = breaks.nonzero()[0]
+        end[sentence[ends]] = ends.nonzero()[0]
+        verbs = [begin for begin in clauses.later.tolist() if ACTS.match(text, begin)]
         return cls(
-            clauses.piece[np.searchsorted(clauses.begins, begins, side="right") - 1],
+            clauses.piece[clauses.begins.searchsorted(begins, side="right") - 1],
             clauses.host,
             needed_sentences(text)[0],
             sentence,
             separates,
-            np.isin(begins, verbs),
+            among(bounds, np.asarray(verbs, np.int64))[:-1],
             end[sentence],
-            are(r"[\p{P}--\p{Pe}]", text)[behind - 1],
-            are(r"[\r\n]", text)[begins],
+            members(r"[\p{P}--\p{Pe}]")[points[bounds[1:] - 1]],
+            members(r"[\r\n]")[points[begins]],
         )
 
     def hosted(self, unit: int, keep: Bools) -> bool:
@@ -234,36 +229,25 @@ class Pieces:
 
 def piece_edges(text: str) -> Ints:
     """Characters at which sentences, clauses and the marks that close them begin or end, ascending."""
-    clauses, *marks = _clauses(text, False)
-    return np.unique(np.concatenate([clauses.begins, *map(np.ravel, marks)]))
+    clauses, marks = _clauses(text, False)
+    return ascending(clauses.begins, *(one.ravel() for one in marks))
 
 
 @remembered
-def _clauses(text: str, whole: bool) -> tuple[Clauses, Ints, Ints, Ints]:
-    """The clauses of a text, and where the marks that close them and its sentences begin."""
-    sentences = sentence_edges(text)
-    each = np.arange(len(sentences))
-    needs, _ = needed_sentences(text)
-    clauses = Clauses(sentences, each, needs) if whole else Clauses.of(text, sentences, needs)
-    return clauses, *_closing_marks(text, clauses.begins, sentences)
+def _clauses(text: str, whole: bool) -> tuple[Clauses, list[Ints]]:
+    """The clauses of a text, and where what closes them begins and ends [m, 2].
 
-
-def _closing_marks(text: str, clauses: Ints, sentences: Ints) -> tuple[Ints, Ints, Ints]:
-    """Where the marks that close clauses and sentences, and the white space before them, begin and end [m, 2].
-
-    And the line breaks behind sentences that have no mark, such as headings.
+    The marks of clauses, those of sentences, with the white space before, and line breaks behind sentences without.
     """
-    breaks = (_BREAK.match(text, edge) for edge in sentences[1:].tolist())
-    return _marks(text, clauses, _CLAUSE), _marks(text, sentences, _ENDED), _spans(one for one in breaks if one)
-
-
-def _marks(text: str, begins: Ints, closing: regex.Pattern[str]) -> Ints:
-    found = (closing.search(text, begin, end) for begin, end in pairwise([*begins.tolist(), len(text)]))
-    return _spans(one for one in found if one)
-
-
-def _spans(found: Iterable[regex.Match[str]]) -> Ints:
-    return np.asarray([one.span(one.lastindex or 0) for one in found], np.int64).reshape(-1, 2)
+    sentences, (needs, _) = sentence_edges(text), needed_sentences(text)
+    each = np.arange(len(sentences))
+    clauses = Clauses(sentences, each, needs, each[:0]) if whole else Clauses.of(text, sentences, needs)
+    begins, edges = clauses.begins.tolist(), sentences.tolist()
+    separating = (_CLAUSE.search(text, start, end) for start, end in pairwise([*begins, len(text)]))
+    ending = (_ENDED.search(text, start, end) for start, end in pairwise([*edges, len(text)]))
+    breaks = (_BREAK.match(text, edge) for edge in edges[1:])
+    found = ([one.span(one.lastindex or 0) for one in ends if one] for ends in (separating, ending, breaks))
+    return clauses, [np.asarray(spans, np.int64).reshape(-1, 2) for spans in found]
 
 
 @dataclass(slots=True, eq=False)
@@ -288,16 +272,16 @@ class PieceGroups:
     @classmethod
     def of(cls, group: Ints, host: Ints, keep: Bools, units: tuple[Floats, Ints, Ints]) -> PieceGroups:
         """Of units in groups [u], some of which are kept; `units`: worth, target tokens and fact (-1: none) of each."""
-        missing, number = np.flatnonzero(~keep), len(host)
+        missing, number = (~keep).nonzero()[0], len(host)
         owner, (worth, costs, fact) = group[missing], (values[missing] for values in units)
-        told = np.flatnonzero(fact >= 0)
+        told = (fact >= 0).nonzero()[0]
         plain = np.bincount(owner, np.where(fact >= 0, REPEATED * worth, worth), number)
         facts: list[dict[int, float]] = [{} for _ in range(number)]
         for place, one, value in zip(owner[told].tolist(), fact[told].tolist(), worth[told].tolist(), strict=True):
             facts[place][one] = max(facts[place].get(one, 0.0), (NEW - REPEATED) * value)
         cost = np.bincount(owner, costs, number).astype(np.int64)
         known = set(units[2][keep].tolist())
-        kept = np.bincount(group[missing], minlength=number) == 0
+        kept = np.bincount(owner, minlength=number) == 0
         return cls(host.tolist(), cost.tolist(), plain.tolist(), facts, known, kept.tolist())
 
     def take(self, budget: int, most: int) -> None:

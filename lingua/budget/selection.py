@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -142,18 +142,22 @@ class _Items:
         scores, costs, keep = part.scores(config)[units], part.costs[units], part.keep[units]
         if part.pieces is None:
             return cls(units, np.arange(len(units)), units, costs, scores, keep, np.ones(len(units), bool))
-        clause, at, owner, sizes = np.unique(part.pieces.clause[units], True, True, True)
+        number = part.pieces.clause[units]
+        sizes = np.bincount(number)
+        clause, place = sizes.nonzero()[0], (sizes > 0).cumsum() - 1
+        owner, first = place[number], np.zeros(len(clause), np.int64)
+        first[owner[::-1]] = units[::-1]
         cost = np.bincount(owner, costs).astype(np.int64)
         score = (np.bincount(owner, scores * costs) / np.maximum(1, cost)).astype(np.float32)
-        kept = np.bincount(owner, keep) == sizes
-        score = _lifted(part.pieces.sentence[units[at]], cost * kept, score)
-        host = np.minimum(np.searchsorted(clause, part.pieces.host[clause]), len(clause) - 1)
-        hosted = np.flatnonzero(clause[host] == part.pieces.host[clause])
+        kept = np.bincount(owner, keep) == sizes[clause]
+        score = _lifted(part.pieces.sentence[first], cost * kept, score)
+        needed = part.pieces.host[clause]
+        host, hosted = place[needed], ((needed != clause) & (sizes[needed] > 0)).nonzero()[0]
         for item in hosted[kept[hosted]][::-1].tolist():
             score[host[item]] = max(score[item], score[host[item]])
         for item in hosted[~kept[hosted]].tolist():
             score[item] = min(score[item], score[host[item]])
-        return cls(units, owner, units[at], cost, score, kept, kept | (score > 0))
+        return cls(units, owner, first, cost, score, kept, kept | (score > 0))
 
 
 def _lifted(sentence: Ints, cost: Ints, score: Floats) -> Floats:
@@ -174,6 +178,7 @@ class _Margin:
     kept             how many of the first ranks are kept
     most             how many may be
     left             the result, as things stand
+    seen             the result of each number of ranks that was tried
     """
 
     draft: Draft
@@ -184,6 +189,7 @@ class _Margin:
     kept: int
     most: int
     left: CompressedPrompt = field(init=False)
+    seen: dict[int, CompressedPrompt] = field(default_factory=dict)
 
     @classmethod
     def of(cls, draft: Draft) -> _Margin:
@@ -192,7 +198,7 @@ class _Margin:
         kept, wanted = (_gather([getattr(one, name) for one in found]).astype(bool) for name in ("kept", "wanted"))
         order = np.lexsort((-_gather([one.score for one in found]), ~wanted, ~kept))
         sizes = [len(one.cost) for one in found]
-        ranks = np.split(np.argsort(order), np.cumsum(sizes)[:-1])
+        ranks = np.split(order.argsort(), np.cumsum(sizes)[:-1])
         number = np.repeat(np.arange(len(parts)), sizes)
         cost = _gather([one.cost for one in found]).astype(np.int64)[order]
         ranked = [(part, one.units, rank[one.owner]) for part, one, rank in zip(parts, found, ranks, strict=False)]
@@ -201,15 +207,14 @@ class _Margin:
 
     def settle(self) -> bool:
         """Find a longest prefix within the target, then fill the rest; False if even nothing optional is too much."""
-        seen: dict[int, int] = {}
         for attempt in range(_TRIES):
             self._apply(self.kept)
-            seen[self.kept] = self.left.compressed_tokens
-            fits = max((kept for kept, count in seen.items() if count <= self.draft.target_tokens), default=-1)
-            over = min((kept for kept in seen if kept > fits), default=self.most + 1)
+            tried = ((kept, left.compressed_tokens) for kept, left in self.seen.items())
+            fits = max((kept for kept, count in tried if count <= self.draft.target_tokens), default=-1)
+            over = min((kept for kept in self.seen if kept > fits), default=self.most + 1)
             if self._enough() or over - fits <= 1:
                 break
-            guess = (fits + over) // 2 if attempt % 3 == 2 else self._guess(seen)
+            guess = (fits + over) // 2 if attempt % 3 == 2 else self._guess()
             self.kept = min(max(guess, fits + 1), over - 1)
         if self.kept != fits:
             self._apply(max(0, fits))
@@ -245,13 +250,14 @@ class _Margin:
             self.left = self.draft.finish()
             return
 
-    def _guess(self, seen: dict[int, int]) -> int:
+    def _guess(self) -> int:
         """The prefix that should meet the target, if counts grow with costs as between the two last ones seen."""
-        total = np.concatenate([[0], np.cumsum(self.cost)])
-        before, count = list(seen.items())[-2] if len(seen) > 1 else (0, 0)
+        total = np.concatenate([[0], self.cost.cumsum()])
+        before = [0, *self.seen][-2]
+        count = self.seen[before].compressed_tokens if len(self.seen) > 1 else 0
         slope = (self.left.compressed_tokens - count) / (int(total[self.kept] - total[before]) or 1)
         wanted = total[self.kept] + self.slack / (slope if slope > 0 else 1)
-        return int(np.searchsorted(total, wanted, side="right")) - 1
+        return int(total.searchsorted(wanted, side="right")) - 1
 
     @property
     def slack(self) -> int:
@@ -261,7 +267,9 @@ class _Margin:
         for part, units, rank in self.parts:
             part.keep = part.must.copy()
             part.keep[units] = rank < kept
-        self.kept, self.left = kept, self.draft.finish()
+        if kept not in self.seen:
+            self.seen[kept] = self.draft.finish()
+        self.kept, self.left = kept, self.seen[kept]
 
     def _fill(self) -> None:
         """Add single later units that still fit, best first."""
@@ -310,32 +318,27 @@ class _Competition:
     def of(cls, parts: Sequence[PromptPart], config: SharedSettings) -> _Competition:
         scores = np.concatenate([part.scores(config) for part in parts])
         costs, must = (np.concatenate([getattr(part, name) for part in parts]) for name in ("costs", "must"))
-        worth = (
-            scores
-            if config.own.unit_score == "sum" or not config.own.coherent_share
-            else scores * np.minimum(costs, LONG)
-        )
+        weighed = config.own.coherent_share and config.own.unit_score != "sum"
+        worth = scores * np.minimum(costs, LONG) if weighed else scores
         return cls(parts, worth, costs, must, np.concatenate([part.unit_facts for part in parts]))
 
-    def groups(self, name: Literal["clause", "sentence"]) -> tuple[Ints, Ints]:
+    def groups(self, names: tuple[str, str]) -> tuple[Ints, Ints]:
         """Which clause or sentence each unit [u] belongs to, numbered through all parts; and the host of each [g]."""
         numbers, hosts, count = [], [], 0
         for part in self.parts:
-            own: Ints = getattr(part.pieces, name) if part.pieces is not None else np.zeros(len(part.keep), np.int64)
+            alone = np.zeros(len(part.keep), np.int64), np.zeros(1, np.int64)
+            own, host = (getattr(part.pieces, name) for name in names) if part.pieces is not None else alone
             size = int(own.max(initial=-1)) + 1
-            host = (
-                np.arange(size) if part.pieces is None else part.pieces.host if name == "clause" else part.pieces.needs
-            )
             numbers.append(count + own)
             hosts.append(count + host[:size])
             count += size
         return np.concatenate(numbers), np.concatenate(hosts)
 
-    def take(self, name: Literal["clause", "sentence"], share: float, budget: float) -> None:
+    def take(self, names: tuple[str, str], share: float, budget: float) -> None:
         """Complete the groups that are worth most for their missing tokens, as far as a share of the budget goes.
 
         The best may have all of it: in a short text the sentence that answers can be longer."""
-        group, host = self.groups(name)
+        group, host = self.groups(names)
         spent = self.costs[self.keep].sum()
         groups = PieceGroups.of(group, host, self.keep, (self.worth, self.costs, self.facts))
         groups.take(max(0, int(share * budget - spent)), int(budget - spent))
@@ -379,10 +382,11 @@ def keep_within(draft: Draft, parts: Sequence[PromptPart], budget: float) -> Non
         return
     pool, share = _Competition.of(parts, draft.config), draft.config.own.coherent_share
     if share:
-        pool.take("sentence", share, budget)
-        pool.take("clause", 1, budget)
+        pool.take(("sentence", "needs"), share, budget)
+        pool.take(("clause", "host"), 1, budget)
     else:
         pool.keep = choose(pool.worth, pool.costs, pool.keep, budget)
-    ends = np.cumsum([len(part.keep) for part in parts])[:-1]
-    for part, keep in zip(parts, np.split(pool.keep, ends), strict=True):
-        part.keep = keep
+    begin = 0
+    for part in parts:
+        part.keep = pool.keep[begin : begin + len(part.keep)]
+        begin += len(part.keep)

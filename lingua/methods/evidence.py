@@ -45,13 +45,14 @@ LEGIBLE, UNKNOWN = 2.0, 0.2
 """Characters per token at least, and share of unknown tokens at most, of a text that the encoder can read."""
 
 _NOISE = regex.compile(
-    r"\A\s*\p{L}[^\n:：]{0,30}[:：]|[—–-]\s?\d{1,4}\s?[—–-]|[{\[<(][^\s\d{}\[\]<>()]+[}\]>)]|\b(?:yes|yeah|yep|yup|gee|wow|okay|ok|uh|um"
+    r"(?:\A\s*\p{L}[^\n:：]{0,30}[:：]|[—–-]\s?\d{1,4}\s?[—–-]|[{\[<(][^\s\d{}\[\]<>()]+[}\]>)]|\b(?:yes|yeah|yep|yup|gee|wow|okay"
+    r"|ok|uh|um"
     r"|erm?|ah|aha|oh|eh|h*mm*|huh|right|sure|well|so|alright|exactly|absolutely|indeed|true|thanks?|thank you|bye|hi"
     r"|hello|great|cool|fine|and|but|or|the|meanwhile|however|i (?:see|mean|think|guess)|you know)\b"
-    r"|[嗯哦啊呃好对是的吧]",
+    r"|[嗯哦啊呃好对是的吧]|[^\p{L}\p{N}])*+",
     regex.IGNORECASE,
 )
-"""What may stand in a sentence that says nothing: who speaks, what a transcriber noted, fillers."""
+"""What a sentence that says nothing is made of: who speaks, what a transcriber noted, fillers, and marks."""
 _ENDED = regex.compile(r"[\p{P}\p{S}--,;:–—]\s*\Z", regex.V1)
 BROKEN = 0.25
 """What counts of a sentence in which a text breaks off, as passages of a fixed length do."""
@@ -59,7 +60,6 @@ _TWIN = 20
 """Characters of a sentence at least that is kept once, however often it stands there."""
 _TRACE = 1e-3
 """Relevance of a string that shares nothing with the question: enough for short ones to come before long ones."""
-_LETTERS = regex.compile(r"[\p{L}\p{N}]")
 _ASKS = regex.compile(r"\s*(?:Q|Question|Problem|Query|Frage|Pregunta|问题|问)\s?\d{0,3}[:：]", regex.IGNORECASE)
 _LABEL = regex.compile(r"^[^\S\n]*(\p{L}[^\n:：]{0,30})[:：]", regex.MULTILINE)
 
@@ -198,7 +198,7 @@ def discount(parts: Sequence[PromptPart], apart: bool) -> None:
         sentences = slices(part.text, edges)
         evidence = np.split(part.token_scores, np.searchsorted(part.encoding.token_starts, edges[1:]))
         for text, head, own in zip(sentences, heads.tolist(), evidence, strict=True):
-            if head or not _LETTERS.search(_NOISE.sub("", text)):
+            if head or _NOISE.fullmatch(text):
                 own[:] = 0
             elif len(key := " ".join(text.split())) >= _TWIN:
                 equal[number * apart, key].append(own)

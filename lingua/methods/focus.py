@@ -114,12 +114,8 @@ def _names(strings: Sequence[Sequence[str]]) -> list[set[str]]:
     written = [[_WRITTEN.findall(sentence) for sentence in sentences] for sentences in strings]
     inside = {word for sentences in written for words in sentences for word in words[1:]}
     small = {word for word in inside if word[0].islower()}
-    names = {word.casefold() for word in inside if len(word) > 1 and _is_capital(word[0])} - small
+    names = {word.casefold() for word in inside if len(word) > 1 and (word[0].isupper() or word[0].isdigit())} - small
     return [names & {word.casefold() for words in sentences for word in words} for sentences in written]
-
-
-def _is_capital(letter: str) -> bool:
-    return letter.isupper() or letter.isdigit()
 
 
 States = npt.NDArray[np.float32]

@@ -20,7 +20,7 @@ from lingua.budget.selection import choose, optional_rate, shares
 from lingua.engine.score import Answer, Context, Needs, Program, Score
 from lingua.shared import Aggregate, BudgetText, ContextBudget, MethodSettings, Numbers
 from lingua.text.sentences import sentence_edges
-from lingua.text.units import unit_scores
+from lingua.text.units import protected_spans, unit_scores
 
 RATE_STEPS = 64
 """Of a shared rate's binary fraction: the step is 1.6% to 3.1% of the rate."""
@@ -98,7 +98,7 @@ def choose_demonstrations(draft: Draft, own: LLMLinguaSettings) -> Program[None]
 def required(draft: Draft, forced: Iterable[int]) -> set[int]:
     """Context strings that the coarse step may not drop: those that are forced, or hold what is protected."""
     known = {index for index in forced if 0 <= index < len(draft.context)}
-    return known | {index for index, part in enumerate(draft.context) if draft.drafter.protects(part.text)}
+    return known | {index for index, part in enumerate(draft.context) if protected_spans(part.text, draft.config)}
 
 
 def filter_sentences(draft: Draft, settings: SentenceFilter) -> Program[None]:

@@ -19,7 +19,7 @@ from lingua.prompt import Floats, Ints
 from lingua.text.sentences import sentence_edges
 from lingua.text.tokens import Encoding
 from lingua.text.units import self_information
-from lingua.text.words import LONG_RUN, slices, word_edges
+from lingua.text.words import LONG_RUN, remembered, slices, word_edges
 
 WEIGHTS = {
     "bias": -3.85,
@@ -64,13 +64,13 @@ def token_evidence(encoding: Encoding) -> Floats:
     if not len(words) or not len(encoding):
         return np.zeros(len(encoding), np.float32)
     evidence = 1 / (1 + np.exp(-word_odds(encoding, words)))
-    place = np.searchsorted(words, encoding.token_starts, side="right") - 1
+    place = words.searchsorted(encoding.token_starts, side="right") - 1
     return evidence[np.maximum(0, place)].astype(np.float32)
 
 
 def word_odds(encoding: Encoding, words: Ints) -> Table:
     """The logarithm of the odds of each word [w], which begin at the characters `words`."""
-    odds: Table = _properties(encoding, words) @ np.asarray(list(WEIGHTS.values()))
+    odds: Table = np.asarray(list(WEIGHTS.values())) @ _properties(encoding, words)
     return odds
 
 
@@ -82,29 +82,29 @@ def token_facts(encoding: Encoding, known: dict[str, int]) -> Ints:
     text, words = encoding.text, word_edges(encoding.text)
     if not len(words) or not len(encoding):
         return np.full(len(encoding), -1)
-    kinds, opening = _kinds(text, words), set(sentence_edges(text).tolist())
+    kinds, opening = word_kinds(text), set(sentence_edges(text).tolist())
     starts = zip(kinds, words.tolist(), strict=True)
     named = {name for (flags, _, name), start in starts if flags & _BIG and start not in opening}
     found = [
         known.setdefault(name, len(known)) if flags & _DIGITS or (flags & _BIG and name in named) else -1
         for flags, _, name in kinds
     ]
-    place = np.searchsorted(words, encoding.token_starts, side="right") - 1
+    place = words.searchsorted(encoding.token_starts, side="right") - 1
     return np.asarray(found, np.int64)[np.maximum(0, place)]
 
 
 def _properties(encoding: Encoding, words: Ints) -> Table:
-    """What `WEIGHTS` weighs [w, 17]."""
+    """What `WEIGHTS` weighs [17, w]."""
     text, count = encoding.text, len(words)
-    kinds = _kinds(text, words)
-    flags = np.fromiter((flag for flag, _, _ in kinds), np.int64, count)[:, None] >> np.arange(4) & 1
-    sentence = np.searchsorted(sentence_edges(text), words, side="right") - 1
-    opens = np.concatenate([[True], sentence[1:] != sentence[:-1]])
+    kinds = word_kinds(text)
+    flags = np.asarray([flag for flag, _, _ in kinds])[:, None] >> np.arange(4) & 1
+    sentence = sentence_edges(text).searchsorted(words, side="right") - 1
     name, number, short, comma = flags.T.astype(float)
-    name = name * ~opens
+    name[1:] *= sentence[1:] == sentence[:-1]
+    name[0] = 0
     tokens, rarity = _per_word(encoding, words)
     length = np.bincount(sentence)[sentence]
-    columns = [
+    rows = [
         np.ones(count),
         name,
         number,
@@ -121,11 +121,13 @@ def _properties(encoding: Encoding, words: Ints) -> Table:
         _repeated([letters for _, letters, _ in kinds]),
         _neighbours(comma)[0],
     ]
-    return np.stack([np.asarray(column, np.float64) for column in columns], axis=1)
+    return np.array(rows, np.float64)
 
 
-def _kinds(text: str, words: Ints) -> list[_Kind]:
-    bare = map(str.strip, slices(text, words))
+@remembered
+def word_kinds(text: str) -> list[_Kind]:
+    """What each word [w] looks like."""
+    bare = map(str.strip, slices(text, word_edges(text)))
     return [(_short_kind if len(word) <= LONG_RUN else _read_kind)(word) for word in bare]
 
 
@@ -143,10 +145,11 @@ def _read_kind(word: str) -> _Kind:
 
 def _per_word(encoding: Encoding, words: Ints) -> tuple[Table, Table]:
     """Tokens and self-information of each word."""
-    first = np.searchsorted(encoding.token_starts, words)
-    total = np.concatenate([[0.0], np.cumsum(self_information(encoding.ids), dtype=np.float64)])
-    edges = np.append(first, len(encoding))
-    return np.diff(edges).astype(float), np.diff(total[edges])
+    edges = np.append(encoding.token_starts.searchsorted(words), len(encoding))
+    total = np.zeros(len(encoding) + 1)
+    self_information(encoding.ids).cumsum(dtype=np.float64, out=total[1:])
+    before = total[edges]
+    return (edges[1:] - edges[:-1]).astype(float), before[1:] - before[:-1]
 
 
 def _neighbours(flag: Table) -> tuple[Table, Table]:
@@ -156,5 +159,5 @@ def _neighbours(flag: Table) -> tuple[Table, Table]:
 
 def _repeated(words: list[str]) -> Table:
     """Whether the same word stood before."""
-    first = dict(zip(reversed(words), range(len(words) - 1, -1, -1), strict=True))
-    return np.asarray([first[word] != place for place, word in enumerate(words)], float)
+    first = dict[str, int]()
+    return np.asarray([first.setdefault(word, place) != place for place, word in enumerate(words)], float)

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import re
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain, pairwise
-from typing import Literal
+from functools import cached_property
+from itertools import accumulate, chain, pairwise
 
 import numpy as np
 import regex
 import sentencex
 
 from lingua.prompt import Ints, Span
-from lingua.text.words import are, remembered, uncut, word_edges
+from lingua.text.words import code_points, members, remembered, uncut, unmarked, unwrapped, word_edges
 
 LANGUAGE = "en"
 """Whose abbreviations `sentencex` knows; the marks that end a sentence are those of all scripts."""
 CLAUSE_WORDS = 3
 """Words of a clause at least: what a comma parts off in fewer stays with what stands before."""
-_LONG = r"(?<=[^\n]{50})[^\S\n]*\n[^\S\n]*"
-_WRAPS = regex.compile(rf"{_LONG}(?=\p{{Ll}})")
-_WRAPPED = regex.compile(rf"{_LONG}(?!\s|[-*+•–|>#]|\d{{1,3}}[.)])")
-_PARAGRAPHS = regex.compile(r"(?:[^\n]+\n)+[^\n]+")
-"""Behind a long line a small letter goes on with it; then so do the other lines of its paragraph."""
 SEPARATES = r"[,;،؛၊、，；–—]"
 ENDS_SENTENCE = r"[.!?…؟।。．！？]"
 _PAIRS = (("(", ")"), ("[", "]"), ("“", "”"), ("（", "）"), ("「", "」"), ("«", "»"))
@@ -33,8 +30,11 @@ ITEM = regex.compile(
     r"(?:^[^\S\n]*(?:[-*+•–]|\d{1,3}[.)]|[IVXLC]{1,6}[.)])[^\S\n]+|(?<=[。！？])\s*\d{1,3}[.．])(?=\S)", regex.MULTILINE
 )
 """The mark of an item at the beginning of a line; a sentence begins there, and none within it."""
-_NO_END = regex.compile(rf"{ITEM.pattern}|\b[ap]\.m\.(?=\s+\p{{Lu}}{{2,4}}\b)", regex.MULTILINE)
-_ENDED_LINE = regex.compile(rf"(?<={ENDS_SENTENCE}|[:：])[^\S\n]*\n(?=\s*\S)")
+_OPENS = re.compile("[\n。！？]")
+"""Behind what the mark of an item or who speaks can stand."""
+_BROKEN = re.compile(r"\s*[\r\n]")
+_NOON = regex.compile(r"\b[ap]\.m\.(?=\s+\p{Lu}{2,4}\b)")
+_ENDED_LINE = regex.compile(rf"[:：{ENDS_SENTENCE[1:]}([^\S\n]*\n)(?=\s*\S)")
 _SPEAKER = regex.compile(
     r"^[^\S\n]*(?:[*_]{1,2})?(?:(?P<role>(?i:user|human|assistant|ai|system|bot|chat(?:bot|gpt)|model|customer|client|agent|support"
     r"|(?:inter)?viewer|interviewee|moderator|host|guest|speaker|caller|operator|doctor|patient|teacher|student|用户|助手|系统)"
@@ -89,7 +89,7 @@ _SUBJECT = regex.compile(
 )
 _RELATIVE = regex.compile(r"\b(?:who|which|that|whose|where)\b")
 _VERB = regex.compile(
-    r"(?<![\w-])(?:(?:is|are|was|were|am|has|have|had|does|do|did|will|would|can|could|may|might|must|shall|should|became|began"
+    r"\b(?<!-)(?=\p{Ll})(?:(?:is|are|was|were|am|has|have|had|does|do|did|will|would|can|could|may|might|must|shall|should|became|began"
     r"|won|came|got|went|gave|ran|wrote|said|told|saw|met|lost|fell|grew|found|sold|sent|put|rose|kept|knew|drew|spent"
     r"|stood|taught|thought|bought|brought|caught|chose|drove|fought|hit|left|lay|paid|read|sang|sat|spoke|struck|threw"
     r"|took|wore|made|led|built|held|gives|says|goes|sees|varies|(?:include|contain|consist|remain|become|follow|serve"
@@ -125,26 +125,38 @@ def sentence_edges(text: str) -> Ints:
     A line that ends with the mark of a sentence or a colon ends one, the item of a list begins one, and a block of code
     is one. So is who speaks, if it is several sentences.
     """
-    sizes = [len(sentence) for sentence in _sentences(_NO_END.sub(_unmarked, text))]
-    ends = {*np.cumsum(sizes)[:-1].tolist(), *(found.start() for found in ITEM.finditer(text))}
-    code = sorted(found.span() for found in chain(_CODE.finditer(text), _rows(text)))
-    ends = {found.end() if (found := _TAGS.match(text, end)) else end for end in ends}
+    items, code = [found.span() for found in _opening(ITEM, text)], sorted([*_code(text), *_rows(text)])
+    times = [found.span() for found in _NOON.finditer(text)] if ".m." in text else []
+    ends = list(accumulate(map(len, _sentences(unmarked(text, sorted(items + times))))))[:-1]
+    ends += [start for start, _ in items]
+    ends = [found.end() if (found := _TAGS.match(text, end)) else end for end in ends]
     edges = [_BEFORE.match(text, 0, edge).start() for edge in {*ends, *chain.from_iterable(code)} - {0, len(text)}]
     small = [edge for edge in edges if _SMALL.match(text, edge)]
     within = {edge for edge in edges if _WITHIN.match(text, 0, edge)} | {*small * (2 * len(small) <= len(edges))}
-    lines = (line.start() for line in _ENDED_LINE.finditer(text))
+    lines = (line.start(1) for line in _ENDED_LINE.finditer(text))
     turns = speeches(text)
-    found = uncut(np.unique([0, *set(edges) - within, *lines, *(turn[0] for turn in turns)]), code)
-    said = [label for _, label, end in turns if np.diff(np.searchsorted(found, [label, end]))]
-    return uncut(np.unique([*found.tolist(), *said]), code)
+    found = uncut(np.array(sorted({0, *set(edges) - within, *lines, *(turn[0] for turn in turns)})), code)
+    said = [label for _, label, end in turns if np.diff(found.searchsorted([label, end]))]
+    return uncut(np.array(sorted({*found.tolist(), *said})), code) if said else found
 
 
-def _rows(text: str) -> Iterator[regex.Match[str]]:
+def _code(text: str) -> list[Span]:
+    """The fenced blocks that are one sentence."""
+    return [found.span() for found in _CODE.finditer(text)] if "```" in text or "~~~" in text else []
+
+
+def _rows(text: str) -> Iterator[Span]:
     """The head of each table, and its rows."""
-    for found in TABLE_HEAD.finditer(text):
+    for found in TABLE_HEAD.finditer(text) if "|" in text else ():
         while found:
-            yield found
+            yield found.span()
             found = _ROW.match(text, found.end())
+
+
+def _opening(pattern: regex.Pattern[str], text: str) -> Iterator[regex.Match[str]]:
+    """What is found where a line begins; at every character it would be looked for in vain."""
+    places = (0, *(found.end() for found in _OPENS.finditer(text)))
+    return (found for place in places if (found := pattern.match(text, place)))
 
 
 @remembered
@@ -153,18 +165,13 @@ def speeches(text: str) -> list[tuple[int, int, int]]:
 
     What no role labels, such as a name, or *Abstract*, is a paragraph.
     """
-    labels = list(_SPEAKER.finditer(text))
+    labels = list(_opening(_SPEAKER, text))
     begins = [_BEFORE.match(text, 0, found.start()).start() for found in labels]
     found = list[tuple[int, int, int]]()
     for label, (begin, end) in zip(labels, pairwise([*begins, len(text)]), strict=True):
         gap = None if label["role"] else _PARAGRAPH.search(text, label.end(), end)
         found.append((begin, label.end(), gap.start() if gap else end))
     return found
-
-
-def _unmarked(found: regex.Match[str]) -> str:
-    """As many characters, none of which ends a sentence or makes `sentencex` take a whole line for one."""
-    return "".join(mark if mark.isalnum() or mark.isspace() else "_" for mark in found.group())
 
 
 def _sentences(text: str) -> Iterator[str]:
@@ -213,26 +220,28 @@ class Clauses:
     begins [s]   characters at which stretches begin, ascending, all sentences among them
     piece [s]    the piece that each is of: a clause goes on behind brackets and inserted clauses
     host [p]     the piece without which each says nothing, of a lower number; itself where it needs none
+    later [l]    those of `begins` that do not begin a piece
     """
 
     begins: Ints
     piece: Ints
     host: Ints
+    later: Ints
 
     @classmethod
     def of(cls, text: str, sentences: Ints, needs: Ints) -> Clauses:
         """Of a text whose sentences begin at these characters and need an earlier one each, or itself (`needs` [s])."""
-        text = _unwrapped(text)
+        text = unwrapped(text)
         cuts = _cuts(text, sentences)
         owners, hosts, roots = dict[int, int](), dict[int, int](), list[int]()
         for start, end in pairwise([*sentences.tolist(), len(text)]):
-            edges = [start, *cuts[np.searchsorted(cuts, start, "right") : np.searchsorted(cuts, end)].tolist(), end]
+            edges = [start, *cuts[bisect_right(cuts, start) : bisect_left(cuts, end)], end]
             own, own_hosts = _relations([text[a:b] for a, b in pairwise(edges)])
             hosts |= {edges[piece]: edges[host] for piece, host in own_hosts.items()}
             roots.append(edges[next(piece for piece, host in own_hosts.items() if piece == host)])
             owners |= {edge: edges[piece] for edge, piece in zip(edges, own, strict=False)}
             for opened, closed in (found.span() for found in _BRACKETS.finditer(text, start + 1, end)):
-                place = int(np.searchsorted(edges, opened))
+                place = bisect_left(edges, opened)
                 if closed <= edges[place] != opened and not _BOUND.fullmatch(text, opened, closed):
                     hosts[opened] = owners[edges[place - 1]]
                     owners |= {opened: opened} if closed == edges[place] else {opened: opened, closed: hosts[opened]}
@@ -242,54 +251,45 @@ class Clauses:
         order = sorted(hosts, key=lambda piece: (piece if hosts[piece] <= piece else hosts[piece] + 0.5, piece))
         number = {piece: place for place, piece in enumerate(order)}
         begins = sorted(owners)
-        found = begins, [number[owners[at]] for at in begins], [number[hosts[piece]] for piece in order]
-        return cls(*(np.asarray(one, np.int64) for one in found))
+        pieces, needed = [number[owners[at]] for at in begins], [number[hosts[piece]] for piece in order]
+        later = [at for at in begins if owners[at] != at]
+        return cls(*(np.asarray(one, np.int64) for one in (begins, pieces, needed, later)))
 
 
-def _unwrapped(text: str) -> str:
-    """The text with as many spaces for the line breaks within wrapped paragraphs."""
-    return _PARAGRAPHS.sub(_joined, text) if _WRAPS.search(text) else text
-
-
-def _joined(found: regex.Match[str]) -> str:
-    lines: str = found.group()
-    return str(_WRAPPED.sub(lambda gap: " " * len(gap.group()), lines)) if _WRAPS.search(lines) else lines
-
-
-def _cuts(text: str, sentences: Ints) -> Ints:
+def _cuts(text: str, sentences: Ints) -> list[int]:
     """Characters at which clauses may begin: behind a comma, a semicolon, a dash, at the break of a line.
 
     Not within brackets, quotation marks, code or a date, nor where it or what stands before has fewer than
     `CLAUSE_WORDS`. Where several semicolons part a list, they alone do.
     """
-    words = word_edges(text)
-    ended = (
-        are(r"[\r\n]", text)[words[1:]]
-        | are(SEPARATES, text)[words[1:] - 1] & ~are(r"\p{N}", text + " ")[words[1:] + 1]
-    )
-    wanted = uncut(words[1:][ended], [found.span() for found in _ENCLOSED.finditer(text)])
-    wanted = uncut(wanted, [found.span() for found in _CODE.finditer(text)])
-    begun = np.append(np.searchsorted(words, sentences), len(words))
-    place = np.searchsorted(words, wanted)
-    own = np.searchsorted(begun, place, side="right") - 1
-    listed = are(r"[;；]", text)[wanted - 1]
+    words, points = word_edges(text), code_points(text + " ")
+    starts = words[1:]
+    ended = members(r"[\r\n]")[points[starts]]
+    ended |= members(SEPARATES)[points[starts - 1]] & ~members(r"\p{N}")[points[starts + 1]]
+    wanted = uncut(uncut(starts[ended], [found.span() for found in _ENCLOSED.finditer(text)]), _code(text))
+    begun = np.append(words.searchsorted(sentences), len(words))
+    place = words.searchsorted(wanted)
+    own = begun.searchsorted(place, side="right") - 1
+    listed = members(r"[;；]")[points[wanted - 1]]
     among = listed | (np.bincount(own, listed, len(begun))[own] < 2)
     place, own = place[among], own[among]
     edges, last = list[int](), 0
     for at, begin, end in zip(place.tolist(), begun[own].tolist(), begun[own + 1].tolist(), strict=True):
         if at - max(last, begin) >= CLAUSE_WORDS <= end - at:
-            edges.append(int(words[at]))
+            edges.append(at)
             last = at
-    return np.asarray(edges, np.int64)
+    return words[edges].tolist() if edges else []
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False)
 class _Clause:
-    """What the first word and the verbs of a stretch tell of it.
+    """What the first word and the verbs of a stretch tell of it; each is found when it is first asked for.
 
+    before    the stretch before it, None if there is none; and the one `earlier` than that
     parted    a line break parts it from the one before, or there is none
-    apart     it may stand beside another main clause: a conjunction opens it, or a semicolon is before it
+    apart     it may stand beside another main clause: a conjunction opens it (`joins`), or a semicolon is before it
     says      a finite verb stands in it
+    tells     one does, and it may not go, whatever the size of its first letter
     acts      it opens with one
     small     it opens with a small letter
     loose     it may go whatever it says: by the word that opens it, behind which is no comma, as in a list
@@ -298,77 +298,80 @@ class _Clause:
     """
 
     text: str
-    opener: str
-    parted: bool
-    joins: bool
-    apart: bool
-    says: bool
-    acts: bool
-    small: bool
-    loose: bool
-    subject: bool
-    hangs: bool
+    before: str | None
+    earlier: str
 
-    @classmethod
-    def of(cls, text: str, before: str | None, earlier: str) -> _Clause:
-        found, says, acts = _LETTERS.search(text), _VERB.search(text) is not None, ACTS.match(text) is not None
-        opener, behind = (found.group(), text[found.end() :]) if found else ("", text)
-        bound = _is(_NEEDED, opener) or behind[:1] == "," or _GOES_ON.search(text) is not None
-        joins, loose = _is(_JOINS, opener), _is(_LOOSE, opener) and not bound
-        subject = says and not loose and (not joins or _SUBJECT.match(text) is not None)
-        apart = joins or (before or "").rstrip().endswith((";", "；"))
-        adds = not (loose or joins) and opener.islower() and _DESCRIBES.search(before or "") is not None
-        hangs = adds or _HANGS.search(earlier + (before or "")) is not None
-        parted = before is None or any(mark in text[: len(text) - len(text.lstrip())] for mark in "\r\n")
-        return cls(text, opener, parted, joins, apart, says, acts, opener[:1].islower(), loose, subject, hangs)
+    opener = cached_property(lambda own: found.group() if (found := _LETTERS.search(own.text)) else "")
+    parted = cached_property(lambda own: own.before is None or _BROKEN.match(own.text) is not None)
+    joins = cached_property(lambda own: _is(_JOINS, own.opener))
+    apart = cached_property(lambda own: own.joins or (own.before or "").rstrip().endswith((";", "；")))
+    says = cached_property(lambda own: _VERB.search(own.text) is not None)
+    tells = cached_property(lambda own: own.says and not _is(_LOOSE, own.opener.casefold()))
+    acts = cached_property(lambda own: ACTS.match(own.text) is not None)
+    small = cached_property(lambda own: own.opener[:1].islower())
+    loose = cached_property(lambda own: _is(_LOOSE, own.opener) and not own.bound)
+    subject = cached_property(
+        lambda own: not own.loose and own.says and (not own.joins or _SUBJECT.match(own.text) is not None)
+    )
 
+    @property
+    def bound(self) -> bool:
+        listed = self.text.partition(self.opener)[2][:1] == ","
+        return listed or _is(_NEEDED, self.opener) or _GOES_ON.search(self.text) is not None
 
-_Role = Literal["main", "led", "predicate", "more", "loose", "second"]
-_ROLES: tuple[tuple[_Role, Callable[[_Clause, _Clause, bool, bool], bool]], ...] = (
-    ("main", lambda new, main, said, beside: new.parted or (new.subject and new.apart and said)),
-    (
-        "led",
-        lambda new, main, said, beside: new.subject and not (said or new.small) and beside and _is(_LEADS, main.opener),
-    ),
-    ("more", lambda new, main, said, beside: new.joins and not said and _is(_LEADS, main.opener)),
-    ("predicate", lambda new, main, said, beside: new.says and not new.loose and not said),
-    ("predicate", lambda new, main, said, beside: not new.loose and not beside and new.acts),
-    ("more", lambda new, main, said, beside: new.hangs or _is(_NEEDED, new.opener)),
-    ("loose", lambda new, main, said, beside: new.loose),
-    ("second", lambda new, main, said, beside: said and (new.joins or not _VERB.search(_RELATIVE.split(new.text)[0]))),
-    ("more", lambda new, main, said, beside: True),
-)
-"""What a stretch is in its sentence; the first line that holds counts.
+    @property
+    def hangs(self) -> bool:
+        before = self.before or ""
+        adds = not (self.loose or self.joins) and self.opener.islower() and _DESCRIBES.search(before) is not None
+        return adds or _HANGS.search(self.earlier + before) is not None
 
-Told by the stretch itself, by the beginning of the main clause, by whether that said something (has its verb), and
-whether the stretch before is of it.
+    def role(self, main: _Clause, said: bool, beside: bool) -> str:
+        """What it is in its sentence; the first line that holds counts.
 
-main        a clause with a subject of its own, behind one: needs that if it cannot open a sentence
-led         the main clause behind an adverbial, which may then go if this can open a sentence
-predicate   of the main clause that has none yet, or goes on behind what was inserted
-more        of what stands before: without it that says something else, or nothing tells what it is
-loose       may go, and so may a `second` predicate or the next thing of a list
-"""
+        Told by itself, by the beginning of the main clause, by whether that said something (has its verb), and whether
+        the stretch before is of it.
+
+        main        a clause with a subject of its own, behind one: needs that if it cannot open a sentence
+        led         the main clause behind an adverbial, which may then go if this can open a sentence
+        predicate   of the main clause that has none yet, or goes on behind what was inserted
+        more        of what stands before: without it that says something else, or nothing tells what it is
+        loose       may go, and so may a `second` predicate or the next thing of a list
+        """
+        if self.parted or (said and self.apart and self.subject):
+            return "main"
+        if beside and not (said or self.small) and _is(_LEADS, main.opener) and self.subject:
+            return "led"
+        if not said and self.joins and _is(_LEADS, main.opener):
+            return "more"
+        if not self.loose and ((not said and self.says) or (not beside and self.acts)):
+            return "predicate"
+        if self.hangs or _is(_NEEDED, self.opener):
+            return "more"
+        if self.loose:
+            return "loose"
+        return "second" if said and (self.joins or not _VERB.search(_RELATIVE.split(self.text)[0])) else "more"
 
 
 def _relations(stretches: list[str]) -> tuple[list[int], dict[int, int]]:
     """Of each stretch of a sentence the piece that it is of, and of each piece the one it says nothing without.
 
-    Pieces are numbered as the stretches that they begin with. A rule of English (`_ROLES`), not a parser. Where no verb
+    Pieces are numbered as the stretches that they begin with. A rule of English (`role`), not a parser. Where no verb
     is found, as in most other languages, the sentence stays whole.
     """
-    if len(stretches) > 2 and all(one.rstrip().endswith((";", "；")) for one in stretches[:-1]):
+    if len(stretches) != 2 and all(one.rstrip().endswith((";", "；")) for one in stretches[:-1]):
         return list(range(len(stretches))), dict.fromkeys(range(len(stretches)), 0)
     own, host, seconds = list[int](), dict[int, int](), set[int]()
     main, said = 0, False
-    read = list(map(_Clause.of, stretches, [None, *stretches], ["", "", *stretches]))
+    read = list(map(_Clause, stretches, [None, *stretches], ["", "", *stretches]))
     for at, new in enumerate(read):
         last = own[-1] if own else 0
-        role = next(role for role, holds in _ROLES if holds(new, read[main], said, last == main))
+        # of a main clause that is one stretch, with another one behind it, it does not matter: no verb is looked for
+        said = said or ((not new.parted or at > main + 1) and read[main].tells)
+        role = new.role(read[main], said, last == main)
         first = main
         if role == "main":
             own[main:] = own[main:] if said else [main] * (at - main)
-            main, said = at, new.says and not _is(_LOOSE, new.opener.casefold())
+            main, said = at, False
         elif role == "led":
             host[main], main, said = at, at, True
         elif role == "predicate":
@@ -385,7 +388,8 @@ def _relations(stretches: list[str]) -> tuple[list[int], dict[int, int]]:
                 own = [host[at] if one in listed else one for one in own]
         elif own[-1] == at:
             host[at] = last if role == "loose" else first if role == "main" and new.small and not new.parted else at
-    own[main:] = own[main:] if said else [main] * (len(own) - main)
+    whole = len(own) > main + 1 and not (said or read[main].tells)
+    own[main:] = [main] * (len(own) - main) if whole else own[main:]
     return own, {piece: host[piece] for piece in sorted(set(own))}
 
 

@@ -20,24 +20,24 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
-from itertools import chain, islice, pairwise
+from itertools import accumulate, chain, islice, pairwise
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import regex
-from numpy.typing import ArrayLike
 
 from lingua.errors import ModelError
 from lingua.explain import first_line, meant
 from lingua.prompt import Ints
-from lingua.text.words import are
+from lingua.text.words import are, ascending, code_points, members
 
 _PIECES = {
     spaces: re.compile(rf"[{spaces}]*[^{spaces}]+(?:(?<![\w!-~])[{spaces}]+[^{spaces}]*)*|[{spaces}]+")
     for spaces in (" ", " \n")
 }
 _INNER = {spaces: re.compile(rf"[{spaces}].*[\w!-~]", re.DOTALL) for spaces in _PIECES}
+"""What remains a piece wherever it stands between others of this kind."""
 _MOST, _LONGEST, _MOST_CHARACTERS = 1 << 16, 400, 1 << 21
 """Pieces that are remembered, characters of one (a link is asked for at every count), and of all."""
 _NORMALIZERS = ("NFC", "NFD", "NFKC", "NFKD", "Lowercase", "StripAccents", "BertNormalizer", "Precompiled")
@@ -53,11 +53,6 @@ _PATTERNS = {f"{_WORDS}|{number}|{_REST}" for number in (r"\p{N}{1,3}", r"\p{N}"
 def pieces_of(text: str, spaces: str = " ") -> list[str]:
     """What such a tokenizer reads by itself, each cut to nothing smaller than a word; they add up to the text."""
     return _PIECES[spaces].findall(text)
-
-
-def stands_inside(piece: str, spaces: str = " ") -> bool:
-    """Whether a piece remains one wherever it stands between others of this kind."""
-    return _INNER[spaces].fullmatch(piece) is not None
 
 
 def cuts_before(definition: Mapping[str, Any]) -> str:
@@ -140,7 +135,7 @@ class PieceCache:
 Table = npt.NDArray[np.int32]
 _GRAPHEME = regex.compile(r"\p{RI}{2}[\p{GCB=Extend}\p{GCB=ZWJ}\p{GCB=SpacingMark}]*|\X")
 """Flags first: in a long run of them, each `\\X` looks back to the run's beginning."""
-JOINS_NOTHING = r"[\p{GCB=Other}\p{GCB=Control}\n]"
+_JOINS_NOTHING = r"[\p{GCB=Other}\p{GCB=Control}\n]"
 """UAX #29: between two of these there is a boundary, whatever stands around them."""
 _TIKTOKEN = ("cl100k_base", "o200k_base", "p50k_base", "r50k_base")
 _TIKTOKEN_PIECE = 400_000
@@ -166,18 +161,25 @@ class Encoding:
     bounds: Ints
 
     @classmethod
-    def from_offsets(cls, text: str, ids: ArrayLike, offsets: ArrayLike) -> Encoding:
-        """Tile `text` with tokens; characters between two tokens go to the later one, a tail to the last.
+    def of(cls, text: str, tokens: Ints) -> Encoding:
+        """Tile `text` with tokens [n, 3]: ids and offsets. Characters between two go to the later, a tail to the last.
 
         Text without any token (white space, for some tokenizers) is one atom.
         """
-        spans = np.asarray(offsets, np.int64).reshape(-1, 2)
-        starts = np.append(0, np.maximum.accumulate(spans[:, 1]))[:-1]
-        begins = spans[:, 0] >= starts
+        ids, begins, ends = tokens.T
+        if not len(ids):
+            return cls(text, ids, ids, len(text) * np.arange(2 if text else 1))
+        starts = np.concatenate([[0], np.maximum.accumulate(ends[:-1])])
+        opens = begins >= starts
         if not text.isascii() or "\r" in text:
-            begins &= _grapheme_edges(text)[starts]
-        bounds = np.append(starts[begins], len(text)) if len(spans) else np.unique([0, len(text)])
-        return cls(text, np.asarray(ids, np.int64), begins.cumsum() - 1, bounds)
+            opens &= _grapheme_edges(text)[starts]
+        return cls(text, ids.copy(), opens.cumsum() - 1, np.append(starts[opens], len(text)))
+
+    def split(self, edges: Ints) -> Encoding:
+        """The same with atoms that begin at `edges`, too, where no grapheme is cut: those within a token hold none."""
+        plain, points = members(_JOINS_NOTHING), code_points(self.text + "\n")
+        bounds = ascending(self.bounds, edges[plain[points[edges]] & plain[points[edges - 1]]])
+        return Encoding(self.text, self.ids, bounds.searchsorted(self.token_starts), bounds)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -193,7 +195,7 @@ def _grapheme_edges(text: str) -> npt.NDArray[np.bool_]:
 
     One ends between any two characters of no class that joins; what lies around the others is looked at closely.
     """
-    joins = np.concatenate([[False], ~are(JOINS_NOTHING, text), [False]])
+    joins = np.concatenate([[False], ~are(_JOINS_NOTHING, text), [False]])
     found: npt.NDArray[np.bool_] = ~(joins[:-1] | joins[1:])
     found[0], found[-1] = len(text) > 0, False
     for begin, end in np.flatnonzero(np.diff(joins)).reshape(-1, 2).tolist():
@@ -222,7 +224,7 @@ class SourceTokenizer:
 
     def encode(self, texts: Sequence[str]) -> list[Encoding]:
         """Tokenize without adding special tokens; offsets are in characters."""
-        return [Encoding.from_offsets(text, table[:, 0], table[:, 1:]) for text, table in self._tables(texts)]
+        return [Encoding.of(text, tokens) for text, tokens in self._tables(texts)]
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
         """The token ids of texts that nothing is cut from."""
@@ -247,16 +249,16 @@ class SourceTokenizer:
         for text, pieces in zip(texts, cuts, strict=True):
             tokens = list(islice(known, len(pieces)))
             table = np.frombuffer(b"".join(tokens), np.int32).reshape(-1, 3).astype(np.int64)
-            begins = np.cumsum([0, *map(len, pieces)])[:-1]
+            begins = np.fromiter(accumulate(map(len, pieces), initial=0), np.int64, len(pieces))
             sizes = np.fromiter(map(len, tokens), np.int64, len(tokens)) // _ROW
-            table[:, 1:] += np.repeat(begins, sizes)[:, None]
+            table[:, 1:] += begins.repeat(sizes)[:, None]
             yield text, table
 
     def _read(self, pieces: Sequence[str]) -> list[bytes]:
         """The table of each piece; those that may stand in one text are read as one, which costs far less."""
         if not self._spaces:
             return self._each(pieces)
-        inner = [piece for piece in pieces if stands_inside(piece, self._spaces)]
+        inner = [piece for piece in pieces if _INNER[self._spaces].fullmatch(piece)]
         found = dict(zip(inner, self._together(inner), strict=True))
         others = [piece for piece in pieces if piece not in found]
         found |= zip(others, self._each(others), strict=True)
@@ -316,11 +318,9 @@ class TiktokenTarget:
 
 def _portions(text: str) -> list[str]:
     """Pieces that are read by themselves; of a very long text as it is handed to tiktoken."""
-    return (
-        pieces_of(text)
-        if len(text) <= _TIKTOKEN_PIECE
-        else [text[at : at + _TIKTOKEN_PIECE] for at in range(0, len(text), _TIKTOKEN_PIECE)]
-    )
+    if len(text) <= _TIKTOKEN_PIECE:
+        return pieces_of(text)
+    return [text[at : at + _TIKTOKEN_PIECE] for at in range(0, len(text), _TIKTOKEN_PIECE)]
 
 
 def _characters_of_bytes(text: str) -> Ints:

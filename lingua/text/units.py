@@ -30,18 +30,20 @@ from lingua.errors import PromptError
 from lingua.prompt import Bools, Floats, Ints, Span
 from lingua.shared import Aggregate, SharedSettings, Unit
 from lingua.text.sentences import sentence_edges
-from lingua.text.tokens import JOINS_NOTHING, Encoding
-from lingua.text.words import JOINS, NUMERAL, SPELLING, are, code_points, members, uncut, whole_spans, word_edges
+from lingua.text.tokens import Encoding
+from lingua.text.words import JOINS, NUMERAL, SPELLING, among, are, classes, code_points, uncut, whole_spans, word_edges
 
 Kinds = npt.NDArray[np.uint8]
 
 _LETTER, _FIGURE, _JOIN, _COMMA, _THOUSAND = 1, 2, 3, 4, 5
 """Kinds of characters that can run together; the last: a digit that opens a group of three."""
-_RUNNING = f"[{SPELLING}{NUMERAL}{JOINS},]"
 _DIGIT = regex.compile(r"\d")
+PHRASE_WORDS, _SHORT_WORD = 8, 3
+"""Words of a phrase at most, and letters of a word that opens one."""
+_ENDS_PHRASE = r"[\p{P}--['’\-\p{Ps}\p{Pi}]]"
 _PATTERN_SECONDS = 10.0
 PHRASE_WORDS = 8
-_SHORT_WORD = 3
+_OPENS_PHRASE = regex.compile(r"\s*\p{Ll}{1,3}(?=\s|\Z)")
 _ENDS_PHRASE = r"[\p{P}--['’\-\p{Ps}\p{Pi}]]"
 
 
@@ -95,7 +97,8 @@ def phrase_edges(text: str) -> Ints:
     starts = words[1:]
     ended = are(r"[\r\n]", text)[starts] | are(_ENDS_PHRASE, text)[starts - 1]
     edges, size, opened = words[:1].tolist(), 0, True
-    for start, ends, opens in zip(starts.tolist(), ended.tolist(), _are_short(text, starts).tolist(), strict=True):
+    for start, ends in zip(starts.tolist(), ended.tolist(), strict=True):
+        opens = _OPENS_PHRASE.match(text, start) is not None
         size += 1
         if ends or size == PHRASE_WORDS or (opens and not opened):
             edges.append(start)
@@ -104,26 +107,12 @@ def phrase_edges(text: str) -> Ints:
     return np.asarray(edges, np.int64)
 
 
-def _are_short(text: str, starts: Ints) -> Bools:
-    """Whether a short lower-case word, up to white space, is the first thing at or behind each start."""
-    space = np.append(are(r"\s", text), True)
-    begins = _next(~space, starts)
-    sizes = _next(space, begins) - begins
-    lower = np.concatenate([[0], np.cumsum(are(r"\p{Ll}", text))])
-    short: Bools = (sizes > 0) & (sizes <= _SHORT_WORD) & (lower[begins + sizes] - lower[begins] == sizes)
-    return short
-
-
-def _next(flags: Bools, places: Ints) -> Ints:
-    """The first flagged place at or behind each place; the last one where there is none."""
-    flagged = np.append(np.flatnonzero(flags), len(flags) - 1)
-    return flagged[np.searchsorted(flagged[:-1], places)]
-
-
 def within_words(text: str, edges: Ints, forced: list[Span]) -> tuple[Ints, list[Span]]:
     """Edges and forced spans without those ends that lie within a word or number: such a span holds all of it."""
     spans = np.asarray(forced, np.int64).reshape(-1, 2)
     whole = whole_spans(text, np.append(edges, spans))
+    if not forced:
+        return uncut(edges, whole), []
     known = np.asarray([(-1, -1), *whole], np.int64)
     first, last = (
         known[np.searchsorted(known[:, 0], side, side="right") - 1] for side in (spans[:, 0], spans[:, 1] - 1)
@@ -131,13 +120,6 @@ def within_words(text: str, edges: Ints, forced: list[Span]) -> tuple[Ints, list
     left = np.where(spans[:, 0] < first[:, 1], first[:, 0], spans[:, 0])
     right = np.where(spans[:, 1] < last[:, 1], last[:, 1], spans[:, 1])
     return uncut(edges, whole), list(zip(left.tolist(), right.tolist(), strict=True))
-
-
-def split(encoding: Encoding, edges: Ints) -> Encoding:
-    """The same with atoms that begin at `edges`, too, where no grapheme is cut: those within a token hold none."""
-    plain = np.append(are(JOINS_NOTHING, encoding.text), True)
-    bounds = np.union1d(encoding.bounds, edges[plain[edges] & plain[edges - 1]])
-    return Encoding(encoding.text, encoding.ids, np.searchsorted(bounds, encoding.token_starts), bounds)
 
 
 def cut(encoding: Encoding, edges: Ints | None, forced: list[Span]) -> tuple[Ints, Bools]:
@@ -149,9 +131,8 @@ def cut(encoding: Encoding, edges: Ints | None, forced: list[Span]) -> tuple[Int
     if edges is None or atoms == 0:
         starts = np.arange(atoms + 1)
     else:
-        wanted = np.concatenate([edges, _atom_edges(encoding.bounds, forced)])
-        place, begins = np.searchsorted(encoding.bounds, wanted), np.zeros(atoms + 1, bool)
-        begins[place[encoding.bounds[place] == wanted]] = begins[0] = begins[atoms] = True
+        begins = among(encoding.bounds, np.concatenate([edges, _atom_edges(encoding.bounds, forced)]))
+        begins[0] = begins[atoms] = True
         starts = begins.nonzero()[0]
     return starts.astype(np.int64), _covered(encoding.bounds[starts], forced)
 
@@ -177,15 +158,14 @@ def _covered(bounds: Ints, forced: list[Span]) -> Bools:
 
 def spelt(text: str, bounds: Ints) -> Kinds | None:
     """The kind of each character [n], for `kept_apart`; None where white space or a mark opens every unit."""
-    if not members(_RUNNING)[code_points(text)[bounds[1:-1]]].any():
+    kinds = classes(SPELLING, NUMERAL, JOINS, ",")[code_points(text)]
+    if not kinds[bounds[1:-1]].any():
         return None
-    kinds = are(SPELLING, text).astype(np.uint8)
-    digit = are(NUMERAL, text)
-    kinds[digit] = _FIGURE
-    kinds[are(JOINS, text)] = _JOIN
-    kinds[are(",", text)] = _COMMA
-    group = np.flatnonzero(np.diff(digit.astype(np.int8), prepend=0, append=0)).reshape(-1, 2)
-    kinds[group[group[:, 1] - group[:, 0] == 3, 0]] = _THOUSAND
+    digit = np.zeros(len(kinds) + 2, bool)
+    digit[1:-1] = kinds == _FIGURE
+    group = (digit[1:] != digit[:-1]).nonzero()[0]
+    begins, ends = group[::2], group[1::2]
+    kinds[begins[ends - begins == 3]] = _THOUSAND
     return kinds
 
 
@@ -194,8 +174,13 @@ def kept_apart(kinds: Kinds, bounds: Ints, keep: Bools) -> Bools:
     them, else all between them."""
     kept, sizes = keep.nonzero()[0], bounds[1:] - bounds[:-1]
     gaps = (kept[1:] - kept[:-1] > 1).nonzero()[0]
-    shown = np.concatenate([[0, 0], kinds[np.repeat(keep, sizes)], [0, 0]])
-    glued = gaps[_runs_together(shown, 2 + sizes[kept].cumsum()[gaps])]
+    shown = np.zeros(int(sizes @ keep) + 4, np.uint8)
+    shown[2:-2] = kinds[keep.repeat(sizes)]
+    places = 2 + sizes[kept].cumsum()[gaps]
+    meeting = (shown[places - 1] > 0) & (shown[places] > 0)
+    if not meeting.any():  # nearly always there is white space between
+        return keep
+    glued = gaps[meeting][_runs_together(shown, places[meeting])]
     if not len(glued):
         return keep
     left, right = kept[glued], kept[glued + 1]
@@ -240,9 +225,10 @@ def self_information(ids: Ints) -> Floats:
     learned that way, unigrams are sorted that way), so by Zipf's law p ∝ 1 / id: a list of word frequencies for every
     language that the tokenizer knows, at no cost. The prior weighs as much as `PRIOR_TOKENS` tokens of text.
     """
-    _, place, counts = np.unique(ids, return_inverse=True, return_counts=True)
+    ordered = np.sort(ids)
+    counts = ordered.searchsorted(ids, side="right") - ordered.searchsorted(ids)
     prior = 1 / ((ids + 2) * np.log(max(3, ids.max(initial=0))))
-    frequency = (counts[place] - 1 + PRIOR_TOKENS * prior) / (len(ids) + PRIOR_TOKENS)
+    frequency = (counts - 1 + PRIOR_TOKENS * prior) / (len(ids) + PRIOR_TOKENS)
     information: Floats = -np.log(frequency).astype(np.float32)
     return information
 
@@ -304,17 +290,18 @@ def structure_marks(text: str) -> list[Span]:
 def _marks(line: _MarkdownLine, previous: _MarkdownLine | None) -> Iterator[Span]:
     if _HEADING.match(line.text):
         yield line.start, line.end
-    elif previous is not None and _is_title(previous, line):
+    elif (
+        previous is not None
+        and previous.text.strip()
+        and previous.end == line.begin
+        and _UNDERLINE.fullmatch(line.text)
+    ):
         yield previous.start, line.end
     else:
         marks = _MARKS.match(line.text)
         length = len(marks.group().rstrip()) if marks is not None else 0
         if length:
             yield line.start, line.begin + length
-
-
-def _is_title(line: _MarkdownLine, below: _MarkdownLine) -> bool:
-    return bool(line.text.strip()) and line.end == below.begin and _UNDERLINE.fullmatch(below.text) is not None
 
 
 def _lines(text: str) -> list[_MarkdownLine]:

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache, wraps
-from itertools import pairwise
+from itertools import chain, pairwise
 from threading import Lock
 from typing import Any, TypeVar, cast
 
@@ -35,13 +35,18 @@ def code_points(text: str) -> npt.NDArray[np.uint32]:
 def members(character: str) -> Bools:
     """Whether each code point is matched by the expression, which stands for one character: a table of 1.1 MB."""
     found = np.zeros(sys.maxunicode + 1, bool)
-    for run in regex.finditer(rf"(?:{character})+", _all_characters(), regex.V1):
+    for run in regex.finditer(rf"(?:{character})+", "".join(map(chr, range(sys.maxunicode + 1))), regex.V1):
         found[run.start() : run.end()] = True
     return found
 
 
-def _all_characters() -> str:
-    return "".join(map(chr, range(sys.maxunicode + 1)))
+@lru_cache(maxsize=4)
+def classes(*characters: str) -> npt.NDArray[np.uint8]:
+    """Which of the expressions, counted from 1, matches each code point, the last one of several; 0: none."""
+    table = np.zeros(sys.maxunicode + 1, np.uint8)
+    for number, character in enumerate(characters, 1):
+        table[members(character)] = number
+    return table
 
 
 def are(character: str, text: str) -> Bools:
@@ -92,6 +97,8 @@ _CUT = regex.compile(
 _UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
 _CHARACTER = rf"[{_UNSPACED}]\p{{M}}*"
 _LETTERS = rf"[\w--[{_UNSPACED}]]+"
+_KINDS = (r"\S", r"\w", rf"[{_UNSPACED}]")
+"""Classes of characters: marks, letters, those of scripts without spaces; white space is of none."""
 _WORD = regex.compile(rf"{_CHARACTER}|{_LETTERS}", regex.V1)
 _GRAM = regex.compile(rf"{_CHARACTER}(?=({_CHARACTER}))|(?<!{_CHARACTER}){_CHARACTER}|{_LETTERS}", regex.V1)
 """A character and the next one, one alone, or a word."""
@@ -99,6 +106,11 @@ _MARK = regex.compile(r"[^\w\s]")
 _WORD_OR_MARK = regex.compile(rf"{_WORD.pattern}|{_MARK.pattern}", regex.V1)
 _RUN = regex.compile(rf"{_WORD_OR_MARK.pattern}|\s+", regex.V1)
 _WHITE_SPACE = regex.compile(r"\s+")
+_LONG = r"(?<=[^\n]{50})[^\S\n]*\n[^\S\n]*"
+_WRAPS = regex.compile(r"(?<=[^\n]{50})\n[^\S\n]*\p{Ll}")
+_WRAPPED = regex.compile(rf"{_LONG}(?!\s|[-*+•–|>#]|\d{{1,3}}[.)])")
+_PARAGRAPHS = regex.compile(r"(?:[^\n]+\n)+[^\n]+")
+"""Behind a long line a small letter goes on with it; then so do the other lines of its paragraph."""
 _MOST_RUNS, _MOST_CHARACTERS = 1 << 16, 1 << 21
 """Runs that are remembered, and characters of them, before all are forgotten."""
 
@@ -120,12 +132,13 @@ def word_edges(text: str) -> Ints:
     if not text:
         return np.zeros(0, np.int64)
     space = are(_SPACE, text)
-    begins = np.concatenate([[0], 1 + (space[1:] & ~space[:-1]).nonzero()[0]])
-    ends = np.append(begins[1:], len(text))
+    closed = np.concatenate([[0], 1 + (space[1:] & ~space[:-1]).nonzero()[0], [len(text)]])
+    begins, ends = closed[:-1], closed[1:]
     unspaced = ends - begins > LONG_RUN
     if not text.isascii():
         unspaced |= np.logical_or.reduceat(are(_NEEDS_CUTTING, text), begins)
-    inner = _inner_edges(text, zip(begins[unspaced].tolist(), ends[unspaced].tolist(), strict=True))
+    runs = zip(begins[unspaced].tolist(), ends[unspaced].tolist(), strict=True) if unspaced.any() else ()
+    inner = _inner_edges(text, runs)
     edges = np.sort(np.concatenate([begins, np.asarray(inner, np.int64)])) if inner else begins
     return uncut(edges, _spaced_numbers(text))
 
@@ -152,8 +165,43 @@ def whole_spans(text: str, edges: Ints) -> list[Span]:
 def uncut(edges: Ints, spans: Iterable[Span]) -> Ints:
     """The edges without those that lie inside one of the spans, which are ascending and apart."""
     known = np.asarray([(-1, -1), *spans], np.int64)
-    last = known[np.searchsorted(known[:, 0], edges, side="right") - 1]
+    if len(known) == 1:
+        return edges
+    last = known[known[:, 0].searchsorted(edges, side="right") - 1]
     return edges[(edges <= last[:, 0]) | (edges >= last[:, 1])]
+
+
+def ascending(*edges: Ints) -> Ints:
+    """All of these characters, each once."""
+    found = np.concatenate(edges)
+    found.sort()
+    new = np.ones(len(found), bool)
+    np.not_equal(found[1:], found[:-1], out=new[1:])
+    return found[new]
+
+
+def among(bounds: Ints, edges: Ints) -> Bools:
+    """Which of the ascending `bounds` [n] are among the edges, none of which lies behind the last."""
+    place, found = bounds.searchsorted(edges), np.zeros(len(bounds), bool)
+    found[place[bounds[place] == edges]] = True
+    return found
+
+
+def unmarked(text: str, spans: list[Span]) -> str:
+    """The same with spans in which nothing ends a sentence, or makes `sentencex` take a whole line for one."""
+    parts = [text[start:end] for start, end in pairwise([0, *chain.from_iterable(spans), len(text)])]
+    parts[1::2] = ["".join([mark if mark.isalnum() or mark.isspace() else "_" for mark in one]) for one in parts[1::2]]
+    return "".join(parts)
+
+
+def unwrapped(text: str) -> str:
+    """The text with as many spaces for the line breaks within wrapped paragraphs."""
+    return _PARAGRAPHS.sub(_joined, text) if _WRAPS.search(text) else text
+
+
+def _joined(found: regex.Match[str]) -> str:
+    lines: str = found.group()
+    return str(_WRAPPED.sub(lambda gap: " " * len(gap.group()), lines)) if _WRAPS.search(lines) else lines
 
 
 def slices(text: str, begins: Ints) -> list[str]:
@@ -213,7 +261,7 @@ class Runs:
     """Words, single marks and the white space between them, in order [n]; their sizes add up to the text's.
 
     size     characters
-    key      the number of its case-folded form in the lexicon's `keys`; -1: white space
+    key      the number of its case-folded form in the lexicon's `folded`; -1: white space
     traits   WORD, SMALL, CAPITAL, CAPITALS
     """
 
@@ -222,25 +270,14 @@ class Runs:
     traits: Ints
 
 
-class _Numbering(dict[str, int]):
-    """Asks `learn` for what it lacks."""
-
-    def __init__(self, learn: Callable[[str], int]) -> None:
-        self._learn = learn
-
-    def __missing__(self, written: str) -> int:
-        return self._learn(written)
-
-
-class Lexicon:
+class Lexicon(dict[str, int]):
     """Runs as they are written, numbered as they are met: a corpus writes the same ones over and over.
 
-    keys    the case-folded forms by their numbers
+    folded   the case-folded forms by their numbers
     """
 
     def __init__(self) -> None:
-        self.keys: list[str] = []
-        self._known = _Numbering(self._learn)
+        self.folded: list[str] = []
         self._numbers: dict[str, int] = {}
         self._told = np.zeros((1_024, 2), np.int64)
         self._characters = 0
@@ -250,31 +287,31 @@ class Lexicon:
         edges = _run_edges(text)
         ends = edges.tolist()
         written = map(text.__getitem__, map(slice, ends, ends[1:]))
-        found = np.fromiter(map(self._known.__getitem__, written), np.int64, max(0, len(ends) - 1))
+        found = np.fromiter(map(self.__getitem__, written), np.int64, max(0, len(ends) - 1))
         told = self._told[found]
         return Runs(edges[1:] - edges[:-1], told[:, 0], told[:, 1])
 
     @property
     def full(self) -> bool:
-        return self._characters > _MOST_CHARACTERS or len(self._known) > _MOST_RUNS
+        return self._characters > _MOST_CHARACTERS or len(self) > _MOST_RUNS
 
-    def _learn(self, written: str) -> int:
+    def __missing__(self, written: str) -> int:
         key = "" if _WHITE_SPACE.fullmatch(written) else written.casefold()
         with self._lock:
-            if (number := self._known.get(written)) is not None:
+            if (number := self.get(written)) is not None:
                 return number
-            number = len(self._known)
+            number = len(self)
             if number == len(self._told):
                 self._told = np.concatenate([self._told, np.zeros_like(self._told)])
             self._told[number] = (self._number(key), _traits(written)) if key else (-1, 0)
             self._characters += len(written)
-            self._known[written] = number
+            self[written] = number
             return number
 
     def _number(self, key: str) -> int:
-        number = self._numbers.setdefault(key, len(self.keys))
-        if number == len(self.keys):
-            self.keys.append(key)
+        number = self._numbers.setdefault(key, len(self.folded))
+        if number == len(self.folded):
+            self.folded.append(key)
         return number
 
 
@@ -297,18 +334,9 @@ def lexicon() -> Lexicon:
     return _lexicon()
 
 
-@lru_cache(maxsize=1)
-def _classes() -> npt.NDArray[np.uint8]:
-    """The class of each code point: white space 0, marks 1, letters 2, those of scripts without spaces 3."""
-    table = np.ones(len(members(_SPACE)), np.uint8)
-    for number, kind in ((0, _SPACE), (2, r"\w"), (3, rf"[{_UNSPACED}]")):
-        table[members(kind)] = number
-    return table
-
-
 def _run_edges(text: str) -> Ints:
     """Where runs begin, and the end of the text [n + 1]."""
-    kinds = _classes()[code_points(text)]
+    kinds = classes(*_KINDS)[code_points(text)]
     if (kinds == 3).any() and are(r"\p{M}", text).any():
         return np.asarray([0, *(found.end() for found in _RUN.finditer(text))], np.int64)
     begins = (kinds[1:] != kinds[:-1]) | (kinds[1:] & 1).astype(bool)
@@ -318,7 +346,7 @@ def _run_edges(text: str) -> Ints:
 def keys(text: str) -> set[str]:
     """The distinct words and marks of `text`, case folded."""
     known = lexicon()
-    return {known.keys[number] for number in set(known.read(text).key.tolist()) if number >= 0}
+    return {known.folded[number] for number in set(known.read(text).key.tolist()) if number >= 0}
 
 
 def terms(text: str) -> list[str]:

@@ -178,7 +178,7 @@ def test_there_is_a_property_for_every_weight_and_a_value_for_every_token() -> N
         (encoding,) = tokenizer().encode([text])
         words = word_edges(text)
         if len(words) and len(encoding):
-            assert _properties(encoding, words).shape == (len(words), len(WEIGHTS))
+            assert _properties(encoding, words).shape == (len(WEIGHTS), len(words))
         evidence = token_evidence(encoding)
         assert evidence.shape == (len(encoding),)
         assert np.isfinite(evidence).all()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from lingua.prompt import Prompt
 from lingua.text import words
-from lingua.text.salience import _kinds, _short_kind
+from lingua.text.salience import _short_kind, word_kinds
 from lingua.text.words import LONG_RUN, SPELLING, WHOLE, are, grams, keys, remembered, terms, whole_spans, word_edges
 from tests.fakes_engine import compressed, drafter, outcomes
 from tests.texts import NASTY, PROSE
@@ -151,7 +151,7 @@ def test_what_is_one_thing_is_one_word(text: str, whole: str) -> None:
 def test_long_words_are_read_each_time_so_that_what_is_remembered_is_bounded() -> None:
     long, before = "x" * (LONG_RUN + 1), _short_kind.cache_info().currsize
     for number in range(20):
-        _kinds(f"{long}{number}", np.asarray([0]))
+        word_kinds(f"{long}{number}")
     assert _short_kind.cache_info().currsize == before
 
 
@@ -162,7 +162,7 @@ def test_what_is_known_of_runs_is_bounded(name: str, most: int, monkeypatch: pyt
     first = words.lexicon()
     for number in range(100):
         keys(f"word{number} and {number}")
-        assert len(words.lexicon().keys) <= 3 * most
+        assert len(words.lexicon().folded) <= 3 * most
     assert first is not words.lexicon()
     words._lexicon.cache_clear()
 
@@ -170,7 +170,7 @@ def test_what_is_known_of_runs_is_bounded(name: str, most: int, monkeypatch: pyt
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
 def test_runs_are_what_the_expression_finds(text: str) -> None:
     found = words._RUN.findall(text)
-    runs, known = words.lexicon().read(text), words.lexicon().keys
+    runs, known = words.lexicon().read(text), words.lexicon().folded
     assert runs.size.tolist() == list(map(len, found))
     assert [known[key] if key >= 0 else "" for key in runs.key.tolist()] == [
         "" if one.isspace() else one.casefold() for one in found
@@ -187,9 +187,9 @@ def test_two_threads_number_runs_alike() -> None:
     texts = [" ".join(f"w{(7 * number + shift) % 5000}" for number in range(5000)) for shift in range(8)]
     with ThreadPoolExecutor(8) as pool:
         read = list(pool.map(known.read, texts))
-    assert len(known.keys) == len(set(known.keys)) == 5000
+    assert len(known.folded) == len(set(known.folded)) == 5000
     for text, runs in zip(texts, read, strict=True):
-        assert [known.keys[key] for key in runs.key.tolist() if key >= 0] == text.split()
+        assert [known.folded[key] for key in runs.key.tolist() if key >= 0] == text.split()
 
 
 def test_a_long_list_of_numbers_is_cut_between_them() -> None:
