@@ -1,4 +1,4 @@
-"""What can go wrong on a cluster, classed by consequence; `classify` maps everybody else's exceptions onto the tree.
+"""What can go wrong on a cluster, classed by consequence; `is_fatal` says it of everybody else's exceptions.
 
 ClusterError
 ├── RetryShard          transient (storage 503, reset, timeout): the shard is tried again
@@ -80,22 +80,19 @@ _HOPELESS_CODES = frozenset(
 )
 
 
-def classify(error: BaseException) -> type[ClusterError]:
-    """The consequence of any exception: RowError, AbortRun or RetryShard.
+def is_fatal(error: BaseException) -> bool:
+    """Whether no retry can heal what any exception tells.
 
-    What is unknown counts as RetryShard: attempts are capped, so a true defect still ends the run with its reason.
+    What is unknown may pass: attempts are capped, so a true defect still ends the run with its reason.
     """
-    if isinstance(error, ClusterError):
-        return next((kind for kind in (RetryShard, RowError, AbortRun) if isinstance(error, kind)), RetryShard)
-    if isinstance(error, PromptError):
-        return RowError
-    fatal = (
+    if isinstance(error, (ClusterError, PromptError)):
+        return isinstance(error, AbortRun)
+    return (
         isinstance(error, (ConfigError, ModelError, ImportError, PermissionError))
         or (isinstance(error, OSError) and error.errno in _HOPELESS)
         or type(error).__name__ in {"NoCredentialsError", "PartialCredentialsError"}  # botocore's, not imported for it
         or service_code(error) in _HOPELESS_CODES
     )
-    return AbortRun if fatal else RetryShard
 
 
 def service_code(error: BaseException) -> str:

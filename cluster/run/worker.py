@@ -16,7 +16,7 @@ from itertools import chain
 from typing import Any, Protocol
 
 from cluster.config import JobConfig
-from cluster.errors import AbortRun, RetryShard, classify
+from cluster.errors import RetryShard, is_fatal
 from cluster.input.reader import Item, ReadAhead, RowForm, read_rows
 from cluster.input.shards import BadRow, Shard, weight
 from cluster.output.ledger import Ledger
@@ -225,7 +225,7 @@ class Worker:
 def failure_of(error: BaseException) -> Failure:
     """What an exception means for the shard at hand, as a value that can travel."""
     detail = public(str(error))[:MAX_DETAIL] or type(error).__name__
-    if classify(error) is AbortRun:
+    if is_fatal(error):
         return Failure("fatal", type(error).__name__, detail)
     if isinstance(error, (RetryShard, OSError)):
         return Failure("transient", type(error).__name__, detail)

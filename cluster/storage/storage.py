@@ -25,7 +25,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import fsspec
 
-from cluster.errors import AbortRun, ClusterError, RetryShard, classify, service_code
+from cluster.errors import AbortRun, ClusterError, RetryShard, is_fatal, service_code
 from cluster.storage.credentials import redact
 from cluster.storage.listing import Listing, in_store, on_disk
 from cluster.storage.local import create_whole, disk_info, files_in, replace_whole
@@ -248,7 +248,7 @@ class Storage:
         except Exception as error:  # stores raise what they like; each kind is mapped on its consequence
             if service_code(error) == "PreconditionFailed":  # of a put that must not overwrite
                 raise FileExistsError(url) from None
-            kind = AbortRun if classify(error) is AbortRun else RetryShard
+            kind = AbortRun if is_fatal(error) else RetryShard
             remedy = _CREDENTIALS.get(type(error).__name__, "")
             raise kind(f"cannot {verb} {url}: {self._words(error)}{remedy}") from None
 

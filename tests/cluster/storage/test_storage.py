@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from cluster.errors import AbortRun, RetryShard, RowError, classify
+from cluster.errors import AbortRun, RetryShard, RowError, SourceChanged, is_fatal
 from cluster.storage.credentials import redact
 from cluster.storage.local import create_whole
 from cluster.storage.storage import Storage
@@ -147,23 +147,25 @@ class AnswerError(OSError):
 
 
 @pytest.mark.parametrize(
-    ("error", "consequence"),
+    ("error", "fatal"),
     [
-        (OSError(errno.ENOSPC, "full"), AbortRun),
-        (PermissionError("no"), AbortRun),
-        (ConfigError("bad"), AbortRun),
-        (AnswerError("AccessDenied"), AbortRun),
-        (AnswerError("SlowDown"), RetryShard),
-        (TimeoutError(), RetryShard),
-        (ConnectionResetError(), RetryShard),
-        (OSError(errno.EIO, "disk"), RetryShard),
-        (ZeroDivisionError(), RetryShard),
-        (PromptError("wrong_type", "x"), RowError),
-        (RowError("wrong_type", "x"), RowError),
+        (OSError(errno.ENOSPC, "full"), True),
+        (PermissionError("no"), True),
+        (ConfigError("bad"), True),
+        (AnswerError("AccessDenied"), True),
+        (SourceChanged("gone"), True),
+        (AnswerError("SlowDown"), False),
+        (TimeoutError(), False),
+        (ConnectionResetError(), False),
+        (OSError(errno.EIO, "disk"), False),
+        (ZeroDivisionError(), False),
+        (RetryShard("503"), False),
+        (PromptError("wrong_type", "x"), False),
+        (RowError("wrong_type", "x"), False),
     ],
 )
-def test_every_exception_has_a_consequence(error: Exception, consequence: type[Exception]) -> None:
-    assert classify(error) is consequence
+def test_of_every_exception_it_is_known_whether_a_retry_may_heal_it(error: Exception, fatal: bool) -> None:
+    assert is_fatal(error) is fatal
 
 
 def test_secrets_are_struck_out_of_messages() -> None:
