@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from itertools import count
 
 import regex
 
@@ -32,7 +32,7 @@ def recover(original: str, compressed: str, response: str) -> str:
     source, spans = _Original(original), word_spans(response)
     words = [response[start:end] for start, end in spans]
     pieces, done = list[str](), 0
-    for begin, end in _shared_runs(words, _Substrings.of(compressed)):
+    for begin, end in _shared_runs(words, _Runs(compressed)):
         window = source.shortest(words[begin:end])
         if window is not None:
             pieces += [response[done : spans[begin][0]], original[window[0] : window[1]]]
@@ -40,7 +40,7 @@ def recover(original: str, compressed: str, response: str) -> str:
     return "".join([*pieces, response[done:]])
 
 
-def _shared_runs(words: Sequence[str], known: _Substrings) -> Iterator[Span]:
+def _shared_runs(words: Sequence[str], known: _Runs) -> Iterator[Span]:
     """From left to right the longest runs of `words` that are known, beginning and ending in a word, of two or more."""
     begin = 0
     while begin < len(words):
@@ -54,68 +54,27 @@ def _shared_runs(words: Sequence[str], known: _Substrings) -> Iterator[Span]:
         begin = max(after, begin + 1)
 
 
-@dataclass(slots=True, eq=False)
-class _Substrings:
-    """A suffix automaton (Blumer et al. 1985): all runs of words of a text, in linear time and space.
+class _Runs:
+    """The words of a text, by where they stand; between paragraphs a place is left free."""
 
-    moves    for each state the state after each word        link, length   as in the literature
-    """
-
-    moves: list[dict[str, int]] = field(default_factory=lambda: [{}])
-    link: list[int] = field(default_factory=lambda: [-1])
-    length: list[int] = field(default_factory=lambda: [0])
-    last: int = 0
-
-    @classmethod
-    def of(cls, text: str) -> _Substrings:
-        built = cls()
+    def __init__(self, text: str) -> None:
+        self._places: dict[str, set[int]] = defaultdict(set)
+        place = count()
         for paragraph in _BREAK.split(text):
-            built.last = 0
             for start, end in word_spans(paragraph):
-                built._append(paragraph[start:end])
-        return built
+                self._places[paragraph[start:end]].add(next(place))
+            next(place)
+        self._steps = MOST_STEPS
 
     def longest_prefix(self, words: Sequence[str], begin: int) -> int:
-        """How many of `words` from `begin` on occur in a row."""
-        state, at = 0, begin
-        while at < len(words) and (following := self.moves[state].get(words[at])) is not None:
-            state, at = following, at + 1
-        return at - begin
-
-    def _append(self, word: str) -> None:
-        known = self.moves[self.last].get(word)
-        if known is not None and self.length[known] == self.length[self.last] + 1:
-            self.last = known
-            return
-        if known is not None:
-            self.last = self._clone(self.last, known, word)
-            return
-        new = self._state({}, self.length[self.last] + 1)
-        state = self.last
-        while state >= 0 and word not in self.moves[state]:
-            self.moves[state][word] = new
-            state = self.link[state]
-        self.link[new] = self._suffix(state, word) if state >= 0 else 0
-        self.last = new
-
-    def _suffix(self, state: int, word: str) -> int:
-        following = self.moves[state][word]
-        exact = self.length[following] == self.length[state] + 1
-        return following if exact else self._clone(state, following, word)
-
-    def _clone(self, state: int, following: int, word: str) -> int:
-        copy = self._state(dict(self.moves[following]), self.length[state] + 1)
-        self.link[copy], self.link[following] = self.link[following], copy
-        while state >= 0 and self.moves[state].get(word) == following:
-            self.moves[state][word] = copy
-            state = self.link[state]
-        return copy
-
-    def _state(self, moves: dict[str, int], length: int) -> int:
-        self.moves.append(moves)
-        self.link.append(0)
-        self.length.append(length)
-        return len(self.moves) - 1
+        """How many of `words` from `begin` on occur in a row; none once that takes too long."""
+        found, end = self._places.get(words[begin], set()), begin
+        while found and self._steps > 0:
+            self._steps -= len(found)
+            end += 1
+            following = self._places.get(words[end], set()) if end < len(words) else set()
+            found = {place + 1 for place in found} & following
+        return end - begin if self._steps > 0 else 0
 
 
 class _Original:
