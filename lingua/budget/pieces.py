@@ -27,10 +27,10 @@ NEW, REPEATED = 6.0, 0.3
 _CLAUSE = regex.compile(rf"(?r)(\s*{SEPARATES})\s*\Z")
 _ENDED = regex.compile(rf"(?r)(\s*{ENDS_SENTENCE})[\"'”’»」)\]]*\s*\Z")
 """Their marks; behind the one that ends a sentence quotation marks and brackets may be closed."""
-_BREAK = regex.compile(r"(?<![\p{P}--\p{Pe}])\s*?\n\s*", regex.V1)
-"""White space behind a sentence without a mark that ends it."""
-
-
+_LEFT = regex.compile(r"(?r)[\p{L}\p{N}]\s*\Z")
+"""How a line ends that goes on in the items below it."""
+_MARKED = regex.compile(r"#{1,6}[^\S\n][^\n]*\Z")
+"""A heading, whatever it says."""
 _NO_HEADING = regex.compile(
     r"[.!?…。！？；;,，；][\"”’)\]]*\s*\Z|\A(?:[-*+•–]\s|`{3}|~{3}|[<|])|\w{30}|://|\S\s*\n\s*\S|\A\P{L}+\Z"
 )
@@ -63,7 +63,7 @@ class _Sentence(NamedTuple):
 
     opens    it is the first of a paragraph           leads    its line ends with a colon, or heads a table
     line     it is the first of a line                title    a short line without a mark
-    item     the mark of an item that opens it, a figure for any; "": none does
+    item     the mark of an item that opens it, a figure for any, and the white space before it; "": none does
     """
 
     body: str
@@ -108,21 +108,24 @@ def _read(text: str) -> Iterator[_Sentence]:
         body = text[start:end].lstrip()
         gap = text[start : end - len(body)]
         opens, line = not start or gap.count("\n") > 1, not start or "\n" in gap
-        item = ITEM.match(text, end - len(body)) if line else None
+        item = ITEM.match(text, start + gap.rfind("\n") + 1) if line else None
         closed = end == len(text) or text.find("\n", end, end + 3) >= 0
-        titles = closed and opens and end < len(text) and start not in spoken and len(body.split()) <= HEADING_WORDS
+        titles = closed and opens and end < len(text) and start not in spoken
+        short = titles and len(body.split()) <= HEADING_WORDS and not _NO_HEADING.search(body)
         mark = regex.sub(r"\w+", "1", item.group()) if item else ""
         leads = closed and (body.rstrip().endswith((":", "：")) or TABLE_HEAD.match(body) is not None)
-        yield _Sentence(body, opens, line, mark, leads, titles and not _NO_HEADING.search(body))
+        yield _Sentence(body, opens, line, mark, leads, short or (titles and _MARKED.match(body) is not None))
 
 
 def _need_heads(read: Sequence[_Sentence]) -> tuple[Ints, Bools]:
-    """What is listed needs the line with a colon, the marks telling nested lists apart; a paragraph its heading."""
+    """What is listed needs the line above its list or the item that it is in, the marks telling nested lists apart; a
+    paragraph its heading."""
     needs, heads = np.arange(len(read)), np.zeros(len(read), bool)
     heading, colon, lists = -1, -1, dict[str, int]()
-    for at, one in enumerate(read):
-        if one.opens and not one.item and at > colon + 1:
-            colon = -1
+    for at, (one, (outer, first)) in enumerate(zip(read, _enclosing(read), strict=True)):
+        colon = -1 if one.opens and not one.item and at > colon + 1 else colon
+        if colon < 0 and first and not one.opens and _LEFT.search(read[at - 1].body):
+            heads[at - 1], colon = True, at - 1
         if colon < 0:
             lists.clear()
         elif one.item:
@@ -132,8 +135,8 @@ def _need_heads(read: Sequence[_Sentence]) -> tuple[Ints, Bools]:
         listed = colon >= 0 and (bool(one.item) or at == colon + 1 or (one.line and needs[at - 1] == colon))
         if one.title and not one.leads:
             heads[at], heading, colon = True, at, -1
-        elif listed and (one.item or not one.leads):
-            needs[at] = colon
+        elif outer > colon or (listed and (one.item or not one.leads)):
+            needs[at] = max(outer, colon)
         elif heading >= 0 and (one.opens or one.item):
             needs[at] = heading
         if one.leads:
@@ -141,12 +144,25 @@ def _need_heads(read: Sequence[_Sentence]) -> tuple[Ints, Bools]:
     return needs, heads
 
 
+def _enclosing(read: Sequence[_Sentence]) -> Iterator[tuple[int, bool]]:
+    """The item that each one is nested in by the white space before them, -1: none; whether it is the paragraph's
+    first item."""
+    outer = dict[int, int]()
+    for at, one in enumerate(read):
+        indent = len(one.item) - len(one.item.lstrip())
+        first = one.item != "" and not outer
+        outer = {other: begun for other, begun in outer.items() if (other < indent if one.item else not one.opens)}
+        yield max(outer.values(), default=-1) if one.item else -1, first
+        if one.item:
+            outer[indent] = at
+
+
 def _need_speakers(text: str, needs: Ints, heads: Bools) -> None:
     sentences = sentence_edges(text)
     for begin, label, end in speeches(text):
         at, behind, following = np.searchsorted(sentences, [begin + 1, label, end]).tolist()
         first = at - 1
-        if first and _ANSWERS.match(text[begin:label].lstrip()):
+        if first and (_ANSWERS.match(text[begin:label].lstrip()) or text[begin - 1] in "?？"):
             needs[first] = first - 1
         if behind == at < following and sentences[at] == label:
             heads[first], said = True, needs[at:following]
@@ -161,9 +177,8 @@ class Pieces:
     needs [s]        the same of sentences
     separates [u]    the mark that closes a clause, as a unit of its own
     resumes [u]      what a clause goes on with behind an inserted one, where that is its verb
-    end [u]          what ends the unit's sentence, as a unit of its own: a mark, else a line break; -1: there is none
+    end [u]          the mark that ends the unit's sentence, as a unit of its own; -1: there is none
     marked [u]       whether a unit's last character is a mark of punctuation
-    breaks [u]       whether its first one breaks the line
     """
 
     clause: Ints
@@ -174,7 +189,6 @@ class Pieces:
     resumes: Bools
     end: Ints
     marked: Bools
-    breaks: Bools
 
     @classmethod
     def of(cls, text: str, bounds: Ints, whole: bool) -> Pieces:
@@ -182,9 +196,8 @@ class Pieces:
         sentences, (clauses, closing) = sentence_edges(text), _clauses(text, whole)
         begins, points = bounds[:-1], code_points(text)
         sentence = sentences.searchsorted(begins, side="right") - 1
-        separates, ends, breaks = (among(bounds, one[:, 0])[:-1] & among(bounds, one[:, 1])[1:] for one in closing)
+        separates, ends = (among(bounds, one[:, 0])[:-1] & among(bounds, one[:, 1])[1:] for one in closing)
         end = np.full(len(sentences), -1)
-        end[sentence[breaks] - 1] = breaks.nonzero()[0]
         end[sentence[ends]] = ends.nonzero()[0]
         verbs = [begin for begin in clauses.later.tolist() if ACTS.match(text, begin)]
         return cls(
@@ -196,7 +209,6 @@ class Pieces:
             among(bounds, np.asarray(verbs, np.int64))[:-1],
             end[sentence],
             members(r"[\p{P}--\p{Pe}]")[points[bounds[1:] - 1]],
-            members(r"[\r\n]")[points[begins]],
         )
 
     def hosted(self, unit: int, keep: Bools) -> bool:
@@ -207,17 +219,15 @@ class Pieces:
     def closed(self, keep: Bools, must: Bools) -> Bools:
         """The mask `keep` [u] with the mark that ends a sentence wherever its last clause is cut off or dropped.
 
-        And with the line break behind one without a mark, if what follows does not break the line itself.
         And without the comma that parts a subject from its verb once what was inserted is dropped.
         """
         kept = keep.nonzero()[0]
         if not len(kept):
             return keep
         sentence = self.sentence[kept]
-        ends = np.append(sentence[1:] != sentence[:-1], True)
-        last, parted = kept[ends], np.append(self.breaks[kept[1:]], True)[ends]
+        last = kept[np.append(sentence[1:] != sentence[:-1], True)]
         open_ended = (last < self.end[last]) & ~must[last] & (self.separates | ~self.marked)[last]
-        last = last[open_ended & ~(self.breaks[self.end[last]] & parted)]
+        last = last[open_ended]
         shown = keep.copy()
         left, right = kept[:-1], kept[1:]
         joined = (self.clause[left] == self.clause[right]) & self.separates[left] & self.resumes[right]
@@ -237,7 +247,7 @@ def piece_edges(text: str) -> Ints:
 def _clauses(text: str, whole: bool) -> tuple[Clauses, list[Ints]]:
     """The clauses of a text, and where what closes them begins and ends [m, 2].
 
-    The marks of clauses, those of sentences, with the white space before, and line breaks behind sentences without.
+    The marks of clauses and those of sentences, with the white space before.
     """
     sentences, (needs, _) = sentence_edges(text), needed_sentences(text)
     each = np.arange(len(sentences))
@@ -245,8 +255,7 @@ def _clauses(text: str, whole: bool) -> tuple[Clauses, list[Ints]]:
     begins, edges = clauses.begins.tolist(), sentences.tolist()
     separating = (_CLAUSE.search(text, start, end) for start, end in pairwise([*begins, len(text)]))
     ending = (_ENDED.search(text, start, end) for start, end in pairwise([*edges, len(text)]))
-    breaks = (_BREAK.match(text, edge) for edge in edges[1:])
-    found = ([one.span(one.lastindex or 0) for one in ends if one] for ends in (separating, ending, breaks))
+    found = ([one.span(1) for one in ends if one] for ends in (separating, ending))
     return clauses, [np.asarray(spans, np.int64).reshape(-1, 2) for spans in found]
 
 

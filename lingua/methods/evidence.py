@@ -33,7 +33,7 @@ from lingua.models.source import EMBEDDER
 from lingua.prompt import Floats, Ints, Prompt
 from lingua.shared import Aggregate, Numbers, OnePassSettings, refuse_without
 from lingua.text.salience import Table, token_evidence, word_odds
-from lingua.text.sentences import sentence_edges
+from lingua.text.sentences import CLOCK, sentence_edges
 from lingua.text.tokens import Encoding
 from lingua.text.words import slices, word_edges
 
@@ -45,7 +45,8 @@ LEGIBLE, UNKNOWN = 2.0, 0.2
 """Characters per token at least, and share of unknown tokens at most, of a text that the encoder can read."""
 
 _NOISE = regex.compile(
-    r"(?:\A\s*\p{L}[^\n:：]{0,30}[:：]|[—–-]\s?\d{1,4}\s?[—–-]|[{\[<(][^\s\d{}\[\]<>()]+[}\]>)]|\b(?:yes|yeah|yep|yup|gee|wow|okay"
+    rf"(?:\A\s*(?:{CLOCK})?\p{{L}}[^\n:：]{{0,30}}?(?:{CLOCK})?[:：]|"
+    r"[—–-]\s?\d{1,4}\s?[—–-]|[{\[<(][^\s\d{}\[\]<>()]+[}\]>)]|\b(?:yes|yeah|yep|yup|gee|wow|okay"
     r"|ok|uh|um"
     r"|erm?|ah|aha|oh|eh|h*mm*|huh|right|sure|well|so|alright|exactly|absolutely|indeed|true|thanks?|thank you|bye|hi"
     r"|hello|great|cool|fine|and|but|or|the|meanwhile|however|i (?:see|mean|think|guess)|you know)\b"

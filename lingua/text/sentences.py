@@ -27,7 +27,7 @@ _ENCLOSED = regex.compile(
     "|".join([*(rf"\{a}[^\{a}\{b}]{{1,300}}\{b}" for a, b in _PAIRS), r"(?<!\w)\"[^\"\n]{1,300}\""])
 )
 ITEM = regex.compile(
-    r"(?:^[^\S\n]*(?:[-*+•–]|\d{1,3}[.)]|[IVXLC]{1,6}[.)])[^\S\n]+|(?<=[。！？])\s*\d{1,3}[.．])(?=\S)", regex.MULTILINE
+    r"(?m)(?:^[^\S\n]*(?:[-*+•–◦▪●‣]|\d{1,3}[.)]|[IVXLC]{1,6}[.)]|\((?:\p{Ll}|\d\d?|[ivx]{2,4})\))[^\S\n]+|(?<=[。！？])\s*\d{1,3}[.．])(?=\S)"
 )
 """The mark of an item at the beginning of a line; a sentence begins there, and none within it."""
 _OPENS = re.compile("[\n。！？]")
@@ -35,24 +35,27 @@ _OPENS = re.compile("[\n。！？]")
 _BROKEN = re.compile(r"\s*[\r\n]")
 _NOON = regex.compile(r"\b[ap]\.m\.(?=\s+\p{Lu}{2,4}\b)")
 _ENDED_LINE = regex.compile(rf"[:：{ENDS_SENTENCE[1:]}([^\S\n]*\n)(?=\s*\S)")
+CLOCK = r"[^\w\n]{0,3}\d{1,2}[:.]\d\d(?:[:.]\d\d)?[^\w\n]{0,3}"
 _SPEAKER = regex.compile(
-    r"^[^\S\n]*(?:[*_]{1,2})?(?:(?P<role>(?i:user|human|assistant|ai|system|bot|chat(?:bot|gpt)|model|customer|client|agent|support"
+    rf"^[^\S\n]*(?:{CLOCK}|[*_]{{1,2}})?(?:(?P<role>(?i:user|human|assistant|ai|system|bot|chat(?:bot|gpt)|model|customer|client|agent|support"
     r"|(?:inter)?viewer|interviewee|moderator|host|guest|speaker|caller|operator|doctor|patient|teacher|student|用户|助手|系统)"
     r"(?:[^\S\n]\w{1,2})?)|\p{Lu}[\p{L}\p{N}.'’-]{0,20}(?:[^\S\n][\p{Lu}\p{N}][\p{L}\p{N}.'’-]{0,15}){0,2}|\p{Han}{1,6})"
-    r"(?:[*_]{1,2})?\s?(?:[:：](?:[*_]{1,2})?(?=\s)|：)",
+    rf"(?:{CLOCK})?(?:[*_]{{1,2}})?\s?(?:[:：](?:[*_]{{1,2}})?(?=\s)|：)",
     regex.MULTILINE,
 )
-"""Who speaks, or what the paragraph is, at the beginning of a line."""
+"""Who speaks, and when, or what the paragraph is, at the beginning of a line."""
 _BRACKETS = regex.compile(
-    r"(?<=[\p{L}\p{N}\p{Po}\p{Pf}%])[^\S\n]+\([^()\[\]{}=<>|\\]{4,300}\)(?=[\s.,;:!?]|\Z)(?!\s*[{=])|（[^（）]{2,300}）"
+    r"(?<=[\p{L}\p{N}\p{Po}\p{Pf}%])[^\S\n]+\([^()\[\]{}=<>|\\]{4,300}\)(?=[\s.,;:!?]|\Z)(?!\s*[{=]|(?<=\.[^\S\n]+\([^()]+\))\.)|（[^（）]{2,300}）"
 )
 _BOUND = regex.compile(r"(?!\D*\d{4}(?:\D+\d{4})*\D*\Z)\P{L}*|\W*\p{Lu}[\p{L}\p{N}-]*[\p{Lu}\p{N}][\p{L}\p{N}-]*\W*")
 """Brackets that may be dropped from a sentence: not those of code, nor the marks of items; nor such as hold an
 abbreviation alone, or figures that are no years."""
 _BEFORE = regex.compile(r"(?r)\s{0,200}(?:(?<=\s)[\"“‘«(\[])?")
 """White space behind a sentence, and what opens the next one."""
-_WITHIN = regex.compile(r"(?r)(?:\b(?:al|spp?|[Vv]ols?|approx|Ft|[-–]St|Step \d+)|(?:\A|\n|:\s)\s{0,9}\d{1,3})\.")
-"""Ends with abbreviations that `sentencex` does not know, or is the number of an item."""
+_WITHIN = regex.compile(
+    r"(?r)(?:\b(?:al|spp?|[Vv]ols?|approx|incl|[Cc]h|i\.e|e\.g|Ft|[-–]St|Step\s\d+|Mio|Mrd|(?:am|vom|zum|den?|im)\s\d\d?)|(?:\A|\n|:\s)\s{0,9}\d{1,3})\.|(?:\A|\n)\s{0,9}\[\d{1,3}\]"
+)
+"""Ends with abbreviations that `sentencex` does not know, or is the number of an item, a note or, in German, a day."""
 _SMALL = regex.compile(r"(?<=[.\]])[^\S\n]+[^\p{L}\p{N}\n]{0,2}+\p{Ll}(?!\))")
 """A small letter goes on with the sentence, unless its writer has none but small ones."""
 _LETTERS = regex.compile(r"[\p{L}\p{N}]+")
@@ -72,8 +75,8 @@ _NEEDED = regex.compile(
 _HANGS = regex.compile(
     r"\b(?:is|are|was|were|be|been|has|have|had|does|do|did|can|could|will|would|may|might|must|shall|should|not|and|but"
     r"|or|nor|that|which|who|a|an|the|of|to|in|on|at|by|with|for|from|into|as|than|why|how|what|whether|because|I mean"
-    r"|you know)\s*,(?:[^,]*,)?\s*\Z|\b(?:and|but|or|yet|so)\s+(?:since|when|whenever|while|if|because|although|though"
-    r"|after|before|as|until|once|unless)\b[^,]*,\s*\Z|\beither\b(?!.*\bor\b)|\bneither\b(?!.*\bnor\b)"
+    r"|you know)\s*(?:,(?:[^,]*,)?\s*)?\Z|\b(?:and|but|or|yet|so)\s+(?:since|when|whenever|while|if|because|although"
+    r"|though|after|before|as|until|once|unless)\b[^,]*,\s*\Z|\beither\b(?!.*\bor\b)|\bneither\b(?!.*\bnor\b)"
     r"|\b(?:both|between)\b(?!.*\band\b)|\bnot only\b(?!.*\bbut\b)",
     regex.DOTALL,
 )
@@ -302,7 +305,7 @@ class _Clause:
     earlier: str
 
     opener = cached_property(lambda own: found.group() if (found := _LETTERS.search(own.text)) else "")
-    parted = cached_property(lambda own: own.before is None or _BROKEN.match(own.text) is not None)
+    parted = cached_property(lambda own: not own.before or (_BROKEN.match(own.text) and not _HANGS.search(own.before)))
     joins = cached_property(lambda own: _is(_JOINS, own.opener))
     apart = cached_property(lambda own: own.joins or (own.before or "").rstrip().endswith((";", "；")))
     says = cached_property(lambda own: _VERB.search(own.text) is not None)

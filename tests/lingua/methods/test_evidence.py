@@ -475,6 +475,27 @@ def test_between_spans_that_were_no_neighbours_stands_a_mark(rate: float) -> Non
         assert marked or end in sentences, text[max(0, end - 30) : end] + "|" + text[start : start + 30]
 
 
+@pytest.mark.parametrize(
+    ("text", "dropped", "kept"),
+    [
+        (
+            "- 500 ml milk\n- salt\n\nServes 4. Keep them warm.",
+            "- salt\n\nServes 4.",
+            "- 500 ml milk\n\nKeep them warm.",
+        ),
+        ("A: It costs more.\nB: Okay. Who is against?", "B: Okay.", "A: It costs more.\nWho is against?"),
+        ("It was built\nin 1902. It is long.\nIt fell.", "It is long.", "It was built\nin 1902.\nIt fell."),
+        ("It fell. It was\nbuilt again. It is long.", "It was\nbuilt again.", "It fell.\nIt is long."),
+        ("One line. It has two. It ends.", "It has two.", "One line. It ends."),
+    ],
+)
+def test_sentences_of_two_lines_never_stand_in_one(text: str, dropped: str, kept: str) -> None:
+    part = Drafter(tokenizer(), tokenizer(), CompressionConfig()).part(tokenizer().encode([text])[0], "word")
+    begin = text.index(dropped)
+    part.keep &= (part.bounds[1:] <= begin) | (part.bounds[:-1] >= begin + len(dropped))
+    assert "".join(text[start:end] for start, end in part.kept_spans()) == kept
+
+
 LIBRARY = (
     "The committee met on Tuesday and agreed on a budget of 40 million euros for the new library. It had been a long "
     "evening, and not everybody was pleased. Construction is to begin in March, once the old depot on Harbour Street "
@@ -718,6 +739,46 @@ def test_what_goes_on_in_an_item_stands_with_its_beginning() -> None:
         "1. Oak is hard. Many wheels rot. They drip.\n2. Iron rusts. Paint helps.\n\nSteel is dear. It lasts."
     )
     assert needs.tolist() == [0, 0, 1, 3, 3, 5, 5]
+
+
+@pytest.mark.parametrize(
+    ("lines", "needs", "heads"),
+    [
+        (["- Mills", "  - Oak is hard.", "    - It rots.", "  - Ash is soft.", "- Weirs"], [0, 0, 1, 0, 4], []),
+        (["# Wood", "", "- Mills", "  1. Oak is hard.", "- Weirs"], [0, 0, 1, 0], [0]),
+        (["Oak is hard. It is void if", "(a) a wheel rots;", "(b) it rains.", "", "It lasts."], [0, 1, 1, 1, 4], [1]),
+        (["Steps:", "Cut oak.", "Dry it.", "", "It lasts."], [0, 0, 0, 3], [0]),
+        (["Steps:", "", "Cut oak.", "", "Dry it."], [0, 0, 2], [0]),
+        (["Steps:", "", "- Cut oak.", "- Dry it.", "", "Oak lasts."], [0, 0, 0, 3], [0]),
+        (["## Who built it?", "", "The monks.", "", "## When?", "", "In 1500."], [0, 0, 2, 2], [0, 2]),
+        (["Ada: Who built it?", "Ben: The monks.", "Ada: I see.", "Ben: In 1500."], [0, 0, 2, 3], []),
+        (["[10:02] Ada: Right. Oak is hard.", "[10:03] Ben: so is ash", "[10:04] Ada: Yes."], [0, 0, 0, 3, 4], [0]),
+    ],
+)
+def test_lines_stand_under_lines_and_answers_with_their_questions(
+    lines: list[str], needs: list[int], heads: list[int]
+) -> None:
+    found, heading = needed_sentences("\n".join(lines))
+    assert (found.tolist(), np.flatnonzero(heading).tolist()) == (needs, heads)
+
+
+@pytest.mark.parametrize("said", ["SPEAKER 1 (00:09): Mm-hmm.", "[10:05] Anna: Thanks!", "10:05 Ben: ok"])
+def test_a_turn_that_says_nothing_says_no_more_with_the_time(said: str) -> None:
+    text = f"SPEAKER 2 (00:05): The wheel has 25 blades of oak.\n{said}\nSPEAKER 2 (00:11): Oak lasts for 40 years."
+    assert said not in one(Prompt(context=[text]), rate=0.8).text
+
+
+def test_a_line_that_is_left_open_goes_on_in_the_next_one() -> None:
+    clauses = clauses_of("The weir was built by\nAda Lund of Vale in 1899.\nThe mill was sold\nRuiz bought it.")
+    assert clauses.piece.tolist() == [0, 0, 1, 2]
+
+
+def test_brackets_stay_where_two_points_would_be_left() -> None:
+    for text, cut in (
+        ("It is by Lund, A. (about 1999). It was sold.", False),
+        ("It is by Lund (about 1999). It was.", True),
+    ):
+        assert (text.index(" (about") in clauses_of(text).begins) == cut
 
 
 def test_what_happens_in_a_case_stands_with_the_case() -> None:

@@ -112,6 +112,9 @@ def test_sentences_are_found_in_several_scripts() -> None:
         "It reached Number One.| “Voila” was covered.|\n1. All cells live.| So it is.",
         "i like it.| it is good.| yes.",
         "Monday to 18:00.| Sunday closed.",
+        "Sie fiel am 3. Mai 1945.| Das kostete 2,4 Mio. Mark.",
+        "It was lost, i.e. No. 4, incl. Fig. 2 of ch. 3.| They were found.",
+        "[1] Lund, Oak.|\n[2] See Vale.",
     ],
 )
 def test_sentences_end_behind_no_abbreviation_and_begin_with_their_own_quotation_marks(text: str) -> None:
@@ -163,6 +166,7 @@ def test_a_long_run_is_cut_by_its_own_length_not_by_the_white_space_before_it(sp
             ["It opens at 8 p.m. EST.", "It shuts at 9 p.m.", "She left."],
         ),
         ("它很旧。2．它很贵。3．它漏水。", ["它很旧。", "2．它很贵。", "3．它漏水。"]),
+        ("[10:02] Ada: so is\nash\nB: Oak\n(a) Iron", ["[10:02] Ada: so is\nash", "B:", "Oak", "(a) Iron"]),
         ("See:\n```sh\nls. Now\n- x\n```\nIt ran.", ["See:", "```sh\nls. Now\n- x\n```", "It ran."]),
     ],
 )
