@@ -204,11 +204,13 @@ class Drafter:
 
     def draft(self, prompt: Prompt, each: bool = False) -> Draft:
         """Tokenize `prompt`, and cut those of its parts into units of which some may be kept; `each`: all parts."""
-        config, strings, origin = self.config, prompt.context, self.target.count(prompt.text)
+        config, strings = self.config, prompt.context
+        encodings = self.source.encode([prompt.instruction, *strings, prompt.question])
+        filled = [len(one) for one in encodings if one.text]
+        origin = filled[0] if len(filled) == 1 and self.target is self.source else self.target.count(prompt.text)
         rates = [config.instruction_rate, *(prompt.context_rates or [None] * len(strings)), config.question_rate]
         whole = {1.0, None} if config.own.keeps_whole(prompt) and origin > config.target(origin) else {1.0}
         units = [None if rate in whole and not each else config.unit for rate in rates]
-        encodings = self.source.encode([prompt.instruction, *strings, prompt.question])
         first, *context, last = parts = list(map(self.part, encodings, units))
         for part, rate in zip(parts, rates, strict=True):
             part.rate = rate

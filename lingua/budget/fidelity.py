@@ -165,7 +165,7 @@ def _worth(encodings: Sequence[Encoding], ends: Ints) -> Doubles:
     information = np.bincount(atom, self_information(np.concatenate([one.ids for one in encodings])), len(bounds))
     before = np.append(0.0, information.cumsum()[:-1])
     told = np.interp(ends, bounds, before - np.repeat(before[firsts], sizes))
-    worth: Doubles = np.diff(told, prepend=0.0)
+    worth: Doubles = told - np.concatenate([[0.0], told[:-1]])
     first = ends.searchsorted(begins, side="right")
     first = first[first < len(ends)]
     worth[first] = told[first]

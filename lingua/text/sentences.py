@@ -158,8 +158,7 @@ def _rows(text: str) -> Iterator[Span]:
 
 def _opening(pattern: regex.Pattern[str], text: str) -> Iterator[regex.Match[str]]:
     """What is found where a line begins; at every character it would be looked for in vain."""
-    places = (0, *(found.end() for found in _OPENS.finditer(text)))
-    return (found for place in places if (found := pattern.match(text, place)))
+    return filter(None, (pattern.match(text, at) for at in (0, *(found.end() for found in _OPENS.finditer(text)))))
 
 
 @remembered
@@ -168,7 +167,7 @@ def speeches(text: str) -> list[tuple[int, int, int]]:
 
     What no role labels, such as a name, or *Abstract*, is a paragraph.
     """
-    labels = list(_opening(_SPEAKER, text))
+    labels = list(_opening(_SPEAKER, text) if ":" in text or "：" in text else ())
     begins = [_BEFORE.match(text, 0, found.start()).start() for found in labels]
     found = list[tuple[int, int, int]]()
     for label, (begin, end) in zip(labels, pairwise([*begins, len(text)]), strict=True):

@@ -173,8 +173,7 @@ def uncut(edges: Ints, spans: Iterable[Span]) -> Ints:
 
 def ascending(*edges: Ints) -> Ints:
     """All of these characters, each once."""
-    found = np.concatenate(edges)
-    found.sort()
+    found = np.sort(np.concatenate(edges))
     new = np.ones(len(found), bool)
     np.not_equal(found[1:], found[:-1], out=new[1:])
     return found[new]
