@@ -322,7 +322,7 @@ def _labels(part: PromptPart, scores: Sequence[float], spans: Sequence[Span]) ->
 
 def _touched(part: PromptPart, spans: Sequence[Span]) -> Bools:
     """Which units [u] overlap one of the spans; a line break alone is none of a unit."""
-    spans = [span for span in spans if not part.text[slice(*span)].isspace()]
-    starts, ends = np.asarray(spans, np.int64).reshape(-1, 2).T
+    said = [span for span in spans if not part.text[slice(*span)].isspace()]
+    starts, ends = np.asarray(said, np.int64).reshape(-1, 2).T
     begun = np.searchsorted(starts, part.bounds[1:], side="left")
     return begun > np.searchsorted(ends, part.bounds[:-1], side="right")

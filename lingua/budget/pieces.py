@@ -27,10 +27,8 @@ NEW, REPEATED = 6.0, 0.3
 _CLAUSE = regex.compile(rf"(?r)(\s*{SEPARATES})\s*\Z")
 _ENDED = regex.compile(rf"(?r)(\s*{ENDS_SENTENCE})[\"'”’»」)\]]*\s*\Z")
 """Their marks; behind the one that ends a sentence quotation marks and brackets may be closed."""
-_LEFT = regex.compile(r"(?r)[\p{L}\p{N}]\s*\Z")
-"""How a line ends that goes on in the items below it."""
-_MARKED = regex.compile(r"#{1,6}[^\S\n][^\n]*\Z")
-"""A heading, whatever it says."""
+_LEFT, _MARKED = regex.compile(r"(?r)[\p{L}\p{N}]\s*\Z"), regex.compile(r"#{1,6}[^\S\n][^\n]*\Z")
+"""How a line ends that goes on in the items below it; and a line that is a heading, whatever it says."""
 _NO_HEADING = regex.compile(
     r"[.!?…。！？；;,，；][\"”’)\]]*\s*\Z|\A(?:[-*+•–]\s|`{3}|~{3}|[<|])|\w{30}|://|\S\s*\n\s*\S|\A\P{L}+\Z"
 )
@@ -54,6 +52,8 @@ _ANSWERS = regex.compile(
     r"(?:[*_]{2})?(?:A|Ans|Answer|Reply|Antwort|Respuesta|Réponse|答|答案|回答)\s?\d{0,3}(?:[*_]{2})?[:：]"
 )
 """And such that answer it."""
+DEEPEST = 20
+"""Sentences of which each needs the one before at most, so that work grows as the text does."""
 HEADING_WORDS = 8
 """Of a line by itself, without the mark of a sentence: as many at most make it a heading."""
 
@@ -99,6 +99,10 @@ def needed_sentences(text: str) -> tuple[Ints, Bools]:
         if one.opens or not refers:
             subject = at
     _need_speakers(text, needs, heads)
+    depth = np.zeros(len(needs), np.int64)
+    for at in (needs < np.arange(len(needs))).nonzero()[0].tolist():
+        depth[at] = (depth[needs[at]] + 1) % DEEPEST
+        needs[at] = needs[at] if depth[at] else at
     return needs, heads
 
 
@@ -118,8 +122,7 @@ def _read(text: str) -> Iterator[_Sentence]:
 
 
 def _need_heads(read: Sequence[_Sentence]) -> tuple[Ints, Bools]:
-    """What is listed needs the line above its list or the item that it is in, the marks telling nested lists apart; a
-    paragraph its heading."""
+    """What is listed needs the line above its list or, as marks tell, the item it is in; a paragraph its heading."""
     needs, heads = np.arange(len(read)), np.zeros(len(read), bool)
     heading, colon, lists = -1, -1, dict[str, int]()
     for at, (one, (outer, first)) in enumerate(zip(read, _enclosing(read), strict=True)):
@@ -145,16 +148,14 @@ def _need_heads(read: Sequence[_Sentence]) -> tuple[Ints, Bools]:
 
 
 def _enclosing(read: Sequence[_Sentence]) -> Iterator[tuple[int, bool]]:
-    """The item that each one is nested in by the white space before them, -1: none; whether it is the paragraph's
-    first item."""
+    """The item that each one is nested in by its white space, -1: none; whether it is its paragraph's first one."""
     outer = dict[int, int]()
     for at, one in enumerate(read):
         indent = len(one.item) - len(one.item.lstrip())
         first = one.item != "" and not outer
         outer = {other: begun for other, begun in outer.items() if (other < indent if one.item else not one.opens)}
         yield max(outer.values(), default=-1) if one.item else -1, first
-        if one.item:
-            outer[indent] = at
+        outer |= {indent: at} if one.item else {}
 
 
 def _need_speakers(text: str, needs: Ints, heads: Bools) -> None:

@@ -46,10 +46,9 @@ LEGIBLE, UNKNOWN = 2.0, 0.2
 
 _NOISE = regex.compile(
     rf"(?:\A\s*(?:{CLOCK})?\p{{L}}[^\n:：]{{0,30}}?(?:{CLOCK})?[:：]|"
-    r"[—–-]\s?\d{1,4}\s?[—–-]|[{\[<(][^\s\d{}\[\]<>()]+[}\]>)]|\b(?:yes|yeah|yep|yup|gee|wow|okay"
-    r"|ok|uh|um"
-    r"|erm?|ah|aha|oh|eh|h*mm*|huh|right|sure|well|so|alright|exactly|absolutely|indeed|true|thanks?|thank you|bye|hi"
-    r"|hello|great|cool|fine|and|but|or|the|meanwhile|however|i (?:see|mean|think|guess)|you know)\b"
+    r"[—–-]\s?\d{1,4}\s?[—–-]|[{\[<(][^\s\d{}\[\]<>()]+[}\]>)]|\b(?:yes|yeah|yep|yup|gee|wow|okay|ok|uh"
+    r"|um|erm?|ah|aha|oh|eh|h*mm*|huh|right|sure|well|so|alright|exactly|absolutely|indeed|true|thanks?|thank you|bye"
+    r"|hi|hello|great|cool|fine|and|but|or|the|meanwhile|however|i (?:see|mean|think|guess)|you know)\b"
     r"|[嗯哦啊呃好对是的吧]|[^\p{L}\p{N}])*+",
     regex.IGNORECASE,
 )

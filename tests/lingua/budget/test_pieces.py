@@ -56,6 +56,13 @@ def test_lines_of_a_transcript_are_sentences_with_their_speakers() -> None:
     }
 
 
+def test_a_chain_of_sentences_is_bounded() -> None:
+    text = "Oak is hard. " + " ".join(f"However, it rots in {year} years." for year in range(100))
+    found, _ = needed_sentences(text)
+    alone = [at for at, other in enumerate(found.tolist()) if at == other]
+    assert alone == [0, 20, 40, 60, 80, 100]
+
+
 def test_an_answer_needs_its_question() -> None:
     text = "Q: How long does oak last?\nA: Forty years.\n\nQ: Who pays?\nA: Nobody. Iron is free."
     assert needs(text) == {
