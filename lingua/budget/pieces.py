@@ -33,11 +33,14 @@ _NO_HEADING = regex.compile(
     r"[.!?…。！？；;,，；][\"”’)\]]*\s*\Z|\A(?:[-*+•–]\s|`{3}|~{3}|[<|])|\w{30}|://|\S\s*\n\s*\S|\A\P{L}+\Z"
 )
 _OPENED = r"[^\w\"“'‘]*(?:(?i:"
-_REFERS = regex.compile(rf"{_OPENED}he|she|it|they|his|her|its|their)\b|[他她它]|其(?!中|实|次|余))")
+_REFERS = regex.compile(
+    rf"{_OPENED}he|she|it|they|his|her|its|their|er|sie|es|ihre?|seine?|ils?|elles?|ella|ellos|ellas|él)\b|[他她它]|其(?!中|实|次|余))"
+)
 _EXPLETIVE = regex.compile(
     r"\W*It\s+(?:(?:is|was|has been|seems|appears|became|will be|can be|may be)\s+(?:\w+\s+){0,2}?(?:that|whether|how"
     r"|why)|(?:is|was|has become|became)\s+(?:\w+ly\s+)?(?:more\s+)?(?:important|possible|necessary|difficult|hard|easy"
     r"|impossible|essential|useful|likely|common|best|better|time)|takes?|took)\b"
+    r"|\W*(?:Es (?:gibt|gab)|Il (?:y a|est|faut))\b"
 )
 """How sentences open that tell only with an earlier one whom they are about; and with an *it* that means nothing."""
 _FOLLOWS = regex.compile(
@@ -45,6 +48,8 @@ _FOLLOWS = regex.compile(
     r"|otherwise|consequently|conversely|but|yet|the (?:latter|former|others?)|for (?:example|instance)|in contrast"
     r"|in other words|as a result|that is|(?:in|at|on|by|for|during|after|before|from|with|under)"
     r" (?:this|these|that|those|such)(?! (?:who|paper|article|study|section|chapter|book|report|review|work)))\b"
+    r"|(?i:dies\w{0,2}|allerdings|jedoch|daher|deshalb|trotzdem|dennoch|aber|zudem|außerdem|ce(?:tte|la|s)?|cependant"
+    r"|toutefois|mais|donc|est[aeo]s?|es[aeo]s?|sin embargo|pero|además|por (?:eso|ejemplo))\b"
     r"|这|该|此|上述|其中|但|然而|因此)"
 )
 """And such that say something of the one right before."""
@@ -63,7 +68,7 @@ class _Sentence(NamedTuple):
 
     opens    it is the first of a paragraph           leads    its line ends with a colon, or heads a table
     line     it is the first of a line                title    a short line without a mark
-    item     the mark of an item that opens it, a figure for any, and the white space before it; "": none does
+    item     the mark of an item that opens it, one figure or letter for any, and white space before it; "": none does
     """
 
     body: str
@@ -80,25 +85,26 @@ def needed_sentences(text: str) -> tuple[Ints, Bools]:
 
     What opens with a pronoun needs the last sentence of its paragraph that does not, what goes on from the one before
     needs that, what goes on in an item of a list its beginning. The items need the line before them that ends with a
-    colon, what opens a paragraph needs its heading, what is said needs who says it, an answer its question: these lines
-    head others, alone they say nothing.
+    colon, what is said needs who says it, an answer its question, and all else its heading: these lines head others,
+    alone they say nothing.
     """
     read = list(_read(text))
-    needs, heads = _need_heads(read)
+    needs, heads, headings = _need_heads(read)
     subject, begun = 0, -1
     for at, one in enumerate(read):
         begun = at if one.item else -1 if one.line else begun
         refers = _REFERS.match(one.body) is not None
-        if needs[at] == at and not (one.opens or heads[at]):
-            if refers and not _EXPLETIVE.match(one.body):
+        if needs[at] == at and not one.opens:
+            if refers and not (heads[at] or _EXPLETIVE.match(one.body)):
                 needs[at] = subject
-            elif _FOLLOWS.match(one.body):
+            elif _FOLLOWS.match(one.body) and not heads[at]:
                 needs[at] = at - 1
             elif begun >= 0 and not one.line:
                 needs[at] = begun
         if one.opens or not refers:
             subject = at
     _need_speakers(text, needs, heads)
+    needs = np.where(needs == np.arange(len(needs)), headings, needs)
     depth = np.zeros(len(needs), np.int64)
     for at in (needs < np.arange(len(needs))).nonzero()[0].tolist():
         depth[at] = (depth[needs[at]] + 1) % DEEPEST
@@ -116,43 +122,42 @@ def _read(text: str) -> Iterator[_Sentence]:
         closed = end == len(text) or text.find("\n", end, end + 3) >= 0
         titles = closed and opens and end < len(text) and start not in spoken
         short = titles and len(body.split()) <= HEADING_WORDS and not _NO_HEADING.search(body)
-        mark = regex.sub(r"\w+", "1", item.group()) if item else ""
+        mark = regex.sub(r"[^\W\d]+", "a", regex.sub(r"\d+", "1", item.group())) if item else ""
         leads = closed and (body.rstrip().endswith((":", "：")) or TABLE_HEAD.match(body) is not None)
         yield _Sentence(body, opens, line, mark, leads, short or (titles and _MARKED.match(body) is not None))
 
 
-def _need_heads(read: Sequence[_Sentence]) -> tuple[Ints, Bools]:
-    """What is listed needs the line above its list or, as marks tell, the item it is in; a paragraph its heading."""
-    needs, heads = np.arange(len(read)), np.zeros(len(read), bool)
+def _need_heads(read: Sequence[_Sentence]) -> tuple[Ints, Bools, Ints]:
+    """What is listed needs the line above its list or, as marks tell, the item it is in. And the heading of each."""
+    needs, heads, headings = np.arange(len(read)), np.zeros(len(read), bool), np.arange(len(read))
     heading, colon, lists = -1, -1, dict[str, int]()
     for at, (one, (outer, first)) in enumerate(zip(read, _enclosing(read), strict=True)):
-        colon = -1 if one.opens and not one.item and at > colon + 1 else colon
-        if colon < 0 and first and not one.opens and _LEFT.search(read[at - 1].body):
-            heads[at - 1], colon = True, at - 1
-        if colon < 0:
+        if one.title or (one.opens and not one.item and at > colon + 1) or (one.leads and one.line and not one.item):
             lists.clear()
-        elif one.item:
+            colon = colon if one.leads and at == colon + 1 else -1
+        if colon < 0 and first and not (one.opens or read[at - 1].item) and _LEFT.search(read[at - 1].body):
+            heads[at - 1], colon = True, at - 1
+        if one.item:
             colon = lists.setdefault(one.item, colon)
             while next(reversed(lists)) != one.item:
                 lists.popitem()
         listed = colon >= 0 and (bool(one.item) or at == colon + 1 or (one.line and needs[at - 1] == colon))
         if one.title and not one.leads:
-            heads[at], heading, colon = True, at, -1
+            heads[at], heading = True, at
         elif outer > colon or (listed and (one.item or not one.leads)):
             needs[at] = max(outer, colon)
-        elif heading >= 0 and (one.opens or one.item):
-            needs[at] = heading
         if one.leads:
             heads[at], colon = True, at
-    return needs, heads
+        headings[at] = heading if heading >= 0 else at
+    return needs, heads, headings
 
 
 def _enclosing(read: Sequence[_Sentence]) -> Iterator[tuple[int, bool]]:
-    """The item that each one is nested in by its white space, -1: none; whether it is its paragraph's first one."""
+    """The item that each one is nested in by its white space, -1: none; whether it is the first one there."""
     outer = dict[int, int]()
     for at, one in enumerate(read):
         indent = len(one.item) - len(one.item.lstrip())
-        first = one.item != "" and not outer
+        first = one.item != "" and indent not in outer
         outer = {other: begun for other, begun in outer.items() if (other < indent if one.item else not one.opens)}
         yield max(outer.values(), default=-1) if one.item else -1, first
         outer |= {indent: at} if one.item else {}
@@ -163,8 +168,8 @@ def _need_speakers(text: str, needs: Ints, heads: Bools) -> None:
     for begin, label, end in speeches(text):
         at, behind, following = np.searchsorted(sentences, [begin + 1, label, end]).tolist()
         first = at - 1
-        if first and (_ANSWERS.match(text[begin:label].lstrip()) or text[begin - 1] in "?？"):
-            needs[first] = first - 1
+        if first and ((answers := _ANSWERS.match(text[begin:label].lstrip())) or text[begin - 1] in "?？"):
+            needs[first], heads[first - 1] = first - 1, heads[first - 1] or answers is not None
         if behind == at < following and sentences[at] == label:
             heads[first], said = True, needs[at:following]
             said[said == np.arange(at, following)] = first
@@ -176,6 +181,7 @@ class Pieces:
 
     host [c]         the clause that each clause needs, before it; itself where it needs none
     needs [s]        the same of sentences
+    heads [s]        whether they only head others
     separates [u]    the mark that closes a clause, as a unit of its own
     resumes [u]      what a clause goes on with behind an inserted one, where that is its verb
     end [u]          the mark that ends the unit's sentence, as a unit of its own; -1: there is none
@@ -185,6 +191,7 @@ class Pieces:
     clause: Ints
     host: Ints
     needs: Ints
+    heads: Bools
     sentence: Ints
     separates: Bools
     resumes: Bools
@@ -195,7 +202,7 @@ class Pieces:
     def of(cls, text: str, bounds: Ints, whole: bool) -> Pieces:
         """Of units that begin at `bounds` [u + 1]: at `piece_edges` at least. `whole`: no sentence has clauses."""
         sentences, (clauses, closing) = sentence_edges(text), _clauses(text, whole)
-        begins, points = bounds[:-1], code_points(text)
+        begins, points, (needs, heads) = bounds[:-1], code_points(text), needed_sentences(text)
         sentence = sentences.searchsorted(begins, side="right") - 1
         separates, ends = (among(bounds, one[:, 0])[:-1] & among(bounds, one[:, 1])[1:] for one in closing)
         end = np.full(len(sentences), -1)
@@ -204,7 +211,8 @@ class Pieces:
         return cls(
             clauses.piece[clauses.begins.searchsorted(begins, side="right") - 1],
             clauses.host,
-            needed_sentences(text)[0],
+            needs,
+            heads & np.isin(np.arange(len(needs)), needs[needs != np.arange(len(needs))]),
             sentence,
             separates,
             among(bounds, np.asarray(verbs, np.int64))[:-1],
@@ -220,8 +228,10 @@ class Pieces:
     def closed(self, keep: Bools, must: Bools) -> Bools:
         """The mask `keep` [u] with the mark that ends a sentence wherever its last clause is cut off or dropped.
 
-        And without the comma that parts a subject from its verb once what was inserted is dropped.
+        And without the comma that parts a subject from its verb once what was inserted is dropped, or lines that head
+        nothing of what is kept.
         """
+        keep = keep & (must | ~self._idle(keep)[self.sentence])
         kept = keep.nonzero()[0]
         if not len(kept):
             return keep
@@ -236,6 +246,18 @@ class Pieces:
         shown[last[self.separates[last]]] = False
         shown[self.end[last]] = True
         return shown
+
+    def _idle(self, keep: Bools) -> Bools:
+        """Whether each sentence [s] is one that heads others, of which none is kept."""
+        present, idle = np.zeros(len(self.needs), bool), np.zeros(len(self.needs), bool)
+        present[self.sentence[keep]] = True
+        guests = np.bincount(self.needs[present], minlength=len(present))
+        for head in (present & self.heads).nonzero()[0][::-1].tolist():
+            host = self.needs[head]
+            if guests[head] == (host == head):
+                idle[head] = True
+                guests[host] -= 1
+        return idle
 
 
 def piece_edges(text: str) -> Ints:

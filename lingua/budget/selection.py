@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import regex
 
 from lingua.budget.draft import Draft, PromptPart
 from lingua.budget.pieces import PieceGroups
@@ -26,6 +27,7 @@ from lingua.prompt import Bools, CompressedPrompt, Floats, Ints
 from lingua.shared import SharedSettings, Unit
 from lingua.text.salience import token_facts
 
+_WORD = regex.compile(r"\w")
 LITTLE = 0.5
 """Share of the target below which the beginning of a clause is kept for want of whole ones."""
 LONG = 8
@@ -235,7 +237,7 @@ class _Margin:
         return False
 
     def begin(self) -> None:
-        """Keep as much of the beginning of the best dropped clause as still fits."""
+        """Keep as much of the beginning of the best dropped clause as still fits, if that says something."""
         for rank in range(self.kept, self.most):
             part, units = self._at(rank)
             if part.keep[units].any():
@@ -246,7 +248,8 @@ class _Margin:
                 part.keep[units] = np.arange(len(units)) < middle
                 self.left = self.draft.finish()
                 few, many = (middle, many) if self.slack >= 0 else (few, middle)
-            part.keep[units] = np.arange(len(units)) < few
+            begun = part.text[part.bounds[units[0]] : part.bounds[units[max(0, few - 1)] + 1]]
+            part.keep[units] = np.arange(len(units)) < (few if _WORD.search(begun) else 0)
             self.left = self.draft.finish()
             return
 

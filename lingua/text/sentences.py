@@ -27,7 +27,7 @@ _ENCLOSED = regex.compile(
     "|".join([*(rf"\{a}[^\{a}\{b}]{{1,300}}\{b}" for a, b in _PAIRS), r"(?<!\w)\"[^\"\n]{1,300}\""])
 )
 ITEM = regex.compile(
-    r"(?m)(?:^[^\S\n]*(?:[-*+•–◦▪●‣]|\d{1,3}[.)]|[IVXLC]{1,6}[.)]|\((?:\p{Ll}|\d\d?|[ivx]{2,4})\))[^\S\n]+|(?<=[。！？])\s*\d{1,3}[.．])(?=\S)"
+    r"(?m)(?:^[^\S\n]*(?:[-*+•–◦▪●‣]|\d{1,3}[.)]|[IVXLC]{1,6}[.)]|\p{Ll}\)|\((?:\p{Ll}|\d\d?|[ivx]{2,4})\))[^\S\n]+|(?<=[。！？])\s*\d{1,3}[.．])(?=\S)"
 )
 """The mark of an item at the beginning of a line; a sentence begins there, and none within it."""
 _OPENS = re.compile("[\n。！？]")
@@ -115,6 +115,7 @@ TABLE_HEAD = regex.compile(
 """Of Markdown, with the line below it."""
 _ROW = regex.compile(r"\n[^\S\n]*(?=\S)[^\n]*\|[^\n]*")
 _TAGS = regex.compile(r"(?:[^\S\n]*</\w{1,20}>)+")
+_COMMENT = regex.compile(r"(?:^[^\S\n]+(?:#|--|\*|;;)|^[^\S\n]*//)[^\S\n][^\n]*$", regex.MULTILINE)
 _PARTICIPLE = regex.compile(r"\p{Ll}{2}ing\b")
 _PARAGRAPH = regex.compile(r"\n\r*\n")
 SEEN_AT_ONCE = 2_000
@@ -128,7 +129,7 @@ def sentence_edges(text: str) -> Ints:
     A line that ends with the mark of a sentence or a colon ends one, the item of a list begins one, and a block of code
     is one. So is who speaks, if it is several sentences.
     """
-    items, code = [found.span() for found in _opening(ITEM, text)], sorted([*_code(text), *_rows(text)])
+    items, code = [found.span() for found in _opening(ITEM, text)], _uncut(text)
     times = [found.span() for found in _NOON.finditer(text)] if ".m." in text else []
     ends = list(accumulate(map(len, _sentences(unmarked(text, sorted(items + times))))))[:-1]
     ends += [start for start, _ in items]
@@ -143,13 +144,17 @@ def sentence_edges(text: str) -> Ints:
     return uncut(np.array(sorted({*found.tolist(), *said})), code) if said else found
 
 
-def _code(text: str) -> list[Span]:
-    """The fenced blocks that are one sentence."""
-    return [found.span() for found in _CODE.finditer(text)] if "```" in text or "~~~" in text else []
+def _uncut(text: str) -> list[Span]:
+    """Fenced code, comments in code, and heads and rows of tables, ascending and apart: each is one sentence."""
+    found = [one.span() for one in _opening(_COMMENT, text)]
+    found += [one.span() for one in _CODE.finditer(text)] if "```" in text or "~~~" in text else []
+    apart = list[Span]()
+    for span in sorted([*found, *_rows(text)]):
+        apart += [span] if not apart or span[0] >= apart[-1][1] else []
+    return apart
 
 
 def _rows(text: str) -> Iterator[Span]:
-    """The head of each table, and its rows."""
     for found in TABLE_HEAD.finditer(text) if "|" in text else ():
         while found:
             yield found.span()
@@ -268,7 +273,7 @@ def _cuts(text: str, sentences: Ints) -> list[int]:
     starts = words[1:]
     ended = members(r"[\r\n]")[points[starts]]
     ended |= members(SEPARATES)[points[starts - 1]] & ~members(r"\p{N}")[points[starts + 1]]
-    wanted = uncut(uncut(starts[ended], [found.span() for found in _ENCLOSED.finditer(text)]), _code(text))
+    wanted = uncut(uncut(starts[ended], [found.span() for found in _ENCLOSED.finditer(text)]), _uncut(text))
     begun = np.append(words.searchsorted(sentences), len(words))
     place = words.searchsorted(wanted)
     own = begun.searchsorted(place, side="right") - 1
@@ -305,13 +310,13 @@ class _Clause:
 
     opener = cached_property(lambda own: found.group() if (found := _LETTERS.search(own.text)) else "")
     parted = cached_property(lambda own: not own.before or (_BROKEN.match(own.text) and not _HANGS.search(own.before)))
-    joins = cached_property(lambda own: _is(_JOINS, own.opener))
+    joins = cached_property(lambda own: bool(_JOINS.fullmatch(own.opener)))
     apart = cached_property(lambda own: own.joins or (own.before or "").rstrip().endswith((";", "；")))
     says = cached_property(lambda own: _VERB.search(own.text) is not None)
-    tells = cached_property(lambda own: own.says and not _is(_LOOSE, own.opener.casefold()))
+    tells = cached_property(lambda own: own.says and not _LOOSE.fullmatch(own.opener.casefold()))
     acts = cached_property(lambda own: ACTS.match(own.text) is not None)
     small = cached_property(lambda own: own.opener[:1].islower())
-    loose = cached_property(lambda own: _is(_LOOSE, own.opener) and not own.bound)
+    loose = cached_property(lambda own: bool(_LOOSE.fullmatch(own.opener)) and not own.bound)
     subject = cached_property(
         lambda own: not own.loose and own.says and (not own.joins or _SUBJECT.match(own.text) is not None)
     )
@@ -319,7 +324,7 @@ class _Clause:
     @property
     def bound(self) -> bool:
         listed = self.text.partition(self.opener)[2][:1] == ","
-        return listed or _is(_NEEDED, self.opener) or _GOES_ON.search(self.text) is not None
+        return listed or bool(_NEEDED.fullmatch(self.opener)) or _GOES_ON.search(self.text) is not None
 
     @property
     def hangs(self) -> bool:
@@ -341,13 +346,13 @@ class _Clause:
         """
         if self.parted or (said and self.apart and self.subject):
             return "main"
-        if beside and not (said or self.small) and _is(_LEADS, main.opener) and self.subject:
+        if beside and not (said or self.small) and _LEADS.fullmatch(main.opener) and self.subject:
             return "led"
-        if not said and self.joins and _is(_LEADS, main.opener):
+        if not said and self.joins and _LEADS.fullmatch(main.opener):
             return "more"
         if not self.loose and ((not said and self.says) or (not beside and self.acts)):
             return "predicate"
-        if self.hangs or _is(_NEEDED, self.opener):
+        if self.hangs or _NEEDED.fullmatch(self.opener):
             return "more"
         if self.loose:
             return "loose"
@@ -393,7 +398,3 @@ def _relations(stretches: list[str]) -> tuple[list[int], dict[int, int]]:
     whole = len(own) > main + 1 and not (said or read[main].tells)
     own[main:] = [main] * (len(own) - main) if whole else own[main:]
     return own, {piece: host[piece] for piece in sorted(set(own))}
-
-
-def _is(kind: regex.Pattern[str], word: str) -> bool:
-    return kind.fullmatch(word) is not None

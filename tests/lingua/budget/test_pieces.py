@@ -65,6 +65,7 @@ def test_a_chain_of_sentences_is_bounded() -> None:
 
 def test_an_answer_needs_its_question() -> None:
     text = "Q: How long does oak last?\nA: Forty years.\n\nQ: Who pays?\nA: Nobody. Iron is free."
+    assert heads(text) == ["Q: How long does oak last?", "Q: Who pays?", "A:"]
     assert needs(text) == {
         "A: Forty years.": "Q: How long",
         "A:": "Q: Who pays?",
@@ -160,3 +161,60 @@ def test_no_speech_without_its_speaker(rate: float) -> None:
     kept = compressed(text, rate)
     assert ("9:35" in kept) <= ("User:" in kept)
     assert ("1911" in kept) <= ("Assistant:" in kept)
+
+
+def test_what_goes_on_in_items_leads_them_without_a_colon() -> None:
+    text = "(1) Oak may go. It may stay if\n  a) it is dry,\n  b) it is old.\n(2) Iron goes.\n- first\n- last"
+    assert needs(text) == {
+        "It may stay": "(1) Oak may",
+        "a) it is": "It may stay",
+        "b) it is": "It may stay",
+    }
+
+
+def test_all_of_a_section_stands_under_its_heading() -> None:
+    text = "Wheels\n\nOak is hard. Iron rusts. It is cheap.\n\nPaint helps. Blades\n\nSteel lasts. Tin bends."
+    assert needs(text) == {
+        "Oak is hard.": "Wheels",
+        "Iron rusts.": "Wheels",
+        "It is cheap.": "Iron rusts.",
+        "Paint helps.": "Wheels",
+        "Blades": "Wheels",
+        "Steel lasts.": "Wheels",
+        "Tin bends.": "Wheels",
+    }
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Ada Lund baute das Wehr. Sie verkaufte es.",
+        "Ada Lund baute das Wehr. Allerdings brach es.",
+        "Ada Lund a construit le barrage. Elle le vendit.",
+        "Ada Lund construyó la presa. Sin embargo, cedió.",
+    ],
+)
+def test_pronouns_of_other_languages_need_whom_they_mean(text: str) -> None:
+    assert needed_sentences(text)[0].tolist() == [0, 0]
+
+
+def test_a_comment_in_code_is_one_line() -> None:
+    text = "def turn():\n    # The river is low. We wait.\n    wait()\n"
+    assert slices(text, sentence_edges(text)) == ["def turn():", "\n    # The river is low. We wait.", "\n    wait()\n"]
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9])
+def test_no_line_heads_nothing(rate: float) -> None:
+    text = (
+        "Wheels\n\nThese are made:\n\n- Oak ones last 40 years in the water of Ord.\n- Iron ones cost 30 euros.\n\n"
+        "Blades\n\nRuiz: They are dear. The smith in Vale makes 25 of them.\n\nQ: Who pays?\nA: Ada Lund paid in 1899."
+    )
+    kept = compressed(text, rate)
+    for head, body in (
+        ("Wheels", "made:"),
+        ("made:", "ones"),
+        ("Blades", "Ruiz:"),
+        ("Q: Who", "A: Ada"),
+    ):
+        assert (head in kept) <= (body in kept), kept
+    assert ("Ruiz:" in kept) == ("dear" in kept or "25" in kept)

@@ -138,8 +138,9 @@ def test_documents_of_another_form_than_the_question_all_give_something() -> Non
 
 @pytest.mark.parametrize("told", ["whole", "cut"])
 def test_what_demonstrations_are_can_be_told(told: str) -> None:
-    result = one(Prompt(context=DEMONSTRATIONS, question="How many?"), rate=0.6, demonstrations=told)
-    assert (set(result.context) <= set(DEMONSTRATIONS)) == (told == "whole")
+    examples = [f"Question: How many?\n{text}" for text in (PROSE, LIBRARY, STORY)]
+    result = one(Prompt(context=examples, question="How many?"), rate=0.6, demonstrations=told)
+    assert (set(result.context) <= set(examples)) == (told == "whole")
 
 
 def test_a_sentence_that_the_question_speaks_of_is_kept() -> None:
@@ -703,6 +704,9 @@ def test_what_a_sentence_opens_with_tells_which_one_it_needs() -> None:
         "It was s": "The town",
         "This mad": "It was s",
         "However,": "This mad",
+        "The town": "The lamp",
+        "It is sa": "The lamp",
+        "“He was": "The lamp",
         "It rain": "The lamp",
     }
     assert heads.tolist() == [True] + [False] * 9
