@@ -24,9 +24,9 @@ SMALLEST_SHARE = 1e-4
 DEVICE = re.compile(r"auto|cpu|(cuda|mps|xpu|hpu|npu)(:\d+)?")
 THREADS_PER_WORKER = 4
 """Where it is not known whether memory holds a worker for each core."""
-WORKER_BYTES = 1 << 30
+WORKER_BYTES = 5 << 28
 WEIGHT_BYTES = 4
-"""A worker on a CPU needs a gigabyte, and so many bytes for each byte of the model's files: they are stored short."""
+"""A worker on a CPU needs 1.25 GiB, and so many bytes for each byte of the model's files: they are stored short."""
 _ROUNDING = 1e-6
 MOST_ON_A_CORE = 100
 

@@ -7,6 +7,7 @@ classed by consequence (`failure_of`), so that a pool never has to carry excepti
 
 from __future__ import annotations
 
+import gc
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -64,7 +65,7 @@ def load_compressor(config: JobConfig) -> WorkerCompressor:
     """The job's compressor with its model loaded. Raises ModelError, ConfigError."""
     from lingua.compressor import Compressor  # torch is loaded where models run, not in the driver
 
-    return Compressor(
+    found = Compressor(
         config.model,
         config.compression,
         device=config.device,
@@ -74,6 +75,9 @@ def load_compressor(config: JobConfig) -> WorkerCompressor:
         trust_remote_code=config.trust_remote_code,
         fidelity_sample=config.fidelity_sample,
     )
+    gc.collect()
+    gc.freeze()  # what libraries and models hold lives as long as the worker: no later collection needs to look at it
+    return found
 
 
 class OnDemand:
