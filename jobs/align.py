@@ -10,6 +10,7 @@ import json
 import sys
 from collections.abc import Sequence
 
+from cluster.output.records import counted
 from cluster.run.stopping import exit_code
 from jobs import require_packages
 from jobs.training.labels import teacher_digest
@@ -41,7 +42,8 @@ def align(config: AlignConfig) -> int:
             do(alignment.train)
     found, model = json.loads(folder.read(RESULT)), f"{config.output}/model"
     print(
-        f"learned from {found['rows']:,} rows in {len(found['losses']):,} steps\n\n{alignment.table(found)}\n\n"
+        f"learned from {counted(found['rows'], 'row')} in {counted(len(found['losses']), 'step')}\n\n"
+        f"{alignment.table(found)}\n\n"
         f"model: {model}  (python -m jobs.compress --method llmlingua --model {model} …)"
     )
     return 0

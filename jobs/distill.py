@@ -10,6 +10,7 @@ import json
 import sys
 from collections.abc import Sequence
 
+from cluster.output.records import counted
 from cluster.run.stopping import exit_code
 from jobs import require_packages
 from jobs.training.labels import teacher_digest
@@ -45,9 +46,9 @@ def distill(config: DistillConfig) -> int:
     made, model = json.loads(folder.read(RESULT)), f"{config.output}/model"
     found = made["agreement"]
     print(
-        f"trained on {made['tokens']:,} tokens in {len(made['losses']):,} steps\n"
-        f"with the teacher, on {found['texts']:,} held-out texts: F1 {found['f1']:.3f} (chance {found['chance']:.3f}), "
-        f"AUC {found['auc']:.3f}, rank correlation {found['spearman']:.3f}\n"
+        f"trained on {made['tokens']:,} tokens in {counted(len(made['losses']), 'step')}\n"
+        f"with the teacher, on {counted(found['texts'], 'held-out text')}: F1 {found['f1']:.3f} "
+        f"(chance {found['chance']:.3f}), AUC {found['auc']:.3f}, rank correlation {found['spearman']:.3f}\n"
         f"model: {model}  (python -m jobs.compress --method llmlingua2 --model {model} …)"
     )
     return 0
