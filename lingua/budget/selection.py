@@ -232,15 +232,18 @@ class _Margin:
         for rank in np.argsort(self.cost, kind="stable").tolist():
             part, first = self.parts[self.place[rank]][0], int(self.first[rank])
             if part.text[part.bounds[first] : part.bounds[first + 1]].strip():
-                part.keep[first] = True
+                part.must = part.must.copy()
+                part.must[first] = part.keep[first] = True
                 return True
         return False
 
     def begin(self) -> None:
         """Keep as much of the beginning of the best dropped clause as still fits, if that says something."""
-        for rank in range(self.kept, self.most):
+        if not self.left.text.strip():  # what is kept heads nothing
+            self._apply(0)
+        for rank in range(self.kept, len(self.cost)):
             part, units = self._at(rank)
-            if part.keep[units].any():
+            if part.keep[units].any() or not part.scores(self.draft.config)[units].any():
                 continue
             few, many = 0, len(units)
             while many - few > 1:

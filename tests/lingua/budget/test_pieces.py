@@ -218,3 +218,19 @@ def test_no_line_heads_nothing(rate: float) -> None:
     ):
         assert (head in kept) <= (body in kept), kept
     assert ("Ruiz:" in kept) == ("dear" in kept or "25" in kept)
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Wheels:\n\n- Oak ones last for forty years in the cold water of the river Ord.\n",
+        "Wheels\n\nOak ones last for forty years in the cold water of the river Ord, as everybody knows.",
+        "User: Hello there you all. Oak ones last for forty years in the water.",
+        "Q: What is the very long question about?\nA: It is a long answer of many words.",
+        "services:\n  web:\n    image: vale/web:2.1\n    ports:\n      - 8080:80\n",
+        "| a | b |\n|---|---|\n| 1 | 2 |\n| 3 | 4 |",
+    ],
+)
+def test_something_is_left_of_every_text(text: str, rate: float) -> None:
+    assert compressed(text, rate).strip()
