@@ -31,6 +31,7 @@ _LEFT, _MARKED = regex.compile(r"(?r)[\p{L}\p{N}]\s*\Z"), regex.compile(r"#{1,6}
 """How a line ends that goes on in the items below it; and a line that is a heading, whatever it says."""
 _NO_HEADING = regex.compile(
     r"[.!?…。！？；;,，；][\"”’)\]]*\s*\Z|\A(?:[-*+•–]\s|`{3}|~{3}|[<|])|\w{30}|://|\S\s*\n\s*\S|\A\P{L}+\Z"
+    r"|[={}]|\w[_(]|_\w|\A(?:import|from)\s"
 )
 _OPENED = r"[^\w\"“'‘]*(?:(?i:"
 _REFERS = regex.compile(

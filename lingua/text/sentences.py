@@ -22,10 +22,8 @@ CLAUSE_WORDS = 3
 """Words of a clause at least: what a comma parts off in fewer stays with what stands before."""
 SEPARATES = r"[,;،؛၊、，；–—]"
 ENDS_SENTENCE = r"[.!?…؟।。．！？]"
-_PAIRS = (("(", ")"), ("[", "]"), ("“", "”"), ("（", "）"), ("「", "」"), ("«", "»"))
-_ENCLOSED = regex.compile(
-    "|".join([*(rf"\{a}[^\{a}\{b}]{{1,300}}\{b}" for a, b in _PAIRS), r"(?<!\w)\"[^\"\n]{1,300}\""])
-)
+_PAIRS = "|".join(rf"\{a}[^\{a}\{b}]{{1,300}}\{b}" for a, b in ("()", "[]", "“”", "（）", "「」", "«»"))
+_ENCLOSED = regex.compile(rf"{_PAIRS}|(?<!\w)\"[^\"\n]{{1,300}}\"")
 ITEM = regex.compile(
     r"(?m)(?:^[^\S\n]*(?:[-*+•–◦▪●‣]|\d{1,3}[.)]|[IVXLC]{1,6}[.)]|\p{Ll}\)|\((?:\p{Ll}|\d\d?|[ivx]{2,4})\))[^\S\n]+|(?<=[。！？])\s*\d{1,3}[.．])(?=\S)"
 )
@@ -56,6 +54,7 @@ _WITHIN = regex.compile(
     r"(?r)(?:\b(?:al|spp?|[Vv]ols?|approx|incl|[Cc]h|i\.e|e\.g|Ft|[-–]St|Step\s\d+|Mio|Mrd|(?:am|vom|zum|den?|im)\s\d\d?)|(?:\A|\n|:\s)\s{0,9}\d{1,3})\.|(?:\A|\n)\s{0,9}\[\d{1,3}\]"
 )
 """Ends with abbreviations that `sentencex` does not know, or is the number of an item, a note or, in German, a day."""
+_GLUED = regex.compile(r"(?<=[\w)\]]\.)[_\p{Ll}\p{N}]")
 _SMALL = regex.compile(r"(?<=[.\]])[^\S\n]+[^\p{L}\p{N}\n]{0,2}+\p{Ll}(?!\))")
 """A small letter goes on with the sentence, unless its writer has none but small ones."""
 _LETTERS = regex.compile(r"[\p{L}\p{N}]+")
@@ -136,7 +135,8 @@ def sentence_edges(text: str) -> Ints:
     ends = [found.end() if (found := _TAGS.match(text, end)) else end for end in ends]
     edges = [_BEFORE.match(text, 0, edge).start() for edge in {*ends, *chain.from_iterable(code)} - {0, len(text)}]
     small = [edge for edge in edges if _SMALL.match(text, edge)]
-    within = {edge for edge in edges if _WITHIN.match(text, 0, edge)} | {*small * (2 * len(small) <= len(edges))}
+    within = {edge for edge in edges if _WITHIN.match(text, 0, edge) or _GLUED.match(text, edge)}
+    within |= {*small * (2 * len(small) <= len(edges))}
     lines = (line.start(1) for line in _ENDED_LINE.finditer(text))
     turns = speeches(text)
     found = uncut(np.array(sorted({0, *set(edges) - within, *lines, *(turn[0] for turn in turns)})), code)
@@ -240,12 +240,12 @@ class Clauses:
         """Of a text whose sentences begin at these characters and need an earlier one each, or itself (`needs` [s])."""
         text = unwrapped(text)
         cuts = _cuts(text, sentences)
-        owners, hosts, roots = dict[int, int](), dict[int, int](), list[int]()
+        owners, hosts, roots = dict[int, int](), dict[int, int](), list[list[int]]()
         for start, end in pairwise([*sentences.tolist(), len(text)]):
             edges = [start, *cuts[bisect_right(cuts, start) : bisect_left(cuts, end)], end]
             own, own_hosts = _relations([text[a:b] for a, b in pairwise(edges)])
             hosts |= {edges[piece]: edges[host] for piece, host in own_hosts.items()}
-            roots.append(edges[next(piece for piece, host in own_hosts.items() if piece == host)])
+            roots += [[edges[piece] for piece, host in own_hosts.items() if piece == host]]
             owners |= {edge: edges[piece] for edge, piece in zip(edges, own, strict=False)}
             for opened, closed in (found.span() for found in _BRACKETS.finditer(text, start + 1, end)):
                 place = bisect_left(edges, opened)
@@ -254,7 +254,7 @@ class Clauses:
                     owners |= {opened: opened} if closed == edges[place] else {opened: opened, closed: hosts[opened]}
         for at, other in enumerate(needs.tolist()):
             if other != at:
-                hosts[roots[at]] = roots[other]
+                hosts |= ((root, roots[other][0]) for root in roots[at])
         order = sorted(hosts, key=lambda piece: (piece if hosts[piece] <= piece else hosts[piece] + 0.5, piece))
         number = {piece: place for place, piece in enumerate(order)}
         begins = sorted(owners)

@@ -234,3 +234,19 @@ def test_no_line_heads_nothing(rate: float) -> None:
 )
 def test_something_is_left_of_every_text(text: str, rate: float) -> None:
     assert compressed(text, rate).strip()
+
+
+def test_all_clauses_of_a_sentence_need_what_it_needs() -> None:
+    text = "Wheels\n\noak ones\niron ones\nsteel ones, which rust in the river Ord"
+    clauses = Clauses.of(text, sentence_edges(text), needed_sentences(text)[0])
+    assert not any(host == at for at, host in enumerate(clauses.host.tolist()) if at)
+
+
+@pytest.mark.parametrize("text", ["It calls self._pool.write(key) and waits.", "See lingua.text.words for it."])
+def test_names_of_code_are_not_the_end_of_a_sentence(text: str) -> None:
+    assert len(sentence_edges(text)) == 1
+
+
+@pytest.mark.parametrize("line", ["import json", "USUAL = Allowance()", "from lingua import Prompt", "self._layers[0]"])
+def test_a_line_of_code_is_no_heading(line: str) -> None:
+    assert not heads(f"{line}\n\nIron rusts.\n\nSteel lasts.")
