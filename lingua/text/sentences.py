@@ -113,7 +113,7 @@ TABLE_HEAD = regex.compile(
 )
 """Of Markdown, with the line below it."""
 _ROW = regex.compile(r"\n[^\S\n]*(?=\S)[^\n]*\|[^\n]*")
-_TAGS = regex.compile(r"(?:[^\S\n]*</\w{1,20}>)+")
+_TAGS = re.compile(r"(?:[^\S\n]*</\w{1,20}>)+")  # of `re`: `regex` looks for "</" up to the end of the text first
 _COMMENT = regex.compile(r"(?:^[^\S\n]+(?:#|--|\*|;;)|^[^\S\n]*//)[^\S\n][^\n]*$", regex.MULTILINE)
 _PARTICIPLE = regex.compile(r"\p{Ll}{2}ing\b")
 _PARAGRAPH = regex.compile(r"\n\r*\n")
@@ -132,7 +132,7 @@ def sentence_edges(text: str) -> Ints:
     times = [found.span() for found in _NOON.finditer(text)] if ".m." in text else []
     ends = list(accumulate(map(len, _sentences(unmarked(text, sorted(items + times))))))[:-1]
     ends += [start for start, _ in items]
-    ends = [found.end() if (found := _TAGS.match(text, end)) else end for end in ends]
+    ends = [tags.end() if (tags := _TAGS.match(text, end)) else end for end in ends]
     edges = [_BEFORE.match(text, 0, edge).start() for edge in {*ends, *chain.from_iterable(code)} - {0, len(text)}]
     small = [edge for edge in edges if _SMALL.match(text, edge)]
     within = {edge for edge in edges if _WITHIN.match(text, 0, edge) or _GLUED.match(text, edge)}
@@ -155,10 +155,10 @@ def _uncut(text: str) -> list[Span]:
 
 
 def _rows(text: str) -> Iterator[Span]:
-    for found in TABLE_HEAD.finditer(text) if "|" in text else ():
-        while found:
-            yield found.span()
-            found = _ROW.match(text, found.end())
+    for row in TABLE_HEAD.finditer(text) if "|" in text else ():
+        while row:
+            yield row.span()
+            row = _ROW.match(text, row.end())
 
 
 def _opening(pattern: regex.Pattern[str], text: str) -> Iterator[regex.Match[str]]:
