@@ -252,7 +252,8 @@ def _value_bytes(array: pa.Array) -> Any:
         return _value_bytes(array.storage)
     if pa.types.is_dictionary(kind):
         known = np.append(_value_bytes(array.dictionary), 0.0)  # null: the last
-        return known[pc.fill_null(array.indices.cast(pa.int64()), len(known) - 1).to_numpy(zero_copy_only=False)]
+        indices = pc.fill_null(array.indices.cast(pa.int64()), len(known) - 1).to_numpy(zero_copy_only=False)
+        return known[np.clip(indices, 0, len(known) - 1)]  # a damaged file may have any
     if pa.types.is_struct(kind):
         return sum((_value_bytes(array.field(at)) for at in range(kind.num_fields)), np.zeros(len(array)))
     if pa.types.is_fixed_size_list(kind):

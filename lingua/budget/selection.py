@@ -120,7 +120,7 @@ def fit(draft: Draft) -> CompressedPrompt:
             draft = draft.finer(unit)
     if draft.config.own.coherent_share and margin.left.compressed_tokens < LITTLE * draft.target_tokens:
         margin.begin()
-    return draft.finish("over_budget") if margin.keep_something() else margin.left
+    return margin.something()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -224,18 +224,20 @@ class _Margin:
             self._fill()
         return self.slack >= 0
 
-    def keep_something(self) -> bool:
-        """Keep the best of the shortest units if the result would be empty and the prompt is not; whether it was so."""
+    def something(self) -> CompressedPrompt:
+        """The result; with the best of the shortest units where it would be empty and the prompt is not."""
         if self.left.text.strip():
-            return False
+            return self.left
         self._apply(0)
         for rank in np.argsort(self.cost, kind="stable").tolist():
             part, first = self.parts[self.place[rank]][0], int(self.first[rank])
             if part.text[part.bounds[first] : part.bounds[first + 1]].strip():
-                part.must = part.must.copy()
+                must, part.must = part.must, part.must.copy()  # or it is not shown, where it heads others
                 part.must[first] = part.keep[first] = True
-                return True
-        return False
+                self.left = self.draft.finish("over_budget")
+                part.must = must
+                break
+        return self.left
 
     def begin(self) -> None:
         """Keep as much of the beginning of the best dropped clause as still fits, if that says something."""

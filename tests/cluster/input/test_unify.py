@@ -343,3 +343,8 @@ def test_lists_of_fixed_size_weigh_what_they_hold_when_null(tmp_path: Path, monk
     monkeypatch.setattr(parquet, "row_bytes", lambda batch: sizes.append(batch.nbytes) or measured(batch))
     run(job(tmp_path, tmp_path / "out"))
     assert 0 < max(sizes) <= parquet.BATCH_BYTES
+
+
+def test_a_place_that_a_damaged_dictionary_does_not_have_weighs_something() -> None:
+    values = pa.DictionaryArray.from_arrays(pa.array([0, 228, None]), pa.array(["a b"]), safe=False)
+    assert parquet.row_bytes(pa.record_batch({"text": values})).shape == (3,)
