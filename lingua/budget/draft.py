@@ -132,7 +132,7 @@ class PromptPart:
         if self.keep.all():
             return ((0, len(self.text)),)
         spans = spans_of(self.text, self.bounds, self._shown())
-        return spans if self.pieces is None else in_lines(self.text, spans)
+        return spans if self.pieces is None else in_lines(self.text, spans, self.pieces.begins)
 
     def _shown(self) -> Bools:
         """The kept units without repeats of a forced string, with what parts those that would run together."""
@@ -156,14 +156,14 @@ def spans_of(text: str, bounds: Ints, keep: Bools) -> tuple[Span, ...]:
     return tuple(spans[spans[0][0] == spans[0][1] :]) if spans else ()
 
 
-def in_lines(text: str, spans: tuple[Span, ...]) -> tuple[Span, ...]:
-    """Kept spans with a line break, instead of a space, between sentences of different lines whose own is dropped."""
+def in_lines(text: str, spans: tuple[Span, ...], sentences: Ints) -> tuple[Span, ...]:
+    """Kept spans with a line break, not a space, between `sentences` of different lines, where theirs is dropped."""
     found = list(spans[:1])
     for (_, last), (start, end) in pairwise(spans):
         at = max(text.find("\n\n", last, start), text.find("\n", last, start))
         body = end - len(text[start:end].lstrip()) if at >= 0 else end
         apart = at + 2 < start <= body < end and "\n" not in text[start:body]
-        if apart and np.diff(np.searchsorted(sentence_edges(text), [last - 1, start], "right")):
+        if apart and np.diff(sentences.searchsorted([last - 1, start], "right")):
             found.append((at, at + 1 + (text[at + 1] == "\n")))
             start = body
         found.append((start, end))

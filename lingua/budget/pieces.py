@@ -181,7 +181,8 @@ class Pieces:
     """The clause and the sentence of each unit [u], and which units close them.
 
     host [c]         the clause that each clause needs, before it; itself where it needs none
-    needs [s]        the same of sentences
+    begins [s]       characters at which sentences begin
+    needs [s]        the sentence that each needs, as clauses do
     heads [s]        whether they only head others
     separates [u]    the mark that closes a clause, as a unit of its own
     resumes [u]      what a clause goes on with behind an inserted one, where that is its verb
@@ -191,6 +192,7 @@ class Pieces:
 
     clause: Ints
     host: Ints
+    begins: Ints
     needs: Ints
     heads: Bools
     sentence: Ints
@@ -212,6 +214,7 @@ class Pieces:
         return cls(
             clauses.piece[clauses.begins.searchsorted(begins, side="right") - 1],
             clauses.host,
+            sentences,
             needs,
             heads & np.isin(np.arange(len(needs)), needs[needs != np.arange(len(needs))]),
             sentence,

@@ -128,7 +128,7 @@ def sentence_edges(text: str) -> Ints:
     A line that ends with the mark of a sentence or a colon ends one, the item of a list begins one, and a block of code
     is one. So is who speaks, if it is several sentences.
     """
-    items, code = [found.span() for found in _opening(ITEM, text)], _uncut(text)
+    items, code = [found.span() for found in _opening(ITEM, text)], _blocks(text)
     times = [found.span() for found in _NOON.finditer(text)] if ".m." in text else []
     ends = list(accumulate(map(len, _sentences(unmarked(text, sorted(items + times))))))[:-1]
     ends += [start for start, _ in items]
@@ -144,7 +144,7 @@ def sentence_edges(text: str) -> Ints:
     return uncut(np.array(sorted({*found.tolist(), *said})), code) if said else found
 
 
-def _uncut(text: str) -> list[Span]:
+def _blocks(text: str) -> list[Span]:
     """Fenced code, comments in code, and heads and rows of tables, ascending and apart: each is one sentence."""
     found = [one.span() for one in _opening(_COMMENT, text)]
     found += [one.span() for one in _CODE.finditer(text)] if "```" in text or "~~~" in text else []
@@ -273,7 +273,7 @@ def _cuts(text: str, sentences: Ints) -> list[int]:
     starts = words[1:]
     ended = members(r"[\r\n]")[points[starts]]
     ended |= members(SEPARATES)[points[starts - 1]] & ~members(r"\p{N}")[points[starts + 1]]
-    wanted = uncut(uncut(starts[ended], [found.span() for found in _ENCLOSED.finditer(text)]), _uncut(text))
+    wanted = uncut(uncut(starts[ended], [found.span() for found in _ENCLOSED.finditer(text)]), _blocks(text))
     begun = np.append(words.searchsorted(sentences), len(words))
     place = words.searchsorted(wanted)
     own = begun.searchsorted(place, side="right") - 1

@@ -290,12 +290,7 @@ def structure_marks(text: str) -> list[Span]:
 def _marks(line: _MarkdownLine, previous: _MarkdownLine | None) -> Iterator[Span]:
     if _HEADING.match(line.text):
         yield line.start, line.end
-    elif (
-        previous is not None
-        and previous.text.strip()
-        and previous.end == line.begin
-        and _UNDERLINE.fullmatch(line.text)
-    ):
+    elif previous and previous.text.strip() and previous.end == line.begin and _UNDERLINE.fullmatch(line.text):
         yield previous.start, line.end
     else:
         marks = _MARKS.match(line.text)
