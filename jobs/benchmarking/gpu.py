@@ -47,7 +47,6 @@ tests    100 pytest -m gpu -o addopts= -o filterwarnings=default -vv --color=no 
 small     80 jobs.benchmark --model shape:smollm2-135m --mix fewshot --rows 256 --gpu-memory 0.6 {both} --rounds 2
 large    115 jobs.benchmark --model shape:llama-2-7b --mix fewshot --rows 64 --gpu-memory 0.6 {both}
 encoder   70 jobs.benchmark --model shape:xlm-roberta-large --method llmlingua2 --mix long:5000 --rows 64 {both}
-compile  130 jobs.benchmark --model shape:smollm2-135m --mix fewshot --rows 256 --beside compile
 mixed     70 jobs.benchmark --model shape:smollm2-135m --mix mixed --rows 256 --beside llmlingua
 actors    90 jobs.benchmarking.actors --model shape:smollm2-135m --mix fewshot --rows 128
 """
