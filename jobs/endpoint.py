@@ -23,10 +23,10 @@ from urllib.parse import urlsplit
 import openai
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from cluster.config import Output
 from cluster.errors import AbortRun, ClusterError, RetryShard, RowError
 from cluster.run.folder import RunFolder
 from cluster.storage.credentials import redact, require_no_credentials
-from cluster.storage.storage import require_conditional
 from jobs.generation import cut
 from lingua.errors import ConfigError
 from lingua.explain import explain
@@ -58,7 +58,7 @@ class EndpointSettings(BaseModel):
     model: str = Field(min_length=1, description="the model's name there")
     mode: Literal["completion", "chat"] = Field("completion", description="which of the protocol's two calls")
     key_variable: str = Field("OPENAI_API_KEY", description="environment variable that holds the key")
-    cache: str | None = Field(None, description="folder of answers, any path or URL; None: answers are not kept")
+    cache: Output | None = Field(None, description="folder of answers, any path or URL; None: answers are not kept")
     storage_options: dict[str, Any] = Field({}, repr=False, description="options of the cache's filesystem")
     concurrency: int = Field(8, ge=1, le=512, description="requests at the same time")
     attempts: int = Field(6, ge=1, description="how often a request is sent at most")
@@ -173,8 +173,6 @@ class Endpoint:
         self.budget = budget or Budget(settings.max_requests, settings.max_tokens)
         self._key = os.environ.get(settings.key_variable) or NO_KEY
         self._kept = RunFolder(settings.cache, "answers", settings.storage_options) if settings.cache else None
-        if settings.cache:
-            require_conditional(settings.cache)
         self._client = openai.OpenAI(
             api_key=self._key, base_url=settings.url, timeout=settings.timeout, max_retries=settings.attempts - 1
         )

@@ -23,7 +23,7 @@ from cluster.output.records import Statistics
 from cluster.run.folder import RunFolder
 from cluster.storage.local import TEMPORARY
 from jobs import require_packages
-from jobs.evaluation.rows import EvalRow, Measured, read_lines, write_lines
+from jobs.evaluation.rows import EvalRow, Measured, as_lines
 from jobs.evaluation.settings import EvalConfig
 from jobs.evaluation.specs import QUESTION, Candidate, TargetSpec
 from lingua.engine.score import Needs
@@ -110,11 +110,10 @@ class EvalLedger:
         """Store what a new output is of, or find that it was begun with the same. PlanConflict otherwise."""
         self.folder.begin(identity)
         for name, rows in sets.items():
-            self.folder.commit(f"{ROWS}/{name}{ENDING}", rows_file(rows))
+            self.folder.commit(f"{ROWS}/{name}{ENDING}", as_lines(rows))
 
     def rows(self, name: str) -> list[EvalRow]:
-        lines = self.folder.read(f"{ROWS}/{name}{ENDING}").split(b"\n")
-        return [EvalRow.from_json(line) for line in lines if line]
+        return list(map(EvalRow.from_json, self.folder.read(f"{ROWS}/{name}{ENDING}").splitlines()))
 
     def committed(self) -> Collection[str]:
         names = self.folder.names(MEASURED)
@@ -129,10 +128,10 @@ class EvalLedger:
 
     def commit(self, unit: Unit, measured: Iterable[Measured]) -> Literal["committed", "already"]:
         """Publish what a unit measured, all or nothing. ``already``: another attempt's file was there before."""
-        return "committed" if self.folder.commit(_file_of(unit.name), write_lines(measured)) else "already"
+        return "committed" if self.folder.commit(_file_of(unit.name), as_lines(measured)) else "already"
 
     def read(self, name: str) -> list[Measured]:
-        return read_lines(self.folder.read(_file_of(name)))
+        return list(map(Measured.from_json, self.folder.read(_file_of(name)).splitlines()))
 
     def measured(self, names: Iterable[str]) -> Iterator[Measured]:
         with ThreadPoolExecutor(AT_ONCE) as threads:
@@ -148,10 +147,6 @@ def _file_of(unit: str) -> str:
     return f"{MEASURED}/{unit}{ENDING}"
 
 
-def rows_file(rows: Iterable[EvalRow]) -> bytes:
-    return "".join(f"{row.to_json()}\n" for row in rows).encode()
-
-
 PLAIN = ("dtype", "tokenizer", "match_peer", "ask", "chunk")
 GENERATION = ("max_tokens", "stop")
 
@@ -163,7 +158,7 @@ def identify(config: EvalConfig, sets: Mapping[str, Sequence[EvalRow]]) -> dict[
     if "generate" in config.ask or any(target.remote for target in config.targets):
         settings |= config.model_dump(mode="json", include=set(GENERATION))
     settings |= {
-        f"set {name}": f"{len(rows)} rows, {hashlib.sha256(rows_file(rows)).hexdigest()[:16]}"
+        f"set {name}": f"{len(rows)} rows, {hashlib.sha256(as_lines(rows)).hexdigest()[:16]}"
         for name, rows in sets.items()
     }
     settings |= {f"candidate {one.name}": _candidate(one, config) for one in config.candidates}

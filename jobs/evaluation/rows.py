@@ -256,9 +256,6 @@ class Measured:
         return cls(**json.loads(line))
 
 
-def read_lines(data: bytes) -> list[Measured]:
-    return [Measured.from_json(line) for line in data.split(b"\n") if line]
-
-
-def write_lines(measured: Iterable[Measured]) -> bytes:
-    return "".join(item.to_json() + "\n" for item in measured).encode()
+def as_lines(items: Iterable[EvalRow | Measured]) -> bytes:
+    """A file with a line of JSON for each."""
+    return "".join(f"{one.to_json()}\n" for one in items).encode()

@@ -106,6 +106,7 @@ class EvalConfig(Placement):
     candidates: tuple[Candidate, ...] = Field(
         DEFAULT_CANDIDATES,
         validate_default=True,
+        min_length=1,
         description=f"'NAME: [BASE] key=value …' (default: {', '.join(DEFAULT_CANDIDATES)})",
     )
     rate: Shares = Field((), description="share of the context's tokens to keep (default: 0.35)")

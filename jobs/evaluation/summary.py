@@ -7,6 +7,7 @@ nll) / (nll of nothing − nll of the whole context), of the means over rows. `m
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -106,7 +107,9 @@ class Summary:
     lines: tuple[Line, ...]
 
     def as_json(self) -> dict[str, Any]:
-        return {"baseline": self.baseline, "lines": [asdict(line) for line in self.lines]}
+        """Plain values; null is a figure that is no number, which JSON lacks."""
+        lines = json.dumps([asdict(line) for line in self.lines])
+        return {"baseline": self.baseline, "lines": json.loads(lines, parse_constant=lambda _: None)}
 
 
 def summarize(measured: Iterable[Measured], baseline: str, resamples: int = 2000, seed: int = 0) -> Summary:

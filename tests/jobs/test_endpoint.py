@@ -226,11 +226,21 @@ def test_a_damaged_answer_is_named(make: Make, tmp_path: Path) -> None:
         ({"concurrency": 0}, "concurrency = 0"),
         ({"key": "sk-1"}, "unknown setting 'key'"),
         ({"cache": "http://host/folder"}, "only if it is absent"),
+        ({"cache": "s3://user:word@bucket/folder"}, "carries credentials"),
     ],
 )
 def test_wrong_settings_are_named_before_anything_is_sent(settings: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         Endpoint(EndpointSettings(**{"url": "http://127.0.0.1:9/v1", "model": "tiny", **settings}))
+
+
+def test_answers_are_kept_where_they_can_be_found_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    place = {"url": "http://127.0.0.1:9/v1", "model": "tiny", "cache": "answers"}
+    assert EndpointSettings(**place).cache == f"{tmp_path}/answers"
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")  # Ray deletes a submitted job's folder with the job
+    with pytest.raises(ConfigError, match="answers: is a relative path"):
+        EndpointSettings(**place)
 
 
 def test_a_reply_ends_before_the_first_stop_string() -> None:

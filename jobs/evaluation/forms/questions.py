@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePosixPath
 from typing import Any
 
 from cluster.storage.storage import Storage
-from jobs.evaluation.forms.raw import Raw, RowSource, raw_records, read_bytes
+from jobs.evaluation.forms.raw import Raw, RowSource, files_of, raw_records, read_bytes
 from jobs.evaluation.rows import EvalRow
 from lingua.errors import ConfigError
 
@@ -105,10 +106,8 @@ def _bbh_demonstrations(source: RowSource, storage: Storage) -> Mapping[str, Sho
     if not url.endswith(".txt"):
         records = raw_records(url, storage)
         return {one.text("task"): (one.text("instruction"), tuple(one.texts("demonstrations"))) for one in records}
-    folder = url.removesuffix("*.txt").rstrip("/")
-    names = [entry.name for entry in storage.entries(folder) if entry.name.endswith(".txt")] if "*" in url else [url]
-    files = {name.rpartition("/")[2].removesuffix(".txt"): f"{folder}/{name}" if "*" in url else url for name in names}
-    return {task: split_prompt(read_bytes(file, storage).decode()) for task, file in files.items()}
+    prompts = {PurePosixPath(file).stem: read_bytes(file, storage) for file in files_of(url, storage)}
+    return {task: split_prompt(prompt.decode()) for task, prompt in prompts.items()}
 
 
 def _required(source: RowSource, what: str) -> str:

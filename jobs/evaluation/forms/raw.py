@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.errors import ClusterError
@@ -127,7 +128,7 @@ def raw_records(location: str, storage: Storage) -> Iterator[Raw]:
     if location.startswith(HUB_SCHEME):
         yield from _of_hub(HubDataset.parse(location))
         return
-    for url in _files(location, storage):
+    for url in files_of(location, storage):
         for place, record in enumerate(_decoded(url, read_bytes(url, storage))):
             if not isinstance(record, Mapping):
                 raise ConfigError(f"{url}, record {place + 1}: must be an object, not {str(record)[:60]!r}")
@@ -145,7 +146,8 @@ def read_bytes(url: str, storage: Storage) -> bytes:
         raise ConfigError(f"{url}: cannot be read: {type(error).__name__}: {error}") from None
 
 
-def _files(location: str, storage: Storage) -> list[str]:
+def files_of(location: str, storage: Storage) -> list[str]:
+    """The file of this name, or all that a pattern stands for. ConfigError where it stands for none."""
     url = absolute(location)
     if not is_pattern(url) or storage.exists(url):
         return [url]
@@ -156,15 +158,19 @@ def _files(location: str, storage: Storage) -> list[str]:
 
 
 def _decoded(url: str, data: bytes) -> Iterator[Any]:
-    name = url.removesuffix(".gz").removesuffix(".zst")
-    if name.endswith(".parquet"):
-        yield from pq.read_table(io.BytesIO(data)).to_pylist()
-    elif name.endswith(".json"):
-        yield from _listed(_json(url, data))
-    else:
-        for number, line in enumerate(data.split(b"\n"), 1):
-            if line.strip():
-                yield _json(f"{url}, line {number}", line)
+    name, where, kind = url.removesuffix(".gz").removesuffix(".zst"), url, "JSON"
+    try:
+        if name.endswith(".parquet"):
+            kind = "whole Parquet file"
+            yield from pq.read_table(io.BytesIO(data)).to_pylist()
+        elif name.endswith(".json"):
+            yield from _listed(json.loads(data))
+        else:
+            for number, line in enumerate(data.split(b"\n"), 1):
+                where = f"{url}, line {number}"
+                yield from [json.loads(line)] if line.strip() else []
+    except (ValueError, pa.ArrowException) as error:
+        raise ConfigError(f"{where}: is no {kind} ({error})") from None
 
 
 def _listed(content: Any) -> Sequence[Any]:
@@ -176,13 +182,6 @@ def _listed(content: Any) -> Sequence[Any]:
         return list(named)
     inside = list(content.values())
     return inside if inside and all(isinstance(value, Mapping) for value in inside) else [content]
-
-
-def _json(where: str, data: bytes) -> Any:
-    try:
-        return json.loads(data)
-    except ValueError as error:
-        raise ConfigError(f"{where}: is no JSON ({error})") from None
 
 
 def _of_hub(name: HubDataset) -> Iterator[Raw]:

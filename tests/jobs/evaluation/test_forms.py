@@ -232,6 +232,9 @@ def test_all_kinds_of_files_hold_the_same_rows(tmp_path: Path) -> None:
     found = [list(read(str(tmp_path / name))) for name in names]
     assert all(rows == found[0] for rows in found)
     assert len(list(read(f"{tmp_path}/*.json"))) == 3
+    (tmp_path / "b.parquet").write_bytes((tmp_path / "a.parquet").read_bytes()[:-9])
+    with pytest.raises(ConfigError, match=r"b\.parquet: is no whole Parquet file"):
+        list(read(str(tmp_path / "b.parquet")))
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning")

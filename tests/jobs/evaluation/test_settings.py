@@ -84,6 +84,11 @@ def test_what_is_wrong_is_said_with_its_setting(extra: list[str], message: str) 
         EvalConfig.load([*LEAST, *extra])
 
 
+def test_nobody_to_compare_is_told_before_anything_is_measured() -> None:
+    with pytest.raises(ConfigError, match="candidates"):
+        EvalConfig(data="a=b.jsonl", output="/out", candidates=[])
+
+
 def test_what_is_missing_is_named() -> None:
     with pytest.raises(ConfigError, match=r"missing setting: data, output"):
         EvalConfig.load([])

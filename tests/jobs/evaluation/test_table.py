@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from jobs.evaluation.rows import Measured, read_lines, write_lines
+from jobs.evaluation.rows import Measured, as_lines
 from jobs.evaluation.summary import SHARE, Line, Summary, markdown, size_words, summarize
 
 NLL = {"nothing": 10.0, "full": 2.0, "good": 4.0, "poor": 9.0}
@@ -70,6 +70,14 @@ def test_the_summary_is_plain_json() -> None:
     assert {one["candidate"] for one in content["lines"]} == set(NLL)
 
 
+def test_a_figure_that_is_no_number_is_null_in_json() -> None:
+    apart = [one for one in measurements() if (one.row == "r0") == (one.candidate == "full")]
+    (own,) = [
+        one for one in summarize(apart, "poor", 100).as_json()["lines"] if one["candidate"] == "good" and one["target"]
+    ]
+    assert own["figures"][SHARE] == {"value": None, "low": None, "high": None, "rows": 0}
+
+
 def test_the_table_says_each_figure_once_per_candidate() -> None:
     text = markdown(summarize(measurements(), "poor", 200))
     cells = [[cell.strip() for cell in one.split("|")[1:-1]] for one in text.splitlines() if one.startswith("|")]
@@ -104,11 +112,11 @@ def test_a_size_is_said_in_words(rate: float | None, words: str) -> None:
 
 def test_measurements_survive_their_file() -> None:
     strange = Measured("ü\u2028", "s", "c", None, "", {"b": 1 / 3, "a": 2.0}, {"context": '🙂\n"x"'})
-    (found,) = read_lines(write_lines([strange]))
+    found = Measured.from_json(as_lines([strange]))
     assert found.values == {"a": 2.0, "b": pytest.approx(1 / 3)}
     assert (found.row, found.texts) == (strange.row, strange.texts)
 
 
 def test_what_is_not_a_number_is_not_written() -> None:
-    (found,) = read_lines(write_lines([Measured("a", "s", "c", 0.5, "", {"x": float("nan"), "y": 1.0})]))
+    found = Measured.from_json(as_lines([Measured("a", "s", "c", 0.5, "", {"x": float("nan"), "y": 1.0})]))
     assert found.values == {"y": 1.0}
