@@ -14,7 +14,7 @@ from cluster.output.records import counted
 from cluster.run.stopping import exit_code
 from jobs import require_packages
 from jobs.training.labels import teacher_digest
-from jobs.training.rows import digest, read_examples, split
+from jobs.training.rows import digest_of, read_examples, split
 from jobs.training.settings import AlignConfig
 from jobs.training.workers import RESULT, Groups, folder_of, shown_progress, staff
 from lingua.models.source import resolve
@@ -30,9 +30,8 @@ def align(config: AlignConfig) -> int:
     folder = folder_of(config)
     examples = read_examples(config, folder.storage)
     split(examples, config.held_out)
-    rows = digest(text for one in examples for text in (one.before, one.response))
     models = {"model_digest": resolve(config.model).digest, "target_digest": teacher_digest(config)}
-    folder.begin({**config.identity(), **models, "rows": rows})
+    folder.begin({**config.identity(), **models, "rows": digest_of(examples)})
     from jobs.training import alignment  # torch takes seconds, for nothing where a setting is wrong
 
     if not folder.exists(RESULT):

@@ -21,15 +21,15 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import openai
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
 from cluster.config import Output
 from cluster.errors import AbortRun, ClusterError, RetryShard, RowError
 from cluster.run.folder import RunFolder
+from cluster.settings import Settings
 from cluster.storage.credentials import redact, require_no_credentials
 from jobs.generation import cut
 from lingua.errors import ConfigError
-from lingua.explain import explain
 
 Parameters = dict[str, Any]
 ALTERNATIVES: Mapping[str, Mapping[str, str]] = {
@@ -49,10 +49,8 @@ _REMEDIES = {401: _KEY, 403: _KEY, 404: "; check the URL (most servers' ends in 
 _PROBE = "One two three four"
 
 
-class EndpointSettings(BaseModel):
+class EndpointSettings(Settings):
     """Where the endpoint is and how it is used. ConfigError names a setting that is wrong."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     url: str = Field(description="base URL, such as http://localhost:8000/v1")
     model: str = Field(min_length=1, description="the model's name there")
@@ -66,19 +64,12 @@ class EndpointSettings(BaseModel):
     max_requests: int | None = Field(None, ge=0, description="most prompts to send; retries are not counted")
     max_tokens: int | None = Field(None, ge=0, description="most tokens to pay for, prompts and replies")
 
-    def __init__(self, **settings: Any) -> None:
-        try:
-            super().__init__(**settings)
-        except ValidationError as error:
-            raise ConfigError(f"endpoint: {explain(error)}") from None
-        require_no_credentials("endpoint.url", self.url)
-
     @field_validator("url")
     @classmethod
     def _is_http(cls, value: str) -> str:
         if urlsplit(value).scheme not in ("http", "https") or not urlsplit(value).hostname:
             raise ValueError("is no http:// or https:// URL")
-        return value.rstrip("/")
+        return require_no_credentials("endpoint.url", value).rstrip("/")
 
 
 # ---- what may be spent

@@ -3,9 +3,8 @@
 Lines end with LF; CR before it, byte order marks at the beginning of a line, blank lines and a missing last line end
 are harmless. One BadRow each, with its neighbours unharmed: not UTF-8 (``invalid_utf8``), not JSON
 (``invalid_json``), JSON but no object (``not_an_object``), longer than `MAX_LINE` (``line_too_long``), of more than
-`MAX_VALUES` values (``too_many_values``), not fitting the planned columns (``schema_mismatch``, ``unknown_column``,
-``invalid_unicode``). NaN and Infinity are read as Python writes them, numbers by `lingua.structured.exact`; of equal
-keys the last counts.
+`MAX_VALUES` values (``too_many_values``), nested too deeply (``too_deep``). NaN and Infinity are read as Python writes
+them, numbers by `lingua.structured.exact`; of equal keys the last counts.
 Compressed data that ends early or is damaged gives every row before the fault and one BadRow for the rest
 (``truncated_file``, ``damaged_file``, ``window_too_large``). Zeros between and after compressed members are padding.
 UTF-16 and UTF-32 are read as such where the file begins so; such a file is one shard.

@@ -13,10 +13,9 @@ put together again from what is left of them: that is then the text of its outco
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
-from queue import SimpleQueue
 from typing import Any
 
 import pyarrow as pa
@@ -87,37 +86,21 @@ def printed(record: pa.RecordBatch) -> dict[str, Any]:
 
 
 class ReadAhead:
-    """Rows, read in a thread of their own: a window of them waits. Iterate over it once; `close` stops the thread."""
+    """Rows: while those of one window are used, a thread reads the next. Iterate over it once, and close it."""
 
     def __init__(self, items: Iterator[Item]) -> None:
-        self._waiting: SimpleQueue[list[Item] | Exception | None] = SimpleQueue()
-        self._room, self._closed = threading.Semaphore(1), False
-        self._thread = threading.Thread(target=self._advance, args=(items,), name="read-ahead", daemon=True)
-        self._thread.start()
+        self._windows, self._thread = windows(items), ThreadPoolExecutor(1, "read-ahead")
+        self._next = self._thread.submit(next, self._windows, None)
 
     def __iter__(self) -> Iterator[Item]:
-        while (window := self._waiting.get()) is not None:
-            if isinstance(window, Exception):
-                raise window
-            self._room.release()
+        while (window := self._next.result()) is not None:
+            self._next = self._thread.submit(next, self._windows, None)
             yield from window
 
     def close(self) -> None:
         """Stop reading. Safe to call again."""
-        self._closed = True
-        self._room.release()
-        self._thread.join(timeout=30)
-
-    def _advance(self, items: Iterator[Item]) -> None:
-        try:
-            for window in windows(items):
-                self._room.acquire()
-                if self._closed:
-                    return
-                self._waiting.put(window)
-            self._waiting.put(None)
-        except Exception as error:  # it belongs to the consumer, in whose thread it is raised again
-            self._waiting.put(error)
+        self._thread.shutdown(wait=False, cancel_futures=True)
+        wait([self._next], timeout=30)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from cluster.errors import RowError
 from cluster.input.arrow import EXACT_IN_FLOAT64, is_list, is_string, storage_of
 from lingua.structured.exact import dumps
 
@@ -225,11 +224,11 @@ class Fitter:
     """Puts JSON objects into planned columns, each value exactly or not at all."""
 
     def __init__(self, schema: pa.Schema) -> None:
-        self._rest = unplanned_name(schema)
+        self._rest = str(unplanned_name(schema))
         self._fits = {field.name: _fit_of(field) for field in schema if field.name != self._rest}
 
     def fit(self, document: Mapping[str, Any]) -> dict[str, Any]:
-        """The object's values by column, absent where null. RowError where there is no column for what does not fit."""
+        """The object's values by column, absent where null; what does not fit stands in the column for it."""
         fitted: dict[str, Any] = {}
         rest: dict[str, Any] = {}
         for name, value in document.items():
@@ -238,9 +237,7 @@ class Fitter:
                     fitted[name] = self._fits.get(name, _unplanned)(value)
             except _MisfitError:
                 rest[name] = value
-        if rest and self._rest is None:  # a plan of a version before there was such a column
-            raise RowError("schema_mismatch", f"no planned column holds {', '.join(map(repr, rest))} as it is here")
-        return {**fitted, self._rest: json_text(rest)} if rest and self._rest else fitted
+        return {**fitted, self._rest: json_text(rest)} if rest else fitted
 
 
 def batch_of(documents: Sequence[Any], schema: pa.Schema) -> pa.RecordBatch:

@@ -266,22 +266,6 @@ def environment(folders: Sequence[Path]) -> Environment:
     return made
 
 
-@dataclass(frozen=True, slots=True)
-class Bars:
-    """Bars with heights in percent of the tallest, `top`."""
-
-    bars: Sequence[float]
-
-    @property
-    def top(self) -> float:
-        return max(self.bars, default=0.0)
-
-    @property
-    def heights(self) -> list[float]:
-        """Of each bar; what is not nothing is seen."""
-        return [round(max(100 * bar / self.top, 0.8), 2) if bar else 0 for bar in self.bars]
-
-
 def render(page: Page) -> str:
     made = environment([Path(__file__).parent])
     made.filters.update(stretches=stretches, rate=_rate, duration=duration, counted=counted, money=_money)
@@ -304,11 +288,8 @@ def render(page: Page) -> str:
         planned=len(page.plan.shards),
         sections=SECTIONS,
         statuses=[(title, getattr(page.total, name), meaning) for name, (title, meaning) in STATUSES.items()],
-        rates=Bars(page.merged.rates),
-        fidelities=Bars(page.merged.fidelities),
         edges=[f"{index / BINS:.2f}" for index in range(BINS + 1)],
         unsampled=unsampled(str(told.get("method")), told.get("fidelity_sample")),
-        speed=Bars(page.throughput.bars),
         mean_speed=page.total.computed_tokens / page.throughput.seconds if page.throughput.seconds else 0.0,
         bar_seconds=page.throughput.seconds / max(1, len(page.throughput.bars)),
         has_ids=page.plan.columns.mapped.id is not None,

@@ -25,7 +25,7 @@ from cluster.storage.local import TEMPORARY
 from jobs import require_packages
 from jobs.evaluation.rows import EvalRow, Measured, as_lines
 from jobs.evaluation.settings import EvalConfig
-from jobs.evaluation.specs import QUESTION, Candidate, TargetSpec
+from jobs.evaluation.specs import QUESTION, Candidate, TargetSpec, told_of
 from lingua.engine.score import Needs
 from lingua.errors import ConfigError
 from lingua.methods import models_digest
@@ -189,6 +189,7 @@ def _require_usable(target: TargetSpec, config: EvalConfig) -> None:
     require_packages("eval", "openai")
     from jobs.endpoint import EndpointSettings
 
-    settings = EndpointSettings(**target.settings)
-    if (settings.max_requests or settings.max_tokens) and config.workers is None:
-        raise ConfigError(f"target {target.name!r}: its budget is parted among the workers; say how many: --workers 1")
+    with told_of("target", target.name):
+        settings = EndpointSettings(**target.settings)
+        if (settings.max_requests or settings.max_tokens) and config.workers is None:
+            raise ConfigError("its budget is parted among the workers; say how many: --workers 1")

@@ -108,7 +108,7 @@ ALWAYS = (Candidate("full", "full"), Candidate("nothing", "nothing"))
 
 
 @contextmanager
-def _told_of(kind: str, name: str) -> Iterator[None]:
+def told_of(kind: str, name: str) -> Iterator[None]:
     """What is wrong inside is told with the candidate or target that it is wrong with."""
     try:
         if not NAME.fullmatch(name):
@@ -128,7 +128,7 @@ def parse_candidate(entry: Any, name: str | None = None) -> Candidate:
     name, words, settings = _read("candidate", entry, name)
     if name in REFERENCES:
         raise ConfigError(f"candidate {name!r} is a reference, which is always there; leave it out")
-    with _told_of("candidate", name):
+    with told_of("candidate", name):
         if sizes := [key for key in _SIZES if key in settings]:
             raise ConfigError(f"remove {sizes[0]}; all candidates are compared at the sizes of --rate and --tokens")
         base = words[0] if words else name if name in (*BASES, *PEERS, SENTENCES) else "default"
@@ -168,7 +168,7 @@ def parse_target(entry: Any, name: str | None = None) -> TargetSpec:
     else:  # a model by its path, hub id or alias, whose last part names it
         settings = {"model": str(entry or name)}
         name = name or re.sub(r"[^A-Za-z0-9_-]+", "-", str(entry).rstrip("/").rpartition("/")[2]).strip("-") or "target"
-    with _told_of("target", name):
+    with told_of("target", name):
         if words:
             raise ConfigError(f"write key=value, not {words[0]!r}")
         if "model" not in settings:

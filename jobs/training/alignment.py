@@ -18,7 +18,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from cluster.run.folder import RunFolder
 from jobs.generation import Writer, answered, written
 from jobs.training.labels import open_endpoint, teacher_digest
-from jobs.training.rows import Example, digest, read_examples, split
+from jobs.training.rows import Example, digest_of, read_examples, split
 from jobs.training.settings import AlignConfig
 from jobs.training.surprisal import Seen, Tokens, collator_for, loss, measure, pack, read, tokenize
 from jobs.training.trainer import Lesson, card, learn, public_name, publish, save
@@ -168,7 +168,6 @@ def _lesson(config: AlignConfig, model: Any, tokens: Sequence[Tokens], window: i
 
 
 def _counts(config: AlignConfig, trained: Sequence[Example], held: Sequence[Example], tokens: Any) -> dict[str, Any]:
-    digests = (digest(text for one in some for text in (one.before, one.response)) for some in (trained, held))
     return {
         "model_digest": resolve(config.model).digest,
         "target_digest": teacher_digest(config),
@@ -176,7 +175,8 @@ def _counts(config: AlignConfig, trained: Sequence[Example], held: Sequence[Exam
         "skipped_rows": len(trained) - len(tokens),
         "tokens": sum(map(len, tokens)),
         "response_tokens": sum(len(one.ends) for one in tokens),
-        **dict(zip(("train_digest", "held_out_digest"), digests, strict=True)),
+        "train_digest": digest_of(trained),
+        "held_out_digest": digest_of(held),
     }
 
 

@@ -28,7 +28,7 @@ from transformers.utils import logging
 
 from jobs.training.labels import Labelled, Passage, best, labels_of_row, load_teacher, teacher_digest
 from jobs.training.rows import draw, read_passages
-from jobs.training.settings import DistillConfig
+from jobs.training.settings import FROM_ROWS, DistillConfig
 from jobs.training.surprisal import NO_LABEL
 from jobs.training.trainer import Lesson, card, learn, public_name, publish, save
 from jobs.training.workers import Groups, Rank, folder_of
@@ -56,7 +56,7 @@ def label(config: DistillConfig, rank: Rank) -> None:
     """Label this worker's share of the groups that are missing."""
     folder = folder_of(config)
     chunker = Chunker(SourceTokenizer(Loader(resolve(config.model)).tokenizer()), config.chunk_tokens)
-    whole = config.teacher in ("pairs", "labels", "answers")
+    whole = config.teacher in FROM_ROWS
     passages = [
         passage if whole else Passage(passage.origin, chunk)
         for passage in read_passages(config, folder.storage)

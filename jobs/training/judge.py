@@ -27,6 +27,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from jobs.training.distillation import auc
 from jobs.training.labels import label_answers, words_of
 from jobs.training.rows import draw
 from lingua.engine.engine import Engine
@@ -313,11 +314,8 @@ def answers_first(judge: Judge, texts: Sequence[JudgedText]) -> float:
 
 def told_apart(judge: Judge, questions: Sequence[JudgedQuestion]) -> float:
     """How often a question that needs several passages gets higher odds than one that does not."""
-    odds: dict[bool, list[float]] = {True: [], False: []}
-    for question in questions:
-        odds[question.several].append(float(judge.hops(question.states).mean()))
-    pairs = [several > single for several in odds[True] for single in odds[False]]
-    return sum(pairs) / max(1, len(pairs))
+    odds = np.array([float(judge.hops(question.states).mean()) for question in questions], np.float32)
+    return auc(odds, np.array([question.several for question in questions]))
 
 
 def found_first(judge: Judge, searches: Sequence[Search], encoder: Encoder) -> tuple[float, float]:

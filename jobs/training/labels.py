@@ -203,7 +203,7 @@ def _is_number(value: object) -> bool:
 
 # ---- teachers, functions from passages to labels; a target is known as they are
 
-Teacher = Callable[[Sequence[Passage]], list[Labelled]]
+Teacher = Callable[[Sequence[Passage]], Iterable[Labelled]]
 WordScores = Callable[[Sequence[str]], Sequence[Sequence[float]]]
 
 INSTRUCTION = """\
@@ -254,15 +254,13 @@ def teacher_digest(config: TrainingConfig) -> str:
 def from_compressor(compressor: Compressor) -> Teacher:
     """A teacher whose scores are those of the compressor's method, each text read by itself."""
 
-    def label(passages: Sequence[Passage]) -> list[Labelled]:
+    def label(passages: Sequence[Passage]) -> Iterator[Labelled]:
         found = compressor.word_labels([Prompt(context=[passage.text]) for passage in passages])
-        return [_taken(passage, labels) for passage, labels in zip(passages, found, strict=True)]
-
-    def _taken(passage: Passage, labels: Any) -> Labelled:
-        if isinstance(labels, Rejected):
-            raise ModelError(f"{passage.origin}: the teacher cannot label it: {labels.detail}")
-        (words,) = labels
-        return Labelled(tuple(word.text for word in words), tuple(word.score for word in words), passage.origin)
+        for passage, labels in zip(passages, found, strict=True):
+            if isinstance(labels, Rejected):
+                raise ModelError(f"{passage.origin}: the teacher cannot label it: {labels.detail}")
+            (words,) = labels
+            yield Labelled(tuple(word.text for word in words), tuple(word.score for word in words), passage.origin)
 
     return label
 
@@ -280,23 +278,21 @@ def from_writer(writer: Writer, chunk_tokens: int) -> Teacher:
 def from_function(scores: WordScores) -> Teacher:
     """A teacher made of a function of texts. ModelError when it does not give one score for each word."""
 
-    def label(passages: Sequence[Passage]) -> list[Labelled]:
+    def label(passages: Sequence[Passage]) -> Iterator[Labelled]:
         found = scores([passage.text for passage in passages])
         try:
-            values = [tuple(map(float, one)) for one in found]
+            given = [tuple(map(float, one)) for one in found]
         except (TypeError, ValueError) as error:
             raise ModelError(f"the teacher gave no list of numbers for each text: {error}") from None
-        if len(values) != len(passages):
-            raise ModelError(f"the teacher gave scores for {len(values)} texts, not {len(passages)}")
-        return list(map(_scored, passages, values))
-
-    def _scored(passage: Passage, values: tuple[float, ...]) -> Labelled:
-        words = words_of(passage.text)
-        if len(words) != len(values):
-            raise ModelError(f"{passage.origin}: the teacher gave {len(values)} scores for {len(words)} words")
-        if not all(map(math.isfinite, values)):
-            raise ModelError(f"{passage.origin}: the teacher gave a score that is no finite number")
-        return Labelled(words, values, passage.origin)
+        if len(given) != len(passages):
+            raise ModelError(f"the teacher gave scores for {len(given)} texts, not {len(passages)}")
+        for passage, values in zip(passages, given, strict=True):
+            words = words_of(passage.text)
+            if len(words) != len(values):
+                raise ModelError(f"{passage.origin}: the teacher gave {len(values)} scores for {len(words)} words")
+            if not all(map(math.isfinite, values)):
+                raise ModelError(f"{passage.origin}: the teacher gave a score that is no finite number")
+            yield Labelled(words, values, passage.origin)
 
     return label
 

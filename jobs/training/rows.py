@@ -78,6 +78,10 @@ def digest(texts: Iterable[str]) -> str:
     return total.hexdigest()
 
 
+def digest_of(examples: Iterable[Example]) -> str:
+    return digest(text for one in examples for text in (one.before, one.response))
+
+
 def _checked(config: Config, storage: Storage, make: Callable[[Config, str, Row], T]) -> Iterator[T]:
     """What `make` makes of every row. ConfigError names the row that it cannot use, or inputs without rows."""
     number = None

@@ -10,8 +10,8 @@ import pytest
 
 from cluster.errors import AbortRun, DamagedFile
 from cluster.output.ledger import Ledger
-from cluster.output.summary import Excerpt
-from cluster.report.page import Bars, duration, gather, render, stretches
+from cluster.output.summary import BINS, Excerpt
+from cluster.report.page import duration, gather, render, stretches
 from tests.cluster.report.corpus import finished
 from tests.fakes import REJECT, SAMPLE
 
@@ -253,9 +253,11 @@ def test_a_folder_that_is_no_output_is_refused(tmp_path: Path) -> None:
         gather(Ledger(str(tmp_path)))
 
 
-def test_bars_are_in_percent_of_the_tallest_and_never_vanish() -> None:
-    assert Bars([0, 1, 50, 1000]).heights == [0, 0.8, 5.0, 100.0]
-    assert Bars([]).heights == []
+def test_bars_are_in_percent_of_the_tallest_and_never_vanish(tmp_path: Path) -> None:
+    page = gather(finished(tmp_path, [*DOCUMENTS]))
+    page.merged.rates = [0, 1, 50, 1000, *[0] * (BINS - 4)]
+    heights = re.findall(r'<rect .* height="(.*)"/>', render(page))
+    assert list(map(float, heights[:4])) == [0, 0.8, 5.0, 100.0]
 
 
 def test_durations_fit_their_size() -> None:
