@@ -10,7 +10,7 @@ be shown to be lossless is told before the run starts, with the file and the col
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -66,7 +66,7 @@ def misfit(file: Footer, schema: pa.Schema) -> pa.Field | None:
     wanted = {field.name: field for field in schema}
     for field in file.schema:
         kind, known = readable(field.type), wanted.pop(field.name, None)
-        fits = known is not None and _common_of(known.type, kind) == known.type and _widens(kind, known.type)
+        fits = known is not None and _common(known.type, kind) == known.type and _widens(kind, known.type)
         if not fits or (field.nullable and not known.nullable):
             return field
     return next((field for field in wanted.values() if not field.nullable), None)
@@ -113,11 +113,11 @@ def _united(name: str, kinds: Sequence[_Kind], stats: _FileStatistics) -> pa.Fie
     """One field for all types that a column has."""
     if len(kinds) == 1:
         return kinds[0].field
-    found = _common([kind.field.type for kind in kinds])
+    found = _common(*(kind.field.type for kind in kinds))
     if found is None or not _proven(name, kinds, found, stats):
         held = [kind for kind in kinds if not all(stats.is_null(name, file) for file in kind.files)]
         kinds = held or kinds[:1]
-        found = _common([kind.field.type for kind in kinds])
+        found = _common(*(kind.field.type for kind in kinds))
     if found is None or not _proven(name, kinds, found, stats):
         first, other = kinds[0], kinds[1]
         raise SourceUnusable(
@@ -129,99 +129,89 @@ def _united(name: str, kinds: Sequence[_Kind], stats: _FileStatistics) -> pa.Fie
     return next((field for field in fields if field.type == found), fields[0]).with_type(found)
 
 
-def _common(types: Sequence[pa.DataType]) -> pa.DataType | None:
-    """The type that takes the values of all these types, at least as far as types can tell."""
-    return reduce(lambda one, other: None if one is None else _common_of(one, other), types[1:], types[0])
+class _ApartError(Exception):
+    """No type is known to hold the values of both."""
 
 
-def _common_of(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
+def _common(*types: pa.DataType) -> pa.DataType | None:
+    """The type that takes the values of all these types, at least as far as types can tell; None: there is none."""
+    try:
+        return reduce(_unite, types)
+    except _ApartError:
+        return None
+
+
+def _unite(one: pa.DataType, other: pa.DataType) -> pa.DataType:
     if one == other or pa.types.is_null(other):
         return one
     if pa.types.is_null(one):
         return other
-    found = (rule(one, other) for rule in (_texts, _leaves_of_a_kind, _dictionaries, _lists, _maps, _structs))
-    return next(filter(None, found), None)
+    if _both(one, other, pa.types.is_dictionary):
+        index, value = _unite(one.index_type, other.index_type), _unite(one.value_type, other.value_type)
+        return pa.dictionary(index, value, ordered=one.ordered and other.ordered)
+    if _both(one, other, pa.types.is_map):
+        return pa.map_(_field(one.key_field, other.key_field), _field(one.item_field, other.item_field))
+    if _both(one, other, pa.types.is_struct):
+        return _structs(one, other)
+    if _both(one, other, pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list):
+        return _lists(one, other)  # not list views: a cast of these loses elements (pyarrow 26)
+    return _texts(one, other) or _numbers(one, other)
+
+
+def _both(one: pa.DataType, other: pa.DataType, *tests: Callable[[pa.DataType], bool]) -> bool:
+    return all(any(test(kind) for test in tests) for kind in (one, other))
 
 
 def _texts(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
-    """Strings of every kind in one, and binary values in one."""
+    """Strings of every kind in one, and binary values in one; None: they are neither."""
     kinds = (storage_of(one), storage_of(other))
     plain = [storage_of(kind.value_type) if pa.types.is_dictionary(kind) else kind for kind in kinds]
-    if all(map(pa.types.is_dictionary, kinds)):
-        return None  # `_dictionaries` knows
     large = any(pa.types.is_large_string(kind) or pa.types.is_large_binary(kind) for kind in plain)
-    if all(map(is_string, plain)):
+    if _both(*plain, is_string):
         return pa.large_string() if large else pa.string()
-    tests = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)
-    if all(any(test(kind) for test in tests) for kind in plain):
+    if _both(*plain, pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view):
         return pa.large_binary() if large else pa.binary()
     return None
 
 
-def _leaves_of_a_kind(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
+def _numbers(one: pa.DataType, other: pa.DataType) -> pa.DataType:
     """Numbers and moments as Arrow unites them, but for integers beside fractions: its float32 holds few of them."""
     if any(pa.types.is_integer(a) and pa.types.is_floating(b) for a, b in ((one, other), (other, one))):
         return pa.float64()
-    if not any(test(one) and test(other) for test in _KINDS):
-        return None
+    if not any(_both(one, other, test) for test in _NUMBERS):
+        raise _ApartError
     try:
         schemas = [pa.schema([("", kind)]) for kind in (one, other)]
         return pa.unify_schemas(schemas, promote_options="permissive").field(0).type
     except pa.ArrowException:
-        return None
+        raise _ApartError from None
 
 
-_KINDS = (
+_NUMBERS = (
     *(pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal),
     *(pa.types.is_timestamp, pa.types.is_duration, pa.types.is_time),
 )
 
 
-def _dictionaries(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
-    if not (pa.types.is_dictionary(one) and pa.types.is_dictionary(other)):
-        return None
-    value = _common_of(one.value_type, other.value_type)
-    index = _common_of(one.index_type, other.index_type)
-    ordered = one.ordered and other.ordered
-    return None if value is None or index is None else pa.dictionary(index, value, ordered=ordered)
-
-
-def _lists(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
-    plain = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
-    if not all(any(test(kind) for test in plain) for kind in (one, other)):
-        return None  # a cast of list views loses elements (pyarrow 26)
+def _lists(one: pa.DataType, other: pa.DataType) -> pa.DataType:
     field = _field(one.value_field, other.value_field)
-    if field is None:
-        return None
-    sizes = {kind.list_size if pa.types.is_fixed_size_list(kind) else -1 for kind in (one, other)}
-    if len(sizes) == 1 and -1 not in sizes:
-        return pa.list_(field, sizes.pop())
-    large = any(map(pa.types.is_large_list, (one, other)))
+    if _both(one, other, pa.types.is_fixed_size_list) and one.list_size == other.list_size:
+        return pa.list_(field, one.list_size)
+    large = pa.types.is_large_list(one) or pa.types.is_large_list(other)
     return pa.large_list(field) if large else pa.list_(field)
 
 
-def _maps(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
-    if not (pa.types.is_map(one) and pa.types.is_map(other)):
-        return None
-    key, item = _field(one.key_field, other.key_field), _field(one.item_field, other.item_field)
-    return None if key is None or item is None else pa.map_(key, item)
-
-
-def _structs(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
-    if not (pa.types.is_struct(one) and pa.types.is_struct(other)):
-        return None
+def _structs(one: pa.DataType, other: pa.DataType) -> pa.DataType:
     mine, others = ({field.name: field for field in kind} for kind in (one, other))
     if len(mine) < one.num_fields or len(others) < other.num_fields:
-        return None
-    fields = [_field(mine.get(name), others.get(name)) for name in {**mine, **others}]
-    return None if any(field is None for field in fields) else pa.struct(fields)
+        raise _ApartError  # two fields of one name
+    return pa.struct([_field(mine.get(name), others.get(name)) for name in {**mine, **others}])
 
 
-def _field(one: pa.Field | None, other: pa.Field | None) -> pa.Field | None:
+def _field(one: pa.Field | None, other: pa.Field | None) -> pa.Field:
     if one is None or other is None:
         return (one or other).with_nullable(True)  # type: ignore[union-attr]
-    kind = _common_of(one.type, other.type)
-    return None if kind is None else one.with_type(kind).with_nullable(one.nullable or other.nullable)
+    return one.with_type(_unite(one.type, other.type)).with_nullable(one.nullable or other.nullable)
 
 
 # ---- proofs
@@ -372,22 +362,22 @@ def _needs(footer: Footer, storage: Storage) -> set[str]:
     with open_parquet(footer.source, storage) as wide, fine, suppress(pa.ArrowException, OSError):
         batches = (file.iter_batches(columns=list(footer.int96), use_threads=False) for file in (wide, fine))
         for one, other in zip(*batches, strict=True):
-            for micros, nanos in zip(_numbers(one.columns), _numbers(other.columns), strict=True):
+            for micros, nanos in zip(_moments(one.columns), _moments(other.columns), strict=True):
                 inside = np.abs(micros) <= _MOST_NANOSECONDS
                 needs |= set() if inside.all() else {"reach"}
                 needs |= {"digits"} if (nanos[inside] != micros[inside] * 1000).any() else set()
     return needs
 
 
-def _numbers(arrays: Sequence[pa.Array]) -> Iterator[np.ndarray[tuple[int], np.dtype[np.int64]]]:
+def _moments(arrays: Sequence[pa.Array]) -> Iterator[np.ndarray[tuple[int], np.dtype[np.int64]]]:
     """The moments in columns of any nesting, as numbers, without nulls."""
     for array in arrays:
         kind = array.type
         if pa.types.is_timestamp(kind):
             yield array.drop_null().cast(pa.int64()).to_numpy()
         elif pa.types.is_struct(kind):
-            yield from _numbers(array.flatten())
+            yield from _moments(array.flatten())
         elif pa.types.is_map(kind):
-            yield from _numbers([array.keys, array.items])
+            yield from _moments([array.keys, array.items])
         elif pa.types.is_nested(kind):
-            yield from _numbers([array.flatten()])
+            yield from _moments([array.flatten()])

@@ -152,7 +152,7 @@ def test_uniting_schemas_costs_what_the_columns_are_and_not_their_square(
         for path, kind, values in zip(paths, kinds, ([1], [None]), strict=True):
             pq.write_table(pa.table({f"c{n}": pa.array(values, kind) for n in range(count)}), path)
         calls = opened = 0
-        whole = unify._common_of
+        whole = unify._unite
 
         def counted(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
             nonlocal calls
@@ -165,7 +165,7 @@ def test_uniting_schemas_costs_what_the_columns_are_and_not_their_square(
             return open_parquet(source, storage)
 
         with monkeypatch.context() as patch:
-            patch.setattr(unify, "_common_of", counted)
+            patch.setattr(unify, "_unite", counted)
             patch.setattr(unify, "open_parquet", again)
             schema = common_schema(_footers(paths), Storage())
         assert set(schema.types) == {pa.int64()}

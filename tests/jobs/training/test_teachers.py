@@ -33,7 +33,7 @@ def test_a_compressor_labels_every_word_with_its_score(tmp_path: Path) -> None:
     model = str(models.save(tmp_path / "model"))
     given = config(tmp_path, teacher_model=model)
     texts = [PROSE, *(text for text in NASTY.values() if text)]
-    found = load_teacher(given, "cpu")([Passage(f"row {text[:3]}", text) for text in texts])
+    found = list(load_teacher(given, "cpu")([Passage(f"row {text[:3]}", text) for text in texts]))
     assert [record.text for record in found] == texts
     (expected,) = Compressor(model, given.compression, device="cpu").word_labels([Prompt(context=[PROSE])])
     assert [(one.text, one.score) for one in expected[0]] == list(zip(found[0].words, found[0].scores, strict=True))
@@ -84,7 +84,7 @@ def test_a_function_is_a_teacher() -> None:
 )
 def test_a_function_that_gives_other_than_one_score_a_word_is_refused(scores: Any, complaint: str) -> None:
     with pytest.raises(ModelError, match=complaint):
-        from_function(lambda _: scores)([Passage("row 0", "one three")])
+        list(from_function(lambda _: scores)([Passage("row 0", "one three")]))
 
 
 def test_rows_that_hold_compressions_or_labels_need_no_model(tmp_path: Path) -> None:
