@@ -66,22 +66,17 @@ class PeerAnswer:
 class Peer:
     """A running peer with the `versions` of its packages; use it as a context manager. Raises PeerError."""
 
-    versions: dict[str, str]
-
     def __init__(self, settings: PeerSettings, python: Path, packages: Path | None = None) -> None:
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         self._process: Any = self._start(python, packages)
         try:
-            self._configure(settings)
+            answer = self._ask(asdict(settings), START_SECONDS)
+            if "error" in answer:
+                raise PeerError(f"the peer could not start: {answer['error']}\n{self._last_words()}")
         except BaseException:
             self.close()
             raise
-
-    def _configure(self, settings: PeerSettings) -> None:
-        answer = self._ask(asdict(settings), START_SECONDS)
-        if "error" in answer:
-            raise PeerError(f"the peer could not start: {answer['error']}\n{self._last_words()}")
-        self.versions = answer["versions"]
+        self.versions: dict[str, str] = answer["versions"]
 
     def _start(self, python: Path, packages: Path | None) -> subprocess.Popen[bytes]:
         environment = dict(os.environ) | {"HF_HUB_OFFLINE": "1", "PYTHONSAFEPATH": "1"}

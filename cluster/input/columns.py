@@ -74,26 +74,21 @@ SHOWN = 50
 """Columns that a message lists."""
 
 
-def holds(kind: Kind, arrow: pa.DataType) -> bool:
-    """Whether values of this kind can stand in a column of this Arrow type."""
-    if kind == "messages" and pa.types.is_struct(storage_of(arrow)):
-        return any(field.name in LISTS and holds(kind, field.type) for field in arrow)
-    if kind == "messages" and is_list(arrow):
-        return bool(pa.types.is_struct(storage_of(value_type(arrow))))
-    return is_string(arrow) or (kind == "json" and bool(pa.types.is_nested(storage_of(arrow))))
+def holds(kind: Kind, field: pa.Field, sampled: bool) -> bool:
+    """Whether values of this kind can stand in a column.
 
-
-def may_hold(kind: Kind, field: pa.Field) -> bool:
-    """Whether some of the values that a sample showed of this column may be of this kind, though not all are.
-
-    A place in it that had values of several types is text (see `schema`): what stood there, its rows tell.
+    sampled   a sample gave it its type: where that showed messages of several types they are text (see `schema`), and
+              what stands there, rows tell
     """
-    arrow = field.type
-    if encoding_of(field) is not None or holds(kind, arrow):
+    arrow = storage_of(field.type)
+    if is_string(arrow):
         return True
     if kind == "messages" and pa.types.is_struct(arrow):
-        return any(part.name in LISTS and may_hold(kind, part) for part in arrow)
-    return kind == "messages" and is_list(arrow) and encoding_of(arrow.value_field) is not None
+        return any(part.name in LISTS and holds(kind, part, sampled) for part in arrow)
+    if kind == "messages" and is_list(arrow):
+        element = arrow.value_field
+        return pa.types.is_struct(storage_of(element.type)) or (sampled and encoding_of(element) is not None)
+    return kind == "json" and bool(pa.types.is_nested(arrow))
 
 
 def from_arrow(kind: Kind, value: Any) -> Any:
@@ -297,7 +292,7 @@ class Columns:
 
     def _require_type(self, field: pa.Field, sampled: bool) -> None:
         kind = self.mapped.kind
-        held = kind is not None and (may_hold(kind, field) if sampled else holds(kind, field.type))
+        held = kind is not None and holds(kind, field, sampled)
         listed = field.name == self.mapped.context and is_list(field.type) and is_string(value_type(field.type))
         if not (listed or (is_string(field.type) if kind is None else held)):
             texts = "strings or lists of strings" if field.name == self.mapped.context else "strings"

@@ -102,14 +102,13 @@ def learn(lesson: Lesson, config: TrainingConfig, folder: RunFolder, rank: Rank,
         )
         if settings.device.type == "cuda":
             settings._n_gpu = 1  # one device a worker, however many it can see
-        callbacks = [_Checkpoints(folder), _Steps(folder, config, rank)]
         trainer = _Trainer(
             lesson.model,
             settings,
             lambda pieces: lesson.collate([lesson.items[number] for number in pieces[0]]),
             numbers,
             compute_loss_func=lesson.loss,
-            callbacks=callbacks,
+            callbacks=[_Course(folder, config, rank)],
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train(newest(folder, Path(local, "resumed")))
@@ -196,11 +195,15 @@ class _Trainer(Trainer):
         return DataLoader(cast(Any, self.train_dataset), batch_size=1, collate_fn=self.data_collator)
 
 
-class _Checkpoints(TrainerCallback):
-    """Keeps the newest checkpoints in the run's folder."""
+class _Course(TrainerCallback):
+    """Seeds every step by its number, tells its loss, and keeps the newest checkpoints in the run's folder."""
 
-    def __init__(self, folder: RunFolder) -> None:
-        self._folder = folder
+    def __init__(self, folder: RunFolder, config: TrainingConfig, rank: Rank) -> None:
+        self._progress = PhaseProgress(folder, "training", rank)
+        self._folder, self._config, self._rank = folder, config, rank
+
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
+        torch.manual_seed(hash((self._config.seed, state.global_step, self._rank.index)))
 
     def on_save(self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
         if state.is_world_process_zero:
@@ -208,16 +211,6 @@ class _Checkpoints(TrainerCallback):
             self._folder.put(f"{CHECKPOINTS}/{name}", Path(str(args.output_dir), name), STATE)
             for old in _checkpoints(self._folder)[:-KEPT]:
                 self._folder.drop(f"{CHECKPOINTS}/{old}", STATE)
-
-
-class _Steps(TrainerCallback):
-    """Seeds every step by its number, and tells its loss."""
-
-    def __init__(self, folder: RunFolder, config: TrainingConfig, rank: Rank) -> None:
-        self._progress, self._config, self._rank = PhaseProgress(folder, "training", rank), config, rank
-
-    def on_step_begin(self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
-        torch.manual_seed(hash((self._config.seed, state.global_step, self._rank.index)))
 
     def on_log(self, args: TrainingArguments, state: TrainerState, *_: Any, **options: Any) -> None:
         loss = options["logs"].get("loss")
