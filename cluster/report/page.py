@@ -44,26 +44,6 @@ _SHOWN_AS_THEY_ARE = "\n\t"
 _SIGNS = {code: chr(0x2400 + code) for code in range(32) if chr(code) not in _SHOWN_AS_THEY_ARE} | {127: "␡"}
 _TURNS = {code: f"⟨U+{code:04X}⟩" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
 _VISIBLE = _SIGNS | _TURNS | dict.fromkeys((*range(0x80, 0xA0), *range(0xD800, 0xE000), 0xFFFE, 0xFFFF), "\ufffd")
-SECTIONS = (
-    ("totals", "Totals"),
-    ("samples", "Samples"),
-    ("cost", "Cost saved"),
-    ("rates", "Rates"),
-    ("fidelity", "Fidelity"),
-    ("throughput", "Throughput"),
-    ("sources", "Sources"),
-    ("rows", "Rows"),
-    ("rejects", "Rejects"),
-    ("run", "How it was run"),
-)
-STATUSES = {
-    "compressed": ("compressed", "shortened to its budget"),
-    "passthrough": ("passed through", "was within its budget already"),
-    "kept": ("kept whole", "nothing in it may be cut, or it has no text"),
-    "over_budget": ("over budget", "what may not be cut exceeds the budget; only that was kept"),
-    "relaxed": ("relaxed", "at its budget it kept less than min_fidelity: compressed less, or not at all"),
-    "rejected": ("rejected", "could not be compressed; set aside with the reason"),
-}
 
 
 # ---- what is shown
@@ -273,7 +253,6 @@ def render(page: Page) -> str:
         count=lambda number: f"{int(number):,}",
         seconds=lambda seconds: f"{seconds:,.2f}",
         moment=lambda moment: moment.strftime("%Y-%m-%d %H:%M %Z"),
-        status=lambda name: STATUSES.get(name, (name,))[0],
     )
     # as the last run was given it, else as the run that planned the output was
     told = {**page.plan.about.get("run", {}), **page.statistics.get("settings", {})}
@@ -286,8 +265,6 @@ def render(page: Page) -> str:
         page=page,
         name=name_of(page.output),
         planned=len(page.plan.shards),
-        sections=SECTIONS,
-        statuses=[(title, getattr(page.total, name), meaning) for name, (title, meaning) in STATUSES.items()],
         edges=[f"{index / BINS:.2f}" for index in range(BINS + 1)],
         unsampled=unsampled(str(told.get("method")), told.get("fidelity_sample")),
         mean_speed=page.total.computed_tokens / page.throughput.seconds if page.throughput.seconds else 0.0,
