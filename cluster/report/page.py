@@ -233,24 +233,23 @@ def _marked(text: str) -> Iterator[tuple[str, bool]]:
 
 def environment(folders: Sequence[Path]) -> Environment:
     """Where the templates of these folders are found; the filter `visible` shows what cannot be seen."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # loaded where a page is made
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape  # loaded where a page is made
 
     made = Environment(
-        autoescape=True,
+        autoescape=select_autoescape(["html"]),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         loader=FileSystemLoader(folders),
     )
-    made.filters.update(visible=visible)
+    made.filters.update(visible=visible, counted=counted, count=lambda number: f"{int(number):,}")
     return made
 
 
 def render(page: Page) -> str:
     made = environment([Path(__file__).parent])
-    made.filters.update(stretches=stretches, rate=_rate, duration=duration, counted=counted, money=_money)
+    made.filters.update(stretches=stretches, rate=_rate, duration=duration, money=_money)
     made.filters.update(
-        count=lambda number: f"{int(number):,}",
         seconds=lambda seconds: f"{seconds:,.2f}",
         moment=lambda moment: moment.strftime("%Y-%m-%d %H:%M %Z"),
     )

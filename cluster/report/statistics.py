@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from cluster.config import JobConfig
@@ -17,7 +18,7 @@ from cluster.errors import AbortRun, ClusterError
 from cluster.input.schema import UNPLANNED
 from cluster.output.ledger import Ledger
 from cluster.output.plan import Plan
-from cluster.output.records import Statistics, counted
+from cluster.output.records import Statistics
 from cluster.protocol import Failure
 
 PACKAGES = ("lingua-batch", "torch", "transformers", "tokenizers", "ray", "pyarrow", "fsspec")
@@ -76,69 +77,17 @@ class RunReport:
             **settings,
         }
 
+    @property
+    def unrecorded(self) -> int:
+        """Shards neither given up nor counted; unless the run was stopped, their record is gone or damaged."""
+        return self.planned - self.total.shards - len(self.given_up)
+
     def summary(self, unsampled: str | None = None) -> str:
         """The last words of a run, for people; `unsampled` says why there can be no fidelity sample."""
-        all_ = "the only shard is" if self.planned == 1 else f"all {self.planned:,} shards are"
-        why = f" ({self.stopped})" if self.stopped else ""
-        lines = [f"Not complete: {self.total.shards} of {self.planned} shards are committed{why}."]
-        if self.complete:
-            lines = [f"Complete: {all_} committed."]
-        lines += [*_figures(self.total), *_fidelity(self.total, unsampled)]
-        if self.this_run.shards:
-            done = f"{counted(self.this_run.shards, 'shard')}, {counted(self.this_run.rows, 'row')}"
-            lines.append(f"  this run   {done} in {self.seconds:,.1f} s ({self.tokens_per_second:,.0f} tokens/s)")
-        elif self.complete:
-            lines.append("  this run   nothing was left to do")
-        return "\n".join([*lines, *self._troubles()])
+        from cluster.report.page import environment  # heavy, and of no use before the end
 
-    def _troubles(self) -> list[str]:
-        slow = [f"  model      {how}: slow" for how in self.packing if how.startswith("row by row")]
-        lines = [f"  given up   {name}: {failure.detail}" for name, failure in sorted(self.given_up.items())] + slow
-        if self.failures:
-            lines.insert(0, f"  failures   {_counts(self.failures)}")
-        # neither given up nor stopped and yet not counted: their commit record is gone or damaged
-        unrecorded = self.planned - self.total.shards - len(self.given_up)
-        if unrecorded > 0 and not self.stopped:
-            lines.append(f"  no record  {unrecorded} parts: delete those that python -m jobs.verify names")
-        if not self.complete:
-            lines.append("  The same command again goes on with what is missing.")
-        return lines
-
-
-def _figures(total: Statistics) -> list[str]:
-    kept = f", {total.kept:,} kept whole (nothing in them may be cut)" if total.kept else ""
-    rate = "" if total.rate is None else f" (rate {total.rate:.3f})"
-    over = f", {total.over_budget:,} over budget" if total.over_budget else ""
-    relaxed = f", {total.relaxed:,} relaxed" if total.relaxed else ""
-    lines = [
-        f"  rows       {total.rows:,}: {total.compressed:,} compressed, {total.passthrough:,} passed through"
-        f"{kept}{over}{relaxed}, {total.rejected:,} rejected",
-        f"  tokens     {total.origin_tokens:,} → {total.compressed_tokens:,}{rate}",
-    ]
-    if total.reused:
-        whole = counted(total.reused_shards, "whole shard")
-        lines.append(f"  reused     {total.reused:,} of {counted(total.rows, 'row')}, among them {whole}")
-    if total.unplanned:
-        lines.append(
-            f"  unplanned  {counted(total.unplanned, 'row')} with values that the sample did not show, kept as JSON "
-            f"text in the column {UNPLANNED}"
-        )
-    if total.rejects:
-        lines.append(f"  rejects    {_counts(total.rejects)}")
-    return lines
-
-
-def _fidelity(total: Statistics, unsampled: str | None) -> list[str]:
-    if total.rows == total.rejected:
-        return []
-    predicted, sample = total.mean_predicted, f"; no sample: {unsampled}" if unsampled else ""
-    if predicted is not None:
-        sample = f"; {total.sampled:,} sampled rows predict {predicted:.3f} of their originals"
-    return [f"  fidelity   {total.mean_fidelity:.3f} of information, numbers and names kept{sample}"]
-
-
-def _counts(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{reason} {count:,}" for reason, count in sorted(counts.items(), key=lambda item: -item[1]))
+        template = environment([Path(__file__).parent]).get_template("summary.txt.jinja")
+        return str(template.render(report=self, unsampled=unsampled, unplanned=UNPLANNED)).rstrip()
 
 
 class TooManyRejects(AbortRun):
