@@ -132,17 +132,12 @@ class Answer:
     tokens: int = 0
 
 
-def digest(asked: Mapping[str, Any]) -> str:
-    """Hexadecimal digest of everything that an answer depends on, equal on every machine."""
-    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
-
-
 # ---- the endpoint
 
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """One request: its key in the cache, how its reply is read, its parameters, and what it may cost."""
+    """One request: its key in the cache, by all that its answer depends on; how its reply is read; its cost at most."""
 
     key: str
     read: Callable[[Any], Answer]
@@ -201,7 +196,8 @@ class Endpoint:
 
     def _request(self, read: Callable[[Any], Answer], parameters: Parameters, begin: int | None = None) -> _Request:
         where = {"url": self.settings.url, "model": self.settings.model, "mode": self.settings.mode}
-        key = digest({**where, "begin": begin, "parameters": parameters})
+        asked = json.dumps({**where, "begin": begin, "parameters": parameters}, sort_keys=True)
+        key = hashlib.sha256(asked.encode()).hexdigest()
         return _Request(key, read, parameters, estimate(parameters["prompt"], parameters["max_tokens"]))
 
     def _answers(self, asked: Sequence[_Request]) -> list[Answer]:

@@ -39,7 +39,6 @@ SHOWN_SOURCES = 100
 SPEED_BARS = 60
 SHORTEST_SPAN = 0.001
 """Seconds that a shard counts for at least: commit moments are whole seconds, and its share must be spread."""
-MILLION = 1_000_000
 _SHOWN_AS_THEY_ARE = "\n\t"
 _SIGNS = {code: chr(0x2400 + code) for code in range(32) if chr(code) not in _SHOWN_AS_THEY_ARE} | {127: "␡"}
 _TURNS = {code: f"⟨U+{code:04X}⟩" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
@@ -95,7 +94,7 @@ class Page:
     more_sources: int
     throughput: Throughput
     merged: Merged
-    prices: Sequence[Price]
+    prices: Sequence[tuple[str, float]]
     statistics: Mapping[str, Any]
 
     @property
@@ -130,32 +129,21 @@ def gather(ledger: Ledger, prices: Iterable[str] = ()) -> Page:
         more_sources=max(0, len(sources) - SHOWN_SOURCES),
         throughput=Throughput.over(records),
         merged=merged,
-        prices=tuple(map(Price.parse, prices)),
+        prices=tuple(map(parse_price, prices)),
         statistics=statistics,
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Price:
-    """What a million prompt tokens cost at a model, in whatever currency the user thinks in."""
-
-    model: str
-    per_million: float
-
-    def of(self, tokens: int) -> float:
-        return self.per_million * tokens / MILLION
-
-    @classmethod
-    def parse(cls, entry: str) -> Price:
-        """From ``NAME=PRICE``. ValueError names an entry that is something else."""
-        model, _, amount = entry.rpartition("=")
-        try:
-            per_million = float(amount)
-        except ValueError:
-            per_million = math.nan
-        if not model.strip() or not math.isfinite(per_million) or per_million < 0:
-            raise ValueError(f"{entry!r}: write NAME=PRICE, the price of a million tokens, e.g. 'gpt-4o=2.50'")
-        return cls(model.strip(), per_million)
+def parse_price(entry: str) -> tuple[str, float]:
+    """A model and what a million tokens cost there, from ``NAME=PRICE``. ValueError names an entry that is no price."""
+    model, _, amount = entry.rpartition("=")
+    try:
+        price = float(amount)
+    except ValueError:
+        price = math.nan
+    if not model.strip() or not math.isfinite(price) or price < 0:
+        raise ValueError(f"{entry!r}: write NAME=PRICE, the price of a million tokens, e.g. 'gpt-4o=2.50'")
+    return model.strip(), price
 
 
 @dataclass(frozen=True, slots=True)

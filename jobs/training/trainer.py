@@ -23,7 +23,6 @@ from typing import Any, cast
 import numpy as np
 import torch
 import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import AutoTokenizer, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
@@ -31,6 +30,7 @@ from transformers.trainer_callback import TrainerState
 from transformers.utils import logging
 
 from cluster.errors import AbortRun
+from cluster.report.page import environment
 from cluster.run.folder import RunFolder
 from jobs.training.settings import TrainingConfig
 from jobs.training.workers import RESULT, PhaseProgress, Rank
@@ -174,9 +174,8 @@ def card(name: str, config: TrainingConfig, result: Mapping[str, Any], **told: A
     shown = {name: public_name(value) if isinstance(value, str) else value for name, value in config.identity().items()}
     counts = {**{name: value for name, value in result.items() if name != "losses"}, "steps": len(result["losses"])}
     found, settings = (yaml.safe_dump(one, sort_keys=False, allow_unicode=True) for one in (counts, shown))
-    folder = FileSystemLoader(Path(__file__).parent)
-    made = Environment(loader=folder, undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True)
-    return made.get_template(f"{name}.md.jinja").render(config=config, found=found, settings=settings, **told)
+    template = environment([Path(__file__).parent]).get_template(f"{name}.md.jinja")
+    return template.render(config=config, found=found, settings=settings, **told) + "\n"
 
 
 def public_name(name: str) -> str:
