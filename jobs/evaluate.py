@@ -27,7 +27,7 @@ from cluster.storage.storage import Storage
 from jobs import require_packages
 from jobs.evaluation.forms import read
 from jobs.evaluation.ledger import EvalLedger, Wave, identify, needs_in, waves
-from jobs.evaluation.rows import EvalRow, fewer_strings
+from jobs.evaluation.rows import EvalRow, fewer_strings, gold_strings
 from jobs.evaluation.settings import EvalConfig
 from jobs.evaluation.specs import NAME
 from jobs.evaluation.work import MakeTarget, UnitRunner, make_target
@@ -141,8 +141,11 @@ def _fault(row: EvalRow, seen: set[str]) -> str | None:
         return "field 'answers' is empty: there is nothing to compare with"
     try:
         Prompt(row.instruction, row.context, row.question)
+        gold_strings(row.gold)
     except PromptError as error:
         return f"field {error.detail}"
+    except (TypeError, ValueError, LookupError):
+        return "field 'gold' does not tell strings of the context by their numbers"
     return None
 
 

@@ -139,6 +139,8 @@ def _example(config: AlignConfig, _: str, row: Row) -> Example:
 def _passage(config: DistillConfig, origin: str, row: Row) -> Passage:
     if config.teacher == "labels":
         labelled = labels_of_row(row, origin)
+        if not labelled.text.strip():
+            raise RowError("no_text", "words is empty; write those of a text or remove the row")
         return Passage(labelled.origin, labelled.text, labelled)
     text = _filled(row, config.text_column)
     if config.teacher == "answers":

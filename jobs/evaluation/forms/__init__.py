@@ -51,6 +51,10 @@ FORMS: Mapping[str, Form] = {
 """In the order in which they are tried: those with more fields come before those with fewer of the same."""
 
 
+UNLIKE = (TypeError, ValueError, AttributeError, LookupError)
+"""What is raised where something else stands than a form has there, deeper than its fields are looked at."""
+
+
 def read(source: str, storage: Storage | None = None) -> Iterator[EvalRow]:
     """The rows of a source. ConfigError naming the file, the row and the field that is wrong, or what is missing."""
     storage, asked = storage or Storage(), RowSource.parse(source)
@@ -58,9 +62,19 @@ def read(source: str, storage: Storage | None = None) -> Iterator[EvalRow]:
     first = next(records, None)
     if first is None:
         raise ConfigError(f"{asked.location}: holds no rows")
-    form = FORMS[_form_of(first, asked)]
-    asked.require_known(("form", "limit", *form.options))
-    yield from islice(form.rows(chain([first], records), asked, storage), asked.number("limit"))
+    name = _form_of(first, asked)
+    asked.require_known(("form", "limit", *FORMS[name].options))
+    last = [first]
+
+    def each() -> Iterator[Raw]:
+        for record in chain([first], records):
+            last[0] = record
+            yield record
+
+    try:
+        yield from islice(FORMS[name].rows(each(), asked, storage), asked.number("limit"))
+    except UNLIKE as error:
+        raise ConfigError(f"{last[0].where}: is no record of form {name} ({error}); mend it or leave it out") from None
 
 
 def _form_of(record: Raw, source: RowSource) -> str:

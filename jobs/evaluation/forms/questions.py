@@ -138,10 +138,10 @@ def nq(records: Iterator[Raw], source: RowSource, storage: Storage) -> Iterator[
 def hotpotqa(records: Iterator[Raw], source: RowSource, storage: Storage) -> Iterator[EvalRow]:
     """``context`` with titles and sentences, ``supporting_facts`` with titles."""
     for record in records:
-        documents = [
-            (title, " ".join(one.strip() for one in sentences if one.strip()))
-            for title, sentences in _pairs(record, "context", "sentences")
-        ]
+        told = _pairs(record, "context", "sentences")
+        if any(isinstance(sentences, str) for _, sentences in told):
+            raise record.wrong("context", "titles with lists of sentences")
+        documents = [(title, " ".join(one.strip() for one in sentences if one.strip())) for title, sentences in told]
         facts = {title for title, _ in _pairs(record, "supporting_facts", "sent_id")}
         gold = [place for place, (title, _) in enumerate(documents) if title in facts]
         name = "2wikimultihopqa" if "evidences" in record else "hotpotqa"

@@ -216,6 +216,7 @@ def test_unified_rows_pass_as_they_are(shared_data: Path) -> None:
     assert [(row.id, row.set, row.gold) for row in rows] == [(row["id"], row["set"], row["gold"]) for row in right]
 
 
+HOTPOT = {"question": "q", "answer": "a", "context": [["t", ["s"]]], "supporting_facts": [["t", 0]]}
 RECORD = {"_id": "x", "input": "q", "context": "some text", "answers": ["a"], "dataset": "qasper"}
 
 
@@ -275,6 +276,8 @@ def test_a_data_set_of_the_hub_is_streamed(tmp_path: Path, monkeypatch: pytest.M
             "",
             r"conversations, record 1: field 'from' must be one",
         ),
+        ([{**HOTPOT, "context": [["t", "one string"]]}], "", r"record 1: field 'context' must be titles with lists"),
+        ([HOTPOT, {**HOTPOT, "context": [["t", [1]]]}], "", r"record 2: is no record of form hotpotqa \('int'"),
         ([[1, 2]], "", r"record 1: must be an object, not '\[1, 2\]'"),
         ([{"prompt": "t", "QA_pairs": []}], "#task=poem", "task = 'poem'; it may be qa or summary"),
     ],

@@ -55,6 +55,8 @@ def test_a_row_survives_its_file() -> None:
         ({"answers": None}, r"record 2.*'answers'|'answers'.*missing"),
         ({"context": [""]}, r"row 'b': field 'context' is empty"),
         ({"answers": [" "]}, r"row 'b': field 'answers' is empty"),
+        ({"gold": {"doc_index": "x"}}, r"row 'b': field 'gold' does not tell strings"),
+        ({"gold": {"spans": [3]}}, r"row 'b': field 'gold' does not tell strings"),
         ({"id": "a"}, r"row 'a': field 'id': two rows have this id"),
     ],
 )

@@ -170,6 +170,7 @@ def test_a_limit_reads_the_first_rows(tmp_path: Path) -> None:
         ("{\n", {}, r"rows\.jsonl, row 1: "),
         ({"text": "x"}, {"teacher": "pairs"}, r"row 1: no column 'compressed'"),
         ({"words": ["x"], "labels": []}, {"teacher": "labels"}, r"row 1: 1 words but 0 labels"),
+        ({"words": [" "], "labels": [1]}, {"teacher": "labels"}, r"row 1: words is empty"),
     ],
 )
 def test_a_text_that_cannot_be_used_is_named(
