@@ -24,8 +24,8 @@ from cluster.report.page import name_of, unsampled
 from cluster.report.statistics import RunReport, TooManyRejects, finish
 from cluster.report.telemetry import watched_progress
 from cluster.run.driver import Driver, RejectCeiling, Terms
-from cluster.run.stopping import StopRequest, exit_code, grace_seconds, held, on_signals
 from cluster.run.worker import MakeCompressor, StartWorker, load_compressor, require_loadable, start_worker
+from cluster.stopping import StopRequest, exit_code, grace_seconds, on_signals
 from lingua.methods import models_digest
 from lingua.models.source import resolve
 from lingua.text.tokens import require_target
@@ -57,7 +57,7 @@ def compress(config: JobConfig, make: MakeCompressor) -> int:
         if make is load_compressor and not ledger.begun():
             require_loadable(config)
         print("".join(f"{notice}\n" for notice in notices(plan)), end="")
-        with held(ledger.storage, ledger.output, "jobs.compress", config.lease_seconds, stop) as lease:
+        with ledger.held(config.lease_seconds, stop) as lease:
             plan = ledger.open_or_create(plan)
             ledger.clean()
             ledger.set_aside(plan.retried)

@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from cluster.command import Command
-from cluster.run.stopping import exit_code
 from cluster.settings import Settings
+from cluster.stopping import exit_code
 from jobs import compress, verify
 from lingua.errors import ConfigError
 

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from cluster.output.records import counted
-from cluster.run.stopping import exit_code
+from cluster.stopping import exit_code
 from jobs import require_packages
 from jobs.training.labels import teacher_digest
 from jobs.training.rows import digest, read_passages

@@ -31,8 +31,8 @@ try:
     from cluster.output.prepare import make_plan
     from cluster.output.records import counted
     from cluster.placement import MOST_WORKERS, ResourceRequest, fitted, is_elsewhere
-    from cluster.run.stopping import exit_code
     from cluster.run.worker import require_loadable
+    from cluster.stopping import exit_code
     from cluster.storage.storage import LOCAL, Storage, protocol_of
     from lingua.errors import LinguaError
     from lingua.explain import in_words, public

@@ -25,7 +25,7 @@ from pydantic import Field, field_validator
 
 from cluster.config import Output
 from cluster.errors import AbortRun, ClusterError, RetryShard, RowError
-from cluster.run.folder import RunFolder
+from cluster.output.folder import RunFolder
 from cluster.settings import Settings
 from cluster.storage.credentials import redact, require_no_credentials
 from jobs.generation import cut

@@ -22,7 +22,7 @@ from cluster.placement import ResourceRequest
 from cluster.report.statistics import TooManyRejects
 from cluster.report.telemetry import progress_on
 from cluster.run.driver import Driver, Terms
-from cluster.run.stopping import StopRequest, exit_code, grace_seconds, on_signals
+from cluster.stopping import StopRequest, exit_code, grace_seconds, on_signals
 from cluster.storage.storage import Storage
 from jobs import require_packages
 from jobs.evaluation.forms import read

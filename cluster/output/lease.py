@@ -6,9 +6,10 @@ generation, or none, or another owner in its own, and gives up. Creation is all 
 wall clock times: clocks that differ by more than the lease's seconds cost computing time, never rows, since parts are
 created only once whoever makes them.
 
-A living driver renews its lease every quarter of its seconds. So a start that finds the output in use watches the lease
-(`LeaseWait`): if it is renewed or taken by another, a live driver holds it and the start is refused; if it is not
-renewed until it has run out, it is taken over. A retry that comes at once after a driver was killed goes on by itself.
+A living driver renews its lease every quarter of its seconds (`heartbeat`). So a start that finds the output in use
+watches the lease (`LeaseWait`): if it is renewed or taken by another, a live driver holds it and the start is refused;
+if it is not renewed until it has run out, it is taken over. A retry that comes at once after a driver was killed goes
+on by itself.
 """
 
 from __future__ import annotations
@@ -18,18 +19,20 @@ import os
 import re
 import socket
 import sys
+import threading
 import time
 import uuid
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Annotated
 
 from pydantic import Field
 
-from cluster.errors import LeaseError, RetryShard
+from cluster.errors import AbortRun, ClusterError, LeaseError, RetryShard
 from cluster.input.shards import STORED, parsed
+from cluster.stopping import StopRequest
 from cluster.storage.storage import Storage
 
 _NAME = re.compile(r"_lease-(\d{6,})\.json")
@@ -39,6 +42,7 @@ LONGEST = 1_000_000.0
 """Seconds that a lease may last: nobody works on an output unseen for longer."""
 Moment = Annotated[float, Field(ge=0, lt=200 * 365 * DAY)]
 SECONDS_BETWEEN_LOOKS = 1.0
+MISSED_RENEWALS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +153,36 @@ class Lease:
 
     def _url(self) -> str:
         return _url(self._folder, self.generation)
+
+
+@contextmanager
+def heartbeat(renew: Callable[[], None], seconds: float, stop: StopRequest) -> Iterator[None]:
+    """Call `renew` four times in a lease of `seconds`, in a thread, while inside; a lost lease asks `stop` to stop.
+
+    A renewal that fails for a passing reason is tried again until the lease would have run out.
+    """
+    ended = threading.Event()
+
+    def beat() -> None:
+        missed = 0
+        while not ended.wait(seconds / 4):
+            try:
+                renew()
+                missed = 0
+            except AbortRun as error:
+                stop.ask(f"the lease was lost: {error}")
+            except (ClusterError, OSError):
+                missed += 1
+            if missed > MISSED_RENEWALS:
+                stop.ask("the lease could not be renewed")
+
+    thread = threading.Thread(target=beat, name="lease", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join(timeout=5)
 
 
 def _read(storage: Storage, folder: str, generation: int) -> Holder | None:

@@ -30,11 +30,13 @@ from typing import Any, Literal
 
 from cluster.errors import AbortRun, DamagedFile, PlanConflict
 from cluster.input.shards import ATTEMPT, NAME, UNKNOWN_VERSION, Shard, parsed, version_of
+from cluster.output.folder import RunFolder
 from cluster.output.plan import REMEDY, Plan
 from cluster.output.records import Part, Record, Statistics, StoredStatistics
 from cluster.output.summary import ShardSummary
-from cluster.storage.local import TEMPORARY, Scratch
-from cluster.storage.storage import Entry, Storage, absolute, require_conditional
+from cluster.storage.listing import PLAN
+from cluster.storage.local import Scratch
+from cluster.storage.storage import Entry, below
 
 PART = re.compile(rf"({NAME.pattern})\.(parquet|jsonl)")
 SIDE_FILE = re.compile(rf"{ATTEMPT.pattern}\.jsonl?")
@@ -45,13 +47,12 @@ SIDE_FOLDERS = {"_records": "json", "_rejects": "jsonl", SUMMARIES: "json"}
 AT_ONCE = 16
 
 
-class Ledger:
-    """The ledger of one output. Any number of processes may use it at once."""
+class Ledger(RunFolder):
+    """The ledger of one output: the run folder of a compression."""
 
     def __init__(self, output: str, storage_options: Mapping[str, Any] | None = None) -> None:
-        require_conditional(output)
-        self.output = absolute(output)
-        self.storage = Storage(storage_options)
+        super().__init__(output, "jobs.compress", storage_options)
+        self._plan_url = below(self.url, PLAN)
         self._known_version: str | None = None  # of `_plan.json`, once it was found to be the plan of this process
 
     # ---- the plan
@@ -59,26 +60,29 @@ class Ledger:
     def plan(self) -> Plan | None:
         """The stored plan in its last generation, if there is one."""
         try:
-            first = Plan.from_bytes(self.storage.read(self._url("_plan.json")), self._url("_plan.json"))
+            first = self._plan(self._plan_url)
         except FileNotFoundError:
             return None
         if (url := next(self._generations(), None)) is None:
             return first
-        last = Plan.from_bytes(self.storage.read(url), url)
+        last = self._plan(url)
         if last.run != first.run:
-            raise PlanConflict(f"{url} extends another plan than {self._url('_plan.json')}; delete it, or {REMEDY}")
+            raise PlanConflict(f"{url} extends another plan than {self._plan_url}; delete it, or {REMEDY}")
         return last
+
+    def _plan(self, url: str) -> Plan:
+        return Plan.from_bytes(self.storage.read(url), url)
 
     def require_plan(self) -> Plan:
         """The same. PlanConflict when there is none."""
         if (plan := self.plan()) is None:
-            raise PlanConflict(f"{self.output} has no _plan.json: not an output of this job, or its plan was removed")
+            raise PlanConflict(f"{self.url} has no {PLAN}: not an output of this job, or its plan was removed")
         return plan
 
     def _generations(self) -> Iterator[str]:
         """Where the plan is stored that was extended, the last first."""
-        names = [match[0] for match, _ in self._found("_plans", GENERATION)]
-        return (self._url("_plans", name) for name in sorted(names, key=lambda name: (len(name), name), reverse=True))
+        names = sorted((match[0] for match, _ in self._found("_plans", GENERATION)), key=lambda name: (len(name), name))
+        return (below(self.url, "_plans", name) for name in reversed(names))
 
     def open_or_create(self, plan: Plan) -> Plan:
         """Store the plan of a new output or its next generation, or find that it is there. PlanConflict otherwise.
@@ -88,24 +92,24 @@ class Ledger:
         """
         try:
             stored = self._create_or_find(plan)
-            stored.require_same(plan.identity, plan.sources, self.output)
+            stored.require_same(plan.identity, plan.sources, self.url)
             return stored
         except PlanConflict:
-            if plan.history or self.begun() or not self.storage.exists(self._url("_plan.json")):
+            if plan.history or self.begun() or not self.exists(PLAN):
                 raise
         for url in self._generations():  # the last first: what is left is a plan at any moment
             self.storage.delete(url)
-        self.storage.write(self._url("_plan.json"), plan.to_bytes())
+        self.write(PLAN, plan.to_bytes())
         return plan
 
     def _create_or_find(self, plan: Plan) -> Plan:
         """The plan, where it could be stored, else the one that is there. PlanConflict where it can be neither."""
         stored = self.plan()
         if stored is None and not plan.history:
-            self._require_empty()
-            url = self._url("_plan.json")
+            self.require_unused()
+            url = self._plan_url
         elif stored is not None and plan.extends(stored):
-            url = self._url("_plans", f"{plan.generation:06d}.json")
+            url = below(self.url, "_plans", f"{plan.generation:06d}.json")
         else:
             return stored or self.require_plan()
         return plan if self.storage.create(url, plan.to_bytes()) else self.require_plan()
@@ -132,15 +136,16 @@ class Ledger:
         """Publish a part, all or nothing. ``already``: another attempt's part was there before."""
         self._require_current(plan)
         record = Record.of(shard, part, plan.identity.digest(), seconds)
+        beside = {folder: self._side_url(folder, record) for folder in SIDE_FOLDERS}
         if part.rejects is not None:
-            self._put_rejects(self._side_url("_rejects", record), part.rejects.path)
+            self._put_rejects(beside["_rejects"], part.rejects.path)
         if part.summary is not None:
-            self.storage.write(self._side_url(SUMMARIES, record), part.summary.to_bytes())
-        self.storage.write(self._side_url("_records", record), record.to_bytes())
+            self.storage.write(beside[SUMMARIES], part.summary.to_bytes())
+        self.storage.write(beside["_records"], record.to_bytes())
         if self.storage.create(self.part_url(plan, shard), part.data.path):
             return "committed"
-        for folder in SIDE_FOLDERS:
-            self.storage.delete(self._side_url(folder, record))
+        for url in beside.values():
+            self.storage.delete(url)
         return "already"
 
     def _put_rejects(self, url: str, path: Path) -> None:
@@ -156,7 +161,7 @@ class Ledger:
             return
         if (stored := self.require_plan()).run != plan.run:
             raise AbortRun(
-                f"{self._url('_plan.json')} is another plan now: the output was begun anew with other settings or "
+                f"{self._plan_url} is another plan now: the output was begun anew with other settings or "
                 f"inputs while this worker stood still (planned {plan.about.get('created')}, now "
                 f"{stored.about.get('created')})"
             )
@@ -168,10 +173,10 @@ class Ledger:
         AbortRun when that is gone, and with it probably the output: nothing may be written there then.
         """
         try:
-            return self.storage.info(self._url("_plan.json"))
+            return self.storage.info(self._plan_url)
         except FileNotFoundError:
             raise AbortRun(
-                f"{self._url('_plan.json')} is gone: the output was deleted while the run went on; start again"
+                f"{self._plan_url} is gone: the output was deleted while the run went on; start again"
             ) from None
 
     def records(self, damaged: list[str] | None = None) -> list[Record]:
@@ -209,7 +214,7 @@ class Ledger:
         if wrong:
             more = f"; {len(wrong) - 1:,} more parts are wrong" if len(wrong) > 1 else ""
             raise DamagedFile(
-                f"{self._url(wrong[0][0].name)} {wrong[0][1]}{more}; delete what python -m jobs.verify names, and the "
+                f"{self.url}/{wrong[0][0].name} {wrong[0][1]}{more}; delete what python -m jobs.verify names, and the "
                 "same command makes it again"
             )
         return Statistics.over(records, retried)
@@ -228,7 +233,7 @@ class Ledger:
         return self.checksum(there[0]) if there else None
 
     def _read_record(self, file: str, faults: list[str]) -> Record | None:
-        url = self._url("_records", file)
+        url = below(self.url, "_records", file)
         try:
             record = Record.from_bytes(self.storage.read(url))
             if file != f"{record.attempt}.json":
@@ -236,7 +241,7 @@ class Ledger:
         except FileNotFoundError:
             return None
         except ValueError as error:
-            part = f"{self.output}/{file.partition('.')[0]}.*"
+            part = f"{self.url}/{file.partition('.')[0]}.*"
             faults.append(f"{url} is damaged: {error}; delete it and {part}, and the next start makes both again")
             return None
         return record
@@ -251,35 +256,33 @@ class Ledger:
     # ---- the rest
 
     def write_stats(self, statistics: Mapping[str, Any]) -> None:
-        self.storage.write(self._url("_stats.json"), json.dumps(dict(statistics), indent=1).encode())
+        self.write("_stats.json", json.dumps(dict(statistics), indent=1).encode())
 
     def clean(self) -> None:
         """Remove what dead or beaten attempts left: temporary files, and side files that no commit refers to.
 
         Only for the holder of the lease. Side files of shards that are not committed stay: an attempt may be at work.
         """
-        for folder in ("", *SIDE_FOLDERS, "_plans", "_retried"):
-            for match, _ in self._found(folder, re.compile(f"{TEMPORARY}.*")):
-                self.storage.delete(self._url(folder, match[0]))
+        self.remove_temporary("", *SIDE_FOLDERS, "_plans", "_retried")
         found: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
         for folder in SIDE_FOLDERS:
             for match, _ in self._found(folder, SIDE_FILE):
-                found[match[1]][f"{match[1]}.{match[2]}"].append(self._url(folder, match[0]))
-        disputed = {name: urls for name, urls in found.items() if len(urls) > 1}
+                found[match[1]][f"{match[1]}.{match[2]}"].append(f"{folder}/{match[0]}")
+        disputed = {name: attempts for name, attempts in found.items() if len(attempts) > 1}
         for name in disputed.keys() & self.committed():
             self._clear(name, disputed[name])
 
-    def _clear(self, name: str, urls: Mapping[str, list[str]]) -> None:
-        """Remove the side files (`urls` by attempt) of a committed shard, except those of the attempt that counts."""
-        record, _ = self._record(name, [f"{attempt}.json" for attempt in urls])
+    def _clear(self, name: str, files: Mapping[str, list[str]]) -> None:
+        """Remove the side files (by attempt) of a committed shard, except those of the attempt that counts."""
+        record, _ = self._record(name, [f"{attempt}.json" for attempt in files])
         if record is None or record.part_sha256 != self._part_checksum(name):
             return
-        for url in (url for attempt, some in urls.items() if attempt != record.attempt for url in some):
-            self.storage.delete(url)
+        for file in (file for attempt, own in files.items() if attempt != record.attempt for file in own):
+            self.delete(file)
 
     def part_url(self, plan: Plan, shard: Shard) -> str:
         """Where a shard's part is published."""
-        return self._url(plan.part_name(shard))
+        return below(self.url, plan.part_name(shard))
 
     def rejects_url(self, record: Record) -> str:
         """Where a commit's rejected rows are, if it has any: once they are tried again, in `_retried/`."""
@@ -288,39 +291,40 @@ class Ledger:
 
     def retried_url(self, attempt: str) -> str:
         """Where the rows are that an attempt rejected, once they are tried again."""
-        return self._url("_retried", f"{attempt}.jsonl")
+        return below(self.url, "_retried", f"{attempt}.jsonl")
 
     def retried(self) -> dict[str, str]:
         """Names of shards whose rejected rows are tried again → where these are listed."""
-        return {match[1]: self._url("_retried", match[0]) for match, _ in self._found("_retried", SIDE_FILE)}
+        return {match[1]: below(self.url, "_retried", match[0]) for match, _ in self._found("_retried", SIDE_FILE)}
 
     def set_aside(self, shards: Collection[str]) -> None:
         """Move the rejects of these shards to `_retried/`; a kill may leave some in both. For the lease's holder."""
         for match, _ in self._found("_rejects", SIDE_FILE) if shards else ():
             if match[1] in shards:
-                url = self._url("_rejects", match[0])
+                name = f"_rejects/{match[0]}"
                 with closing(Scratch()) as scratch, (scratch.path / "rejects").open("wb") as file:
-                    file.writelines(self.storage.blocks(url))
+                    file.writelines(self.storage.blocks(below(self.url, name)))
                     file.flush()
-                    self._put_rejects(self._url("_retried", match[0]), Path(file.name))
-                self.storage.delete(url)
+                    self._put_rejects(below(self.url, "_retried", match[0]), Path(file.name))
+                self.delete(name)
 
     def write_report(self, page: str) -> str:
         """Put `_report.html`; where it is."""
-        self.storage.write(self._url("_report.html"), page.encode(errors="replace"))
-        return self._url("_report.html")
+        self.write("_report.html", page.encode(errors="replace"))
+        return below(self.url, "_report.html")
 
     def statistics(self) -> dict[str, Any]:
         """The content of `_stats.json`; empty while the first run goes on. DamagedFile when it is none."""
-        url = self._url("_stats.json")
         try:
-            data = self.storage.read(url)
+            data = self.read("_stats.json")
             parsed(StoredStatistics, data, "statistics")
             return dict(json.loads(data))
         except FileNotFoundError:
             return {}
         except ValueError as error:
-            raise DamagedFile(f"{url} is damaged: {error}; delete it, and the same job writes it again") from None
+            raise DamagedFile(
+                f"{below(self.url, '_stats.json')} is damaged: {error}; delete it, and the same job writes it again"
+            ) from None
 
     def summaries(self, records: Iterable[Record]) -> Iterator[tuple[Record, ShardSummary]]:
         """What the report shows of these commits, of each that it was gathered for; a few in memory at a time."""
@@ -343,24 +347,13 @@ class Ledger:
             raise DamagedFile(f"{url} is damaged: {error}; delete it: the report can do without") from None
 
     def _side_url(self, folder: str, record: Record) -> str:
-        return self._url(folder, f"{record.attempt}.{SIDE_FOLDERS[folder]}")
+        return below(self.url, folder, f"{record.attempt}.{SIDE_FOLDERS[folder]}")
 
     def _part_urls(self, name: str) -> Iterator[str]:
-        return (self._url(f"{name}.{ending}") for ending in ("parquet", "jsonl"))
+        return (below(self.url, f"{name}.{ending}") for ending in ("parquet", "jsonl"))
 
     def _found(self, folder: str, pattern: re.Pattern[str]) -> Iterator[tuple[re.Match[str], Entry]]:
         """The files in a folder of the output (empty: itself) whose names are of a kind, listed afresh."""
-        for entry in self.storage.entries(self._url(folder)):
+        for entry in self.storage.entries(below(self.url, folder)):
             if match := pattern.fullmatch(entry.name):
                 yield match, entry
-
-    def _url(self, *names: str) -> str:
-        return "/".join((self.output, *filter(None, names)))
-
-    def _require_empty(self) -> None:
-        foreign = [entry.name for entry in self.storage.entries(self.output) if not entry.name.startswith(("_", "."))]
-        if foreign:
-            raise PlanConflict(
-                f"{self.output} holds {foreign[0]} and no _plan.json: not an output of this job, or its plan was lost; "
-                + REMEDY
-            )

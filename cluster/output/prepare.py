@@ -70,9 +70,9 @@ def _resumed(config: JobConfig, model_digest: str, ledger: Ledger, stored: Plan)
     known = {source.path for source in stored.sources}
     new = [source for source in found.sources if source.path not in known and config.resume == "grow"]
     old = [source for source in found.sources if source.path in known or config.resume != "grow"]
-    stored.require_same(Identity.of(config, model_digest), old, ledger.output)
+    stored.require_same(Identity.of(config, model_digest), old, ledger.url)
     if new and not ledger.begun():
-        raise PlanConflict(f"{ledger.output}: nothing is committed yet, so all inputs are planned together")
+        raise PlanConflict(f"{ledger.url}: nothing is committed yet, so all inputs are planned together")
     if new:
         return grown(stored, new, config, storage)
     return plan_retries(stored, ledger) if config.resume == "retry-rejected" else stored

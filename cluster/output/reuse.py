@@ -95,7 +95,7 @@ class Previous:
         present = {source.path for source in plan.sources}
         gone = tuple(part for path, parts in own.items() if path not in present for part in parts)
         parts = {path: tuple(own[path]) if path in own else gone for path in sorted(wanted)}
-        return Earlier(self.ledger.output, replace(self.plan, sources=(), shards=()), parts)
+        return Earlier(self.ledger.url, replace(self.plan, sources=(), shards=()), parts)
 
     def unchanged(self, plan: Plan) -> dict[str, Statistics]:
         """Shard's name → what was committed of the same stretch of the same file: nothing need be read to know it."""

@@ -94,8 +94,8 @@ def verify(output: str, storage_options: Mapping[str, Any] | None = None) -> Aud
 def _strays(ledger: Ledger, plan: Plan) -> Iterator[str]:
     """Whatever lies below the output and readers of the folder would take for a part."""
     planned = {plan.part_name(shard) for shard in plan.shards}
-    root = ledger.storage.resolve(ledger.output)[1].rstrip("/") + "/"
-    for path in sorted(ledger.storage.search(ledger.output, ("**", "*")).files):
+    root = ledger.storage.resolve(ledger.url)[1].rstrip("/") + "/"
+    for path in sorted(ledger.storage.search(ledger.url, ("**", "*")).files):
         name = path.removeprefix(root)
         if name not in planned and not any(part.startswith(("_", ".")) for part in name.split("/")):
             kind = "part" if PART.fullmatch(name.rpartition("/")[2]) else "file"

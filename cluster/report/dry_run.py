@@ -128,9 +128,9 @@ def reusable(previous: Previous, plan: Plan, committed: Collection[str]) -> str:
     rows = sum(record.rows for record in same) + round(seen * scale)
     known = sum(record.rows - record.rejected for record in same) + round(found * scale)
     if len(chosen) == len(changed):
-        return f"{previous.ledger.output}: {known:,} of {rows:,} rows reused; {rows - known:,} to compress"
+        return f"{previous.ledger.url}: {known:,} of {rows:,} rows reused; {rows - known:,} to compress"
     looked = f"{len(chosen)} of {len(changed):,} changed shards were looked at"
-    return f"{previous.ledger.output}: about {known / max(1, rows):.1%} of the rows reused ({looked})"
+    return f"{previous.ledger.url}: about {known / max(1, rows):.1%} of the rows reused ({looked})"
 
 
 @dataclass(frozen=True, slots=True)

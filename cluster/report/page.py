@@ -122,7 +122,7 @@ def gather(ledger: Ledger, prices: Iterable[str] = ()) -> Page:
         sums[record.shard.source.path] += Statistics.of(record, record.seconds)
     sources = sorted(sums.items(), key=lambda item: (-item[1].origin_tokens, item[0]))
     return Page(
-        output=ledger.output,
+        output=ledger.url,
         plan=plan,
         total=Statistics.over(records),
         sources=sources[:SHOWN_SOURCES],

@@ -106,7 +106,7 @@ def finish(
     try:
         ledger.write_report(render(gather(ledger)))
     except (ClusterError, OSError, ValueError) as error:
-        say(f"warning: no report was written ({error}); python -m jobs.report {ledger.output} makes it")
+        say(f"warning: no report was written ({error}); python -m jobs.report {ledger.url} makes it")
 
 
 def facts(config: JobConfig, plan: Plan) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from cluster.protocol import Assignment, Beat, Commits, Failure, Finished, Pool,
 from cluster.report.statistics import RunReport, TooManyRejects
 from cluster.report.telemetry import Progress, Snapshot
 from cluster.run.retry import Backlog, RetryPolicy
-from cluster.run.stopping import StopRequest
+from cluster.stopping import StopRequest
 
 ROWS_BEFORE_A_SHARE_COUNTS = 1000
 DEFAULT_SHARE = 0.1

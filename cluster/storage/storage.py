@@ -262,6 +262,11 @@ def protocol_of(url: str) -> str:
     return match[1] if match else "file"
 
 
+def below(url: str, *names: str) -> str:
+    """The URL of a name in a folder; of several, the later in the folders of the earlier."""
+    return "/".join((url, *filter(None, names)))
+
+
 def absolute(url: str) -> str:
     """A plain path made absolute, so that it means the same on resumption from another folder; URLs stay.
 

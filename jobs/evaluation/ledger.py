@@ -19,8 +19,8 @@ from itertools import product
 from typing import Any, Literal
 
 from cluster.input.shards import Shard, Source
+from cluster.output.folder import RunFolder
 from cluster.output.records import Statistics
-from cluster.run.folder import RunFolder
 from cluster.storage.local import TEMPORARY
 from jobs import require_packages
 from jobs.evaluation.rows import EvalRow, Measured, as_lines
@@ -105,7 +105,7 @@ class EvalLedger:
         """Store what a new output is of, or find that it was begun with the same. PlanConflict otherwise."""
         self.folder.begin(identity)
         for name, rows in sets.items():
-            self.folder.commit(f"{ROWS}/{name}{ENDING}", as_lines(rows))
+            self.folder.create(f"{ROWS}/{name}{ENDING}", as_lines(rows))
 
     def rows(self, name: str) -> list[EvalRow]:
         return list(map(EvalRow.from_json, self.folder.read(f"{ROWS}/{name}{ENDING}").splitlines()))
@@ -123,7 +123,7 @@ class EvalLedger:
 
     def commit(self, unit: Unit, measured: Iterable[Measured]) -> Literal["committed", "already"]:
         """Publish what a unit measured, all or nothing. ``already``: another attempt's file was there before."""
-        return "committed" if self.folder.commit(_file_of(unit.name), as_lines(measured)) else "already"
+        return "committed" if self.folder.create(_file_of(unit.name), as_lines(measured)) else "already"
 
     def read(self, name: str) -> list[Measured]:
         return list(map(Measured.from_json, self.folder.read(_file_of(name)).splitlines()))
@@ -135,7 +135,7 @@ class EvalLedger:
 
     def clean(self) -> None:
         """Remove what dead attempts left. Only for the holder of the lease."""
-        self.folder.clean("", MEASURED, ROWS)
+        self.folder.remove_temporary("", MEASURED, ROWS)
 
 
 def _file_of(unit: str) -> str:

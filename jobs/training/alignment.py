@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from cluster.run.folder import RunFolder
+from cluster.output.folder import RunFolder
 from jobs.generation import Writer, answered, written
 from jobs.training.labels import open_endpoint, teacher_digest
 from jobs.training.rows import Example, digest_of, read_examples, split

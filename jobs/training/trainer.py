@@ -30,8 +30,8 @@ from transformers.trainer_callback import TrainerState
 from transformers.utils import logging
 
 from cluster.errors import AbortRun
+from cluster.output.folder import RunFolder
 from cluster.report.page import environment
-from cluster.run.folder import RunFolder
 from jobs.training.settings import TrainingConfig
 from jobs.training.workers import RESULT, PhaseProgress, Rank
 from lingua.models.load import Loader

@@ -21,8 +21,8 @@ from types import FrameType
 from typing import Any, TypeVar
 
 from cluster.errors import AbortRun, ClusterError
+from cluster.output.folder import RunFolder
 from cluster.placement import ResourceRequest, WorkerShape, fitted
-from cluster.run.folder import RunFolder
 from jobs.training.settings import TrainingConfig
 from lingua.errors import LinguaError
 
@@ -165,14 +165,14 @@ class Groups:
         """This worker's share of the groups that are missing. `start` gives what makes lines of a group's rows."""
         work, total = None, -(-len(rows) // size)
         progress = PhaseProgress(self.folder, self.name, rank)
-        self.folder.commit(f"{self.name}/_total.json", str(total).encode())
+        self.folder.create(f"{self.name}/_total.json", str(total).encode())
         there = self.folder.names(self.name)
         for number in range(rank.index, total, rank.world):
             file = f"group-{number:06d}.jsonl"
             if file not in there:
                 work = work or start()
                 lines = work(rows[number * size : (number + 1) * size])
-                self.folder.commit(f"{self.name}/{file}", "".join(f"{line}\n" for line in lines).encode())
+                self.folder.create(f"{self.name}/{file}", "".join(f"{line}\n" for line in lines).encode())
             progress.tell(number + 1, total)
 
     def read(self) -> Iterator[dict[str, Any]]:

@@ -35,7 +35,7 @@ def open_plan(config: JobConfig, model_digest: str, ledger: Ledger) -> Plan:
 
 def acquire_lease(ledger: Ledger, owner: str, seconds: float) -> Lease:
     """Become the one driver of an output, without waiting. LeaseError tells who is."""
-    return Lease.acquire(ledger.storage, ledger.output, owner, seconds)
+    return Lease.acquire(ledger.storage, ledger.url, owner, seconds)
 
 
 def run(config: JobConfig, only: Iterable[str] | None = None) -> Plan:

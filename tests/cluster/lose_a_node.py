@@ -18,7 +18,7 @@ from cluster.placement import ResourceRequest
 from cluster.protocol import Assignment
 from cluster.run.driver import Driver, Terms
 from cluster.run.pool import RayPool, session
-from cluster.run.stopping import StopRequest
+from cluster.stopping import StopRequest
 from tests.cluster.actors import ScriptedRunner
 from tests.cluster.corpora import FarLedger, named
 
@@ -47,7 +47,7 @@ def main(pids: Path) -> None:
         pool.machines, pool.seen = machines, []
         while len(pool.idle()) < 2:
             pool.wait(0.2)
-        work = [named(f"slow-{number}") for number in range(6)]
+        work = [named(f"slow-{number}") for number in range(10)]
         report = Driver(FarLedger(names=[shard.name for shard in work]), pool, Terms(), stop=StopRequest()).run(work)
         print(json.dumps([report.this_run.shards, dict(report.failures), len(set(pool.seen))]))
         pool.close()

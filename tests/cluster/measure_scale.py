@@ -34,8 +34,8 @@ from cluster.output.verify import verify
 from cluster.protocol import Assignment, ShardReport
 from cluster.report.statistics import RunReport
 from cluster.run.driver import Driver, Terms
-from cluster.run.stopping import StopRequest
 from cluster.run.worker import Worker
+from cluster.stopping import StopRequest
 from tests.cluster.jobs_for_tests import open_plan
 from tests.fakes import FakeCompressor
 from tests.pools import Clock, InProcessPool, Runner

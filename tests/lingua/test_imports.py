@@ -25,7 +25,7 @@ FLOORS = (
     ("errors", "logs", "command", "settings", "placement"),
     ("storage",),
     ("input",),
-    ("config",),
+    ("config", "stopping"),
     ("output",),
     ("protocol",),
     ("report",),

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 
-from cluster.run.stopping import exit_code
+from cluster.stopping import exit_code
 from jobs.evaluation.forms import FORMS, read
 from jobs.evaluation.rows import EvalRow, template_of
 from jobs.evaluation.specs import Target

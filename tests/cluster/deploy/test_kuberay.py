@@ -151,7 +151,7 @@ def test_the_cluster_names_the_ray_that_is_tested(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["kuberay/rayjob.yaml", "kuberay/raycronjob.yaml"])
 def test_a_failed_job_is_submitted_again_and_its_cluster_goes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cluster.run.stopping import grace_seconds
+    from cluster.stopping import grace_seconds
 
     spec = job_of(load(name))
     assert spec["backoffLimit"] > 0

@@ -28,8 +28,8 @@ from cluster.protocol import Assignment, Failure, ShardReport
 from cluster.report.statistics import RunReport
 from cluster.run.driver import Driver, Terms
 from cluster.run.retry import RetryPolicy
-from cluster.run.stopping import StopRequest
 from cluster.run.worker import Worker
+from cluster.stopping import StopRequest
 from cluster.storage.local import Scratch, replace_whole
 from cluster.storage.storage import Entry, Storage
 from tests.cluster.jobs_for_tests import (

@@ -22,8 +22,8 @@ from cluster.output.ledger import PART, Ledger
 from cluster.output.verify import verify
 from cluster.run.driver import Driver, Terms
 from cluster.run.retry import RetryPolicy
-from cluster.run.stopping import StopRequest
 from cluster.run.worker import Worker
+from cluster.stopping import StopRequest
 from cluster.storage.storage import Storage
 from jobs.compress import main
 from tests.cluster.jobs_for_tests import acquire_lease, open_plan

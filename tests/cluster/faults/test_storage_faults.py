@@ -22,8 +22,8 @@ from cluster.errors import RetryShard
 from cluster.output.ledger import Ledger
 from cluster.run.driver import Driver, Terms
 from cluster.run.retry import RetryPolicy
-from cluster.run.stopping import StopRequest
 from cluster.run.worker import Worker
+from cluster.stopping import StopRequest
 from cluster.storage.storage import Storage
 from tests.cluster.jobs_for_tests import open_plan
 from tests.fakes import REJECT, FakeCompressor

@@ -58,7 +58,7 @@ def test_an_output_that_an_earlier_version_began_goes_on(
     later = (*OUTPUT_SETTINGS, "report_samples")  # of a version in which another setting decides
     monkeypatch.setattr("cluster.config.OUTPUT_SETTINGS", later)
     assert draft_plan(job(corpus, **STORED[name]), DIGEST, ledger) == ledger.plan()
-    assert verify(ledger.output).problems == []
+    assert verify(ledger.url).problems == []
 
 
 @pytest.mark.parametrize("name", STORED)
@@ -69,10 +69,10 @@ def test_an_output_that_does_not_tell_how_its_results_came_about_does_not_go_on_
     older = Plan.from_bytes((Path(__file__).parent / "plans" / f"format_2_{name}.json").read_bytes(), name)
     (source,) = list_inputs([str(corpus)], Storage()).sources
     shards = tuple(replace(shard, source=source) for shard in older.shards)
-    (Path(ledger.output) / "_plan.json").write_bytes(replace(older, sources=(source,), shards=shards).to_bytes())
+    (Path(ledger.url) / "_plan.json").write_bytes(replace(older, sources=(source,), shards=shards).to_bytes())
     with pytest.raises(PlanConflict, match="by a version that gives other results"):
         draft_plan(job(corpus, **STORED[name]), DIGEST, ledger)
-    reusing = JobConfig(input=str(corpus), output=str(corpus.parent / "b"), reuse=ledger.output, **STORED[name])
+    reusing = JobConfig(input=str(corpus), output=str(corpus.parent / "b"), reuse=ledger.url, **STORED[name])
     with pytest.raises(PlanConflict, match="nothing of it can be used: by a version that gives other results"):
         open_previous(reusing, DIGEST)
 

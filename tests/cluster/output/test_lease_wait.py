@@ -29,7 +29,7 @@ class Watcher:
 
     def acquire(self, ledger: Ledger, patience: float, wanted: bool = True):  # type: ignore[no-untyped-def]
         wait = LeaseWait(patience, lambda: wanted, self.said.append, self.sleep)
-        return Lease.acquire(ledger.storage, ledger.output, "second", 60, wait)
+        return Lease.acquire(ledger.storage, ledger.url, "second", 60, wait)
 
 
 @pytest.fixture

@@ -26,8 +26,8 @@ from cluster.report.dry_run import describe, reusable
 from cluster.report.page import gather
 from cluster.report.statistics import RunReport, facts
 from cluster.run.driver import Driver, RejectCeiling, Terms
-from cluster.run.stopping import StopRequest
 from cluster.run.worker import Worker
+from cluster.stopping import StopRequest
 from cluster.storage.storage import Storage
 from lingua.errors import ConfigError
 from lingua.prompt import Outcome, Prompt, Rejected

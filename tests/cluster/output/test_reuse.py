@@ -105,7 +105,7 @@ class Run:
     loaded: bool
 
     def rows(self) -> list[Row]:
-        files = sorted(Path(self.ledger.output).glob("part-*"))
+        files = sorted(Path(self.ledger.url).glob("part-*"))
         return [row for file in files for row in _read(file)]
 
 
@@ -159,9 +159,9 @@ def test_an_unchanged_corpus_costs_nothing_and_gives_the_same_bytes(corpus: Corp
     assert len(first.shown) == FILES * ROWS
     assert (first.loaded, second.loaded, second.shown) == (True, False, [])
     assert (second.statistics.reused, second.statistics.reused_shards) == (FILES * ROWS, first.statistics.shards)
-    parts = {path.name: path.read_bytes() for path in Path(first.ledger.output).glob("part-*")}
-    assert parts == {path.name: path.read_bytes() for path in Path(second.ledger.output).glob("part-*")}
-    assert verify(second.ledger.output).problems == []
+    parts = {path.name: path.read_bytes() for path in Path(first.ledger.url).glob("part-*")}
+    assert parts == {path.name: path.read_bytes() for path in Path(second.ledger.url).glob("part-*")}
+    assert verify(second.ledger.url).problems == []
 
 
 def test_a_change_of_one_percent_costs_one_percent(corpus: Corpus) -> None:
@@ -175,7 +175,7 @@ def test_a_change_of_one_percent_costs_one_percent(corpus: Corpus) -> None:
     assert all("version 2" in text for text in second.shown)
     assert second.statistics.reused == FILES * ROWS - 6
     assert 0 < second.statistics.reused_shards < second.statistics.shards
-    assert verify(second.ledger.output).problems == []
+    assert verify(second.ledger.url).problems == []
     assert texts(second) == texts(corpus.run("whole"))
 
 
@@ -190,7 +190,7 @@ def test_rows_that_moved_within_their_file_are_found_and_deleted_ones_are_gone(c
         "new",
         *(row["id"] for number in range(FILES) if number != 3 for row in rows_of(number)[5 if number == 2 else 0 :]),
     }
-    assert verify(second.ledger.output).problems == []
+    assert verify(second.ledger.url).problems == []
 
 
 def test_files_that_were_renamed_cost_nothing_and_their_parts_get_new_names(corpus: Corpus) -> None:
@@ -201,7 +201,7 @@ def test_files_that_were_renamed_cost_nothing_and_their_parts_get_new_names(corp
     assert second.shown == []
     assert texts(second) == texts(first)
     assert {record.shard.source.path for record in second.ledger.records()} >= {str(corpus.path("aa-renamed"))}
-    assert verify(second.ledger.output).problems == []
+    assert verify(second.ledger.url).problems == []
 
 
 def test_other_columns_come_from_the_new_input_and_may_be_new_ones(corpus: Corpus) -> None:
@@ -211,7 +211,7 @@ def test_other_columns_come_from_the_new_input_and_may_be_new_ones(corpus: Corpu
     second = corpus.run("two", reuse="one", output_prefix="llm_", shard_size=4096)
     assert second.shown == []
     assert all(row["checked"] == row["id"] + "!" and row["llm_compressed_prompt"] for row in second.rows())
-    assert verify(second.ledger.output).problems == []
+    assert verify(second.ledger.url).problems == []
 
 
 def test_rows_are_reused_across_output_formats(corpus: Corpus) -> None:
@@ -220,7 +220,7 @@ def test_rows_are_reused_across_output_formats(corpus: Corpus) -> None:
     second = corpus.run("two", reuse="one", output_format=other)
     assert second.shown == []
     assert second.statistics.reused == FILES * ROWS
-    assert verify(second.ledger.output).problems == []
+    assert verify(second.ledger.url).problems == []
 
 
 def test_rejected_rows_are_tried_again_in_changed_and_unchanged_files(tmp_path: Path) -> None:
@@ -232,7 +232,7 @@ def test_rejected_rows_are_tried_again_in_changed_and_unchanged_files(tmp_path: 
     second = corpus.run("two", reuse="one")
     assert second.shown == [f"{REJECT} 0", f"{REJECT} 1", row_of("new", 1)["text"]]
     assert (first.statistics.rejects, second.statistics.rejects) == ({"asked_for": 2}, {"asked_for": 2})
-    assert verify(second.ledger.output).problems == []
+    assert verify(second.ledger.url).problems == []
 
 
 def test_a_chain_of_snapshots_reuses_what_was_reused(corpus: Corpus) -> None:
@@ -248,7 +248,7 @@ def test_an_earlier_output_that_was_never_finished_is_reused_as_far_as_it_goes(c
     first = corpus.run("one", shards=5)
     second = corpus.run("two", reuse="one")
     assert len(first.shown) + len(second.shown) == FILES * ROWS
-    assert verify(second.ledger.output).problems == []
+    assert verify(second.ledger.url).problems == []
 
 
 def test_a_run_that_was_killed_goes_on_with_or_without_the_earlier_output(corpus: Corpus) -> None:
@@ -258,9 +258,9 @@ def test_a_run_that_was_killed_goes_on_with_or_without_the_earlier_output(corpus
     half = corpus.run("two", reuse="one", shards=4)
     rest = corpus.run("two", reuse="one")
     assert len(half.shown) + len(rest.shown) == 3
-    assert verify(rest.ledger.output).problems == []
+    assert verify(rest.ledger.url).problems == []
     corpus.run("three", reuse="one", shards=4)
-    assert verify(corpus.run("three").ledger.output).problems == []
+    assert verify(corpus.run("three").ledger.url).problems == []
 
 
 @pytest.mark.parametrize("call", ["create", "write"])
@@ -279,7 +279,7 @@ def test_a_kill_at_any_moment_of_taking_over_loses_and_doubles_nothing(
                 killed += 1
         second = corpus.run(f"out-{moment}", reuse="one")
         assert texts(second) == texts(whole)
-        assert verify(second.ledger.output).problems == []
+        assert verify(second.ledger.url).problems == []
     assert killed > 2
 
 
@@ -296,12 +296,12 @@ def dying(method: Callable[..., Any], moment: int) -> Callable[..., Any]:
 
 def test_a_damaged_part_is_compressed_again(corpus: Corpus) -> None:
     first = corpus.run("one")
-    part = min(Path(first.ledger.output).glob("part-*"))
+    part = min(Path(first.ledger.url).glob("part-*"))
     rows = len(_read(part))
     part.write_bytes(part.read_bytes().replace(b"document", b"DOCUMENT").replace(b"says", b"SAYS") + b" ")
     second = corpus.run("two", reuse="one")
     assert len(second.shown) == rows
-    assert verify(second.ledger.output).problems == []
+    assert verify(second.ledger.url).problems == []
 
 
 def test_lines_with_numbers_that_python_does_not_hold_are_reused(tmp_path: Path) -> None:
@@ -315,7 +315,7 @@ def test_lines_with_numbers_that_python_does_not_hold_are_reused(tmp_path: Path)
         file.write('{"text": "seven eight nine"}\n')
     again = corpus.run("second", reuse="first")
     assert again.shown == ["seven eight nine"]
-    parts = sorted(Path(again.ledger.output).glob("part-*"))
+    parts = sorted(Path(again.ledger.url).glob("part-*"))
     assert "".join(part.read_text() for part in parts).splitlines()[1].startswith(line[:-2])
 
 
@@ -370,7 +370,7 @@ def test_of_more_rows_than_fit_the_nearest_are_known(corpus: Corpus, monkeypatch
     corpus.write("file-0", [*rows_of(0), row_of("new", 1)])
     second = corpus.run("two", reuse="one", shard_size=2048)
     assert 1 <= len(second.shown) < FILES * ROWS // 4
-    assert verify(second.ledger.output).problems == []
+    assert verify(second.ledger.url).problems == []
 
 
 def test_results_are_fetched_window_by_window_and_block_by_block(
@@ -389,7 +389,7 @@ def test_rows_of_the_same_half_fingerprint_are_not_confused(corpus: Corpus, monk
     corpus.write("file-0", [*rows_of(0), row_of("new", 1)])
     second = corpus.run("two", reuse="one")
     assert set(texts(second)) > set(texts(first))
-    assert verify(second.ledger.output).problems == []
+    assert verify(second.ledger.url).problems == []
 
 
 def test_known_rows_behind_a_new_one_do_not_fill_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -409,7 +409,7 @@ def test_known_rows_behind_a_new_one_do_not_fill_memory(tmp_path: Path, monkeypa
     second = corpus.run("two", reuse="one", shard_size="1MiB")
     assert second.shown == [row_of("new", 1)["text"]]
     assert 0 < max(held) < 1300
-    assert verify(second.ledger.output).problems == []
+    assert verify(second.ledger.url).problems == []
 
 
 def test_of_a_glob_the_last_complete_output_by_name_is_reused(
@@ -422,12 +422,12 @@ def test_of_a_glob_the_last_complete_output_by_name_is_reused(
     corpus.run("day-3", shards=2)  # never completed
     found = open_previous(corpus.config("day-2", reuse=str(corpus.folder / "day-*")), DIGEST)
     assert found is not None
-    assert found.ledger.output.endswith("day-1")  # never the output itself
+    assert found.ledger.url.endswith("day-1")  # never the output itself
     fourth = corpus.run("day-4", reuse="day-*")
     assert (fourth.shown, fourth.statistics.reused) == ([], FILES * ROWS)
     chosen = open_previous(corpus.config("day-5", reuse=str(corpus.folder / "day-?")), DIGEST)
     assert chosen is not None
-    assert chosen.ledger.output.endswith("day-4")
+    assert chosen.ledger.url.endswith("day-4")
 
 
 def test_the_dry_run_foresees_what_the_run_reuses(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -481,7 +481,7 @@ def test_rows_of_structured_values_are_reused_too(
     assert "nobody" in second.shown[0]
     results = [[{**row, "id": 0, "value": 0} for row in snap.rows()] for snap in (first, second)]
     assert results[0][:30] + results[0][31:] == results[1][:30] + results[1][31:]
-    assert verify(second.ledger.output).problems == []
+    assert verify(second.ledger.url).problems == []
 
 
 def test_an_output_in_an_object_store_is_reused(tmp_path: Path, s3: S3Bucket) -> None:
@@ -493,4 +493,4 @@ def test_an_output_in_an_object_store_is_reused(tmp_path: Path, s3: S3Bucket) ->
     corpus.write("file-1", [*rows_of(1), row_of("new", 1)])
     second = run(JobConfig(**settings, output=f"{s3.url}/two", reuse=f"{s3.url}/one"))
     assert second.shown == [row_of("new", 1)["text"]]
-    assert verify(second.ledger.output, s3.storage_options).problems == []
+    assert verify(second.ledger.url, s3.storage_options).problems == []

@@ -15,7 +15,7 @@ from cluster.report.statistics import RunReport
 from cluster.report.telemetry import Snapshot
 from cluster.run.driver import Driver, RejectCeiling, Terms
 from cluster.run.retry import RetryPolicy
-from cluster.run.stopping import StopRequest
+from cluster.stopping import StopRequest
 from tests.cluster.corpora import MemoryLedger, NumberRunner, shards
 from tests.pools import Clock, Fate, Fates, InProcessPool, always_finish
 

@@ -17,7 +17,7 @@ from cluster.protocol import Assignment, Finished
 from cluster.report.statistics import RunReport
 from cluster.run.driver import Driver, Terms
 from cluster.run.retry import RetryPolicy
-from cluster.run.stopping import StopRequest
+from cluster.stopping import StopRequest
 from tests.cluster.corpora import MemoryLedger, NumberRunner, shards
 from tests.pools import Clock, Fate, InProcessPool
 

@@ -28,7 +28,7 @@ from cluster.report.telemetry import METRICS
 from cluster.run.driver import Driver, Terms
 from cluster.run.pool import RayMetrics, RayPool, _Actor, session
 from cluster.run.retry import RetryPolicy
-from cluster.run.stopping import StopRequest
+from cluster.stopping import StopRequest
 from tests.cluster import actors
 from tests.cluster.corpora import FarLedger, named, shards
 

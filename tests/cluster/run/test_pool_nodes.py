@@ -22,6 +22,6 @@ def test_a_lost_node_is_survived_told_from_poison_and_a_new_one_is_used(tmp_path
     ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=140)
     assert ended.returncode == 0, ended.stderr
     shards, failures, workers = json.loads(ended.stdout.splitlines()[-1])
-    assert shards == 6
+    assert shards == 10
     assert failures == {"node_lost": 1}
     assert workers == 3

@@ -18,7 +18,7 @@ from cluster.output import parts
 from cluster.report import telemetry as logs
 from cluster.report.telemetry import watched_progress
 from cluster.run import pool
-from cluster.run.stopping import StopRequest, exit_code, grace_seconds, on_signals
+from cluster.stopping import StopRequest, exit_code, grace_seconds, on_signals
 from cluster.storage.local import Scratch, is_full
 from tests.cluster.jobs_for_tests import job, run, write_lines
 

@@ -169,7 +169,7 @@ def test_a_worker_reads_the_plan_once_and_then_looks_whether_it_was_written_agai
     desk = Desk(tmp_path)
     read: list[str] = []
     usual = Ledger.plan
-    monkeypatch.setattr(Ledger, "plan", lambda ledger: read.append(ledger.output) or usual(ledger))
+    monkeypatch.setattr(Ledger, "plan", lambda ledger: read.append(ledger.url) or usual(ledger))
     for position in (0, 1, 2):
         assert isinstance(desk.attempt(position), ShardReport)
     assert len(read) == 1

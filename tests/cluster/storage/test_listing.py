@@ -330,7 +330,7 @@ def test_reuse_takes_the_exact_name_before_a_pattern(tmp_path: Path) -> None:
     for given, wanted in (("snap [v1]", "snap [v1]"), ("snap [uv]", "snap v"), ("snap*", "snap v")):
         previous = open_previous(job(tmp_path / "in.jsonl", tmp_path / "new", reuse=str(tmp_path / given)), DIGEST)
         assert previous is not None
-        assert Path(previous.ledger.output).name == wanted
+        assert Path(previous.ledger.url).name == wanted
 
 
 def test_a_file_that_goes_away_after_it_was_listed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

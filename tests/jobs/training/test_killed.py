@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from cluster.run.folder import RunFolder
+from cluster.output.folder import RunFolder
 from cluster.storage.storage import Storage
 from jobs.training.trainer import publish
 from lingua import CompressionConfig, Compressor, Prompt

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.run.folder import RunFolder
+from cluster.output.folder import RunFolder
 from jobs.training.trainer import newest, schedule, shares
 from jobs.training.workers import Rank
 from tests.jobs.training.runs import JOBS
@@ -47,7 +47,7 @@ def test_a_checkpoint_without_its_last_file_does_not_count(tmp_path: Path) -> No
     assert newest(folder, tmp_path / "local") is None
     for step, files in {9: ["a", "trainer_state.json"], 10: ["a", "trainer_state.json"], 11: ["a"]}.items():
         for file in files:
-            folder.commit(f"checkpoints/checkpoint-{step}/{file}", f"{step}".encode())
+            folder.create(f"checkpoints/checkpoint-{step}/{file}", f"{step}".encode())
     local = newest(folder, tmp_path / "local")
     assert local is not None
     assert Path(local, "a").read_text() == "10"

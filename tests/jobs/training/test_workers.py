@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from cluster.errors import AbortRun, RowError
+from cluster.output.folder import RunFolder
 from cluster.placement import Machine
-from cluster.run.folder import RunFolder
 from jobs.training.alignment import LocalWriter, response_lines
 from jobs.training.settings import AlignConfig
 from jobs.training.workers import Groups, Rank, staff

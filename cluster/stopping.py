@@ -1,7 +1,7 @@
 """How a run ends: exit codes of its errors, and why it should stop before its end, gathered in one `StopRequest`.
 
 `on_signals` must be entered after Ray is initialised, which installs handlers of its own. The first signal asks for a
-clean end within the grace time, a second one for an end at once. `heartbeat` renews the lease in a thread.
+clean end within the grace time, a second one for an end at once.
 """
 
 from __future__ import annotations
@@ -14,16 +14,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from cluster.errors import AbortRun, ClusterError
-from cluster.output.lease import Lease, LeaseWait
+from cluster.errors import ClusterError
 from cluster.storage.local import full_scratch, is_full
-from cluster.storage.storage import Storage
 from lingua.errors import LinguaError
 from lingua.explain import in_words, public
 
 EXIT_ABORTED = 1
 EXIT_SETTINGS = 2
-MISSED_RENEWALS = 2
 
 
 def exit_code(job: Callable[[], int]) -> int:
@@ -80,47 +77,3 @@ def grace_seconds() -> float:
     except ValueError:
         wait = 3.0
     return min(max(1.0, wait - 2.0), 3600.0)
-
-
-@contextmanager
-def held(storage: Storage, folder: str, owner: str, seconds: float, stop: StopRequest) -> Iterator[Lease]:
-    """Hold the lease of a folder while inside; one that is lost asks `stop` to stop.
-
-    LeaseError when a live run holds it; that of a dead one is waited for.
-    """
-    lease = Lease.acquire(storage, folder, owner, seconds, LeaseWait(2 * seconds, lambda: stop.reason is None))
-    try:
-        with heartbeat(lease.renew, seconds, stop):
-            yield lease
-    finally:
-        lease.release()
-
-
-@contextmanager
-def heartbeat(renew: Callable[[], None], lease_seconds: float, stop: StopRequest) -> Iterator[None]:
-    """Calls `renew` four times a lease in a thread while inside; a lost lease asks `stop` to stop.
-
-    A renewal that fails for a passing reason is tried again until the lease would have run out.
-    """
-    ended = threading.Event()
-
-    def beat() -> None:
-        missed = 0
-        while not ended.wait(lease_seconds / 4):
-            try:
-                renew()
-                missed = 0
-            except AbortRun as error:
-                stop.ask(f"the lease was lost: {error}")
-            except (ClusterError, OSError):
-                missed += 1
-            if missed > MISSED_RENEWALS:
-                stop.ask("the lease could not be renewed")
-
-    thread = threading.Thread(target=beat, name="lease", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join(timeout=5)

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from cluster.errors import AbortRun, LeaseError, PlanConflict
+from cluster.output.folder import RunFolder
 from cluster.output.lease import Lease
-from cluster.run.folder import RunFolder
+from lingua.errors import ConfigError
 from tests.s3server import S3Bucket
 
 
@@ -37,13 +38,18 @@ def test_another_plan_is_refused_with_every_difference(folder: RunFolder) -> Non
 
 
 def test_a_folder_with_something_else_in_it_is_refused(folder: RunFolder) -> None:
-    folder.commit("part-0.parquet", b"")
+    folder.create("part-0.parquet", b"")
     with pytest.raises(PlanConflict, match=r"holds part-0\.parquet and no _plan\.json"):
         folder.begin({})
 
 
+def test_a_store_that_may_overwrite_what_is_there_is_refused() -> None:
+    with pytest.raises(ConfigError, match="ftp:// cannot create a file only if it is absent"):
+        RunFolder("ftp://host/out", "jobs.test")
+
+
 def test_a_damaged_plan_is_named(folder: RunFolder) -> None:
-    folder.commit("_plan.json", b"[")
+    folder.create("_plan.json", b"[")
     with pytest.raises(PlanConflict, match=r"_plan\.json is damaged"):
         folder.begin({})
 
@@ -74,7 +80,7 @@ def test_a_value_is_computed_once(folder: RunFolder) -> None:
 def test_a_directory_comes_back_as_it_was_and_counts_with_its_last_file(folder: RunFolder, tmp_path: Path) -> None:
     one = local(tmp_path / "one", **{"config.json": "{}", "a/b": "text"})
     folder.put("models/one", one, "config.json")
-    folder.commit("models/half/a", b"")
+    folder.create("models/half/a", b"")
     assert folder.directories("models", "config.json") == ["one"]
     folder.get("models/one", tmp_path / "copy")
     assert {path.name: path.read_text() for path in (tmp_path / "copy").rglob("*") if path.is_file()} == {
@@ -107,6 +113,6 @@ def test_the_lease_of_a_dead_run_is_waited_for(folder: RunFolder) -> None:
 def test_what_a_dead_attempt_left_is_removed_and_nothing_else(folder: RunFolder) -> None:
     for name in ("_tmp-1-x.json", "done/_tmp-2-y.json", "done/part.json"):
         folder.write(name, b"{}")
-    folder.clean("", "done")
+    folder.remove_temporary("", "done")
     assert folder.names("done") == {"part.json"}
     assert not any(name.startswith("_tmp") for name in folder.names())

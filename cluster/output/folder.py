@@ -1,8 +1,8 @@
 """`RunFolder`: the output of a job that one run at a time works on and that a killed run's successor continues.
 
 It knows what the output was begun with (`_plan.json`), who works on it (the lease), files that are there whole or not
-at all, and directories, such as a model, that count only once their last file is there. Any job that commits whole
-files can use it; what the files mean is the job's business.
+at all, and directories, such as a model, that count only once their last file is there. All jobs that commit whole
+files use it; what the files mean is the job's business: `Ledger` is the run folder of a compression.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from cluster.errors import AbortRun, PlanConflict
-from cluster.output.lease import Lease
+from cluster.output.lease import Lease, LeaseWait, heartbeat
 from cluster.output.plan import REMEDY
-from cluster.run.stopping import StopRequest, held
+from cluster.stopping import StopRequest
 from cluster.storage.listing import PLAN, everything
 from cluster.storage.local import TEMPORARY
-from cluster.storage.storage import LOCAL, Storage, absolute, protocol_of
+from cluster.storage.storage import LOCAL, Storage, absolute, below, protocol_of, require_conditional
 
 SHOWN = 120
 """Characters of a setting's value that a refusal repeats."""
@@ -29,9 +29,13 @@ BLOCK = 4 << 20
 
 
 class RunFolder:
-    """The folder `url` of a job called `job`. Names are relative to it, with `/` between folders."""
+    """The folder `url` of a job called `job`. Names are relative to it, with `/` between folders.
+
+    ConfigError where a file cannot be created only if it is absent. Any number of processes may use it at once.
+    """
 
     def __init__(self, url: str, job: str, storage_options: Mapping[str, Any] | None = None) -> None:
+        require_conditional(url)
         self.url, self.job = absolute(url), job
         self.storage = Storage(storage_options)
 
@@ -44,15 +48,13 @@ class RunFolder:
         """
         wanted = json.dumps(dict(plan), indent=1, sort_keys=True).encode()
         if not self.exists(PLAN):
-            foreign = [name for name in sorted(self.names()) if name[0] not in "._"]
-            if foreign:
-                raise PlanConflict(f"{self.url} holds {foreign[0]} and no {PLAN}; choose another output")
-            if self.commit(PLAN, wanted):
+            self.require_unused()
+            if self.create(PLAN, wanted):
                 return
         try:
             before, now = dict(json.loads(self.read(PLAN))), json.loads(wanted)
         except (ValueError, TypeError) as error:
-            raise PlanConflict(f"{self._at(PLAN)} is damaged ({error}); use another output") from None
+            raise PlanConflict(f"{below(self.url, PLAN)} is damaged ({error}); use another output") from None
         found = [
             f"{key} was {_shown(before.get(key))}, now {_shown(now.get(key))}"
             for key in sorted(before.keys() | now.keys())
@@ -61,6 +63,14 @@ class RunFolder:
         if found:
             raise PlanConflict(f"{self.url} was begun otherwise: {'; '.join(found)}; {remedy}")
 
+    def require_unused(self) -> None:
+        """PlanConflict when something lies there, although no plan does."""
+        if foreign := [name for name in sorted(self.names()) if name[0] not in "._"]:
+            raise PlanConflict(
+                f"{self.url} holds {foreign[0]} and no {PLAN}: not an output of this job, or its plan was lost; choose "
+                "another output"
+            )
+
     @contextmanager
     def held(self, seconds: float, stop: StopRequest | None = None) -> Iterator[Lease]:
         """Hold the lease while inside. LeaseError when a live run holds it; that of a dead one is waited for.
@@ -68,13 +78,18 @@ class RunFolder:
         A lease that is lost asks `stop` to stop; where nobody gave one, AbortRun is raised at the end.
         """
         asked = stop or StopRequest()
-        with held(self.storage, self.url, self.job, seconds, asked) as lease:
-            yield lease
+        wait = LeaseWait(2 * seconds, lambda: asked.reason is None)
+        lease = Lease.acquire(self.storage, self.url, self.job, seconds, wait)
+        try:
+            with heartbeat(lease.renew, seconds, asked):
+                yield lease
+        finally:
+            lease.release()
         if stop is None and asked.reason:
             raise AbortRun(asked.reason)
 
-    def clean(self, *folders: str) -> None:
-        """Remove what dead attempts left directly in these folders. Only for the holder of the lease."""
+    def remove_temporary(self, *folders: str) -> None:
+        """Remove what dead attempts left half written directly in these folders. Only for the holder of the lease."""
         for folder in folders:
             for name in self.names(folder):
                 if name.startswith(TEMPORARY):
@@ -84,31 +99,31 @@ class RunFolder:
 
     def names(self, folder: str = "") -> set[str]:
         """Names of the files directly in a folder, listed afresh."""
-        return {entry.name for entry in self.storage.entries(self._at(folder))}
+        return {entry.name for entry in self.storage.entries(below(self.url, folder))}
 
     def exists(self, name: str) -> bool:
-        return self.storage.exists(self._at(name))
+        return self.storage.exists(below(self.url, name))
 
     def read(self, name: str) -> bytes:
         """A whole file. FileNotFoundError when it is not there."""
-        return self.storage.read(self._at(name))
+        return self.storage.read(below(self.url, name))
 
-    def commit(self, name: str, data: bytes) -> bool:
-        """Put a file unless there is one; whether the file there holds this."""
-        return self.storage.create(self._at(name), data)
+    def create(self, name: str, data: bytes | Path) -> bool:
+        """Put a file, given its content or a local one, unless there is one; whether the file there holds this."""
+        return self.storage.create(below(self.url, name), data)
 
     def write(self, name: str, data: bytes) -> None:
         """Put a file, over an older one if there is one."""
-        self.storage.write(self._at(name), data)
+        self.storage.write(below(self.url, name), data)
 
     def delete(self, name: str) -> None:
         """Remove a file; none there is no error."""
-        self.storage.delete(self._at(name))
+        self.storage.delete(below(self.url, name))
 
     def once(self, name: str, compute: Callable[[], Any]) -> Any:
         """The JSON value in a file; computed and put there if nobody has done so."""
         if not self.exists(name):
-            self.commit(name, json.dumps(compute()).encode())
+            self.create(name, json.dumps(compute()).encode())
         return json.loads(self.read(name))
 
     # ---- directories
@@ -118,15 +133,15 @@ class RunFolder:
         files = {path.relative_to(local).as_posix(): path for path in local.rglob("*") if path.is_file()}
         ordered = sorted(files, key=lambda file: (file == last, file))
         for file in reversed(ordered):
-            self.storage.delete(self._at(name, file))
+            self.storage.delete(below(self.url, name, file))
         for file in ordered:
-            self.storage.create(self._at(name, file), files[file])
+            self.storage.create(below(self.url, name, file), files[file])
 
     def get(self, name: str, local: Path) -> None:
         for file, size in self._files(name).items():
             target = local / file
             target.parent.mkdir(parents=True, exist_ok=True)
-            source = io.BufferedReader(self.storage.open(self._at(name, file), size), BLOCK)
+            source = io.BufferedReader(self.storage.open(below(self.url, name, file), size), BLOCK)
             with source, target.open("wb") as copy:
                 shutil.copyfileobj(source, copy, BLOCK)
 
@@ -137,20 +152,17 @@ class RunFolder:
     def drop(self, name: str, last: str) -> None:
         """Remove a directory, `last` first, so that what a kill leaves of it does not count."""
         for file in sorted(self._files(name), key=lambda file: file.rpartition("/")[2] != last):
-            self.storage.delete(self._at(name, file))
+            self.storage.delete(below(self.url, name, file))
         if protocol_of(self.url) in LOCAL:  # elsewhere there are no empty folders
-            shutil.rmtree(self._at(name), ignore_errors=True)
+            shutil.rmtree(below(self.url, name), ignore_errors=True)
 
     def _files(self, name: str) -> dict[str, int]:
         """All files below a directory, relative to it, and their sizes in bytes."""
         try:
-            found = self.storage.search(self._at(name), everything()).files
+            found = self.storage.search(below(self.url, name), everything()).files
         except FileNotFoundError:
             return {}
         return {file: int(info["size"]) for file, info in found.items()}
-
-    def _at(self, *names: str) -> str:
-        return "/".join((self.url, *filter(None, names)))
 
 
 def _shown(value: object) -> str:
