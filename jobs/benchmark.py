@@ -9,7 +9,7 @@ import shlex
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -168,7 +168,7 @@ def _begin(config: BenchmarkConfig, subject: Subject, stack: ExitStack) -> Peer:
     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="lingua-benchmark-"))
     model, dtype = str(subject.for_peer(Path(folder))), str(subject.dtype).removeprefix("torch.")
     wanted = PeerSettings(model, str(subject.device), dtype, subject.is_encoder, torch.get_num_threads())
-    return stack.enter_context(Peer(wanted, config.peer_python, config.peer_path))
+    return stack.enter_context(closing(Peer(wanted, config.peer_python, config.peer_path)))
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ class PeerAnswer:
 
 
 class Peer:
-    """A running peer with the `versions` of its packages; use it as a context manager. Raises PeerError."""
+    """A running peer with the `versions` of its packages; close it. Raises PeerError."""
 
     def __init__(self, settings: PeerSettings, python: Path, packages: Path | None = None) -> None:
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
@@ -140,12 +140,6 @@ class Peer:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-
-    def __enter__(self) -> Peer:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 QUESTION_AWARE: dict[str, Any] = {

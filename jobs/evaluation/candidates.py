@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
@@ -172,7 +172,7 @@ class Workbench:
         device = choose_device(config.device)
         dtype = str(choose_dtype(config.dtype, device)).removeprefix("torch.")
         settings = PeerSettings(str(copy), str(device), dtype)
-        return self._open.enter_context(Peer(settings, config.peer_python, config.peer_path))
+        return self._open.enter_context(closing(Peer(settings, config.peer_python, config.peer_path)))
 
 
 def _sentences(text: str) -> Iterator[str]:

@@ -145,8 +145,7 @@ def answer_kept(row: EvalRow, context: str) -> dict[str, float]:
 
 def gold_kept(row: EvalRow, context: str) -> dict[str, float]:
     """How much of the strings that hold the evidence is left."""
-    gold = [index for index in gold_strings(row.gold) if 0 <= index < len(row.context)]
-    if not gold:
+    if not (gold := gold_in(row)):
         return {}
     left = set(words_of(context))
     shares = [len(own & left) / len(own) for own in _own_words(row.context, gold) if own]
@@ -178,6 +177,11 @@ def gold_strings(gold: Mapping[str, Any]) -> set[int]:
     return {int(index) for index in (*single, *several, *spans, *turns)}
 
 
+def gold_in(row: EvalRow) -> list[int]:
+    """Those of them that the context has, in order; some sets say −1 where they do not know."""
+    return sorted(index for index in gold_strings(row.gold) if 0 <= index < len(row.context))
+
+
 def words_of(text: str) -> list[str]:
     """The words of a text, compatibility forms and case folded; single characters where a script writes no spaces."""
     return terms(unicodedata.normalize("NFKC", text))
@@ -201,7 +205,7 @@ def fewer_strings(row: EvalRow, number: int) -> EvalRow:
     """At most `number` strings in their order, but all that hold evidence; ``gold["strings"]`` tells where they are."""
     if len(row.context) <= number:
         return row
-    gold = {index for index in gold_strings(row.gold) if index < len(row.context)}
+    gold = gold_in(row)
     others = [index for index in range(len(row.context)) if index not in gold]
     kept = sorted([*gold, *others[: max(0, number - len(gold))]])
     own = {name: value for name, value in row.gold.items() if name not in PLACES}

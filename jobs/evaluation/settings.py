@@ -128,7 +128,7 @@ class EvalConfig(Placement):
     @property
     def sizes(self) -> tuple[float, ...]:
         """What is asked for: shares, and above 1 numbers of tokens."""
-        return (*self.rate, *map(float, self.tokens)) or (0.35,)
+        return tuple(dict.fromkeys((*self.rate, *map(float, self.tokens)))) or (0.35,)
 
     @property
     def all_candidates(self) -> tuple[Candidate, ...]:

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def peer(packages: Path) -> Iterator[Peer]:
-    with Peer(PeerSettings("some-model", threads=1), Path(sys.executable), packages) as running:
+    with closing(Peer(PeerSettings("some-model", threads=1), Path(sys.executable), packages)) as running:
         yield running
 
 
@@ -64,7 +65,8 @@ def test_versions_are_those_of_the_peers_own_environment(peer: Peer) -> None:
 
 
 def test_an_encoder_runs_in_bfloat16_though_numpy_has_none(packages: Path) -> None:
-    with Peer(PeerSettings("some-model", dtype="bfloat16", llmlingua2=True), Path(sys.executable), packages) as encoder:
+    settings = PeerSettings("some-model", dtype="bfloat16", llmlingua2=True)
+    with closing(Peer(settings, Path(sys.executable), packages)) as encoder:
         assert encoder.compress(Prompt(context=["go on"]), {"rate": 1.0}).text == "go on"
 
 
@@ -82,7 +84,7 @@ def test_a_missing_interpreter_is_named(tmp_path: Path) -> None:
 
 
 def test_a_peer_that_dies_is_noticed(packages: Path) -> None:
-    with Peer(PeerSettings("some-model"), Path(sys.executable), packages) as dying:
+    with closing(Peer(PeerSettings("some-model"), Path(sys.executable), packages)) as dying:
         with pytest.raises(PeerError, match="died"):
             dying.compress(Prompt(context=["please-die"]))
         with pytest.raises(PeerError, match="died"):
@@ -91,7 +93,7 @@ def test_a_peer_that_dies_is_noticed(packages: Path) -> None:
 
 def test_the_last_line_of_a_dead_peer_comes_first(packages: Path) -> None:
     dying = Peer(PeerSettings("some-model"), Path(sys.executable), packages)
-    with dying, pytest.raises(PeerError) as caught:
+    with closing(dying), pytest.raises(PeerError) as caught:
         dying.compress(Prompt(context=["please-die"]))
     assert str(caught.value).splitlines()[0].endswith("exit code 1: out of memory, say")
 

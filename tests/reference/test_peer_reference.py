@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -44,8 +45,8 @@ def tiny(encoder: bool = False) -> Subject:
     return Subject("tiny", model, trained_tokenizer(config), None)
 
 
-def running(model: Path, **settings: object) -> Peer:
-    return Peer(PeerSettings(str(model), threads=1, **settings), PYTHON)  # type: ignore[arg-type]
+def running(model: Path, **settings: object) -> closing[Peer]:
+    return closing(Peer(PeerSettings(str(model), threads=1, **settings), PYTHON))  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""`RowSource`: where rows come from, as the user writes it: a location, and options behind ``#``."""
+"""`RowSource`: where rows come from, as the user writes it; `Raw`: a record there, asked for its fields by type."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from lingua.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class RowSource:
-    """``LOCATION#name=value&name=value``."""
+    """A location, and options behind ``#``: ``LOCATION#name=value&name=value``."""
 
     location: str
     options: Mapping[str, str] = field(default_factory=dict)

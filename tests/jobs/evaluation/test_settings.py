@@ -18,6 +18,7 @@ def test_little_is_needed() -> None:
     config = EvalConfig.load(LEAST)
     assert config.data == {"a": "rows.jsonl"}
     assert config.sizes == (0.35,)
+    assert EvalConfig.load([*LEAST, "--rate", "0.5", "--rate", "0.5"]).sizes == (0.5,)
     assert [one.name for one in config.all_candidates][:3] == ["full", "nothing", "default"]
 
 

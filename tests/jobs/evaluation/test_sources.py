@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -97,3 +98,5 @@ def test_fewer_strings_keep_the_evidence_and_know_where_it_stands() -> None:
     assert gold_strings(short.gold) == {1, 2, 3}
     assert fewer_strings(row, 1).context == ("b", "d", "e")
     assert fewer_strings(row, 6) is row
+    unknown = fewer_strings(replace(row, gold={"doc_index": -1}), 2)
+    assert (unknown.context, unknown.gold) == (("a", "b"), {"strings": []})
