@@ -45,7 +45,8 @@ class Chart:
         """Each candidate's lines, from few tokens to many."""
         sized = [line for line in self.lines if line.rate is not None and line.kept is not None]
         names = dict.fromkeys(line.candidate for line in sized)
-        return {name: sorted((one for one in sized if one.candidate == name), key=_kept) for name in names}
+        sized.sort(key=lambda line: line.kept or 0.0)
+        return {name: [line for line in sized if line.candidate == name] for name in names}
 
     @property
     def references(self) -> Mapping[str, Estimate]:
@@ -62,10 +63,6 @@ class Chart:
     @property
     def picture(self) -> str:
         return f"data:image/svg+xml;base64,{base64.b64encode(svg(self).encode()).decode()}"
-
-
-def _kept(line: Line) -> float:
-    return line.kept or 0.0
 
 
 def charts(summary: Summary) -> Iterator[Chart]:
@@ -115,7 +112,7 @@ def _draw(axes: Any, chart: Chart) -> None:
         reaches = [(one.value - one.low, one.high - one.value) for one in figures]
         bars = np.clip(np.nan_to_num(np.asarray(reaches).T), 0, None)
         axes.errorbar(
-            [_kept(one) + apart for one in lines], [one.value for one in figures], bars, label=name, capsize=2.5
+            [(one.kept or 0.0) + apart for one in lines], [one.value for one in figures], bars, label=name, capsize=2.5
         )
     axes.set_xlabel("share of the context's tokens kept")
     axes.set_ylabel(chart.title)
