@@ -19,12 +19,12 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from cluster.command import Command
 from cluster.settings import Settings
+from cluster.stopping import exit_code
 from jobs.benchmarking.contenders import Ours, Subject, Theirs, load_subject
 from jobs.benchmarking.prompts import MIXES, MixSize, make_mix
 from jobs.benchmarking.rounds import Rounds, make_report, page, write
 from jobs.peer import Peer, PeerSettings, peer_options
 from lingua.config import CompressionConfig
-from lingua.errors import LinguaError
 from lingua.models.load import choose_dtype
 from lingua.models.sizing import Allowance
 from lingua.text.tokens import SourceTokenizer
@@ -106,11 +106,7 @@ class BenchmarkConfig(Settings):
 def main(argv: Sequence[str] | None = None) -> int:
     """0: reported. 2: a setting or the model is wrong."""
     given = sys.argv[1:] if argv is None else argv
-    try:
-        return run(BenchmarkConfig.load(given), shlex.join(["python", "-m", "jobs.benchmark", *given]))
-    except LinguaError as error:  # no job's own ending: the benchmark needs no pyarrow
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return exit_code(lambda: run(BenchmarkConfig.load(given), shlex.join(["python", "-m", "jobs.benchmark", *given])))
 
 
 def run(config: BenchmarkConfig, command: str) -> int:
