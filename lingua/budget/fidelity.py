@@ -38,7 +38,7 @@ from lingua.engine.score import Answer, Context, Program, Score
 from lingua.prompt import Bools, CompressedPrompt, Facts, Ints, Prompt, Span
 from lingua.text.tokens import Encoding
 from lingua.text.units import self_information
-from lingua.text.words import CAPITAL, CAPITALS, SMALL, WORD, keys, lexicon
+from lingua.text.words import CAPITAL, CAPITALS, SMALL, WORD, Runs, keys, lexicon
 
 Doubles = npt.NDArray[np.float64]
 
@@ -115,27 +115,24 @@ def _words(encodings: Sequence[Encoding], text: str) -> tuple[dict[str, float], 
         return {}, set()
     known = lexicon()
     runs = known.read(text)
-    said = (runs.key >= 0).nonzero()[0]
-    key, traits, size, ends = (column[said] for column in (runs.key, runs.traits, runs.size, runs.size.cumsum()))
-    worth, named = _worth(encodings, ends), _named(text, traits, size, ends)
-    words = (traits & WORD) > 0
+    worth, named, words = _worth(encodings, runs.end), _named(text, runs), (runs.traits & WORD) > 0
     chosen = words if words.any() else ~words
     met = dict[int, int]()  # numbered as they are met, so that ties are not broken by what was read before
-    place = np.asarray([met.setdefault(number, len(met)) for number in key[chosen].tolist()], np.int64)
+    place = np.asarray([met.setdefault(number, len(met)) for number in runs.key[chosen].tolist()], np.int64)
     information = np.bincount(place, worth[chosen]) / np.bincount(place)
-    marked = [np.bincount(place, flags[chosen]) > 0 for flags in (traits & SMALL, traits & CAPITAL, named)]
+    marked = [np.bincount(place, flags[chosen]) > 0 for flags in (runs.traits & SMALL, runs.traits & CAPITAL, named)]
     values = dict(zip([known.folded[number] for number in met], information.tolist(), strict=True))
     return values, _names(values, *marked) if words.any() else set()
 
 
-def _named(text: str, traits: Ints, size: Ints, ends: Ints) -> Bools:
+def _named(text: str, runs: Runs) -> Bools:
     """Whether each word or mark [n] is written as a name is: with a capital letter within a sentence, or several."""
-    named: Bools = ((traits & WORD) > 0) & ((traits & CAPITAL) > 0) & (size > 1)
-    words = (traits & WORD).nonzero()[0]
-    before = np.full(len(ends), len(text))
-    before[words[1:]] = ends[words[:-1]]
-    for at in (named & ((traits & CAPITALS) == 0)).nonzero()[0].tolist():
-        between = text[before[at] : ends[at] - size[at]]
+    named: Bools = ((runs.traits & WORD) > 0) & ((runs.traits & CAPITAL) > 0) & (runs.end - runs.begin > 1)
+    words = (runs.traits & WORD).nonzero()[0]
+    before = np.full(len(named), len(text))
+    before[words[1:]] = runs.end[words[:-1]]
+    for at in (named & ((runs.traits & CAPITALS) == 0)).nonzero()[0].tolist():
+        between = text[before[at] : runs.begin[at]]
         named[at] = between == " " or _RUNS_ON.fullmatch(between) is not None
     return named
 
@@ -158,14 +155,14 @@ def _worth(encodings: Sequence[Encoding], ends: Ints) -> Doubles:
     begins = np.cumsum([0, *(1 + len(one.text) for one in encodings[:-1])])
     sizes = [len(one.bounds) for one in encodings]
     firsts = np.cumsum([0, *sizes[:-1]])
-    bounds, atom = (
-        np.concatenate([at + getattr(one, name) for at, one in zip(base, encodings, strict=True)])
-        for base, name in ((begins, "bounds"), (firsts, "atom"))
-    )
+    bounds = np.concatenate([at + one.bounds for at, one in zip(begins, encodings, strict=True)])
+    atom = np.concatenate([at + one.atom for at, one in zip(firsts, encodings, strict=True)])
     information = np.bincount(atom, self_information(np.concatenate([one.ids for one in encodings])), len(bounds))
-    before = np.append(0.0, information.cumsum()[:-1])
+    before = np.zeros(len(bounds))
+    information[:-1].cumsum(out=before[1:])
     told = np.interp(ends, bounds, before - np.repeat(before[firsts], sizes))
-    worth: Doubles = told - np.concatenate([[0.0], told[:-1]])
+    worth: Doubles = told.copy()
+    worth[1:] -= told[:-1]
     first = ends.searchsorted(begins, side="right")
     first = first[first < len(ends)]
     worth[first] = told[first]

@@ -216,7 +216,7 @@ class Pieces:
             clauses.host,
             sentences,
             needs,
-            heads & np.isin(np.arange(len(needs)), needs[needs != np.arange(len(needs))]),
+            heads & (np.bincount(needs[needs != np.arange(len(needs))], minlength=len(needs)) > 0),
             sentence,
             separates,
             among(bounds, np.asarray(verbs, np.int64))[:-1],

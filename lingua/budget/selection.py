@@ -89,7 +89,7 @@ def choose(scores: Floats, costs: Ints, must: Bools, budget: float) -> Bools:
     fitting = int(total.searchsorted(left, side="right"))
     keep[order[:fitting]] = True
     left -= total[fitting - 1] if fitting else 0
-    for unit in order[fitting:][costs[order[fitting:]] <= left]:
+    for unit in order[fitting:][costs[order[fitting:]] <= left].tolist():
         if costs[unit] <= left:
             keep[unit] = True
             left -= costs[unit]

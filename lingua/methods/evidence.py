@@ -53,7 +53,7 @@ _NOISE = regex.compile(
     regex.IGNORECASE,
 )
 """What a sentence that says nothing is made of: who speaks, what a transcriber noted, fillers, and marks."""
-_ENDED = regex.compile(r"[\p{P}\p{S}--,;:–—]\s*\Z", regex.V1)
+_ENDED = regex.compile(r"(?r)[\p{P}\p{S}--,;:–—]\s*\Z", regex.V1)
 BROKEN = 0.25
 """What counts of a sentence in which a text breaks off, as passages of a fixed length do."""
 _TWIN = 20
@@ -170,7 +170,7 @@ def gather_evidence(draft: Draft, question: str, cut: Sequence[int]) -> Program[
     told = set() if question.strip() else (yield from judge(draft.drafter, parts))
     for part in draft.flexible:
         if part not in told and part.must.tolist() != [True]:  # one that stays whole is a single unit
-            place = np.linspace(0, 1, len(part.ids), endpoint=False, dtype=np.float32)
+            place = (np.arange(len(part.ids)) / max(1, len(part.ids))).astype(np.float32)
             part.token_scores = token_evidence(part.encoding) * np.exp(-LEAD * place)
     if parts and question.strip():
         yield from _weigh_by_question(draft, question, parts)
@@ -204,7 +204,7 @@ def discount(parts: Sequence[PromptPart], apart: bool) -> None:
                 equal[number * apart, key].append(own)
         if [_ENDED.search(text) is not None for text in sentences[-2:]] == [True, False] and "\n" not in sentences[-1]:
             evidence[-1][:] *= BROKEN
-    for each in equal.values():
+    for each in (several for several in equal.values() if len(several) > 1):
         for own in sorted(each, key=lambda one: -float(one.sum()))[1:]:
             own[:] = 0
 

@@ -138,8 +138,8 @@ def _short_kind(word: str) -> _Kind:
 
 
 def _read_kind(word: str) -> _Kind:
-    found = (_NAME.match(word), _NUMBER.match(word), _SHORT.fullmatch(word), word.endswith((",", ";")))
-    flags = sum(bool(one) << bit for bit, one in enumerate(found))
+    flags = _BIG * bool(_NAME.match(word)) + _DIGITS * bool(_NUMBER.match(word))
+    flags += 4 * bool(_SHORT.fullmatch(word)) + 8 * word.endswith((",", ";"))
     return flags, _EDGE.sub("", word).casefold(), _OUTER.sub("", word).casefold()
 
 

@@ -144,6 +144,7 @@ def sentence_edges(text: str) -> Ints:
     return uncut(np.array(sorted({*found.tolist(), *said})), code) if said else found
 
 
+@remembered
 def _blocks(text: str) -> list[Span]:
     """Fenced code, comments in code, and heads and rows of tables, ascending and apart: each is one sentence."""
     found = [one.span() for one in _opening(_COMMENT, text)]
@@ -238,8 +239,7 @@ class Clauses:
     @classmethod
     def of(cls, text: str, sentences: Ints, needs: Ints) -> Clauses:
         """Of a text whose sentences begin at these characters and need an earlier one each, or itself (`needs` [s])."""
-        text = unwrapped(text)
-        cuts = _cuts(text, sentences)
+        cuts = _cuts(text := unwrapped(text), sentences)
         owners, hosts, roots = dict[int, int](), dict[int, int](), list[list[int]]()
         for start, end in pairwise([*sentences.tolist(), len(text)]):
             edges = [start, *cuts[bisect_right(cuts, start) : bisect_left(cuts, end)], end]
@@ -247,7 +247,8 @@ class Clauses:
             hosts |= {edges[piece]: edges[host] for piece, host in own_hosts.items()}
             roots += [[edges[piece] for piece, host in own_hosts.items() if piece == host]]
             owners |= {edge: edges[piece] for edge, piece in zip(edges, own, strict=False)}
-            for opened, closed in (found.span() for found in _BRACKETS.finditer(text, start + 1, end)):
+            brackets = _BRACKETS.finditer(text, start + 1, end) if any(one in text[start:end] for one in "(（") else ()
+            for opened, closed in (found.span() for found in brackets):
                 place = bisect_left(edges, opened)
                 if closed <= edges[place] != opened and not _BOUND.fullmatch(text, opened, closed):
                     hosts[opened] = owners[edges[place - 1]]
@@ -280,12 +281,11 @@ def _cuts(text: str, sentences: Ints) -> list[int]:
     listed = members(r"[;；]")[points[wanted - 1]]
     among = listed | (np.bincount(own, listed, len(begun))[own] < 2)
     place, own = place[among], own[among]
-    edges, last = list[int](), 0
+    edges = [0]
     for at, begin, end in zip(place.tolist(), begun[own].tolist(), begun[own + 1].tolist(), strict=True):
-        if at - max(last, begin) >= CLAUSE_WORDS <= end - at:
+        if at - max(edges[-1], begin) >= CLAUSE_WORDS <= end - at:
             edges.append(at)
-            last = at
-    return words[edges].tolist() if edges else []
+    return [int(words[at]) for at in edges[1:]]
 
 
 @dataclass(eq=False)

@@ -33,7 +33,7 @@ from lingua.prompt import Ints
 from lingua.text.words import are, ascending, code_points, members
 
 _PIECES = {
-    spaces: re.compile(rf"[{spaces}]*[^{spaces}]+(?:(?<![\w!-~])[{spaces}]+[^{spaces}]*)*|[{spaces}]+")
+    spaces: re.compile(rf"[{spaces}]*+[^{spaces}]++(?:(?<![\w!-~])[{spaces}]++[^{spaces}]*+)*+|[{spaces}]++")
     for spaces in (" ", " \n")
 }
 _INNER = {spaces: re.compile(rf"[{spaces}].*[\w!-~]", re.DOTALL) for spaces in _PIECES}
@@ -190,6 +190,9 @@ class Encoding:
         return self.bounds[self.atom]
 
 
+EMPTY = Encoding("", np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(1, np.int64))
+
+
 def _grapheme_edges(text: str) -> npt.NDArray[np.bool_]:
     """Whether a grapheme begins at each character, and at none behind the last [n + 1].
 
@@ -224,7 +227,8 @@ class SourceTokenizer:
 
     def encode(self, texts: Sequence[str]) -> list[Encoding]:
         """Tokenize without adding special tokens; offsets are in characters."""
-        return [Encoding.of(text, tokens) for text, tokens in self._tables(texts)]
+        filled = (Encoding.of(*one) for one in self._tables([text for text in texts if text]))
+        return [next(filled) if text else EMPTY for text in texts]
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
         """The token ids of texts that nothing is cut from."""

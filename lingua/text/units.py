@@ -38,11 +38,9 @@ Kinds = npt.NDArray[np.uint8]
 _LETTER, _FIGURE, _JOIN, _COMMA, _THOUSAND = 1, 2, 3, 4, 5
 """Kinds of characters that can run together; the last: a digit that opens a group of three."""
 _DIGIT = regex.compile(r"\d")
-PHRASE_WORDS, _SHORT_WORD = 8, 3
-"""Words of a phrase at most, and letters of a word that opens one."""
-_ENDS_PHRASE = r"[\p{P}--['’\-\p{Ps}\p{Pi}]]"
-_PATTERN_SECONDS = 10.0
 PHRASE_WORDS = 8
+"""Words of a phrase at most."""
+_PATTERN_SECONDS = 10.0
 _OPENS_PHRASE = regex.compile(r"\s*\p{Ll}{1,3}(?=\s|\Z)")
 _ENDS_PHRASE = r"[\p{P}--['’\-\p{Ps}\p{Pi}]]"
 
@@ -131,16 +129,16 @@ def cut(encoding: Encoding, edges: Ints | None, forced: list[Span]) -> tuple[Int
     if edges is None or atoms == 0:
         starts = np.arange(atoms + 1)
     else:
-        begins = among(encoding.bounds, np.concatenate([edges, _atom_edges(encoding.bounds, forced)]))
+        edges = np.append(edges, _atom_edges(encoding.bounds, forced)) if forced else edges
+        begins = among(encoding.bounds, edges)
         begins[0] = begins[atoms] = True
         starts = begins.nonzero()[0]
-    return starts.astype(np.int64), _covered(encoding.bounds[starts], forced)
+    must = _covered(encoding.bounds[starts], forced) if forced else np.zeros(len(starts) - 1, bool)
+    return starts.astype(np.int64), must
 
 
 def _atom_edges(bounds: Ints, forced: list[Span]) -> Ints:
     """The edges of the atoms that hold the forced characters: a forced span widens to whole atoms."""
-    if not forced:
-        return np.zeros(0, np.int64)
     spans = np.asarray(forced, np.int64)
     left = bounds[np.searchsorted(bounds, spans[:, 0], side="right") - 1]
     right = bounds[np.searchsorted(bounds, spans[:, 1], side="left")]
@@ -225,8 +223,11 @@ def self_information(ids: Ints) -> Floats:
     learned that way, unigrams are sorted that way), so by Zipf's law p ∝ 1 / id: a list of word frequencies for every
     language that the tokenizer knows, at no cost. The prior weighs as much as `PRIOR_TOKENS` tokens of text.
     """
-    ordered = np.sort(ids)
-    counts = ordered.searchsorted(ids, side="right") - ordered.searchsorted(ids)
+    order, new = ids.argsort(), np.ones(len(ids) + 1, bool)
+    new[1:-1] = ids[order[1:]] != ids[order[:-1]]
+    edges, counts = new.nonzero()[0], np.zeros(len(ids), np.int64)
+    sizes = edges[1:] - edges[:-1]
+    counts[order] = sizes.repeat(sizes)
     prior = 1 / ((ids + 2) * np.log(max(3, ids.max(initial=0))))
     frequency = (counts - 1 + PRIOR_TOKENS * prior) / (len(ids) + PRIOR_TOKENS)
     information: Floats = -np.log(frequency).astype(np.float32)

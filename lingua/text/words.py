@@ -74,7 +74,7 @@ _SPACED_NUMBER = regex.compile(
     rf"(?:\+\p{{Nd}}{{1,3}}{_GROUPS}?(?:\(\p{{Nd}}{{1,5}}\))?|\(\p{{Nd}}{{2,5}}\)|[A-Z]{{0,2}}\p{{Nd}}{{1,4}})(?:{_GROUPS}\p{{Nd}}{{2,4}}(?:-\p{{Nd}}{{2,4}}){{0,4}}){{1,6}}(?!{_GROUPS}?\p{{N}})",
     regex.V1,
 )
-_MAY_BE_ONE = re.compile(rf"[\d){_GROUPS[1:-1]}]{_GROUPS}\d\d")
+_MAY_BE_ONE = re.compile(rf"\d\d(?<=[\d){_GROUPS[1:-1]}]{_GROUPS}\d\d)")
 """What a number with spaces holds, found far faster."""
 _THOUSANDS = regex.compile(r"\p{Nd}{1,3}(?:\s\p{Nd}{3})+")
 _ENDS_URL = rf"\s\"<>\\^`{{|}}\u3000-\u303f\uff00-\uffef{_NEEDS_CUTTING}\p{{Po}}--[!#%&*,./:;?@]"
@@ -104,8 +104,6 @@ _GRAM = regex.compile(rf"{_CHARACTER}(?=({_CHARACTER}))|(?<!{_CHARACTER}){_CHARA
 """A character and the next one, one alone, or a word."""
 _MARK = regex.compile(r"[^\w\s]")
 _WORD_OR_MARK = regex.compile(rf"{_WORD.pattern}|{_MARK.pattern}", regex.V1)
-_RUN = regex.compile(rf"{_WORD_OR_MARK.pattern}|\s+", regex.V1)
-_WHITE_SPACE = regex.compile(r"\s+")
 _LONG = r"(?<=[^\n]{50})[^\S\n]*\n[^\S\n]*"
 _WRAPS = regex.compile(r"(?<=[^\n]{50})\n[^\S\n]*\p{Ll}")
 _WRAPPED = regex.compile(rf"{_LONG}(?!\s|[-*+•–|>#]|\d{{1,3}}[.)])")
@@ -212,8 +210,7 @@ def _spaced_numbers(text: str) -> list[Span]:
     """Numbers that are written with spaces: groups of thousands, numbers of telephones, cards and accounts."""
     if _MAY_BE_ONE.search(text) is None:
         return []
-    found = (match for match in _SPACED_NUMBER.finditer(text))
-    return [match.span() for match in found if _is_one_number(match.group())]
+    return [match.span() for match in _SPACED_NUMBER.finditer(text) if _is_one_number(match.group())]
 
 
 def _is_one_number(written: str) -> bool:
@@ -257,14 +254,15 @@ WORD, SMALL, CAPITAL, CAPITALS = 1, 2, 4, 8
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Runs:
-    """Words, single marks and the white space between them, in order [n]; their sizes add up to the text's.
+    """Words and single marks in order [n].
 
-    size     characters
-    key      the number of its case-folded form in the lexicon's `folded`; -1: white space
-    traits   WORD, SMALL, CAPITAL, CAPITALS
+    begin, end   characters
+    key          the number of its case-folded form in the lexicon's `folded`
+    traits       WORD, SMALL, CAPITAL, CAPITALS
     """
 
-    size: Ints
+    begin: Ints
+    end: Ints
     key: Ints
     traits: Ints
 
@@ -283,35 +281,30 @@ class Lexicon(dict[str, int]):
         self._lock = Lock()
 
     def read(self, text: str) -> Runs:
-        edges = _run_edges(text)
-        ends = edges.tolist()
-        written = map(text.__getitem__, map(slice, ends, ends[1:]))
-        found = np.fromiter(map(self.__getitem__, written), np.int64, max(0, len(ends) - 1))
-        told = self._told[found]
-        return Runs(edges[1:] - edges[:-1], told[:, 0], told[:, 1])
+        begin, end = _run_edges(text)
+        written = map(text.__getitem__, map(slice, begin.tolist(), end.tolist()))
+        found = np.fromiter(map(self.__getitem__, written), np.int64, len(begin))
+        told = self._told[found]  # which a new one may have made longer
+        return Runs(begin, end, told[:, 0], told[:, 1])
 
     @property
     def full(self) -> bool:
         return self._characters > _MOST_CHARACTERS or len(self) > _MOST_RUNS
 
     def __missing__(self, written: str) -> int:
-        key = "" if _WHITE_SPACE.fullmatch(written) else written.casefold()
         with self._lock:
             if (number := self.get(written)) is not None:
                 return number
             number = len(self)
             if number == len(self._told):
                 self._told = np.concatenate([self._told, np.zeros_like(self._told)])
-            self._told[number] = (self._number(key), _traits(written)) if key else (-1, 0)
+            key = self._numbers.setdefault(written.casefold(), len(self.folded))
+            if key == len(self.folded):
+                self.folded.append(written.casefold())
+            self._told[number] = key, _traits(written)
             self._characters += len(written)
             self[written] = number
             return number
-
-    def _number(self, key: str) -> int:
-        number = self._numbers.setdefault(key, len(self.folded))
-        if number == len(self.folded):
-            self.folded.append(key)
-        return number
 
 
 def _traits(written: str) -> int:
@@ -333,19 +326,23 @@ def lexicon() -> Lexicon:
     return _lexicon()
 
 
-def _run_edges(text: str) -> Ints:
-    """Where runs begin, and the end of the text [n + 1]."""
+def _run_edges(text: str) -> tuple[Ints, Ints]:
+    """Where words and single marks begin and end [n]."""
     kinds = classes(*_KINDS)[code_points(text)]
     if (kinds == 3).any() and are(r"\p{M}", text).any():
-        return np.asarray([0, *(found.end() for found in _RUN.finditer(text))], np.int64)
-    begins = (kinds[1:] != kinds[:-1]) | (kinds[1:] & 1).astype(bool)
-    return np.concatenate([[0], 1 + begins.nonzero()[0], [len(text)] if text else []]).astype(np.int64)
+        begins, ends = np.asarray(word_spans(text), np.int64).reshape(-1, 2).T
+        return begins, ends
+    parted = np.ones(len(text) + 1, bool)
+    parted[1:-1] = (kinds[1:] != kinds[:-1]) | (kinds[1:] & 1)
+    edges = parted.nonzero()[0]
+    said = kinds[edges[:-1]] > 0
+    return edges[:-1][said], edges[1:][said]
 
 
 def keys(text: str) -> set[str]:
     """The distinct words and marks of `text`, case folded."""
     known = lexicon()
-    return {known.folded[number] for number in set(known.read(text).key.tolist()) if number >= 0}
+    return {known.folded[number] for number in set(known.read(text).key.tolist())}
 
 
 def terms(text: str) -> list[str]:

@@ -14,7 +14,19 @@ from hypothesis import strategies as st
 from lingua.prompt import Prompt
 from lingua.text import words
 from lingua.text.salience import _short_kind, word_kinds
-from lingua.text.words import LONG_RUN, SPELLING, WHOLE, are, grams, keys, remembered, terms, whole_spans, word_edges
+from lingua.text.words import (
+    LONG_RUN,
+    SPELLING,
+    WHOLE,
+    are,
+    grams,
+    keys,
+    remembered,
+    terms,
+    whole_spans,
+    word_edges,
+    word_spans,
+)
 from tests.fakes_engine import compressed, drafter, outcomes
 from tests.texts import NASTY, PROSE
 
@@ -169,17 +181,15 @@ def test_what_is_known_of_runs_is_bounded(name: str, most: int, monkeypatch: pyt
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
 def test_runs_are_what_the_expression_finds(text: str) -> None:
-    found = words._RUN.findall(text)
     runs, known = words.lexicon().read(text), words.lexicon().folded
-    assert runs.size.tolist() == list(map(len, found))
-    assert [known[key] if key >= 0 else "" for key in runs.key.tolist()] == [
-        "" if one.isspace() else one.casefold() for one in found
-    ]
+    assert list(zip(runs.begin.tolist(), runs.end.tolist(), strict=True)) == word_spans(text)
+    assert [known[key] for key in runs.key.tolist()] == [text[begin:end].casefold() for begin, end in word_spans(text)]
 
 
 @given(st.text(alphabet=st.sampled_from(" \n\t.aAé_東กั\u0301\u0e31\u200b\x1c٣-"), max_size=20))
 def test_runs_of_any_text_are_what_the_expression_finds(text: str) -> None:
-    assert words._run_edges(text).tolist() == [0, *(found.end() for found in words._RUN.finditer(text))]
+    begins, ends = words._run_edges(text)
+    assert list(zip(begins.tolist(), ends.tolist(), strict=True)) == word_spans(text)
 
 
 def test_two_threads_number_runs_alike() -> None:
@@ -189,7 +199,7 @@ def test_two_threads_number_runs_alike() -> None:
         read = list(pool.map(known.read, texts))
     assert len(known.folded) == len(set(known.folded)) == 5000
     for text, runs in zip(texts, read, strict=True):
-        assert [known.folded[key] for key in runs.key.tolist() if key >= 0] == text.split()
+        assert [known.folded[key] for key in runs.key.tolist()] == text.split()
 
 
 def test_a_long_list_of_numbers_is_cut_between_them() -> None:
