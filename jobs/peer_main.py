@@ -60,8 +60,10 @@ class Library:
         self.tokens, self.seconds = 0, 0.0
         reset_peak()
         started, worked = self._now(), time.process_time()
+        parts = {name: prompt[name] for name in ("instruction", "question") if prompt.get(name)}
+        options = prompt.get("options", {})
         try:
-            found = self._call(prompt)
+            found = self._compressor.compress_prompt(list(prompt["context"]), **parts, **options)
         except Exception as error:  # whatever the library raises is a result here
             return {"error": f"{type(error).__name__}: {error}"}
         return {
@@ -74,12 +76,6 @@ class Library:
             "model_tokens": self.tokens,
             "peak_bytes": self._peak(),
         }
-
-    def _call(self, prompt: dict[str, Any]) -> dict[str, Any]:
-        parts = {name: prompt[name] for name in ("instruction", "question") if prompt.get(name)}
-        options = prompt.get("options", {})
-        found: dict[str, Any] = self._compressor.compress_prompt(list(prompt["context"]), **parts, **options)
-        return found
 
     def _now(self) -> float:
         if self._device.startswith("cuda"):

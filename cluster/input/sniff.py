@@ -41,6 +41,7 @@ _OTHERS = (
     (b"\xd0\xcf\x11\xe0", "is an office document; export its rows as JSON Lines"),
 )
 _LINES = "only JSON Lines (an object a line) are read"
+_SPREAD = f"holds JSON objects spread over several lines; {_LINES}: convert the file, e.g. with jq -c ."
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,14 +163,10 @@ def _object_fault(text: str, lines: list[str], whole: bool) -> tuple[str | None,
     except (ValueError, RecursionError):
         opened = not whole and lines and lines[0].rstrip().endswith(("{", "[", ",", ":"))
         spread = bool(opened) and all(_parsed(line) is None for line in lines[:2])
-        return (_spread() if spread else None), spread
+        return (_SPREAD if spread else None), spread
     if "\n" in text[:end]:
-        return _spread(), True
+        return _SPREAD, True
     return None, whole and not text[end:].strip()
-
-
-def _spread() -> str:
-    return f"holds JSON objects spread over several lines; {_LINES}: convert the file, e.g. with jq -c ."
 
 
 def _table_fault(lines: list[str]) -> str | None:

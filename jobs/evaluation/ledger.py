@@ -23,7 +23,7 @@ from cluster.output.folder import RunFolder
 from cluster.output.records import Statistics
 from cluster.storage.local import TEMPORARY
 from jobs import require_packages
-from jobs.evaluation.rows import EvalRow, Measured, as_lines
+from jobs.evaluation.rows import REFERENCES, EvalRow, Measured, as_lines
 from jobs.evaluation.settings import EvalConfig
 from jobs.evaluation.specs import QUESTION, Candidate, TargetSpec, told_of
 from lingua.engine.score import Needs
@@ -77,7 +77,7 @@ def waves(config: EvalConfig, rows: Mapping[str, int]) -> list[Wave]:
 
     def units(target: str) -> Iterator[Unit]:
         for (name, start, stop), one in product(chunks, config.all_candidates):
-            yield Unit(name, one.name, target, start, stop, config.sizes if one.sized else (None,))
+            yield Unit(name, one.name, target, start, stop, (None,) if one.name in REFERENCES else config.sizes)
 
     asked = [unit for target in config.targets for unit in units(target.name)]
     return [list(units("")), *([asked] if asked else [])]

@@ -63,11 +63,6 @@ class Candidate:
     model: str | None = None
 
     @property
-    def sized(self) -> bool:
-        """Whether it is asked for a size; the references are not."""
-        return self.name not in REFERENCES
-
-    @property
     def needs(self) -> Needs:
         if self.kind == "config":
             return self.config().own.needs

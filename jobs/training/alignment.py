@@ -92,7 +92,11 @@ def train(config: AlignConfig, rank: Rank) -> None:
     tokenizer = SourceTokenizer(loader.load(AutoTokenizer))
 
     def fit(model: Any) -> dict[str, Any]:
-        return measure(_fit_rows(held, _seen(model, held, tokenizer, window, dtype), target))
+        together = zip(_seen(model, held, tokenizer, window, dtype), held, target, strict=True)
+        rows = [(one, example.response, other) for one, example, other in together if one is not None]
+        if not rows:
+            raise ConfigError("sequence_tokens: too short for the held-out rows; raise it")
+        return measure(rows)
 
     tokens = [one for one in tokenize(trained, tokenizer, window) if one is not None]
     if not tokens:
@@ -105,17 +109,6 @@ def train(config: AlignConfig, rank: Rank) -> None:
         result = {**_counts(config, trained, held, tokens), "before": before, "after": after, "losses": losses}
         text = card("aligned", config, result, base=public_name(config.model), table=table(result))
         publish(folder, partial(save, model, loader, text), result)
-
-
-def _fit_rows(
-    held: Sequence[Example], seen: Sequence[Seen | None], target: Sequence[Seen | None]
-) -> list[tuple[Seen, str, Seen | None]]:
-    """The held-out responses that the window reaches, as model and target see them. ConfigError when there are none."""
-    together = zip(seen, held, target, strict=True)
-    rows = [(one, example.response, other) for one, example, other in together if one is not None]
-    if not rows:
-        raise ConfigError("sequence_tokens: too short for the held-out rows; raise it")
-    return rows
 
 
 def _examples(config: AlignConfig, folder: RunFolder) -> list[Example]:

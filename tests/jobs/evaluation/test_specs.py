@@ -11,7 +11,7 @@ from lingua.errors import ConfigError
 @pytest.mark.parametrize("name", BASES)
 def test_every_base_is_a_candidate_by_its_name_alone(name: str) -> None:
     candidate = parse_candidate(name)
-    assert (candidate.name, candidate.kind, candidate.sized) == (name, "config", True)
+    assert (candidate.name, candidate.kind) == (name, "config")
     assert candidate.config().instruction_rate == candidate.config().question_rate == 1.0
 
 
