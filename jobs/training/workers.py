@@ -212,16 +212,15 @@ class PhaseProgress:
 @contextmanager
 def shown_progress(folder: RunFolder) -> Iterator[None]:
     """Print what the leading worker tells, while inside."""
-    ended, seen = threading.Event(), b""
+    ended = threading.Event()
 
     def look() -> None:
-        nonlocal seen
+        seen = b""
         while not ended.wait(SECONDS):
             with suppress(ClusterError, FileNotFoundError):
-                line = folder.read(PROGRESS)
-                if line != seen:
+                if (line := folder.read(PROGRESS)) != seen:
                     print(line.decode(), flush=True)
-                seen = line
+                    seen = line
 
     folder.delete(PROGRESS)
     thread = threading.Thread(target=look, name="progress", daemon=True)

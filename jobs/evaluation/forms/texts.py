@@ -79,19 +79,14 @@ def meetingbank(records: Iterator[Raw], source: RowSource, storage: Storage) -> 
         lines = record.text("transcript" if "transcript" in record else "prompt").splitlines()
         context = tuple(line for line in lines if line.strip())
         name = record.id("id", "uid", "idx")
-        if task == "qa" or (task is None and "QA_pairs" in record):
-            yield from _meeting_questions(record, name, context)
-        else:
+        if task == "summary" or (task is None and "QA_pairs" not in record):
             summary = record.text("summary" if "summary" in record else "gpt4_summary")
             yield EvalRow(name, "meetingbank", "Summarize the meeting.", context, "Summary:", (summary,))
-
-
-def _meeting_questions(record: Raw, name: str, context: tuple[str, ...]) -> Iterator[EvalRow]:
-    instruction = "Answer the question about the meeting."
-    for pair in record.parts("QA_pairs"):
-        question = f"Question: {pair.text('question')}\nAnswer:"
-        row_id = f"{name}-{pair.place}"
-        yield EvalRow(row_id, "meetingbank-qa", instruction, context, question, (pair.text("answer"),))
+            continue
+        asked = "Answer the question about the meeting."
+        for pair in record.parts("QA_pairs"):
+            question, answers = f"Question: {pair.text('question')}\nAnswer:", (pair.text("answer"),)
+            yield EvalRow(f"{name}-{pair.place}", "meetingbank-qa", asked, context, question, answers)
 
 
 def qmsum(records: Iterator[Raw], source: RowSource, storage: Storage) -> Iterator[EvalRow]:
