@@ -202,23 +202,23 @@ def _in_windows(text: str, paragraph: Span) -> Iterator[str]:
     begin, end = paragraph
     while end - begin > SEEN_AT_ONCE:
         window = text[begin : begin + SEEN_AT_ONCE]
-        whole = _segment(window)[:-1]
-        half = SEEN_AT_ONCE // 2
-        found = whole or [window[: window.rfind("\n", half) + 1 or window.rfind(" ", half) + 1 or SEEN_AT_ONCE]]
+        cut = window.rfind("\n", SEEN_AT_ONCE // 2) + 1 or window.rfind(" ", SEEN_AT_ONCE // 2) + 1 or SEEN_AT_ONCE
+        found = _segment(window)[:-1] or [window[:cut]]
         yield from found
         begin += sum(map(len, found))
     yield from _segment(text[begin:end])
 
 
 def _segment(text: str) -> list[str]:
-    """What `sentencex` finds. Where it fails, which marks of several bytes make it do, the lines stand in."""
+    """What `sentencex` finds; where it fails, which marks of several bytes make it do, what it finds in each line."""
     try:
         found: list[str] = sentencex.segment(LANGUAGE, text)
     except BaseException as error:
         if type(error).__name__ != "PanicException":  # of Rust: no Exception, and named by no module
             raise
         found = []
-    return found if sum(map(len, found)) == len(text) else text.splitlines(keepends=True)
+    lines = [] if sum(map(len, found)) == len(text) else text.splitlines(keepends=True)
+    return [one for line in lines for one in (_segment(line) if line != text else [line])] or found
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -397,4 +397,4 @@ def _relations(stretches: list[str]) -> tuple[list[int], dict[int, int]]:
             host[at] = last if role == "loose" else first if role == "main" and new.small and not new.parted else at
     whole = len(own) > main + 1 and not (said or read[main].tells)
     own[main:] = [main] * (len(own) - main) if whole else own[main:]
-    return own, {piece: host[piece] for piece in sorted(set(own))}
+    return own, {piece: own[host[piece]] for piece in sorted(set(own))}

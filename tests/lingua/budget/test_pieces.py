@@ -250,3 +250,9 @@ def test_names_of_code_are_not_the_end_of_a_sentence(text: str) -> None:
 @pytest.mark.parametrize("line", ["import json", "USUAL = Allowance()", "from lingua import Prompt", "self._layers[0]"])
 def test_a_line_of_code_is_no_heading(line: str) -> None:
     assert not heads(f"{line}\n\nIron rusts.\n\nSteel lasts.")
+
+
+def test_every_clause_needs_one_that_is_there_also_where_a_list_runs_on() -> None:
+    text = "They are 91%, 82%, and aa levels, at acid level, is CD40L proteins, and receptor binding"
+    clauses = Clauses.of(text, sentence_edges(text), needed_sentences(text)[0])
+    assert set(clauses.host.tolist()) <= set(clauses.piece.tolist())

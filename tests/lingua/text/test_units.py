@@ -60,6 +60,11 @@ def test_text_on_which_the_library_fails_is_cut_at_its_lines() -> None:
     assert 4 in edges
 
 
+def test_where_the_library_fails_in_one_line_the_others_are_cut_all_the_same() -> None:
+    text = f"It is old. It leaks.\n{BUG}"
+    assert sentence_edges(text).tolist()[:3] == [0, 10, 20]
+
+
 def shown(monkeypatch: pytest.MonkeyPatch, text: str) -> tuple[int, int]:
     """How many characters the library was shown for a text, and the most in a paragraph."""
     paragraphs = list[str]()
