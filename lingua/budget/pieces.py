@@ -35,7 +35,7 @@ _NO_HEADING = regex.compile(
 )
 _OPENED = r"[^\w\"“'‘]*(?:(?i:"
 _REFERS = regex.compile(
-    rf"{_OPENED}he|she|it|they|his|her|its|their|er|sie|es|ihre?|seine?|ils?|elles?|ella|ellos|ellas|él)\b|[他她它]|其(?!中|实|次|余))"
+    rf"{_OPENED}he|she|it|they|his|her|its|their|er|sie|es|ihre?|seine?|ils?|elles?|ella|ellos|ellas|él)\b|[他她它]|其(?!中|实|次|余)|彼(?:女|ら)?[はがのを]|(?:هو|هي|هم)\s)"
 )
 _EXPLETIVE = regex.compile(
     r"\W*It\s+(?:(?:is|was|has been|seems|appears|became|will be|can be|may be)\s+(?:\w+\s+){0,2}?(?:that|whether|how"
@@ -45,13 +45,13 @@ _EXPLETIVE = regex.compile(
 )
 """How sentences open that tell only with an earlier one whom they are about; and with an *it* that means nothing."""
 _FOLLOWS = regex.compile(
-    rf"{_OPENED}this|these|that|those(?! who)|such|however|nevertheless|nonetheless|therefore|thus|hence|instead"
+    rf"[–—]\s|{_OPENED}this|these|that|those(?! who)|such|however|nevertheless|nonetheless|therefore|thus|hence|instead"
     r"|otherwise|consequently|conversely|but|yet|the (?:latter|former|others?)|for (?:example|instance)|in contrast"
     r"|in other words|as a result|that is|(?:in|at|on|by|for|during|after|before|from|with|under)"
     r" (?:this|these|that|those|such)(?! (?:who|paper|article|study|section|chapter|book|report|review|work)))\b"
-    r"|(?i:dies\w{0,2}|allerdings|jedoch|daher|deshalb|trotzdem|dennoch|aber|zudem|außerdem|ce(?:tte|la|s)?|cependant"
-    r"|toutefois|mais|donc|est[aeo]s?|es[aeo]s?|sin embargo|pero|además|por (?:eso|ejemplo))\b"
-    r"|这|该|此|上述|其中|但|然而|因此)"
+    r"|(?i:dies\w{0,2}|allerdings|jedoch|daher|deshalb|trotzdem|dennoch|aber|zudem|außerdem|danach|dabei|damit|dadurch|ensuite|puis|ce(?:tte|la|s)?|cependant"
+    r"|toutefois|mais|donc|est[aeo]s?|es[aeo]s?|sin embargo|pero|luego|además|por (?:eso|ejemplo))\b"
+    r"|这|该|此|上述|其中|但|然而|因此|[こそ][のれ]|しかし|また|هذ[اه]|ذلك|لكن|ولكن)"
 )
 """And such that say something of the one right before."""
 _ANSWERS = regex.compile(

@@ -59,7 +59,8 @@ BROKEN = 0.25
 _TWIN = 20
 """Characters of a sentence at least that is kept once, however often it stands there."""
 _TRACE = 1e-3
-"""Relevance of a string that shares nothing with the question: enough for short ones to come before long ones."""
+"""What is nearly nothing, but orders: relevance of a string that shares nothing with the question (short ones come
+first), and the share of what a sentence counts where it stands again: it fills what nothing else does."""
 _ASKS = regex.compile(r"\s*(?:Q|Question|Problem|Query|Frage|Pregunta|问题|问)\s?\d{0,3}[:：]", regex.IGNORECASE)
 _LABEL = regex.compile(r"^[^\S\n]*(\p{L}[^\n:：]{0,30})[:：]", regex.MULTILINE)
 
@@ -187,8 +188,8 @@ def _weigh_by_question(draft: Draft, question: str, parts: Sequence[PromptPart])
 
 
 def discount(parts: Sequence[PromptPart], apart: bool) -> None:
-    """Count nothing of sentences that say nothing, only head others, or stand there a second time; little of the last
-    one of a text that breaks off.
+    """Count nothing of sentences that say nothing or only head others; next to nothing of those that stand there a
+    second time; little of the last one of a text that breaks off.
 
     Of equal ones the one with most evidence counts. Those of parts that stand `apart`, in a structure, are not equal.
     """
@@ -206,7 +207,7 @@ def discount(parts: Sequence[PromptPart], apart: bool) -> None:
             evidence[-1][:] *= BROKEN
     for each in (several for several in equal.values() if len(several) > 1):
         for own in sorted(each, key=lambda one: -float(one.sum()))[1:]:
-            own[:] = 0
+            own[:] *= _TRACE
 
 
 def judge(drafter: Drafter, parts: Sequence[PromptPart]) -> Program[set[PromptPart]]:

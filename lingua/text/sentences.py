@@ -16,8 +16,6 @@ import sentencex
 from lingua.prompt import Ints, Span
 from lingua.text.words import code_points, members, remembered, uncut, unmarked, unwrapped, word_edges
 
-LANGUAGE = "en"
-"""Whose abbreviations `sentencex` knows; the marks that end a sentence are those of all scripts."""
 CLAUSE_WORDS = 3
 """Words of a clause at least: what a comma parts off in fewer stays with what stands before."""
 SEPARATES = r"[,;،؛၊、，；–—]"
@@ -38,10 +36,12 @@ _SPEAKER = regex.compile(
     rf"^[^\S\n]*(?:{CLOCK}|[*_]{{1,2}})?(?:(?P<role>(?i:user|human|assistant|ai|system|bot|chat(?:bot|gpt)|model|customer|client|agent|support"
     r"|(?:inter)?viewer|interviewee|moderator|host|guest|speaker|caller|operator|doctor|patient|teacher|student|用户|助手|系统)"
     r"(?:[^\S\n]\w{1,2})?)|\p{Lu}[\p{L}\p{N}.'’-]{0,20}(?:[^\S\n][\p{Lu}\p{N}][\p{L}\p{N}.'’-]{0,15}){0,2}|\p{Han}{1,6})"
-    rf"(?:{CLOCK})?(?:[*_]{{1,2}})?\s?(?:[:：](?:[*_]{{1,2}})?(?=\s)|：)",
+    rf"(?:{CLOCK})?(?:[*_]{{1,2}})?\s?(?:[:：](?:[*_]{{1,2}})?(?=\s)|：)"
+    r"|^(?P<role>[\p{L} ]{0,20}\[\d{1,3}\]:?[^\S\n]?(?:\((?:[^()\n]|\([^()\n]*\)){1,150}\)|[^\n:.!?]{1,60}:)(?=\s))",
     regex.MULTILINE,
 )
-"""Who speaks, and when, or what the paragraph is, at the beginning of a line."""
+_TITLE = regex.compile(r"(?:[^\S\n]+[^\s.!?]+){1,12}[^\S\n]*(?=\n[^\n]{50})")
+"""Who speaks, and when, or what the paragraph or the passage is, at the beginning of a line; and what is its title."""
 _BRACKETS = regex.compile(
     r"(?<=[\p{L}\p{N}\p{Po}\p{Pf}%])[^\S\n]+\([^()\[\]{}=<>|\\]{4,300}\)(?=[\s.,;:!?]|\Z)(?!\s*[{=]|(?<=\.[^\S\n]+\([^()]+\))\.)|（[^（）]{2,300}）"
 )
@@ -51,7 +51,7 @@ abbreviation alone, or figures that are no years."""
 _BEFORE = regex.compile(r"(?r)\s{0,200}(?:(?<=\s)[\"“‘«(\[])?")
 """White space behind a sentence, and what opens the next one."""
 _WITHIN = regex.compile(
-    r"(?r)(?:\b(?:al|spp?|[Vv]ols?|approx|incl|[Cc]h|i\.e|e\.g|Ft|[-–]St|Step\s\d+|Mio|Mrd|(?:am|vom|zum|den?|im)\s\d\d?)|(?:\A|\n|:\s)\s{0,9}\d{1,3})\.|(?:\A|\n)\s{0,9}\[\d{1,3}\]"
+    r"(?r)(?:\b(?:al|spp?|[Vv]ols?|approx|incl|[Cc]h|i\.e|e\.g|Ft|[-–]St|Step\s\d+|Mio|Mrd|(?:am|vom|zum|den?|im|und|bis)\s\d\d?|max|min|ca|Fa|Mo|Di|Do|Fr|Sa|So)|(?:\A|\n|:\s)\s{0,9}\d{1,3})\.|(?:\A|\n)\s{0,9}\[\d{1,3}\]"
 )
 """Ends with abbreviations that `sentencex` does not know, or is the number of an item, a note or, in German, a day."""
 _GLUED = regex.compile(r"(?<=[\w)\]]\.)[_\p{Ll}\p{N}]")
@@ -131,8 +131,7 @@ def sentence_edges(text: str) -> Ints:
     items, code = [found.span() for found in _opening(ITEM, text)], _blocks(text)
     times = [found.span() for found in _NOON.finditer(text)] if ".m." in text else []
     ends = list(accumulate(map(len, _sentences(unmarked(text, sorted(items + times))))))[:-1]
-    ends += [start for start, _ in items]
-    ends = [tags.end() if (tags := _TAGS.match(text, end)) else end for end in ends]
+    ends = [tags.end() if (tags := _TAGS.match(text, end)) else end for end in [*ends, *(at for at, _ in items)]]
     edges = [_BEFORE.match(text, 0, edge).start() for edge in {*ends, *chain.from_iterable(code)} - {0, len(text)}]
     small = [edge for edge in edges if _SMALL.match(text, edge)]
     within = {edge for edge in edges if _WITHIN.match(text, 0, edge) or _GLUED.match(text, edge)}
@@ -177,8 +176,9 @@ def speeches(text: str) -> list[tuple[int, int, int]]:
     begins = [_BEFORE.match(text, 0, found.start()).start() for found in labels]
     found = list[tuple[int, int, int]]()
     for label, (begin, end) in zip(labels, pairwise([*begins, len(text)]), strict=True):
+        title = _TITLE.match(text, label.end(), end) or label
         gap = None if label["role"] else _PARAGRAPH.search(text, label.end(), end)
-        found.append((begin, label.end(), gap.start() if gap else end))
+        found.append((begin, title.end(), gap.start() if gap else end))
     return found
 
 
@@ -212,7 +212,7 @@ def _in_windows(text: str, paragraph: Span) -> Iterator[str]:
 def _segment(text: str) -> list[str]:
     """What `sentencex` finds; where it fails, which marks of several bytes make it do, what it finds in each line."""
     try:
-        found: list[str] = sentencex.segment(LANGUAGE, text)
+        found: list[str] = sentencex.segment("en", text)  # whose abbreviations it knows; marks are those of all scripts
     except BaseException as error:
         if type(error).__name__ != "PanicException":  # of Rust: no Exception, and named by no module
             raise

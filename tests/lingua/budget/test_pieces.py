@@ -192,6 +192,9 @@ def test_all_of_a_section_stands_under_its_heading() -> None:
         "Ada Lund baute das Wehr. Allerdings brach es.",
         "Ada Lund a construit le barrage. Elle le vendit.",
         "Ada Lund construyó la presa. Sin embargo, cedió.",
+        "Ada Lund baute das Wehr. Danach brach es.",
+        "アーダは堰を建てた。 彼女はそれを売った。",
+        "بنت آدا السد. هي باعته.",
     ],
 )
 def test_pronouns_of_other_languages_need_whom_they_mean(text: str) -> None:
@@ -256,3 +259,30 @@ def test_every_clause_needs_one_that_is_there_also_where_a_list_runs_on() -> Non
     text = "They are 91%, 82%, and aa levels, at acid level, is CD40L proteins, and receptor binding"
     clauses = Clauses.of(text, sentence_edges(text), needed_sentences(text)[0])
     assert set(clauses.host.tolist()) <= set(clauses.piece.tolist())
+
+
+@pytest.mark.parametrize(
+    "title",
+    [
+        "Document [3](Title: Vale (town) of Ord) ",
+        "[1] Port of Vale: ",
+        "Title: Port of Vale\n",
+        "Titel: Der Hafen\n",
+    ],
+)
+def test_all_of_a_passage_stands_under_its_title(title: str) -> None:
+    text = f"{title}The outer harbour was dug between 1922 and 1927 by Ruiz. Ferries leave for Lund.\n"
+    assert heads(text) == [title.strip()]
+    assert needed_sentences(text)[0].tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("text", ["As in [3] it rains. It pours.", "See [1]. It rains: it pours.", "[x](y) is. Is it?"])
+def test_a_note_is_no_title(text: str) -> None:
+    assert not heads(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["- am 24. und 31. Dezember zu\n", "Socket: E14, max. 7 W LED", "Die Fa. Voith ist alt."]
+)
+def test_abbreviations_end_no_sentence(text: str) -> None:
+    assert len(sentence_edges(text)) == 1

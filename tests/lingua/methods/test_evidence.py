@@ -790,13 +790,22 @@ def test_what_happens_in_a_case_stands_with_the_case() -> None:
     assert needs.tolist() == [0, 1, 1, 3]
 
 
-def test_turns_that_say_nothing_are_dropped_first_and_equal_ones_kept_once() -> None:
+def test_turns_that_say_nothing_are_dropped_first_and_equal_ones_come_last() -> None:
     said = ["Ruiz: The wheel has 25 blades of oak.", "Lund: Mm-hmm .", "Ruiz: {laughs}", "Lund: Okay , yeah ."]
     again = ["Ruiz: The wheel has 25 blades of oak.", "Lund: Oak lasts for 40 years in the water."]
-    kept = one(Prompt(context=[*said, *again], separator="\n"), rate=0.8).text
+    kept = one(Prompt(context=[*said, *again], separator="\n"), rate=0.6).text
     assert kept.count("25 blades") == 1
     assert "40 years" in kept
     assert not any(nothing in kept for nothing in ("Mm-hmm", "laughs", "Okay"))
+
+
+@given(st.integers(5, 60), st.sampled_from([0.2, 0.35, 0.5, 0.8]))
+@settings(deadline=None, max_examples=20)
+def test_what_stands_there_again_and_again_fills_the_budget_behind_what_does_not(times: int, rate: float) -> None:
+    filler = "The grass is green over the hills of Vale."
+    result = one(Prompt(context=[" ".join([filler] * times + ["The key is 8812."] + [filler] * times)]), rate=rate)
+    assert "8812" in result.text
+    assert result.compressed_tokens >= result.target_tokens - len(tokenizer().encode([f" {filler}"])[0])
 
 
 def test_a_text_of_which_nothing_says_anything_is_shortened_all_the_same() -> None:
