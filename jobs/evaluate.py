@@ -49,8 +49,9 @@ def evaluate(config: EvalConfig, make: MakeTarget) -> int:
     stop, ledger = StopRequest(), EvalLedger(config.output, config.storage_options)
     identity = identify(config, sets)
     with on_signals(stop):
-        ledger.begin(identity, sets)
-        with ledger.folder.held(LEASE_SECONDS, stop) as lease:
+        ledger.begin(identity)
+        ledger.store(sets)
+        with ledger.held(LEASE_SECONDS, stop) as lease:
             ledger.clean()
             complete = all(_run(config, ledger, wave, stop, make) for wave in plan)
             lease.renew()  # who lost it must not write over the results of the next
@@ -91,10 +92,10 @@ def conclude(config: EvalConfig, ledger: EvalLedger, plan: Sequence[Wave], ident
     finished = datetime.now(UTC).isoformat(timespec="seconds")
     info = {"finished": finished, "model": config.model, "settings": identity}
     text = markdown(summary)
-    ledger.folder.write("summary.json", json.dumps({**info, **summary.as_json()}, indent=1).encode())
-    ledger.folder.write("summary.md", text.encode())
-    ledger.folder.write("report.html", render(summary, info).encode())
-    return f"{text}\n{ledger.folder.url}/report.html draws this; summary.md and summary.json are beside it."
+    ledger.write("summary.json", json.dumps({**info, **summary.as_json()}, indent=1).encode())
+    ledger.write("summary.md", text.encode())
+    ledger.write("report.html", render(summary, info).encode())
+    return f"{text}\n{ledger.url}/report.html draws this; summary.md and summary.json are beside it."
 
 
 # ---- which rows are measured: checked before any model loads

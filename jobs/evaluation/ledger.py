@@ -95,27 +95,26 @@ ENDING = ".jsonl"
 ROWS, MEASURED = "_rows", "measured"
 
 
-class EvalLedger:
-    """What an evaluation commits to its `folder`; to the driver, `cluster.protocol.Commits`."""
+class EvalLedger(RunFolder):
+    """The run folder of an evaluation; to the driver, `cluster.protocol.Commits`."""
 
     def __init__(self, output: str, storage_options: Mapping[str, Any] | None = None) -> None:
-        self.folder = RunFolder(output, "jobs.evaluate", storage_options)
+        super().__init__(output, "jobs.evaluate", storage_options)
 
-    def begin(self, identity: Mapping[str, Any], sets: Mapping[str, Sequence[EvalRow]]) -> None:
-        """Store what a new output is of, or find that it was begun with the same. PlanConflict otherwise."""
-        self.folder.begin(identity)
+    def store(self, sets: Mapping[str, Sequence[EvalRow]]) -> None:
+        """Keep the chosen rows, which the workers read."""
         for name, rows in sets.items():
-            self.folder.create(f"{ROWS}/{name}{ENDING}", as_lines(rows))
+            self.create(f"{ROWS}/{name}{ENDING}", as_lines(rows))
 
     def rows(self, name: str) -> list[EvalRow]:
-        return list(map(EvalRow.from_json, self.folder.read(f"{ROWS}/{name}{ENDING}").splitlines()))
+        return list(map(EvalRow.from_json, self.read(f"{ROWS}/{name}{ENDING}").splitlines()))
 
     def committed(self) -> Collection[str]:
-        names = self.folder.names(MEASURED)
+        names = self.names(MEASURED)
         return {name.removesuffix(ENDING) for name in names if name.endswith(ENDING) and not name.startswith(TEMPORARY)}
 
     def is_committed(self, shard: str) -> bool:
-        return self.folder.exists(_file_of(shard))
+        return self.exists(_file_of(shard))
 
     def recorded(self, retried: Collection[str]) -> Statistics:
         """Units have no records: what they hold is their own count."""
@@ -123,19 +122,19 @@ class EvalLedger:
 
     def commit(self, unit: Unit, measured: Iterable[Measured]) -> Literal["committed", "already"]:
         """Publish what a unit measured, all or nothing. ``already``: another attempt's file was there before."""
-        return "committed" if self.folder.create(_file_of(unit.name), as_lines(measured)) else "already"
+        return "committed" if self.create(_file_of(unit.name), as_lines(measured)) else "already"
 
-    def read(self, name: str) -> list[Measured]:
-        return list(map(Measured.from_json, self.folder.read(_file_of(name)).splitlines()))
+    def unit(self, name: str) -> list[Measured]:
+        return list(map(Measured.from_json, self.read(_file_of(name)).splitlines()))
 
     def measured(self, names: Iterable[str]) -> Iterator[Measured]:
         with ThreadPoolExecutor(AT_ONCE) as threads:
-            for part in threads.map(self.read, names):
+            for part in threads.map(self.unit, names):
                 yield from part
 
     def clean(self) -> None:
         """Remove what dead attempts left. Only for the holder of the lease."""
-        self.folder.remove_temporary("", MEASURED, ROWS)
+        self.remove_temporary("", MEASURED, ROWS)
 
 
 def _file_of(unit: str) -> str:

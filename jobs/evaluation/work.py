@@ -137,7 +137,7 @@ class UnitRunner:
             )
 
     def _questions(self, unit: Unit, rows: Mapping[str, EvalRow]) -> Iterator[Question]:
-        for left in self._ledger.read(unit.compressed.name):
+        for left in self._ledger.unit(unit.compressed.name):
             if left.row in rows and CONTEXT in left.texts:
                 row = rows[left.row]
                 known = replace(left, target=unit.target, values={}, texts={})

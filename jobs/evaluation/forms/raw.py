@@ -18,6 +18,7 @@ from cluster.input.jsonl import decompressed
 from cluster.input.shards import Compression
 from cluster.storage.listing import is_pattern
 from cluster.storage.storage import Storage, absolute
+from jobs import require_packages
 from lingua.errors import ConfigError
 
 
@@ -185,10 +186,9 @@ def _listed(content: Any) -> Sequence[Any]:
 
 
 def _of_hub(name: HubDataset) -> Iterator[Raw]:
-    try:
-        from datasets import load_dataset
-    except ImportError:
-        raise ConfigError(f"{name}: data sets of the hub are read by `datasets`: pip install datasets") from None
+    require_packages("eval", "datasets")
+    from datasets import load_dataset  # takes a second, for nothing where files are read
+
     try:
         rows = load_dataset(name.id, name.config, split=name.split, streaming=True)
         for place, record in enumerate(rows):

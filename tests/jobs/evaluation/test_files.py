@@ -19,7 +19,8 @@ UNIT = Unit("cities", "lead", "", 0, 1)
 @pytest.fixture
 def ledger(tmp_path: Path) -> EvalLedger:
     ledger = EvalLedger(str(tmp_path / "out"))
-    ledger.begin(IDENTITY, {"cities": [ROW]})
+    ledger.begin(IDENTITY)
+    ledger.store({"cities": [ROW]})
     return ledger
 
 
@@ -28,7 +29,7 @@ def test_workers_read_the_rows_that_were_chosen(ledger: EvalLedger) -> None:
 
 
 def test_the_same_plan_goes_on(ledger: EvalLedger) -> None:
-    EvalLedger(ledger.folder.url).begin(IDENTITY, {"cities": [ROW]})
+    EvalLedger(ledger.url).begin(IDENTITY)
 
 
 @pytest.mark.parametrize(
@@ -41,19 +42,19 @@ def test_the_same_plan_goes_on(ledger: EvalLedger) -> None:
 )
 def test_another_plan_is_refused_with_what_differs(ledger: EvalLedger, other: dict[str, Any], message: str) -> None:
     with pytest.raises(PlanConflict, match=message):
-        ledger.begin(other, {"cities": [ROW]})
+        ledger.begin(other)
 
 
 def test_a_folder_that_holds_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("x")
     with pytest.raises(PlanConflict, match=r"holds thesis\.tex"):
-        EvalLedger(str(tmp_path)).begin(IDENTITY, {})
+        EvalLedger(str(tmp_path)).begin(IDENTITY)
 
 
 def test_a_damaged_plan_is_named(ledger: EvalLedger) -> None:
-    Path(ledger.folder.url, "_plan.json").write_text("{")
+    Path(ledger.url, "_plan.json").write_text("{")
     with pytest.raises(PlanConflict, match=r"_plan\.json is damaged"):
-        ledger.begin(IDENTITY, {})
+        ledger.begin(IDENTITY)
 
 
 def test_a_unit_is_committed_once_and_the_first_counts(ledger: EvalLedger) -> None:
@@ -62,12 +63,12 @@ def test_a_unit_is_committed_once_and_the_first_counts(ledger: EvalLedger) -> No
     assert ledger.commit(UNIT, [mine]) == "committed"
     assert ledger.commit(UNIT, [other]) == "already"
     assert ledger.committed() == {UNIT.name}
-    assert ledger.read(UNIT.name) == list(ledger.measured([UNIT.name])) == [mine]
+    assert ledger.unit(UNIT.name) == list(ledger.measured([UNIT.name])) == [mine]
 
 
 def test_what_a_dead_attempt_left_is_no_commit_and_is_removed(ledger: EvalLedger) -> None:
     ledger.commit(UNIT, [])
-    left = Path(ledger.folder.url, "measured", "_tmp-1-x.jsonl")
+    left = Path(ledger.url, "measured", "_tmp-1-x.jsonl")
     left.write_text("{")
     assert ledger.committed() == {UNIT.name}
     ledger.clean()

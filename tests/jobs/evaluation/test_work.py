@@ -45,7 +45,8 @@ def make_config(model: Path, folder: Path, **settings: Any) -> EvalConfig:
 
 def begun(config: EvalConfig) -> EvalLedger:
     ledger = EvalLedger(config.output)
-    ledger.begin(identify(config, {"cities": ROWS}), {"cities": ROWS})
+    ledger.begin(identify(config, {"cities": ROWS}))
+    ledger.store({"cities": ROWS})
     return ledger
 
 
@@ -199,9 +200,9 @@ def test_a_probe_commits_nothing_and_a_poison_row_is_set_aside(config: EvalConfi
     assert not ledger.committed()
     done = runner.run(Assignment(unit.shard(), poison={1: Rejected("killed_worker", "twice")}))
     assert (done.outcome, done.counts.rejected) == ("committed", 2)
-    rejected = {one.row: one.texts[REJECTED] for one in ledger.read(unit.name) if REJECTED in one.texts}
+    rejected = {one.row: one.texts[REJECTED] for one in ledger.unit(unit.name) if REJECTED in one.texts}
     assert rejected == {"forest": "killed_worker: twice"}
-    assert sorted(one.rate or 0 for one in ledger.read(unit.name) if one.row == "forest") == [0.25, 0.5]
+    assert sorted(one.rate or 0 for one in ledger.unit(unit.name) if one.row == "forest") == [0.25, 0.5]
 
 
 def test_sentences_that_a_ranker_prefers_are_kept_whole_and_in_their_order(model: Path, tmp_path: Path) -> None:
