@@ -191,7 +191,7 @@ def segments(part: PromptPart, size: int) -> Iterator[tuple[int, int]]:
     """Unit ranges of about `size` tokens, equally long, each of at least one unit."""
     tokens = int(part.starts[-1])
     number = max(1, -(-tokens // size))
-    edges = part.starts.searchsorted(np.linspace(0, tokens, number + 1)[1:-1]).tolist()
+    edges = part.starts.searchsorted(np.arange(1, number) * (tokens / number)).tolist()
     return pairwise(sorted({0, *edges, len(part.starts) - 1}))
 
 

@@ -278,16 +278,16 @@ class SourceTokenizer:
 
     def _together(self, pieces: Sequence[str]) -> list[bytes]:
         table = _table(self._backend.encode("".join(pieces), add_special_tokens=False))
-        begins = np.cumsum([0, *map(len, pieces)])[:-1].astype(np.int32)
-        places = np.append(np.searchsorted(table[:, 1], begins), len(table))
-        table[:, 1:] -= np.repeat(begins, np.diff(places))[:, None]
+        begins = np.fromiter(accumulate(map(len, pieces), initial=0), np.int32, len(pieces))
+        places = np.append(table[:, 1].searchsorted(begins), len(table))
+        table[:, 1:] -= begins.repeat(places[1:] - places[:-1])[:, None]
         tokens = table.tobytes()
         return [tokens[begin:end] for begin, end in pairwise((_ROW * places).tolist())]
 
 
 def _table(encoded: Any) -> Table:
     """Id, beginning and end of each token [n, 3]."""
-    offsets = np.asarray(encoded.offsets, np.int32).reshape(-1, 2)
+    offsets = np.fromiter(chain.from_iterable(encoded.offsets), np.int32).reshape(-1, 2)
     return np.concatenate([np.asarray(encoded.ids, np.int32)[:, None], offsets], axis=1)
 
 
