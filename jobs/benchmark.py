@@ -25,6 +25,7 @@ from jobs.benchmarking.prompts import MIXES, MixSize, make_mix
 from jobs.benchmarking.rounds import Rounds, make_report, page, write
 from jobs.peer import Peer, PeerSettings, peer_options
 from lingua.config import CompressionConfig
+from lingua.methods import METHODS
 from lingua.models.load import choose_dtype
 from lingua.models.sizing import Allowance
 from lingua.text.tokens import SourceTokenizer
@@ -40,11 +41,12 @@ examples:
   python -m jobs.benchmark --small
   python -m jobs.benchmark --mix fewshot --rows 4 --dtype float32 --rounds 3
   python -m jobs.benchmark --model shape:llama-2-7b --mix fewshot --rows 128 --slow-rows 4 --output bench-output/7b
-  python -m jobs.benchmark --mix mixed --rows 50 --rate 0.3 --beside llmlingua
+  python -m jobs.benchmark --mix mixed --rows 50 --rate 0.3 --beside llmlingua --beside compile
   python -m jobs.benchmark --model shape:xlm-roberta-large --method llmlingua2 --mix long:5000
 
 beside our engine are measured: unshared (nothing shared between prompts), default (our default type), llmlingua (the
-public library, in its own environment: make peer), plain (the plain forward pass and the hardware).
+public library, in its own environment: make peer), plain (the plain forward pass and the hardware); only where asked
+for: compile (a decoder compiled by torch).
 """
 
 
@@ -79,8 +81,9 @@ class BenchmarkConfig(Settings):
     dtype: Literal["float32", "bfloat16", "float16", "auto"] = Field("float32", description="also the peer's")
     gpu_memory: float = Field(0.3, gt=0, le=1, description="share of a GPU's free memory for one scorer")
     threads: int | None = Field(None, ge=1, description="of CPU work, everyone's (default: one per core)")
-    beside: tuple[Literal["unshared", "default", "llmlingua", "plain"], ...] = Field(
-        ("unshared", "default", "llmlingua", "plain"), description="who else is measured (default: all)"
+    beside: tuple[Literal["unshared", "default", "llmlingua", "plain", "compile"], ...] = Field(
+        ("unshared", "default", "llmlingua", "plain"),
+        description="who else is measured (default: the first four)",
     )
     rounds: int = Field(3, ge=1, description="alternating repetitions")
     peer_python: Path = Field(Path(".venv-reference/bin/python"), description="the peer's interpreter")
@@ -96,6 +99,12 @@ class BenchmarkConfig(Settings):
     @classmethod
     def _sizes(cls, value: Any) -> tuple[MixSize, ...]:
         return tuple(MixSize.parse(str(mix)) for mix in (value if isinstance(value, (list, tuple)) else [value]))
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> BenchmarkConfig:
+        if "compile" in self.beside and METHODS[self.method].needs != "causal":
+            raise ValueError(f"--beside compile: method {self.method} reads with no causal language model")
+        return self
 
     @property
     def allowance(self) -> Allowance:
@@ -144,6 +153,9 @@ def _ours(config: BenchmarkConfig, subject: Subject) -> Iterator[Ours]:
     if "default" in config.beside and choose_dtype("auto", subject.device) != subject.dtype:
         default = _subject(config, "auto")
         yield Ours(f"lingua, {default.model.dtype}", default, default.scorer(config.allowance), wanted)
+    if "compile" in config.beside:
+        compiled = _subject(config, config.dtype)
+        yield Ours("lingua, compile", compiled, compiled.scorer(config.allowance, compiled=True), wanted)
 
 
 def _subject(config: BenchmarkConfig, dtype: str) -> Subject:

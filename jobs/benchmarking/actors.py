@@ -17,10 +17,10 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 from jobs.benchmarking.contenders import Ours, load_subject
+from jobs.benchmarking.hardware import parser
 from jobs.benchmarking.prompts import MixSize, make_mix
 from lingua.config import CompressionConfig
 from lingua.models.sizing import Allowance
@@ -32,7 +32,11 @@ _LATE = 10
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    flags = _parser().parse_args(argv)
+    given = parser("actors", __doc__)
+    given.add_argument("--mix", default="fewshot", metavar="NAME[:TOKENS]", help="prompts to make (default fewshot)")
+    given.add_argument("--rows", type=int, default=128, help="prompts of each actor (default 128)")
+    given.add_argument("--actors", type=int, action="append", required=True, help="so many at once; repeatable")
+    flags = given.parse_args(argv)
     flags.output.mkdir(parents=True, exist_ok=True)
     found: dict[str, Any] = {"model": flags.model, "rows_per_actor": flags.rows, "mix": flags.mix, "actors": {}}
     actors = [started(flags, number) for number in range(max(flags.actors))]
@@ -43,18 +47,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(number, found["actors"][number], flush=True)
         (flags.output / "actors.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m jobs.benchmarking.actors", description=__doc__)
-    parser.add_argument("--model", default="shape:smollm2-135m", help="shape:NAME, or a model as in jobs.benchmark")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, …")
-    parser.add_argument("--dtype", default="auto", help="float32, bfloat16, float16 or auto")
-    parser.add_argument("--mix", default="fewshot", metavar="NAME[:TOKENS]", help="prompts to make (default fewshot)")
-    parser.add_argument("--rows", type=int, default=128, help="prompts of each actor (default 128)")
-    parser.add_argument("--actors", type=int, action="append", required=True, help="so many at once; repeatable")
-    parser.add_argument("--output", type=Path, required=True, help="folder for actors.json")
-    return parser
 
 
 def started(flags: argparse.Namespace, number: int) -> Connection:

@@ -30,6 +30,7 @@ from transformers import (
     XLMRobertaConfig,
 )
 
+from jobs.benchmarking.compiled import compile_decoder
 from jobs.benchmarking.hardware import Batch, forget_peak, kernel_seconds, peak_bytes, synchronize, timed
 from jobs.benchmarking.prompts import paragraphs
 from jobs.generation import plain_attention
@@ -108,11 +109,14 @@ class Subject:
     def window(self) -> int:
         return int(self.model.config.max_position_embeddings)
 
-    def scorer(self, allowance: Allowance) -> Scorer:
-        """What answers our engine."""
+    def scorer(self, allowance: Allowance, compiled: bool = False) -> Scorer:
+        """What answers our engine; `compiled`: by torch, which changes the model. Raises ModelError."""
         if self.is_encoder:
             return EncoderScorer(self.model, self.tokenizer, allowance)
-        return causal_scorer(place(self.model, self.device), allowance)
+        scorer = causal_scorer(place(self.model, self.device), allowance)
+        if compiled:
+            compile_decoder(scorer, self.model)
+        return scorer
 
     def for_peer(self, folder: Path) -> Path:
         """A directory below `folder` with these weights for the peer, who knows encoders by their directory's name."""

@@ -44,9 +44,11 @@ _LEAST_SECONDS = 5
 
 _STEPS = """
 tests    100 pytest -m gpu -o addopts= -o filterwarnings=default -vv --color=no -p no:cacheprovider
+probe     90 jobs.benchmarking.probe --model shape:smollm2-135m
 small     80 jobs.benchmark --model shape:smollm2-135m --mix fewshot --rows 256 --gpu-memory 0.6 {both} --rounds 2
 large    115 jobs.benchmark --model shape:llama-2-7b --mix fewshot --rows 64 --gpu-memory 0.6 {both}
 encoder   70 jobs.benchmark --model shape:xlm-roberta-large --method llmlingua2 --mix long:5000 --rows 64 {both}
+compile  130 jobs.benchmark --model shape:smollm2-135m --mix fewshot --rows 256 --beside compile
 mixed     70 jobs.benchmark --model shape:smollm2-135m --mix mixed --rows 256 --beside llmlingua
 actors    90 jobs.benchmarking.actors --model shape:smollm2-135m --mix fewshot --rows 128
 """
@@ -76,6 +78,7 @@ def steps(small: bool = False, peer: Sequence[str] = ()) -> Iterator[Step]:
     place = ("--device", "cpu", "--dtype", "float32") if small else ("--device", "cuda", "--dtype", "bfloat16")
     further = {
         "jobs.benchmark": (*place, "--slow-rows", "2", "--rounds", "1", *peer),
+        "jobs.benchmarking.probe": place,
         "jobs.benchmarking.actors": (*place, *(f"--actors={number}" for number in ((1, 2) if small else (1, 2, 4, 8)))),
     }
     for name, seconds, words in (line.split(maxsplit=2) for line in _STEPS.strip().splitlines()):

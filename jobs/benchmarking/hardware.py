@@ -6,6 +6,7 @@ matrix product's speed, and at least as long as the weights need to pass through
 
 from __future__ import annotations
 
+import argparse
 import platform
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -58,6 +59,16 @@ def peak_bytes(device: torch.device) -> int:
     return int(torch.cuda.max_memory_allocated(device)) if device.type == "cuda" else peak_resident()
 
 
+def parser(name: str, about: str | None) -> argparse.ArgumentParser:
+    """What the commands beside `jobs.benchmark` all take."""
+    found = argparse.ArgumentParser(prog=f"python -m jobs.benchmarking.{name}", description=about)
+    found.add_argument("--model", default="shape:smollm2-135m", help="shape:NAME, or a model as in jobs.benchmark")
+    found.add_argument("--device", default="auto", help="auto, cpu, cuda, …")
+    found.add_argument("--dtype", default="auto", help="float32, bfloat16, float16 or auto")
+    found.add_argument("--output", type=Path, required=True, help=f"folder for {name}.json")
+    return found
+
+
 # ---- how long a CUDA device ran kernels
 
 
@@ -68,8 +79,13 @@ def kernel_seconds(work: Callable[[], object]) -> float:
     """
     with profile(activities=[ProfilerActivity.CUDA]) as profiler:
         work()
-    found: Any = profiler.events() or ()
-    events = (one for one in found if one.device_type.name == "CUDA" and not one.is_user_annotation)
+    return busy_seconds(profiler)
+
+
+def busy_seconds(profiler: profile) -> float:
+    """Seconds of a profile in which at least one kernel or copy ran; what merely names a stretch of time is none."""
+    found: Any = profiler
+    events = (one for one in found.events() or () if one.device_type.name == "CUDA" and not one.is_user_annotation)
     return covered((event.time_range.start, event.time_range.end) for event in events) / 1e6
 
 

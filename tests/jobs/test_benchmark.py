@@ -185,14 +185,22 @@ def test_rate_beyond_one_is_refused() -> None:
         BenchmarkConfig.load(["--rate", "1.5"])
 
 
-def test_other_ways_to_compute_stand_beside_with_what_they_change(tmp_path: Path) -> None:
+def test_other_ways_to_compute_stand_beside_with_what_they_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.benchmarking.contenders.compile_decoder", lambda scorer, model: None)
     flags = ["--model", "shape:tiny", "--mix", "short:60", "--rows", "2", "--rounds", "1", "--device", "cpu"]
-    flags += ["--beside", "unshared", "--peer-python", str(tmp_path / "none")]
+    flags += ["--beside", "compile", "--peer-python", str(tmp_path / "none")]
     assert main([*flags, "--output", str(tmp_path)]) == 0
     found = json.loads((tmp_path / "benchmark.json").read_text(encoding="utf-8"))
     contenders = found["mixes"][0]["contenders"]
-    assert contenders["lingua, nothing shared"]["changed_decisions"] == 0
-    assert "--beside unshared" in found["command"]
+    assert contenders["lingua, compile"]["changed_decisions"] == 0
+    assert "--beside compile" in found["command"]
+
+
+def test_other_ways_need_a_causal_model() -> None:
+    with pytest.raises(ConfigError, match="--beside compile"):
+        BenchmarkConfig.load(["--method", "llmlingua2", "--beside", "compile"])
 
 
 @pytest.mark.parametrize("mixes", [1, [1], {"short": 1}])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from jobs.benchmarking.contenders import SHAPES, random_model
 from lingua.engine.score import Answer, BatchRow, Context
 from lingua.models import pooled
 from lingua.models.causal import PackedScorer, PooledScorer
@@ -81,24 +79,6 @@ def test_the_kernel_without_padding_attends_as_a_mask_does(
     monkeypatch.setattr(pooled, "serves", lambda *_: False)
     masked = PooledRows(pool, rows, slots).attend((query, key, value), options)
     torch.testing.assert_close(found, masked, atol=2e-2, rtol=2e-2)
-
-
-def test_nothing_waits_for_the_device_while_a_batch_is_launched() -> None:
-    device = torch.device("cuda")
-    scorer = causal_scorer(random_model(SHAPES["smollm2-135m"](), device, torch.bfloat16, seed=0))
-    kept = Context(ids=IDS[:40])
-    scorer.score([BatchRow(kept, IDS[40:50])])
-    batch = [BatchRow(kept, IDS[40:]), BatchRow(Context(), IDS)]
-    scorer.score(batch)
-    with warnings.catch_warnings(record=True) as noted:
-        warnings.simplefilter("always")
-        torch.cuda.set_sync_debug_mode("warn")
-        try:
-            arriving = scorer.start(batch)
-        finally:
-            torch.cuda.set_sync_debug_mode("default")
-    arriving()
-    assert not [f"{one.filename}:{one.lineno}" for one in noted if "synchroniz" in str(one.message)]
 
 
 def test_memory_that_is_planned_is_not_exceeded() -> None:
