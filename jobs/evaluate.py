@@ -88,7 +88,8 @@ def conclude(config: EvalConfig, ledger: EvalLedger, plan: Sequence[Wave], ident
     from jobs.evaluation.summary import markdown, summarize
 
     measured = ledger.measured(unit.name for wave in plan for unit in wave)
-    summary = summarize(measured, config.baseline, seed=config.seed or 0)
+    baseline = (config.peers or [one.name for one in config.candidates])[0]
+    summary = summarize(measured, baseline, seed=config.seed or 0)
     finished = datetime.now(UTC).isoformat(timespec="seconds")
     info = {"finished": finished, "model": config.model, "settings": identity}
     text = markdown(summary)

@@ -60,20 +60,19 @@ class Budgeted(Compressor):
             yield Rejected(result.reason, result.detail) if isinstance(result, PromptError) else result
 
 
+def budget_of(size: float, tokens: int) -> int:
+    """Tokens that a context of so many may keep: a share of them, or above 1 a number."""
+    return min(tokens, int(size)) if size > 1 else max(min(1, tokens), int(size * tokens + 1e-9))
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A row whose context has `tokens` tokens; `size`: the share that it may keep, or above 1 a number of them."""
+    """A row whose context of `tokens` tokens may keep `budget` of them; `size` is what was asked for, None: all."""
 
     row: EvalRow
     tokens: int
-    size: float | None = None
-
-    @property
-    def budget(self) -> int:
-        """How many tokens of the context may stay."""
-        if self.size is None or self.size > 1:
-            return min(self.tokens, int(self.size or self.tokens))
-        return max(min(1, self.tokens), int(self.size * self.tokens + 1e-9))
+    budget: int
+    size: float | None
 
     @property
     def rate(self) -> float:

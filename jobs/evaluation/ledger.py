@@ -68,19 +68,24 @@ Wave = Sequence[Unit]
 
 
 def waves(config: EvalConfig, rows: Mapping[str, int]) -> list[Wave]:
-    """All units; `rows` is the number of rows of each set."""
+    """All units; `rows` is the number of rows of each set.
+
+    What the peer keeps is known before the others start if they are to keep as much.
+    """
     chunks = [
         (name, start, min(start + config.chunk, count))
         for name, count in rows.items()
         for start in range(0, count, config.chunk)
     ]
 
-    def units(target: str) -> Iterator[Unit]:
-        for (name, start, stop), one in product(chunks, config.all_candidates):
+    def units(candidates: Iterable[Candidate], target: str = "") -> Iterator[Unit]:
+        for (name, start, stop), one in product(chunks, candidates):
             yield Unit(name, one.name, target, start, stop, (None,) if one.name in REFERENCES else config.sizes)
 
-    asked = [unit for target in config.targets for unit in units(target.name)]
-    return [list(units("")), *([asked] if asked else [])]
+    first = [one for one in config.candidates if config.match_peer and one.kind == "peer"]
+    others = [one for one in config.all_candidates if one not in first]
+    asked = [unit for target in config.targets for unit in units(config.all_candidates, target.name)]
+    return [wave for wave in (list(units(first)), list(units(others)), asked) if wave]
 
 
 def needs_in(config: EvalConfig, wave: Wave) -> list[Needs]:
@@ -141,7 +146,7 @@ def _file_of(unit: str) -> str:
     return f"{MEASURED}/{unit}{ENDING}"
 
 
-PLAIN = ("dtype", "tokenizer", "ask", "chunk")
+PLAIN = ("dtype", "tokenizer", "match_peer", "ask", "chunk")
 GENERATION = ("max_tokens", "stop")
 
 

@@ -29,7 +29,10 @@ _SIZES = ("rate", "tokens")
 _COMMON = ("data", "output", "limit", "candidates", "rate", "tokens", "preset", "model", "targets", "workers")
 _GROUPS = {
     "what is read and written": ("data", "output", "limit", "offset", "seed", "strings"),
-    "what is compared": ("preset", "candidates", "rate", "tokens", "model", "device", "dtype", "tokenizer"),
+    "what is compared": (
+        *("preset", "candidates", "rate", "tokens", "match_peer"),
+        *("model", "device", "dtype", "tokenizer"),
+    ),
     "who is asked": ("targets", "ask", "max_tokens", "stop"),
     "cluster": ("chunk", "workers", "gpus_per_worker", "cpus_per_worker", "gpu_memory"),
     "failures": ("timeout", "storage_options"),
@@ -40,8 +43,8 @@ examples:
   # our defaults and four baselines at 35% of the context's tokens, read by gemma
   python -m jobs.evaluate --data squad=squad.jsonl --target gemma3-270m --output eval --limit 50
 
-  # against the public library, at two sizes
-  python -m jobs.evaluate --data nq=nq.jsonl --target gemma3-270m --output eval-peer \\
+  # against the public library, at exactly the size that it reaches
+  python -m jobs.evaluate --data nq=nq.jsonl --target gemma3-270m --output eval-peer --match-peer \\
       --candidate peer --candidate 'sentence: unit=sentence aggregate=mean' --candidate lead --rate 0.5 --rate 0.25
 
   # no model is asked: what is left of answers, evidence, numbers and names
@@ -108,6 +111,7 @@ class EvalConfig(Placement):
     )
     rate: Shares = Field((), description="share of the context's tokens to keep (default: 0.35)")
     tokens: Sizes = Field((), description="number of the context's tokens to keep, beside rates")
+    match_peer: bool = Field(False, description="all others keep, row by row, exactly as much as the peer kept")
     model: str = Field("smollm2-135m", min_length=1, description="the compressor, also the peer's")
     dtype: Literal["float32", "bfloat16", "float16", "auto"] = Field("float32", description="of both")
     tokenizer: str = Field("model", min_length=1, description="what tokens are counted in; 'model': the compressor's")
@@ -136,9 +140,8 @@ class EvalConfig(Placement):
         return (*ALWAYS, *self.candidates)
 
     @property
-    def baseline(self) -> str:
-        """The candidate that others are compared with: the peer, else the first."""
-        return min(self.candidates, key=lambda one: one.kind != "peer").name
+    def peers(self) -> list[str]:
+        return [one.name for one in self.candidates if one.kind == "peer"]
 
     @model_validator(mode="before")
     @classmethod
@@ -176,6 +179,8 @@ class EvalConfig(Placement):
 
     @model_validator(mode="after")
     def _fits_together(self) -> EvalConfig:
+        if self.match_peer and len(self.peers) != 1:
+            raise ValueError(f"match_peer needs exactly one peer among the candidates, not {len(self.peers)}")
         for target in self.targets:
             self.require_gpu_for(str(target.settings.get("device", "auto")))
         if self.ask and not self.targets:

@@ -17,7 +17,7 @@ from itertools import islice
 from cluster.output.records import Counts
 from cluster.protocol import Assignment, Beat, Failure, ShardReport
 from cluster.run.worker import failure_of
-from jobs.evaluation.candidates import Wanted, Workbench, whole
+from jobs.evaluation.candidates import Wanted, Workbench, budget_of, whole
 from jobs.evaluation.ledger import EvalLedger, Unit, Wave
 from jobs.evaluation.rows import CONTEXT, OUTPUT, REJECTED, EvalRow, Measured, kept_values, template_of
 from jobs.evaluation.settings import EvalConfig
@@ -103,9 +103,21 @@ class UnitRunner:
         tokens = [self._bench.counter.count(whole(row)) for row in rows]
         originals = [self._bench.original(row) for row in rows]
         for size in unit.sizes:
-            wanted = [Wanted(row, count, size) for row, count in zip(rows, tokens, strict=True)]
+            kept = self._kept_by_peer(unit, size)
+            wanted = [
+                Wanted(row, count, count if size is None else kept.get(row.id, budget_of(size, count)), size)
+                for row, count in zip(rows, tokens, strict=True)
+            ]
             for one, original, left in zip(wanted, originals, self._bench.compress(candidate, wanted), strict=True):
                 yield [self._left(Measured(one.row.id, unit.set, unit.candidate, size, "", {}), one, original, left)]
+
+    def _kept_by_peer(self, unit: Unit, size: float | None) -> dict[str, int]:
+        """Tokens that the peer kept of each row, where the others are to keep as much and it did not fail."""
+        if not self._config.match_peer or size is None or unit.candidate in self._config.peers:
+            return {}
+        (peer,) = self._config.peers
+        measured = self._ledger.unit(replace(unit, candidate=peer).name)
+        return {one.row: int(one.values["tokens"]) for one in measured if one.rate == size and "tokens" in one.values}
 
     def _left(self, known: Measured, wanted: Wanted, original: Original, left: str | Rejected) -> Measured:
         """`known` with what a candidate left of a context."""

@@ -32,6 +32,11 @@ def test_what_is_asked_was_compressed_before() -> None:
     assert {unit.compressed.name for unit in second} == {unit.name for unit in first}
 
 
+def test_the_peer_goes_first_where_others_keep_as_much() -> None:
+    found = waves(config(candidates=["lead", "peer"], match_peer=True), {"a": 4})
+    assert [[unit.candidate for unit in wave] for wave in found] == [["peer"], ["full", "nothing", "lead"]]
+
+
 def test_a_units_name_is_its_files_name_and_its_shards() -> None:
     unit = Unit("squad", "lead", "gemma3-270m", 20, 30)
     assert unit.name == unit.shard().name == "squad.lead.gemma3-270m.000020-000030"

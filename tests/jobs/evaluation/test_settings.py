@@ -65,6 +65,7 @@ def test_paths_in_a_file_are_told_in_plain_words_and_one_set_need_be_no_list() -
         (["--tokens", "1"], r"tokens\.0 = '1': must be at least 2"),
         (["--data", "rows.jsonl"], r"write NAME=FILE, not 'rows.jsonl'"),
         (["--candidate", "lead", "--candidate", "lead"], r"two candidates are called 'lead'"),
+        (["--match-peer"], r"match_peer needs exactly one peer"),
         (["--ask", "nll"], r"nobody is asked"),
         (["--colour", "red"], r"--colour"),
         (["--preset", "none"], r"preset = 'none'"),

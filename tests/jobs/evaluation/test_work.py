@@ -13,7 +13,7 @@ import pytest
 
 from cluster.errors import RowError
 from cluster.protocol import Assignment
-from jobs.evaluation.candidates import Wanted
+from jobs.evaluation.candidates import budget_of
 from jobs.evaluation.ledger import EvalLedger, Unit, identify, waves
 from jobs.evaluation.rows import CONTEXT, OUTPUT, REFERENCES, REJECTED, Measured
 from jobs.evaluation.settings import EvalConfig
@@ -87,7 +87,7 @@ def test_every_candidate_keeps_as_much_of_the_context_as_was_asked_and_no_more(c
     work, count = working(config), tokenizer().count
     for name in BASES:
         for one in compressed(work, name):
-            asked = Wanted(ROW, count(WHOLE), one.rate).budget
+            asked = budget_of(one.rate or 0, count(WHOLE))
             assert one.values["origin_tokens"] == count(WHOLE)
             assert one.values["tokens"] == count(one.texts[CONTEXT])
             assert one.values["tokens"] <= asked + 1, (
@@ -118,7 +118,7 @@ def test_the_references_are_everything_and_nothing(config: EvalConfig) -> None:
 
 @pytest.mark.parametrize(("size", "tokens"), [(0.5, 50), (1.0, 100), (0.001, 1), (30.0, 30), (300.0, 100)])
 def test_a_size_is_a_share_or_above_one_a_number(size: float, tokens: int) -> None:
-    assert Wanted(ROW, 100, size).budget == tokens
+    assert budget_of(size, 100) == tokens
 
 
 @pytest.fixture
@@ -137,6 +137,14 @@ def test_the_peer_is_measured_at_the_size_that_it_reaches(model: Path, tmp_path:
         assert one.texts[CONTEXT].split() == " ".join(PASSAGES).split()[::2]
         assert one.values["asked"] == pytest.approx(one.rate, abs=0.02)
         assert one.values["kept"] == pytest.approx(tokenizer().count(one.texts[CONTEXT]) / tokenizer().count(WHOLE))
+
+
+def test_others_keep_as_much_as_the_peer_where_that_is_asked(model: Path, tmp_path: Path, peer: dict[str, Any]) -> None:
+    config = make_config(model, tmp_path, candidates=["peer", "random"], rate=[0.2], match_peer=True, **peer)
+    found = run_all(config)
+    kept = {(one.candidate, one.row): one.values["tokens"] for one in found if one.rate}
+    for one in ROWS:
+        assert 0.9 * kept["peer", one.id] <= kept["random", one.id] <= kept["peer", one.id] + 1
 
 
 def test_a_prompt_that_the_peer_fails_on_is_set_aside_and_the_others_go_on(
