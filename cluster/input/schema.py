@@ -221,16 +221,14 @@ _Fit = Callable[[Any], Any]
 
 
 class Fitter:
-    """Puts JSON objects into planned columns, each value exactly; what does not fit goes into `UNPLANNED`, the last."""
+    """Puts JSON objects into planned columns, each value exactly or not at all."""
 
     def __init__(self, schema: pa.Schema) -> None:
-        if (rest := unplanned_name(schema)) is None:
-            raise ValueError("the schema has no column for what does not fit, which would be lost")
-        self._rest = rest
+        self._rest = str(unplanned_name(schema))
         self._fits = {field.name: _fit_of(field) for field in schema if field.name != self._rest}
 
     def fit(self, document: Mapping[str, Any]) -> dict[str, Any]:
-        """The object's values by column, absent where null."""
+        """The object's values by column, absent where null; what does not fit stands in the column for it."""
         fitted: dict[str, Any] = {}
         rest: dict[str, Any] = {}
         for name, value in document.items():
