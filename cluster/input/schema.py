@@ -24,6 +24,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from cluster.errors import RowError
 from cluster.input.arrow import EXACT_IN_FLOAT64, is_list, is_string, storage_of
 from lingua.structured.exact import dumps
 
@@ -224,11 +225,11 @@ class Fitter:
     """Puts JSON objects into planned columns, each value exactly or not at all."""
 
     def __init__(self, schema: pa.Schema) -> None:
-        self._rest = str(unplanned_name(schema))
+        self._rest = unplanned_name(schema)
         self._fits = {field.name: _fit_of(field) for field in schema if field.name != self._rest}
 
     def fit(self, document: Mapping[str, Any]) -> dict[str, Any]:
-        """The object's values by column, absent where null; what does not fit stands in the column for it."""
+        """The object's values by column, absent where null. RowError where no column takes what does not fit."""
         fitted: dict[str, Any] = {}
         rest: dict[str, Any] = {}
         for name, value in document.items():
@@ -237,7 +238,9 @@ class Fitter:
                     fitted[name] = self._fits.get(name, _unplanned)(value)
             except _MisfitError:
                 rest[name] = value
-        return {**fitted, self._rest: json_text(rest)} if rest else fitted
+        if rest and self._rest is None:
+            raise RowError("schema_mismatch", f"no planned column holds {', '.join(map(repr, rest))} as it is here")
+        return {**fitted, self._rest: json_text(rest)} if rest and self._rest else fitted
 
 
 def batch_of(documents: Sequence[Any], schema: pa.Schema) -> pa.RecordBatch:

@@ -127,7 +127,7 @@ class Lease:
         now = time.time()
         holder = Holder(owner, socket.gethostname(), os.getpid(), uuid.uuid4().hex, now, now, seconds)
         lease = cls(storage, folder, latest + 1, holder)
-        if not storage.create(lease._url(), holder.to_bytes()):
+        if not storage.create(_url(folder, lease.generation), holder.to_bytes()):
             raise LeaseError(f"{folder}: another run took the lease at this moment; try again when it has ended")
         with suppress(RetryShard):  # older ones are of no consequence
             for old in generations:
@@ -142,17 +142,14 @@ class Lease:
             by = f" by {current.who}" if current is not None else ""
             raise LeaseError(f"{self._folder}: the lease ran out and was taken over{by}; this run stops")
         self.holder = replace(self.holder, renewed=time.time())
-        self._storage.write(self._url(), self.holder.to_bytes())
+        self._storage.write(_url(self._folder, self.generation), self.holder.to_bytes())
 
     def release(self) -> None:
         """Give it back, unless another took it over. If the storage fails, it runs out by itself."""
         with suppress(RetryShard):
             current = _read(self._storage, self._folder, self.generation)
             if current is not None and current.token == self.holder.token:
-                self._storage.delete(self._url())
-
-    def _url(self) -> str:
-        return _url(self._folder, self.generation)
+                self._storage.delete(_url(self._folder, self.generation))
 
 
 @contextmanager

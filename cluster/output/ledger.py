@@ -315,16 +315,15 @@ class Ledger(RunFolder):
 
     def statistics(self) -> dict[str, Any]:
         """The content of `_stats.json`; empty while the first run goes on. DamagedFile when it is none."""
+        url = below(self.url, "_stats.json")
         try:
-            data = self.read("_stats.json")
+            data = self.storage.read(url)
             parsed(StoredStatistics, data, "statistics")
             return dict(json.loads(data))
         except FileNotFoundError:
             return {}
         except ValueError as error:
-            raise DamagedFile(
-                f"{below(self.url, '_stats.json')} is damaged: {error}; delete it, and the same job writes it again"
-            ) from None
+            raise DamagedFile(f"{url} is damaged: {error}; delete it, and the same job writes it again") from None
 
     def summaries(self, records: Iterable[Record]) -> Iterator[tuple[Record, ShardSummary]]:
         """What the report shows of these commits, of each that it was gathered for; a few in memory at a time."""

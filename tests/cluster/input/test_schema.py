@@ -10,6 +10,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from cluster.errors import RowError
 from cluster.input.schema import Fitter, JsonShape, batch_of, encoding_of, infer_schema
 
 VALUES = st.recursive(
@@ -128,3 +129,8 @@ def test_fitting_a_row_looks_at_each_key_once(monkeypatch: pytest.MonkeyPatch) -
     fitter = Fitter(schema)
     monkeypatch.setattr("cluster.input.schema.unplanned_name", lambda schema: pytest.fail("walked for a row"))
     assert fitter.fit({"c-1999": 1}) == {"c-1999": 1}
+
+
+def test_without_a_column_for_what_does_not_fit_the_row_is_refused_not_shortened() -> None:
+    with pytest.raises(RowError, match="no planned column holds 'b'"):
+        Fitter(infer_schema([{"a": 1}])).fit({"a": 1, "b": 2})
