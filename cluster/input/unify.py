@@ -115,8 +115,7 @@ def _united(name: str, kinds: Sequence[_Kind], stats: _FileStatistics) -> pa.Fie
         return kinds[0].field
     found = _common(*(kind.field.type for kind in kinds))
     if found is None or not _proven(name, kinds, found, stats):
-        held = [kind for kind in kinds if not all(stats.is_null(name, file) for file in kind.files)]
-        kinds = held or kinds[:1]
+        kinds = [kind for kind in kinds if not all(stats.is_null(name, file) for file in kind.files)] or kinds[:1]
         found = _common(*(kind.field.type for kind in kinds))
     if found is None or not _proven(name, kinds, found, stats):
         first, other = kinds[0], kinds[1]
@@ -135,10 +134,9 @@ class _ApartError(Exception):
 
 def _common(*types: pa.DataType) -> pa.DataType | None:
     """The type that takes the values of all these types, at least as far as types can tell; None: there is none."""
-    try:
+    with suppress(_ApartError):
         return reduce(_unite, types)
-    except _ApartError:
-        return None
+    return None
 
 
 def _unite(one: pa.DataType, other: pa.DataType) -> pa.DataType:
@@ -247,11 +245,10 @@ def _widens(kind: pa.DataType, wanted: pa.DataType) -> bool:
 def _is_exact(value: pa.Scalar, wanted: pa.DataType) -> bool:
     if pa.types.is_floating(wanted):
         return bool(abs(value.as_py()) <= EXACT_IN_FLOAT64)
-    try:
+    with suppress(pa.ArrowException, ValueError, OverflowError):
         value.cast(wanted)
-    except (pa.ArrowException, ValueError, OverflowError):
-        return False
-    return True
+        return True
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,13 +278,15 @@ class _FileStatistics:
         return all(_is_exact(value, wanted) for value in column.ends)
 
     def is_null(self, name: str, source: Source) -> bool:
-        """Whether a column holds nothing. Where the footer does not tell, its rows are read up to the first value."""
+        """Whether a column is known to hold nothing: where the footer does not tell, by its rows, up to a value."""
         column = self._of(source).get(name)
         if column is not None:
             return column.nulls == column.values
-        with open_parquet(source, self._storage) as file:
-            batches = file.iter_batches(columns=[name], use_threads=False)
-            return all(batch.column(name).null_count == batch.num_rows for batch in batches)
+        # a damaged page tells nothing, and with dictionaries inside of others no batch of Arrow's spans row groups
+        with open_parquet(source, self._storage) as file, suppress(pa.ArrowException, OSError):
+            groups = (file.iter_batches(65536, [at], [name], use_threads=False) for at in range(file.num_row_groups))
+            return all(batch.column(name).null_count == batch.num_rows for group in groups for batch in group)
+        return False
 
     def _of(self, source: Source) -> dict[str, _ColumnStatistics | None]:
         if source not in self._known:
@@ -296,7 +295,7 @@ class _FileStatistics:
                 self._known[source] = {
                     column.path: _column_statistics(file.metadata, position, kinds[column.path])
                     for position, column in enumerate(map(file.schema.column, range(len(file.schema))))
-                    if column.path in self._names and column.max_repetition_level == 0
+                    if column.name == column.path in self._names and column.max_repetition_level == 0
                 }
         return self._known[source]
 

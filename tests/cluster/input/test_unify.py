@@ -183,6 +183,42 @@ def test_a_column_without_values_is_known_without_statistics(tmp_path: Path) -> 
     assert pq.read_table(tmp_path / "out")["x"].to_pylist() == [1, None, None, None]
 
 
+def test_dictionaries_inside_others_do_not_keep_a_column_of_nulls_from_being_known(tmp_path: Path) -> None:
+    nested = pa.array([{"a": None}, {"a": "x"}], pa.struct([("a", DICTIONARY)]))
+    nothing = pa.nulls(2, nested.type)
+    for name, column in (("a", pa.array([1, None])), ("b", nothing), ("c", nested)):
+        table = pa.table({"text": TEXTS[:2], "x": column})
+        pq.write_table(table, tmp_path / f"{name}.parquet", row_group_size=1)
+    run(job([tmp_path / "a.parquet", tmp_path / "b.parquet"], tmp_path / "out"))
+    assert pq.read_table(tmp_path / "out")["x"].to_pylist() == [1, None, None, None]
+    with pytest.raises(SourceUnusable, match=r"c\.parquet: column 'x' is struct"):
+        make_plan(job([tmp_path / "a.parquet", tmp_path / "c.parquet"], tmp_path / "other"), DIGEST)
+
+
+def test_a_damaged_page_of_a_column_of_two_types_is_told_with_file_and_column(tmp_path: Path) -> None:
+    columns = {"a": pa.array(range(50)), "b": pa.array([None, *map(str, range(49))])}
+    for name, column in columns.items():
+        table = pa.table({"text": ["a b"] * 50, "x": column})
+        pq.write_table(table, tmp_path / f"{name}.parquet", write_statistics=False, compression="none")
+    content = (tmp_path / "b.parquet").read_bytes()
+    start = pq.ParquetFile(tmp_path / "b.parquet").metadata.row_group(0).column(1).dictionary_page_offset
+    (tmp_path / "b.parquet").write_bytes(content[:start] + b"\xff" * 10 + content[start + 10 :])
+    with pytest.raises(SourceUnusable, match=r"b\.parquet: column 'x' is string, but int64 in .*a\.parquet"):
+        make_plan(job(tmp_path, tmp_path / "out"), DIGEST)
+
+
+def test_statistics_of_a_field_are_not_those_of_a_column_whose_name_has_a_dot(tmp_path: Path) -> None:
+    columns: dict[str, dict[str, pa.Array]] = {
+        "a": {"a.b": pa.array([1, 2]), "a": pa.array([7, 8])},
+        "b": {"a.b": pa.array([0.5, 2.5]), "a": pa.nulls(2, pa.struct([("b", pa.string())]))},
+        "c": {"a": pa.nulls(2, pa.struct([("b", pa.string())]))},
+    }
+    tables = {f"{name}.parquet": pa.table({"text": TEXTS[:2], **held}) for name, held in columns.items()}
+    found = through(tmp_path, tables)
+    assert found["a.b"].to_pylist() == [1.0, 2.0, 0.5, 2.5, None, None]
+    assert found["a"].to_pylist() == [7, 8, None, None, None, None]
+
+
 def _footers(paths: list[Path]) -> list[Footer]:
     return with_int96_unit(
         read_footers(list_inputs([str(path) for path in paths], Storage()).sources, Storage()), Storage()
