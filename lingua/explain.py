@@ -28,9 +28,10 @@ PERCENT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
 def explain(error: ValidationError, known: Collection[str] = ()) -> str:
     """Each fault of a pydantic error: the setting, its value and what is wanted; `known` are names that exist."""
     faults = error.errors(include_url=False)
-    # a list whose items are wrong is not empty
-    within = {fault["loc"][:1] for fault in faults if len(fault["loc"]) > 1}
-    told = [fault for fault in faults if fault["type"] != "too_short" or fault["loc"] not in within]
+    # a list whose items are wrong is not empty, and what a misspelt method reads is not unknown
+    within = {("too_short", *fault["loc"][:1]) for fault in faults if len(fault["loc"]) > 1}
+    follow = within | {("extra_forbidden", name) for name in known}
+    told = [fault for fault in faults if (fault["type"], *fault["loc"]) not in follow]
     return "; ".join(_fault(fault, known) for fault in told)
 
 
@@ -113,8 +114,8 @@ def _wanted(fault: Any) -> str:
         hint = meant(str(value), choices)
         return f"must be {either(choices)}" + (f";{hint}" if hint else "")
     if (wanted := _KINDS.get(kind.split("_")[0])) and kind.endswith(("_parsing", "_type", "_from_float")):
-        return f"must be {wanted}{_as_number(value)}"
-    return str(fault["msg"]).removeprefix("Value error, ")
+        return f"must be {wanted}{_as_number(value) if kind.startswith('float') else ''}"
+    return str(fault["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
 
 
 def either(names: Sequence[str], word: str = "or") -> str:
@@ -132,12 +133,11 @@ def _as_share(value: object, limits: dict[str, Any]) -> str:
         return ""
     if number > 100:
         return f"; {_SHARE}; for a number of tokens, give target_token"
+    one_in = f"or one in {number:g}, which is {1 / number:.2g}?"
     if number != int(number):
-        return (
-            f"; {_SHARE}; did you mean {number / 100:g} ({number:g}%), or one in {number:g}, which is {1 / number:.2g}?"
-        )
+        return f"; {_SHARE}; did you mean {number / 100:g} ({number:g}%), {one_in}"
     if number < 10:
-        return f"; {_SHARE}; did you mean {number / 10:g}, or one in {number:g}, which is {1 / number:.2g}?"
+        return f"; {_SHARE}; did you mean {number / 10:g}, {one_in}"
     return f"; did you mean {number / 100:g}?"
 
 

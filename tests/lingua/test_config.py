@@ -60,6 +60,22 @@ def test_what_is_allowed_and_what_was_likely_meant_is_said(setting: str, value: 
         CompressionConfig(**{setting: value})
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"method": "longlingua", "rank_method": "bm25"}, "; did you mean longllmlingua or llmlingua or llmlingua2?"),
+        ({"target_token": 0.5}, "target_token = 0.5: must be a whole number"),
+        ({"force_reserve_digit": 1.5}, "force_reserve_digit = 1.5: must be true or false"),
+        ({"target_token": "50%"}, "target_token = '50%': must be a whole number"),
+        ({"rate": "nan"}, "rate = 'nan': must be a finite number"),
+    ],
+)
+def test_nothing_is_advised_that_is_there_or_would_be_wrong_again(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        CompressionConfig(**settings)
+    assert str(refusal.value).endswith(message)
+
+
 def test_rate_and_target_exclude_each_other() -> None:
     with pytest.raises(ConfigError, match="exclude"):
         CompressionConfig(rate=0.5, target_token=100)
