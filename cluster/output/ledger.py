@@ -275,10 +275,9 @@ class Ledger(RunFolder):
     def _clear(self, name: str, files: Mapping[str, list[str]]) -> None:
         """Remove the side files (by attempt) of a committed shard, except those of the attempt that counts."""
         record, _ = self._record(name, [f"{attempt}.json" for attempt in files])
-        if record is None or record.part_sha256 != self._part_checksum(name):
-            return
-        for file in (file for attempt, own in files.items() if attempt != record.attempt for file in own):
-            self.delete(file)
+        if record is not None and record.part_sha256 == self._part_checksum(name):
+            for file in (file for attempt, own in files.items() if attempt != record.attempt for file in own):
+                self.delete(file)
 
     def part_url(self, plan: Plan, shard: Shard) -> str:
         """Where a shard's part is published."""
@@ -288,6 +287,11 @@ class Ledger(RunFolder):
         """Where a commit's rejected rows are, if it has any: once they are tried again, in `_retried/`."""
         own, moved = self._side_url("_rejects", record), self.retried_url(record.attempt)
         return own if self.storage.exists(own) or not self.storage.exists(moved) else moved
+
+    def lists_rejects(self, record: Record) -> bool:
+        """Whether a commit's rejected rows, if it has any, are listed as they were: neither gone nor changed."""
+        url = self.rejects_url(record) if record.rejects_sha256 else ""
+        return not url or (self.storage.exists(url) and self.checksum(url) == record.rejects_sha256)
 
     def retried_url(self, attempt: str) -> str:
         """Where the rows are that an attempt rejected, once they are tried again."""

@@ -24,7 +24,7 @@ from typing import Any
 import pyarrow as pa
 
 from cluster.config import JobConfig
-from cluster.errors import PlanConflict
+from cluster.errors import DamagedFile, PlanConflict
 from cluster.input.columns import USUAL, Columns
 from cluster.input.cutting import plan_shards
 from cluster.input.inputs import list_inputs
@@ -111,7 +111,7 @@ def plan_retries(plan: Plan, ledger: Ledger) -> Plan:
     """The next generation of a finished output's plan, with its rejected rows in shards of their own.
 
     The same plan, and a note, where the output is not finished or nothing in it is rejected. DamagedFile where a
-    commit record is none.
+    commit record is none, or the rejects of a commit are not what it wrote.
     """
     if {shard.name for shard in plan.shards} - ledger.committed():
         print(UNFINISHED)
@@ -120,6 +120,9 @@ def plan_retries(plan: Plan, ledger: Ledger) -> Plan:
     if not rejecting:
         print(NOTHING_REJECTED)
         return plan
+    if lost := next((record for record in rejecting if not ledger.lists_rejects(record)), None):
+        part = ledger.part_url(plan, lost.shard)
+        raise DamagedFile(f"{ledger.rejects_url(lost)} is gone or changed: delete {part}; the next start makes both")
     numbered = enumerate(rejecting, len(plan.shards))
     shards = [record.shard.again(at, record.attempt, record.rejected) for at, record in numbered]
     rows = sum(record.rejected for record in rejecting)

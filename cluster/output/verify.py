@@ -203,14 +203,12 @@ class _ShardAudit:
         elif self._shard.source not in self._output.changed:
             try:
                 yield from self._walk(record)
+                yield from self._figures(record)
+                alike = self._shard.source.format == self._plan.output_format == "parquet"
+                if alike and not (record.rejected or self._shard.retries):
+                    yield from (f"row {fault}" for fault in self._output.plainly.altered(self._shard, self._url))
             except _UnreadableError as error:
                 yield str(error)
-                return
-            yield from self._figures(record)
-            if not (record.rejected or self._shard.retries) and (
-                self._shard.source.format == self._plan.output_format == "parquet"
-            ):
-                yield from (f"row {fault}" for fault in self._output.plainly.altered(self._shard, self._url))
 
     def _record_problems(self, record: Record) -> Iterator[str]:
         if record.shard != self._shard:
@@ -219,12 +217,8 @@ class _ShardAudit:
             yield "its commit record is of other settings or another model"
         if self._ledger.checksum(self._url) != record.part_sha256:
             yield "differs from its commit record (size or checksum): damaged, swapped or written by another hand"
-        try:
-            rejects = self._ledger.checksum(self._ledger.rejects_url(record)) if record.rejects_sha256 else None
-        except FileNotFoundError:
-            rejects = None
-        if rejects != record.rejects_sha256:
-            yield "its rejects are missing or differ from their checksum"
+        if not self._ledger.lists_rejects(record):
+            yield "its rejects are missing or differ from their checksum; delete it, and the next start makes both"
 
     def _walk(self, record: Record) -> Iterator[str]:
         """What is wrong with single rows. _UnreadableError where a file is none that the job writes."""

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cluster.config import JobConfig
-from cluster.errors import PlanConflict
+from cluster.errors import DamagedFile, PlanConflict
 from cluster.output.ledger import Ledger
 from cluster.output.plan import Plan
 from cluster.output.prepare import draft_plan
@@ -263,6 +263,26 @@ def test_where_nothing_is_rejected_or_anything_missing_nothing_new_is_planned(
     next(Path(config.output).glob("part-*")).unlink()
     assert start(again(config, "retry-rejected")).this_run.shards == 1
     assert "the output is not finished" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("left", [None, 1])
+def test_rejects_that_are_gone_or_changed_are_told_before_they_are_planned_again(
+    config: JobConfig, left: int | None
+) -> None:
+    start(config, Ailing())
+    damaged = min(Path(config.output).glob("_rejects/*"))
+    lines = damaged.read_text().splitlines(keepends=True)
+    damaged.unlink()
+    if left is not None:
+        damaged.write_text("".join(lines[:left]))
+    with pytest.raises(DamagedFile, match=r"part-.* is gone or changed: delete .*/part-.*\.parquet"):
+        start(again(config, "retry-rejected"))
+    assert not (Path(config.output) / "_plans").exists()
+    (Path(config.output) / f"{damaged.name.partition('.')[0]}.parquet").unlink()
+    start(config, Ailing())
+    assert damaged.read_text() == "".join(lines)
+    assert start(again(config, "retry-rejected")).this_run.rows == 8
+    require_whole(config, ROWS, 4)
 
 
 def test_rows_that_cannot_be_read_stay_rejects(tmp_path: Path) -> None:
