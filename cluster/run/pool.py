@@ -15,10 +15,11 @@ import logging
 import os
 import platform
 import secrets
+import signal
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -76,7 +77,10 @@ def session(packages: Sequence[ModuleType] = ()) -> Iterator[bool]:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     # Ray prints every death of a worker to standard output, with no setting against it; the driver tells them too
     hushed = _replaced("worker", "print_to_stdstream", lambda *_, **__: None)
-    with hushed, _environment(_local() if fixed else {}):
+    # while Ray starts, its handlers of SIGTERM end the process, with codes that say nothing: one that is there stays
+    handled = signal.getsignal(signal.SIGTERM) != signal.SIG_DFL
+    kept = _replaced("utils", "set_sigterm_handler", lambda _: None) if handled else nullcontext()
+    with hushed, kept, _environment(_local() if fixed else {}):
         try:
             if fixed:
                 # Ray takes the machine's own address even for 127.0.0.1, and listens on every interface, unless
@@ -147,9 +151,8 @@ class RayMetrics:
     def record(self, metric: Metric, value: float, **labels: str) -> None:
         if metric not in self._known:
             kind = ray_metrics.Counter if metric.kind == "counter" else ray_metrics.Gauge
-            made: Any = kind(metric.name, metric.description, ("run", "worker", *metric.labels))
+            made = self._known[metric] = kind(metric.name, metric.description, ("run", "worker", *metric.labels))
             made.set_default_tags({"run": self._run, "worker": f"{platform.node()}:{os.getpid()}"})
-            self._known[metric] = made
         if metric.kind == "gauge":
             self._known[metric].set(value, tags=labels)
         elif value > 0:
@@ -205,9 +208,8 @@ class RayPool(Pool):
     def __init__(self, make: MakeRunner, request: ResourceRequest) -> None:
         self._make = make
         self._request = request
-        self._shape = request.shape(*_resources())
-        if request.fixed:
-            self._shape = fitted(request, self._shape, machines())
+        shape = request.shape(*_resources())
+        self._shape = fitted(request, shape, machines()) if request.fixed else shape
         self._handles: dict[str, _Handle] = {}
         self._numbers = itertools.count()
         self._failed_starts = 0
@@ -281,8 +283,7 @@ class RayPool(Pool):
 
     def _started(self, worker: str, node: str, failure: Failure | None) -> None:
         if failure is None:
-            self._failed_starts = 0
-            self._handles[worker].node = node
+            self._failed_starts, self._handles[worker].node = 0, node
             return
         self._bury(worker)
         self._start_failed(failure)
@@ -330,8 +331,7 @@ def _death(error: RayError, node: str | None) -> Failure:
     """
     detail = " ".join(str(error).split())
     preempted = isinstance(error, RayActorError) and error.preempted
-    silent = isinstance(error, ActorUnavailableError)
-    lost = preempted or silent or "node has died" in detail
+    lost = preempted or isinstance(error, ActorUnavailableError) or "node has died" in detail
     if not lost and node is not None:
         entries = ray.nodes()  # type: ignore[no-untyped-call]
         lost = not any(entry["NodeID"] == node and entry["Alive"] for entry in entries)

@@ -7,6 +7,7 @@ import io
 import logging
 import os
 import signal
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,30 @@ def test_private_names_of_ray_come_back(environment: dict[str, str], monkeypatch
     with pool.session():
         assert worker.print_to_stdstream is not before[0]
     assert (worker.print_to_stdstream, ray_constants.ENABLE_RAY_CLUSTER) == before
+
+
+@pytest.mark.parametrize("handled", [False, True])
+def test_a_stop_request_while_ray_starts_is_the_jobs_own(
+    environment: dict[str, str], handled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ray._private import utils
+
+    def begin(*_: Any, **__: Any) -> None:
+        utils.set_sigterm_handler(lambda number, _: sys.exit(number))  # as Ray does, before it connects
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(pool.ray, "init", begin)
+    stop, before = StopRequest(), signal.getsignal(signal.SIGTERM)
+    if handled:
+        with on_signals(stop), pool.session():
+            pass
+        assert stop.exit_code == 128 + signal.SIGTERM
+        return
+    try:
+        with pytest.raises(SystemExit), pool.session():
+            pass
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_handlers_of_whoever_embeds_the_job_stay() -> None:
