@@ -90,8 +90,7 @@ def conclude(config: EvalConfig, ledger: EvalLedger, plan: Sequence[Wave], ident
     measured = ledger.measured(unit.name for wave in plan for unit in wave)
     baseline = (config.peers or [one.name for one in config.candidates])[0]
     summary = summarize(measured, baseline, seed=config.seed or 0)
-    finished = datetime.now(UTC).isoformat(timespec="seconds")
-    info = {"finished": finished, "model": config.model, "settings": identity}
+    info = {"finished": datetime.now(UTC).isoformat(timespec="seconds"), "model": config.model, "settings": identity}
     text = markdown(summary)
     ledger.write("summary.json", json.dumps({**info, **summary.as_json()}, indent=1).encode())
     ledger.write("summary.md", text.encode())
@@ -128,8 +127,7 @@ def _require_usable(name: str, url: str, rows: Sequence[EvalRow]) -> None:
         raise ConfigError(f"--data {name}={url}: no rows are left; look at the file, --offset and --limit")
     seen = set[str]()
     for row in rows:
-        fault = _fault(row, seen)
-        if fault:
+        if fault := _fault(row, seen):
             raise ConfigError(f"{url}, row {row.id!r}: {fault}")
         seen.add(row.id)
 

@@ -11,7 +11,7 @@ import io
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +67,7 @@ class RunFolder:
         """PlanConflict when something lies there, although no plan does."""
         if foreign := [name for name in sorted(self.names()) if name[0] not in "._"]:
             raise PlanConflict(
-                f"{self.url} holds {foreign[0]} and no {PLAN}: not an output of this job, or its plan was lost; choose "
-                "another output"
+                f"{self.url} holds {foreign[0]} and no {PLAN}: no output of this job, or its plan is lost; use another"
             )
 
     @contextmanager
@@ -158,11 +157,10 @@ class RunFolder:
 
     def _files(self, name: str) -> dict[str, int]:
         """All files below a directory, relative to it, and their sizes in bytes."""
-        try:
+        with suppress(FileNotFoundError):
             found = self.storage.search(below(self.url, name), everything()).files
-        except FileNotFoundError:
-            return {}
-        return {file: int(info["size"]) for file, info in found.items()}
+            return {file: int(info["size"]) for file, info in found.items()}
+        return {}
 
 
 def _shown(value: object) -> str:

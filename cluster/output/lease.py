@@ -183,11 +183,10 @@ def heartbeat(renew: Callable[[], None], seconds: float, stop: StopRequest) -> I
 
 
 def _read(storage: Storage, folder: str, generation: int) -> Holder | None:
-    try:
-        url = _url(folder, generation)
+    url = _url(folder, generation)
+    with suppress(FileNotFoundError):
         return Holder.from_bytes(storage.read(url), url)
-    except FileNotFoundError:
-        return None
+    return None
 
 
 def _url(folder: str, generation: int) -> str:

@@ -60,18 +60,15 @@ class Ledger(RunFolder):
     def plan(self) -> Plan | None:
         """The stored plan in its last generation, if there is one."""
         try:
-            first = self._plan(self._plan_url)
+            first = Plan.from_bytes(self.storage.read(self._plan_url), self._plan_url)
         except FileNotFoundError:
             return None
         if (url := next(self._generations(), None)) is None:
             return first
-        last = self._plan(url)
+        last = Plan.from_bytes(self.storage.read(url), url)
         if last.run != first.run:
             raise PlanConflict(f"{url} extends another plan than {self._plan_url}; delete it, or {REMEDY}")
         return last
-
-    def _plan(self, url: str) -> Plan:
-        return Plan.from_bytes(self.storage.read(url), url)
 
     def require_plan(self) -> Plan:
         """The same. PlanConflict when there is none."""

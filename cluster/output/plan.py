@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from cluster.config import ALGORITHM_KEY, OUTPUT_SETTINGS, JobConfig, default_of
-from cluster.errors import PlanConflict
+from cluster.errors import AbortRun, PlanConflict
 from cluster.input.columns import Columns
 from cluster.input.shards import ATTEMPT, NAME, STORED, Count, Shard, Source, parsed
 
@@ -148,13 +148,13 @@ class Plan:
 
     @classmethod
     def from_bytes(cls, data: bytes, where: str) -> Plan:
-        """The inverse of `to_bytes`. PlanConflict when `data` is no plan of this format."""
+        """The inverse of `to_bytes`. PlanConflict when `data` is none of this format, AbortRun for another job's."""
         try:
             content = json.loads(data)
+            if isinstance(content, dict) and content and "format" not in content:
+                raise AbortRun(f"{where} is the plan of another job, whose output this is; choose another output")
             if content["format"] != FORMAT:
-                raise PlanConflict(
-                    f"{where} has plan format {content['format']}, this version reads {FORMAT}; {REMEDY}"
-                )
+                raise PlanConflict(f"{where} has plan format {content['format']}, not {FORMAT}; {REMEDY}")
             if content.pop("digest") != _digest(content):
                 raise ValueError("it is not what was written")
             return cls._from_stored(parsed(_Stored, data, "a plan"))

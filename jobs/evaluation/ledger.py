@@ -12,16 +12,18 @@ summary.json, summary.md, report.html    the results, written at the end
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import product
-from typing import Any, Literal
+from itertools import chain, product
+from typing import Any, Literal, TypeVar
 
+from cluster.errors import DamagedFile
 from cluster.input.shards import Shard, Source
 from cluster.output.folder import RunFolder
 from cluster.output.records import Statistics
 from cluster.storage.local import TEMPORARY
+from cluster.storage.storage import below
 from jobs import require_packages
 from jobs.evaluation.rows import REFERENCES, EvalRow, Measured, as_lines
 from jobs.evaluation.settings import EvalConfig
@@ -33,6 +35,7 @@ from lingua.methods.ranking import ranking_model
 from lingua.models.source import resolve
 
 Sizes = tuple[float | None, ...]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +115,7 @@ class EvalLedger(RunFolder):
             self.create(f"{ROWS}/{name}{ENDING}", as_lines(rows))
 
     def rows(self, name: str) -> list[EvalRow]:
-        return list(map(EvalRow.from_json, self.read(f"{ROWS}/{name}{ENDING}").splitlines()))
+        return self._lines(f"{ROWS}/{name}{ENDING}", EvalRow.from_json)
 
     def committed(self) -> Collection[str]:
         names = self.names(MEASURED)
@@ -130,12 +133,18 @@ class EvalLedger(RunFolder):
         return "committed" if self.create(_file_of(unit.name), as_lines(measured)) else "already"
 
     def unit(self, name: str) -> list[Measured]:
-        return list(map(Measured.from_json, self.read(_file_of(name)).splitlines()))
+        return self._lines(_file_of(name), Measured.from_json)
 
     def measured(self, names: Iterable[str]) -> Iterator[Measured]:
         with ThreadPoolExecutor(AT_ONCE) as threads:
-            for part in threads.map(self.unit, names):
-                yield from part
+            yield from chain.from_iterable(threads.map(self.unit, names))
+
+    def _lines(self, name: str, read: Callable[[bytes], T]) -> list[T]:
+        """The values in a file, one a line. DamagedFile where these are not what was written."""
+        try:
+            return list(map(read, self.read(name).splitlines()))
+        except (ValueError, TypeError, LookupError) as error:
+            raise DamagedFile(f"{below(self.url, name)} is damaged ({error}); delete it, and start again") from None
 
     def clean(self) -> None:
         """Remove what dead attempts left. Only for the holder of the lease."""
@@ -152,8 +161,7 @@ GENERATION = ("max_tokens", "stop")
 
 def identify(config: EvalConfig, sets: Mapping[str, Sequence[EvalRow]]) -> dict[str, Any]:
     """What decides the results of an evaluation, by name. ModelError when one of its models cannot be found."""
-    settings: dict[str, Any] = {name: config.model_dump(mode="json", include={name})[name] for name in PLAIN}
-    settings["sizes"] = list(config.sizes)
+    settings = {**config.model_dump(mode="json", include=set(PLAIN)), "sizes": list(config.sizes)}
     if "generate" in config.ask or any(target.remote for target in config.targets):
         settings |= config.model_dump(mode="json", include=set(GENERATION))
     settings |= {

@@ -18,6 +18,7 @@ from cluster.errors import AbortRun, DamagedFile, LeaseError, PlanConflict
 from cluster.input.columns import prompt_content
 from cluster.input.reader import read_rows
 from cluster.input.shards import Shard
+from cluster.output.folder import RunFolder
 from cluster.output.ledger import Ledger
 from cluster.output.parts import PartWriter
 from cluster.output.plan import Identity, Plan
@@ -154,6 +155,15 @@ def test_a_damaged_plan_is_written_again_where_nothing_is_committed(corpus: Path
     (tmp_path / "out" / "_plan.json").write_text("{")
     with pytest.raises(PlanConflict, match="damaged"):
         run(job(corpus, tmp_path / "out"))
+
+
+def test_the_plan_of_another_job_is_never_replaced(corpus: Path, tmp_path: Path) -> None:
+    folder = RunFolder(str(tmp_path / "out"), "jobs.evaluate")
+    folder.begin({"sizes": [0.5], "model_digest": DIGEST})
+    before = folder.read("_plan.json")
+    with pytest.raises(AbortRun, match=r"_plan\.json is the plan of another job, .* choose another output"):
+        run(job(corpus, tmp_path / "out"))
+    assert folder.read("_plan.json") == before
 
 
 def test_another_model_does_not_go_on(corpus: Path, tmp_path: Path) -> None:

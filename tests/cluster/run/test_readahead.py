@@ -62,4 +62,4 @@ def test_closing_ends_the_thread() -> None:
     ahead.close()
     ahead.close()
     ahead._thread.shutdown()
-    assert threading.active_count() == before
+    assert threading.active_count() <= before
