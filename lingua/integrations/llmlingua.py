@@ -139,7 +139,7 @@ RANKERS = {
     "bge": "embedding:BAAI/bge-large-en-v1.5",
     "bge_reranker": "reranker:BAAI/bge-reranker-large",
 }
-_WITHOUT_EFFECT = ("force_context_number", "add_instruction", "chunk_end_tokens")
+_WITHOUT_EFFECT = {"force_context_number": None, "add_instruction": False, "chunk_end_tokens": [".", "\n"]}
 
 
 def loading(device_map: str, model_config: Mapping[str, Any]) -> dict[str, Any]:
@@ -180,14 +180,17 @@ def sentence_filter(call: Call) -> dict[str, Any]:
 
 
 def segments(call: PromptCall) -> Iterator[list[TextPiece]]:
-    """Context strings that come in segments, each with a rate and whether it is compressed at all."""
+    """Context strings in segments, each with a rate and whether it is compressed at all. ConfigError if they differ."""
     texts = call.context_segs or ()
     rates: Sequence[Sequence[float | None]] = call.context_segs_rate or [[None] * len(one) for one in texts]
     switches = call.context_segs_compress or [[True] * len(one) for one in texts]
+    shape, *others = ([len(one) for one in part] for part in (texts, rates, switches))
+    if others != [shape, shape] or any(isinstance(one, str) for one in texts):
+        raise ConfigError(
+            "context_segs, _rate and _compress must hold a list for each string, with as many entries each"
+        )
     for parts, own, compress in zip(texts, rates, switches, strict=True):
-        yield [
-            TextPiece(text, rate if switch else 1.0) for text, rate, switch in zip(parts, own, compress, strict=True)
-        ]
+        yield [TextPiece(text, rate if on else 1.0) for text, rate, on in zip(parts, own, compress, strict=True)]
 
 
 def rules(call: JsonCall) -> dict[str, object]:
@@ -201,12 +204,9 @@ def rules(call: JsonCall) -> dict[str, object]:
 
 
 def warn_of_what_has_no_effect(call: Call) -> None:
-    given = [field for field in fields(call) if field.name in _WITHOUT_EFFECT]
-    _warn([field.name for field in given if _plain(getattr(call, field.name)) != _plain(field.default)])
-
-
-def _plain(value: object) -> object:
-    return list(value) if isinstance(value, (list, tuple)) else value
+    given = {name: getattr(call, name, default) for name, default in _WITHOUT_EFFECT.items()}
+    plain = {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
+    _warn([name for name, value in plain.items() if value != _WITHOUT_EFFECT[name]])
 
 
 def _warn(names: Sequence[str]) -> None:

@@ -163,6 +163,20 @@ def test_segments_with_rates_are_tags_in_another_form(compressor: PromptCompress
     assert segments == compressor.structured_compress_prompt(tagged)
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"context_segs": [PROSE]},
+        {"context_segs": [[PROSE, PROSE]], "context_segs_rate": [[0.5]]},
+        {"context_segs": [[PROSE]], "context_segs_rate": [[0.5], [0.5]]},
+        {"context_segs": [[PROSE]], "context_segs_compress": [[True, False]]},
+    ],
+)
+def test_segments_that_do_not_fit_each_other_are_told(compressor: PromptCompressor, wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="context_segs, _rate and _compress must hold a list for each string"):
+        compressor.compress_prompt([PROSE], **wrong)
+
+
 @pytest.mark.parametrize("as_file", [False, True])
 def test_json_keeps_keys_and_types(compressor: PromptCompressor, tmp_path: Path, as_file: bool) -> None:
     data = {"id": 7, "ok": True, "name": 'Ada "A" É', "text": PROSE, "tags": [PROSE, PROSE]}
