@@ -165,9 +165,8 @@ def _role(message: Mapping[str, Any], holder: Mapping[str, Any], at: _At) -> str
     if "lc" in message and isinstance(path := message.get("id"), (list, tuple)) and path:
         kind = path[-1]
     if not isinstance(kind, str):
-        raise PromptError(
-            "wrong_type", f"{_named(at.path)} must be an object with a 'role'; its keys: {_keys(message)}"
-        )
+        fault = f"{_named(at.path)} must be an object with a 'role'; its keys: {_keys(message)}"
+        raise PromptError("wrong_type", fault)
     short = re.sub("message(chunk)?$", "", kind.lower())
     if role_of(short) not in (None, "call"):
         return short
@@ -297,10 +296,7 @@ def _strings(value: Any, at: _At) -> Iterator[FoundText]:
 
 
 def _copied(value: Any, at: _At) -> Iterator[FoundText]:
-    if isinstance(value, str):
-        yield from at.found(value, "opaque")
-    else:
-        yield from _strings(value, at)
+    return at.found(value, "opaque") if isinstance(value, str) else _strings(value, at)
 
 
 def _walk(value: Any, at: _At, *, aside: bool, coded: bool) -> Iterator[FoundText]:

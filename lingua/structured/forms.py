@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
+T = TypeVar("T")
 Use = str | Mapping[str, "Use"]
 """What a value is read as; a mapping: an object with these keys.
 
@@ -24,7 +25,11 @@ mark      an id, a date, a word about a text: opaque as long as it looks like on
 """
 
 
-def _each(names: str, use: Use) -> dict[str, Use]:
+def _names(names: str) -> frozenset[str]:
+    return frozenset(names.split())
+
+
+def _each(names: str, use: T) -> dict[str, T]:
     return dict.fromkeys(names.split(), use)
 
 
@@ -33,69 +38,49 @@ LISTS = ("messages", "conversations", "conversation", "contents", "chat_history"
 CONTENTS = ("content", "value", "parts", "message", "text")
 """Keys of a message that hold what is said."""
 ROLES = {
-    **dict.fromkeys(("user", "human", "prompter", "customer"), "user"),
-    **dict.fromkeys(
-        ("assistant", "ai", "model", "gpt", "bot", "agent", "chatbot", "chatgpt", "bing", "bard"), "assistant"
-    ),
-    **dict.fromkeys(("tool", "observation", "tool_response", "tool_result", "function_response", "ipython"), "tool"),
-    **dict.fromkeys(("function_call", "tool_call"), "call"),
+    **_each("user human prompter customer", "user"),
+    **_each("assistant ai model gpt bot agent chatbot chatgpt bing bard", "assistant"),
+    **_each("tool observation tool_response tool_result function_response ipython", "tool"),
+    **_each("function_call tool_call", "call"),
     "system": "system",
     "developer": "developer",
     "function": "function",
 }
 
-ASIDE = frozenset(
-    _each(
-        "metadata meta response_metadata usage_metadata usage cache_control annotations citations logprobs artifact "
-        "header headers provider_options providerOptions providerMetadata extras prompt_cache_breakpoint "
-        "video_metadata videoMetadata safety_ratings safetyRatings grounding_metadata groundingMetadata qualifiers",
-        "mark",
-    )
+ASIDE = _names(
+    "metadata meta response_metadata usage_metadata usage cache_control annotations citations logprobs artifact "
+    "header headers provider_options providerOptions providerMetadata extras prompt_cache_breakpoint "
+    "video_metadata videoMetadata safety_ratings safetyRatings grounding_metadata groundingMetadata qualifiers"
 )
 """Keys whose values are about a text: single words, dates and addresses within, at any depth, are marks."""
-MARKS = frozenset(
-    _each(
-        "id ids uuid type object role from signature thoughtSignature thought_signature encrypted_content data status "
-        "encrypted_index redactedContent state model model_name language lang country hashed_ip timestamp time date "
-        "created created_at updated_at create_time index finish_reason stop_reason stop_sequence mime_type mimeType "
-        "media_type mediaType format detail namespace server_label phase channel hash sha256 bytes base64 lc example",
-        "mark",
-    )
+MARKS = _names(
+    "id ids uuid type object role from signature thoughtSignature thought_signature encrypted_content data status "
+    "encrypted_index redactedContent state model model_name language lang country hashed_ip timestamp time date "
+    "created created_at updated_at create_time index finish_reason stop_reason stop_sequence mime_type mimeType "
+    "media_type mediaType format detail namespace server_label phase channel hash sha256 bytes base64 lc example"
 )
 """Keys whose single values are marks, if they look like one; so are those that end with ``id``."""
-SEALED = frozenset(
-    _each(
-        "signature thoughtSignature thought_signature encrypted_content encryptedContent encrypted_index "
-        "redactedContent redacted_content",
-        "mark",
-    )
+SEALED = _names(
+    "signature thoughtSignature thought_signature encrypted_content encryptedContent encrypted_index "
+    "redactedContent redacted_content"
 )
 """Keys of signatures and encrypted texts: one word of any length is a mark."""
-ENCODED = frozenset(
-    _each(
-        "data base64 bytes b64 b64_json file_data fileData image image_url imageUrl imageBytes image_bytes audio video "
-        "url uri result blob partial_image_b64",
-        "opaque",
-    )
+ENCODED = _names(
+    "data base64 bytes b64 b64_json file_data fileData image image_url imageUrl imageBytes image_bytes audio video "
+    "url uri result blob partial_image_b64"
 )
 """Keys that hold base64 where the object around them is an image, sound or a file."""
-SPOKEN = frozenset(
-    _each(
-        "text transcript transcription caption title alt alt_text description content cited_text citedText body "
-        "subject summary note comment message query input output answer question thinking reasoning "
-        "reasoning_content refusal",
-        "text",
-    )
+SPOKEN = _names(
+    "text transcript transcription caption title alt alt_text description content cited_text citedText body "
+    "subject summary note comment message query input output answer question thinking reasoning "
+    "reasoning_content refusal"
 )
 """Keys of what is said: no mark, and nothing encoded, however it looks and wherever it stands."""
 SOURCES = ("text", "content", "base64", "url", "file")
 """Types of a document's source."""
 
-_CALLED: Use = _each("name toolName arguments args input parameters", "whole")
-CALL: Mapping[str, Use] = {
-    **_each("name toolName arguments args input parameters", "whole"),
-    **_each("function custom", _CALLED),
-}
+_CALLED: Mapping[str, Use] = _each("name toolName arguments args input parameters", "whole")
+CALL: Mapping[str, Use] = {**_CALLED, **_each("function custom", _CALLED)}
 _SOURCE: Use = {"source": "source"}
 
 MEMBERS: Mapping[str, Use] = {

@@ -96,9 +96,8 @@ def _checked(one: FoundText) -> str:
     try:
         one.text.encode()
     except UnicodeEncodeError as error:
-        raise PromptError(
-            "invalid_unicode", f"{one.where} holds a lone surrogate at {error.start}: not valid text"
-        ) from None
+        fault = f"{one.where} holds a lone surrogate at {error.start}: not valid text"
+        raise PromptError("invalid_unicode", fault) from None
     return one.text
 
 
@@ -108,9 +107,8 @@ def _loaded(value: Any) -> Any:
         return value
     loaded = read_text(value, "messages are")
     if isinstance(loaded, str):
-        raise PromptError(
-            "wrong_type", "messages are a JSON text that holds a string: were they written as JSON twice?"
-        )
+        fault = "messages are a JSON text that holds a string: were they written as JSON twice?"
+        raise PromptError("wrong_type", fault)
     return loaded
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Literal
 
 from lingua.prompt import CompressedPrompt, Prompt
@@ -48,21 +49,12 @@ def kept_texts(pieces: Sequence[TextPiece], outcome: CompressedPrompt) -> list[s
 
 def merged(pieces: Iterable[TextPiece]) -> Iterator[TextPiece]:
     """The pieces with neighbours that stay verbatim made one, empty ones left out."""
-    waiting: list[str] = []
-    for piece in pieces:
-        if piece.verbatim:
-            waiting.append(piece.text)
-        elif piece.text:
-            yield from _verbatim(waiting)
-            waiting = []
-            yield piece
-    yield from _verbatim(waiting)
-
-
-def _verbatim(texts: Sequence[str]) -> Iterator[TextPiece]:
-    text = "".join(texts)
-    if text:
-        yield TextPiece(text, 1.0)
+    filled = (piece for piece in pieces if piece.text)
+    for verbatim, group in groupby(filled, lambda piece: piece.verbatim):
+        if verbatim:
+            yield TextPiece("".join(piece.text for piece in group), 1.0)
+        else:
+            yield from group
 
 
 def rate_of(action: Action) -> float | None:

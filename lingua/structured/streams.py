@@ -28,11 +28,9 @@ class Structure(Protocol[V]):
 
     def decompose(self, value: V) -> Prompt:
         """The value's pieces as a prompt."""
-        ...
 
     def reassemble(self, value: V, outcome: CompressedPrompt) -> V:
         """The value again, with what is left of its pieces. `outcome` is that of ``decompose(value)``."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,6 @@ _OPENING = re.compile(r"<llmlingua\s*((?:,[^<>]*)?)>")
 _CLOSING = re.compile(r"</llmlingua\s*>")
 _ATTRIBUTE = re.compile(r"\s*(\w+)\s*=\s*(\S+)\s*")
 _NUMBER = re.compile(r"[0-9]+(\.[0-9]*)?|\.[0-9]+")
-_SWITCH = {"true": True, "false": False}
 
 
 class Tags:
@@ -105,25 +104,16 @@ def _rate(attributes: str) -> float | None:
         if match[1] in values:
             raise ValueError(f"{match[1]!r} is given twice")
         values[match[1]] = match[2]
-    rate = _share(values.pop("rate", None))
-    compress = _switch(values.pop("compress", "True"))
+    rate, compress = values.pop("rate", None), values.pop("compress", "True")
+    if rate is not None and (_NUMBER.fullmatch(rate) is None or float(rate) > 1):
+        raise ValueError(f"rate={rate} is not a number between 0 and 1")
+    if compress.lower() not in ("true", "false"):
+        raise ValueError(f"compress={compress} is neither True nor False")
     if values:
         raise ValueError(f"unknown attribute {next(iter(values))!r}; there are 'rate' and 'compress'")
-    return rate if compress else 1.0
-
-
-def _share(text: str | None) -> float | None:
-    if text is None:
-        return None
-    if _NUMBER.fullmatch(text) is None or float(text) > 1:
-        raise ValueError(f"rate={text} is not a number between 0 and 1")
-    return float(text)
-
-
-def _switch(text: str) -> bool:
-    if text.lower() not in _SWITCH:
-        raise ValueError(f"compress={text} is neither True nor False")
-    return _SWITCH[text.lower()]
+    if compress.lower() == "false":
+        return 1.0
+    return None if rate is None else float(rate)
 
 
 def _malformed(text: str, position: int, fault: str) -> PromptError:
