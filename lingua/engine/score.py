@@ -164,15 +164,12 @@ class Scorer(Protocol):
     @property
     def probe_tokens(self) -> int:
         """The longest probe that one row may hold; the engine cuts longer ones."""
-        ...
 
     def cached(self, context: Context) -> int:
         """How many of the context's tokens need no work."""
-        ...
 
     def score(self, rows: Sequence[BatchRow]) -> list[Answer]:
         """The answer to every row. Raises OutOfMemoryError."""
-        ...
 
     def start(self, rows: Sequence[BatchRow]) -> Arriving[list[Answer]]:
         """Begin a batch, whose contexts count as computed from here on; done already unless a device computes it.

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from lingua.engine.score import Answer, Arriving, BatchRow, Cache, Context, OutOfMemoryError
 from lingua.errors import ModelError
+from lingua.models import sizing
 from lingua.models.packed import (
     Attends,
     KeyValues,
@@ -37,15 +38,7 @@ from lingua.models.packed import (
     upload,
 )
 from lingua.models.pooled import PooledKeyValues, PooledRows, TokenPool
-from lingua.models.sizing import (
-    FLOAT_ELEMENTS,
-    HEAD_ELEMENTS,
-    LEAST_ROWS,
-    USUAL,
-    Allowance,
-    choose_sizes,
-    is_out_of_memory,
-)
+from lingua.models.sizing import USUAL, Allowance, choose_sizes, is_out_of_memory
 from lingua.prompt import Floats, Ints
 
 log = logging.getLogger(__name__)
@@ -287,10 +280,11 @@ class Head:
         self._scale = _scale(model.config.get_text_config())
         self._vocabulary = int(self._matrix.weight.shape[0])
         device = self._matrix.weight.device
-        kind = device.type if device.type in HEAD_ELEMENTS else "cpu"
-        self._rows = max(LEAST_ROWS, HEAD_ELEMENTS[kind] // self._vocabulary)
-        self._few = max(1, FLOAT_ELEMENTS[kind] // self._vocabulary)
-        self._plain = _is_plain(self._matrix) and device.type == "cpu"
+        kind = device.type if device.type in sizing.HEAD_ELEMENTS else "cpu"
+        self._rows = max(sizing.LEAST_ROWS, sizing.HEAD_ELEMENTS[kind] // self._vocabulary)
+        self._few = max(1, sizing.FLOAT_ELEMENTS[kind] // self._vocabulary)
+        alone = type(self._matrix) is nn.Linear and self._matrix.bias is None  # one matrix and nothing else
+        self._plain = alone and self._matrix.weight.dtype == torch.float32 and device.type == "cpu"
         self._fused = fused(device, model.dtype) if device.type == "cuda" else None
 
     def __call__(self, hidden: Tensor, before: Tensor, targets: Tensor) -> Tensor:
@@ -319,15 +313,12 @@ class Head:
         return torch.cat([self._few_rows(part, target, room) for part, target in parts])
 
     def _few_rows(self, logits: Tensor, targets: Tensor, room: tuple[Tensor, Tensor] | None) -> Tensor:
-        exact, likelihood = logits, None
+        exact = logits
         if logits.dtype != torch.float32:
             exact = logits.float() if room is None else room[0][: len(logits)].copy_(logits)
         if self._cap:
             exact = exact.div_(self._cap).tanh_().mul_(self._cap)
-        if room is not None:
-            likelihood = torch.log_softmax(exact, -1, out=room[1][: len(logits)])
-        else:
-            likelihood = torch.log_softmax(exact, -1)
+        likelihood = torch.log_softmax(exact, -1, out=None if room is None else room[1][: len(logits)])
         return -likelihood.gather(1, targets[:, None])[:, 0]
 
 
@@ -356,8 +347,3 @@ def fused(device: torch.device, dtype: torch.dtype) -> Reduction | None:
         log.info("the head's reduction is not compiled: %s", str(error).strip().splitlines()[:1])
         return None
     return run if close else None
-
-
-def _is_plain(head: Any) -> bool:
-    """Whether the head is one float32 matrix and nothing else."""
-    return type(head) is nn.Linear and head.bias is None and head.weight.dtype == torch.float32

