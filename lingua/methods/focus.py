@@ -122,10 +122,8 @@ States = npt.NDArray[np.float32]
 Array = TypeVar("Array", States, Ints)
 MEANING = 0.5
 """What a standard deviation of a sentence's own meaning weighs; one of its words', and of its string's, weighs 1."""
-
 ASKED = 1_024
 """Tokens of a question, of its beginning and its end, that are looked for one by one: a longer one is a document."""
-
 READABLE = 0.75
 """Share of a question's words that an encoder's tokenizer must know for the encoder to be asked."""
 

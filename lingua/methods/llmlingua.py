@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
+from typing import ClassVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -40,6 +41,7 @@ class SentenceFilter(BaseModel):
 class LLMLinguaSettings(MethodSettings):
     """What LLMLingua reads, and LongLLMLingua too."""
 
+    needs: ClassVar[Needs] = "causal"
     context_budget: BudgetText = Field(
         "*2",
         description="what the coarse step leaves: '*2' (a factor, the paper's k) or '+100' (tokens) "
@@ -55,10 +57,6 @@ class LLMLinguaSettings(MethodSettings):
         100, ge=1, description="tokens per segment of the iterative compression (default: 100; longllmlingua: 200)"
     )
     aggregate: Aggregate = Field("sum", description="how a unit's score is made of its tokens'")
-
-    @property
-    def needs(self) -> Needs:
-        return "causal"
 
     @property
     def unit_score(self) -> Aggregate:
@@ -155,7 +153,8 @@ def compress_iteratively(draft: Draft, own: LLMLinguaSettings, rates: Mapping[in
             continue
         for begin, end in segments(part, own.iterative_size):
             (surprisal,) = yield [Score(context, part.kept_ids(begin, end), commit)]
-            _note(part, (begin, end), surprisal)
+            kept = np.repeat(part.keep[begin:end], part.starts[begin + 1 : end + 1] - part.starts[begin:end])
+            part.token_scores[part.starts[begin] : part.starts[end]][kept] = surprisal
             allowance = keep_range(part, (begin, end), (rate, allowance), own.aggregate)
             commit = part.kept_ids(begin, end)
 
@@ -193,13 +192,6 @@ def segments(part: PromptPart, size: int) -> Iterator[tuple[int, int]]:
     number = max(1, -(-tokens // size))
     edges = part.starts.searchsorted(np.arange(1, number) * (tokens / number)).tolist()
     return pairwise(sorted({0, *edges, len(part.starts) - 1}))
-
-
-def _note(part: PromptPart, units: tuple[int, int], surprisal: Answer) -> None:
-    """Write down the surprisal of the kept tokens among units [begin, end)."""
-    begin, end = units
-    kept = np.repeat(part.keep[begin:end], part.starts[begin + 1 : end + 1] - part.starts[begin:end])
-    part.token_scores[part.starts[begin] : part.starts[end]][kept] = surprisal
 
 
 def keep_range(part: PromptPart, units: tuple[int, int], budget: tuple[float, float], aggregate: Aggregate) -> float:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -32,6 +32,7 @@ WINDOW = 510
 class LLMLingua2Settings(OnePassSettings):
     """What LLMLingua-2 reads."""
 
+    needs: ClassVar[Needs] = "encoder"
     aggregate: Literal["mean", "first", "max"] = Field("mean", description="a unit's probability from its tokens'")
     keep_threshold: float | None = Field(
         None, ge=0, le=1, description="instead of a budget: keep every unit of higher keep probability"
@@ -55,10 +56,6 @@ class LLMLingua2Settings(OnePassSettings):
         return self
 
     @property
-    def needs(self) -> Needs:
-        return "encoder"
-
-    @property
     def second_model(self) -> str | None:
         return None if self.rank_method is None else ranking_model(self.rank_method)
 
@@ -68,9 +65,8 @@ class LLMLingua2Settings(OnePassSettings):
 
     @property
     def budget_dependent(self) -> str | None:
-        return (
-            "drops whole strings first (context_budget), which depends on the budget" if self.context_budget else None
-        )
+        reason = "drops whole strings first (context_budget), which depends on the budget"
+        return reason if self.context_budget else None
 
     @property
     def threshold(self) -> float | None:

@@ -18,22 +18,14 @@ from pydantic import Field
 from lingua.budget.draft import Draft
 from lingua.budget.selection import shares
 from lingua.engine.score import Context, Program, Score
-from lingua.methods.llmlingua import (
-    LLMLinguaSettings,
-    coarse_choice,
-    compress_iteratively,
-    filter_sentences,
-    keep_range,
-    part_rates,
-    required,
-)
+from lingua.methods import llmlingua
 from lingua.methods.ranking import RANKERS, OwnSurprisal, RankMethod, load_ranker, ranking_model
 from lingua.shared import Aggregate, BudgetText, ContextBudget
 
 Order = Literal["original", "sort", "two_stage"]
 
 
-class LongLLMLinguaSettings(LLMLinguaSettings):
+class LongLLMLinguaSettings(llmlingua.LLMLinguaSettings):
     """What LongLLMLingua reads beside that."""
 
     context_budget: BudgetText = Field("+100", description="what the coarse step leaves: few documents, nearly whole")
@@ -59,11 +51,11 @@ def longllmlingua(draft: Draft, own: LongLLMLinguaSettings) -> Program[None]:
     ranked = yield from choose_documents(draft, own)
     draft.chosen = arranged(ranked, own.reorder_context) if ranked else draft.chosen
     if own.sentence_filter is not None:
-        yield from filter_sentences(draft, own.sentence_filter)
-    rates = part_rates(draft) | document_rates(draft, ranked, own.dynamic_context_compression_ratio)
+        yield from llmlingua.filter_sentences(draft, own.sentence_filter)
+    rates = llmlingua.part_rates(draft) | document_rates(draft, ranked, own.dynamic_context_compression_ratio)
     if own.condition_compare and draft.prompt.question:
         rates |= yield from compress_by_contrast(draft, rates, own.aggregate)
-    yield from compress_iteratively(draft, own, rates)
+    yield from llmlingua.compress_iteratively(draft, own, rates)
 
 
 def choose_documents(draft: Draft, own: LongLLMLinguaSettings) -> Program[list[int]]:
@@ -76,7 +68,7 @@ def choose_documents(draft: Draft, own: LongLLMLinguaSettings) -> Program[list[i
     order = np.argsort(-np.where(filled, importance, -np.inf), kind="stable").tolist()
     costs = [part.cost for part in draft.context]
     budgets = (shares(draft).demonstrations, ContextBudget.parse(own.context_budget))
-    chosen = set(coarse_choice(costs, order, required(draft, own.force_context_ids), budgets))
+    chosen = set(llmlingua.coarse_choice(costs, order, llmlingua.required(draft, own.force_context_ids), budgets))
     return [index for index in order if index in chosen]
 
 
@@ -121,5 +113,5 @@ def compress_by_contrast(draft: Draft, rates: Mapping[int, float], aggregate: Ag
     answers = yield [*alone, *asked]
     for part, before, after in zip(parts, answers, answers[len(parts) :], strict=False):
         part.token_scores = before - after
-        keep_range(part, (0, len(part.keep)), (rates[id(part)], 0.0), aggregate)
+        llmlingua.keep_range(part, (0, len(part.keep)), (rates[id(part)], 0.0), aggregate)
     return {id(part): 1.0 for part in parts}

@@ -98,12 +98,8 @@ class LikelihoodBy:
     def importance(self, draft: Draft) -> Program[Importance]:
         yield from ()
         prompt, bos = draft.prompt, self.tokenizer.bos
-        asked, separator, *documents = (
-            one.ids.tolist()
-            for one in self.tokenizer.encode(
-                [f"{prompt.question} {RESTRICTIVE_SENTENCE}", prompt.separator, *prompt.context]
-            )
-        )
+        texts = [f"{prompt.question} {RESTRICTIVE_SENTENCE}", prompt.separator, *prompt.context]
+        asked, separator, *documents = (one.ids.tolist() for one in self.tokenizer.encode(texts))
         head = () if bos is None else (bos,)
         scores = [Score(Context(head), asked, [*ids, *separator]) for ids in documents]
         engine: Engine[list[Answer]] = Engine(self.scorer)
@@ -138,10 +134,8 @@ def _rank_method(value: str) -> str:
         return value
     if kind == "reranker":
         raise ValueError("needs the name or directory of a cross-encoder: reranker:MODEL")
-    hint = meant(kind, (*_NAMES, "reranker"))
-    raise ValueError(
-        f"must be {', '.join(_NAMES)}, or longllmlingua, embedding or reranker:MODEL{';' if hint else ''}{hint}"
-    )
+    hint = f";{close}" if (close := meant(kind, (*_NAMES, "reranker"))) else ""
+    raise ValueError(f"must be {', '.join(_NAMES)}, or longllmlingua, embedding or reranker:MODEL{hint}")
 
 
 RankMethod = Annotated[str, AfterValidator(_rank_method)]

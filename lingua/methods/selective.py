@@ -7,6 +7,8 @@ rule. The paper's percentile is replaced by the exact budget.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field
 
 from lingua.budget.draft import Draft, PromptPart
@@ -18,11 +20,8 @@ from lingua.shared import Aggregate, OnePassSettings
 class SelectiveSettings(OnePassSettings):
     """What Selective-Context reads."""
 
+    needs: ClassVar[Needs] = "causal"
     aggregate: Aggregate = Field("sum", description="how a unit's score is made of its tokens'")
-
-    @property
-    def needs(self) -> Needs:
-        return "causal"
 
     @property
     def unit_score(self) -> Aggregate:
