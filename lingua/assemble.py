@@ -32,6 +32,9 @@ from lingua.text.tokens import SourceTokenizer, TargetTokenizer, named_target
 
 COLUMN = "keep_order"
 ROLES = ("text", "instruction", "context")
+DEFAULT_TOKENIZER = "cl100k_base"
+SLACK = 8
+"""Tokens by which a text may be shorter than its parts: worth an exact count of the whole."""
 _OF_BUDGETS = ("rate", "target_token", "keep_threshold", "keep_order")
 _UNIT = np.dtype([("characters", "<u4"), ("score", "<u2"), ("must", "u1")])
 Units = npt.NDArray[Any]
@@ -201,9 +204,6 @@ def _part(text: str, units: Units, drafter: Drafter, weight: float) -> PromptPar
     return drafter.scored(text, bounds, units["must"].astype(bool), scores)
 
 
-DEFAULT_TOKENIZER = "cl100k_base"
-
-
 class Counter(Protocol):
     """Whatever counts the tokens of a text."""
 
@@ -297,7 +297,3 @@ def assemble_rows(
 def _require_room(tokens: int, budget: int) -> None:
     if tokens > budget:
         raise PromptError("over_budget", f"instruction and question are {tokens} tokens, the budget is {budget}")
-
-
-SLACK = 8
-"""Tokens by which a text may be shorter than its parts: worth an exact count of the whole."""

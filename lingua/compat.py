@@ -16,19 +16,8 @@ from typing import Any
 from lingua.compressor import Compressor
 from lingua.config import CompressionConfig
 from lingua.errors import PromptError
-from lingua.integrations.llmlingua import (
-    Call,
-    JsonCall,
-    PromptCall,
-    StructuredCall,
-    loading,
-    question_aware,
-    rules,
-    segments,
-    sentence_filter,
-    takes,
-    warn_of_what_has_no_effect,
-)
+from lingua.integrations import llmlingua as peer
+from lingua.integrations.llmlingua import Call, JsonCall, PromptCall, StructuredCall, takes
 from lingua.prompt import CompressedPrompt, Prompt, Rejected, Span, join_parts
 from lingua.structured.json import Json
 from lingua.structured.pieces import TextPiece, kept_texts, to_prompt
@@ -70,7 +59,7 @@ class PromptCompressor:
         method = "llmlingua2" if use_llmlingua2 else "llmlingua"
         self._base: dict[str, Any] = {"method": method, "target_tokenizer": target_tokenizer}
         config = CompressionConfig(**self._base)
-        self._compressor = Compressor(model_name, config, **loading(device_map, model_config or {}))
+        self._compressor = Compressor(model_name, config, **peer.loading(device_map, model_config or {}))
 
     @takes(PromptCall)
     def compress_prompt(self, call: PromptCall) -> Result:
@@ -80,7 +69,7 @@ class PromptCompressor:
         fn_labeled_original_prompt if `return_word_label` asks for it.
         """
         if call.context_segs is not None:
-            return self._structured(call, list(segments(call)))
+            return self._structured(call, list(peer.segments(call)))
         if self.use_llmlingua2:
             call = replace(call, instruction="", question="")
         prompt = Prompt(call.instruction, call.texts, call.question)
@@ -98,7 +87,7 @@ class PromptCompressor:
     @takes(JsonCall)
     def compress_json(self, call: JsonCall) -> Result:
         """Compress the strings of an object; ``compressed_prompt`` is an object with the same keys and types."""
-        structure = Json.of(rules(call))
+        structure = Json.of(peer.rules(call))
         prompt = structure.decompose(call.json_data)
         prompt = replace(prompt, instruction=call.instruction, question=call.question)
         outcome = self._compress(prompt, {**self._settings(call.as_call()), "rate": call.rate})
@@ -130,14 +119,15 @@ class PromptCompressor:
 
     def _settings(self, call: Call) -> dict[str, Any]:
         """All settings of a call but its rate or target."""
-        warn_of_what_has_no_effect(call)
+        peer.warn_of_what_has_no_effect(call)
         settings: dict[str, Any] = {} if call.use_token_level_filter else {"unit": "sentence"}
         settings |= {"force_tokens": ("\n",)} if call.keep_split else {}
         if self.use_llmlingua2:
             return settings | self._classifying(call)
         forced = call.force_context_ids if call.use_context_level_filter else range(len(call.texts))
         settings |= {"force_context_ids": tuple(forced or ()), "context_budget": call.context_budget}
-        return settings | {"iterative_size": call.iterative_size} | sentence_filter(call) | question_aware(call)
+        settings |= {"iterative_size": call.iterative_size}
+        return settings | peer.sentence_filter(call) | peer.question_aware(call)
 
     def _classifying(self, call: Call) -> dict[str, Any]:
         """The settings of LLMLingua-2 alone."""

@@ -186,9 +186,8 @@ def segments(call: PromptCall) -> Iterator[list[TextPiece]]:
     switches = call.context_segs_compress or [[True] * len(one) for one in texts]
     shape, *others = ([len(one) for one in part] for part in (texts, rates, switches))
     if others != [shape, shape] or any(isinstance(one, str) for one in texts):
-        raise ConfigError(
-            "context_segs, _rate and _compress must hold a list for each string, with as many entries each"
-        )
+        wanted = "a list for each string, with as many entries each"
+        raise ConfigError(f"context_segs, _rate and _compress must hold {wanted}")
     for parts, own, compress in zip(texts, rates, switches, strict=True):
         yield [TextPiece(text, rate if on else 1.0) for text, rate, on in zip(parts, own, compress, strict=True)]
 
