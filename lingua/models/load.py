@@ -21,18 +21,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+import transformers
 from filelock import FileLock
 from safetensors import safe_open
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    AutoModelForCausalLM,
-    AutoModelForSequenceClassification,
-    AutoModelForTokenClassification,
-    AutoTokenizer,
-)
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForTokenClassification, AutoTokenizer
 from transformers.utils import logging
 
 from lingua.engine.score import Needs, Scorer
@@ -87,11 +81,9 @@ class Loader:
             try:
                 _read_head(path)
             except Exception as error:  # whatever their readers raise
-                said = in_words(error)[:150]
-                raise ModelError(
-                    f"model {self.source.name!r}: {path} holds no weights that can be read: {said}; download it again, "
-                    "or save the model as safetensors"
-                ) from error
+                fault = f"{path} holds no weights that can be read: {in_words(error)[:150]}"
+                remedy = "download it again, or save the model as safetensors"
+                raise ModelError(f"model {self.source.name!r}: {fault}; {remedy}") from error
 
     def scorer(self, needs: Literal["causal", "encoder", "sentences"], allowance: Allowance = USUAL) -> Scorer:
         """The model on its device, ready to answer the engine."""
@@ -115,7 +107,7 @@ class Loader:
     def cross_encoder(self) -> CrossEncoder:
         """The model as one that says how well two texts belong together."""
         remedy = "is no cross-encoder", "to rank documents, such as cross-encoder/ms-marco-MiniLM-L6-v2"
-        return CrossEncoder(self._trained(AutoModelForSequenceClassification, remedy), self.tokenizer())
+        return CrossEncoder(self._trained(transformers.AutoModelForSequenceClassification, remedy), self.tokenizer())
 
     def _placed(self, kind: Any) -> Any:
         device = choose_device(self.device)
@@ -257,11 +249,9 @@ def _explained(source: ModelSource) -> Iterator[None]:
     except LinguaError:
         raise
     except Exception as error:  # on broken files the libraries let through whatever their readers raise
-        said = in_words(error)[:200]
-        raise ModelError(
-            f"model {source.name!r} cannot be loaded from {source.location}: {said}; give a complete model "
-            "directory (config.json, tokenizer, *.safetensors), a GGUF file or a hub id"
-        ) from error
+        fault = f"cannot be loaded from {source.location}: {in_words(error)[:200]}"
+        remedy = "give a complete model directory (config.json, tokenizer, *.safetensors), a GGUF file or a hub id"
+        raise ModelError(f"model {source.name!r} {fault}; {remedy}") from error
 
 
 @contextlib.contextmanager

@@ -70,8 +70,8 @@ class KeyValues:
 
     def __init__(self) -> None:
         self.length = 0
-        self._keys: list[Tensor | None] = []
-        self._values: list[Tensor | None] = []
+        self._keys: dict[int, Tensor] = {}
+        self._values: dict[int, Tensor] = {}
         self._borrowed = False
 
     @property
@@ -82,19 +82,16 @@ class KeyValues:
         """The same first `length` tokens; buffers are copied when the fork first writes."""
         other = KeyValues()
         other.length = self.length
-        other._keys, other._values = list(self._keys), list(self._values)
+        other._keys, other._values = dict(self._keys), dict(self._values)
         other._borrowed = True
         return other
 
     def extend(self, layer: int, start: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Write `key`, `value` [kv heads, m, head size] at position `start`; return all of [0, start + m)."""
         end = start + key.shape[1]
-        while len(self._keys) <= layer:
-            self._keys.append(None)
-            self._values.append(None)
-        self._keys[layer] = _write(self._keys[layer], start, key, self._borrowed)
-        self._values[layer] = _write(self._values[layer], start, value, self._borrowed)
-        return self._keys[layer][:, :end], self._values[layer][:, :end]  # type: ignore[index]
+        self._keys[layer] = _write(self._keys.get(layer), start, key, self._borrowed)
+        self._values[layer] = _write(self._values.get(layer), start, value, self._borrowed)
+        return self._keys[layer][:, :end], self._values[layer][:, :end]
 
     def settle(self, length: int) -> None:
         """Declare the first `length` tokens cached, after all layers have written."""

@@ -181,10 +181,8 @@ def on_gpu(shape: ModelShape, usable: int, batch_tokens: int | None) -> Sizes:
         batch //= 2
     live = (pool() - 2 * batch) * 4 // 5
     if live < 1:
-        raise ModelError(
-            f"{max(0, usable) >> 20} MiB of GPU memory may be used beside the model: too little to compress with it; "
-            "free some, use a larger share of it (gpu_memory), or a smaller model"
-        )
+        fault = f"{max(0, usable) >> 20} MiB of GPU memory may be used beside the model: too little to compress with it"
+        raise ModelError(f"{fault}; free some, use a larger share of it (gpu_memory), or a smaller model")
     return Sizes(batch, live, pool())
 
 

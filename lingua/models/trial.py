@@ -88,11 +88,9 @@ def _cap(config: Any) -> float:
 
 def refuse_by_configuration(config: Any, implementation: str) -> None:
     """Raise the reason for which a model must not run packed, whatever a short question says."""
-    ropes = {kind for kind in _rope_types(config) if _BATCHED_ROPE.fullmatch(kind)}
+    ropes = ", ".join(sorted({kind for kind in _rope_types(config) if _BATCHED_ROPE.fullmatch(kind)}))
     if ropes:
-        raise RefusedError(
-            f"its rotary positions are of type {', '.join(sorted(ropes))}: they depend on the longest row of a batch"
-        )
+        raise RefusedError(f"its rotary positions are of type {ropes}: they depend on the longest row of a batch")
     others = set(getattr(config, "layer_types", None) or ()) - _KNOWN_LAYERS
     if others:
         raise RefusedError(f"it has layers of type {', '.join(sorted(others))}, which are not computed packed")
