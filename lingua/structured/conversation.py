@@ -317,9 +317,8 @@ def _walk(value: Any, at: _At, *, aside: bool, coded: bool) -> Iterator[FoundTex
             aside, coded = aside or media, coded or media or is_encoded(value)
             inner = [(at.enter(key), item, aside or is_mark(key, item), coded) for key, item in value.items()]
             waiting.extend(reversed(inner))
-            waiting.extend(
-                (at.enter(key), key, False, False) for key in value if isinstance(key, str) and len(key) >= LONG
-            )
+            texts = [key for key in value if isinstance(key, str) and len(key) >= LONG]
+            waiting.extend((at.enter(key), key, False, False) for key in texts)
         elif isinstance(value, (list, tuple)):
             waiting.extend((at.enter(number), value[number], aside, coded) for number in reversed(range(len(value))))
 

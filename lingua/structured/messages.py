@@ -61,10 +61,8 @@ class Messages:
         except RecursionError:
             raise PromptError(*TOO_DEEP) from None
         self._require_roles(found)
-        newest = max(
-            (one.message for one in found if one.fate == "cut" and role_of(one.role) == "user" and one.text.strip()),
-            default=None,
-        )
+        said = [one.message for one in found if one.fate == "cut" and role_of(one.role) == "user" and one.text.strip()]
+        newest = max(said, default=None)
         texts: list[tuple[TextPiece, Path | None]] = []
         for (_, fate), group in groupby(found, lambda one: (one.message, one.fate)):
             if fate == "keep":
@@ -85,11 +83,8 @@ class Messages:
         roles = {one.role: None for one in found if one.message >= 0 and one.text.strip()}
         if roles and not any(role_of(role) or role in self.rates for role in roles):
             example = json.dumps({next(iter(roles)): "compress"}, ensure_ascii=False)
-            named = ", ".join(map(repr, roles))
-            raise PromptError(
-                "unknown_form",
-                f"messages have the roles {named}, none of which is known; name them: message_rates {example}",
-            )
+            fault = f"messages have the roles {', '.join(map(repr, roles))}, none of which is known"
+            raise PromptError("unknown_form", f"{fault}; name them: message_rates {example}")
 
 
 def _checked(one: FoundText) -> str:
