@@ -140,9 +140,8 @@ class _BatchSize:
     def lower(self, tokens: int, error: OutOfMemoryError) -> None:
         """A batch of so many did not fit. Raises ModelError where less cannot be asked for."""
         if self._scorer.batch_tokens <= 1:
-            raise ModelError(
-                f"out of memory with one token in the batch: too small for this model ({error})"
-            ) from error
+            fault = "out of memory with one token in the batch: too small for this model"
+            raise ModelError(f"{fault} ({error})") from error
         self._scorer.batch_tokens = max(1, min(self._scorer.batch_tokens, tokens) // 2)
         self._patience = min(_MOST_PATIENCE, 2 * self._patience) if self._raised else self._patience
         self._fitted, self._raised = 0, False
@@ -236,10 +235,9 @@ class Engine(Generic[T]):
 
     def _admit(self) -> None:
         """Let programs on that wait for memory, the earliest first; one at least, where nothing else goes on."""
-        while self._waiting_for_memory and (
-            self._fits(self._waiting_for_memory[0]) or not (self._ready or self._flying)
-        ):
-            self._enqueue(heapq.heappop(self._waiting_for_memory))
+        waiting = self._waiting_for_memory
+        while waiting and (self._fits(waiting[0]) or not (self._ready or self._flying)):
+            self._enqueue(heapq.heappop(waiting))
 
     def _job(self, score: Score) -> _Job:
         """A new job; the same one, if its answer is already known or on its way."""

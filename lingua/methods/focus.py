@@ -131,15 +131,12 @@ READABLE = 0.75
 def focus(question: str, strings: Sequence[Sequence[str]]) -> list[Importance]:
     """For each string's sentences [s] the share of the question's information in them and their string, in [0, 1]."""
     words = [[set(grams(sentence)) for sentence in sentences] for sentences in strings]
-    asked = _question_information(set(grams(question)), [sentence for sentences in words for sentence in sentences])
+    question_words, everywhere = set(grams(question)), [sentence for sentences in words for sentence in sentences]
+    holders = Counter(word for sentence in everywhere for word in sentence & question_words)
+    # words that are found nowhere count too
+    asked = {word: _inverse_frequency(holders[word], len(everywhere)) for word in question_words}
     total = math.fsum(asked.values()) or 1.0
     return [_of_string(sentences, asked) / np.float32(total) for sentences in words]
-
-
-def _question_information(question: set[str], sentences: list[set[str]]) -> dict[str, float]:
-    """The question's words with their inverse frequency among the sentences; those found nowhere count too."""
-    holders = Counter(word for sentence in sentences for word in sentence & question)
-    return {word: _inverse_frequency(holders[word], len(sentences)) for word in question}
 
 
 def _inverse_frequency(holders: int, texts: int) -> float:
