@@ -110,8 +110,7 @@ class FlagParser(argparse.ArgumentParser):
             raise ConfigError(f"--config: names no file; leave it out, or give a YAML file of settings; {HELP}")
         if not strange:
             return parsed
-        word = strange[0].partition("=")[0]
-        if word.startswith("-"):
+        if (word := strange[0].partition("=")[0]).startswith("-"):
             name = word.removeprefix("--").removeprefix("no-").replace("-", "_")
             hint = f"unknown flag {word};{meant(word, self._option_string_actions)}"
             raise refusal(self.command.former, name, word, hint)
@@ -119,9 +118,8 @@ class FlagParser(argparse.ArgumentParser):
         flag, _, value = next((one for one in reversed(before) if one.startswith("--")), "").partition("=")
         value = value or "".join(before[-1:])
         if value.startswith(("{", "[", "'{", "'[")) or "{" in value:  # the word is a piece of it, and may be secret
-            raise ConfigError(
-                f"{flag}: the shell made several words of its value; quote it, like {flag} '{{…}}'; {HELP}"
-            )
+            split = f"the shell made several words of its value; quote it, like {flag} '{{…}}'"
+            raise ConfigError(f"{flag}: {split}; {HELP}")
         if any(self.command.flag(name) in argv for name in self.hidden):
             raise ConfigError("a word belongs to no flag (not shown here); quote values for the shell, like '{…}'")
         pattern = os.path.join(os.path.dirname(word), "*" + os.path.splitext(word)[1])

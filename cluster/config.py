@@ -36,11 +36,9 @@ def parse_size(value: object) -> object:
     """Bytes from ``"32MiB"`` and the like; numbers pass."""
     if not isinstance(value, str):
         return value
-    match = _SIZE.fullmatch(value)
-    if match is None or match[2].lower() not in UNITS:
+    if (match := _SIZE.fullmatch(value)) is None or match[2].lower() not in UNITS:
         raise ValueError("write bytes as a number, or with KiB, MiB, GiB (KB, MB, GB)")
-    size = float(match[1]) * UNITS[match[2].lower()]
-    if size > MOST_BYTES:
+    if (size := float(match[1]) * UNITS[match[2].lower()]) > MOST_BYTES:
         raise ValueError("is more than any shard could hold")
     return int(size)
 
@@ -271,11 +269,9 @@ class JobConfig(Placement):
         columns = ("question_column", *(f"{kind}_column" for kind in KINDS))
         if self.compression.keep_order and (named := next(filter(lambda name: getattr(self, name), columns), None)):
             raise ValueError(f"keep_order serves questions that are not known yet, and {named} is given; leave one out")
-        unread = [name for name, column in OF_COLUMNS.items() if name in given and not getattr(self, column)]
-        if unread:
-            raise UnreadError(
-                {name: f"is read only with {OF_COLUMNS[name]}: name one, or leave it out" for name in unread}
-            )
+        if unread := [name for name, column in OF_COLUMNS.items() if name in given and not getattr(self, column)]:
+            why = "is read only with {}: name one, or leave it out"
+            raise UnreadError({name: why.format(OF_COLUMNS[name]) for name in unread})
         return self
 
     @property

@@ -68,13 +68,10 @@ class LeaseError(AbortRun):
     """Another driver works on this output, or took it over."""
 
 
-_HOPELESS = frozenset(
-    {
-        *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
-        *(errno.EACCES, errno.EPERM, errno.EROFS),
-        *(errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP),
-    }
-)
+_HOPELESS = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS),
+    *(errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP),
+}
 _HOPELESS_CODES = frozenset(
     {"AccessDenied", "AllAccessDisabled", "InvalidAccessKeyId", "SignatureDoesNotMatch", "NoSuchBucket", "InvalidToken"}
 )
@@ -98,7 +95,6 @@ def is_fatal(error: BaseException) -> bool:
 def service_code(error: BaseException) -> str:
     """The code in an object store's answer (botocore keeps it in `response`), or ``""``."""
     for link in (error, error.__cause__):
-        response = getattr(link, "response", None)
-        if isinstance(response, dict):
+        if isinstance(response := getattr(link, "response", None), dict):
             return str(response.get("Error", {}).get("Code", ""))
     return ""

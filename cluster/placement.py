@@ -87,9 +87,8 @@ class Placement(Settings):
     @model_validator(mode="after")
     def _gpus_are_used(self) -> Self:
         if self.device == "cpu" and self.gpus_per_worker:
-            raise ValueError(
-                f"gpus_per_worker = {self.gpus_per_worker:g} with device = cpu: nothing would use them; leave one out"
-            )
+            given = f"gpus_per_worker = {self.gpus_per_worker:g} with device = cpu"
+            raise ValueError(f"{given}: nothing would use them; leave one out")
         self.require_gpu_for(self.device)
         return self
 

@@ -239,6 +239,5 @@ def json_object(text: str, name: str, *, secret: bool = True) -> dict[str, Any]:
         fault = "; this is nested too deeply"
     except json.JSONDecodeError as error:
         fault = f"; after character {error.pos}: {error.msg}"
-    raise ConfigError(
-        f'{name} must be a JSON object like {{"a": "b"}}{" (its value is not shown here)" if secret else ""}{fault}'
-    )
+    unshown = " (its value is not shown here)" if secret else ""
+    raise ConfigError(f'{name} must be a JSON object like {{"a": "b"}}{unshown}{fault}')

@@ -41,8 +41,6 @@ from lingua.text.tokens import SourceTokenizer, TargetTokenizer, is_encoding, na
 
 SAMPLED_ROWS = 64
 """Rows of a shard that are read by other means."""
-FOOTERS = 16
-"""Footers of sources that are remembered while their shards are looked at, one file after the other."""
 _NANOSECONDS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 _DAY = 86_400 * 10**9
 
@@ -123,8 +121,7 @@ def _places(text: str, original: str) -> list[int] | None:
     """Where the letters and digits of a text stand in its original, in that order; marks of a cut stand between."""
     places, at = list[int](), 0
     for letter in filter(str.isalnum, text):
-        at = original.find(letter, at) + 1
-        if not at:
+        if not (at := original.find(letter, at) + 1):
             return None
         places.append(at - 1)
     return places
@@ -235,10 +232,9 @@ class Results:
 def _compression(identity: Identity) -> CompressionConfig | None:
     """The settings of a run's compression; None when this version knows them no more."""
     settings, known = without_defaults(identity.settings), fields().keys() | FORMER
-    try:
+    with suppress(ConfigError):
         return CompressionConfig(**{name: value for name, value in settings.items() if name in known})
-    except ConfigError:
-        return None
+    return None
 
 
 def _target(identity: Identity, compression: CompressionConfig | None) -> TargetTokenizer:
@@ -264,7 +260,7 @@ class Plainly:
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
-        self._footer = lru_cache(FOOTERS)(lambda source: self._opened(source).metadata)
+        self._footer = lru_cache(16)(lambda source: self._opened(source).metadata)  # shards come file after file
 
     def _opened(self, source: Source, **known: Any) -> pq.ParquetFile:
         reader = self._storage.open(source.path, source.size)

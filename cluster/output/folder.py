@@ -55,20 +55,15 @@ class RunFolder:
             before, now = dict(json.loads(self.read(PLAN))), json.loads(wanted)
         except (ValueError, TypeError) as error:
             raise PlanConflict(f"{below(self.url, PLAN)} is damaged ({error}); use another output") from None
-        found = [
-            f"{key} was {_shown(before.get(key))}, now {_shown(now.get(key))}"
-            for key in sorted(before.keys() | now.keys())
-            if before.get(key) != now.get(key)
-        ]
-        if found:
+        unlike = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+        if found := [f"{key} was {_shown(before.get(key))}, now {_shown(now.get(key))}" for key in unlike]:
             raise PlanConflict(f"{self.url} was begun otherwise: {'; '.join(found)}; {remedy}")
 
     def require_unused(self) -> None:
         """PlanConflict when something lies there, although no plan does."""
         if foreign := [name for name in sorted(self.names()) if name[0] not in "._"]:
-            raise PlanConflict(
-                f"{self.url} holds {foreign[0]} and no {PLAN}: no output of this job, or its plan is lost; use another"
-            )
+            why = "no output of this job, or its plan is lost; use another"
+            raise PlanConflict(f"{self.url} holds {foreign[0]} and no {PLAN}: {why}")
 
     @contextmanager
     def held(self, seconds: float, stop: StopRequest | None = None) -> Iterator[Lease]:

@@ -77,8 +77,7 @@ class Holder:
     def from_bytes(cls, data: bytes, where: str) -> Holder:
         """The inverse of `to_bytes`. LeaseError when it is no lease, or of a time that no clock shows."""
         try:
-            holder = parsed(cls, data, "a lease")
-            if holder.renewed > time.time() + DAY:
+            if (holder := parsed(cls, data, "a lease")).renewed > time.time() + DAY:
                 raise ValueError(f"renewed at {_utc(holder.renewed)}, which is yet to come")
         except ValueError as error:
             raise LeaseError(f"{where} is damaged ({error}); if nobody works on the output, delete it") from None

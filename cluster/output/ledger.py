@@ -172,9 +172,8 @@ class Ledger(RunFolder):
         try:
             return self.storage.info(self._plan_url)
         except FileNotFoundError:
-            raise AbortRun(
-                f"{self._plan_url} is gone: the output was deleted while the run went on; start again"
-            ) from None
+            gone = "is gone: the output was deleted while the run went on; start again"
+            raise AbortRun(f"{self._plan_url} {gone}") from None
 
     def records(self, damaged: list[str] | None = None) -> list[Record]:
         """The record of every committed shard that has one, in the order of the shards.
@@ -258,7 +257,8 @@ class Ledger(RunFolder):
     def clean(self) -> None:
         """Remove what dead or beaten attempts left: temporary files, and side files that no commit refers to.
 
-        Only for the holder of the lease. Side files of shards that are not committed stay: an attempt may be at work.
+        Only for the holder of the lease. Of a committed shard the files of the attempt that counts stay; of shards that
+        are not committed all do: an attempt may be at work.
         """
         self.remove_temporary("", *SIDE_FOLDERS, "_plans", "_retried")
         found: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
@@ -267,14 +267,11 @@ class Ledger(RunFolder):
                 found[match[1]][f"{match[1]}.{match[2]}"].append(f"{folder}/{match[0]}")
         disputed = {name: attempts for name, attempts in found.items() if len(attempts) > 1}
         for name in disputed.keys() & self.committed():
-            self._clear(name, disputed[name])
-
-    def _clear(self, name: str, files: Mapping[str, list[str]]) -> None:
-        """Remove the side files (by attempt) of a committed shard, except those of the attempt that counts."""
-        record, _ = self._record(name, [f"{attempt}.json" for attempt in files])
-        if record is not None and record.part_sha256 == self._part_checksum(name):
-            for file in (file for attempt, own in files.items() if attempt != record.attempt for file in own):
-                self.delete(file)
+            attempts = disputed[name]
+            record, _ = self._record(name, [f"{attempt}.json" for attempt in attempts])
+            if record is not None and record.part_sha256 == self._part_checksum(name):
+                for file in (file for attempt, own in attempts.items() if attempt != record.attempt for file in own):
+                    self.delete(file)
 
     def part_url(self, plan: Plan, shard: Shard) -> str:
         """Where a shard's part is published."""

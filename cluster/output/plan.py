@@ -122,8 +122,7 @@ class Plan:
     def require_same(self, identity: Identity, sources: Sequence[Source], where: str) -> None:
         """PlanConflict, naming each difference, unless a run with these would go on with this plan."""
         grown = self.generation > 1
-        found = [*self.identity.differences(identity), *_source_differences(self.sources, sources, grown)]
-        if found:
+        if found := [*self.identity.differences(identity), *_source_differences(self.sources, sources, grown)]:
             shown = "; ".join(found[:10]) + (f"; and {len(found) - 10} more" if len(found) > 10 else "")
             raise PlanConflict(f"{where} was begun otherwise: {shown}; {REMEDY}")
 

@@ -41,8 +41,6 @@ from lingua.errors import ConfigError
 
 SAMPLED_SHARDS = 256
 SAMPLED_BYTES = 64 << 20
-UNFINISHED = "note: the output is not finished: what is missing is done first; start again to retry what is rejected"
-NOTHING_REJECTED = "note: no row of the output is rejected: there is nothing to retry"
 
 
 def draft_plan(config: JobConfig, model_digest: str, ledger: Ledger) -> Plan:
@@ -52,8 +50,7 @@ def draft_plan(config: JobConfig, model_digest: str, ledger: Ledger) -> Plan:
     may be corrected: the holder of the lease stores the new plan over the old one (`Ledger.open_or_create`).
     """
     try:
-        stored = ledger.plan()
-        if stored is not None:
+        if (stored := ledger.plan()) is not None:
             return _resumed(config, model_digest, ledger, stored)
     except PlanConflict:
         if ledger.begun():
@@ -114,11 +111,10 @@ def plan_retries(plan: Plan, ledger: Ledger) -> Plan:
     commit record is none, or the rejects of a commit are not what it wrote.
     """
     if {shard.name for shard in plan.shards} - ledger.committed():
-        print(UNFINISHED)
+        print("note: the output is not finished: what is missing is done first; start again to retry what is rejected")
         return plan
-    rejecting = [record for record in standing(ledger.records()) if record.rejected]
-    if not rejecting:
-        print(NOTHING_REJECTED)
+    if not (rejecting := [record for record in standing(ledger.records()) if record.rejected]):
+        print("note: no row of the output is rejected: there is nothing to retry")
         return plan
     if lost := next((record for record in rejecting if not ledger.lists_rejects(record)), None):
         part = ledger.part_url(plan, lost.shard)
@@ -181,8 +177,7 @@ def find_columns(
 def _require_everywhere(names: Sequence[str], footers: Sequence[Footer]) -> None:
     """ConfigError unless every Parquet file has these columns: what a file lacks would be null."""
     for footer in footers:
-        lacking = [name for name in names if footer.schema.get_field_index(name) < 0]
-        if lacking:
+        if lacking := [name for name in names if footer.schema.get_field_index(name) < 0]:
             raise ConfigError(
                 f"{shown(footer.source.path)} has no column {lacking[0]!r}, which is in other files and mapped; leave "
                 "the file out, or give it the column"

@@ -75,10 +75,8 @@ class Blob:
 
     @classmethod
     def of(cls, path: Path) -> Blob:
-        digest = hashlib.sha256()
         with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
+            digest = hashlib.file_digest(file, "sha256")
         return cls(path, path.stat().st_size, digest.hexdigest())
 
 

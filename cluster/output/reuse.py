@@ -114,8 +114,7 @@ def open_previous(config: JobConfig, model_digest: str) -> Previous | None:
     if output is None:
         return None
     ledger = Ledger(output, config.storage_options)
-    plan = ledger.plan()
-    if plan is None:
+    if (plan := ledger.plan()) is None:
         raise PlanConflict(f"reuse = {output}: has no _plan.json, so it is no output of this job; check the path")
     now = Identity.of(config, model_digest)
     if found := list(plan.identity.differences(now, LAYOUT_SETTINGS)):
@@ -149,8 +148,7 @@ class RowReuse:
 
     def over(self, shard: Shard, items: Iterable[Item]) -> Iterator[Item]:
         """The same rows, those that are known with their earlier result."""
-        parts = nearest(self._earlier.parts.get(shard.source.path, ()), shard.first_row)
-        if not parts:
+        if not (parts := nearest(self._earlier.parts.get(shard.source.path, ()), shard.first_row)):
             yield from items
             return
         index, blocks = self._index(parts), Blocks(self._earlier.plan, self._storage)

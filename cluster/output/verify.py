@@ -162,9 +162,8 @@ class _Output:
                 self.changed.add(source)
         damaged = list[str]()
         self.records = {record.shard.name: record for record in ledger.records(damaged)}
-        self.damaged = {
-            shard.name for shard in plan.shards if any(f"/_records/{shard.name}." in one for one in damaged)
-        }
+        names = (shard.name for shard in plan.shards)
+        self.damaged = {name for name in names if any(f"/_records/{name}." in one for one in damaged)}
         problems += damaged
 
 

@@ -196,8 +196,7 @@ class Driver:
 
     def _hand_out(self) -> None:
         for worker in self.pool.idle():
-            assignment = self._backlog.take(worker, self.clock())
-            if assignment is None:
+            if (assignment := self._backlog.take(worker, self.clock())) is None:
                 return
             self.pool.submit(worker, assignment)
             self._flying[worker] = _Watched(assignment, Beat(), self.clock())
@@ -290,13 +289,9 @@ class Driver:
 
     def _require_there(self) -> None:
         """AbortRun unless every shard that was done still is: somebody may have deleted what was committed."""
-        listed = self.ledger.committed()
-        lost = [
-            shard.name
-            for shard in self._shards
-            if shard.name not in listed and shard.name not in self._backlog.given_up and not self._is_committed(shard)
-        ]
-        if lost:
+        known = {*self.ledger.committed(), *self._backlog.given_up}
+        unlisted = [shard for shard in self._shards if shard.name not in known]
+        if lost := [shard.name for shard in unlisted if not self._is_committed(shard)]:
             raise AbortRun(
                 f"{counted(len(lost), 'part')} that had been committed vanished while the run went on ({lost[0]}, …): "
                 "the output was changed or deleted by another hand; start the same command again"

@@ -36,7 +36,6 @@ MAX_BISECTIONS = 2
 LOSSES_PER_SUSPICION = 5
 """A lost node says nothing about the shard it held; one that so many nodes were lost with may have ended them."""
 
-
 Search = Generator[range, int | Failure, None]
 """Yields rows to probe; is sent how many rows the shard has where the worker survived that, else how it ended."""
 
@@ -70,8 +69,7 @@ class Bisection:
 
     def _within(self, rows: range, failure: Failure | None = None) -> Search:
         """Through rows that must hold poison: they ended a worker by this `failure`, or what is beside them did not."""
-        half = len(rows) // 2
-        if not half:
+        if not (half := len(rows) // 2):
             yield from self._alone(rows, failure) if rows else ()
             return
         first = yield rows[:half]
@@ -148,8 +146,7 @@ class Backlog:
 
     def take(self, worker: str, now: float) -> Assignment | None:
         """The next assignment for an idle worker, or None when nothing can be handed out at this moment."""
-        shard = self._regular(worker, now)
-        if shard is not None:
+        if (shard := self._regular(worker, now)) is not None:
             if self._fresh:
                 self._promised[worker] = self._fresh.popleft()
             return self._assignment(shard, self._promised.get(worker))
@@ -158,8 +155,7 @@ class Backlog:
 
     def forget(self, worker: str) -> None:
         """The worker is gone: what it was to get next is free again."""
-        shard = self._promised.pop(worker, None)
-        if shard is not None:
+        if (shard := self._promised.pop(worker, None)) is not None:
             self._fresh.appendleft(shard)
 
     def succeeded(self, assignment: Assignment, report: ShardReport) -> None:
@@ -210,8 +206,7 @@ class Backlog:
         self._suspects.append(shard)
 
     def _assignment(self, shard: Shard, upcoming: Shard | None) -> Assignment:
-        case = self._cases.get(shard.name)
-        if case is None:
+        if (case := self._cases.get(shard.name)) is None:
             return Assignment(shard, upcoming)
         if case.bisection is None:
             return Assignment(shard, upcoming, poison=case.poison)
@@ -220,8 +215,7 @@ class Backlog:
     def _regular(self, worker: str, now: float) -> Shard | None:
         if worker in self._promised:
             return self._promised.pop(worker)
-        retry = self._due(self._retries, now)
-        if retry is not None:
+        if (retry := self._due(self._retries, now)) is not None:
             return retry
         if self._fresh:
             return self._fresh.popleft()

@@ -11,6 +11,7 @@ import html
 import json
 import re
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -34,11 +35,7 @@ def redact(text: str, options: Mapping[str, Any]) -> str:
 def _spellings(value: str) -> Iterator[str]:
     """A value as messages may have it: as it is, by lines, quoted for a URL, escaped by JSON, Python or XML."""
     for one in {value, *value.splitlines()}:
-        quoted = {
-            quote(one, errors="replace"),
-            quote(one, safe="", errors="replace"),
-            quote_plus(one, errors="replace"),
-        }
+        quoted = {way(one, errors="replace") for way in (quote, partial(quote, safe=""), quote_plus)}
         yield from quoted
         yield from (re.sub(r"%[0-9A-F]{2}", lambda code: code[0].lower(), some) for some in quoted)
         for text in (one, json.dumps(one)[1:-1], json.dumps(one, ensure_ascii=False)[1:-1], repr(one)[1:-1]):

@@ -93,9 +93,8 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:  # not to be taken for a name that another writer took
         there = "a link that leads nowhere" if os.path.islink(error.filename) else "a file"
-        raise AbortRun(
-            f"{error.filename}: there is {there} where a directory is needed; choose another output"
-        ) from None
+        why = f"there is {there} where a directory is needed; choose another output"
+        raise AbortRun(f"{error.filename}: {why}") from None
 
 
 def _swept(path: Path) -> RetryShard:

@@ -83,9 +83,8 @@ class Storage:
             named = kind._get_kwargs_from_urls(url)  # a host or an account that stands in the URL
             return fsspec.filesystem(protocol, **{**named, **options}), kind._strip_protocol(url)
         except (ImportError, ValueError, TypeError, OSError, EOFError) as error:
-            hint = (
-                f" pip install 'lingua-batch[{_EXTRAS[protocol]}]'" if protocol in _EXTRAS else meant(protocol, _EXTRAS)
-            )
+            extra = _EXTRAS.get(protocol)
+            hint = f" pip install 'lingua-batch[{extra}]'" if extra else meant(protocol, _EXTRAS)
             complaint = f"{url}: no filesystem for {protocol}://: {self._words(error)}"
             raise ConfigError(f"{complaint};{hint}" if hint else complaint) from None
 
@@ -101,11 +100,10 @@ class Storage:
         return self._patiently("look at", url, ask)
 
     def exists(self, url: str) -> bool:
-        try:
+        with suppress(FileNotFoundError):
             self.info(url)
-        except FileNotFoundError:
-            return False
-        return True
+            return True
+        return False
 
     def entries(self, folder: str) -> list[Entry]:
         """The files directly in a folder, by name, listed afresh; none when there is no such folder."""
@@ -117,10 +115,9 @@ class Storage:
             files = [item for item in fs.ls(path, detail=True) if item["type"] == "file"]
             return sorted(Entry(str(one["name"]).rstrip("/").rpartition("/")[2], int(one["size"])) for one in files)
 
-        try:
+        with suppress(FileNotFoundError):
             return self._patiently("list", folder, ask)
-        except FileNotFoundError:
-            return []
+        return []
 
     def search(self, folder: str, pattern: Sequence[str]) -> Listing:
         """What a pattern of names stands for below a folder, listed afresh."""
@@ -153,8 +150,7 @@ class Storage:
 
     def read_exactly(self, url: str, start: int, end: int) -> bytes:
         """Bytes [start, end) of a file that has them; RetryShard when fewer come: the answer was cut, or the file."""
-        data = self.read_range(url, start, end)
-        if len(data) != max(0, end - start):
+        if len(data := self.read_range(url, start, end)) != max(0, end - start):
             raise RetryShard(f"cannot read {url}: {len(data)} bytes came from byte {start} on, not {end - start}")
         return data
 
@@ -209,18 +205,14 @@ class Storage:
 
     def delete(self, url: str) -> None:
         """Remove a file; none there is no error."""
-        try:
+        with suppress(FileNotFoundError):
             self._patiently("delete", url, lambda fs, path: fs.rm_file(path))
-        except FileNotFoundError:
-            return
 
     def _same(self, url: str, data: bytes | Path) -> bool:
-        mine = io.BytesIO(data) if isinstance(data, bytes) else data.open("rb")
-        with mine:
-            size = mine.seek(0, io.SEEK_END)
-            mine.seek(0)
-            if int(self.info(url)["size"]) != size:
-                return False
+        size = len(data) if isinstance(data, bytes) else data.stat().st_size
+        if int(self.info(url)["size"]) != size:
+            return False
+        with io.BytesIO(data) if isinstance(data, bytes) else data.open("rb") as mine:
             return all(block == mine.read(len(block)) for block in self.blocks(url, 0, size))
 
     def _patiently(self, verb: str, url: str, call: Callable[[Any, str], T]) -> T:
@@ -240,9 +232,8 @@ class Storage:
                 raise AbortRun(f"cannot {verb} {url}: there is no such {place}; make it first") from None
             raise
         except NotADirectoryError:
-            raise AbortRun(
-                f"cannot {verb} {url}: there is a file where a directory is needed; check the path"
-            ) from None
+            why = "there is a file where a directory is needed; check the path"
+            raise AbortRun(f"cannot {verb} {url}: {why}") from None
         except (FileExistsError, ClusterError, ConfigError):
             raise
         except Exception as error:  # stores raise what they like; each kind is mapped on its consequence
@@ -352,9 +343,6 @@ class RangeReader(io.RawIOBase):
 
     def seekable(self) -> bool:
         return True
-
-    def tell(self) -> int:
-        return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
