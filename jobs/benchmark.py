@@ -82,8 +82,7 @@ class BenchmarkConfig(Settings):
     gpu_memory: float = Field(0.3, gt=0, le=1, description="share of a GPU's free memory for one scorer")
     threads: int | None = Field(None, ge=1, description="of CPU work, everyone's (default: one per core)")
     beside: tuple[Literal["unshared", "default", "llmlingua", "plain", "compile"], ...] = Field(
-        ("unshared", "default", "llmlingua", "plain"),
-        description="who else is measured (default: the first four)",
+        ("unshared", "default", "llmlingua", "plain"), description="who else is measured (default: the first four)"
     )
     rounds: int = Field(3, ge=1, description="alternating repetitions")
     peer_python: Path = Field(Path(".venv-reference/bin/python"), description="the peer's interpreter")

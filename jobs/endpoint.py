@@ -155,7 +155,7 @@ class Endpoint:
 
     def __init__(self, settings: EndpointSettings, budget: Budget | None = None) -> None:
         self.settings = settings
-        self.name = settings.model
+        self.name, self._where = settings.model, f"{settings.model} at {settings.url}"
         self.budget = budget or Budget(settings.max_requests, settings.max_tokens)
         self._key = os.environ.get(settings.key_variable) or NO_KEY
         self._kept = RunFolder(settings.cache, "answers", settings.storage_options) if settings.cache else None
@@ -276,10 +276,6 @@ class Endpoint:
             return AbortRun(said + _REMEDIES.get(status or 0, ""))
         return RetryShard(f"{said} (no answer in {self.settings.attempts} attempts)")
 
-    @property
-    def _where(self) -> str:
-        return f"{self.settings.model} at {self.settings.url}"
-
     def _words(self, error: Exception) -> str:
         return redact(" ".join(str(error).split())[:500], {"key": self._key})
 
@@ -323,11 +319,9 @@ def echoed_nll(reply: Any, text: str, begin: int) -> float:
     values, offsets = _tokens(reply)
     ends = [*offsets[1:], max(len(text), offsets[-1])]
     inside = (place for place, start in enumerate(offsets) if start < len(text))
-    places = [place for place in inside if offsets[place] >= begin or ends[place] > begin]
-    if not places:
+    if not (places := [place for place in inside if offsets[place] >= begin or ends[place] > begin]):
         raise ValueError("the echo holds no token of the answer")
-    missing = [place for place in places if values[place] is None and place > 0]
-    if missing:
+    if missing := [place for place in places if values[place] is None and place > 0]:
         raise ValueError(f"the echo has no probability of token {missing[0]}")
     return -sum(value for place in places if (value := values[place]) is not None)
 

@@ -70,8 +70,7 @@ class Peer:
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         self._process: Any = self._start(python, packages)
         try:
-            answer = self._ask(asdict(settings), START_SECONDS)
-            if "error" in answer:
+            if "error" in (answer := self._ask(asdict(settings), START_SECONDS)):
                 raise PeerError(f"the peer could not start: {answer['error']}\n{self._last_words()}")
         except BaseException:
             self.close()
@@ -93,8 +92,7 @@ class Peer:
     def compress(self, prompt: Prompt, options: dict[str, Any] | None = None) -> PeerAnswer:
         """Compress one prompt; `options` are keyword arguments of the library's `compress_prompt`."""
         question = {"instruction": prompt.instruction, "context": prompt.context, "question": prompt.question}
-        answer = self._ask(question | {"options": options or {}}, PROMPT_SECONDS)
-        if "error" in answer:
+        if "error" in (answer := self._ask(question | {"options": options or {}}, PROMPT_SECONDS)):
             raise PeerPromptError(f"the peer failed on a prompt of {len(prompt.text)} characters: {answer['error']}")
         return PeerAnswer(**answer)
 
@@ -182,8 +180,7 @@ def old_config(config: dict[str, Any]) -> dict[str, Any]:
     """`rope_theta` and `rope_scaling` at the top level, `torch_dtype` instead of `dtype`."""
     old = {key: value for key, value in config.items() if key not in ("rope_parameters", "dtype")}
     old["torch_dtype"] = config.get("dtype") or config.get("torch_dtype") or "float32"
-    rope = dict(config.get("rope_parameters") or {})
-    if "rope_theta" in rope:
+    if "rope_theta" in (rope := dict(config.get("rope_parameters") or {})):
         old["rope_theta"] = rope.pop("rope_theta")
     if rope.get("rope_type", "default") != "default":
         old["rope_scaling"] = rope

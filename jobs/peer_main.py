@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -92,10 +93,8 @@ class Library:
 
 def reset_peak() -> None:
     """Forget the peak of resident memory, where the system can."""
-    try:
+    with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return
 
 
 def peak_resident() -> int:
@@ -114,8 +113,7 @@ def offer_cl100k(folder: str) -> bool:
     one of two packages `tiktoken_ext` if the other, of the interpreter, is no namespace.
     """
     files = (Path(entry) / "tiktoken_ext" / "data" / "cl100k_base.tiktoken" for entry in sys.path)
-    file = next((file for file in files if file.exists()), None)
-    if file is None:
+    if (file := next((file for file in files if file.exists()), None)) is None:
         return False
     os.symlink(file.resolve(), os.path.join(folder, CL100K))
     os.environ["TIKTOKEN_CACHE_DIR"] = folder

@@ -120,8 +120,7 @@ class Subject:
 
     def for_peer(self, folder: Path) -> Path:
         """A directory below `folder` with these weights for the peer, who knows encoders by their directory's name."""
-        location = self.location
-        if location is None:
+        if (location := self.location) is None:
             location = folder / "weights"
             with plain_attention(self.model) as model:
                 model.save_pretrained(location)
@@ -134,15 +133,13 @@ def load_subject(name: str, place: tuple[str, str], method: str, seed: int) -> S
     device = choose_device(place[0])
     dtype = choose_dtype(place[1], device)
     found = _random(name, device, dtype, seed) if name.startswith(PREFIX) else _loaded(name, device, dtype, method)
-    needed = METHODS[method].needs
-    if needed != ("encoder" if found.is_encoder else "causal"):
+    if (needed := METHODS[method].needs) != ("encoder" if found.is_encoder else "causal"):
         raise ConfigError(f"--method {method} needs {needed!r}, --model {name} is not that")
     return found
 
 
 def _random(name: str, device: torch.device, dtype: torch.dtype, seed: int) -> Subject:
-    shape = name.removeprefix(PREFIX)
-    if shape not in SHAPES:
+    if (shape := name.removeprefix(PREFIX)) not in SHAPES:
         raise ConfigError(f"--model {name}: no such shape; there are {', '.join(PREFIX + known for known in SHAPES)}")
     config = SHAPES[shape]()
     return Subject(name, random_model(config, device, dtype, seed), trained_tokenizer(config), None)

@@ -41,7 +41,6 @@ _SHARED_MEMORY, _ROOM = Path("/dev/shm"), 40 << 30
 _LAST_WORDS = 12
 _LEAST_SECONDS = 5
 
-
 _STEPS = """
 tests    100 pytest -m gpu -o addopts= -o filterwarnings=default -vv --color=no -p no:cacheprovider
 probe     90 jobs.benchmarking.probe --model shape:smollm2-135m
@@ -184,9 +183,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m jobs.benchmarking.gpu", description=__doc__)
     parser.add_argument("--output", type=Path, required=True, help="folder for the results")
     parser.add_argument("--small", action="store_true", help="tiny shapes on a CPU, to try the command out")
-    parser.add_argument(
-        "--step", action="append", choices=[step.name for step in steps()], help="only this one, repeatable"
-    )
+    names = [step.name for step in steps()]
+    parser.add_argument("--step", action="append", choices=names, help="only this one, repeatable")
     parser.add_argument("--seconds", type=float, default=TOTAL_SECONDS, help="for all (default %(default).0f)")
     parser.add_argument("--peer-python", help="the peer's interpreter, as in jobs.benchmark")
     parser.add_argument("--peer-path", help="folder with the peer's packages, as in jobs.benchmark")

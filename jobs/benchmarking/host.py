@@ -79,7 +79,11 @@ def cost(method: str, mix: Mix, tokenizer: SourceTokenizer, tokens: int) -> floa
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print a table with a row for every case."""
-    flags = _parser().parse_args(argv)
+    parser = argparse.ArgumentParser(prog="python -m jobs.benchmarking.host", description=__doc__)
+    parser.add_argument("--model", default="smollm2-135m", help="whose tokenizer is used")
+    parser.add_argument("--rows", type=int, default=24, help="long prompts, and ten short ones for each (default 24)")
+    parser.add_argument("--rounds", type=int, default=5, help="each on other texts (default 5); the median is given")
+    flags = parser.parse_args(argv)
     loaded = Loader(resolve(flags.model)).tokenizer()
     tokenizer, count = SourceTokenizer(loaded), SourceTokenizer(loaded).count  # so that the measured one sees new texts
     gc.freeze()  # what the libraries hold is not gone through in the middle of one case
@@ -95,14 +99,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         spread = f"{statistics.median(times):.2f} ({min(times):.2f} to {max(times):.2f})"
         print(f"| {method} | {size} | {tokens:,} | {spread} |")
     return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m jobs.benchmarking.host", description=__doc__)
-    parser.add_argument("--model", default="smollm2-135m", help="whose tokenizer is used")
-    parser.add_argument("--rows", type=int, default=24, help="long prompts, and ten short ones for each (default 24)")
-    parser.add_argument("--rounds", type=int, default=5, help="each on other texts (default 5); the median is given")
-    return parser
 
 
 if __name__ == "__main__":

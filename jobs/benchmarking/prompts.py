@@ -154,11 +154,8 @@ MIXES: dict[str, Callable[[Recipe], list[Prompt]]] = {
 @lru_cache(maxsize=1)
 def paragraphs() -> tuple[str, ...]:
     """Paragraphs of prose, in a fixed order."""
-    pieces = (
-        piece.strip()
-        for text in [*(topics[name] for name in sorted(topics)), *_descriptions()]
-        for piece in _PARAGRAPH.split(text)
-    )
+    texts = [*(topics[name] for name in sorted(topics)), *_descriptions()]
+    pieces = (piece.strip() for text in texts for piece in _PARAGRAPH.split(text))
     return tuple(dict.fromkeys(piece for piece in pieces if _is_prose(piece)))
 
 

@@ -14,8 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
+from cluster.report.page import environment
 from jobs.benchmarking.contenders import KeptSpans, Ours, Pass, Theirs, plain_forward
 from jobs.benchmarking.hardware import PACKAGES, Roofline, Size, attainable, facts, measure_roofline
 from jobs.benchmarking.prompts import Mix
@@ -214,12 +213,7 @@ def write(folder: Path, name: str, report: Found, text: str) -> None:
 
 def page(name: str, **found: Any) -> str:
     """The Markdown of a report, by its template."""
-    made = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    made = environment([Path(__file__).parent])
     made.filters |= {"form": format, "spread": _spread, "listed": _listed, "at": _at}
     return made.get_template(f"{name}.md.jinja").render(**found).rstrip() + "\n"
 

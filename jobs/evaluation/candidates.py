@@ -145,8 +145,7 @@ class Workbench:
     def _by_sentences(self, method: str, wanted: Wanted) -> str:
         """Whole sentences, those nearest to the question first, as many as fit, each where it stood."""
         if method not in self._rankers:
-            ranker = load_ranker(method, self._config.device)
-            if not isinstance(ranker, Computed):
+            if not isinstance(ranker := load_ranker(method, self._config.device), Computed):
                 raise TypeError(f"{method} ranks whole prompts, not texts")
             self._rankers[method] = ranker
         sentences = [(string, one) for string, text in enumerate(wanted.row.context) for one in _sentences(text)]

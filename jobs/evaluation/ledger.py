@@ -75,11 +75,8 @@ def waves(config: EvalConfig, rows: Mapping[str, int]) -> list[Wave]:
 
     What the peer keeps is known before the others start if they are to keep as much.
     """
-    chunks = [
-        (name, start, min(start + config.chunk, count))
-        for name, count in rows.items()
-        for start in range(0, count, config.chunk)
-    ]
+    starts = [(name, count, start) for name, count in rows.items() for start in range(0, count, config.chunk)]
+    chunks = [(name, start, min(start + config.chunk, count)) for name, count, start in starts]
 
     def units(candidates: Iterable[Candidate], target: str = "") -> Iterator[Unit]:
         for (name, start, stop), one in product(chunks, candidates):
@@ -156,18 +153,15 @@ def _file_of(unit: str) -> str:
 
 
 PLAIN = ("dtype", "tokenizer", "match_peer", "ask", "chunk")
-GENERATION = ("max_tokens", "stop")
 
 
 def identify(config: EvalConfig, sets: Mapping[str, Sequence[EvalRow]]) -> dict[str, Any]:
     """What decides the results of an evaluation, by name. ModelError when one of its models cannot be found."""
     settings = {**config.model_dump(mode="json", include=set(PLAIN)), "sizes": list(config.sizes)}
     if "generate" in config.ask or any(target.remote for target in config.targets):
-        settings |= config.model_dump(mode="json", include=set(GENERATION))
-    settings |= {
-        f"set {name}": f"{len(rows)} rows, {hashlib.sha256(as_lines(rows)).hexdigest()[:16]}"
-        for name, rows in sets.items()
-    }
+        settings |= config.model_dump(mode="json", include={"max_tokens", "stop"})
+    digests = {name: hashlib.sha256(as_lines(rows)).hexdigest()[:16] for name, rows in sets.items()}
+    settings |= {f"set {name}": f"{len(rows)} rows, {digests[name]}" for name, rows in sets.items()}
     settings |= {f"candidate {one.name}": _candidate(one, config) for one in config.candidates}
     settings |= {f"target {one.name}": _target(one, config) for one in config.targets}
     return {**settings, "model_digest": resolve(config.model).digest}

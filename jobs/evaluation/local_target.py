@@ -38,6 +38,7 @@ class LocalTarget:
         device = choose_device(loader.device)
         self._spelling = loader.tokenizer()
         self._tokenizer = SourceTokenizer(self._spelling)
+        self._head = () if self._tokenizer.bos is None else (self._tokenizer.bos,)
         self._model: Any = place(loader.load(AutoModelForCausalLM, dtype=choose_dtype(loader.dtype, device)), device)
         self._scorer = causal_scorer(self._model, allowance)
 
@@ -66,10 +67,6 @@ class LocalTarget:
     def _ids(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode([text])[0].ids.tolist()
         return ids
-
-    @property
-    def _head(self) -> tuple[int, ...]:
-        return () if self._tokenizer.bos is None else (self._tokenizer.bos,)
 
     def _likelihoods(self, prompt: list[int], answers: list[list[int]]) -> Program[list[float]]:
         """The program of one prompt and all its answers."""

@@ -60,8 +60,7 @@ def final_answer(reply: str, right: str) -> str:
     lines = (reply if announced is None else announced).strip().splitlines() or [""]
     if not _CHOICE.fullmatch(right):
         return lines[0] if announced is not None else lines[-1]
-    choices = _CHOICE.findall("\n".join(lines))
-    if choices:
+    if choices := _CHOICE.findall("\n".join(lines)):
         return f"({choices[0 if announced is not None else -1]})"
     letter = _LETTER.match(lines[0].strip(_AROUND)) if announced is not None else None
     return f"({letter[1]})" if letter else lines[0]
@@ -158,11 +157,9 @@ def metrics_of(row: EvalRow) -> Sequence[str]:
 
     ConfigError for a name that there is none of.
     """
-    named = row.meta.get("metrics")
-    if named is None:
+    if (named := row.meta.get("metrics")) is None:
         return template_of(row).metrics
-    unknown = [name for name in named if name not in METRICS]
-    if unknown:
+    if unknown := [name for name in named if name not in METRICS]:
         raise ConfigError(f"row {row.id}: meta.metrics names {unknown[0]!r}; there are {', '.join(METRICS)}")
     return tuple(named)
 

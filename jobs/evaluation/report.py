@@ -123,26 +123,21 @@ def _draw(axes: Any, chart: Chart) -> None:
 
 def render(summary: Summary, info: Mapping[str, Any]) -> str:
     """The page. `info`: what the results are of, shown as a table; ``finished`` and ``model`` also in the head."""
-    drawn = list(charts(summary))
-    sets = _distinct(summary, "set")
+    drawn, sets = list(charts(summary)), _distinct(summary, "set")
     folders = (Path(__file__).parent, Path(cluster.report.__file__).parent)
-    page: str = (
-        environment(folders)
-        .get_template("evaluation.html")
-        .render(
-            sets={name: [one for one in drawn if one.set == name] for name in sets},
-            targets=[name for name in _distinct(summary, "target") if name],
-            candidates=[name for name in _distinct(summary, "candidate") if name not in REFERENCES],
-            tables=list(tables(summary)),
-            rows={name: max(line.rows for line in summary.lines if line.set == name) for name in sets},
-            rejected=sum(line.rejected for line in summary.lines if not line.target),
-            baseline=summary.baseline,
-            info=list(_flat(info)),
-            finished=info.get("finished", ""),
-            model=info.get("model", ""),
-        )
+    template = environment(folders).get_template("evaluation.html")
+    return template.render(
+        sets={name: [one for one in drawn if one.set == name] for name in sets},
+        targets=[name for name in _distinct(summary, "target") if name],
+        candidates=[name for name in _distinct(summary, "candidate") if name not in REFERENCES],
+        tables=list(tables(summary)),
+        rows={name: max(line.rows for line in summary.lines if line.set == name) for name in sets},
+        rejected=sum(line.rejected for line in summary.lines if not line.target),
+        baseline=summary.baseline,
+        info=list(_flat(info)),
+        finished=info.get("finished", ""),
+        model=info.get("model", ""),
     )
-    return page
 
 
 def _distinct(summary: Summary, name: str) -> list[str]:

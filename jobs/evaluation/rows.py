@@ -136,8 +136,7 @@ def answer_kept(row: EvalRow, context: str) -> dict[str, float]:
     if not template_of(row).extractive:
         return {}
     before = words_of("\n".join(row.context))
-    answers = [answer for answer in map(words_of, row.answers) if answer and contains(before, answer)]
-    if not answers:
+    if not (answers := [answer for answer in map(words_of, row.answers) if answer and contains(before, answer)]):
         return {}
     left = words_of(context)
     return {"answer_kept": float(any(contains(left, answer) for answer in answers))}
@@ -148,16 +147,14 @@ def gold_kept(row: EvalRow, context: str) -> dict[str, float]:
     if not (gold := gold_in(row)):
         return {}
     left = set(words_of(context))
-    shares = [len(own & left) / len(own) for own in _own_words(row.context, gold) if own]
-    if not shares:
+    if not (shares := [len(own & left) / len(own) for own in _own_words(row.context, gold) if own]):
         return {}
     return {"gold_kept": sum(share > 0 for share in shares) / len(shares), "gold_share": sum(shares) / len(shares)}
 
 
 def readability(before: Sequence[str], context: str) -> dict[str, float]:
     """How far the kept text is made of stretches of the original."""
-    words = words_of(context)
-    if len(words) < 2:
+    if len(words := words_of(context)) < 2:
         return {}
     neighbours = {pair for text in before for pair in pairwise(words_of(text))}
     joined = sum(pair in neighbours for pair in pairwise(words))

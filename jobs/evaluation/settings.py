@@ -67,7 +67,6 @@ in a YAML file the same: data: {squad: squad.jsonl}, candidates: {sentence: {uni
 rate: [0.5, 0.25], …; flags override the file. The same command again goes on with what is missing.
 """
 
-
 _ONE = BeforeValidator(lambda value: (value,) if isinstance(value, float) else value)
 Shares = Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], _ONE, Many]
 Sizes = Annotated[tuple[Annotated[int, Field(ge=2)], ...], Many]
@@ -146,8 +145,7 @@ class EvalConfig(Placement):
     @model_validator(mode="before")
     @classmethod
     def _of_a_table(cls, settings: dict[str, Any]) -> dict[str, Any]:
-        name = settings.get("preset")
-        if name is None:
+        if (name := settings.get("preset")) is None:
             return settings
         if (known := PRESETS.get(str(name))) is None:
             raise ConfigError(f"preset = {str(name)!r}: there is none of this name; there are {', '.join(PRESETS)}")

@@ -181,8 +181,7 @@ def parse_target(entry: Any, name: str | None = None) -> TargetSpec:
 
 def require_distinct(kind: str, names: list[str]) -> None:
     """ConfigError when a name stands there twice."""
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
+    if (twice := next((name for name in names if names.count(name) > 1), None)) is not None:
         raise ConfigError(f"two {kind}s are called {twice!r}; rename one")
 
 

@@ -39,8 +39,7 @@ class Estimate:
 
 def estimate(columns: Floats, statistic: Statistic, resamples: int = 2000, seed: int = 0) -> Estimate:
     """A statistic of the means of `columns` [rows, k], with its interval; rows are drawn whole, so it is paired."""
-    rows = len(columns)
-    if rows == 0:
+    if (rows := len(columns)) == 0:
         return Estimate(math.nan, math.nan, math.nan, 0)
     chance, at_once = np.random.default_rng(seed), max(1, _BLOCK // columns.size)
     blocks = [min(at_once, resamples - start) for start in range(0, resamples, at_once)]
@@ -48,8 +47,7 @@ def estimate(columns: Floats, statistic: Statistic, resamples: int = 2000, seed:
     with np.errstate(divide="ignore", invalid="ignore"):
         drawn = statistic(*np.concatenate(means).T)
         value = float(statistic(*columns.mean(0)))
-    drawn = drawn[np.isfinite(drawn)]
-    if not len(drawn):
+    if not len(drawn := drawn[np.isfinite(drawn)]):
         return Estimate(value, math.nan, math.nan, rows)
     low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Estimate(value, float(low), float(high), rows)

@@ -68,19 +68,14 @@ class UnitRunner:
         self._done = 0
         unit, aside = self._units[assignment.shard.name], assignment.poison
         rows = self._rows(unit.set)[unit.start : unit.stop]
-        wanted = [
-            row
-            for position, row in enumerate(rows)
-            if position not in aside and (assignment.probe is None or position in assignment.probe)
-        ]
+        asked = range(len(rows)) if assignment.probe is None else assignment.probe
+        wanted = [row for position, row in enumerate(rows) if position in asked and position not in aside]
         measured = self.measure(unit, wanted)
         if assignment.probe is not None:
             return ShardReport(unit.name, "probed", Counts(len(rows)))
         for position, poison in aside.items():
-            why = _reason(poison)
-            measured += [
-                Measured(rows[position].id, unit.set, unit.candidate, size, unit.target, {}, why) for size in unit.sizes
-            ]
+            row, why = rows[position].id, _reason(poison)
+            measured += [Measured(row, unit.set, unit.candidate, size, unit.target, {}, why) for size in unit.sizes]
         outcome = self._ledger.commit(unit, measured)
         return ShardReport(unit.name, outcome, _counts(measured), time.perf_counter() - started)
 

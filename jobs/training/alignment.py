@@ -93,13 +93,11 @@ def train(config: AlignConfig, rank: Rank) -> None:
 
     def fit(model: Any) -> dict[str, Any]:
         together = zip(_seen(model, held, tokenizer, window, dtype), held, target, strict=True)
-        rows = [(one, example.response, other) for one, example, other in together if one is not None]
-        if not rows:
+        if not (rows := [(one, example.response, other) for one, example, other in together if one is not None]):
             raise ConfigError("sequence_tokens: too short for the held-out rows; raise it")
         return measure(rows)
 
-    tokens = [one for one in tokenize(trained, tokenizer, window) if one is not None]
-    if not tokens:
+    if not (tokens := [one for one in tokenize(trained, tokenizer, window) if one is not None]):
         raise ConfigError(f"sequence_tokens = {window}: too short for the texts before the responses; raise it")
     before = folder.once("_before.json", lambda: fit(model)) if rank.leads else None
     losses = learn(_lesson(config, model, tokens, window), config, folder, rank, bf16=dtype == torch.bfloat16)

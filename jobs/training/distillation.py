@@ -148,10 +148,8 @@ def windows_of(record: Labelled, chunker: Chunker, targets: Targets) -> Iterator
 def collate(around: tuple[list[int], list[int]], pad: int, some: Sequence[Window]) -> dict[str, Tensor]:
     """Windows → a padded batch, each in the special tokens `around` a text, which have no label."""
     before, after = around
-    rows = [
-        ([*before, *one.ids, *after], np.pad(one.target, (len(before), len(after)), constant_values=NO_LABEL))
-        for one in some
-    ]
+    padded = partial(np.pad, pad_width=(len(before), len(after)), constant_values=NO_LABEL)
+    rows = [([*before, *one.ids, *after], padded(one.target)) for one in some]
     rows = rows or [([pad], np.full(1, NO_LABEL, np.float32))]  # a batch without windows
     tensors = {
         "input_ids": ([torch.tensor(ids) for ids, _ in rows], pad),
@@ -183,8 +181,7 @@ def train(config: DistillConfig, rank: Rank) -> None:
     around = special_tokens(tokenizer)
     size = min(config.chunk_tokens, positions(model) - sum(map(len, around)))
     chunker = Chunker(SourceTokenizer(tokenizer), size)
-    found = [window for record in trained for window in windows_of(record, chunker, targets)]
-    if not found:
+    if not (found := [window for record in trained for window in windows_of(record, chunker, targets)]):
         raise ConfigError(f"input = {', '.join(config.inputs)}: no text to train on is left after the filters")
     lesson = Lesson(
         model=model,

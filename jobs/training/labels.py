@@ -287,8 +287,7 @@ def from_function(scores: WordScores) -> Teacher:
         if len(given) != len(passages):
             raise ModelError(f"the teacher gave scores for {len(given)} texts, not {len(passages)}")
         for passage, values in zip(passages, given, strict=True):
-            words = words_of(passage.text)
-            if len(words) != len(values):
+            if len(words := words_of(passage.text)) != len(values):
                 raise ModelError(f"{passage.origin}: the teacher gave {len(values)} scores for {len(words)} words")
             if not all(map(math.isfinite, values)):
                 raise ModelError(f"{passage.origin}: the teacher gave a score that is no finite number")

@@ -53,11 +53,9 @@ def split(examples: Sequence[Example], held_out: int) -> tuple[list[Example], li
     """
     held = list(examples[:held_out])
     known = {example.before for example in held}
-    train = [example for example in examples[held_out:] if example.before not in known]
-    if not train:
-        raise ConfigError(
-            f"held_out = {held_out}: of {len(examples)} usable rows none is left to train on; lower it or add rows"
-        )
+    if not (train := [example for example in examples[held_out:] if example.before not in known]):
+        why = f"of {len(examples)} usable rows none is left to train on; lower it or add rows"
+        raise ConfigError(f"held_out = {held_out}: {why}")
     return train, held
 
 
@@ -121,9 +119,8 @@ class _ParquetRow(UserDict[str, Any]):
         try:
             return self.data[name][self._index].as_py()
         except UnicodeDecodeError as error:
-            raise RowError(
-                "invalid_utf8", f"{name} is not UTF-8 at byte {error.start}; write it again or remove the row"
-            ) from None
+            why = f"is not UTF-8 at byte {error.start}; write it again or remove the row"
+            raise RowError("invalid_utf8", f"{name} {why}") from None
         except (ValueError, OverflowError) as error:
             raise RowError("no_text", f"{name} is no value that Python knows ({error}); write a string") from None
 
@@ -138,8 +135,7 @@ def _example(config: AlignConfig, _: str, row: Row) -> Example:
 
 def _passage(config: DistillConfig, origin: str, row: Row) -> Passage:
     if config.teacher == "labels":
-        labelled = labels_of_row(row, origin)
-        if not labelled.text.strip():
+        if not (labelled := labels_of_row(row, origin)).text.strip():
             raise RowError("no_text", "words is empty; write those of a text or remove the row")
         return Passage(labelled.origin, labelled.text, labelled)
     text = _filled(row, config.text_column)
@@ -152,8 +148,7 @@ def _text(row: Row, name: str) -> str:
     """The text in a column, which may be empty. RowError when there is none."""
     if name not in row:
         raise RowError("no_column", f"no column {name!r}, but {', '.join(sorted(row)) or 'none'}; name the right one")
-    value = row[name]
-    if not isinstance(value, str):
+    if not isinstance(value := row[name], str):
         raise RowError("no_text", f"{name} = {str(value)[:80]!r} is no text but {type(value).__name__}; write a string")
     require_whole(value, name)
     return value
@@ -161,7 +156,6 @@ def _text(row: Row, name: str) -> str:
 
 def _filled(row: Row, name: str) -> str:
     """The same, with more than white space in it."""
-    text = _text(row, name)
-    if not text.strip():
+    if not (text := _text(row, name)).strip():
         raise RowError("no_text", f"{name} is empty; write a text or remove the row")
     return text

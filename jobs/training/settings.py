@@ -24,7 +24,6 @@ CLUSTER = ("workers", "gpus_per_worker", "cpus_per_worker", "max_failures", "lea
 NOT_DECISIVE = ("inputs", "output", *CLUSTER, "checkpoint_every", "storage_options")
 """Settings that another start on the same output may change; inputs are compared by what is in them."""
 
-
 USAGE = "--input PATH --output DIRECTORY [any setting below]"
 _COMMON = ("input", "output", "epochs", "learning_rate", "workers", "gpus_per_worker")
 _GROUPS = {
@@ -218,7 +217,6 @@ class DistillConfig(TrainingConfig):
     def compression(self) -> CompressionConfig:
         """The compressor's settings. ConfigError when they are none."""
         pairs = [one.partition("=") for one in self.teacher_setting]
-        wrong = next(("".join(pair) for pair in pairs if not pair[1]), None)
-        if wrong is not None:
+        if (wrong := next(("".join(pair) for pair in pairs if not pair[1]), None)) is not None:
             raise ConfigError(f"teacher_setting = {wrong!r}: write KEY=VALUE, such as aggregate=mean")
         return CompressionConfig(**{**QUESTION_FREE, **{key: yaml.safe_load(value) for key, _, value in pairs}})

@@ -212,8 +212,7 @@ class _Course(TrainerCallback):
                 self._folder.drop(f"{CHECKPOINTS}/{old}", STATE)
 
     def on_log(self, args: TrainingArguments, state: TrainerState, *_: Any, **options: Any) -> None:
-        loss = options["logs"].get("loss")
-        if loss is not None:
+        if (loss := options["logs"].get("loss")) is not None:
             if not math.isfinite(loss):
                 peak = self._config.peak
                 raise AbortRun(f"the loss of step {state.global_step} is {loss}; lower learning_rate (now {peak})")

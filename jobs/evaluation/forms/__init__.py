@@ -50,7 +50,6 @@ FORMS: Mapping[str, Form] = {
 }
 """In the order in which they are tried: those with more fields come before those with fewer of the same."""
 
-
 UNLIKE = (TypeError, ValueError, AttributeError, LookupError)
 """What is raised where something else stands than a form has there, deeper than its fields are looked at."""
 
@@ -59,8 +58,7 @@ def read(source: str, storage: Storage | None = None) -> Iterator[EvalRow]:
     """The rows of a source. ConfigError naming the file, the row and the field that is wrong, or what is missing."""
     storage, asked = storage or Storage(), RowSource.parse(source)
     records = raw_records(asked.location, storage)
-    first = next(records, None)
-    if first is None:
+    if (first := next(records, None)) is None:
         raise ConfigError(f"{asked.location}: holds no rows")
     name = _form_of(first, asked)
     asked.require_known(("form", "limit", *FORMS[name].options))
@@ -78,8 +76,7 @@ def read(source: str, storage: Storage | None = None) -> Iterator[EvalRow]:
 
 
 def _form_of(record: Raw, source: RowSource) -> str:
-    named = source.options.get("form")
-    if named is not None and named not in FORMS:
+    if (named := source.options.get("form")) is not None and named not in FORMS:
         raise ConfigError(f"{source}: there is no form {named!r}; there are {', '.join(FORMS)}")
     found = named or next((name for name, form in FORMS.items() if form.fits(record)), None)
     if found is None:

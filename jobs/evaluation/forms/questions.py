@@ -29,7 +29,6 @@ _QUESTION = re.compile(r"\n\s*\n(?=Q(?:uestion)?:)")
 _CALCULATION = re.compile(r"<<[^>]*>>")
 _HEADER = "\n-----\n"
 
-
 Shown = tuple[str, tuple[str, ...]]
 """What stands before the questions of a task: an instruction, and demonstrations."""
 
@@ -39,8 +38,7 @@ def gsm8k(records: Iterator[Raw], source: RowSource, storage: Storage) -> Iterat
     shown = _gsm8k_demonstrations(source, storage)
     for record in records:
         solution = record.text("answer")
-        final = solution.rpartition("####")[2].strip()
-        if "####" not in solution or not final:
+        if "####" not in solution or not (final := solution.rpartition("####")[2].strip()):
             raise record.wrong("answer", "a solution that ends in '#### number'")
         yield EvalRow(
             id=record.id("id", "idx"),
@@ -111,8 +109,7 @@ def _bbh_demonstrations(source: RowSource, storage: Storage) -> Mapping[str, Sho
 
 
 def _required(source: RowSource, what: str) -> str:
-    url = source.options.get("demonstrations")
-    if not url:
+    if not (url := source.options.get("demonstrations")):
         raise ConfigError(f"{source}: needs demonstrations; add #demonstrations=FILE ({what})")
     return url
 

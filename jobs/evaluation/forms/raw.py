@@ -40,21 +40,18 @@ class RowSource:
 
     def require_known(self, names: Sequence[str]) -> None:
         """ConfigError for an option of another name."""
-        unknown = [name for name in self.options if name not in names]
-        if unknown:
+        if unknown := [name for name in self.options if name not in names]:
             raise ConfigError(f"{self}: there is no option {unknown[0]!r} here; there are {', '.join(names)}")
 
     def number(self, name: str) -> int | None:
         """An option that is a number of at least 1; None where it is not given."""
-        text = self.options.get(name)
-        if text is not None and not (text.isdecimal() and int(text) > 0):
+        if (text := self.options.get(name)) is not None and not (text.isdecimal() and int(text) > 0):
             raise ConfigError(f"{self}: {name} = {text!r} is no number of at least 1")
         return None if text is None else int(text)
 
     def choice(self, name: str, allowed: Sequence[str]) -> str | None:
         """An option that is one of a few; None where it is not given."""
-        text = self.options.get(name)
-        if text is not None and text not in allowed:
+        if (text := self.options.get(name)) is not None and text not in allowed:
             raise ConfigError(f"{self}: {name} = {text!r}; it may be {' or '.join(allowed)}")
         return text
 
@@ -87,8 +84,7 @@ class Raw:
 
     def text(self, name: str, default: str | None = None) -> str:
         """A field that is a string, or `default` where it is missing and there is one."""
-        value = self.fields.get(name, default)
-        if not isinstance(value, str):
+        if not isinstance(value := self.fields.get(name, default), str):
             raise self.wrong(name, "a string")
         return value
 
@@ -109,8 +105,7 @@ class Raw:
 
     def object(self, name: str) -> Mapping[str, Any]:
         """A field that is an object; an empty one where it is missing."""
-        value = self.fields.get(name) or {}
-        if not isinstance(value, Mapping):
+        if not isinstance(value := self.fields.get(name) or {}, Mapping):
             raise self.wrong(name, "an object")
         return value
 
@@ -152,8 +147,7 @@ def files_of(location: str, storage: Storage) -> list[str]:
     url = absolute(location)
     if not is_pattern(url) or storage.exists(url):
         return [url]
-    found = [file for file, _ in find_files(*literal_part(url, storage), storage)]
-    if not found:
+    if not (found := [file for file, _ in find_files(*literal_part(url, storage), storage)]):
         raise ConfigError(f"{location}: no file is called so")
     return found
 
@@ -178,8 +172,7 @@ def _listed(content: Any) -> Sequence[Any]:
     """The records of a JSON file: a list, an object with one under a usual name, or objects by key."""
     if not isinstance(content, Mapping):
         return content if isinstance(content, list) else [content]
-    named = next((content[name] for name in _LISTS if isinstance(content.get(name), list)), None)
-    if named is not None:
+    if (named := next((content[name] for name in _LISTS if isinstance(content.get(name), list)), None)) is not None:
         return list(named)
     inside = list(content.values())
     return inside if inside and all(isinstance(value, Mapping) for value in inside) else [content]

@@ -117,14 +117,12 @@ def sharegpt(records: Iterator[Raw], source: RowSource, storage: Storage) -> Ite
             turns.pop()
         if len(turns) > 2:
             *context, (_, request), (_, reply) = turns
-            spoken = tuple(f"{role}: {text}" for role, text in context)
-            meta = {"turns": len(turns)}
+            spoken, meta = tuple(f"{role}: {text}" for role, text in context), {"turns": len(turns)}
             yield EvalRow(record.id("id"), "sharegpt", "", spoken, f"User: {request}", (reply,), meta=meta)
 
 
 def _role(turn: Raw) -> str:
-    said = turn.text("from")
-    if said not in ROLES:
+    if (said := turn.text("from")) not in ROLES:
         raise turn.wrong("from", f"one of {', '.join(ROLES)}")
     return ROLES[said]
 
