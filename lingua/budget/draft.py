@@ -18,6 +18,7 @@ from lingua.budget.pieces import Pieces, piece_edges
 from lingua.engine.score import Program
 from lingua.prompt import Bools, CompressedPrompt, Floats, Ints, Prompt, Span, Status, join_parts
 from lingua.shared import OnePassSettings, SharedSettings, Unit
+from lingua.text.lines import plain
 from lingua.text.sentences import sentence_edges
 from lingua.text.tokens import Encoding, SourceTokenizer, TargetTokenizer
 from lingua.text.units import (
@@ -158,7 +159,7 @@ def spans_of(text: str, bounds: Ints, keep: Bools) -> tuple[Span, ...]:
 
 def in_lines(text: str, spans: tuple[Span, ...], sentences: Ints) -> tuple[Span, ...]:
     """Kept spans with a line break, not a space, between `sentences` of different lines, where theirs is dropped."""
-    found = list(spans[:1])
+    text, found = plain(text), list(spans[:1])
     for (_, last), (start, end) in pairwise(spans):
         at = max(text.find("\n\n", last, start), text.find("\n", last, start))
         body = end - len(text[start:end].lstrip()) if at >= 0 else end

@@ -19,16 +19,20 @@ import numpy as np
 import regex
 
 from lingua.prompt import Bools, Floats, Ints
-from lingua.text.sentences import ACTS, ENDS_SENTENCE, ITEM, SEPARATES, TABLE_HEAD, Clauses, sentence_edges, speeches
+from lingua.text.lines import CLOSES, layout, plain
+from lingua.text.sentences import ACTS, ENDS_SENTENCE, ITEM, SEPARATES, Clauses, sentence_edges, speeches
 from lingua.text.words import among, ascending, code_points, members, remembered
 
 NEW, REPEATED = 6.0, 0.3
 """What the first mention of a name or number counts, and a later one: of its evidence."""
-_CLAUSE = regex.compile(rf"(?r)(\s*{SEPARATES})\s*\Z")
-_ENDED = regex.compile(rf"(?r)(\s*{ENDS_SENTENCE})[\"'”’»」)\]]*\s*\Z")
+_CLAUSE = regex.compile(rf"(?r)(\s*{SEPARATES})\s*")
+_ENDED = regex.compile(rf"(?r)(\s*{ENDS_SENTENCE})[\"'”’»」)\]]*\s*")
 """Their marks; behind the one that ends a sentence quotation marks and brackets may be closed."""
-_LEFT, _MARKED = regex.compile(r"(?r)[\p{L}\p{N}]\s*\Z"), regex.compile(r"#{1,6}[^\S\n][^\n]*\Z")
-"""How a line ends that goes on in the items below it; and a line that is a heading, whatever it says."""
+_LEFT = regex.compile(r"(?r)[\p{L}\p{N}]\s*")
+"""How a line ends that goes on in the items below it."""
+_MARKED = regex.compile(r"(?:#{1,6}[^\S\n]|<h[1-6]\b)[^\n]*\Z|\[[\w. -]{1,40}\]\Z|[^\n]+\n[^\S\n]*([-=~])\1{2,}\s*\Z")
+_ALONE = regex.compile(r"[^\S\n]*+\n[^\S\n]*+\n")
+"""A line that is a heading, whatever it says; and what stands behind one that is a paragraph."""
 _NO_HEADING = regex.compile(
     r"[.!?…。！？；;,，；][\"”’)\]]*\s*\Z|\A(?:[-*+•–]\s|`{3}|~{3}|[<|])|\w{30}|://|\S\s*\n\s*\S|\A\P{L}+\Z"
     r"|[={}]|\w[_(]|_\w|\A(?:import|from)\s"
@@ -67,17 +71,19 @@ HEADING_WORDS = 8
 class _Sentence(NamedTuple):
     """How a sentence opens and ends.
 
-    opens    it is the first of a paragraph           leads    its line ends with a colon, or heads a table
-    line     it is the first of a line                title    a short line without a mark
+    opens    it is the first of a paragraph           title    it is a short line without a mark
+    line     it is the first of a line                leads    a line ends with it that leads others
     item     the mark of an item that opens it, one figure or letter for any, and white space before it; "": none does
+    under    the sentence that leads its line, -1: none does
     """
 
     body: str
     opens: bool
     line: bool
     item: str
-    leads: bool
     title: bool
+    leads: bool
+    under: int
 
 
 @remembered
@@ -89,11 +95,11 @@ def needed_sentences(text: str) -> tuple[Ints, Bools]:
     colon, what is said needs who says it, an answer its question, and all else its heading: these lines head others,
     alone they say nothing.
     """
-    read = list(_read(text))
+    read = list(_read(text := plain(text)))
     needs, heads, headings = _need_heads(read)
     subject, begun = 0, -1
     for at, one in enumerate(read):
-        begun = at if one.item else -1 if one.line else begun
+        begun = at if one.item or one.under >= 0 else -1 if one.line else begun
         refers = _REFERS.match(one.body) is not None
         if needs[at] == at and not one.opens:
             if refers and not (heads[at] or _EXPLETIVE.match(one.body)):
@@ -114,29 +120,35 @@ def needed_sentences(text: str) -> tuple[Ints, Bools]:
 
 
 def _read(text: str) -> Iterator[_Sentence]:
-    spoken = {begin for begin, *_ in speeches(text)}
-    for start, end in pairwise([*sentence_edges(text).tolist(), len(text)]):
+    spoken, lines, edges = {begin for begin, *_ in speeches(text)}, layout(text), sentence_edges(text)
+    places = (edges.searchsorted([*one], "right") - 1 for one in (lines.under, lines.under.values(), lines.heads))
+    below, above, leading = (place.tolist() for place in places)
+    under, heads = dict(zip(below, above, strict=True)), set(leading)
+    for at, (start, end) in enumerate(pairwise([*edges.tolist(), len(text)])):
         body = text[start:end].lstrip()
         gap = text[start : end - len(body)]
         opens, line = not start or gap.count("\n") > 1, not start or "\n" in gap
         item = ITEM.match(text, start + gap.rfind("\n") + 1) if line else None
         closed = end == len(text) or text.find("\n", end, end + 3) >= 0
-        titles = closed and opens and end < len(text) and start not in spoken
-        short = titles and len(body.split()) <= HEADING_WORDS and not _NO_HEADING.search(body)
         mark = regex.sub(r"[^\W\d]+", "a", regex.sub(r"\d+", "1", item.group())) if item else ""
-        leads = closed and (body.rstrip().endswith((":", "：")) or TABLE_HEAD.match(body) is not None)
-        yield _Sentence(body, opens, line, mark, leads, short or (titles and _MARKED.match(body) is not None))
+        short = _ALONE.match(text, end) and len(body.split()) <= HEADING_WORDS and not _NO_HEADING.search(body)
+        title = closed and opens and end < len(text) and start not in spoken and bool(short or _MARKED.match(body))
+        yield _Sentence(body, opens, line, mark, title, at in heads, min(under.get(at, -1), at - 1))
 
 
 def _need_heads(read: Sequence[_Sentence]) -> tuple[Ints, Bools, Ints]:
     """What is listed needs the line above its list or, as marks tell, the item it is in. And the heading of each."""
     needs, heads, headings = np.arange(len(read)), np.zeros(len(read), bool), np.arange(len(read))
-    heading, colon, lists = -1, -1, dict[str, int]()
-    for at, (one, (outer, first)) in enumerate(zip(read, _enclosing(read), strict=True)):
+    heading, colon, lists, leaders = -1, -1, dict[str, int](), set[int]()
+    for at, one in enumerate(read):
+        leaders.add(one.under)
         if one.title or (one.opens and not one.item and at > colon + 1) or (one.leads and one.line and not one.item):
             lists.clear()
             colon = colon if one.leads and at == colon + 1 else -1
-        if colon < 0 and first and not (one.opens or read[at - 1].item) and _LEFT.search(read[at - 1].body):
+        if colon in leaders and one.under < colon:  # indented lines were its list
+            colon = -1
+        begun = one.item and not (one.opens or read[at - 1].item or read[at - 1].under >= 0)
+        if colon < 0 and begun and _LEFT.match(read[at - 1].body):
             heads[at - 1], colon = True, at - 1
         if one.item:
             colon = lists.setdefault(one.item, colon)
@@ -145,23 +157,12 @@ def _need_heads(read: Sequence[_Sentence]) -> tuple[Ints, Bools, Ints]:
         listed = colon >= 0 and (bool(one.item) or at == colon + 1 or (one.line and needs[at - 1] == colon))
         if one.title and not one.leads:
             heads[at], heading = True, at
-        elif outer > colon or (listed and (one.item or not one.leads)):
-            needs[at] = max(outer, colon)
+        elif 0 <= one.under >= colon or (listed and (one.item or not one.body.rstrip().endswith((":", "：")))):
+            needs[at] = max(one.under, colon)
         if one.leads:
             heads[at], colon = True, at
         headings[at] = heading if heading >= 0 else at
     return needs, heads, headings
-
-
-def _enclosing(read: Sequence[_Sentence]) -> Iterator[tuple[int, bool]]:
-    """The item that each one is nested in by its white space, -1: none; whether it is the first one there."""
-    outer = dict[int, int]()
-    for at, one in enumerate(read):
-        indent = len(one.item) - len(one.item.lstrip())
-        first = one.item != "" and indent not in outer
-        outer = {other: begun for other, begun in outer.items() if (other < indent if one.item else not one.opens)}
-        yield max(outer.values(), default=-1) if one.item else -1, first
-        outer |= {indent: at} if one.item else {}
 
 
 def _need_speakers(text: str, needs: Ints, heads: Bools) -> None:
@@ -184,6 +185,7 @@ class Pieces:
     begins [s]       characters at which sentences begin
     needs [s]        the sentence that each needs, as clauses do
     heads [s]        whether they only head others
+    tails [s]        whether they only close what the one that they need has opened
     separates [u]    the mark that closes a clause, as a unit of its own
     resumes [u]      what a clause goes on with behind an inserted one, where that is its verb
     end [u]          the mark that ends the unit's sentence, as a unit of its own; -1: there is none
@@ -195,6 +197,7 @@ class Pieces:
     begins: Ints
     needs: Ints
     heads: Bools
+    tails: Bools
     sentence: Ints
     separates: Bools
     resumes: Bools
@@ -210,13 +213,19 @@ class Pieces:
         separates, ends = (among(bounds, one[:, 0])[:-1] & among(bounds, one[:, 1])[1:] for one in closing)
         end = np.full(len(sentences), -1)
         end[sentence[ends]] = ends.nonzero()[0]
+        guests = needs != np.arange(len(needs))
+        ended = [*sentences.tolist(), len(text)]
+        tails = guests & heads[needs]
+        for at in tails.nonzero()[0].tolist():
+            tails[at] = CLOSES.fullmatch(text, ended[at], ended[at + 1]) is not None
         verbs = [begin for begin in clauses.later.tolist() if ACTS.match(text, begin)]
         return cls(
             clauses.piece[clauses.begins.searchsorted(begins, side="right") - 1],
             clauses.host,
             sentences,
             needs,
-            heads & (np.bincount(needs[needs != np.arange(len(needs))], minlength=len(needs)) > 0),
+            heads & (np.bincount(needs[guests], minlength=len(needs)) > 0),
+            tails,
             sentence,
             separates,
             among(bounds, np.asarray(verbs, np.int64))[:-1],
@@ -233,9 +242,12 @@ class Pieces:
         """The mask `keep` [u] with the mark that ends a sentence wherever its last clause is cut off or dropped.
 
         And without the comma that parts a subject from its verb once what was inserted is dropped, or lines that head
-        nothing of what is kept.
+        nothing of what is kept; what a kept line has opened is closed.
         """
         keep = keep & (must | ~self._idle(keep)[self.sentence])
+        if self.tails.any():
+            opened = np.bincount(self.sentence[keep], minlength=len(self.needs))[self.needs] > 0
+            keep = np.where(self.tails[self.sentence], must | opened[self.sentence], keep)
         kept = keep.nonzero()[0]
         if not len(kept):
             return keep
@@ -254,7 +266,7 @@ class Pieces:
     def _idle(self, keep: Bools) -> Bools:
         """Whether each sentence [s] is one that heads others, of which none is kept."""
         present, idle = np.zeros(len(self.needs), bool), np.zeros(len(self.needs), bool)
-        present[self.sentence[keep]] = True
+        present[self.sentence[keep & ~self.tails[self.sentence]]] = True
         guests = np.bincount(self.needs[present], minlength=len(present))
         for head in (present & self.heads).nonzero()[0][::-1].tolist():
             host = self.needs[head]
@@ -280,8 +292,8 @@ def _clauses(text: str, whole: bool) -> tuple[Clauses, list[Ints]]:
     each = np.arange(len(sentences))
     clauses = Clauses(sentences, each, needs, each[:0]) if whole else Clauses.of(text, sentences, needs)
     begins, edges = clauses.begins.tolist(), sentences.tolist()
-    separating = (_CLAUSE.search(text, start, end) for start, end in pairwise([*begins, len(text)]))
-    ending = (_ENDED.search(text, start, end) for start, end in pairwise([*edges, len(text)]))
+    separating = (_CLAUSE.match(text, start, end) for start, end in pairwise([*begins, len(text)]))
+    ending = (_ENDED.match(text, start, end) for start, end in pairwise([*edges, len(text)]))
     found = ([one.span(1) for one in ends if one] for ends in (separating, ending))
     return clauses, [np.asarray(spans, np.int64).reshape(-1, 2) for spans in found]
 

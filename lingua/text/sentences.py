@@ -14,7 +14,8 @@ import regex
 import sentencex
 
 from lingua.prompt import Ints, Span
-from lingua.text.words import code_points, members, remembered, uncut, unmarked, unwrapped, word_edges
+from lingua.text.lines import layout, plain
+from lingua.text.words import code_points, members, remembered, uncut, unmarked, word_edges
 
 CLAUSE_WORDS = 3
 """Words of a clause at least: what a comma parts off in fewer stays with what stands before."""
@@ -28,9 +29,7 @@ ITEM = regex.compile(
 """The mark of an item at the beginning of a line; a sentence begins there, and none within it."""
 _OPENS = re.compile("[\n。！？]")
 """Behind what the mark of an item or who speaks can stand."""
-_BROKEN = re.compile(r"\s*[\r\n]")
 _NOON = regex.compile(r"\b[ap]\.m\.(?=\s+\p{Lu}{2,4}\b)")
-_ENDED_LINE = regex.compile(rf"[:：{ENDS_SENTENCE[1:]}([^\S\n]*\n)(?=\s*\S)")
 CLOCK = r"[^\w\n]{0,3}\d{1,2}[:.]\d\d(?:[:.]\d\d)?[^\w\n]{0,3}"
 _SPEAKER = regex.compile(
     rf"^[^\S\n]*(?:{CLOCK}|[*_]{{1,2}})?(?:(?P<role>(?i:user|human|assistant|ai|system|bot|chat(?:bot|gpt)|model|customer|client|agent|support"
@@ -49,12 +48,13 @@ _BOUND = regex.compile(r"(?!\D*\d{4}(?:\D+\d{4})*\D*\Z)\P{L}*|\W*\p{Lu}[\p{L}\p{
 """Brackets that may be dropped from a sentence: not those of code, nor the marks of items; nor such as hold an
 abbreviation alone, or figures that are no years."""
 _BEFORE = regex.compile(r"(?r)\s{0,200}(?:(?<=\s)[\"“‘«(\[])?")
-"""White space behind a sentence, and what opens the next one."""
+_SPACE = regex.compile(r"(?r)\s{0,200}")
+"""White space behind a sentence, with what opens the next one, and behind a line."""
 _WITHIN = regex.compile(
     r"(?r)(?:\b(?:al|spp?|[Vv]ols?|approx|incl|[Cc]h|i\.e|e\.g|Ft|[-–]St|Step\s\d+|Mio|Mrd|(?:am|vom|zum|den?|im|und|bis)\s\d\d?|max|min|ca|Fa|Mo|Di|Do|Fr|Sa|So)|(?:\A|\n|:\s)\s{0,9}\d{1,3})\.|(?:\A|\n)\s{0,9}\[\d{1,3}\]"
 )
 """Ends with abbreviations that `sentencex` does not know, or is the number of an item, a note or, in German, a day."""
-_GLUED = regex.compile(r"(?<=[\w)\]]\.)[_\p{Ll}\p{N}]")
+_GLUED = regex.compile(r"(?<=[\w)\]]\.)[_\p{Ll}\p{N}]|(?<=\")\"+\s*\n")
 _SMALL = regex.compile(r"(?<=[.\]])[^\S\n]+[^\p{L}\p{N}\n]{0,2}+\p{Ll}(?!\))")
 """A small letter goes on with the sentence, unless its writer has none but small ones."""
 _LETTERS = regex.compile(r"[\p{L}\p{N}]+")
@@ -106,15 +106,7 @@ ACTS = regex.compile(rf"\s*(?:\p{{Ll}}+ly\s+)?(?:{_VERB.pattern})")
 """What opens with a verb."""
 _GOES_ON = regex.compile(rf",{ACTS.pattern}")
 """The verb of the main clause behind an inserted one that is too short to stand alone."""
-_CODE = regex.compile(r"^[^\S\n]*(`{3,}|~{3,})[^\n]*\n.{0,1500}?^[^\S\n]*\1[^\S\n]*$", regex.MULTILINE | regex.DOTALL)
-"""A fenced block, unless it is long: one sentence."""
-TABLE_HEAD = regex.compile(
-    r"^[^\S\n]*\|?[^\n|]*\|[^\n]*\n[^\S\n]*\|?[^\S\n]*:?-+:?[^\S\n]*\|[-:|\s]*?$", regex.MULTILINE
-)
-"""Of Markdown, with the line below it."""
-_ROW = regex.compile(r"\n[^\S\n]*(?=\S)[^\n]*\|[^\n]*")
 _TAGS = re.compile(r"(?:[^\S\n]*</\w{1,20}>)+")  # of `re`: `regex` looks for "</" up to the end of the text first
-_COMMENT = regex.compile(r"(?:^[^\S\n]+(?:#|--|\*|;;)|^[^\S\n]*//)[^\S\n][^\n]*$", regex.MULTILINE)
 _PARTICIPLE = regex.compile(r"\p{Ll}{2}ing\b")
 _PARAGRAPH = regex.compile(r"\n\r*\n")
 SEEN_AT_ONCE = 2_000
@@ -125,40 +117,25 @@ SEEN_AT_ONCE = 2_000
 def sentence_edges(text: str) -> Ints:
     """Characters at which sentences begin, ascending, not to be written to; white space belongs to the later one.
 
-    A line that ends with the mark of a sentence or a colon ends one, the item of a list begins one, and a block of code
-    is one. So is who speaks, if it is several sentences.
+    A line that does not go on in the next ends one, the item of a list begins one, and a row of a table or a block of
+    code is one. So is who speaks, if it is several sentences.
     """
-    items, code = [found.span() for found in _opening(ITEM, text)], _blocks(text)
+    text = plain(text)
+    items, lines = [found.span() for found in _opening(ITEM, text)], layout(text)
     times = [found.span() for found in _NOON.finditer(text)] if ".m." in text else []
     ends = list(accumulate(map(len, _sentences(unmarked(text, sorted(items + times))))))[:-1]
     ends = [tags.end() if (tags := _TAGS.match(text, end)) else end for end in [*ends, *(at for at, _ in items)]]
-    edges = [_BEFORE.match(text, 0, edge).start() for edge in {*ends, *chain.from_iterable(code)} - {0, len(text)}]
+    ends += chain.from_iterable(lines.blocks)
+    last = len(text.rstrip())
+    edges = {_BEFORE.match(text, 0, edge).start() for edge in {*ends} if 0 < edge < last}
+    breaks = {_SPACE.match(text, 0, edge).start() for edge in lines.breaks if edge < last}
     small = [edge for edge in edges if _SMALL.match(text, edge)]
     within = {edge for edge in edges if _WITHIN.match(text, 0, edge) or _GLUED.match(text, edge)}
     within |= {*small * (2 * len(small) <= len(edges))}
-    lines = (line.start(1) for line in _ENDED_LINE.finditer(text))
     turns = speeches(text)
-    found = uncut(np.array(sorted({0, *set(edges) - within, *lines, *(turn[0] for turn in turns)})), code)
+    found = uncut(np.array(sorted({0, *edges - within, *breaks, *(turn[0] for turn in turns)})), lines.blocks)
     said = [label for _, label, end in turns if np.diff(found.searchsorted([label, end]))]
-    return uncut(np.array(sorted({*found.tolist(), *said})), code) if said else found
-
-
-@remembered
-def _blocks(text: str) -> list[Span]:
-    """Fenced code, comments in code, and heads and rows of tables, ascending and apart: each is one sentence."""
-    found = [one.span() for one in _opening(_COMMENT, text)]
-    found += [one.span() for one in _CODE.finditer(text)] if "```" in text or "~~~" in text else []
-    apart = list[Span]()
-    for span in sorted([*found, *_rows(text)]):
-        apart += [span] if not apart or span[0] >= apart[-1][1] else []
-    return apart
-
-
-def _rows(text: str) -> Iterator[Span]:
-    for row in TABLE_HEAD.finditer(text) if "|" in text else ():
-        while row:
-            yield row.span()
-            row = _ROW.match(text, row.end())
+    return uncut(np.array(sorted({*found.tolist(), *said})), lines.blocks) if said else found
 
 
 def _opening(pattern: regex.Pattern[str], text: str) -> Iterator[regex.Match[str]]:
@@ -172,6 +149,7 @@ def speeches(text: str) -> list[tuple[int, int, int]]:
 
     What no role labels, such as a name, or *Abstract*, is a paragraph.
     """
+    text = plain(text)
     labels = list(_opening(_SPEAKER, text) if ":" in text or "：" in text else ())
     begins = [_BEFORE.match(text, 0, found.start()).start() for found in labels]
     found = list[tuple[int, int, int]]()
@@ -239,7 +217,7 @@ class Clauses:
     @classmethod
     def of(cls, text: str, sentences: Ints, needs: Ints) -> Clauses:
         """Of a text whose sentences begin at these characters and need an earlier one each, or itself (`needs` [s])."""
-        cuts = _cuts(text := unwrapped(text), sentences)
+        cuts = _cuts(text := plain(text), sentences)
         owners, hosts, roots = dict[int, int](), dict[int, int](), list[list[int]]()
         for start, end in pairwise([*sentences.tolist(), len(text)]):
             edges = [start, *cuts[bisect_right(cuts, start) : bisect_left(cuts, end)], end]
@@ -265,16 +243,15 @@ class Clauses:
 
 
 def _cuts(text: str, sentences: Ints) -> list[int]:
-    """Characters at which clauses may begin: behind a comma, a semicolon, a dash, at the break of a line.
+    """Characters at which clauses may begin: behind a comma, a semicolon, a dash.
 
     Not within brackets, quotation marks, code or a date, nor where it or what stands before has fewer than
     `CLAUSE_WORDS`. Where several semicolons part a list, they alone do.
     """
     words, points = word_edges(text), code_points(text + " ")
     starts = words[1:]
-    ended = members(r"[\r\n]")[points[starts]]
-    ended |= members(SEPARATES)[points[starts - 1]] & ~members(r"\p{N}")[points[starts + 1]]
-    wanted = uncut(uncut(starts[ended], [found.span() for found in _ENCLOSED.finditer(text)]), _blocks(text))
+    ended = members(SEPARATES)[points[starts - 1]] & ~members(r"\p{N}")[points[starts + 1]]
+    wanted = uncut(uncut(starts[ended], [found.span() for found in _ENCLOSED.finditer(text)]), layout(text).blocks)
     begun = np.append(words.searchsorted(sentences), len(words))
     place = words.searchsorted(wanted)
     own = begun.searchsorted(place, side="right") - 1
@@ -293,7 +270,6 @@ class _Clause:
     """What the first word and the verbs of a stretch tell of it; each is found when it is first asked for.
 
     before    the stretch before it, None if there is none; and the one `earlier` than that
-    parted    a line break parts it from the one before, or there is none
     apart     it may stand beside another main clause: a conjunction opens it (`joins`), or a semicolon is before it
     says      a finite verb stands in it
     tells     one does, and it may not go, whatever the size of its first letter
@@ -309,7 +285,6 @@ class _Clause:
     earlier: str
 
     opener = cached_property(lambda own: found.group() if (found := _LETTERS.search(own.text)) else "")
-    parted = cached_property(lambda own: not own.before or (_BROKEN.match(own.text) and not _HANGS.search(own.before)))
     joins = cached_property(lambda own: bool(_JOINS.fullmatch(own.opener)))
     apart = cached_property(lambda own: own.joins or (own.before or "").rstrip().endswith((";", "；")))
     says = cached_property(lambda own: _VERB.search(own.text) is not None)
@@ -344,7 +319,7 @@ class _Clause:
         more        of what stands before: without it that says something else, or nothing tells what it is
         loose       may go, and so may a `second` predicate or the next thing of a list
         """
-        if self.parted or (said and self.apart and self.subject):
+        if not self.before or (said and self.apart and self.subject):
             return "main"
         if beside and not (said or self.small) and _LEADS.fullmatch(main.opener) and self.subject:
             return "led"
@@ -373,7 +348,7 @@ def _relations(stretches: list[str]) -> tuple[list[int], dict[int, int]]:
     for at, new in enumerate(read):
         last = own[-1] if own else 0
         # of a main clause that is one stretch, with another one behind it, it does not matter: no verb is looked for
-        said = said or ((not new.parted or at > main + 1) and read[main].tells)
+        said = said or (at > main and read[main].tells)
         role = new.role(read[main], said, last == main)
         first = main
         if role == "main":
@@ -394,7 +369,7 @@ def _relations(stretches: list[str]) -> tuple[list[int], dict[int, int]]:
                 listed = {at, *(one for one in seconds if host[one] == host[at])}
                 own = [host[at] if one in listed else one for one in own]
         elif own[-1] == at:
-            host[at] = last if role == "loose" else first if role == "main" and new.small and not new.parted else at
+            host[at] = last if role == "loose" else first if role == "main" and new.small else at
     whole = len(own) > main + 1 and not (said or read[main].tells)
     own[main:] = [main] * (len(own) - main) if whole else own[main:]
     return own, {piece: own[host[piece]] for piece in sorted(set(own))}

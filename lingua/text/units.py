@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any
@@ -29,6 +28,7 @@ import regex
 from lingua.errors import PromptError
 from lingua.prompt import Bools, Floats, Ints, Span
 from lingua.shared import Aggregate, SharedSettings, Unit
+from lingua.text.lines import CONTAINERS, TextLine, fences, lines_of
 from lingua.text.sentences import sentence_edges
 from lingua.text.tokens import Encoding
 from lingua.text.words import JOINS, NUMERAL, SPELLING, among, are, classes, code_points, uncut, whole_spans, word_edges
@@ -256,39 +256,26 @@ def rounded(scores: Floats) -> Floats:
     return ((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000).astype(np.uint32).view(np.float32)
 
 
-_LINE = re.compile(r"[^\n]*\n|[^\n]+\Z")
-_CONTAINERS = r"[ \t]*(?:(?:>|[-*+]|\d{1,9}[.)])[ \t]+|>)*"
-_FENCE = re.compile(_CONTAINERS + r"(`{3,}(?=[^`]*\Z)|~{3,})")
-_HEADING = re.compile(_CONTAINERS + r"#{1,6}(?:[ \t]|\Z)")
+_HEADING = re.compile(CONTAINERS + r"#{1,6}(?:[ \t]|\Z)")
 _UNDERLINE = re.compile(r" {0,3}(?:=+|-+)[ \t]*")
 _MARKS = re.compile(r"[ \t]*(?:>[ \t]*)*(?:(?:[-*+]|\d{1,9}[.)])(?=[ \t]|\Z)(?:[ \t]+\[[ xX]\])?[ \t]*)*")
 
 
-@dataclass(frozen=True, slots=True)
-class _MarkdownLine:
-    """A line without its break; `start` is where the break before it begins, `end` where the next line does."""
-
-    text: str
-    start: int
-    begin: int
-    end: int
-
-
 def code_blocks(text: str) -> list[Span]:
     """The fenced code blocks, from the line break before the opening fence to the end of the closing one's line."""
-    return [span for span, _ in _blocks(_lines(text))] if "```" in text or "~~~" in text else []
+    return [span for span, _ in fences(lines_of(text))] if "```" in text or "~~~" in text else []
 
 
 def structure_marks(text: str) -> list[Span]:
     """Headings with their text, and the marks of list items and quotations; none within code blocks."""
-    lines = _lines(text)
-    in_code = {line.begin for _, block in _blocks(lines) for line in block}
+    lines = lines_of(text)
+    in_code = {line.begin for _, block in fences(lines) for line in block}
     outside = [line for line in lines if line.begin not in in_code]
     before = [None, *outside[:-1]]
     return [span for line, previous in zip(outside, before, strict=False) for span in _marks(line, previous)]
 
 
-def _marks(line: _MarkdownLine, previous: _MarkdownLine | None) -> Iterator[Span]:
+def _marks(line: TextLine, previous: TextLine | None) -> Iterator[Span]:
     if _HEADING.match(line.text):
         yield line.start, line.end
     elif previous and previous.text.strip() and previous.end == line.begin and _UNDERLINE.fullmatch(line.text):
@@ -298,35 +285,3 @@ def _marks(line: _MarkdownLine, previous: _MarkdownLine | None) -> Iterator[Span
         length = len(marks.group().rstrip()) if marks is not None else 0
         if length:
             yield line.start, line.begin + length
-
-
-def _lines(text: str) -> list[_MarkdownLine]:
-    lines: list[_MarkdownLine] = []
-    start = 0
-    for found in _LINE.finditer(text):
-        body = found.group().rstrip("\r\n")
-        lines.append(_MarkdownLine(body, start, found.start(), found.end()))
-        start = found.start() + len(body)
-    return lines
-
-
-def _blocks(lines: list[_MarkdownLine]) -> Iterator[tuple[Span, list[_MarkdownLine]]]:
-    """Each fenced block: its range and its lines."""
-    block: list[_MarkdownLine] = []
-    fence = ""
-    for line in lines:
-        found = _FENCE.match(line.text)
-        if not block and found is not None:
-            block, fence = [line], found[1]
-        elif block:
-            block.append(line)
-            if _closes(line.text, fence):
-                yield (block[0].start, line.end), block
-                block = []
-    if block:
-        yield (block[0].start, block[-1].end), block
-
-
-def _closes(line: str, fence: str) -> bool:
-    body = line.strip(" \t>")
-    return len(body) >= len(fence) and not body.strip(fence[0])

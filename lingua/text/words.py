@@ -104,11 +104,6 @@ _GRAM = regex.compile(rf"{_CHARACTER}(?=({_CHARACTER}))|(?<!{_CHARACTER}){_CHARA
 """A character and the next one, one alone, or a word."""
 _MARK = regex.compile(r"[^\w\s]")
 _WORD_OR_MARK = regex.compile(rf"{_WORD.pattern}|{_MARK.pattern}", regex.V1)
-_LONG = r"(?<=[^\n]{50})[^\S\n]*\n[^\S\n]*"
-_WRAPS = regex.compile(r"(?<=[^\n]{50})\n[^\S\n]*\p{Ll}")
-_WRAPPED = regex.compile(rf"{_LONG}(?!\s|[-*+•–|>#]|\d{{1,3}}[.)])")
-_PARAGRAPHS = regex.compile(r"(?:[^\n]+\n)+[^\n]+")
-"""Behind a long line a small letter goes on with it; then so do the other lines of its paragraph."""
 _MOST_RUNS, _MOST_CHARACTERS = 1 << 16, 1 << 21
 """Runs that are remembered, and characters of them, before all are forgotten."""
 
@@ -189,16 +184,6 @@ def unmarked(text: str, spans: list[Span]) -> str:
     parts = [text[start:end] for start, end in pairwise([0, *chain.from_iterable(spans), len(text)])]
     parts[1::2] = ["".join([mark if mark.isalnum() or mark.isspace() else "_" for mark in one]) for one in parts[1::2]]
     return "".join(parts)
-
-
-def unwrapped(text: str) -> str:
-    """The text with as many spaces for the line breaks within wrapped paragraphs."""
-    return _PARAGRAPHS.sub(_joined, text) if _WRAPS.search(text) else text
-
-
-def _joined(found: regex.Match[str]) -> str:
-    lines: str = found.group()
-    return str(_WRAPPED.sub(lambda gap: " " * len(gap.group()), lines)) if _WRAPS.search(lines) else lines
 
 
 def slices(text: str, begins: Ints) -> list[str]:

@@ -1,0 +1,284 @@
+"""What the lines of a text are: which end a sentence, which are data, and which say nothing without an earlier line.
+
+A line ends a sentence where its writer broke it, and goes on in the next one where the margin did. Rows of a table,
+which one mark cuts in as many cells, stand under its head: what is above a rule, else a first row without figures. What
+is indented or quoted further stands under the line that leads it, in code under any. Fences follow CommonMark, also
+within lists and quotations, an open one running to the end.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain, groupby, pairwise, takewhile
+from typing import NamedTuple
+
+import regex
+
+from lingua.prompt import Span
+from lingua.text.words import remembered
+
+ROW, BLOCK = 300, 1_500
+"""Characters of a line, and of a fenced block, at most that are one sentence whatever stands in them."""
+_BREAKS = "\r\x0b\x0c\x85\u2028\u2029"
+_ODD = re.compile("\r(?!\n)|[\x0b\x0c\x85\u2028\u2029]")
+CONTAINERS = r"[ \t]*(?:(?:>|[-*+]|\d{1,9}[.)])[ \t]+|>)*"
+_FENCE = re.compile(CONTAINERS + r"(`{3,}(?=[^`]*\Z)|~{3,})")
+_ITEM = re.compile(r"(?:[-*+•–]|(?:\d{1,3}|[a-zA-Z])[.)])\s")
+_LEADS = re.compile(r"(?:[:：](?: [|>][+-]?)?|[\[{(]|<(?!/|br|hr|img|input|meta|link)\w[^<>]*(?<!/)>)\s*\Z")
+CLOSES = re.compile(r"\s*(?:[\]})]+[;,]?|</\w+>|`{3,}|~{3,})\s*")
+_RESUMES = re.compile(r"[\]})]|</|(?:else|elif|except|finally|catch)\b")
+"""How lines end that lead those below, with a colon, or as they open a bracket or a tag; lines that close one; and how
+those begin that need one as far to the left."""
+_ENDED = regex.compile(r"(?r)[:：.!?…؟।。．！？][\"'”’»」)\]*_]*\s*")
+_OPEN = regex.compile(r"(?r)(?:(?<=\p{L}\s)\p{Ll}{1,3}|[,،、，-])\s*")
+_SMALL = regex.compile(r"[\"'“‘«(\[]{0,2}\p{Ll}")
+"""How a line ends that goes on, with a short small word, a comma or a hyphen; and how one begins that goes on so."""
+_WRAPPED, _FILLED, _NARROW = 20, 0.8, 50
+"""Characters of a line at least that the margin broke, what it fills of the longest with the next word, and characters
+of the longest of lines that are a list, if no mark ends any."""
+_DATED = re.compile(r"[^\w\s]?(?:\d[-/.:,T ]?){8}")
+_DATA = re.compile(
+    r"\S++\Z|\W*+\Z|(?:- )?(?![A-Z])[\w\"'$@./-]++\s?[:=](?:\s|\Z)|[\w.]++\(|#|//|(?:def|class|import|return)\s"
+)
+"""What lines of a log begin with; and lines of data: a key with its value, a call, a comment, a word by itself."""
+_MARKS = "|\t;,"
+_QUOTED, _CELL = re.compile(r'"[^"]*"'), re.compile(r'(?:\A|[,;\t])"(?:[^"]|"")*\Z')
+_NO_TITLES = re.compile(r"[={}]|\w[(\[]|\d,\d|[.!?:;]\Z")
+"""What cuts lines in cells; quoted cells, and one that goes on in the next line; and what is no row of titles."""
+
+
+class TextLine(NamedTuple):
+    """A line without its break; `start` is where the break before it begins, `end` where the next line does."""
+
+    text: str
+    start: int
+    begin: int
+    end: int
+
+    @property
+    def body(self) -> int:
+        """The character behind its indentation and the marks that quote it."""
+        return self.begin + len(self.text) - len(self.text.lstrip("> \t"))
+
+    @property
+    def last(self) -> int:
+        return self.begin + len(self.text.rstrip()) - 1
+
+    @property
+    def depth(self) -> int:
+        """How far it is indented, an item half a step further; a quotation is deeper than all around it."""
+        gap = self.text[: self.body - self.begin]
+        spaces = len(gap.replace("> ", "").replace(">", "").expandtabs())
+        return 1_000 * gap.count(">") + 2 * spaces + (_ITEM.match(self.text, len(gap)) is not None)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Layout:
+    """Where lines end sentences, and which belong together.
+
+    breaks   characters at which lines begin that do not go on with the one before, with the break
+    blocks   what is one sentence whatever stands in it, ascending and apart
+    under    of what says nothing without an earlier line, where it begins, and a character of that line
+    heads    the last characters of lines that lead others
+    """
+
+    breaks: list[int] = field(default_factory=list)
+    blocks: list[Span] = field(default_factory=list)
+    under: dict[int, int] = field(default_factory=dict)
+    heads: set[int] = field(default_factory=set)
+
+    def add(self, line: TextLine, most: int = ROW) -> None:
+        """A line that goes on with none; it is one sentence if it has at most so many characters."""
+        self.breaks.append(line.start)
+        if len(line.text) <= most:
+            self.blocks.append((line.begin, line.begin + len(line.text)))
+
+    def add_table(self, head: TextLine, rows: Iterable[TextLine]) -> None:
+        """A head, and the rows that stand under it."""
+        self.add(head)
+        self.heads.add(head.last)
+        for row in rows:
+            self.add(row)
+            self.under[row.body] = head.last
+
+    def nest(self, lines: Iterable[tuple[TextLine, bool]], root: TextLine | None = None) -> None:
+        """Lines, and whether each is data, under those that lead them; all others under the `root`."""
+        outer = list[tuple[int, int, bool]]()
+        for line, data in lines:
+            self.add(line, ROW if data else 0)
+            depth, leads = line.depth, _LEADS.search(line.text) is not None
+            resumes = _RESUMES.match(line.text, line.body - line.begin)
+            while outer and outer[-1][0] >= depth and not (resumes and outer[-1][::2] == (depth, True)):
+                outer.pop()
+            leader = outer[-1][1] if outer else root.last if root else None
+            if leader is not None:
+                self.under[line.body] = leader
+            if resumes and outer and outer[-1][0] == depth:
+                outer.pop()
+            if leads:
+                self.heads.add(line.last)
+            if leads or depth % 2 or (data and not resumes):
+                outer.append((depth, line.last if leads else line.body, leads))
+
+
+def plain(text: str) -> str:
+    """The text with every break of a line written as one, character for character."""
+    return _ODD.sub("\n", text) if any(mark in text for mark in _BREAKS) else text
+
+
+@remembered
+def layout(text: str) -> Layout:
+    """That of a text whose breaks are `plain`."""
+    found, known = Layout(), set[int]()
+    lines = lines_of(text) if "\n" in text else []
+    for _, block in fences(lines) if "```" in text or "~~~" in text else ():
+        known.update(line.begin for line in block)
+        whole = _one(block)
+        if len(whole.text) <= BLOCK and len(block) > 1 and _FENCE.match(block[-1].text):
+            found.add(whole, BLOCK)
+        else:
+            found.add_table(block[0], ())
+            found.nest(((line, True) for line in block[1:] if line.text.strip()), block[0])
+    groups = groupby(lines, lambda line: line.begin not in known and line.text.strip("> \t") != "")
+    found.nest(chain.from_iterable(_read(found, list(group)) for filled, group in groups if filled))
+    found.blocks.sort()
+    return found
+
+
+def _read(found: Layout, lines: list[TextLine]) -> Iterator[tuple[TextLine, bool]]:
+    """Add the tables among lines without an empty one between them; yields the others, and whether each is data."""
+    rows = list(_joined(lines, _in_cell)) if len(lines) > 2 else lines
+    begin = at = 0
+    while at < len(rows):
+        size, end = _table(rows, at) if len(rows) > 2 else (0, at)
+        if size:
+            yield from _plain(rows[begin:at])
+            found.add_table(_one(rows[at : at + size]), rows[at + size : end])
+            begin = end
+        at = max(at + 1, end)
+    yield from _plain(rows[begin:])
+
+
+def _table(rows: Sequence[TextLine], at: int) -> tuple[int, int]:
+    """How many rows are the head of a table that begins here, 0: none does; and the row behind its last one."""
+    first, *others = (row.text for row in rows[at : at + 3])
+    ruled = len(others) > 0 and _is_rule(others[0])
+    for mark in filter(first.__contains__, _MARKS):
+        cells, below = _cells(first, mark), [_cells(other, mark) for other in others]
+        if cells and (ruled or (all(below) and below.count(cells) and _are_titles(first, mark))):
+            inside = (_is_rule(rows[end].text) or _cells(rows[end].text, mark) for end in range(at + 1, len(rows)))
+            return 1 + ruled, at + 1 + sum(1 for _ in takewhile(bool, inside))
+    return 0, at
+
+
+def _cells(row: str, mark: str) -> int:
+    """How many marks part cells: none that is quoted or, of commas, that a space follows."""
+    bare = (_QUOTED.sub("", row) if '"' in row else row).lstrip()
+    return bare.count(mark) - (bare.count(f"{mark} ") if mark in ",;" else 0)
+
+
+def _is_rule(line: str) -> bool:
+    return "-" in line and not line.strip(" \t|:+-=")
+
+
+def _are_titles(row: str, mark: str) -> bool:
+    """Whether a row can be the head of a table: no cell is a figure, unless it is a year."""
+    cells = [cell.strip() for cell in row.split(mark)]
+    named = all(not cell or any(map(str.isalpha, cell)) or (cell.isdigit() and len(cell) == 4) for cell in cells)
+    return named and not (_NO_TITLES.search(row.strip()) or _DATED.match(row))
+
+
+def _plain(lines: list[TextLine]) -> Iterator[tuple[TextLine, bool]]:
+    """Lines that are no table, as far as they go on; and whether each is data."""
+    coded = len(lines) > 1 and 2 * sum(_is_data(line.text) for line in lines) > len(lines)
+    width = max((len(line.text) for line in lines), default=0)
+    listed = len(lines) > 2 and width < _NARROW and not any(_ENDED.match(line.text) for line in lines)
+    goes_on = _in_statement if coded else partial(_in_paragraph, width=0 if listed else width)
+    for line in _joined(lines, goes_on):
+        yield line, (coded and _is_data(line.text)) or _DATED.match(line.text) is not None
+
+
+def _is_data(line: str) -> bool:
+    line = line.strip()
+    return line[-1:] in tuple("{}[]();\\") or " = " in line or _DATA.match(line) is not None
+
+
+def _joined(lines: Iterable[TextLine], goes_on: Callable[[list[TextLine], TextLine], bool]) -> Iterator[TextLine]:
+    """Lines, each with those that it goes on in."""
+    run = list[TextLine]()
+    for line in lines:
+        if run and not goes_on(run, line):
+            yield _one(run)
+            run = []
+        run.append(line)
+    yield from [_one(run)] if run else []
+
+
+def _one(lines: Sequence[TextLine]) -> TextLine:
+    """Several lines as one."""
+    if len(lines) == 1:
+        return lines[0]
+    parts = [one.text.ljust(other.begin - one.begin - 1) + "\n" for one, other in pairwise(lines)]
+    return TextLine("".join([*parts, lines[-1].text]), lines[0].start, lines[0].begin, lines[-1].end)
+
+
+def _in_cell(run: Sequence[TextLine], other: TextLine) -> bool:
+    """Whether a quoted cell goes on in another line."""
+    opened = _CELL.search(run[0].text) and sum(line.text.count('"') for line in run) % 2
+    return bool(opened) and other.end - run[0].begin <= BLOCK
+
+
+def _in_statement(run: Sequence[TextLine], other: TextLine) -> bool:
+    """Whether a bracket that is open within a line of code holds another one, which is indented further."""
+    text = run[-1].text.rstrip()
+    if text.endswith(("(", "[", "{")) or other.end - run[0].begin > ROW or other.depth <= run[0].depth:
+        return False
+    opened = [sum(line.text.count(mark) for line in run) for mark in "([{)]}"]
+    return sum(opened[:3]) > sum(opened[3:])
+
+
+def _in_paragraph(run: Sequence[TextLine], other: TextLine, width: int) -> bool:
+    """Whether a sentence runs through the break between two lines, the longest being `width`; 0: they are a list."""
+    one, begun = run[-1].text, other.text.lstrip("> \t")
+    if not begun.strip("-=~ \t"):
+        return True  # it underlines a heading
+    if _ENDED.match(one) or _ITEM.match(begun) or _DATED.match(begun) or begun[0] in "|#<":
+        return False
+    if _OPEN.match(one) or (width and _SMALL.match(begun)):
+        return True
+    return len(one) >= _WRAPPED and len(one) + 1 + len(begun.split(None, 1)[0]) > _FILLED * width > 0
+
+
+def lines_of(text: str) -> list[TextLine]:
+    lines = list[TextLine]()
+    start = begin = 0
+    for line in text.split("\n"):
+        body = line.rstrip("\r")
+        lines.append(TextLine(body, start, begin, min(begin + len(line) + 1, len(text))))
+        start, begin = begin + len(body), begin + len(line) + 1
+    return lines if lines[-1].text else lines[:-1]
+
+
+def fences(lines: Sequence[TextLine]) -> Iterator[tuple[Span, list[TextLine]]]:
+    """Each fenced block: its range, from the break before it on, and its lines."""
+    block: list[TextLine] = []
+    fence = ""
+    for line in lines:
+        found = _FENCE.match(line.text)
+        if not block and found is not None:
+            block, fence = [line], found[1]
+        elif block:
+            block.append(line)
+            if _closes(line.text, fence):
+                yield (block[0].start, line.end), block
+                block = []
+    if block:
+        yield (block[0].start, block[-1].end), block
+
+
+def _closes(line: str, fence: str) -> bool:
+    body = line.strip(" \t>")
+    return len(body) >= len(fence) and not body.strip(fence[0])

@@ -1,0 +1,124 @@
+"""Lines: which go on in the next one, and which are rows of a table, with its head."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lingua import CompressedPrompt, Prompt
+from lingua.budget.pieces import needed_sentences
+from lingua.text.lines import layout, plain
+from lingua.text.sentences import sentence_edges
+from lingua.text.words import slices
+from tests.lingua.echo import compress
+from tests.texts import NASTY
+
+ROWS = ["Ada Lund", "engineer", "Vale"], ["Ruiz Okafor", "baker", "Ord"], ["Ilse Varga", "film director", "Szeged"]
+HEAD = ["name", "occupation", "city"]
+
+
+TABLES = {
+    "commas": "\n".join(",".join(row) for row in (HEAD, *ROWS)),
+    "tabs": "\n".join("\t".join(row) for row in (HEAD, *ROWS)),
+    "semicolons": "\n".join(";".join(row) for row in (HEAD, *ROWS)),
+    "markdown": "\n".join([" | ".join(HEAD), "---|:--:|---", *(" | ".join(row) for row in ROWS)]),
+}
+
+
+@pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
+def test_rows_of_any_table_are_sentences_that_need_its_head(table: str) -> None:
+    text = f"These people paid for the wheel.\n\n{table}\n\nNobody else did."
+    found = [sentence.strip() for sentence in slices(text, sentence_edges(text))]
+    assert len(found) == 6
+    needs, heads = needed_sentences(text)
+    assert needs.tolist() == [0, 1, 1, 1, 1, 5]
+    assert heads.tolist() == [False, True, False, False, False, False]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2024-03-04 21:13,INFO,started\n2024-03-04 21:14,WARN,slow\n2024-03-04 21:15,INFO,done",
+        "1,Ada,Vale\n2,Ruiz,Ord\n3,Ilse,Szeged",
+        "add(1,2)\nsub(3,4)\nmul(5,6)",
+        "It cost 1,204 euros.\nIt sold 2,309 of them.\nIt lost 9,100 in all.",
+        "add(1,2);\nsub(3,4);\nmul(5,6);",
+    ],
+)
+def test_lines_of_figures_are_the_head_of_nothing(text: str) -> None:
+    assert not needed_sentences(text)[1].any()
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("The mill was built by Ada Lund, who\ncame from Vale, and by her brother. It\nburned.", 1),
+        ("Delivery and returns\nDelivered within 2 to 4 working days in Germany. Islands cost more.", 2),
+        ("Height: 42 cm\nWeight: 1.3 kg\nCable: 1.8 m", 3),
+        ("apples\npears\nplums", 3),
+        ("The weir was built by\nAda Lund of Vale in 1899.\nThe mill was sold\nRuiz bought it.", 3),
+        ("2024-03-04 21:13:58 gateway.Server - Up\n2024-03-04 21:14:00 gateway.Tls - Failed. Down", 2),
+        ("const a = f();\nlet b = {\n  c: 1,\n}", 4),
+        ("> We renewed it at 22:40 and all of the\n> payments were delivered.", 1),
+    ],
+)
+def test_a_line_ends_where_its_writer_ended_it(text: str, lines: int) -> None:
+    assert 1 + len({at for at in layout(text).breaks if at}) == lines
+
+
+def test_every_break_of_a_line_is_one() -> None:
+    text = "Opening hours\r\rThe mill is open.\rThe weir was built in 1899\u2028Ruiz\x0cVale\r\nOrd"
+    assert len(plain(text)) == len(text)
+    assert sentence_edges(text).tolist() == sentence_edges(plain(text)).tolist()
+    assert needed_sentences(text)[1][0]
+
+
+@pytest.mark.parametrize("text", NASTY.values(), ids=NASTY)
+def test_blocks_are_ascending_and_apart(text: str) -> None:
+    for shown in (text, f"```\n{text}\n<tr><td>{text}", f"a\tb\n{text}\tc\nd\te"):
+        spans = layout(plain(shown)).blocks
+        assert all(end <= begin for (_, end), (begin, _) in pairwise(spans))
+
+
+@given(st.lists(st.sampled_from(["a,b", "c\td", "---", "| e |", "", "> f", "```", "  g: 1", "h:", "}", "i. J"])))
+@settings(deadline=None)
+def test_what_a_sentence_needs_stands_before_it(lines: list[str]) -> None:
+    needs, heads = needed_sentences("\n".join(lines))
+    assert all(other <= at for at, other in enumerate(needs.tolist()))
+    assert len(needs) == len(heads)
+
+
+def test_a_row_with_a_broken_cell_is_one_and_stands_under_the_head() -> None:
+    text = 'id,said,by\n1,"It burned.\nTwice, even.",Ada\n2,no,Ruiz\n3,"so, so",Ilse'
+    assert [one.strip() for one in slices(text, sentence_edges(text))] == [
+        "id,said,by",
+        '1,"It burned.\nTwice, even.",Ada',
+        "2,no,Ruiz",
+        '3,"so, so",Ilse',
+    ]
+    assert needed_sentences(text)[0].tolist() == [0, 0, 0, 0]
+
+
+FRAGMENTS = [
+    *("a,b,c", '1,"x, y",3', '4,"open', "a\tb\tc", "| a | b |", "|---|---|", "key:", "  k: v", "    - item: x"),
+    *("{", "}", "[", "});", '"a": {', "def f(x):", "    return (a,", "# Head", "```py", "```", "> q", ">> z", "<ul>"),
+    *("</ul>", "2024-03-04 21:13:58 INFO up. Down", "[10:02] Ada: Yes. No.", "Q: who?", "It burned. He left, and"),
+    *("the mill of", "Steps:", "1. one", "", " ", "word " * 30, "漢字。次", "\0", "e\u0301"),
+]
+BROKEN = st.lists(st.tuples(st.sampled_from(FRAGMENTS), st.sampled_from(["\n", "\r\n", "\r", "\u2028", "\n\n"])))
+
+
+@given(BROKEN, st.sampled_from([0.1, 0.35, 0.6, 0.9]), st.sampled_from(["", "Who left?"]))
+@settings(deadline=None)
+def test_of_lines_of_any_kinds_a_subsequence_within_the_budget_is_kept(
+    lines: list[tuple[str, str]], rate: float, question: str
+) -> None:
+    text = "".join(line + end for line, end in lines)
+    (found,) = compress([Prompt(context=[text], question=question)], method="evidence", rate=rate)
+    assert isinstance(found, CompressedPrompt)
+    assert all(0 <= start < end <= len(text) for start, end in found.kept_spans[0])
+    assert all(end <= begin for (_, end), (begin, _) in pairwise(found.kept_spans[0]))
+    assert found.status == "over_budget" or found.compressed_tokens <= found.target_tokens
