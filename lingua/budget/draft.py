@@ -23,6 +23,7 @@ from lingua.text.sentences import sentence_edges
 from lingua.text.tokens import Encoding, SourceTokenizer, TargetTokenizer
 from lingua.text.units import (
     Kinds,
+    beginning,
     cut,
     forced_spans,
     kept_apart,
@@ -115,6 +116,17 @@ class PromptPart:
         touched = (self.bounds[1:] > span[0]) & (self.bounds[:-1] < span[1])
         self.must = self.must | touched
         self.keep = self.keep | touched
+
+    def least(self, config: SharedSettings, room: int) -> Span:
+        """The characters of its best unit; where clauses are kept, of the beginning of its clause in `room` tokens."""
+        spans, scores = list(pairwise(self.bounds.tolist())), self.scores(config)
+        best = max((at for at, span in enumerate(spans) if self.text[slice(*span)].strip()), key=scores.__getitem__)
+        if self.pieces is not None:
+            units = np.flatnonzero(self.pieces.clause == self.pieces.clause[best])
+            begun = beginning(self.text, self.bounds, units[np.cumsum(self.costs[units]) <= room])
+            if begun:
+                return spans[units[0]][0], spans[units[begun - 1]][1]
+        return spans[best]
 
     def kept_ids(self, first: int, last: int) -> list[int]:
         """The token ids of the kept units among units [first, last)."""
@@ -370,19 +382,16 @@ class Draft:
         )
 
     def hold_emptied(self, result: CompressedPrompt) -> bool:
-        """If `result` leaves no text of a context string that has some, hold the best unit of each; whether it did.
+        """If `result` leaves no text of a context string that has some, hold the least of each; whether it did.
 
         Of each at once, since what is held here is taken from the others.
         """
-        filled = [index for index, part in enumerate(self.context) if part.text.strip() and not part.whole]
-        texts = (cut_text(self.context[index].text, result.kept_spans[index]) for index in filled)
-        if all(text.strip() for text in texts):
+        strings = zip(self.context, result.kept_spans, strict=True)
+        filled = [(part, spans) for part, spans in strings if part.text.strip() and not part.whole]
+        if all(cut_text(part.text, spans).strip() for part, spans in filled):
             return False
-        for index in filled:
-            part = self.context[index]
-            scores, spans = part.scores(self.config), list(pairwise(part.bounds.tolist()))
-            units = [unit for unit, (start, end) in enumerate(spans) if part.text[start:end].strip()]
-            part.hold(spans[max(units, key=scores.__getitem__)])
+        for part, _ in filled:
+            part.hold(part.least(self.config, self.target_tokens // (2 * len(filled))))
         return True
 
     def stream(self) -> Iterator[tuple[PromptPart, bool]]:

@@ -20,7 +20,7 @@ import regex
 
 from lingua.prompt import Bools, Floats, Ints
 from lingua.text.lines import CLOSES, layout, plain
-from lingua.text.sentences import ACTS, ENDS_SENTENCE, ITEM, SEPARATES, Clauses, sentence_edges, speeches
+from lingua.text.sentences import ACTS, ENDS_SENTENCE, ITEM, LEADS, SEPARATES, Clauses, sentence_edges, speeches
 from lingua.text.words import among, ascending, code_points, members, remembered
 
 NEW, REPEATED = 6.0, 0.3
@@ -38,8 +38,12 @@ _NO_HEADING = regex.compile(
     r"|[={}]|\w[_(]|_\w|\A(?:import|from)\s"
 )
 _OPENED = r"[^\w\"“'‘]*(?:(?i:"
+_MONTHS = "January|February|March|April|May|June|July|August|September|October|November|December"
 _REFERS = regex.compile(
-    rf"{_OPENED}he|she|it|they|his|her|its|their|er|sie|es|ihre?|seine?|ils?|elles?|ella|ellos|ellas|él)\b|[他她它]|其(?!中|实|次|余)|彼(?:女|ら)?[はがのを]|(?:هو|هي|هم)\s)"
+    rf"{_OPENED}(?:(?:in|at|on|by|for|during|after|before|from|with|under|of|to|despite|throughout|following)\s)?"
+    r"(?:his|her|its|their)|he|she|it|they|er|sie|es|ihre?|seine?|ils?|elles?|ella|ellos|ellas|él)\b|[他她它]|其(?!中|实|次|余)|彼(?:女|ら)?[はがのを]"
+    rf"|(?:هو|هي|هم)\s|(?i:{LEADS.pattern}|then|later|finally|eventually|afterwards|soon|once)"
+    rf"(?:,?\s(?:[\p{{Ll}}\p{{N}}-]+|{_MONTHS})(?<!\b(?:that|who|which))){{0,6}}?,?\s(?:he|she|they)\b)"
 )
 _EXPLETIVE = regex.compile(
     r"\W*It\s+(?:(?:is|was|has been|seems|appears|became|will be|can be|may be)\s+(?:\w+\s+){0,2}?(?:that|whether|how"
@@ -49,10 +53,12 @@ _EXPLETIVE = regex.compile(
 )
 """How sentences open that tell only with an earlier one whom they are about; and with an *it* that means nothing."""
 _FOLLOWS = regex.compile(
-    rf"[–—]\s|{_OPENED}this|these|that|those(?! who)|such|however|nevertheless|nonetheless|therefore|thus|hence|instead"
-    r"|otherwise|consequently|conversely|but|yet|the (?:latter|former|others?)|for (?:example|instance)|in contrast"
-    r"|in other words|as a result|that is|(?:in|at|on|by|for|during|after|before|from|with|under)"
-    r" (?:this|these|that|those|such)(?! (?:who|paper|article|study|section|chapter|book|report|review|work)))\b"
+    rf"[–—=≈→⇒]\s|{_OPENED}this|these|that|those(?! who)|such|however|nevertheless|nonetheless|therefore|thus|hence"
+    r"|instead|otherwise|consequently|conversely|but|yet|the (?:latter|former|others?)|for (?:example|instance)"
+    r"|in contrast|in other words|as a result|that is|at any rate|in any case|either way|since then|by then|in turn"
+    r"|as such|even so|(?:(?:all|both|each|many|most|none|one|some|several|two|three|because) of|(?:due|prior|thanks|in"
+    r" addition) to|despite|like|unlike|in|at|on|by|for|during|after|before|from|with|under|among|of|to|through)"
+    r" (?:this|these|those|that|them|such)(?! (?:who|paper|article|study|section|chapter|book|report|review|work)))\b"
     r"|(?i:dies\w{0,2}|allerdings|jedoch|daher|deshalb|trotzdem|dennoch|aber|zudem|außerdem|danach|dabei|damit|dadurch|ensuite|puis|ce(?:tte|la|s)?|cependant"
     r"|toutefois|mais|donc|est[aeo]s?|es[aeo]s?|sin embargo|pero|luego|además|por (?:eso|ejemplo))\b"
     r"|这|该|此|上述|其中|但|然而|因此|[こそ][のれ]|しかし|また|هذ[اه]|ذلك|لكن|ولكن)"
@@ -261,6 +267,8 @@ class Pieces:
         shown[left[joined & (right - left > 1) & ~must[left]]] = False
         shown[last[self.separates[last]]] = False
         shown[self.end[last]] = True
+        if self.separates[final := kept[-1]] and not must[final]:
+            shown[final] = final + 1 == len(keep)
         return shown
 
     def _idle(self, keep: Bools) -> Bools:

@@ -19,15 +19,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import regex
 
 from lingua.budget.draft import Draft, PromptPart
 from lingua.budget.pieces import PieceGroups
 from lingua.prompt import Bools, CompressedPrompt, Floats, Ints
 from lingua.shared import SharedSettings, Unit
 from lingua.text.salience import token_facts
+from lingua.text.units import beginning
 
-_WORD = regex.compile(r"\w")
 LITTLE = 0.5
 """Share of the target below which the beginning of a clause is kept for want of whole ones."""
 LONG = 8
@@ -105,9 +104,9 @@ def fit(draft: Draft) -> CompressedPrompt:
     """Drop or add units at the margin until the text holds as many target tokens as it may, and return the result.
 
     Where sentences or phrases as units leave more than 5% of the target unused, the dropped ones are cut into words,
-    and the most surprising ones fill it; a word is never cut. What coherent pieces leave unused stays so, unless they
-    do not come to half of the target: then the beginning of the best clause fills it. If what must be kept exceeds the
-    target, only that is kept, and of a prompt of which no unit fits the shortest one: ``over_budget``.
+    and the most surprising ones fill it; a word is never cut. What coherent pieces leave unused stays so, unless it is
+    more than half of the target: then the beginning of the best clause fills it. If what must be kept exceeds the
+    target, only that is kept, and where no unit fits, the shortest one: ``over_budget``.
     """
     unit: Unit | None = draft.config.unit
     while unit is not None:
@@ -218,8 +217,7 @@ class _Margin:
                 break
             guess = (fits + over) // 2 if attempt % 3 == 2 else self._guess()
             self.kept = min(max(guess, fits + 1), over - 1)
-        if self.kept != fits:
-            self._apply(max(0, fits))
+        self._apply(max(0, fits))
         if self.slack >= 0:
             self._fill()
         return self.slack >= 0
@@ -253,10 +251,11 @@ class _Margin:
                 part.keep[units] = np.arange(len(units)) < middle
                 self.left = self.draft.finish()
                 few, many = (middle, many) if self.slack >= 0 else (few, middle)
-            begun = part.text[part.bounds[units[0]] : part.bounds[units[max(0, few - 1)] + 1]]
-            part.keep[units] = np.arange(len(units)) < (few if _WORD.search(begun) else 0)
-            self.left = self.draft.finish()
-            return
+            for count in (beginning(part.text, part.bounds, units[:few]), few):
+                part.keep[units] = np.arange(len(units)) < count
+                self.left = self.draft.finish()
+                if self.slack >= 0 or count == few:  # fewer units can be more tokens
+                    return
 
     def _guess(self) -> int:
         """The prefix that should meet the target, if counts grow with costs as between the two last ones seen."""
@@ -379,7 +378,8 @@ def _begin(part: PromptPart, budget: float, config: SharedSettings) -> None:
     score, clause = part.scores(config), part.pieces.clause
     mains = np.flatnonzero(~part.keep & (part.pieces.host[clause] == clause))
     units = np.flatnonzero(clause == clause[mains[np.argmax(score[mains])]]) if len(mains) else mains
-    part.must[units[used + np.cumsum(part.costs[units]) <= budget]] = True
+    fitting = units[used + np.cumsum(part.costs[units]) <= budget]
+    part.must[fitting[: beginning(part.text, part.bounds, fitting)]] = True
     part.keep |= part.must
 
 

@@ -46,16 +46,19 @@ LEGIBLE, UNKNOWN = 2.0, 0.2
 
 _NOISE = regex.compile(
     rf"(?:\A\s*(?:{CLOCK})?\p{{L}}[^\n:：]{{0,30}}?(?:{CLOCK})?[:：]|"
-    r"[—–-]\s?\d{1,4}\s?[—–-]|[{\[<(][^\s\d{}\[\]<>()]+[}\]>)]|\b(?:yes|yeah|yep|yup|gee|wow|okay|ok|uh"
+    r"[—–-]\s?\d{1,4}\s?[—–-]|[{\[<(][^\d{}\[\]<>()]{1,30}[}\]>)]|\b(?:yes|yeah|yep|yup|gee|wow|okay|ok|uh"
     r"|um|erm?|ah|aha|oh|eh|h*mm*|huh|right|sure|well|so|alright|exactly|absolutely|indeed|true|thanks?|thank you|bye"
-    r"|hi|hello|great|cool|fine|and|but|or|the|meanwhile|however|i (?:see|mean|think|guess)|you know)\b"
-    r"|[嗯哦啊呃好对是的吧]|[^\p{L}\p{N}])*+",
+    r"|hi|hello|great|cool|fine|and|but|or|the|meanwhile|however|i (?:see|mean|think|guess)|you know|certainly"
+    r"|of course|you['’]re welcome|glad to help|(?:i hope (?:this|that|these|it|you)|let me know if|feel free to)\b"
+    r"[^.!?\n]{0,150})\b|[嗯哦啊呃好对是的吧]|[^\p{L}\p{N}])*+",
     regex.IGNORECASE,
 )
 """What a sentence that says nothing is made of: who speaks, what a transcriber noted, fillers, and marks."""
 _ENDED = regex.compile(r"(?r)[\p{P}\p{S}--,;:–—]\s*\Z", regex.V1)
 BROKEN = 0.25
-"""What counts of a sentence in which a text breaks off, as passages of a fixed length do."""
+SCRAP = 60
+"""What counts of a sentence in which a text breaks off, as passages of a fixed length do; of one of fewer characters
+than a `SCRAP` nothing does."""
 _TWIN = 20
 """Characters of a sentence at least that is kept once, however often it stands there."""
 _TRACE = 1e-3
@@ -204,7 +207,7 @@ def discount(parts: Sequence[PromptPart], apart: bool) -> None:
             elif len(key := " ".join(text.split())) >= _TWIN:
                 equal[number * apart, key].append(own)
         if [_ENDED.search(text) is not None for text in sentences[-2:]] == [True, False] and "\n" not in sentences[-1]:
-            evidence[-1][:] *= BROKEN
+            evidence[-1][:] *= BROKEN if len(sentences[-1].strip()) >= SCRAP else 0
     for each in (several for several in equal.values() if len(several) > 1):
         for own in sorted(each, key=lambda one: -float(one.sum()))[1:]:
             own[:] *= _TRACE

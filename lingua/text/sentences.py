@@ -55,28 +55,31 @@ _WITHIN = regex.compile(
 )
 """Ends with abbreviations that `sentencex` does not know, or is the number of an item, a note or, in German, a day."""
 _GLUED = regex.compile(r"(?<=[\w)\]]\.)[_\p{Ll}\p{N}]|(?<=\")\"+\s*\n")
-_SMALL = regex.compile(r"(?<=[.\]])[^\S\n]+[^\p{L}\p{N}\n]{0,2}+\p{Ll}(?!\))")
+_SMALL = regex.compile(r"(?<=[.!?\]])[^\S\n]+[^\p{L}\p{N}\n]{0,2}+\p{Ll}(?!\))")
 """A small letter goes on with the sentence, unless its writer has none but small ones."""
 _LETTERS = regex.compile(r"[\p{L}\p{N}]+")
-_LEADS = regex.compile(
+LEADS = regex.compile(
     r"(?i:in|on|at|by|for|from|with|during|between|under|over|near|through|throughout|within|across|along|after|before"
     r"|when|while|as|since|until|although|though|because|however|moreover|furthermore|additionally)"
 )
-_LOOSE = regex.compile(
-    rf"{_LEADS.pattern}|which|whom?|whose|where(?:by|in|as)?|once|among(?:st)?|around|into|onto|upon|alongside|against"
-    r"|despite|behind|beyond|besides?|towards?|via|per|such|most|especially|particularly|mainly|mostly|notably|primarily|namely"
+_LED = regex.compile(rf"\W*(?:{LEADS.pattern})\b")
+_NAMED = regex.compile(r"[^\p{L}\p{N}\r\n]*[\p{Lu}\p{N}]")
+LOOSE = regex.compile(
+    rf"{LEADS.pattern}|which|whom?|whose|where(?:by|in|as)?|once|among(?:st)?|around|into|onto|upon|alongside|against"
+    r"|despite|behind|beyond|besides?|towards?|via|per|such|most|especially|particularly|mainly|mostly|notably|primarily|namely|often|usually|sometimes"
     r"|known|born|written|made|led|built|held|given|seen|sung|set|shot|drawn|taken|also|using|being|\p{Ll}{3,}(?:ing|ed)"
 )
 _NEEDED = regex.compile(
     r"according|if|unless|except|provided|than|that|assuming|barring|concerning|depending|excluding|providing|nothing"
 )
 """Without a clause that opens with these the rest says something else."""
-_HANGS = regex.compile(
-    r"\b(?:is|are|was|were|be|been|has|have|had|does|do|did|can|could|will|would|may|might|must|shall|should|not|and|but"
-    r"|or|nor|that|which|who|a|an|the|of|to|in|on|at|by|with|for|from|into|as|than|why|how|what|whether|because|I mean"
-    r"|you know)\s*(?:,(?:[^,]*,)?\s*)?\Z|\b(?:and|but|or|yet|so)\s+(?:since|when|whenever|while|if|because|although"
-    r"|though|after|before|as|until|once|unless)\b[^,]*,\s*\Z|\beither\b(?!.*\bor\b)|\bneither\b(?!.*\bnor\b)"
-    r"|\b(?:both|between)\b(?!.*\band\b)|\bnot only\b(?!.*\bbut\b)",
+HANGS = regex.compile(
+    r"\b(?:is|are|was|were|be|been|his|her|its|their|very|such|has|have|had|does|do|did|can|could|will|would|may|might|must|shall|should|not|and|but"
+    r"|or|nor|that|which|who|a|an|the|of|to|in|on|at|by|with|for|from|into|as|than|why|how|what|whether|because|worth"
+    r"|I mean|you know)\s*(?:,(?:[^,]*,)?\s*)?\Z|\b(?:and|but|or|yet|so)\s+(?:since|when|whenever|while|if|because"
+    r"|although|though|after|before|as|until|once|unless)\b[^,]*,\s*\Z|\beither\b(?!.*\bor\b)|\bneither\b(?!.*\bnor\b)"
+    r"|\b(?:both|between)\b(?!.*\band\b)|\bnot only\b(?!.*\bbut\b)"
+    r"|\b(?:rang|var)(?:ed|es|ies|ing|ied|ying)\sfrom\b(?!.*\bto\b)",
     regex.DOTALL,
 )
 _DESCRIBES = regex.compile(r"\b(?:an?|the|its|his|her|their|our|more|most|very)\s+[\p{Ll}\p{N}-]+\s*,\s*\Z")
@@ -90,7 +93,7 @@ _SUBJECT = regex.compile(
     r"|others|another|nobody|everybody|somebody|everyone|someone|each|several)\b|\p{Lu}|\p{N})"
 )
 _RELATIVE = regex.compile(r"\b(?:who|which|that|whose|where)\b")
-_VERB = regex.compile(
+_STATES = regex.compile(
     r"\b(?<!-)(?=\p{Ll})(?:(?:is|are|was|were|am|has|have|had|does|do|did|will|would|can|could|may|might|must|shall|should|became|began"
     r"|won|came|got|went|gave|ran|wrote|said|told|saw|met|lost|fell|grew|found|sold|sent|put|rose|kept|knew|drew|spent"
     r"|stood|taught|thought|bought|brought|caught|chose|drove|fought|hit|left|lay|paid|read|sang|sat|spoke|struck|threw"
@@ -99,7 +102,10 @@ _VERB = regex.compile(
     r"|depict)s?|(?:set|shot|lives?|plays?|holds?|stands?|needs?|shows?|offers?|ranges?|means?|lies?|stars|uses|takes|runs"
     r"|works|covers|features|ends|states|leads|forms)"
     r"(?=\s+(?:in|on|at|by|for|to|with|as|from|that|an?|the|his|her|its|their|not|up|out|off|over|only|both|\p{Lu}|\p{N})))"
-    r"(?![\w-])|(?!hundred|indeed)\p{Ll}{2,}ed(?![\w-])|\p{Ll}n['’]t\b)"
+    r"(?![\w-])|\p{Ll}+n['’]t\b)"
+)
+_VERB = regex.compile(
+    rf"{_STATES.pattern}|\b(?<!-)(?!hundred|indeed)\p{{Ll}}{{2,}}ed(?<!\b(?:some|many|most|all|both|each|several|few)\s\p{{Ll}}+)(?![\w-])"
 )
 """Finite verbs of English, the frequent ones; those that are nouns as often, before what follows a verb."""
 ACTS = regex.compile(rf"\s*(?:\p{{Ll}}+ly\s+)?(?:{_VERB.pattern})")
@@ -260,8 +266,11 @@ def _cuts(text: str, sentences: Ints) -> list[int]:
     place, own = place[among], own[among]
     edges = [0]
     for at, begin, end in zip(place.tolist(), begun[own].tolist(), begun[own + 1].tolist(), strict=True):
-        if at - max(edges[-1], begin) >= CLAUSE_WORDS <= end - at:
-            edges.append(at)
+        closes = end - at < CLAUSE_WORDS
+        if at - max(edges[-1], begin) >= CLAUSE_WORDS:
+            edges += [at] * (not closes)
+        elif edges[-1] > begin and _NAMED.match(text, words[edges[-1]]):  # goes with what it tells more of
+            edges[-1:] = [] if closes or _LED.match(text, words[begin]) else [at]
     return [int(words[at]) for at in edges[1:]]
 
 
@@ -271,12 +280,12 @@ class _Clause:
 
     before    the stretch before it, None if there is none; and the one `earlier` than that
     apart     it may stand beside another main clause: a conjunction opens it (`joins`), or a semicolon is before it
-    says      a finite verb stands in it
+    says      a finite verb stands in it, which may be a participle; it `states` something where it is none
     tells     one does, and it may not go, whatever the size of its first letter
     acts      it opens with one
     small     it opens with a small letter
     loose     it may go whatever it says: by the word that opens it, behind which is no comma, as in a list
-    subject   it says something of a subject of its own
+    subject   it says something of a subject of its own; it `opposes` one that is yet to say something
     hangs     what stands before leaves it open: an auxiliary or preposition, then what is inserted, or an adjective
     """
 
@@ -288,12 +297,17 @@ class _Clause:
     joins = cached_property(lambda own: bool(_JOINS.fullmatch(own.opener)))
     apart = cached_property(lambda own: own.joins or (own.before or "").rstrip().endswith((";", "；")))
     says = cached_property(lambda own: _VERB.search(own.text) is not None)
-    tells = cached_property(lambda own: own.says and not _LOOSE.fullmatch(own.opener.casefold()))
+    states = cached_property(lambda own: _STATES.search(own.text) is not None)
+    tells = cached_property(lambda own: own.says and not LOOSE.fullmatch(own.opener.casefold()))
     acts = cached_property(lambda own: ACTS.match(own.text) is not None)
     small = cached_property(lambda own: own.opener[:1].islower())
-    loose = cached_property(lambda own: bool(_LOOSE.fullmatch(own.opener)) and not own.bound)
+    loose = cached_property(lambda own: bool(LOOSE.fullmatch(own.opener)) and not own.bound)
     subject = cached_property(
         lambda own: not own.loose and own.says and (not own.joins or _SUBJECT.match(own.text) is not None)
+    )
+
+    opposes = cached_property(
+        lambda own: own.opener in ("but", "yet") and not own.says and _SUBJECT.match(own.text) is not None
     )
 
     @property
@@ -305,7 +319,8 @@ class _Clause:
     def hangs(self) -> bool:
         before = self.before or ""
         adds = not (self.loose or self.joins) and self.opener.islower() and _DESCRIBES.search(before) is not None
-        return adds or _HANGS.search(self.earlier + before) is not None
+        denied = self.opener == "but" and re.search(r"\bnot\b", before) is not None
+        return adds or denied or HANGS.search(self.earlier + before) is not None
 
     def role(self, main: _Clause, said: bool, beside: bool) -> str:
         """What it is in its sentence; the first line that holds counts.
@@ -319,13 +334,13 @@ class _Clause:
         more        of what stands before: without it that says something else, or nothing tells what it is
         loose       may go, and so may a `second` predicate or the next thing of a list
         """
-        if not self.before or (said and self.apart and self.subject):
+        if not self.before or (said and self.apart and (self.subject or self.opposes)):
             return "main"
-        if beside and not (said or self.small) and _LEADS.fullmatch(main.opener) and self.subject:
+        if beside and not (said or self.small) and LEADS.fullmatch(main.opener) and self.subject:
             return "led"
-        if not said and self.joins and _LEADS.fullmatch(main.opener):
+        if not said and self.joins and LEADS.fullmatch(main.opener):
             return "more"
-        if not self.loose and ((not said and self.says) or (not beside and self.acts)):
+        if not self.loose and ((not said and self.states) or (not beside and self.acts)):
             return "predicate"
         if self.hangs or _NEEDED.fullmatch(self.opener):
             return "more"

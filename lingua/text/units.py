@@ -29,7 +29,7 @@ from lingua.errors import PromptError
 from lingua.prompt import Bools, Floats, Ints, Span
 from lingua.shared import Aggregate, SharedSettings, Unit
 from lingua.text.lines import CONTAINERS, TextLine, fences, lines_of
-from lingua.text.sentences import sentence_edges
+from lingua.text.sentences import HANGS, LOOSE, SEPARATES, sentence_edges
 from lingua.text.tokens import Encoding
 from lingua.text.words import JOINS, NUMERAL, SPELLING, among, are, classes, code_points, uncut, whole_spans, word_edges
 
@@ -42,6 +42,13 @@ PHRASE_WORDS = 8
 """Words of a phrase at most."""
 _PATTERN_SECONDS = 10.0
 _OPENS_PHRASE = regex.compile(r"\s*\p{Ll}{1,3}(?=\s|\Z)")
+_UNFINISHED = regex.compile(rf"{HANGS.pattern}|{SEPARATES}\s*\Z", regex.DOTALL)
+_PHRASE = regex.compile(
+    r"(?<!\b(?:one|some|many|most|all|part|kind))\s*+"
+    rf"(?:[\p{{P}}--[-'’_]]|(?:\p{{Ll}}{{1,3}}|that|than|then|{LOOSE.pattern})\b)",
+    regex.V1,
+)
+"""How a beginning ends that needs the next word; and what opens a phrase, a longer one that may go, too."""
 _ENDS_PHRASE = r"[\p{P}--['’\-\p{Ps}\p{Pi}]]"
 
 
@@ -54,6 +61,19 @@ def forced_spans(text: str, config: SharedSettings) -> list[Span]:
         edges = [*word_edges(text).tolist(), len(text)]
         spans += [(a, b) for a, b in pairwise(edges) if _DIGIT.search(text, a, b)]
     return [span for span in spans if span[0] < span[1]]
+
+
+def beginning(text: str, bounds: Ints, units: Ints) -> int:
+    """How many of the first `units` of a clause may stand without the rest of it; none that hold no word.
+
+    As many as end before a mark or a word that opens a phrase, if these are half at least; else as do not end with a
+    word that needs the next one.
+    """
+    ends = bounds[units + 1].tolist()
+    closed = [count for count, end in enumerate(ends, 1) if not _UNFINISHED.search(text, max(0, end - 20), end)]
+    phrases = [count for count in closed if 2 * count >= len(ends) and _PHRASE.match(text, ends[count - 1])]
+    found = max(phrases or closed, default=0)
+    return found if found and re.search(r"\w", text[bounds[units[0]] : ends[found - 1]]) else 0
 
 
 def literals(text: str, bounds: Ints, known: Sequence[str]) -> Ints:

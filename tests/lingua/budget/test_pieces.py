@@ -357,3 +357,97 @@ def test_quoted_lines_stand_under_the_line_that_says_who_wrote_them() -> None:
 def test_a_branch_stands_with_the_one_before_it() -> None:
     found = needs("try:\n    import readline\nexcept ImportError:\n    known = False\nelse:\n    known = True\n")
     assert (found["except ImportError:"], found["else:"]) == ("try:", "except ImportError:")
+
+
+def least(text: str) -> str:
+    """What is left of a sentence at least, without the mark that closes it."""
+    clauses = Clauses.of(text, sentence_edges(text), needed_sentences(text)[0])
+    alone = clauses.host.tolist().index(0) if clauses.host[0] == 0 else int(clauses.host[0])
+    cuts = zip(slices(text, clauses.begins), clauses.piece.tolist(), strict=True)
+    return "".join(cut for cut, piece in cuts if piece == alone).strip(" ,.")
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        # what may be a participle is no verb of a clause that has none yet
+        ("Demonstrators, some disguised as sailors, destroyed an entire shipment of tea.", ...),
+        ("His father, Tom, worked as a clerk for the port, while his mother, Gail, served as an assistant.", ...),
+        # a "but" with a subject of its own, whose verb comes later
+        ("Vale had some success with this, but the release of the wheel in 1981, designed by Ruiz, changed it all.", 0),
+        # it says what is not, and then what is
+        ("He used the telephone to call his father not for help, but rather to tell him that he won.", ...),
+        # a name between commas goes with what it tells more of, and ends no adverbial
+        ("After the release of his third wheel, Oak, Ruiz began to build mills.", ...),
+        ('In light of the big winner of 1997, "Vale", the mill won one prize.', ...),
+        ("The games were held in the old town of Olympia, Greece, from the 8th century to the 4th.", 1),
+        ("He was born in Chertsey, Surrey, England, and moved to the mill at Vale in 1931.", 2),
+        # a list is not cut before its last name
+        ("These states of the south are Bolivia, Brazil, Chile, Peru, Suriname, and Uruguay.", ...),
+        ("The height of it varies from low plains, where it rains all year, to high glaciers.", ...),
+        ("The old mill didn't turn in the winter of 1931, which was cold.", 0),
+    ],
+)
+def test_the_least_of_a_sentence_says_what_the_text_does(text: str, kept: object) -> None:
+    """`kept`: up to its comma of that number, from 0; an ellipsis: all of it."""
+    whole = text.strip(".")
+    assert least(text) == (whole if kept is ... else ",".join(whole.split(",")[: int(str(kept)) + 1]))
+
+
+@pytest.mark.parametrize("rate", [0.3, 0.4, 0.5, 0.6, 0.7])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Timothy Mark Alexander is a retired professional footballer who played as a central defender for Wimbledon.",
+        "In 2018 he moved to Paris and his sister Lili started the publisher Lezen and bought Arcadia Publishing.",
+        "She turns to him for advice and it is hinted that he is in love with her when he shows signs of jealousy.",
+        "It accounted for 39% of the production in 2014 and for 33% in 2015 of all of the states in the union.",
+    ],
+)
+def test_a_cut_sentence_does_not_end_with_a_word_that_needs_the_next(text: str, rate: float) -> None:
+    kept = compressed(text, rate)
+    assert len(kept) < len(text)
+    last = kept.rstrip(".").split()[-1]
+    assert last not in {"a", "as", "the", "and", "his", "for", "of", "in", "is", "to", "that", "with", "when", "who"}
+
+
+def test_nothing_ends_with_a_comma_of_what_was_dropped() -> None:
+    text = "The recording topped the charts in 1964 in all of Europe, and the Beach Boys had a hit with the song in"
+    assert compressed(text, 0.7) == "The recording topped the charts in 1964 in all of Europe"
+
+
+@pytest.mark.parametrize(
+    ("text", "needed"),
+    [
+        ("It costs 10 times 20 euros.\n= 200 euros", True),
+        ("Lund left the mill. At any rate, Ruiz built it.", True),
+        ("Lund left the mill. Among them was Ruiz.", True),
+        ("Lund left the mill. Due to this, Vale fell.", True),
+        ("Lund left the mill. In March 1990 he sold it.", True),
+        ("Lund left the mill. When the wheel was sold, they came.", True),
+        ("Lund left the mill. In his later years Ruiz came.", True),
+        ("Lund left the mill. In 1990, Ruiz said he sold it.", False),
+        ("Lund left the mill. The man said he sold it.", False),
+        ("Lund left the mill. After the people who say they sold it, Ruiz came.", False),
+        ("Lund left the mill. As of 2010 there were 20.", False),
+    ],
+)
+def test_what_goes_on_from_the_line_before_needs_it(text: str, needed: bool) -> None:
+    assert needed_sentences(text)[0].tolist() == [0, int(not needed)]
+
+
+def test_a_small_letter_behind_an_exclamation_goes_on() -> None:
+    assert len(sentence_edges("He directed Duck, You Sucker! after Ruiz had left. It was good. It pays.")) == 3
+
+
+def test_what_none_may_lose_all_of_keeps_the_beginning_of_a_clause_and_not_a_word() -> None:
+    texts = [
+        "I was wondering whether the branch on Harbour Street would by any chance be open this coming Saturday.",
+        "Monday to Friday 9:00 to 18:00. Saturday 10:00 to 14:00. Between 20 December and 6 January it is closed.",
+        "Ada Lund built the weir in 1899 for 40 euros. Ruiz paid 30 euros in 1901. It broke on 4 May 1902 at 9:30.",
+    ]
+    (found,) = compress([Prompt(context=texts, keep_some=True)], method="evidence", rate=0.5)
+    assert isinstance(found, CompressedPrompt)
+    assert all(found.context)
+    assert found.context[0].startswith("I was wondering")
+    assert found.compressed_tokens <= (found.target_tokens or 0)

@@ -151,7 +151,7 @@ def test_a_sentence_that_the_question_speaks_of_is_kept() -> None:
 
 @pytest.mark.parametrize("coherence", [1.0, 0.7, 0.3])
 def test_the_best_sentence_of_a_short_text_may_have_all_of_the_budget(coherence: float) -> None:
-    best = "After three hours they gave forty million to the new library on Harbour Street."
+    best = "After three hours Lund gave forty million to the new library on Harbour Street."
     text = f"It rained. They met at noon on Tuesday. {best} The inn was shut and cold."
     asked = Prompt(context=[text], question="How many million for the new library on Harbour Street?")
     assert best in one(asked, focus_model="none", rate=0.78, coherence=coherence).text
