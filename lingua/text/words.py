@@ -55,8 +55,8 @@ def are(character: str, text: str) -> Bools:
 
 
 _Read = TypeVar("_Read", bound=Callable[..., Any])
-_ASKED_AGAIN, _SHORT_ENOUGH = 32, 1 << 18
-"""Texts that are remembered, and characters of one: many long ones would fill a worker's memory."""
+_ASKED_AGAIN, _SHORT_ENOUGH, _LONGEST = 32, 1 << 18, 1 << 21
+"""Texts that are remembered, and characters of one; of longer ones two: many would fill a worker's memory."""
 LONG_RUN = 100
 """Characters without white space (a URL, a path) up to which a run is one word; minified JSON is longer."""
 _SPACE = r"\s"
@@ -110,11 +110,12 @@ _MOST_RUNS, _MOST_CHARACTERS = 1 << 16, 1 << 21
 
 def remembered(read: _Read) -> _Read:
     """Remember what `read` says of the last texts: the strings of a prompt are asked for the same step by step."""
-    known = lru_cache(maxsize=_ASKED_AGAIN)(read)
+    known, long = (lru_cache(maxsize=most)(read) for most in (_ASKED_AGAIN, 2))
 
     @wraps(read)
     def recall(text: str, *more: Any) -> Any:
-        return (known if len(text) <= _SHORT_ENOUGH else read)(text, *more)
+        size = len(text)
+        return (known if size <= _SHORT_ENOUGH else long if size <= _LONGEST else read)(text, *more)
 
     return cast(_Read, recall)
 

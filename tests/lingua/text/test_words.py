@@ -209,7 +209,7 @@ def test_a_long_list_of_numbers_is_cut_between_them() -> None:
     assert not are(r"\p{N}", text)[edges[1:] - 1][are(r"\p{N}", text)[edges[1:]]].any()
 
 
-def test_the_last_texts_are_remembered_but_long_ones_would_fill_the_memory() -> None:
+def test_the_last_texts_are_remembered_of_long_ones_two_and_none_that_would_fill_the_memory() -> None:
     asked = list[str]()
 
     @remembered
@@ -217,6 +217,8 @@ def test_the_last_texts_are_remembered_but_long_ones_would_fill_the_memory() -> 
         asked.append(text)
         return len(text)
 
-    short, long = "a" * words._SHORT_ENOUGH, "a" * (words._SHORT_ENOUGH + 1)
-    assert [read(text) for text in (short, short, long, long)] == [len(text) for text in (short, short, long, long)]
-    assert asked == [short, long, long]
+    long, longest = "a" * (words._SHORT_ENOUGH + 1), "a" * (words._LONGEST + 1)
+    others = [long + "b", long + "c"]
+    for text in ("a", "a", long, long, *others, "a", long, longest, longest):
+        assert read(text) == len(text)
+    assert asked == ["a", long, *others, long, longest, longest]
