@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cluster.report.page import environment
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
 from jobs.benchmarking.contenders import KeptSpans, Ours, Pass, Theirs, plain_forward
 from jobs.benchmarking.hardware import PACKAGES, Roofline, Size, attainable, facts, measure_roofline
 from jobs.benchmarking.prompts import Mix
@@ -213,7 +214,8 @@ def write(folder: Path, name: str, report: Found, text: str) -> None:
 
 def page(name: str, **found: Any) -> str:
     """The Markdown of a report, by its template."""
-    made = environment([Path(__file__).parent])
+    folder = FileSystemLoader(Path(__file__).parent)
+    made = Environment(loader=folder, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     made.filters |= {"form": format, "spread": _spread, "listed": _listed, "at": _at}
     return made.get_template(f"{name}.md.jinja").render(**found).rstrip() + "\n"
 
