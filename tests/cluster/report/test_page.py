@@ -145,11 +145,13 @@ def test_samples_stand_side_by_side_with_the_kept_words_marked(tmp_path: Path) -
 
 
 def test_the_rows_of_lowest_fidelity_are_shown_with_their_text(tmp_path: Path) -> None:
-    texts = [f"word{n} " * 12 for n in range(30)]
-    ledger = finished(
-        tmp_path, [*texts, "Only 1815 and 1848 and 1871 and Vienna"], report_samples=1, shard_size=1 << 20
-    )
-    merged = gather(ledger).merged
+    poorest = "Only 1815 and 1848 and 1871 and Vienna"
+    for size in range(30, 40):  # the one sample that is drawn can be the poorest row, which is then shown once
+        (place := tmp_path / str(size)).mkdir()
+        texts = [f"word{n} " * 12 for n in range(size)]
+        ledger = finished(place, [*texts, poorest], report_samples=1, shard_size=1 << 20)
+        if (merged := gather(ledger).merged).unseen:
+            break
     assert [sample.note.fidelity for _, sample in merged.poorest] == [
         min(note.fidelity for _, note in merged.rows["lost"])
     ]
