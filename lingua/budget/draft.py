@@ -123,8 +123,7 @@ class PromptPart:
         best = max((at for at, span in enumerate(spans) if self.text[slice(*span)].strip()), key=scores.__getitem__)
         if self.pieces is not None:
             units = np.flatnonzero(self.pieces.clause == self.pieces.clause[best])
-            begun = beginning(self.text, self.bounds, units[np.cumsum(self.costs[units]) <= room])
-            if begun:
+            if begun := beginning(self.text, self.bounds, units[np.cumsum(self.costs[units]) <= room]):
                 return spans[units[0]][0], spans[units[begun - 1]][1]
         return spans[best]
 

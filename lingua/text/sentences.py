@@ -66,19 +66,20 @@ _LED = regex.compile(rf"\W*(?:{LEADS.pattern})\b")
 _NAMED = regex.compile(r"[^\p{L}\p{N}\r\n]*[\p{Lu}\p{N}]")
 LOOSE = regex.compile(
     rf"{LEADS.pattern}|which|whom?|whose|where(?:by|in|as)?|once|among(?:st)?|around|into|onto|upon|alongside|against"
-    r"|despite|behind|beyond|besides?|towards?|via|per|such|most|especially|particularly|mainly|mostly|notably|primarily|namely|often|usually|sometimes"
-    r"|known|born|written|made|led|built|held|given|seen|sung|set|shot|drawn|taken|also|using|being|\p{Ll}{3,}(?:ing|ed)"
+    r"|despite|behind|beyond|besides?|towards?|via|per|such|most|especially|particularly|mainly|mostly|notably"
+    r"|primarily|namely|often|usually|sometimes|known|born|written|made|led|built|held|given|seen|sung|set|shot|drawn"
+    r"|taken|also|using|being|\p{Ll}{3,}(?:ing|ed)"
 )
 _NEEDED = regex.compile(
     r"according|if|unless|except|provided|than|that|assuming|barring|concerning|depending|excluding|providing|nothing"
 )
 """Without a clause that opens with these the rest says something else."""
 HANGS = regex.compile(
-    r"\b(?:is|are|was|were|be|been|his|her|its|their|very|such|has|have|had|does|do|did|can|could|will|would|may|might|must|shall|should|not|and|but"
-    r"|or|nor|that|which|who|a|an|the|of|to|in|on|at|by|with|for|from|into|as|than|why|how|what|whether|because|worth"
-    r"|I mean|you know)\s*(?:,(?:[^,]*,)?\s*)?\Z|\b(?:and|but|or|yet|so)\s+(?:since|when|whenever|while|if|because"
-    r"|although|though|after|before|as|until|once|unless)\b[^,]*,\s*\Z|\beither\b(?!.*\bor\b)|\bneither\b(?!.*\bnor\b)"
-    r"|\b(?:both|between)\b(?!.*\band\b)|\bnot only\b(?!.*\bbut\b)"
+    r"\b(?:is|are|was|were|be|been|his|her|its|their|very|such|has|have|had|does|do|did|can|could|will|would|may|might"
+    r"|must|shall|should|not|and|but|or|nor|that|which|who|a|an|the|of|to|in|on|at|by|with|for|from|into|as|than|why|how"
+    r"|what|whether|because|worth|I mean|you know)\s*(?:,(?:[^,]*,)?\s*)?\Z|\b(?:and|but|or|yet|so)\s+(?:since|when"
+    r"|whenever|while|if|because|although|though|after|before|as|until|once|unless)\b[^,]*,\s*\Z|\beither\b(?!.*\bor\b)"
+    r"|\bneither\b(?!.*\bnor\b)|\b(?:both|between)\b(?!.*\band\b)|\bnot only\b(?!.*\bbut\b)"
     r"|\b(?:rang|var)(?:ed|es|ies|ing|ied|ying)\sfrom\b(?!.*\bto\b)",
     regex.DOTALL,
 )
