@@ -34,7 +34,7 @@ import numpy.typing as npt
 import regex
 
 from lingua.budget.draft import Draft, Drafter, cut_text
-from lingua.engine.score import Answer, Context, Program, Score
+from lingua.engine.score import Context, Program, Score
 from lingua.prompt import Bools, CompressedPrompt, Facts, Ints, Prompt, Span
 from lingua.text.tokens import Encoding
 from lingua.text.units import self_information
@@ -235,14 +235,10 @@ def prediction(draft: Draft, result: CompressedPrompt) -> Program[float | None]:
     given = [score(one, one.kept) for one in stretches]
     whole = [score(one, one.original) for one in stretches]
     answers = yield [*alone, *given, *whole]
+    nats = [float(answer[1:].sum()) for answer in answers]  # a stretch's first token aside: nothing stands before it
     count = len(stretches)
-    nothing, some, all_of_it = (_total(answers[at : at + count]) for at in (0, count, 2 * count))
+    nothing, some, all_of_it = (sum(nats[at : at + count]) for at in (0, count, 2 * count))
     return min(1.0, max(0.0, (nothing - some) / (nothing - all_of_it))) if nothing > all_of_it else None
-
-
-def _total(answers: Sequence[Answer]) -> float:
-    """Nats; each stretch's first token aside, which nothing may stand before."""
-    return float(sum(answer[1:].sum() for answer in answers))
 
 
 def _stretches(draft: Draft, result: CompressedPrompt) -> list[_Stretch]:

@@ -160,7 +160,8 @@ def _need_heads(read: Sequence[_Sentence]) -> tuple[Ints, Bools, Ints]:
             colon = lists.setdefault(one.item, colon)
             while next(reversed(lists)) != one.item:
                 lists.popitem()
-        listed = colon >= 0 and (bool(one.item) or at == colon + 1 or (one.line and needs[at - 1] == colon))
+        goes_on = one.line and needs[at - 1] == colon and not CLOSES.fullmatch(read[at - 1].body.rpartition("\n")[2])
+        listed = colon >= 0 and (bool(one.item) or at == colon + 1 or goes_on)
         if one.title and not one.leads:
             heads[at], heading = True, at
         elif 0 <= one.under >= colon or (listed and (one.item or not one.body.rstrip().endswith((":", "：")))):
@@ -221,7 +222,7 @@ class Pieces:
         end[sentence[ends]] = ends.nonzero()[0]
         guests = needs != np.arange(len(needs))
         ended = [*sentences.tolist(), len(text)]
-        tails = guests & heads[needs]
+        tails = guests & heads[needs] & ~heads
         for at in tails.nonzero()[0].tolist():
             tails[at] = CLOSES.fullmatch(text, ended[at], ended[at + 1]) is not None
         verbs = [begin for begin in clauses.later.tolist() if ACTS.match(text, begin)]

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -241,20 +242,19 @@ class _Margin:
         """Keep as much of the beginning of the best dropped clause as still fits, if that says something."""
         if not self.left.text.strip():  # what is kept heads nothing
             self._apply(0)
-        for rank in range(self.kept, len(self.cost)):
-            part, units = self._at(rank)
-            if part.keep[units].any() or not part.scores(self.draft.config)[units].any():
-                continue
+        ranked = (self._at(rank) for rank in range(self.kept, self.most))
+        told = ((one, its) for one, its in ranked if one.scores(self.draft.config)[its].any() > one.keep[its].any())
+        for part, units in islice(told, _TRIES):
             few, many = 0, len(units)
             while many - few > 1:
                 middle = (few + many) // 2
                 part.keep[units] = np.arange(len(units)) < middle
                 self.left = self.draft.finish()
                 few, many = (middle, many) if self.slack >= 0 else (few, middle)
-            for count in (beginning(part.text, part.bounds, units[:few]), few):
+            for count in (found := beginning(part.text, part.bounds, units[:few]), found and few):
                 part.keep[units] = np.arange(len(units)) < count
                 self.left = self.draft.finish()
-                if self.slack >= 0 or count == few:  # fewer units can be more tokens
+                if count and (self.slack >= 0 or count == few):  # fewer units can be more tokens
                     return
 
     def _guess(self) -> int:

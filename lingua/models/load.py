@@ -189,12 +189,8 @@ def _in_turn(device: torch.device) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         if device.type != "cpu":
             with contextlib.suppress(OSError):  # a temporary folder that cannot be written: then all at once
-                stack.enter_context(FileLock(_lock_file()))
+                stack.enter_context(FileLock(Path(tempfile.gettempdir()) / f"lingua-loading-{os.getuid()}.lock"))
         yield
-
-
-def _lock_file() -> Path:
-    return Path(tempfile.gettempdir()) / f"lingua-loading-{os.getuid()}.lock"
 
 
 def choose_device(device: str) -> torch.device:

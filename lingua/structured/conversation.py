@@ -229,10 +229,6 @@ def _part(part: Mapping[str, Any], at: _At, types: Mapping[str, Use]) -> Iterato
     yield from found
 
 
-def _result(value: Any, at: _At) -> Iterator[FoundText]:
-    return _blocks(value, at.said_by("tool"))
-
-
 def _object(value: Any, at: _At) -> Iterator[FoundText]:
     """What a tool answered, as any JSON: its prose may be cut, the rest is kept as JSON text."""
     at = at.said_by("tool")
@@ -326,7 +322,7 @@ def _walk(value: Any, at: _At, *, aside: bool, coded: bool) -> Iterator[FoundTex
 _USES: Mapping[str, Callable[[Any, _At], Iterator[FoundText]]] = {
     "text": _text,
     "blocks": _blocks,
-    "result": _result,
+    "result": lambda value, at: _blocks(value, at.said_by("tool")),
     "object": _object,
     "whole": _whole,
     "strings": _strings,

@@ -28,7 +28,7 @@ CONTAINERS = r"[ \t]*(?:(?:>|[-*+]|\d{1,9}[.)])[ \t]+|>)*"
 _FENCE = re.compile(CONTAINERS + r"(`{3,}(?=[^`]*\Z)|~{3,})")
 _ITEM = re.compile(r"(?:[-*+•–]|(?:\d{1,3}|[a-zA-Z])[.)])\s")
 _LEADS = re.compile(r"(?:[:：](?: [|>][+-]?)?|[\[{(]|<(?!/|br|hr|img|input|meta|link)\w[^<>]*(?<!/)>)\s*\Z")
-CLOSES = re.compile(r"\s*(?:[\]})]+[;,]?|</\w+>|`{3,}|~{3,})\s*")
+CLOSES = re.compile(r"\s*(?:[\]})]+[;,]?|</\w+>|`{3,}|~{3,}|\"{3}|'{3})\s*")
 _RESUMES = re.compile(r"[\]})]|</|(?:else|elif|except|finally|catch)\b")
 """How lines end that lead those below, with a colon, or as they open a bracket or a tag; lines that close one; and how
 those begin that need one as far to the left."""
@@ -106,22 +106,31 @@ class Layout:
 
     def nest(self, lines: Iterable[tuple[TextLine, bool]], root: TextLine | None = None) -> None:
         """Lines, and whether each is data, under those that lead them; all others under the `root`."""
-        outer = list[tuple[int, int, bool]]()
+        outer, quoted = list[tuple[int, int, bool]](), 0
         for line, data in lines:
             self.add(line, ROW if data else 0)
-            depth, leads = line.depth, _LEADS.search(line.text) is not None
-            resumes = _RESUMES.match(line.text, line.body - line.begin)
-            while outer and outer[-1][0] >= depth and not (resumes and outer[-1][::2] == (depth, True)):
+            depth, quotes = line.depth, _quotes(line.text)
+            closes, leads = quotes and quoted, _LEADS.search(line.text) is not None or (quotes and not quoted)
+            resumes = closes or _RESUMES.match(line.text, line.body - line.begin)
+            while len(outer) > quoted and outer[-1][0] >= depth and not (resumes and outer[-1][::2] == (depth, True)):
                 outer.pop()
+            outer[quoted if closes else len(outer) :] = []
             leader = outer[-1][1] if outer else root.last if root else None
             if leader is not None:
                 self.under[line.body] = leader
-            if resumes and outer and outer[-1][0] == depth:
+            if closes or (resumes and outer and outer[-1][0] == depth):
                 outer.pop()
             if leads:
                 self.heads.add(line.last)
             if leads or depth % 2 or (data and not resumes):
-                outer.append((depth, line.last if leads else line.body, leads))
+                outer.append((depth - quotes, line.last if leads else line.body, leads))
+            quoted = (not quoted) * len(outer) if quotes else quoted
+
+
+def _quotes(line: str) -> bool:
+    """Whether three quotation marks that begin or end a line open or close several lines."""
+    body = line.strip("> \tfrbu(),;") if '"""' in line or "'''" in line else ""
+    return any(body.count(mark) % 2 and mark in (body[:3], body[-3:]) for mark in ('"""', "'''"))
 
 
 def plain(text: str) -> str:
@@ -228,7 +237,7 @@ def _one(lines: Sequence[TextLine]) -> TextLine:
 def _in_cell(run: Sequence[TextLine], other: TextLine) -> bool:
     """Whether a quoted cell goes on in another line."""
     opened = _CELL.search(run[0].text) and sum(line.text.count('"') for line in run) % 2
-    return bool(opened) and other.end - run[0].begin <= BLOCK
+    return bool(opened) and other.end - run[0].begin <= BLOCK and not _quotes(run[0].text)
 
 
 def _in_statement(run: Sequence[TextLine], other: TextLine) -> bool:
@@ -245,7 +254,8 @@ def _in_paragraph(run: Sequence[TextLine], other: TextLine, width: int) -> bool:
     one, begun = run[-1].text, other.text.lstrip("> \t")
     if not begun.strip("-=~ \t"):
         return True  # it underlines a heading
-    if _ENDED.match(one) or _ITEM.match(begun) or _DATED.match(begun) or begun[0] in "|#<":
+    alone = begun[0] in "|#<" or _quotes(one) or _quotes(begun)
+    if alone or _ENDED.match(one) or _ITEM.match(begun) or _DATED.match(begun):
         return False
     if _OPEN.match(one) or (width and _SMALL.match(begun)):
         return True

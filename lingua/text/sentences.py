@@ -70,15 +70,17 @@ LOOSE = regex.compile(
     r"|primarily|namely|often|usually|sometimes|known|born|written|made|led|built|held|given|seen|sung|set|shot|drawn"
     r"|taken|also|using|being|\p{Ll}{3,}(?:ing|ed)"
 )
-_NEEDED = regex.compile(
-    r"according|if|unless|except|provided|than|that|assuming|barring|concerning|depending|excluding|providing|nothing"
-)
+_SUPPOSES = "according|if|unless|except|provided|assuming|barring|concerning|depending|excluding|providing"
+_NEEDED = regex.compile(rf"{_SUPPOSES}|than|that|nothing")
 """Without a clause that opens with these the rest says something else."""
+_LEANS = regex.compile(rf"{LOOSE.pattern}|{_SUPPOSES}")
+"""And with these it is no main clause."""
 HANGS = regex.compile(
     r"\b(?:is|are|was|were|be|been|his|her|its|their|very|such|has|have|had|does|do|did|can|could|will|would|may|might"
     r"|must|shall|should|not|and|but|or|nor|that|which|who|a|an|the|of|to|in|on|at|by|with|for|from|into|as|than|why|how"
     r"|what|whether|because|worth|I mean|you know)\s*(?:,(?:[^,]*,)?\s*)?\Z|\b(?:and|but|or|yet|so)\s+(?:since|when"
-    r"|whenever|while|if|because|although|though|after|before|as|until|once|unless)\b[^,]*,\s*\Z|\beither\b(?!.*\bor\b)"
+    r"|whenever|while|if|because|although|though|after|before|as|until|once|unless)\b[^,]*,(?:\s+(?:and\s+(?:the\s+)?)?"
+    r"\p{Lu}[^,]{0,40},)*\s*\Z|\beither\b(?!.*\bor\b)"
     r"|\bneither\b(?!.*\bnor\b)|\b(?:both|between)\b(?!.*\band\b)|\bnot only\b(?!.*\bbut\b)"
     r"|\b(?:rang|var)(?:ed|es|ies|ing|ied|ying)\sfrom\b(?!.*\bto\b)",
     regex.DOTALL,
@@ -225,12 +227,14 @@ class Clauses:
     def of(cls, text: str, sentences: Ints, needs: Ints) -> Clauses:
         """Of a text whose sentences begin at these characters and need an earlier one each, or itself (`needs` [s])."""
         cuts = _cuts(text := plain(text), sentences)
-        owners, hosts, roots = dict[int, int](), dict[int, int](), list[list[int]]()
+        owners, hosts, roots, leaders = dict[int, int](), dict[int, int](), list[list[int]](), list[int]()
         for start, end in pairwise([*sentences.tolist(), len(text)]):
             edges = [start, *cuts[bisect_right(cuts, start) : bisect_left(cuts, end)], end]
             own, own_hosts = _relations([text[a:b] for a, b in pairwise(edges)])
             hosts |= {edges[piece]: edges[host] for piece, host in own_hosts.items()}
             roots += [[edges[piece] for piece, host in own_hosts.items() if piece == host]]
+            leads = text[start:end].rstrip("*_").endswith((":", "："))
+            leaders += [edges[own[-1]] if leads else roots[-1][0]]
             owners |= {edge: edges[piece] for edge, piece in zip(edges, own, strict=False)}
             brackets = _BRACKETS.finditer(text, start + 1, end) if any(one in text[start:end] for one in "(（") else ()
             for opened, closed in (found.span() for found in brackets):
@@ -240,7 +244,7 @@ class Clauses:
                     owners |= {opened: opened} if closed == edges[place] else {opened: opened, closed: hosts[opened]}
         for at, other in enumerate(needs.tolist()):
             if other != at:
-                hosts |= ((root, roots[other][0]) for root in roots[at])
+                hosts |= dict.fromkeys(roots[at], leaders[other])
         order = sorted(hosts, key=lambda piece: (piece if hosts[piece] <= piece else hosts[piece] + 0.5, piece))
         number = {piece: place for place, piece in enumerate(order)}
         begins = sorted(owners)
@@ -299,14 +303,13 @@ class _Clause:
     apart = cached_property(lambda own: own.joins or (own.before or "").rstrip().endswith((";", "；")))
     says = cached_property(lambda own: _VERB.search(own.text) is not None)
     states = cached_property(lambda own: _STATES.search(own.text) is not None)
-    tells = cached_property(lambda own: own.says and not LOOSE.fullmatch(own.opener.casefold()))
+    tells = cached_property(lambda own: own.says and not _LEANS.fullmatch(own.opener.casefold()))
     acts = cached_property(lambda own: ACTS.match(own.text) is not None)
     small = cached_property(lambda own: own.opener[:1].islower())
     loose = cached_property(lambda own: bool(LOOSE.fullmatch(own.opener)) and not own.bound)
     subject = cached_property(
         lambda own: not own.loose and own.says and (not own.joins or _SUBJECT.match(own.text) is not None)
     )
-
     opposes = cached_property(
         lambda own: own.opener in ("but", "yet") and not own.says and _SUBJECT.match(own.text) is not None
     )

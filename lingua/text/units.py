@@ -7,10 +7,9 @@ must be kept (`force_tokens`, digits, line breaks, `protect`, code and marks of 
 own. No unit but the token ends within a word or a number, and no two that are kept run together to one (`kept_apart`).
 Where a clause ends within a token (`),`), as sentences need their marks, the unit of the mark holds none (`split`).
 
-Markdown follows CommonMark line by line, without building a tree: fences of three or more backticks or tildes, also
-within lists and quotations, an open one running to the end; ATX and setext headings with their text; bullets, numbers
-and task boxes of list items; quotation marks. A range takes the line breaks around it along, so that the line stays a
-line. Code by indentation, tables and HTML are left out.
+Markdown follows CommonMark line by line, without building a tree: fences (`lines`); ATX and setext headings with their
+text; bullets, numbers and task boxes of list items; quotation marks. A range takes the line breaks around it along, so
+that the line stays a line. Code by indentation, tables and HTML are left out.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -35,8 +34,8 @@ from lingua.text.words import JOINS, NUMERAL, SPELLING, among, are, classes, cod
 
 Kinds = npt.NDArray[np.uint8]
 
-_LETTER, _FIGURE, _JOIN, _COMMA, _THOUSAND = 1, 2, 3, 4, 5
-"""Kinds of characters that can run together; the last: a digit that opens a group of three."""
+_JOIN, _COMMA, _SPELT, _FIGURE, _THOUSAND = 1, 2, 3, 4, 5
+"""Kinds of characters that can run together, from the third on as a word; the last opens a group of three digits."""
 _DIGIT = regex.compile(r"\d")
 PHRASE_WORDS = 8
 """Words of a phrase at most."""
@@ -70,7 +69,11 @@ def beginning(text: str, bounds: Ints, units: Ints) -> int:
     word that needs the next one.
     """
     ends = bounds[units + 1].tolist()
-    closed = [count for count, end in enumerate(ends, 1) if not _UNFINISHED.search(text, max(0, end - 20), end)]
+    depths = accumulate(
+        text.count("(", a, b) - text.count(")", a, b) for a, b in pairwise([*bounds[units[:1]].tolist(), *ends])
+    )
+    whole = (count for count, depth in enumerate(depths, 1) if not depth)
+    closed = [count for count in whole if not _UNFINISHED.search(text, max(0, ends[count - 1] - 20), ends[count - 1])]
     phrases = [count for count in closed if 2 * count >= len(ends) and _PHRASE.match(text, ends[count - 1])]
     found = max(phrases or closed, default=0)
     return found if found and re.search(r"\w", text[bounds[units[0]] : ends[found - 1]]) else 0
@@ -176,7 +179,7 @@ def _covered(bounds: Ints, forced: list[Span]) -> Bools:
 
 def spelt(text: str, bounds: Ints) -> Kinds | None:
     """The kind of each character [n], for `kept_apart`; None where white space or a mark opens every unit."""
-    kinds = classes(SPELLING, NUMERAL, JOINS, ",")[code_points(text)]
+    kinds = classes(JOINS, ",", SPELLING, NUMERAL)[code_points(text)]
     if not kinds[bounds[1:-1]].any():
         return None
     digit = np.zeros(len(kinds) + 2, bool)
@@ -218,18 +221,10 @@ def kept_apart(kinds: Kinds, bounds: Ints, keep: Bools) -> Bools:
 def _runs_together(kinds: Kinds, places: Ints) -> Bools:
     """Whether what stands before and behind each place spells one word, or one number with the mark between."""
     before, left, right, behind = (kinds[places + step] for step in (-2, -1, 0, 1))
-    words = _is_spelt(left) & _is_spelt(right)
-    joined = _is_digit(right) & _is_digit(before) & ((left == _JOIN) | (left == _COMMA) & (right == _THOUSAND))
-    joins = _is_digit(left) & _is_digit(behind) & ((right == _JOIN) | (right == _COMMA) & (behind == _THOUSAND))
+    words = (left >= _SPELT) & (right >= _SPELT)
+    joined = (right >= _FIGURE) & (before >= _FIGURE) & ((left == _JOIN) | (left == _COMMA) & (right == _THOUSAND))
+    joins = (left >= _FIGURE) & (behind >= _FIGURE) & ((right == _JOIN) | (right == _COMMA) & (behind == _THOUSAND))
     return np.asarray(words | joined | joins)
-
-
-def _is_digit(kinds: Kinds) -> Bools:
-    return np.asarray((kinds == _FIGURE) | (kinds == _THOUSAND))
-
-
-def _is_spelt(kinds: Kinds) -> Bools:
-    return np.asarray((kinds == _LETTER) | _is_digit(kinds))
 
 
 PRIOR_TOKENS = 10_000

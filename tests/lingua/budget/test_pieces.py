@@ -230,6 +230,23 @@ def test_something_is_left_of_every_text(text: str, rate: float) -> None:
     assert compressed(text, rate).strip()
 
 
+def test_what_a_colon_leads_needs_the_clause_that_ends_with_it() -> None:
+    text = "Mills can be used for a wide range of works, some of which include:\n\n1. Oak for Lund.\n2. Rye for Ruiz."
+    clauses = Clauses.of(text, sentence_edges(text), needed_sentences(text)[0])
+    assert clauses.host.tolist() == [0, 0, 1, 1]
+
+
+def test_what_fills_a_budget_breaks_off_within_no_bracket() -> None:
+    text = (
+        "The mill (which Ada Lund bought in 1899 for 40 euros, paid by the town) is open. It has stood in Ord since "
+        "the 14th century and has four wheels."
+    )
+    for target in range(4, 40):
+        (found,) = compress([Prompt(context=[text])], method="evidence", target_token=target)
+        assert isinstance(found, CompressedPrompt)
+        assert found.text.count("(") == found.text.count(")"), found.text
+
+
 def test_all_clauses_of_a_sentence_need_what_it_needs() -> None:
     text = "Wheels\n\noak ones\niron ones\nsteel ones, which rust in the river Ord"
     clauses = Clauses.of(text, sentence_edges(text), needed_sentences(text)[0])

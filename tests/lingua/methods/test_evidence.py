@@ -621,11 +621,18 @@ def test_brackets_inserted_clauses_and_appositions_may_go() -> None:
         "It now refers to its new, higher capacity network as the Internet.",
         "She insisted, urged on by Albert and his men, that a promise be given to them.",
         "There is no force on the wheel, but since it was turning before, it turns on for a mile.",
+        "If the gate is open, the weir forwards the water to the mill.",
+        "Unless the river is low, the smith raises the gate at dawn.",
     ],
 )
 def test_what_a_clause_leaves_open_stands_with_it(text: str) -> None:
     clauses = clauses_of(text)
     assert np.count_nonzero(clauses.piece == clauses.piece[-1]) > 1
+
+
+def test_no_main_clause_goes_from_behind_a_list_of_places() -> None:
+    text = "The fair began in May in Ord, and after stops in Vale, Szeged, and the Isles, it ended in Ord in 1911."
+    assert set(clauses_of(text).piece.tolist()) == {0}
 
 
 def test_what_an_inserted_clause_lists_goes_with_it() -> None:

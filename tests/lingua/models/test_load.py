@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 from typing import Any
@@ -185,9 +186,9 @@ with open(sys.argv[1], "a") as lock:
 def test_one_process_of_a_node_reads_weights_for_a_gpu_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(load, "_lock_file", lambda: tmp_path / "lock")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     command, pipe, entered = (
-        [sys.executable, "-c", _HOLDING, str(tmp_path / "lock")],
+        [sys.executable, "-c", _HOLDING, str(tmp_path / f"lingua-loading-{os.getuid()}.lock")],
         subprocess.PIPE,
         threading.Event(),
     )
@@ -209,7 +210,7 @@ def test_one_process_of_a_node_reads_weights_for_a_gpu_at_a_time(
 
 
 def test_a_folder_that_cannot_hold_a_lock_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(load, "_lock_file", lambda: Path("/proc/no/such/folder/lock"))
+    monkeypatch.setattr(tempfile, "tempdir", "/proc/no/such/folder")
     with load._in_turn(torch.device("cuda")):
         pass
 

@@ -13,6 +13,7 @@ from lingua.budget.pieces import needed_sentences
 from lingua.text.lines import layout, plain
 from lingua.text.sentences import sentence_edges
 from lingua.text.words import slices
+from tests.lingua.budget.test_pieces import compressed
 from tests.lingua.echo import compress
 from tests.texts import NASTY
 
@@ -63,6 +64,7 @@ def test_lines_of_figures_are_the_head_of_nothing(text: str) -> None:
         ("2024-03-04 21:13:58 gateway.Server - Up\n2024-03-04 21:14:00 gateway.Tls - Failed. Down", 2),
         ("const a = f();\nlet b = {\n  c: 1,\n}", 4),
         ("> We renewed it at 22:40 and all of the\n> payments were delivered.", 1),
+        ('Shorten what follows: """\nThe weir burned.\n"""\nWrite one line.', 4),
     ],
 )
 def test_a_line_ends_where_its_writer_ended_it(text: str, lines: int) -> None:
@@ -102,9 +104,68 @@ def test_a_row_with_a_broken_cell_is_one_and_stands_under_the_head() -> None:
     assert needed_sentences(text)[0].tolist() == [0, 0, 0, 0]
 
 
+QUOTED = """class Wheel:
+    \"\"\"
+    A wheel of Vale that was
+    built of oak.
+
+    It turned for 40 years.
+    \"\"\"
+    spokes = 12
+
+    def turn(self):
+        \"\"\"Turn it once.\"\"\"
+        self.turns += 1
+        return self.turns"""
+
+
+@pytest.mark.parametrize("mark", ['"""', "'''"])
+@pytest.mark.parametrize(
+    "text", [QUOTED, f"Here it is:\n```python\n{QUOTED}\n{'turn()' * 250}\n```", QUOTED.replace("    ", "")]
+)
+def test_what_three_quotation_marks_hold_stands_between_them(text: str, mark: str) -> None:
+    text = text.replace('"""', mark)
+    edges = sentence_edges(text)
+    sentences, (needs, heads) = [one.strip() for one in slices(text, edges)], needed_sentences(text)
+    opened, *held, closed = range(sentences.index(mark), sentences.index(mark, sentences.index(mark) + 1) + 1)
+    assert heads[opened]
+    assert set(needs[[*held, closed]].tolist()) == {opened}
+    assert needs[closed + 1] not in range(opened, closed + 1)
+
+
+@pytest.mark.parametrize("rate", [0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8])
+def test_quotation_marks_open_and_close_what_is_kept_and_nothing_else(rate: float) -> None:
+    text = QUOTED.replace("turned for 40 years", "turned for 40 years for Ada Lund of Ord")
+    kept = compressed(text, rate)
+    assert kept.count('"""') % 2 == 0
+    assert ('"""\n' in kept) == ("of Vale" in kept or "Lund" in kept)
+
+
+def test_a_fence_is_all_that_a_colon_leads() -> None:
+    text = "Use this to send them:\n```\ngsutil cp a b\n```\nPut your own path for a.\nThen wait."
+    assert needed_sentences(text)[0].tolist() == [0, 0, 2, 3]
+
+
 FRAGMENTS = [
     *("a,b,c", '1,"x, y",3', '4,"open', "a\tb\tc", "| a | b |", "|---|---|", "key:", "  k: v", "    - item: x"),
-    *("{", "}", "[", "});", '"a": {', "def f(x):", "    return (a,", "# Head", "```py", "```", "> q", ">> z", "<ul>"),
+    *(
+        "{",
+        "}",
+        "[",
+        "});",
+        '"""',
+        'x = """a',
+        "b'''",
+        '"a": {',
+        "def f(x):",
+        "    return (a,",
+        "# Head",
+        "```py",
+        "```",
+        "> q",
+        ">> z",
+        "<ul>",
+    ),
     *("</ul>", "2024-03-04 21:13:58 INFO up. Down", "[10:02] Ada: Yes. No.", "Q: who?", "It burned. He left, and"),
     *("the mill of", "Steps:", "1. one", "", " ", "word " * 30, "漢字。次", "\0", "e\u0301"),
 ]
