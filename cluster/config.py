@@ -311,8 +311,6 @@ _TOLD = "share of tokens to keep, e.g. 0.5 (default); each further one adds colu
 _RATES = FieldInfo(annotation=float | tuple[float, ...], default=None, gt=0, le=1, description=_TOLD)
 ALGORITHM_KEY = "algorithm"
 """Among the settings that an output is known by: `ALGORITHM_VERSION`, which says how its results came about."""
-OUTPUT_SETTINGS = (
-    *(*COLUMNS, FURTHER, "output_format", "output_prefix", "shard_size"),
-    *("model", "dtype", "trust_remote_code"),
-)
+_SHAPING = ("output_format", "output_prefix", "shard_size", "model", "dtype", "trust_remote_code")
+OUTPUT_SETTINGS = (*COLUMNS, FURTHER, *_SHAPING)
 """The job's own settings that decide the content of an output, beside those of its compression."""

@@ -54,17 +54,9 @@ def _budget(value: str) -> str:
     return value
 
 
-def _one_or_many(value: object) -> object:
-    return (value,) if isinstance(value, (str, int)) else value
-
-
 def _rules(value: dict[str, Any]) -> dict[str, Any]:
     Rules.of(value)
     return value
-
-
-def _roles(value: dict[str, Any]) -> dict[str, Any]:
-    return dict(require_actions(value, ("keep", "compress")))
 
 
 def _not_empty(value: tuple[str, ...]) -> tuple[str, ...]:
@@ -84,7 +76,7 @@ def _patterns(value: tuple[str, ...]) -> tuple[str, ...]:
 
 BudgetText = Annotated[str, AfterValidator(_budget)]
 """A `ContextBudget` as it is written."""
-Many = BeforeValidator(_one_or_many)
+Many = BeforeValidator(lambda value: (value,) if isinstance(value, (str, int)) else value)
 """Of a list: one value counts as a list of it."""
 Strings = Annotated[tuple[str, ...], Many]
 Numbers = Annotated[tuple[int, ...], Many]
@@ -209,7 +201,9 @@ class SharedSettings(BaseModel):
         {"**": "compress"},
         description="JSON: key paths like 'items[].text' to a rate, 'keep', 'compress' or 'drop'; others are kept",
     )
-    message_rates: Annotated[dict[str, Any], AfterValidator(_roles)] = Field(
+    message_rates: Annotated[
+        dict[str, Any], AfterValidator(lambda roles: require_actions(roles, ("keep", "compress")))
+    ] = Field(
         {"user": "compress", "assistant": "compress", "tool": "compress", "function": "compress"},
         description="chat: roles to a rate, 'keep' or 'compress'; others are kept, and so is the newest user message "
         "unless 'newest_user' says otherwise",

@@ -93,13 +93,10 @@ def holds(kind: Kind, field: pa.Field, sampled: bool) -> bool:
 
 def from_arrow(kind: Kind, value: Any) -> Any:
     """A nested Python value from Arrow as JSON says it: times and binary as text; messages without null fields."""
-
-    def without_nulls(fields: list[tuple[str, Any]]) -> dict[str, Any]:
-        return {name: value for name, value in fields if value is not None}
-
     if value is None or isinstance(value, str):
         return value
-    return json.loads(json_text(value), object_pairs_hook=without_nulls if kind == "messages" else None)
+    filled = (lambda fields: {name: one for name, one in fields if one is not None}) if kind == "messages" else None
+    return json.loads(json_text(value), object_pairs_hook=filled)
 
 
 def prompt_content(prompt: Prompt) -> list[Any]:

@@ -99,7 +99,7 @@ class GpuReport:
         self.found["steps"].setdefault(step, {}).update(known)
         for key in ("device", "versions"):
             self.found[key] = self.found[key] or (known.get("found") or {}).get(key)
-        write(self.folder, "gpu", self.found, markdown(self.found))
+        write(self.folder, "gpu", self.found, page("gpu", **self.found))
 
     def measure(self, step: Step, scratch: Path, seconds: float) -> None:
         """Run a step for at most so many seconds, then end all that it started and take in what it has written."""
@@ -146,11 +146,6 @@ def _found(step: Step, folder: Path) -> Found | None:
     return None
 
 
-def markdown(report: Found) -> str:
-    """Goals beside what was reached, then the steps, then every benchmark's table."""
-    return page("gpu", **report)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """0: every step ran to its end. 1: some did not."""
     flags = _parser().parse_args(argv)
@@ -168,7 +163,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with tempfile.TemporaryDirectory(prefix="lingua-gpu-", dir=_roomy()) as scratch:
             report.measure(step, Path(scratch), min(step.seconds, left))
         print(f"{step.name}: {report.found['steps'][step.name]['status']}", flush=True)
-    print(markdown(report.found))
+    print(page("gpu", **report.found))
     return int(any(one["status"] != "done" for one in report.found["steps"].values()))
 
 

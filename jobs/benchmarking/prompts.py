@@ -32,8 +32,16 @@ _SHORTEST, _WORDY = 120, 0.7
 """A paragraph of prose has so many characters, and such a share of letters and spaces, at the least."""
 _NAMES = ("Amara", "Björn", "Chen", "Dolores", "Emeka", "Farida", "Goran", "Hana", "Ivo", "Jun", "Keiko", "Luca")
 _THINGS = (
-    *("muffins", "tickets", "marbles", "notebooks", "apples"),
-    *("stamps", "bottles", "lanterns", "seeds", "postcards"),
+    "muffins",
+    "tickets",
+    "marbles",
+    "notebooks",
+    "apples",
+    "stamps",
+    "bottles",
+    "lanterns",
+    "seeds",
+    "postcards",
 )
 _STEPS = (
     ("buys {n} boxes with {m} {thing} in each", "{n} boxes of {m} are {n} * {m} = {k} {thing}", 1),

@@ -50,10 +50,7 @@ def respond(config: AlignConfig, rank: Rank) -> None:
 
 def response_lines(writer: Writer, config: AlignConfig, prompts: Sequence[str]) -> list[str]:
     """Prompts with their responses, as lines of JSON; "" where the target refuses a prompt."""
-
-    def respond_to(some: Sequence[str]) -> list[str]:
-        return writer.generate(some, config.response_tokens, config.stop)
-
+    respond_to = partial(writer.generate, max_tokens=config.response_tokens, stop=config.stop)
     texts = answered(prompts, respond_to, lambda *_: "")
     rows = ({"prompt": prompt, "response": text} for prompt, text in zip(prompts, texts, strict=True))
     return [json.dumps(row, ensure_ascii=False) for row in rows]

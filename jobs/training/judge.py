@@ -222,11 +222,12 @@ def trained(
 def fit_pairs(judge: Judge, searches: Sequence[Search], encoder: Encoder, mean: Tensor, spread: Tensor) -> None:
     """Have what sentences tell and questions ask add to what is known of each sentence, so that the answer's is first.
 
-    The layers learn on the states' principal components, and read states as they are afterwards.
+    The layers learn on the states' principal components, the largest first, and read states as they are afterwards.
     """
     known = {text for search in searches for text in (*search.texts, *search.forms)}
     states = {text: (encoder.states(text)[1].float() - mean) / spread for text in known}
-    main = _principal(torch.cat([*states.values()]))
+    together = torch.cat([*states.values()])
+    main: Tensor = torch.linalg.eigh(together.T @ together / len(together)).eigenvectors.flip(1)[:, :COMPONENTS]
     asks, tells = _pairs({text: read @ main for text, read in states.items()}, searches)
     for own, learned in ((judge.asks, asks), (judge.tells, tells)):
         own.weight.data, own.bias.data = learned.weight.data @ main.T, learned.bias.data
@@ -256,12 +257,6 @@ def _pairs(states: Mapping[str, Tensor], searches: Sequence[Search]) -> tuple[nn
             optimizer.step()
             schedule.step()
     return asks, tells
-
-
-def _principal(states: Tensor) -> Tensor:
-    """The principal components of standardized states, one a column, the largest first."""
-    vectors: Tensor = torch.linalg.eigh(states.T @ states / len(states)).eigenvectors
-    return vectors.flip(1)[:, :COMPONENTS]
 
 
 def _told(asks: Tensor, tells: Tensor, search: Search) -> Tensor:

@@ -192,12 +192,11 @@ def measure(rows: Sequence[tuple[Seen, str, Seen | None]]) -> dict[str, float | 
 def agreement(one: Seen, other: Seen) -> float | None:
     """Spearman's correlation over the stretches that both can be cut into; None where it is not defined."""
     common = np.intersect1d(one.ends, other.ends)
-    sums = [_sums(seen, common) for seen in (one, other)]
+    reached = [
+        np.cumsum(seen.surprisal, dtype=np.float64)[seen.ends.searchsorted(common, "right") - 1]
+        for seen in (one, other)
+    ]
+    sums = [np.diff(values, prepend=0.0) for values in reached]
     if len(common) < FEWEST or any(np.ptp(values) == 0 for values in sums):
         return None
     return float(spearmanr(*sums).statistic)
-
-
-def _sums(seen: Seen, ends: Ints) -> Floats:
-    reached = np.cumsum(seen.surprisal, dtype=np.float64)[np.searchsorted(seen.ends, ends, side="right") - 1]
-    return np.diff(reached, prepend=0.0)

@@ -148,7 +148,7 @@ class BatchRow:
 
 
 class Scorer(Protocol):
-    """Answers batches.
+    """Answers batches: each kind of scorer says in `score` or in `start` how, and has the other from here.
 
     window         the longest sequence, context and probe together
     batch_tokens   tokens computed per batch; the engine lowers it while memory is short
@@ -167,9 +167,11 @@ class Scorer(Protocol):
 
     def cached(self, context: Context) -> int:
         """How many of the context's tokens need no work."""
+        return 0
 
     def score(self, rows: Sequence[BatchRow]) -> list[Answer]:
         """The answer to every row. Raises OutOfMemoryError."""
+        return self.start(rows)()
 
     def start(self, rows: Sequence[BatchRow]) -> Arriving[list[Answer]]:
         """Begin a batch, whose contexts count as computed from here on; done already unless a device computes it.
@@ -185,9 +187,6 @@ class NoScorer(Scorer):
 
     window = batch_tokens = live_tokens = probe_tokens = 1 << 20
 
-    def cached(self, context: Context) -> int:
-        return 0
-
     def score(self, rows: Sequence[BatchRow]) -> list[Answer]:
         raise ModelError("this method was registered as needing no model, yet it asked for scores")
 
@@ -196,7 +195,7 @@ def _passed_on(name: str) -> Any:
     return property(lambda own: getattr(own.scorer, name), lambda own, value: setattr(own.scorer, name, value))
 
 
-class TimedScorer:
+class TimedScorer(Scorer):
     """Answers as `scorer` does.
 
     seconds   how long batches were under way, from their beginning until their answers were on the host
@@ -215,9 +214,6 @@ class TimedScorer:
 
     def cached(self, context: Context) -> int:
         return self.scorer.cached(context)
-
-    def score(self, rows: Sequence[BatchRow]) -> list[Answer]:
-        return self.start(rows)()
 
     def start(self, rows: Sequence[BatchRow]) -> Arriving[list[Answer]]:
         begun = time.perf_counter()

@@ -6,22 +6,16 @@ Chains call from many threads at once; `Compressor.compress` lets the calls of o
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
-from typing import Protocol
+from collections.abc import Sequence
 
+from lingua.compressor import Compressor
 from lingua.errors import PromptError
-from lingua.prompt import Outcome, Prompt, Rejected
+from lingua.prompt import Prompt, Rejected
 
 LOGGER = logging.getLogger("lingua")
 
 
-class Compresses(Protocol):
-    """What is needed of a `lingua.Compressor`."""
-
-    def compress(self, prompts: Iterable[Prompt]) -> list[Outcome]: ...
-
-
-def compress_together(compressor: Compresses, texts: Sequence[str], question: str) -> list[tuple[int, str]]:
+def compress_together(compressor: Compressor, texts: Sequence[str], question: str) -> list[tuple[int, str]]:
     """The texts as the documents of one prompt, under one budget: index and compressed text of each that is kept.
 
     They come in the order in which they stand in the prompt. Raises PromptError when it cannot be compressed.
@@ -34,14 +28,10 @@ def compress_together(compressor: Compresses, texts: Sequence[str], question: st
     return list(zip(outcome.kept_context, outcome.context, strict=True))
 
 
-def compress_each(compressor: Compresses, texts: Sequence[str]) -> list[str]:
+def compress_each(compressor: Compressor, texts: Sequence[str]) -> list[str]:
     """Each text by itself, under its own budget. One that cannot be compressed stays as it is, with a warning."""
     outcomes = compressor.compress([Prompt(context=(text,)) for text in texts])
-    return [_text_of(text, outcome) for text, outcome in zip(texts, outcomes, strict=True)]
-
-
-def _text_of(text: str, outcome: Outcome) -> str:
-    if isinstance(outcome, Rejected):
-        LOGGER.warning("a document was left as it is (%s): %s", outcome.reason, outcome.detail)
-        return text
-    return outcome.text
+    for rejected in (one for one in outcomes if isinstance(one, Rejected)):
+        LOGGER.warning("a document was left as it is (%s): %s", rejected.reason, rejected.detail)
+    pairs = zip(texts, outcomes, strict=True)
+    return [text if isinstance(outcome, Rejected) else outcome.text for text, outcome in pairs]

@@ -23,7 +23,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from lingua.engine.score import Answer, Arriving, BatchRow, Cache, Context, OutOfMemoryError
+from lingua.engine.score import Answer, Arriving, BatchRow, Cache, Context, OutOfMemoryError, Scorer
 from lingua.errors import ModelError
 from lingua.models import sizing
 from lingua.models.packed import (
@@ -50,7 +50,7 @@ _CLOSE = 1e-3
 Reduction = Callable[[Tensor, Tensor, float | None], Tensor]
 
 
-class PlainScorer:
+class PlainScorer(Scorer):
     """Every row computed from scratch by the untouched model.
 
     packing   what came of the question whether the model can do better, in words
@@ -74,15 +74,8 @@ class PlainScorer:
         """Half a window at most, so that every token is scored after at least half a window of text."""
         return max(1, min(self.batch_tokens, self.window // 2))
 
-    def cached(self, context: Context) -> int:
-        return 0
-
-    def score(self, rows: Sequence[BatchRow]) -> list[Answer]:
-        """Surprisal in nats of every probe, float32. Raises OutOfMemoryError."""
-        return self.start(rows)()
-
     def start(self, rows: Sequence[BatchRow]) -> Arriving[list[Answer]]:
-        """Begin to compute it. Raises OutOfMemoryError, and ValueError where two rows share one context."""
+        """Begin to compute surprisals in nats. Raises OutOfMemoryError; ValueError where two rows share one context."""
         if len({id(row.context) for row in rows}) < len(rows):
             raise ValueError("two rows of a batch share one context: each would overwrite it; give one of them a fork")
         try:

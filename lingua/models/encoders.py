@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.utils.hub import cached_file
 
-from lingua.engine.score import Answer, Arriving, BatchRow, Context, OutOfMemoryError, ScoreCache
+from lingua.engine.score import Answer, Arriving, BatchRow, Context, OutOfMemoryError, ScoreCache, Scorer
 from lingua.errors import ModelError
 from lingua.models.packed import download, upload
 from lingua.models.sizing import ENCODER_BATCH, USUAL, Allowance, encoder_batch, is_out_of_memory
@@ -119,14 +119,14 @@ def _padded(windows: Windows, pad: int) -> Ints:
     return padded
 
 
-class TokenScorer(BatchedEncoder):
+class TokenScorer(BatchedEncoder, Scorer):
     """Answers the engine with the values of each probe's tokens; adds the special tokens around a text.
 
     reads   tokens that the model reads at once; `probe_tokens` of them are left for text
     """
 
     window: int
-    live_tokens = 1 << 40
+    probe_tokens, live_tokens = 0, 1 << 40
 
     def __init__(self, load: Callable[[], Any], tokenizer: Any, device: torch.device, reads: int) -> None:
         super().__init__(load, tokenizer, device)
@@ -137,12 +137,8 @@ class TokenScorer(BatchedEncoder):
     def cached(self, context: Context) -> int:
         return len(context)
 
-    def score(self, rows: Sequence[BatchRow]) -> list[Answer]:
-        """What the scorer says of every probe, float32."""
-        return self.start(rows)()
-
     def start(self, rows: Sequence[BatchRow]) -> Arriving[list[Answer]]:
-        """Begin to compute it. Raises OutOfMemoryError."""
+        """Begin to compute what it says of every probe, float32. Raises OutOfMemoryError."""
         wait, first = self.begin([[*self._before, *row.probe, *self._after] for row in rows]), len(self._before)
         return lambda: [one[first : first + len(row.probe)].copy() for one, row in zip(wait(), rows, strict=True)]
 

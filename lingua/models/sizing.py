@@ -106,10 +106,6 @@ class ModelShape:
         queries = (2 * self.heads + 2 * self.kv_heads) * self.head_size
         return tokens * (self.size * (4 * self.hidden + 3 * self.inner + queries) + 3 * 4 * self.hidden + 64)
 
-    def whole_batch(self, tokens: int) -> int:
-        """Bytes of a batch with its own keys and values, and with those of the probes that are still held."""
-        return self.activations(tokens) + 2 * tokens * self.per_context_token
-
     @property
     def gathered(self) -> int:
         """Bytes of the keys and values that are attended at once, heads repeated, and of their masks."""
@@ -175,7 +171,8 @@ def on_gpu(shape: ModelShape, usable: int, batch_tokens: int | None) -> Sizes:
         return min(2 * _MOST_TOKENS, (usable - fixed - shape.activations(batch)) // shape.per_context_token)
 
     while batch > _LEAST_BATCH_TOKENS and (
-        fixed + shape.whole_batch(batch) > usable // 2
+        # with its own keys and values, and those of the probes that are still held
+        fixed + shape.activations(batch) + 2 * batch * shape.per_context_token > usable // 2
         or (batch_tokens is None and batch > _LEAST_FULL and _HELD_PER_ASKED * batch > pool())
     ):
         batch //= 2

@@ -291,10 +291,6 @@ def _strings(value: Any, at: _At) -> Iterator[FoundText]:
     yield from at.found(value, "keep") if isinstance(value, str) else _walk(value, at, aside=False, coded=False)
 
 
-def _copied(value: Any, at: _At) -> Iterator[FoundText]:
-    return at.found(value, "opaque") if isinstance(value, str) else _strings(value, at)
-
-
 def _walk(value: Any, at: _At, *, aside: bool, coded: bool) -> Iterator[FoundText]:
     """All strings within, in order; without recursion, as any depth may be met.
 
@@ -332,7 +328,7 @@ _USES: Mapping[str, Callable[[Any, _At], Iterator[FoundText]]] = {
     "opaque": partial(_walk, aside=True, coded=True),
     "mark": partial(_walk, aside=True, coded=False),
     "copies": _listed({"function": forms.COPY}),
-    "copied": _copied,
+    "copied": lambda value, at: at.found(value, "opaque") if isinstance(value, str) else _strings(value, at),
 }
 
 

@@ -28,6 +28,7 @@ DEFAULT_RULES: Mapping[str, object] = {"**": "compress"}
 _PYTHON = re.compile(r"[ \t\n\r]*(?:'|None\b|True\b|False\b|nan\b|array\(|[A-Z]\w*\()")
 """A value as Python prints it, but JSON does not write it."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
+"""Half a character, which no text holds."""
 TOO_DEEP = "too_deep", "the value nests too deeply"
 Replace = Callable[[str, float | None], str]
 """A string and its rate → what stands in its place."""
@@ -104,7 +105,7 @@ def read_text(text: str, what: str) -> Any:
 def _replaced(value: Any, rules: Rules, replace: Replace) -> Any:
     if isinstance(value, str):
         rate = rate_of(rules.action)
-        return value if rate == 1 or not value or not is_text(value) else replace(value, rate)
+        return value if rate == 1 or not value or _SURROGATE.search(value) else replace(value, rate)
     if isinstance(value, Mapping):
         below = ((_key(key), item, rules.enter(_key(key))) for key, item in value.items())
         return {key: _replaced(item, inner, replace) for key, item, inner in below if inner.action != "drop"}
@@ -134,8 +135,3 @@ def written(value: Any, like: object = None) -> str:
     except RecursionError:
         raise PromptError(*TOO_DEEP) from None
     return _SURROGATE.sub(lambda one: f"\\u{ord(one[0]):04x}", found)
-
-
-def is_text(text: str) -> bool:
-    """Whether a string holds no half of a character (a lone surrogate)."""
-    return _SURROGATE.search(text) is None

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from jobs.benchmark import BenchmarkConfig
-from jobs.benchmarking.gpu import GpuReport, Step, markdown, steps
+from jobs.benchmarking.gpu import GpuReport, Step, steps
+from jobs.benchmarking.rounds import page as markdown
 from tests.jobs.peers import stand_in
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -83,13 +84,13 @@ def test_goals_stand_beside_what_was_reached(written: Path, report: dict[str, An
         "the same: idle, with as many actors as it takes",
     }
     assert "## large: shape:tiny, fewshot" in page
-    assert page == markdown(report)
+    assert page == markdown("gpu", **report)
 
 
 def test_a_goal_says_whether_it_was_reached() -> None:
     def shown(tests: dict[str, Any] | None) -> list[str]:
         steps = {"tests": {"status": "done", "found": tests}}
-        lines = markdown({"device": None, "versions": None, "steps": steps}).splitlines()
+        lines = markdown("gpu", device=None, versions=None, steps=steps).splitlines()
         return [line for line in lines if line.startswith("| tests that")]
 
     assert shown({"passed": 7, "failed": ["one"]}) == [
