@@ -7,7 +7,6 @@ internal filters and `recover` of that class are left out.
 
 from __future__ import annotations
 
-import json
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -18,8 +17,8 @@ from lingua.config import CompressionConfig
 from lingua.errors import PromptError
 from lingua.integrations import llmlingua as peer
 from lingua.integrations.llmlingua import Call, JsonCall, PromptCall, StructuredCall, takes
-from lingua.prompt import CompressedPrompt, Prompt, Rejected, Span, join_parts
-from lingua.structured.json import Json
+from lingua.prompt import CompressedPrompt, Prompt, Rejected, join_parts
+from lingua.structured.json import Json, written
 from lingua.structured.pieces import TextPiece, kept_texts, to_prompt
 from lingua.structured.tags import parse
 from lingua.text.words import slices, word_edges
@@ -72,17 +71,17 @@ class PromptCompressor:
             return self._structured(call, list(peer.segments(call)))
         if self.use_llmlingua2:
             call = replace(call, instruction="", question="")
-        prompt = Prompt(call.instruction, call.texts, call.question)
+        prompt = Prompt(call.instruction, call.context, call.question)
         outcome = self._compress(prompt, {**self._settings(call), **self._budget(call, prompt)})
         result = self._result(call, prompt.text, outcome.context)
         if call.return_word_label:
-            result["fn_labeled_original_prompt"] = _labelled(call, outcome)
+            result["fn_labeled_original_prompt"] = call.word_sep.join(_labels(call, outcome))
         return result
 
     @takes(StructuredCall)
     def structured_compress_prompt(self, call: StructuredCall) -> Result:
         """Compress context strings with ``<llmlingua, rate=…, compress=…>`` tags; every tag keeps its rate."""
-        return self._structured(call, [parse(text) for text in call.texts])
+        return self._structured(call, [parse(text) for text in call.context])
 
     @takes(JsonCall)
     def compress_json(self, call: JsonCall) -> Result:
@@ -90,10 +89,11 @@ class PromptCompressor:
         structure = Json.of(peer.rules(call))
         prompt = structure.decompose(call.json_data)
         prompt = replace(prompt, instruction=call.instruction, question=call.question)
-        outcome = self._compress(prompt, {**self._settings(call.as_call()), "rate": call.rate})
+        settings = call.as_call()
+        rate = self._shared_rate(settings, prompt.context)
+        outcome = self._compress(prompt, {**self._settings(settings), "rate": rate})
         value = structure.reassemble(call.json_data, outcome)
-        before, after = (json.dumps(one, ensure_ascii=False) for one in (call.json_data, value))
-        return {"compressed_prompt": value, **self._figures(before, after)}
+        return {"compressed_prompt": value, **self._figures(written(call.json_data), written(value))}
 
     def _structured(self, call: Call, contexts: Sequence[Sequence[TextPiece]]) -> Result:
         """The pieces of all context strings as one prompt."""
@@ -101,7 +101,8 @@ class PromptCompressor:
         pieces = [piece for context in contexts for piece in (*gap, *context)][0 if call.instruction else 1 :]
         prompt = to_prompt([*pieces, *(gap if call.question else ())])
         prompt = replace(prompt, instruction=call.instruction, question=call.question)
-        outcome = self._compress(prompt, {**self._settings(call), "rate": self._shared_rate(call, contexts)})
+        rate = self._shared_rate(call, [piece.text for context in contexts for piece in context])
+        outcome = self._compress(prompt, {**self._settings(call), "rate": rate})
         first = 1 if call.instruction else 0
         spans, texts = iter(outcome.kept_spans[first:]), []
         for context in contexts:
@@ -124,7 +125,7 @@ class PromptCompressor:
         settings |= {"force_tokens": ("\n",)} if call.keep_split else {}
         if self.use_llmlingua2:
             return settings | self._classifying(call)
-        forced = call.force_context_ids if call.use_context_level_filter else range(len(call.texts))
+        forced = call.force_context_ids if call.use_context_level_filter else range(len(call.context))
         settings |= {"force_context_ids": tuple(forced or ()), "context_budget": call.context_budget}
         settings |= {"iterative_size": call.iterative_size}
         return settings | peer.sentence_filter(call) | peer.question_aware(call)
@@ -136,17 +137,17 @@ class PromptCompressor:
         kept = (*call.force_tokens, *(["\n"] if call.keep_split else []))
         settings: dict[str, Any] = {"force_tokens": kept, "force_reserve_digit": call.force_reserve_digit}
         settings |= {"aggregate": call.token_to_word}
-        if call.use_context_level_filter and len(call.texts) > 1:
+        if call.use_context_level_filter and len(call.context) > 1:
             forced = tuple(call.force_context_ids or ())
             settings |= {"context_budget": self._coarse(call), "force_context_ids": forced}
         return settings
 
     def _coarse(self, call: PromptCall) -> str:
         """What the coarse step of LLMLingua-2 keeps, as a multiple of the final budget."""
-        origin = sum(map(self._compressor.count, call.texts))
+        origin = sum(map(self._compressor.count, call.context))
         final = call.rate * origin if call.target_token < 0 else call.target_token
         if call.target_context >= 0:
-            coarse = origin * call.target_context / len(call.texts)
+            coarse = origin * call.target_context / len(call.context)
         elif call.context_level_target_token >= 0:
             coarse = call.context_level_target_token
         elif call.context_level_rate < 1:
@@ -163,12 +164,11 @@ class PromptCompressor:
         wanted = call.rate * count(prompt.text) if call.target_token == -1 else call.target_token
         return {"target_token": int(wanted) + count(call.question)}
 
-    def _shared_rate(self, call: Call, contexts: Iterable[Sequence[TextPiece]]) -> float:
-        """The rate of pieces without one of their own."""
+    def _shared_rate(self, call: Call, texts: Iterable[str]) -> float:
+        """The rate of pieces of a structure without one of their own."""
         if call.target_token == -1:
             return call.rate
-        tokens = sum(self._compressor.count(piece.text) for context in contexts for piece in context)
-        return min(1.0, call.target_token / max(1, tokens))
+        return min(1.0, call.target_token / max(1, sum(map(self._compressor.count, texts))))
 
     def _result(self, call: Call, before: str, texts: Sequence[str]) -> Result:
         question = call.question if call.concate_question else ""
@@ -187,16 +187,12 @@ class PromptCompressor:
         }
 
 
-def _labelled(call: PromptCall, outcome: CompressedPrompt) -> str:
+def _labels(call: PromptCall, outcome: CompressedPrompt) -> Iterator[str]:
     """Every word of the context with 1 if any of it is kept, else 0."""
-    words = [word for text, spans in zip(call.texts, outcome.kept_spans, strict=True) for word in _words(text, spans)]
-    return call.word_sep.join(f"{word}{call.label_sep}{int(kept)}" for word, kept in words)
-
-
-def _words(text: str, spans: Sequence[Span]) -> Iterator[tuple[str, bool]]:
-    ends, end = [end for _, end in spans], 0
-    for written in slices(text, word_edges(text)):
-        word, end = written.strip(), end + len(written)
-        span = bisect_right(ends, end - len(written.lstrip()))
-        if word:
-            yield word, span < len(spans) and spans[span][0] < end
+    for text, spans in zip(call.context, outcome.kept_spans, strict=True):
+        ends, end = [end for _, end in spans], 0
+        for one in slices(text, word_edges(text)):
+            word, end = one.strip(), end + len(one)
+            span = bisect_right(ends, end - len(one.lstrip()))
+            if word:
+                yield f"{word}{call.label_sep}{int(span < len(spans) and spans[span][0] < end)}"

@@ -15,7 +15,8 @@ LONGEST = 200
 """Characters of a wrong value that are shown."""
 _SHARE = "it is a share: 0.5 keeps half, 1 all"
 _KINDS = {"float": "a number", "int": "a whole number", "bool": "true or false", "string": "text"}
-_KINDS |= {"dict": "an object", "model": "an object", "tuple": "a list", "path": "the path of one file or directory"}
+_KINDS |= {"tuple": "a list", "list": "a list", "dict": "an object", "model": "an object"}
+_KINDS |= {"path": "the path of one file or directory"}
 _URL = re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]*://)([^\s'\"<>`]*)")
 _WITH_CONTAINERS = ("abfs", "abfss", "az", "adl", "wasb", "wasbs")
 _OF_STORES = ("s3", "s3a", "s3n", "gs", "gcs", "hf", "memory", *_WITH_CONTAINERS)
@@ -129,7 +130,7 @@ def _as_share(value: object, limits: dict[str, Any]) -> str:
         number = float(str(value))
     except ValueError:
         return ""
-    if limits.get("le") != 1 or number <= 1:
+    if limits.get("le") != 1 or not number > 1:  # NaN is not
         return ""
     if number > 100:
         return f"; {_SHARE}; for a number of tokens, give target_token"

@@ -47,15 +47,14 @@ class Prompt:
 
     def __post_init__(self) -> None:
         context = (self.context,) if isinstance(self.context, str) else self.context
-        if not isinstance(context, Sequence):
+        if not isinstance(context, Sequence) or isinstance(context, bytes):
             raise _wrong_type("context", context, "a list of strings")
-        object.__setattr__(self, "context", tuple(context))
         for name in ("instruction", "question", "separator"):
-            _require_text(name, getattr(self, name))
-        for position, item in enumerate(self.context):
-            _require_text(f"context[{position}]", item)
-        object.__setattr__(self, "context_rates", tuple(self.context_rates))
-        _require_rates(self.context_rates, len(context))
+            object.__setattr__(self, name, _text(name, getattr(self, name)))
+        object.__setattr__(self, "context", tuple(_text(f"context[{at}]", item) for at, item in enumerate(context)))
+        object.__setattr__(self, "context_rates", _rates(self.context_rates, len(context)))
+        if not isinstance(self.keep_some, bool):
+            raise _wrong_type("keep_some", self.keep_some, "true or false")
 
     @property
     def text(self) -> str:
@@ -133,23 +132,28 @@ def join_parts(parts: Iterable[str], separator: str) -> str:
     return separator.join(part for part in parts if part)
 
 
-def _require_text(name: str, value: object) -> None:
+def _text(name: str, value: object) -> str:
+    """The value as a plain string: those of other classes may print, and so be told apart, in any way."""
     if not isinstance(value, str):
         raise _wrong_type(name, value, "a string")
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise PromptError(
-            "invalid_unicode", f"{name} holds a lone surrogate at {error.start}: not valid text"
-        ) from None
+        fault = f"{name} holds a lone surrogate at {error.start}: not valid text"
+        raise PromptError("invalid_unicode", fault) from None
+    return str.__str__(value)
 
 
-def _require_rates(rates: Sequence[float | None], strings: int) -> None:
+def _rates(rates: object, strings: int) -> tuple[float | None, ...]:
+    if not isinstance(rates, Iterable):
+        raise _wrong_type("context_rates", rates, "a list of shares")
+    rates = tuple(rates)
     if rates and len(rates) != strings:
         raise PromptError("wrong_rate", f"context_rates has {len(rates)} entries for {strings} context strings")
     for position, rate in enumerate(rates):
-        if rate is not None and not 0 <= rate <= 1:
+        if rate is not None and not (isinstance(rate, (int, float, np.floating)) and 0 <= rate <= 1):
             raise PromptError("wrong_rate", f"context_rates[{position}] = {rate!r} is not a share between 0 and 1")
+    return rates
 
 
 def _wrong_type(name: str, value: object, wanted: str) -> PromptError:

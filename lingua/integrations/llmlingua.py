@@ -5,34 +5,51 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from functools import update_wrapper
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Annotated, Any, Concatenate, Literal, ParamSpec, TypeVar
 
 import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SkipValidation, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
 
 from lingua.errors import ConfigError
+from lingua.explain import explain, in_words
+from lingua.shared import Many, Numbers, Strings
 from lingua.structured.paths import key_path
 from lingua.structured.pieces import TextPiece
 
 P = ParamSpec("P")
-S = TypeVar("S")
 C = TypeVar("C")
 R = TypeVar("R")
 
 
-@dataclass(frozen=True)
+def _tokens(value: float) -> float:
+    if value < 1 and value != -1:
+        raise ValueError("must be at least 1, or -1 for no target")
+    return value
+
+
+Text = SkipValidation[str]
+"""Of a prompt, which says itself what is wrong with its texts."""
+Share = Annotated[float, Field(ge=0, le=1)]
+Tokens = Annotated[float, AfterValidator(_tokens)]
+Condition = Literal["none", "before", "after", "none_condition", "before_condition", "after_condition"]
+_CHECKED = ConfigDict(allow_inf_nan=False)
+
+
+@dataclass(frozen=True, config=_CHECKED)
 class Call:
     """What `compress_prompt` and `structured_compress_prompt` share."""
 
-    context: Sequence[str] | str
-    instruction: str = ""
-    question: str = ""
-    rate: float = 0.5
-    target_token: float = -1
+    context: Annotated[list[Text], Many]
+    instruction: Text = ""
+    question: Text = ""
+    rate: Share = 0.5
+    target_token: Tokens = -1
     iterative_size: int = 200
-    force_context_ids: Sequence[int] | None = None
+    force_context_ids: Numbers | None = None
     force_context_number: int | None = None
     use_sentence_level_filter: bool = False
     use_context_level_filter: bool = True
@@ -44,7 +61,7 @@ class Call:
     high_priority_bonus: int = 100
     context_budget: str = "+100"
     token_budget_ratio: float = 1.4
-    condition_in_question: str = "none"
+    condition_in_question: Condition = "none"
     reorder_context: str = "original"
     dynamic_context_compression_ratio: float = 0.0
     condition_compare: bool = False
@@ -52,26 +69,21 @@ class Call:
     rank_method: str = "llmlingua"
     concate_question: bool = True
 
-    @property
-    def texts(self) -> list[str]:
-        """The context strings, in a list of their own."""
-        return [self.context] if isinstance(self.context, str) else list(self.context)
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_CHECKED)
 class StructuredCall(Call):
     """`structured_compress_prompt`: context strings with ``<llmlingua>`` tags."""
 
     strict_preserve_uncompressed: bool = True
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_CHECKED)
 class PromptCall(Call):
     """`compress_prompt`, with what only LLMLingua-2 uses."""
 
-    context_segs: Sequence[Sequence[str]] | None = None
-    context_segs_rate: Sequence[Sequence[float]] | None = None
-    context_segs_compress: Sequence[Sequence[bool]] | None = None
+    context_segs: list[list[Text]] | None = None
+    context_segs_rate: list[list[Share]] | None = None
+    context_segs_compress: list[list[bool]] | None = None
     target_context: int = -1
     context_level_rate: float = 1.0
     context_level_target_token: int = -1
@@ -79,23 +91,34 @@ class PromptCall(Call):
     word_sep: str = "\t\t|\t\t"
     label_sep: str = " "
     token_to_word: str = "mean"
-    force_tokens: Sequence[str] = ()
+    force_tokens: Strings = ()
     force_reserve_digit: bool = False
     drop_consecutive: bool = False
-    chunk_end_tokens: Sequence[str] = (".", "\n")
+    chunk_end_tokens: Strings = (".", "\n")
     strict_preserve_uncompressed: bool = True
 
 
-@dataclass(frozen=True)
+class KeyRule(BaseModel):
+    """What `compress_json` is told of a key; without a rate it has the call's. The last two have no effect here."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    rate: Share | None = None
+    compress: bool = True
+    value_type: Any = None
+    pair_remove: Any = None
+
+
+@dataclass(frozen=True, config=_CHECKED)
 class JsonCall:
     """`compress_json`: an object, and for each key what becomes of its value (a mapping, or a YAML file of one)."""
 
-    json_data: Mapping[str, Any]
-    json_config: str | Mapping[str, Mapping[str, Any]]
-    instruction: str = ""
-    question: str = ""
-    rate: float = 0.5
-    target_token: float = -1
+    json_data: dict[Any, Any]
+    json_config: SkipValidation[str | Path | Mapping[str, Mapping[str, Any]]]
+    instruction: Text = ""
+    question: Text = ""
+    rate: Share = 0.5
+    target_token: Tokens = -1
     iterative_size: int = 200
     use_sentence_level_filter: bool = False
     use_keyvalue_level_filter: bool = False
@@ -107,7 +130,7 @@ class JsonCall:
     high_priority_bonus: int = 100
     context_budget: str = "+100"
     token_budget_ratio: float = 1.4
-    condition_in_question: str = "none"
+    condition_in_question: Condition = "none"
     reorder_keyvalue: str = "original"
     condition_compare: bool = False
     rank_method: str = "llmlingua"
@@ -115,19 +138,24 @@ class JsonCall:
     def as_call(self) -> Call:
         """The same settings as those of a prompt; there are no context strings to drop or to put in order."""
         names = {field.name for field in fields(Call)} & {field.name for field in fields(self)}
-        return Call(context=(), concate_question=False, **{name: getattr(self, name) for name in names})
+        return Call(context=[], concate_question=False, **{name: getattr(self, name) for name in names})
 
 
-def takes(call: Callable[P, C]) -> Callable[[Callable[[S, C], R]], Callable[Concatenate[S, P], R]]:
-    """Let a method that handles a record take the record's fields as its arguments."""
+def takes(call: Callable[P, C]) -> Callable[[Callable[[Any, C], R]], Callable[Concatenate[Any, P], R]]:
+    """Let a method that handles a record take the record's fields as its arguments. ConfigError where one is wrong."""
+    signature = inspect.signature(call)
 
-    def decorate(method: Callable[[S, C], R]) -> Callable[Concatenate[S, P], R]:
-        def taking(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
-            return method(self, call(*args, **kwargs))
+    def decorate(method: Callable[[Any, C], R]) -> Callable[Concatenate[Any, P], R]:
+        def taking(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> R:
+            given = signature.bind(*args, **kwargs).arguments  # by name; TypeError where one is not known
+            try:
+                record = call(**given)  # type: ignore[call-arg]
+            except ValidationError as error:
+                raise ConfigError(explain(error)) from None
+            return method(self, record)
 
         update_wrapper(taking, method)
         own, *_ = inspect.signature(method).parameters.values()
-        signature = inspect.signature(call)
         taking.__signature__ = signature.replace(parameters=[own, *signature.parameters.values()])  # type: ignore[attr-defined]
         return taking
 
@@ -139,17 +167,18 @@ RANKERS = {
     "bge": "embedding:BAAI/bge-large-en-v1.5",
     "bge_reranker": "reranker:BAAI/bge-reranker-large",
 }
-_WITHOUT_EFFECT = {"force_context_number": None, "add_instruction": False, "chunk_end_tokens": [".", "\n"]}
+_WITHOUT_EFFECT = {"force_context_number": None, "add_instruction": False, "chunk_end_tokens": (".", "\n")}
 
 
 def loading(device_map: str, model_config: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of `Compressor` that say how a model is loaded."""
-    named = any(name in device_map for name in ("cpu", "mps", "cuda:"))
+    device = str(device_map)  # PyTorch's object as well
+    named = any(name in device for name in ("cpu", "mps", "cuda:"))
     known = {"torch_dtype", "dtype", "trust_remote_code", "pad_to_left"}
     _warn([f"model_config[{name!r}]" for name in model_config if name not in known])
     dtype = model_config.get("torch_dtype", model_config.get("dtype", "auto"))
     return {
-        "device": device_map if named else "auto",
+        "device": device if named else "auto",
         "dtype": str(dtype).removeprefix("torch."),
         "trust_remote_code": bool(model_config.get("trust_remote_code", False)),
     }
@@ -185,9 +214,8 @@ def segments(call: PromptCall) -> Iterator[list[TextPiece]]:
     rates: Sequence[Sequence[float | None]] = call.context_segs_rate or [[None] * len(one) for one in texts]
     switches = call.context_segs_compress or [[True] * len(one) for one in texts]
     shape, *others = ([len(one) for one in part] for part in (texts, rates, switches))
-    if others != [shape, shape] or any(isinstance(one, str) for one in texts):
-        wanted = "a list for each string, with as many entries each"
-        raise ConfigError(f"context_segs, _rate and _compress must hold {wanted}")
+    if others != [shape, shape]:
+        raise ConfigError("context_segs, _rate and _compress must hold a list for each string, of as many entries each")
     for parts, own, compress in zip(texts, rates, switches, strict=True):
         yield [TextPiece(text, rate if on else 1.0) for text, rate, on in zip(parts, own, compress, strict=True)]
 
@@ -195,17 +223,26 @@ def segments(call: PromptCall) -> Iterator[list[TextPiece]]:
 def rules(call: JsonCall) -> dict[str, object]:
     """Rules for key paths from the configuration of `compress_json`."""
     config = call.json_config
-    if isinstance(config, str):
-        config = yaml.safe_load(Path(config).read_text(encoding="utf-8"))
-    if not isinstance(config, Mapping) or set(config) != set(call.json_data):
-        raise ConfigError("json_config must be a mapping (or a YAML file of one) with exactly the keys of json_data")
-    return {key_path(key): entry["rate"] if entry.get("compress", True) else "keep" for key, entry in config.items()}
+    if isinstance(config, (str, Path)):
+        try:
+            config = yaml.safe_load(Path(config).read_text(encoding="utf-8"))
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise ConfigError(f"json_config = {str(config)[:200]!r} cannot be read: {in_words(error)}") from None
+    if not isinstance(config, Mapping) or (odd := [*(config.keys() ^ call.json_data.keys())]):
+        but = f"; {odd[0]!r} is in one alone" if isinstance(config, Mapping) else ""
+        raise ConfigError(
+            f"json_config must be a mapping (or YAML file of one) with exactly the keys of json_data{but}"
+        )
+    try:
+        entries = TypeAdapter(dict[Text, KeyRule]).validate_python(config)
+    except ValidationError as error:
+        raise ConfigError(f"json_config: {explain(error, [*KeyRule.model_fields])}") from None
+    actions = {key: "compress" if one.rate is None else one.rate for key, one in entries.items()}
+    return {key_path(key): actions[key] if one.compress else "keep" for key, one in entries.items()}
 
 
 def warn_of_what_has_no_effect(call: Call) -> None:
-    given = {name: getattr(call, name, default) for name, default in _WITHOUT_EFFECT.items()}
-    plain = {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
-    _warn([name for name, value in plain.items() if value != _WITHOUT_EFFECT[name]])
+    _warn([name for name, unset in _WITHOUT_EFFECT.items() if getattr(call, name, unset) != unset])
 
 
 def _warn(names: Sequence[str]) -> None:

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -166,7 +167,6 @@ def test_segments_with_rates_are_tags_in_another_form(compressor: PromptCompress
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"context_segs": [PROSE]},
         {"context_segs": [[PROSE, PROSE]], "context_segs_rate": [[0.5]]},
         {"context_segs": [[PROSE]], "context_segs_rate": [[0.5], [0.5]]},
         {"context_segs": [[PROSE]], "context_segs_compress": [[True, False]]},
@@ -197,8 +197,87 @@ def test_json_keeps_keys_and_types(compressor: PromptCompressor, tmp_path: Path,
 
 
 def test_a_json_configuration_must_name_exactly_the_keys(compressor: PromptCompressor) -> None:
-    with pytest.raises(ConfigError, match="exactly the keys"):
+    with pytest.raises(ConfigError, match="exactly the keys of json_data; 'a' is in one alone"):
         compressor.compress_json({"a": "b"}, {})
+    with pytest.raises(ConfigError, match="json_config must be a mapping"):
+        compressor.compress_json({"a": "b"}, [("a", 1)])
+    with pytest.raises(ConfigError, match="json_data = None: must be an object"):
+        compressor.compress_json(None, {})
+
+
+@pytest.mark.parametrize("entry", [{}, {"compress": True}, {"rate": None, "value_type": "str", "pair_remove": False}])
+def test_a_key_without_a_rate_has_that_of_the_call(compressor: PromptCompressor, entry: dict[str, Any]) -> None:
+    def left(config: dict[str, Any], **budget: float) -> str:
+        result = compressor.compress_json({"a": PROSE}, {"a": config}, **budget)
+        return str(result["compressed_prompt"]["a"])
+
+    assert left(entry, rate=0.3) == left({"rate": 0.3})
+    assert len(left(entry, target_token=5)) < len(left({"rate": 0.3}, target_token=5))
+
+
+@pytest.mark.parametrize(
+    ("entry", "told"),
+    [
+        ({"rat": 0.5}, r"json_config: unknown setting 'a.rat'; did you mean rate\?"),
+        ({"rate": 2}, "json_config: a.rate = 2: must be at most 1"),
+        ({"rate": float("nan")}, "json_config: a.rate = nan: must be a finite number"),
+        ({"rate": "half"}, "json_config: a.rate = 'half': must be a number"),
+        (0.5, "json_config: a = 0.5: must be an object"),
+    ],
+)
+def test_a_wrong_rule_of_a_key_is_told(compressor: PromptCompressor, entry: Any, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        compressor.compress_json({"a": PROSE}, {"a": entry})
+
+
+@pytest.mark.parametrize("content", [None, b"\xff", b"a: [1"])
+def test_a_file_of_rules_that_cannot_be_read_is_told(
+    compressor: PromptCompressor, tmp_path: Path, content: bytes | None
+) -> None:
+    if content is not None:
+        (tmp_path / "rules.yaml").write_bytes(content)
+    with pytest.raises(ConfigError, match=r"json_config = '.*rules.yaml' cannot be read"):
+        compressor.compress_json({"a": PROSE}, str(tmp_path / "rules.yaml"))
+
+
+def test_half_a_character_in_json_comes_back_and_is_counted(compressor: PromptCompressor) -> None:
+    result = compressor.compress_json({"a": "\ud800"}, {"a": {"rate": 0.5}})
+    assert result["compressed_prompt"] == {"a": "\ud800"}
+    assert result["origin_tokens"] > 0
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"condition_in_question": "afer"}, "condition_in_question = 'afer'.*; did you mean after"),
+        ({"condition_in_question": None}, "condition_in_question = None: must be none, before, after"),
+        ({"target_token": float("inf")}, "target_token = inf: must be a finite number"),
+        ({"target_token": float("nan")}, "target_token = nan: must be a finite number"),
+        ({"target_token": None}, "target_token = None: must be a number"),
+        ({"target_token": 0}, "target_token = 0: must be at least 1, or -1 for no target"),
+        ({"rate": 1.5}, "rate = 1.5: must be at most 1"),
+        ({"rate": float("nan")}, "rate = nan: must be a finite number"),
+        ({"force_context_ids": 0.5}, "force_context_ids = 0.5: must be a list"),
+        ({"rank_method": []}, r"rank_method = \[\]: must be text"),
+        ({"use_sentence_level_filter": "maybe"}, "use_sentence_level_filter = 'maybe': must be true or false"),
+        ({"context": {"a": PROSE}}, "context = {'a': .*: must be a list"),
+        ({"context_segs": [PROSE]}, "context_segs.0 = '.*': must be a list"),
+        ({"context_segs": [[PROSE]], "context_segs_rate": [[2]]}, "context_segs_rate.0.0 = 2: must be at most 1"),
+    ],
+)
+def test_an_argument_that_cannot_be_is_told_by_its_name(
+    compressor: PromptCompressor, wrong: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(ConfigError, match=told):
+        compressor.compress_prompt(**{"context": [PROSE], **wrong})
+
+
+def test_any_iterable_of_strings_is_a_context(compressor: PromptCompressor) -> None:
+    whole = {"rate": 0.5, "use_context_level_filter": False}
+    listed = compressor.compress_prompt([PROSE, PROSE], **whole)
+    assert compressor.compress_prompt((PROSE for _ in range(2)), **whole) == listed
+    assert compressor.compress_prompt(np.array([PROSE, PROSE]), **whole) == listed
+    assert compressor.compress_prompt([])["compressed_prompt"] == ""
 
 
 def test_words_are_labelled_with_what_is_kept(classifier: PromptCompressor) -> None:
