@@ -23,8 +23,8 @@ EXIT_ABORTED = 1
 EXIT_SETTINGS = 2
 
 
-def exit_code(job: Callable[[], int]) -> int:
-    """What `job` returns; 2 for wrong settings and 1 for a run that had to stop, each said on standard error."""
+def exit_code(job: Callable[[], int], aborted: int = EXIT_ABORTED) -> int:
+    """What `job` returns; 2 for wrong settings, `aborted` for a run that had to stop, each said on standard error."""
     try:
         return job()
     except LinguaError as error:
@@ -32,10 +32,10 @@ def exit_code(job: Callable[[], int]) -> int:
         return EXIT_SETTINGS
     except ClusterError as error:
         print(f"error: {public(str(error))}", file=sys.stderr)
-        return EXIT_ABORTED
+        return aborted
     except OSError as error:  # of a disk at hand: stores' errors are mapped where they are asked
         print(f"error: {full_scratch() if is_full(error) else in_words(error)}", file=sys.stderr)
-        return EXIT_ABORTED
+        return aborted
 
 
 class StopRequest:

@@ -87,7 +87,7 @@ def conclude(config: EvalConfig, ledger: EvalLedger, plan: Sequence[Wave], ident
     from jobs.evaluation.report import render  # draws
     from jobs.evaluation.summary import markdown, summarize
 
-    measured = ledger.measured(unit.name for wave in plan for unit in wave)
+    measured = ledger.measured(unit for wave in plan for unit in wave)
     baseline = (config.peers or [one.name for one in config.candidates])[0]
     summary = summarize(measured, baseline, seed=config.seed or 0)
     info = {"finished": datetime.now(UTC).isoformat(timespec="seconds"), "model": config.model, "settings": identity}

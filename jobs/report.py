@@ -12,11 +12,10 @@ from typing import ClassVar
 from pydantic import Field
 
 from cluster.command import Command
-from cluster.errors import ClusterError
 from cluster.output.ledger import Ledger
 from cluster.report.page import gather, render
+from cluster.stopping import EXIT_SETTINGS, exit_code
 from jobs.verify import VerifyConfig
-from lingua.errors import LinguaError
 
 
 class ReportConfig(VerifyConfig):
@@ -36,13 +35,12 @@ class ReportConfig(VerifyConfig):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """0: written, and where it is. 2: there is nothing to report on."""
-    try:
-        config = ReportConfig.load(argv)
-        ledger = Ledger(config.output, config.storage_options)
-        print(ledger.write_report(render(gather(ledger, config.price))))
-    except (ClusterError, LinguaError, ValueError) as error:
-        print(f"report: {error}", file=sys.stderr)
-        return 2
+    return exit_code(lambda: _report(ReportConfig.load(argv)), aborted=EXIT_SETTINGS)
+
+
+def _report(config: ReportConfig) -> int:
+    ledger = Ledger(config.output, config.storage_options)
+    print(ledger.write_report(render(gather(ledger, config.price))))
     return 0
 
 

@@ -13,10 +13,9 @@ from pydantic import Field
 
 from cluster.command import Command
 from cluster.config import Written
-from cluster.errors import ClusterError
 from cluster.output.verify import verify
 from cluster.settings import Settings
-from lingua.errors import LinguaError
+from cluster.stopping import EXIT_SETTINGS, exit_code
 
 SHOWN = 50
 
@@ -37,12 +36,11 @@ class VerifyConfig(Settings):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """0: whole. 1: problems, each in a line. 2: it cannot be audited."""
-    try:
-        config = VerifyConfig.load(argv)
-        audit = verify(config.output, config.storage_options)
-    except (ClusterError, LinguaError) as error:
-        print(f"verify: {error}", file=sys.stderr)
-        return 2
+    return exit_code(lambda: _verify(VerifyConfig.load(argv)), aborted=EXIT_SETTINGS)
+
+
+def _verify(config: VerifyConfig) -> int:
+    audit = verify(config.output, config.storage_options)
     print(audit.summary())
     print(audit.tokens)
     for problem in audit.problems[:SHOWN]:

@@ -61,7 +61,7 @@ class RunFolder:
 
     def require_unused(self) -> None:
         """PlanConflict when something lies there, although no plan does."""
-        if foreign := [name for name in sorted(self.names()) if name[0] not in "._"]:
+        if foreign := [name for name in sorted(self._files("")) if name[0] not in "._"]:
             why = "no output of this job, or its plan is lost; use another"
             raise PlanConflict(f"{self.url} holds {foreign[0]} and no {PLAN}: {why}")
 

@@ -157,6 +157,8 @@ class Record(Counts):
         rows = sum(getattr(record, status) for status in STATUSES)
         if sum(record.rejects.values()) != record.rejected or rows != record.rows:
             raise ValueError("not a commit record (its counts do not add up)")
+        if record.committed:
+            datetime.fromisoformat(record.committed).timestamp()
         return record
 
 

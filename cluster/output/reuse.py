@@ -37,7 +37,7 @@ from cluster.output.plan import LAYOUT_SETTINGS, Identity, Plan
 from cluster.output.records import Record, Statistics, standing
 from cluster.storage.listing import is_pattern
 from cluster.storage.storage import Storage
-from lingua.errors import PromptError
+from lingua.errors import ConfigError, PromptError
 from lingua.prompt import CompressedPrompt
 from lingua.structured.exact import loads
 
@@ -107,7 +107,7 @@ class Previous:
 
 
 def open_previous(config: JobConfig, model_digest: str) -> Previous | None:
-    """The output that ``reuse`` names. PlanConflict when nothing of it could be used."""
+    """The output that ``reuse`` names. ConfigError without one, PlanConflict when it cannot be used."""
     output = config.reuse
     if output is not None and is_pattern(output) and not Storage(config.storage_options).exists(output):
         output = latest(config)
@@ -115,7 +115,7 @@ def open_previous(config: JobConfig, model_digest: str) -> Previous | None:
         return None
     ledger = Ledger(output, config.storage_options)
     if (plan := ledger.plan()) is None:
-        raise PlanConflict(f"reuse = {output}: has no _plan.json, so it is no output of this job; check the path")
+        raise ConfigError(f"reuse = {output}: has no _plan.json, so it is no output of this job; check the path")
     now = Identity.of(config, model_digest)
     if found := list(plan.identity.differences(now, LAYOUT_SETTINGS)):
         raise PlanConflict(

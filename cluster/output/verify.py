@@ -217,7 +217,10 @@ class _ShardAudit:
         if self._ledger.checksum(self._url) != record.part_sha256:
             yield "differs from its commit record (size or checksum): damaged, swapped or written by another hand"
         if not self._ledger.lists_rejects(record):
-            yield "its rejects are missing or differ from their checksum; delete it, and the next start makes both"
+            remedy = "delete it, and the next start makes both"
+            if self._shard.name in self._plan.retried:  # made again it may reject others, and the same row come twice
+                remedy = "put them back, or begin another output with --reuse of this one"
+            yield f"its rejects are missing or differ from their checksum; {remedy}"
 
     def _walk(self, record: Record) -> Iterator[str]:
         """What is wrong with single rows. _UnreadableError where a file is none that the job writes."""
@@ -301,4 +304,5 @@ class _ShardAudit:
         try:
             yield from read_rejects(url, self._ledger.storage)
         except (ValueError, FileNotFoundError) as error:
-            raise _UnreadableError(f"its rejects ({url}) cannot be read: {error}") from None
+            why = "are gone" if isinstance(error, FileNotFoundError) else f"cannot be read: {error}"
+            raise _UnreadableError(f"its rejects ({url}) {why}") from None

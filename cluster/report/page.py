@@ -27,6 +27,7 @@ from cluster.output.ledger import Ledger
 from cluster.output.plan import Plan
 from cluster.output.records import Record, Statistics, counted, standing
 from cluster.output.summary import BINS, NOTED, Excerpt, RowNote, Sample, ShardSummary, loss
+from lingua.errors import ConfigError
 from lingua.methods import METHODS
 
 if TYPE_CHECKING:
@@ -102,16 +103,11 @@ class Page:
         """Every planned shard is committed."""
         return self.total.shards >= len(self.plan.shards)
 
-    @property
-    def saved_tokens(self) -> int:
-        """Tokens that need not be read any more."""
-        return self.total.origin_tokens - self.total.compressed_tokens
-
 
 def gather(ledger: Ledger, prices: Iterable[str] = ()) -> Page:
     """The page of an output, with what was saved at `prices` (``NAME=PRICE``).
 
-    Raises PlanConflict when there is no output of this job, ValueError for a price that cannot be read.
+    Raises PlanConflict when there is no output of this job, ConfigError for a price that cannot be read.
     """
     plan, records, statistics = ledger.require_plan(), ledger.records(), ledger.statistics()
     merged = Merged()
@@ -135,14 +131,14 @@ def gather(ledger: Ledger, prices: Iterable[str] = ()) -> Page:
 
 
 def parse_price(entry: str) -> tuple[str, float]:
-    """A model and what a million tokens cost there, from ``NAME=PRICE``. ValueError names an entry that is no price."""
+    """A model and what a million tokens cost there, from ``NAME=PRICE``. ConfigError for what is no price."""
     model, _, amount = entry.rpartition("=")
     try:
         price = float(amount)
     except ValueError:
         price = math.nan
     if not model.strip() or not math.isfinite(price) or price < 0:
-        raise ValueError(f"{entry!r}: write NAME=PRICE, the price of a million tokens, e.g. 'gpt-4o=2.50'")
+        raise ConfigError(f"price {entry!r}: write NAME=PRICE, the price of a million tokens, e.g. 'gpt-4o=2.50'")
     return model.strip(), price
 
 

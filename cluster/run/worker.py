@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import chain
-from typing import Any, Protocol
+from typing import Protocol
 
 from cluster.config import JobConfig
 from cluster.errors import RetryShard, is_fatal
@@ -165,7 +165,8 @@ class Worker:
         self._ahead = self._reading(assignment.upcoming) if assignment.upcoming else None
         try:
             if assignment.probe is not None:
-                self._pipeline(self._form.reassembled).run(items, assignment, self._beat)
+                sink = self._form.reassembled
+                Pipeline(self._form.prompt, self._compressor, sink).run(items, assignment, self._beat)
                 return ShardReport(assignment.shard.name, "probed", Counts(self._beat.read))
             return self._commit(items, assignment, started)
         finally:
@@ -185,14 +186,11 @@ class Worker:
                 writer.add(item, outcome)
                 self._watch.row(item, outcome)
 
-            self._pipeline(write).run(items, assignment, self._beat)
+            Pipeline(self._form.prompt, self._compressor, write).run(items, assignment, self._beat)
             part = writer.finish()
             seconds = time.perf_counter() - started
             committed = self._ledger.commit(self._plan, shard, part, seconds)
         return ShardReport(shard.name, committed, part.counts, seconds, self._compressor.packing)
-
-    def _pipeline(self, sink: Callable[[Item, Any], object]) -> Pipeline:
-        return Pipeline(self._form.prompt, self._compressor, sink)
 
     def _take(self, shard: Shard) -> ReadAhead:
         """The rows of a shard: those that are being read already, if the guess was right."""
@@ -214,10 +212,15 @@ class Worker:
     def _as_planned(self, shard: Shard, items: Iterable[Item]) -> Iterator[Item]:
         """Of the rows of a range those of its shard; what another shard tries again is rejected as it was."""
         if shard.retries is not None:
-            wanted = {reject.number for reject in read_rejects(self._ledger.retried_url(shard.retries), self._storage)}
+            url = self._ledger.retried_url(shard.retries)
+            try:
+                wanted = {reject.number for reject in read_rejects(url, self._storage)}
+            except FileNotFoundError:
+                remedy = f"put it back, or begin another output with --reuse {self._ledger.url}"
+                raise RetryShard(f"{url} is gone, which lists the rows to try again: {remedy}") from None
             items = (item for item in items if item.number in wanted)
-        url = self._elsewhere.get(shard.name)
-        known = {reject.number: reject for reject in read_rejects(url, self._storage)} if url else {}
+        other = self._elsewhere.get(shard.name)
+        known = {reject.number: reject for reject in read_rejects(other, self._storage)} if other else {}
         yield from (known.get(item.number, item) for item in items)
 
     @cached_property

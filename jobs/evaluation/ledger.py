@@ -25,7 +25,7 @@ from cluster.output.records import Statistics
 from cluster.storage.local import TEMPORARY
 from cluster.storage.storage import below
 from jobs import require_packages
-from jobs.evaluation.rows import REFERENCES, EvalRow, Measured, as_lines
+from jobs.evaluation.rows import CONTEXT, REFERENCES, EvalRow, Measured, as_lines
 from jobs.evaluation.settings import EvalConfig
 from jobs.evaluation.specs import QUESTION, Candidate, TargetSpec, told_of
 from lingua.engine.score import Needs
@@ -109,7 +109,8 @@ class EvalLedger(RunFolder):
     def store(self, sets: Mapping[str, Sequence[EvalRow]]) -> None:
         """Keep the chosen rows, which the workers read."""
         for name, rows in sets.items():
-            self.create(f"{ROWS}/{name}{ENDING}", as_lines(rows))
+            if not self.create(f"{ROWS}/{name}{ENDING}", as_lines(rows)):
+                raise self._damaged(f"{ROWS}/{name}{ENDING}", "it holds other rows")
 
     def rows(self, name: str) -> list[EvalRow]:
         return self._lines(f"{ROWS}/{name}{ENDING}", EvalRow.from_json)
@@ -129,19 +130,31 @@ class EvalLedger(RunFolder):
         """Publish what a unit measured, all or nothing. ``already``: another attempt's file was there before."""
         return "committed" if self.create(_file_of(unit.name), as_lines(measured)) else "already"
 
-    def unit(self, name: str) -> list[Measured]:
-        return self._lines(_file_of(name), Measured.from_json)
+    def unit(self, unit: Unit) -> list[Measured]:
+        """What a finished unit measured. DamagedFile where that is not all of it."""
+        measured = self._lines(_file_of(unit.name), Measured.from_json)
+        if unit.target:
+            wanted = {(one.row, one.rate) for one in self.unit(unit.compressed) if CONTEXT in one.texts}
+            missing = len(wanted - {(one.row, one.rate) for one in measured})
+        else:
+            missing = (unit.stop - unit.start) * len(unit.sizes) - len(measured)
+        if missing > 0:
+            raise self._damaged(_file_of(unit.name), f"{missing} of its lines are missing")
+        return measured
 
-    def measured(self, names: Iterable[str]) -> Iterator[Measured]:
+    def measured(self, units: Iterable[Unit]) -> Iterator[Measured]:
         with ThreadPoolExecutor(AT_ONCE) as threads:
-            yield from chain.from_iterable(threads.map(self.unit, names))
+            yield from chain.from_iterable(threads.map(self.unit, units))
 
     def _lines(self, name: str, read: Callable[[bytes], T]) -> list[T]:
         """The values in a file, one a line. DamagedFile where these are not what was written."""
         try:
             return list(map(read, self.read(name).splitlines()))
         except (ValueError, TypeError, LookupError) as error:
-            raise DamagedFile(f"{below(self.url, name)} is damaged ({error}); delete it, and start again") from None
+            raise self._damaged(name, error) from None
+
+    def _damaged(self, name: str, why: object) -> DamagedFile:
+        return DamagedFile(f"{below(self.url, name)} is damaged ({why}); delete it, and start again")
 
     def clean(self) -> None:
         """Remove what dead attempts left. Only for the holder of the lease."""

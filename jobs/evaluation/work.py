@@ -111,7 +111,7 @@ class UnitRunner:
         if not self._config.match_peer or size is None or unit.candidate in self._config.peers:
             return {}
         (peer,) = self._config.peers
-        measured = self._ledger.unit(replace(unit, candidate=peer).name)
+        measured = self._ledger.unit(replace(unit, candidate=peer))
         return {one.row: int(one.values["tokens"]) for one in measured if one.rate == size and "tokens" in one.values}
 
     def _left(self, known: Measured, wanted: Wanted, original: Original, left: str | Rejected) -> Measured:
@@ -144,7 +144,7 @@ class UnitRunner:
             )
 
     def _questions(self, unit: Unit, rows: Mapping[str, EvalRow]) -> Iterator[Question]:
-        for left in self._ledger.unit(unit.compressed.name):
+        for left in self._ledger.unit(unit.compressed):
             if left.row in rows and CONTEXT in left.texts:
                 row = rows[left.row]
                 known = replace(left, target=unit.target, values={}, texts={})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
 from typing import Any, Literal
 
 import yaml
@@ -88,8 +87,8 @@ class TrainingConfig(Settings):
     @classmethod
     def _same_from_everywhere(cls, value: str | None) -> str | None:
         """Workers have working directories of their own."""
-        path = Path(value or "").expanduser()
-        return os.path.abspath(path) if value and path.exists() else value
+        path = os.path.expanduser(value or "")
+        return os.path.abspath(path) if os.path.exists(path) else value
 
     @property
     def peak(self) -> float:

@@ -60,7 +60,7 @@ def test_what_cannot_be_reported_on_is_one_line_and_exit_code_2(
 ) -> None:
     assert main([str(tmp_path / "nothing"), *extra]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("report: ")
+    assert error.startswith("error: ")
     assert error.count("\n") == 1
     assert message in error
 

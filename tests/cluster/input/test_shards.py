@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pyarrow.parquet.encryption as encryption
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -134,6 +136,26 @@ def test_a_truncated_parquet_file_is_named_before_the_run(tmp_path: Path, conten
     path.write_bytes(path.read_bytes()[:-50] if content is None else content)
     with pytest.raises(SourceUnusable, match=r"rows\.parquet: not a whole Parquet file"):
         plan_shards([source_of(path)], 1024, Storage())
+
+
+@pytest.mark.parametrize("plaintext_footer", [False, True])
+def test_an_encrypted_parquet_file_is_told_as_that(tmp_path: Path, plaintext_footer: bool) -> None:
+    keys = encryption.CryptoFactory(lambda _: PlainKeys())
+    wanted = encryption.EncryptionConfiguration("key", column_keys={"key": ["text"]}, plaintext_footer=plaintext_footer)
+    sealed = keys.file_encryption_properties(encryption.KmsConnectionConfig(), wanted)
+    pq.write_table(pa.table({"text": ["a"]}), tmp_path / "rows.parquet", encryption_properties=sealed)
+    with pytest.raises(SourceUnusable, match=r"rows\.parquet: is encrypted Parquet, and no keys are taken here"):
+        plan_shards([source_of(tmp_path / "rows.parquet")], 1024, Storage())
+
+
+class PlainKeys(encryption.KmsClient):  # type: ignore[misc, unused-ignore]
+    """A service that gives keys as they are."""
+
+    def wrap_key(self, key_bytes: bytes, master_key_identifier: str) -> bytes:
+        return base64.b64encode(key_bytes)
+
+    def unwrap_key(self, wrapped_key: bytes, master_key_identifier: str) -> bytes:
+        return base64.b64decode(wrapped_key)
 
 
 def names(inputs: list[str], folder: Path) -> list[str]:

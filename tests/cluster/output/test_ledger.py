@@ -193,10 +193,16 @@ def test_settings_that_do_not_decide_the_content_may_change(corpus: Path, tmp_pa
 
 
 def test_a_folder_with_other_files_is_not_an_output(corpus: Path) -> None:
-    (corpus.parent / "mine").mkdir()
-    (corpus.parent / "mine" / "notes.txt").write_text("not to be mixed with parts")
+    (corpus.parent / "mine" / "empty").mkdir(parents=True)
+    (corpus.parent / "mine" / "old").mkdir()
+    (corpus.parent / "mine" / "old" / "notes.txt").write_text("not to be mixed with parts")
+    with pytest.raises(PlanConflict, match=r"holds old/notes\.txt and no _plan\.json"):
+        run(job(corpus, corpus.parent / "mine"))
+    (corpus.parent / "mine" / "old" / "notes.txt").rename(corpus.parent / "mine" / "notes.txt")
     with pytest.raises(PlanConflict, match=r"holds notes\.txt and no _plan\.json"):
         run(job(corpus, corpus.parent / "mine"))
+    (corpus.parent / "mine" / "notes.txt").unlink()
+    run(job(corpus, corpus.parent / "mine"))
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b"\xff", b'{"format": 99}'])

@@ -315,6 +315,31 @@ def test_an_old_part_that_is_made_again_leaves_out_what_was_tried_again(config: 
     require_whole(config, ROWS, 4)
 
 
+def test_a_lost_list_of_rows_that_are_tried_again_is_told_with_what_helps(config: JobConfig, tmp_path: Path) -> None:
+    start(config, Ailing())
+    start(again(config, "retry-rejected"))
+    listed = min((Path(config.output) / "_retried").iterdir())
+    attempt, content = listed.name.removesuffix(".jsonl"), listed.read_text()
+    (record,) = (one for one in Ledger(config.output).records() if one.shard.retries == attempt)
+    listed.unlink()
+    old, retrying = verify(config.output).problems
+    assert old.startswith(record.shard.retried or "?")
+    assert old.endswith("checksum; put them back, or begin another output with --reuse of this one")
+    assert retrying == f"{record.shard.name}.parquet: its rejects ({listed}) are gone"
+    (Path(config.output) / f"{record.shard.name}.parquet").unlink()
+    (failure,) = start(config).given_up.values()
+    assert failure.detail == (
+        f"{listed} is gone, which lists the rows to try again: put it back, or begin another output with --reuse "
+        f"{config.output}"
+    )
+    fresh = job(config.inputs, tmp_path / "next", shard_size=1024, reuse=config.output)
+    start(fresh)
+    require_whole(fresh, ROWS, 4)
+    listed.write_text(content)
+    start(config)
+    require_whole(config, ROWS, 4)
+
+
 def test_a_later_output_reuses_what_was_tried_again(config: JobConfig, tmp_path: Path) -> None:
     start(config, Ailing())
     start(again(config, "retry-rejected"))

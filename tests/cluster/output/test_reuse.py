@@ -336,7 +336,7 @@ def test_another_model_is_refused(corpus: Corpus) -> None:
 
 
 def test_a_folder_that_is_no_output_is_refused(corpus: Corpus) -> None:
-    with pytest.raises(PlanConflict, match=r"reuse = .*nowhere: has no _plan\.json"):
+    with pytest.raises(ConfigError, match=r"reuse = .*nowhere: has no _plan\.json"):
         corpus.run("two", reuse="nowhere")
 
 

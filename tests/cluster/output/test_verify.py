@@ -264,7 +264,7 @@ def test_a_planted_fault_is_found(
 
 def test_nothing_to_audit_is_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path)]) == 2
-    assert capsys.readouterr().err.startswith(f"verify: {tmp_path} has no _plan.json")
+    assert capsys.readouterr().err.startswith(f"error: {tmp_path} has no _plan.json")
 
 
 def test_damaged_inputs_and_their_rejects_audit_as_whole(tmp_path: Path) -> None:
@@ -335,7 +335,7 @@ def test_storage_options_come_from_the_environment_unless_the_flag_gives_them(
     monkeypatch.setenv("LINGUA_STORAGE_OPTIONS", "key=hunter2")
     assert main([str(output)]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("verify: LINGUA_STORAGE_OPTIONS must be a JSON object")
+    assert error.startswith("error: LINGUA_STORAGE_OPTIONS must be a JSON object")
     assert "hunter2" not in error
 
 

@@ -15,6 +15,7 @@ from cluster.output.records import Statistics
 from cluster.report.page import parse_price
 from cluster.report.statistics import RunReport, finish
 from jobs.compress import main
+from lingua.errors import ConfigError
 from tests.cluster import drive_job
 from tests.cluster.jobs_for_tests import write_lines
 from tests.cluster.report.corpus import finished
@@ -86,7 +87,7 @@ def test_prices_are_names_and_amounts() -> None:
 
 @pytest.mark.parametrize("entry", ["gpt-4o", "=2", "m=", "m=cheap", "m=-1", "m=nan", "m=inf"])
 def test_other_prices_are_refused_with_an_example(entry: str) -> None:
-    with pytest.raises(ValueError, match=r"e\.g\. 'gpt-4o=2\.50'"):
+    with pytest.raises(ConfigError, match=r"e\.g\. 'gpt-4o=2\.50'"):
         parse_price(entry)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cluster.errors import PlanConflict
+from cluster.errors import DamagedFile, PlanConflict
 from jobs.evaluation.ledger import EvalLedger, Unit
 from jobs.evaluation.rows import Measured
 from tests.jobs.evaluation.samples import ROW
@@ -63,7 +64,39 @@ def test_a_unit_is_committed_once_and_the_first_counts(ledger: EvalLedger) -> No
     assert ledger.commit(UNIT, [mine]) == "committed"
     assert ledger.commit(UNIT, [other]) == "already"
     assert ledger.committed() == {UNIT.name}
-    assert ledger.unit(UNIT.name) == list(ledger.measured([UNIT.name])) == [mine]
+    assert ledger.unit(UNIT) == list(ledger.measured([UNIT])) == [mine]
+
+
+def cut(ledger: EvalLedger, unit: Unit) -> None:
+    """Take the last line from the file of a unit."""
+    file = Path(ledger.url, "measured", f"{unit.name}.jsonl")
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[:-1]))
+
+
+@pytest.mark.parametrize("target", ["", "reader"])
+def test_a_unit_that_was_cut_at_the_end_of_a_line_is_named(ledger: EvalLedger, target: str) -> None:
+    unit = replace(UNIT, sizes=(0.5, 0.2))
+    kept = [Measured("curie", "cities", "lead", size, "", {}, {"context": "a"}) for size in unit.sizes]
+    ledger.commit(unit, kept)
+    asked = replace(unit, target=target)
+    ledger.commit(asked, [replace(one, target=target) for one in kept])
+    assert len(ledger.unit(asked)) == 2
+    cut(ledger, asked)
+    with pytest.raises(DamagedFile, match=rf"{asked.name}\.jsonl is damaged \(1 of its lines are missing\); delete it"):
+        list(ledger.measured([asked]))
+
+
+def test_rows_that_a_candidate_left_nothing_of_are_not_missed_where_a_target_is_asked(ledger: EvalLedger) -> None:
+    ledger.commit(UNIT, [Measured("curie", "cities", "lead", None, "", {}, {"rejected": "too_long: as yet"})])
+    asked = replace(UNIT, target="reader")
+    ledger.commit(asked, [])
+    assert ledger.unit(asked) == []
+
+
+def test_chosen_rows_that_were_cut_are_told_before_workers_read_them(ledger: EvalLedger) -> None:
+    Path(ledger.url, "_rows", "cities.jsonl").write_text("")
+    with pytest.raises(DamagedFile, match=r"_rows/cities\.jsonl is damaged \(it holds other rows\); delete it"):
+        ledger.store({"cities": [ROW]})
 
 
 def test_what_a_dead_attempt_left_is_no_commit_and_is_removed(ledger: EvalLedger) -> None:

@@ -76,7 +76,7 @@ def run_all(config: EvalConfig, make: Any = make_reader) -> list[Measured]:
             report = runner.run(_assignment(unit))
             assert report.outcome == "committed"
         runner.close()
-    return list(ledger.measured(unit.name for wave in plan for unit in wave))
+    return list(ledger.measured(unit for wave in plan for unit in wave))
 
 
 def _assignment(unit: Unit) -> Assignment:
@@ -208,9 +208,9 @@ def test_a_probe_commits_nothing_and_a_poison_row_is_set_aside(config: EvalConfi
     assert not ledger.committed()
     done = runner.run(Assignment(unit.shard(), poison={1: Rejected("killed_worker", "twice")}))
     assert (done.outcome, done.counts.rejected) == ("committed", 2)
-    rejected = {one.row: one.texts[REJECTED] for one in ledger.unit(unit.name) if REJECTED in one.texts}
+    rejected = {one.row: one.texts[REJECTED] for one in ledger.unit(unit) if REJECTED in one.texts}
     assert rejected == {"forest": "killed_worker: twice"}
-    assert sorted(one.rate or 0 for one in ledger.unit(unit.name) if one.row == "forest") == [0.25, 0.5]
+    assert sorted(one.rate or 0 for one in ledger.unit(unit) if one.row == "forest") == [0.25, 0.5]
 
 
 def test_sentences_that_a_ranker_prefers_are_kept_whole_and_in_their_order(model: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ NOWHERE = "model './nowhere': no such file or directory"
 BOTH: list[tuple[dict[str, Any], str]] = [
     ({"input": "nowhere.jsonl"}, "input = "),
     ({"model": "./nowhere"}, NOWHERE),
+    ({"model": "a" * 3000}, "is no path that can be read"),
     ({"epochs": 0}, "epochs = '0'"),
     ({"epoch": 1}, "unknown flag --epoch; did you mean --epochs"),
     ({"gpus_per_worker": 2}, "gpus_per_worker = '2': a worker computes on one GPU"),
