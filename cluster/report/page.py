@@ -18,6 +18,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -215,8 +216,9 @@ def _marked(text: str) -> Iterator[tuple[str, bool]]:
         yield visible(word), True
 
 
-def environment(folders: Sequence[Path]) -> Environment:
-    """Where the templates of these folders are found; the filter `visible` shows what cannot be seen."""
+@cache
+def environment(*folders: Path) -> Environment:
+    """Where the templates of these folders are found, each read once; `visible` shows what cannot be seen."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape  # loaded where a page is made
 
     made = Environment(
@@ -231,12 +233,10 @@ def environment(folders: Sequence[Path]) -> Environment:
 
 
 def render(page: Page) -> str:
-    made = environment([Path(__file__).parent])
+    made = environment(Path(__file__).parent)
     made.filters.update(stretches=stretches, rate=_rate, duration=duration, money=_money)
-    made.filters.update(
-        seconds=lambda seconds: f"{seconds:,.2f}",
-        moment=lambda moment: moment.strftime("%Y-%m-%d %H:%M %Z"),
-    )
+    made.filters["seconds"] = lambda seconds: f"{seconds:,.2f}"
+    made.filters["moment"] = lambda moment: moment.strftime("%Y-%m-%d %H:%M %Z")
     # as the last run was given it, else as the run that planned the output was
     told = {**page.plan.about.get("run", {}), **page.statistics.get("settings", {})}
     fixed, last_run = page.plan.identity.settings, page.statistics.get("last_run", {})

@@ -86,7 +86,7 @@ class RunReport:
         """The last words of a run, for people; `unsampled` says why there can be no fidelity sample."""
         from cluster.report.page import environment  # heavy, and of no use before the end
 
-        template = environment([Path(__file__).parent]).get_template("summary.txt.jinja")
+        template = environment(Path(__file__).parent).get_template("summary.txt.jinja")
         return str(template.render(report=self, unsampled=unsampled, unplanned=UNPLANNED)).rstrip()
 
 

@@ -124,8 +124,7 @@ def _draw(axes: Any, chart: Chart) -> None:
 def render(summary: Summary, info: Mapping[str, Any]) -> str:
     """The page. `info`: what the results are of, shown as a table; ``finished`` and ``model`` also in the head."""
     drawn, sets = list(charts(summary)), _distinct(summary, "set")
-    folders = (Path(__file__).parent, Path(cluster.report.__file__).parent)
-    template = environment(folders).get_template("evaluation.html")
+    template = environment(Path(__file__).parent, Path(cluster.report.__file__).parent).get_template("evaluation.html")
     return template.render(
         sets={name: [one for one in drawn if one.set == name] for name in sets},
         targets=[name for name in _distinct(summary, "target") if name],

@@ -174,7 +174,7 @@ def card(name: str, config: TrainingConfig, result: Mapping[str, Any], **told: A
     shown = {name: public_name(value) if isinstance(value, str) else value for name, value in config.identity().items()}
     counts = {**{name: value for name, value in result.items() if name != "losses"}, "steps": len(result["losses"])}
     found, settings = (yaml.safe_dump(one, sort_keys=False, allow_unicode=True) for one in (counts, shown))
-    template = environment([Path(__file__).parent]).get_template(f"{name}.md.jinja")
+    template = environment(Path(__file__).parent).get_template(f"{name}.md.jinja")
     return template.render(config=config, found=found, settings=settings, **told) + "\n"
 
 

@@ -18,10 +18,10 @@ from cluster.output.ledger import Ledger
 from cluster.output.verify import verify
 from jobs.compress import main
 from tests.cluster.jobs_for_tests import acquire_lease
+from tests.forks import Fork
 from tests.jobs.compressors import NEW, POISON, deadly, reused_only
 
 ROWS = 300
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -191,14 +191,12 @@ def test_a_new_snapshot_shows_the_model_only_what_is_new(
     assert verify(str(tmp_path / "third")).problems == []
 
 
-def start_slowly(corpus: Path, model: Path) -> subprocess.Popen[str]:
+def start_slowly(corpus: Path, model: Path) -> Fork:
     command = [sys.executable, "-m", "tests.jobs.run_slowly", *arguments(corpus, model, workers=2, lease_seconds=8)]
-    return subprocess.Popen(
-        command, cwd=ROOT, env={**os.environ, "RAY_JOB_STOP_WAIT_TIME_S": "3"}, stderr=subprocess.PIPE, text=True
-    )
+    return Fork(command, env={**os.environ, "RAY_JOB_STOP_WAIT_TIME_S": "3"}, stderr=subprocess.PIPE)
 
 
-def wait_for_a_part(output: Path, process: subprocess.Popen[str]) -> None:
+def wait_for_a_part(output: Path, process: Fork) -> None:
     deadline = time.monotonic() + 90
     while not list(output.glob("part-*")):
         assert process.poll() is None
@@ -221,7 +219,7 @@ def test_a_driver_that_is_stopped_or_killed_is_continued_by_the_next(
     try:
         wait_for_a_part(output, process)
         process.send_signal(number)
-        _, error = process.communicate(timeout=30)
+        (error,) = process.communicate(timeout=30)
     finally:
         process.kill()
     assert process.returncode == (143 if number == signal.SIGTERM else -9), error

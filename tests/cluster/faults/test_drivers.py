@@ -19,8 +19,8 @@ from cluster.errors import LeaseError
 from cluster.output.ledger import Ledger
 from cluster.output.verify import verify
 from tests.cluster.jobs_for_tests import acquire_lease
+from tests.forks import Fork
 
-ROOT = Path(__file__).resolve().parents[3]
 ROWS = 240
 
 
@@ -38,9 +38,9 @@ class Drivers:
 
     def __init__(self, corpus: Path) -> None:
         self.corpus, self.output = corpus, corpus.parent / "out"
-        self.processes: list[subprocess.Popen[str]] = []
+        self.processes: list[Fork] = []
 
-    def start(self, lease_seconds: float, pause: float, rate: float = 0.5) -> subprocess.Popen[str]:
+    def start(self, lease_seconds: float, pause: float, rate: float = 0.5) -> Fork:
         settings = {
             "input": self.corpus,
             "output": self.output,
@@ -52,16 +52,14 @@ class Drivers:
         flags = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
         command = [sys.executable, "-m", "tests.cluster.drive_job", *flags]
         environment = {**os.environ, "PAUSE": str(pause)}
-        process = subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-        )
+        process = Fork(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         self.processes.append(process)
         return process
 
     def end(self) -> None:
         for process in self.processes:
             process.kill()
-            process.communicate()
+            process.wait()
 
     def parts(self) -> list[Path]:
         return sorted(self.output.glob("part-*"))
@@ -82,10 +80,10 @@ def drivers(corpus: Path) -> Iterator[Drivers]:
 
 @pytest.mark.timeout(120)
 def test_the_second_is_told_who_and_since_when_and_takes_over_when_the_first_is_dead(drivers: Drivers) -> None:
-    first = drivers.start(lease_seconds=12, pause=0.1)
+    first = drivers.start(lease_seconds=6, pause=0.1)
     drivers.wait_for_parts(1)
-    second = drivers.start(lease_seconds=4, pause=0)
-    told = second.communicate(timeout=60)[1]
+    second = drivers.start(lease_seconds=2, pause=0)
+    (told,) = second.communicate(timeout=60)
     assert second.returncode == 1
     assert f"in use by jobs.compress (process {first.pid} on " in told
     assert " since 20" in told
@@ -95,9 +93,9 @@ def test_the_second_is_told_who_and_since_when_and_takes_over_when_the_first_is_
     first.wait()
     committed = len(drivers.parts())
     with pytest.raises(LeaseError, match=rf"process {first.pid} on .*its lease runs out"):
-        acquire_lease(Ledger(str(drivers.output)), "third", 4)
+        acquire_lease(Ledger(str(drivers.output)), "third", 2)
     third = drivers.start(lease_seconds=8, pause=0)
-    assert "if it died, its lease runs out at 20" in third.communicate(timeout=60)[1]
+    assert "if it died, its lease runs out at 20" in third.communicate(timeout=60)[0]
     assert third.returncode == 0
     assert 0 < committed < len(drivers.parts())
     assert drivers.ids() == list(range(ROWS))
@@ -107,7 +105,7 @@ def test_the_second_is_told_who_and_since_when_and_takes_over_when_the_first_is_
 @pytest.mark.timeout(240)
 def test_drivers_that_are_frozen_and_killed_while_their_leases_run_out_double_nothing(drivers: Drivers) -> None:
     chance = random.Random(4)
-    running: list[subprocess.Popen[str]] = []
+    running: list[Fork] = []
     complete = False
     deadline = time.monotonic() + 150
     while not complete:
@@ -150,7 +148,7 @@ def wait_until(there: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def strike(chance: random.Random, running: list[subprocess.Popen[str]]) -> None:
+def strike(chance: random.Random, running: list[Fork]) -> None:
     """Freeze, wake or kill one of the drivers, or none."""
     signals = [signal.SIGSTOP, signal.SIGCONT, signal.SIGCONT, signal.SIGKILL, None, None, None]
     chosen = chance.choice(signals)

@@ -35,7 +35,7 @@ from tests.cluster.jobs_for_tests import open_plan
 from tests.fakes import REJECT, FakeCompressor
 from tests.s3server import S3Bucket
 
-FILES, ROWS = 10, 60
+FILES, ROWS = 5, 60
 FORMATS = ("parquet", "jsonl")
 DIGEST = "d" * 64
 
@@ -167,13 +167,13 @@ def test_an_unchanged_corpus_costs_nothing_and_gives_the_same_bytes(corpus: Corp
 def test_a_change_of_one_percent_costs_one_percent(corpus: Corpus) -> None:
     corpus.run("one")
     changed = rows_of(4)
-    for index in (3, 17, 18, 40, 59, 1):
+    for index in (17, 18, 59):
         changed[index] = row_of(f"4-{index}", 2)
     corpus.write("file-4", changed)
     second = corpus.run("two", reuse="one")
     assert len(second.shown) == FILES * ROWS // 100
     assert all("version 2" in text for text in second.shown)
-    assert second.statistics.reused == FILES * ROWS - 6
+    assert second.statistics.reused == FILES * ROWS - 3
     assert 0 < second.statistics.reused_shards < second.statistics.shards
     assert verify(second.ledger.url).problems == []
     assert texts(second) == texts(corpus.run("whole"))
@@ -237,7 +237,7 @@ def test_rejected_rows_are_tried_again_in_changed_and_unchanged_files(tmp_path: 
 
 def test_a_chain_of_snapshots_reuses_what_was_reused(corpus: Corpus) -> None:
     corpus.run("one")
-    corpus.write("file-9", [*rows_of(9), row_of("new", 1)])
+    corpus.write("file-4", [*rows_of(4), row_of("new", 1)])
     corpus.run("two", reuse="one")
     third = corpus.run("three", reuse="two")
     assert third.shown == []
@@ -277,6 +277,8 @@ def test_a_kill_at_any_moment_of_taking_over_loses_and_doubles_nothing(
                 corpus.run(f"out-{moment}", reuse="one")
             except KeyboardInterrupt:
                 killed += 1
+            else:
+                break  # there were no more moments
         second = corpus.run(f"out-{moment}", reuse="one")
         assert texts(second) == texts(whole)
         assert verify(second.ledger.url).problems == []
@@ -445,7 +447,7 @@ def test_the_dry_run_foresees_what_the_run_reuses(corpus: Corpus, monkeypatch: p
     assert not (corpus.folder / "two").exists()
     assert len(corpus.run("two", reuse="one").shown) == 2
     monkeypatch.setattr("cluster.report.dry_run.LOOKED_AT", 1)
-    corpus.write("file-5", rows_of(5))
+    corpus.write("file-3", rows_of(3))
     assert re.search(r"about \d+\.\d% of the rows reused \(1 of \d+ changed shards were looked at\)", words())
 
 

@@ -343,7 +343,11 @@ NO_JSON = [b"", b"null", b"[]", b"{}", b"\xff\xfe{", b"[" * 100_000, b'{"a":' * 
 NO_VALUES: list[object] = [None, "x", [], {}, -1, 1e308, float("inf"), 10**30, True, [None], {"a": [1]}]
 
 
-@pytest.mark.parametrize("kind", ["_plan.json", "_records", "_stats.json", "_sketches"])
+@pytest.mark.parametrize(
+    ("output", "kind"),
+    [("jsonl", "_records"), *(("parquet", kind) for kind in ("_plan.json", "_records", "_stats.json", "_sketches"))],
+    indirect=["output"],
+)
 def test_whatever_stands_in_a_stored_file_ends_in_sentences(
     output: Path, kind: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

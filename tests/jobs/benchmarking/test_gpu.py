@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
+import signal
 import sys
 import time
 from pathlib import Path
@@ -14,8 +13,9 @@ from typing import Any
 import pytest
 
 from jobs.benchmark import BenchmarkConfig
-from jobs.benchmarking.gpu import GpuReport, Step, steps
+from jobs.benchmarking.gpu import GpuReport, Step, main, steps
 from jobs.benchmarking.rounds import page as markdown
+from tests import forks
 from tests.jobs.peers import stand_in
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -32,9 +32,11 @@ time.sleep(600)
 
 
 def run(folder: Path, *flags: str) -> int:
-    command = [sys.executable, "-m", "jobs.benchmarking.gpu", "--small", "--output", str(folder), *flags]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=False).returncode
+    ended = signal.getsignal(signal.SIGTERM)
+    try:
+        return main(["--small", f"--output={folder}", *flags])
+    finally:
+        signal.signal(signal.SIGTERM, ended)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +44,9 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run of all steps, with a peer."""
     folder, packages = tmp_path_factory.mktemp("gpu"), stand_in(tmp_path_factory.mktemp("packages"))
     wanted = [f"--step={name}" for name in TRIED]
-    run(folder, *wanted, f"--peer-python={sys.executable}", f"--peer-path={packages}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("subprocess.Popen", forks.Fork)
+        run(folder, *wanted, f"--peer-python={sys.executable}", f"--peer-path={packages}")
     return folder
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -18,13 +17,12 @@ from cluster.storage.storage import Storage
 from jobs.training.trainer import publish
 from lingua import CompressionConfig, Compressor, Prompt
 from lingua.errors import ModelError
-from tests import models
+from tests import forks, models
 from tests.jobs.training.runs import JOBS, write_encoder
 from tests.s3server import S3Bucket
 from tests.texts import PROSE
 
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")  # peft asks
-ROOT = Path(__file__).resolve().parents[3]
 SAVE = {"align": models.save, "distill": write_encoder}
 LORA = {"method": "lora", "lora_rank": 2}
 
@@ -32,7 +30,7 @@ LORA = {"method": "lora", "lora_rank": 2}
 def killed(job: str, moment: str, flags: Sequence[str]) -> list[int]:
     """Run a job in a process of its own until it is killed at `moment`; the steps that it did."""
     command = [sys.executable, "-m", "tests.jobs.training.runs", job, moment, *flags]
-    died = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    died = forks.run(command, timeout=600)
     assert died.returncode == -9, died.stderr
     time.sleep(1.5)  # until its lease has run out
     return [int(line.split()[1]) for line in died.stdout.splitlines() if line.startswith("step ")]
