@@ -6,6 +6,7 @@ clean end within the grace time, a second one for an end at once.
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -25,6 +26,8 @@ EXIT_SETTINGS = 2
 
 def exit_code(job: Callable[[], int], aborted: int = EXIT_ABORTED) -> int:
     """What `job` returns; 2 for wrong settings, `aborted` for a run that had to stop, each said on standard error."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # of a locale that lacks our marks, or the name of a file
+        sys.stdout.reconfigure(errors="replace")
     try:
         return job()
     except LinguaError as error:

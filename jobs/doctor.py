@@ -79,10 +79,9 @@ def examine(config: DoctorConfig) -> int:
         try:
             text = check(config)
             mark = ASIDE if text.startswith(ASIDE) else "✓ "
-        except (LinguaError, ClusterError) as error:  # they say what to do
-            mark, text = "✗ ", str(error)
-        except Exception as error:  # a library that is broken or missing raises what it likes
-            mark, text = "✗ ", f"{type(error).__name__}: {in_words(error)[:300]}"
+        except Exception as error:  # ours say what to do; a library that is broken or missing raises what it likes
+            ours = isinstance(error, (LinguaError, ClusterError))
+            mark, text = "✗ ", str(error) if ours else f"{type(error).__name__}: {in_words(error)}"
         failed += mark == "✗ "
         print(f"{mark}{name:<9} {public(text.removeprefix(ASIDE))}", flush=True)
     print(f"{failed} of {len(CHECKS)} checks failed." if failed else "Nothing speaks against a start.")

@@ -20,7 +20,6 @@ class Writer(Protocol):
 
     def generate(self, prompts: Sequence[str], max_tokens: int, stop: Sequence[str]) -> list[str]:
         """What follows each prompt, without the prompt, cut before the first of the `stop` strings."""
-        ...
 
 
 @contextmanager

@@ -7,10 +7,10 @@ import hashlib
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from lingua.errors import PromptError
 from lingua.methods import METHODS, models_digest, scoring_model
 from lingua.methods.ranking import load_ranker
 from lingua.models.source import ModelSource, resolve
-from lingua.prompt import Bools, CompressedPrompt, Outcome, Prompt, Rejected, Span
+from lingua.prompt import Bools, CompressedPrompt, Outcome, Prompt, Rejected, Span, checked_text
 from lingua.structured.streams import StructuredFace
 from lingua.text.tokens import SourceTokenizer, load_target
 
@@ -72,8 +72,8 @@ class Compressor(StructuredFace):
         from lingua.models.load import Loader
         from lingua.models.sizing import Allowance
 
-        if not isinstance(model, str):
-            raise TypeError(f"model is a name, not {type(model).__name__}; settings are the second argument")
+        if not (isinstance(model, str) and isinstance(config, (CompressionConfig, type(None)))):
+            raise TypeError("the first argument is the name of a model, the second a CompressionConfig")
         self.source: ModelSource = resolve(model)
         self._loader = Loader(self.source, device, dtype, trust_remote_code)
         self._tokenizer = SourceTokenizer(self._loader.tokenizer())
@@ -119,6 +119,14 @@ class Compressor(StructuredFace):
         other._configure(config)
         return other
 
+    def __reduce__(self) -> tuple[Callable[[], Compressor], tuple[()]]:
+        """Unpickled or copied deeply, it loads its model again, as it was loaded here."""
+        names = {"device": self._loader.device, "dtype": self._loader.dtype}
+        memory = {"gpu_memory": self._allowance.share, "gpu_share": self._allowance.card}
+        given: dict[str, Any] = {**names, **memory, "batch_tokens": self._allowance.batch_tokens}
+        given |= {"trust_remote_code": self._loader.trust_remote_code, "fidelity_sample": self._fidelity_sample}
+        return partial(type(self), self.source.name, self.config, **given), ()
+
     @property
     def computed_seconds(self) -> float:
         """How long the model has computed since it was loaded, whatever the settings."""
@@ -157,28 +165,27 @@ class Compressor(StructuredFace):
 
     def stream(self, prompts: Iterable[Prompt]) -> Iterator[Outcome]:
         """The same, lazily: prompts are pulled as the engine has room, outcomes come in order as they are done."""
-        if isinstance(prompts, Prompt):
-            raise TypeError("one prompt is given as a list of one: compress([prompt])")
         engine: Engine[PendingOutcome] = Engine(self._scorer, cache=self._cache)
         compress = partial(compress_one, drafter=self._drafter, sample=self._fidelity_sample)
         repeats = Deduplication(self._known, compress)
-        for result in engine.run(repeats.program(_checked(prompt)) for prompt in prompts):
+        for result in engine.run(map(repeats.program, _checked(prompts))):
             if isinstance(result, PromptError):
                 raise result
-            yield result.filled
+            yield result.outcome
 
     def count(self, text: str) -> int:
         """Tokens of a text, as budgets count them."""
-        return self._drafter.target.count(text)
+        return self._drafter.target.count(checked_text("text", text))
 
     def fidelity(self, original: str, compressed: str) -> Fidelity:
         """How much of a text another one keeps, whoever shortened it; no model is asked."""
-        return Original.of(self._tokenizer.encode([original])).kept_in(compressed)
+        known = Original.of(self._tokenizer.encode([checked_text("original", original)]))
+        return known.kept_in(checked_text("compressed", compressed))
 
     def word_labels(self, prompts: Iterable[Prompt]) -> list[Labels | Rejected]:
         """For each prompt and each of its context strings: every word, its score, and whether it is kept."""
         engine: Engine[Labels] = Engine(self._scorer, cache=self._cache)
-        results = engine.run(label_words(prompt, self._drafter) for prompt in prompts)
+        results = engine.run(label_words(prompt, self._drafter) for prompt in _checked(prompts))
         return [Rejected(one.reason, one.detail) if isinstance(one, PromptError) else one for one in results]
 
 
@@ -189,13 +196,7 @@ class Compressor(StructuredFace):
 class PendingOutcome:
     """Where the outcome of equal prompts will be once the first of them is done."""
 
-    outcome: Outcome | None = None
-
-    @property
-    def filled(self) -> Outcome:
-        if self.outcome is None:
-            raise RuntimeError("an outcome was asked for before its prompt was done")
-        return self.outcome
+    outcome: Outcome = field(init=False)
 
 
 class Deduplication:
@@ -209,12 +210,13 @@ class Deduplication:
     def program(self, prompt: Prompt) -> Program[PendingOutcome]:
         """The prompt's program for the engine; of a repeated one, a program that asks for nothing."""
         key = hashlib.blake2b(repr(prompt).encode(), digest_size=16).digest()
-        known = self._known.get(key)
-        if known is not None:
-            return _at_once(PendingOutcome(known))
         if key in self._open:
             return _at_once(self._open[key])
-        self._open[key] = PendingOutcome()
+        place = PendingOutcome()
+        if (known := self._known.get(key)) is not None:
+            place.outcome = known
+            return _at_once(place)
+        self._open[key] = place
         return self._first(key, prompt)
 
     def _first(self, key: bytes, prompt: Prompt) -> Program[PendingOutcome]:
@@ -223,7 +225,7 @@ class Deduplication:
             place.outcome = yield from self._compress(prompt)
         except PromptError as error:
             place.outcome = Rejected(error.reason, error.detail)
-        self._known.put(key, place.filled, size_of(place.filled))
+        self._known.put(key, place.outcome, size_of(place.outcome))
         del self._open[key]
         return place
 
@@ -245,10 +247,13 @@ def _at_once(place: PendingOutcome) -> Program[PendingOutcome]:
 # ---- one prompt
 
 
-def _checked(prompt: object) -> Prompt:
-    if not isinstance(prompt, Prompt):
-        raise TypeError(f"compress() takes Prompt objects, not {type(prompt).__name__}: Prompt(context=[text])")
-    return prompt
+def _checked(prompts: Iterable[Prompt]) -> Iterator[Prompt]:
+    if isinstance(prompts, Prompt):
+        raise TypeError("one prompt is given as a list of one: compress([prompt])")
+    for prompt in prompts:
+        if not isinstance(prompt, Prompt):
+            raise TypeError(f"compress() takes Prompt objects, not {type(prompt).__name__}: Prompt(context=[text])")
+        yield prompt
 
 
 def compress_one(prompt: Prompt, drafter: Drafter, sample: float = 0.0) -> Program[CompressedPrompt]:

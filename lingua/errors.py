@@ -24,8 +24,11 @@ class UnreadError(ConfigError):
     """Settings were given that the chosen method does not read: `complaints`, what is said of each by its name."""
 
     def __init__(self, complaints: dict[str, str]) -> None:
-        super().__init__("; ".join(f"{name} {complaint}" for name, complaint in complaints.items()))
+        super().__init__(complaints)  # as it was given, so that the exception survives pickling
         self.complaints = complaints
+
+    def __str__(self) -> str:
+        return "; ".join(f"{name} {complaint}" for name, complaint in self.complaints.items())
 
 
 class ModelError(LinguaError):

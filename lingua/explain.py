@@ -108,8 +108,8 @@ def _wanted(fault: Any) -> str:
     kind, limits, value = str(fault["type"]), fault.get("ctx", {}), fault["input"]
     if kind in _BOUNDS:
         return f"must be {_BOUNDS[kind].format(**limits)}{_as_share(value, limits)}"
-    if kind == "too_short":
-        return f"must hold at least {limits['min_length']}"
+    if kind.endswith("too_short"):
+        return f"must hold at least {limits['min_length']}" + " character" * kind.startswith("string")
     if kind == "literal_error":
         choices = re.findall(r"'([^']*)'", limits["expected"])
         hint = meant(str(value), choices)

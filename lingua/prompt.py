@@ -50,8 +50,10 @@ class Prompt:
         if not isinstance(context, Sequence) or isinstance(context, bytes):
             raise _wrong_type("context", context, "a list of strings")
         for name in ("instruction", "question", "separator"):
-            object.__setattr__(self, name, _text(name, getattr(self, name)))
-        object.__setattr__(self, "context", tuple(_text(f"context[{at}]", item) for at, item in enumerate(context)))
+            object.__setattr__(self, name, checked_text(name, getattr(self, name)))
+        object.__setattr__(
+            self, "context", tuple(checked_text(f"context[{at}]", item) for at, item in enumerate(context))
+        )
         object.__setattr__(self, "context_rates", _rates(self.context_rates, len(context)))
         if not isinstance(self.keep_some, bool):
             raise _wrong_type("keep_some", self.keep_some, "true or false")
@@ -132,8 +134,8 @@ def join_parts(parts: Iterable[str], separator: str) -> str:
     return separator.join(part for part in parts if part)
 
 
-def _text(name: str, value: object) -> str:
-    """The value as a plain string: those of other classes may print, and so be told apart, in any way."""
+def checked_text(name: str, value: object) -> str:
+    """A text as a plain string, as those of other classes may print in any way. PromptError where it is none."""
     if not isinstance(value, str):
         raise _wrong_type(name, value, "a string")
     try:

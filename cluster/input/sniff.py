@@ -84,16 +84,13 @@ def _is_text(head: bytes) -> bool:
 
 def _packed(compression: Compression, inner: bytes, whole: bool) -> Content:
     if inner.startswith((b"PAR1", _GZIP, _ZSTD)) or inner[257:262] == b"ustar":
-        return Content(compression=compression, fault=f"is {_kind(inner)} inside {compression}; unpack it once")
+        names = {b"PAR1": "Parquet", _GZIP: "gzip", _ZSTD: "zstd"}
+        kind = next((name for sign, name in names.items() if inner.startswith(sign)), "a tar archive")
+        return Content(compression=compression, fault=f"is {kind} inside {compression}; unpack it once")
     fault, single = _read(inner, whole and len(inner) < HEAD)
     return Content(
         compression=compression, fault=f"{fault} (it is compressed by {compression})" if fault else None, single=single
     )
-
-
-def _kind(inner: bytes) -> str:
-    names = {b"PAR1": "Parquet", _GZIP: "gzip", _ZSTD: "zstd"}
-    return next((name for sign, name in names.items() if inner.startswith(sign)), "a tar archive")
 
 
 # ---- compressed beginnings

@@ -207,7 +207,7 @@ class Index:
         self.blocks: list[Block] = []
         keys, places = array("Q"), array("Q")
         for block, fingerprints in scanned:
-            keys.extend(map(_key, fingerprints))
+            keys.extend(int(one[:16], 16) for one in fingerprints)
             places.extend(len(self.blocks) << _ROW_BITS | row for row in range(len(fingerprints)))
             self.blocks.append(block)
             if len(keys) >= MAX_ROWS:
@@ -217,7 +217,7 @@ class Index:
 
     def find(self, fingerprint: str) -> tuple[int, int] | None:
         """Block and row of what is probably this fingerprint: half of it is compared."""
-        key = np.uint64(_key(fingerprint))
+        key = np.uint64(int(fingerprint[:16], 16))
         position = int(np.searchsorted(self._keys, key))
         if position == len(self._keys) or self._keys[position] != key:
             return None
@@ -228,10 +228,6 @@ class Index:
 def _tell(part: str, error: Exception) -> None:
     fields = {"part": part, "reason": f"{type(error).__name__}: {error}"}
     logging.getLogger("lingua").info("not reused", extra={"fields": fields})
-
-
-def _key(fingerprint: str) -> int:
-    return int(fingerprint[:16], 16)
 
 
 def _outcome(results: Mapping[str, Any]) -> CompressedPrompt:

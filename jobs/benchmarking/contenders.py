@@ -105,10 +105,6 @@ class Subject:
     def is_encoder(self) -> bool:
         return self.model.get_output_embeddings() is None
 
-    @property
-    def window(self) -> int:
-        return int(self.model.config.max_position_embeddings)
-
     def scorer(self, allowance: Allowance, compiled: bool = False) -> Scorer:
         """What answers our engine; `compiled`: by torch, which changes the model. Raises ModelError."""
         if self.is_encoder:
@@ -353,7 +349,7 @@ class Theirs:
 
 def plain_forward(subject: Subject, tokens: int, length: int, batch_tokens: int) -> float:
     """Tokens per second of the untouched model: about `tokens` in rows of `length`, `batch_tokens` at a time."""
-    length = max(1, min(length, subject.window - 2, tokens))
+    length = max(1, min(length, subject.model.config.max_position_embeddings - 2, tokens))
     rows = max(1, min(batch_tokens // length, _LOGITS // (length * subject.model.config.vocab_size), tokens // length))
     ids = torch.randint(5, len(subject.tokenizer), (rows, length), device=subject.device)
     passes = max(1, round(tokens / ids.numel()))

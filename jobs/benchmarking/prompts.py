@@ -162,15 +162,11 @@ MIXES: dict[str, Callable[[Recipe], list[Prompt]]] = {
 @lru_cache(maxsize=1)
 def paragraphs() -> tuple[str, ...]:
     """Paragraphs of prose, in a fixed order."""
-    texts = [*(topics[name] for name in sorted(topics)), *_descriptions()]
+    described = {dist.name.lower(): dist.metadata for dist in importlib.metadata.distributions() if dist.name}
+    bodies = (described[name].get_payload() for name in sorted(described))  # type: ignore[attr-defined]
+    texts = [*(topics[name] for name in sorted(topics)), *(body for body in bodies if isinstance(body, str))]
     pieces = (piece.strip() for text in texts for piece in _PARAGRAPH.split(text))
     return tuple(dict.fromkeys(piece for piece in pieces if _is_prose(piece)))
-
-
-def _descriptions() -> list[str]:
-    found = {dist.name.lower(): dist.metadata for dist in importlib.metadata.distributions() if dist.name}
-    texts = (found[name].get_payload() for name in sorted(found))  # type: ignore[attr-defined]
-    return [text for text in texts if isinstance(text, str)]
 
 
 def _is_prose(text: str) -> bool:

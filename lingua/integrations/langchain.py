@@ -43,9 +43,10 @@ class LinguaTransformer(BaseDocumentTransformer):
 
     def transform_documents(self, documents: Sequence[Document], **kwargs: Any) -> Sequence[Document]:
         """As many documents as there were, in their order, with shorter text."""
+        documents = list(documents)
         texts = compress_each(self.compressor, [document.page_content for document in documents])
         return [_with_text(document, text) for document, text in zip(documents, texts, strict=True)]
 
 
 def _with_text(document: Document, text: str) -> Document:
-    return Document(page_content=text, metadata=dict(document.metadata), id=document.id)
+    return document.model_copy(update={"page_content": text, "metadata": dict(document.metadata)})

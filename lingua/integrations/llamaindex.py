@@ -10,7 +10,7 @@ from typing import Any
 
 from llama_index.core.bridge.pydantic import Field
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
-from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle, TextNode
+from llama_index.core.schema import MetadataMode, Node, NodeWithScore, QueryBundle, TextNode
 
 from lingua.integrations.texts import compress_together
 
@@ -38,7 +38,7 @@ class LinguaPostprocessor(BaseNodePostprocessor):
 
 
 def _text_of(found: NodeWithScore) -> str:
-    text = found.node.get_content(MetadataMode.NONE) if isinstance(found.node, TextNode) else ""
+    text = found.node.get_content(MetadataMode.NONE) if isinstance(found.node, (TextNode, Node)) else ""
     return text if text.strip() else ""
 
 

@@ -30,8 +30,14 @@ def compress_together(compressor: Compressor, texts: Sequence[str], question: st
 
 def compress_each(compressor: Compressor, texts: Sequence[str]) -> list[str]:
     """Each text by itself, under its own budget. One that cannot be compressed stays as it is, with a warning."""
-    outcomes = compressor.compress([Prompt(context=(text,)) for text in texts])
-    for rejected in (one for one in outcomes if isinstance(one, Rejected)):
-        LOGGER.warning("a document was left as it is (%s): %s", rejected.reason, rejected.detail)
-    pairs = zip(texts, outcomes, strict=True)
-    return [text if isinstance(outcome, Rejected) else outcome.text for text, outcome in pairs]
+    prompts, refused = dict[int, Prompt](), list[PromptError | Rejected]()
+    for index, text in enumerate(texts):
+        try:
+            prompts[index] = Prompt(context=(text,))
+        except PromptError as error:
+            refused.append(error)
+    outcomes = dict(zip(prompts, compressor.compress(prompts.values()), strict=True))
+    for one in (*refused, *(one for one in outcomes.values() if isinstance(one, Rejected))):
+        LOGGER.warning("a document was left as it is (%s): %s", one.reason, one.detail)
+    kept = {index: one.text for index, one in outcomes.items() if not isinstance(one, Rejected)}
+    return [kept.get(index, text) for index, text in enumerate(texts)]

@@ -200,7 +200,7 @@ def choose_device(device: str) -> torch.device:
     try:
         chosen = torch.device(device)
         torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, TypeError) as error:
         fault = f"device {device!r} cannot be used: {in_words(error)}"
         raise ModelError(f"{fault}; leave device out, or give 'cpu'") from error
     return chosen

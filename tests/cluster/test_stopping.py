@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
+import sys
 
 import pytest
 
-from cluster.stopping import StopRequest, grace_seconds, on_signals
+from cluster.stopping import StopRequest, exit_code, grace_seconds, on_signals
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -34,3 +36,10 @@ def test_the_grace_time_follows_the_jobs_own(monkeypatch: pytest.MonkeyPatch) ->
     assert grace_seconds() == 1.0
     monkeypatch.setenv("RAY_JOB_STOP_WAIT_TIME_S", "60")
     assert grace_seconds() == 58.0
+
+
+def test_what_a_terminal_cannot_show_ends_no_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(shown, encoding="ascii"))
+    assert exit_code(lambda: print("50 → 25 tokens of ü.jsonl", flush=True) or 0) == 0
+    assert shown.getvalue() == b"50 ? 25 tokens of ?.jsonl\n"

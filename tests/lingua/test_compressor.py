@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from lingua import CompressedPrompt, CompressionConfig, Compressor, ModelError, Prompt
+from lingua import CompressedPrompt, CompressionConfig, Compressor, ModelError, Prompt, PromptError
 from tests.models import save
 from tests.texts import NASTY, PROSE
 
@@ -98,8 +101,31 @@ def test_what_is_no_prompt_is_a_type_error(compressor: Compressor) -> None:
         compressor.compress(["text"])  # type: ignore[list-item]
     with pytest.raises(TypeError, match=r"compress\(\[prompt\]\)"):
         compressor.compress(Prompt(context=["text"]))  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="second argument"):
-        Compressor(CompressionConfig())  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="not str"):
+        compressor.word_labels(["text"])  # type: ignore[list-item]
+    for wrong in ({"model": CompressionConfig()}, {"config": {"rate": 0.5}}):
+        with pytest.raises(TypeError, match="the second a CompressionConfig"):
+            Compressor(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("text", "told"), [("\ud800", "lone surrogate"), (None, "must be a string"), (b"a", "bytes")])
+def test_what_is_no_text_is_neither_counted_nor_compared(compressor: Compressor, text: Any, told: str) -> None:
+    for ask in (compressor.count, lambda one: compressor.fidelity(one, "a"), lambda one: compressor.fidelity("a", one)):
+        with pytest.raises(PromptError, match=told):
+            ask(text)
+
+
+def test_a_compressor_can_be_pickled_and_loads_its_model_again(compressor: Compressor) -> None:
+    other = pickle.loads(pickle.dumps(compressor))
+    prompts = [Prompt(context=[PROSE])]
+    assert other.digest == compressor.digest
+    assert other.compress(prompts) == compressor.compress(prompts)
+    assert copy.deepcopy(compressor).compress(prompts) == compressor.compress(prompts)
+
+
+def test_a_device_that_is_none_is_told(folder: Path) -> None:
+    with pytest.raises(ModelError, match="device None cannot be used"):
+        Compressor(str(folder), CompressionConfig(method="llmlingua"), device=None)  # type: ignore[arg-type]
 
 
 def test_other_settings_share_the_model(compressor: Compressor) -> None:

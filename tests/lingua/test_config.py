@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from typing import Any
 
 import pytest
 
 from lingua.config import CompressionConfig
-from lingua.errors import ConfigError
+from lingua.errors import ConfigError, UnreadError
 from lingua.shared import ContextBudget
 
 
@@ -105,3 +106,16 @@ def test_equal_settings_have_equal_digests() -> None:
 def test_one_string_stands_for_a_list_of_one() -> None:
     assert CompressionConfig(force_tokens="\n").force_tokens == ("\n",)
     assert CompressionConfig(force_context_ids=3).given()["force_context_ids"] == (3,)
+
+
+def test_an_empty_name_is_told_plainly() -> None:
+    with pytest.raises(ConfigError, match=r"target_tokenizer = '': must hold at least 1 character$"):
+        CompressionConfig(target_tokenizer="")
+
+
+def test_what_is_said_of_unread_settings_survives_pickling() -> None:
+    with pytest.raises(UnreadError) as caught:
+        CompressionConfig(method="lead", coherence=0.5, iterative_size=100)
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (str(again), again.complaints) == (str(caught.value), caught.value.complaints)
+    assert str(again).startswith("iterative_size is read by method")

@@ -87,16 +87,12 @@ def _gsm8k_demonstrations(source: RowSource, storage: Storage) -> tuple[str, ...
             if record.fields.get("name") == source.options.get("prompt", "prompt_hardest"):
                 return tuple(record.texts("demonstrations"))
         elif len(found) < shots:
-            found.append(_worked(record))
+            steps, _, final = _CALCULATION.sub("", record.text("answer")).rpartition("####")
+            worked = f"{_STEPS}\n{steps.strip()}\nThe answer is {final.strip()}"
+            found.append(f"Question: {record.text('question')}\n{worked}")
     if not found:
         raise ConfigError(f"{source}: {url} holds no prompt {source.options.get('prompt', 'prompt_hardest')!r}")
     return tuple(found)
-
-
-def _worked(record: Raw) -> str:
-    """A training row as the prompts are written."""
-    steps, _, final = _CALCULATION.sub("", record.text("answer")).rpartition("####")
-    return f"Question: {record.text('question')}\n{_STEPS}\n{steps.strip()}\nThe answer is {final.strip()}"
 
 
 def _bbh_demonstrations(source: RowSource, storage: Storage) -> Mapping[str, Shown]:

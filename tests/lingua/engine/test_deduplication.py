@@ -36,7 +36,7 @@ class Counted:
 def run(prompts: list[Prompt], known: BoundedStore[Outcome], compress: Counted) -> list[Outcome]:
     engine: Engine[PendingOutcome] = Engine(EchoScorer(), max_programs=3)
     repeats = Deduplication(known, compress)
-    return [place.filled for place in engine.run(map(repeats.program, prompts)) if isinstance(place, PendingOutcome)]
+    return [place.outcome for place in engine.run(map(repeats.program, prompts)) if isinstance(place, PendingOutcome)]
 
 
 def test_equal_prompts_are_compressed_once_in_one_run_and_in_the_next() -> None:

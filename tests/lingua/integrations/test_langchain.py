@@ -64,3 +64,22 @@ def test_a_transformer_compresses_each_document_and_leaves_what_it_cannot(caplog
     assert [one.page_content for one in shorter] == ["one three", "five seven", f"{REJECT} of this"]
     assert shorter[2].metadata == {"n": 3}
     assert "asked_for" in caplog.text
+
+
+def test_a_document_that_is_no_text_is_left_as_it_is_and_any_iterable_is_taken(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    broken = Document(page_content="half of a pair: \ud83d")
+    shorter = LinguaTransformer(FakeCompressor()).transform_documents(one for one in (broken, *FOUND))
+    assert [one.page_content for one in shorter] == [broken.page_content, "one three", "five seven"]
+    assert "invalid_unicode" in caplog.text
+
+
+def test_documents_of_another_class_stay_of_it() -> None:
+    class Page(Document):  # type: ignore[misc, unused-ignore]
+        number: int
+
+    (page,) = LinguaCompressor(compressor=FakeCompressor()).compress_documents(
+        [Page(page_content="one two three four", number=7)], "what?"
+    )
+    assert (type(page), page.number, page.page_content) == (Page, 7, "one three")
