@@ -234,7 +234,8 @@ def environment(*folders: Path) -> Environment:
 
 def render(page: Page) -> str:
     made = environment(Path(__file__).parent)
-    made.filters.update(stretches=stretches, rate=_rate, duration=duration, money=_money)
+    made.filters.update(stretches=stretches, duration=duration, money=_money)
+    made.filters["rate"] = lambda share: "–" if share is None else f"{share:.3f}"
     made.filters["seconds"] = lambda seconds: f"{seconds:,.2f}"
     made.filters["moment"] = lambda moment: moment.strftime("%Y-%m-%d %H:%M %Z")
     # as the last run was given it, else as the run that planned the output was
@@ -272,11 +273,6 @@ def _settings(page: Page) -> Iterator[tuple[str, str]]:
     yield "model digest", page.plan.identity.model_digest
     for package, version in page.statistics.get("versions", {}).items():
         yield f"version of {package}", str(version)
-
-
-def _rate(share: float | None) -> str:
-    """A share, or a dash where there was nothing to have a share of."""
-    return "–" if share is None else f"{share:.3f}"
 
 
 def _money(amount: float, smallest: float) -> str:

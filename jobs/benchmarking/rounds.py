@@ -216,13 +216,9 @@ def page(name: str, **found: Any) -> str:
     """The Markdown of a report, by its template."""
     folder = FileSystemLoader(Path(__file__).parent)
     made = Environment(loader=folder, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    made.filters |= {"form": format, "spread": _spread, "listed": _listed, "at": _at}
+    made.filters |= {"form": format, "spread": _spread, "at": _at}
+    made.filters["listed"] = lambda values: ", ".join(f"{name} {value}" for name, value in values.items())
     return made.get_template(f"{name}.md.jinja").render(**found).rstrip() + "\n"
-
-
-def _listed(values: Found) -> str:
-    """``name value, name value``."""
-    return ", ".join(f"{name} {value}" for name, value in values.items())
 
 
 def _at(found: Any, path: str) -> Any:

@@ -15,7 +15,7 @@ evidence         of a word: how likely its kind and place are to be asked for (`
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal, Self
 
 import numpy as np
@@ -30,7 +30,7 @@ from lingua.methods.focus import Judged, advantages, split_answer, token_answers
 from lingua.methods.llmlingua import required
 from lingua.methods.ranking import bm25
 from lingua.models.source import EMBEDDER
-from lingua.prompt import Floats, Ints, Prompt
+from lingua.prompt import Bools, Floats, Ints, Prompt
 from lingua.shared import Aggregate, Numbers, OnePassSettings, refuse_without
 from lingua.text.salience import Table, token_evidence, word_odds
 from lingua.text.sentences import CLOCK, sentence_edges
@@ -55,10 +55,10 @@ _NOISE = regex.compile(
 )
 """What a sentence that says nothing is made of: who speaks, what a transcriber noted, fillers, and marks."""
 _ENDED = regex.compile(r"(?r)[\p{P}\p{S}--,;:–—]\s*\Z", regex.V1)
-BROKEN = 0.25
-SCRAP = 60
-"""What counts of a sentence in which a text breaks off, as passages of a fixed length do; of one of fewer characters
-than a `SCRAP` nothing does."""
+_RUNS_ON = regex.compile(r"[^\p{L}\p{N}]*+\p{Ll}")
+BROKEN, SCRAP = 0.25, 60
+"""What counts of a sentence within which a text begins or breaks off, as passages of a fixed length do; of one of fewer
+characters than a `SCRAP` nothing does."""
 _TWIN = 20
 """Characters of a sentence at least that is kept once, however often it stands there."""
 _TRACE = 1e-3
@@ -192,7 +192,7 @@ def _weigh_by_question(draft: Draft, question: str, parts: Sequence[PromptPart])
 
 def discount(parts: Sequence[PromptPart], apart: bool) -> None:
     """Count nothing of sentences that say nothing or only head others; next to nothing of those that stand there a
-    second time; little of the last one of a text that breaks off.
+    second time; little of those within which a text begins or breaks off.
 
     Of equal ones the one with most evidence counts. Those of parts that stand `apart`, in a structure, are not equal.
     """
@@ -201,16 +201,25 @@ def discount(parts: Sequence[PromptPart], apart: bool) -> None:
         edges, (_, heads) = sentence_edges(part.text), needed_sentences(part.text)
         sentences = slices(part.text, edges)
         evidence = np.split(part.token_scores, np.searchsorted(part.encoding.token_starts, edges[1:]))
+        for at in _broken(sentences, heads):
+            evidence[at][:] *= BROKEN if len(sentences[at].strip()) >= SCRAP else 0
         for text, head, own in zip(sentences, heads.tolist(), evidence, strict=True):
             if head or _NOISE.fullmatch(text):
                 own[:] = 0
             elif len(key := " ".join(text.split())) >= _TWIN:
                 equal[number * apart, key].append(own)
-        if [_ENDED.search(text) is not None for text in sentences[-2:]] == [True, False] and "\n" not in sentences[-1]:
-            evidence[-1][:] *= BROKEN if len(sentences[-1].strip()) >= SCRAP else 0
     for each in (several for several in equal.values() if len(several) > 1):
         for own in sorted(each, key=lambda one: -float(one.sum()))[1:]:
             own[:] *= _TRACE
+
+
+def _broken(sentences: Sequence[str], heads: Bools) -> Iterator[int]:
+    """The first and the last sentence of a running text that begins or ends within them."""
+    told = np.flatnonzero(~heads)[:2].tolist()
+    if [_RUNS_ON.match(sentences[at]) is not None for at in told] == [True, False] and "\n" not in sentences[told[1]]:
+        yield told[0]
+    if [_ENDED.search(text) is not None for text in sentences[-2:]] == [True, False] and "\n" not in sentences[-1]:
+        yield -1
 
 
 def judge(drafter: Drafter, parts: Sequence[PromptPart]) -> Program[set[PromptPart]]:

@@ -826,6 +826,17 @@ def test_where_a_text_breaks_off_counts_little() -> None:
     assert one(Prompt(context=[text]), rate=0.6).text == "The mill at Vale was sold in 1931."
 
 
+@pytest.mark.parametrize("label", ["", "Document [1](Title: Ord) "])
+def test_where_a_text_begins_within_a_sentence_counts_little(label: str) -> None:
+    text = (
+        "of Vale in 1899 by Ada Lund and Ruiz Okafor with 4 wheels. The mill was sold to a baker of the town in 1931."
+    )
+    assert one(Prompt(context=[label + text]), rate=0.75).text.startswith(label + "The mill")
+    assert one(Prompt(context=[label + text.replace("of Vale", "Of Vale")]), rate=0.75).text.startswith(
+        label + "Of Vale"
+    )
+
+
 def test_examples_without_a_question_are_whole() -> None:
     kept = one(Prompt(context=DEMONSTRATIONS), rate=0.5)
     assert 0 < len(kept.context) < len(DEMONSTRATIONS)
