@@ -12,7 +12,7 @@ demo: $(READY)        ## compress two small corpora end to end and show the resu
 	$(BIN)/python -m jobs.demo
 
 test: $(READY)        ## the whole test suite, in two processes
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder  # else the few long tests of Ray come last
 
 check: $(READY)       ## format, lint, types and the bounds of the house
 	$(BIN)/ruff format --check .

@@ -66,9 +66,10 @@ class Loader:
         if needs == "nothing" or self.source.gguf:
             return
         found = self.load(AutoConfig)
-        kind = {"causal": AutoModelForCausalLM, "encoder": AutoModelForTokenClassification}.get(needs, AutoModel)
+        kind: Any = {"causal": AutoModelForCausalLM, "encoder": AutoModelForTokenClassification}.get(needs, AutoModel)
         custom = kind.__name__ in (getattr(found, "auto_map", None) or {})
-        if not custom and type(found) not in (kind._model_mapping or ()):
+        # (asked whether it is empty, the mapping would import the configuration of every architecture)
+        if not custom and type(found) not in kind._model_mapping:
             raise ModelError(f"model {self.source.name!r} is a {found.model_type or 'model'}, which {_PURPOSES[needs]}")
         if self.source.local:
             self._require_weights(Path(self.source.location))

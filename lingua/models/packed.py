@@ -20,7 +20,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import AttentionInterface
 
 from lingua.engine.score import Arriving
 from lingua.prompt import Floats, Ints
@@ -218,6 +217,3 @@ def packed_attention(
         raise ValueError("attention sinks are not computed")
     known = Options(options.get("scaling"), options.get("softcap"), options.get("sliding_window"))
     return batch_at_hand.get().attend((query, key, value), known), None
-
-
-AttentionInterface.register(PACKED, packed_attention)

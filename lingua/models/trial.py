@@ -19,7 +19,7 @@ import torch
 from lingua.engine.score import Answer, BatchRow, Context, OutOfMemoryError
 from lingua.errors import ModelError
 from lingua.models.causal import PackedScorer, PlainScorer, PooledScorer, slides
-from lingua.models.packed import PACKED, KeyValues, Options
+from lingua.models.packed import PACKED, KeyValues, Options, packed_attention
 from lingua.models.pooled import PooledKeyValues, TokenPool
 from lingua.models.sizing import USUAL, Allowance
 
@@ -108,9 +108,12 @@ def _rope_types(config: Any) -> Iterator[str]:
 
 def _packed(model: Any, plain: PlainScorer, allowance: Allowance) -> tuple[PackedScorer, Difference]:
     """A packed scorer that says what the plain one does, and how nearly. Raises RefusedError."""
+    from transformers import AttentionInterface  # takes seconds, for nothing where only a tokenizer is read
+
     ids = np.random.default_rng(0).integers(0, plain.vocabulary, 3 * 16).tolist()
     expected = plain.score([BatchRow(Context(ids=ids[:24]), ids[24:40]), BatchRow(Context(), ids[40:])])
     (longer,) = plain.score([BatchRow(Context(ids=ids[:24]), ids[24:])])
+    AttentionInterface.register(PACKED, packed_attention)
     model.set_attn_implementation(PACKED)
     scorer = _scorer(model, plain, allowance)
     scorer.noted = []

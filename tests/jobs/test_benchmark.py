@@ -137,17 +137,6 @@ def test_a_peer_that_fails_is_reported_and_the_others_are_measured(
     assert "| lingua |" in shown
 
 
-def test_an_encoder_is_measured_with_its_own_method(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    packages = stand_in(tmp_path)
-    flags = ["--model", "shape:tiny-encoder", "--method", "llmlingua2", "--mix", "short:900", "--rows", "2"]
-    assert main([*flags, "--rounds", "1", "--peer-python", sys.executable, "--peer-path", str(packages)]) == 0
-    shown = capsys.readouterr().out
-    assert "failed" not in shown
-    assert "| llmlingua |" in shown
-
-
 def test_a_model_that_cannot_do_the_method_is_refused(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

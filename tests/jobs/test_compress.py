@@ -157,7 +157,7 @@ def _another_start_says_that_nothing_is_left(
 def test_a_dry_run_says_what_would_be_reused(
     corpus: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([*arguments(corpus, model, reuse=tmp_path / "none"), "--dry-run"]) == 1
+    assert main([*arguments(corpus, model, reuse=tmp_path / "none"), "--dry-run"]) == 2
     assert "has no _plan.json" in capsys.readouterr().err
     assert main([*arguments(corpus, model, reuse=tmp_path / "snapshots" / "*"), "--dry-run"]) == 0
     told = capsys.readouterr().out

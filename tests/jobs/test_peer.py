@@ -83,18 +83,12 @@ def test_a_missing_interpreter_is_named(tmp_path: Path) -> None:
         Peer(PeerSettings("some-model"), tmp_path / "no-python")
 
 
-def test_a_peer_that_dies_is_noticed(packages: Path) -> None:
+def test_a_peer_that_dies_is_noticed_and_its_last_line_comes_first(packages: Path) -> None:
     with closing(Peer(PeerSettings("some-model"), Path(sys.executable), packages)) as dying:
-        with pytest.raises(PeerError, match="died"):
+        with pytest.raises(PeerError, match="died") as caught:
             dying.compress(Prompt(context=["please-die"]))
         with pytest.raises(PeerError, match="died"):
             dying.compress(Prompt(context=["still there?"]))
-
-
-def test_the_last_line_of_a_dead_peer_comes_first(packages: Path) -> None:
-    dying = Peer(PeerSettings("some-model"), Path(sys.executable), packages)
-    with closing(dying), pytest.raises(PeerError) as caught:
-        dying.compress(Prompt(context=["please-die"]))
     assert str(caught.value).splitlines()[0].endswith("exit code 1: out of memory, say")
 
 

@@ -63,6 +63,12 @@ def test_every_step_runs_to_its_end_and_leaves_what_it_found(report: dict[str, A
     assert "torch" in report["versions"]
 
 
+def test_an_encoder_is_measured_with_its_own_method_beside_the_peer(report: dict[str, Any]) -> None:
+    found = report["steps"]["encoder"]["found"]
+    assert found["settings"]["method"] == "llmlingua2"
+    assert [(mix["failed"], "llmlingua" in mix["contenders"]) for mix in found["mixes"]] == [({}, True)]
+
+
 def test_packed_answers_are_those_of_the_plain_model_and_depend_on_what_stands_before(report: dict[str, Any]) -> None:
     found = report["steps"]["probe"]["found"]
     assert found["packed_against_plain"]["largest"] < 1e-4

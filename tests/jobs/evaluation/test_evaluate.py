@@ -105,27 +105,21 @@ def test_an_interrupted_run_goes_on_with_what_is_missing_and_another_is_refused(
     assert "sizes was [0.35], now [0.5]" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("content", [b'{"row": "r0", "se', b'{"a": 1}\n', b"[]\n", b"\xff"])
 @pytest.mark.parametrize("folder", ["measured", "_rows"])
 def test_a_damaged_file_of_a_run_is_told_and_made_again_once_deleted(
-    data: Path,
-    model: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    *,
-    folder: str,
-    content: bytes,
+    data: Path, model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, folder: str
 ) -> None:
     without_ray(monkeypatch)
     assert main(arguments(data, model)) == 0
     before, unit = measured(data), min((data.parent / "out" / "measured").glob("*"))
     damaged = min((data.parent / "out" / folder).glob("*"))
     unit.unlink()
-    damaged.write_bytes(content)
-    assert main(arguments(data, model)) == 1
-    told = capsys.readouterr().err
-    assert f"{damaged} is damaged" in told
-    assert "delete it, and start again" in told
+    for content in (b'{"row": "r0", "se', b'{"a": 1}\n', b"[]\n", b"\xff"):
+        damaged.write_bytes(content)
+        assert main(arguments(data, model)) == 1
+        told = capsys.readouterr().err
+        assert f"{damaged} is damaged" in told
+        assert "delete it, and start again" in told
     damaged.unlink()
     assert main(arguments(data, model)) == 0
     assert measured(data) == before

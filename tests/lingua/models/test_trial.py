@@ -99,8 +99,6 @@ def test_a_model_with_a_layer_that_goes_its_own_way_is_refused() -> None:
 
 @pytest.mark.parametrize("what", ["softcap", "sliding_window"])
 def test_attention_that_is_not_told_its_cap_or_window_is_refused(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = trial.PACKED
-
     def untold(module: nn.Module, *states: Any, **options: Any) -> Any:
         return causal_attention(module, *states, **{key: value for key, value in options.items() if key != what})
 
@@ -108,7 +106,8 @@ def test_attention_that_is_not_told_its_cap_or_window_is_refused(what: str, monk
 
     from lingua.models.packed import packed_attention as causal_attention
 
-    monkeypatch.setitem(AttentionInterface._global_mapping, told, untold)
+    monkeypatch.setitem(AttentionInterface._global_mapping, trial.PACKED, untold)  # put back at the end
+    monkeypatch.setattr(trial, "packed_attention", untold)
     assert trial_refuses(made("gemma2 softcap", attn_logit_softcapping=500.0, sliding_window=60), "attention")
 
 
