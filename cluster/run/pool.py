@@ -21,7 +21,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -39,13 +38,15 @@ from cluster.report.telemetry import Metric
 from cluster.run.worker import failure_of
 from cluster.storage.credentials import public_address
 from cluster.storage.storage import submitted
-from lingua.explain import public
+from lingua.explain import in_words, public
 
 SECONDS_FOR_AN_ANSWER = 10.0
 _REMEDY = "write HOST:PORT, ray://HOST:PORT or auto (RAY_ADDRESS), or leave it out for a Ray of its own on this machine"
 START_ATTEMPTS = 3
 SECONDS_BETWEEN_CENSUSES = 5.0
 SECONDS_BETWEEN_BEATS = 1.0
+_LOCAL = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+"""The token is drawn once for a process, as Ray remembers it; without one it would keep its own in the home folder."""
 
 
 @contextmanager
@@ -80,7 +81,7 @@ def session(packages: Sequence[ModuleType] = ()) -> Iterator[bool]:
     # while Ray starts, its handlers of SIGTERM end the process, with codes that say nothing: one that is there stays
     handled = signal.getsignal(signal.SIGTERM) != signal.SIG_DFL
     kept = _replaced("utils", "set_sigterm_handler", lambda _: None) if handled else nullcontext()
-    with hushed, kept, _environment(_local() if fixed else {}):
+    with hushed, kept, _environment(_LOCAL if fixed else {}):
         try:
             if fixed:
                 # Ray takes the machine's own address even for 127.0.0.1, and listens on every interface, unless
@@ -88,7 +89,13 @@ def session(packages: Sequence[ModuleType] = ()) -> Iterator[bool]:
                 # started read the variable.
                 alone = _environment({"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}, over=True)
                 with alone, _replaced("ray_constants", "ENABLE_RAY_CLUSTER", False):
-                    ray.init("local", include_dashboard=False, **quiet)
+                    try:
+                        ray.init("local", include_dashboard=False, **quiet)
+                    except Exception as error:  # of whatever kind: a process of Ray's own did not come up
+                        places = (
+                            "look at /tmp/ray/session_latest/logs, and whether memory and the disk of /tmp have room"
+                        )
+                        raise AbortRun(f"Ray does not start here: {in_words(error)}; {places}") from None
             else:
                 # a submitted job brings its working directory along; whoever attaches from elsewhere ships the packages
                 shipped = [] if submitted() else [cluster, lingua, *packages]
@@ -127,15 +134,6 @@ def _environment(variables: Mapping[str, str], *, over: bool = False) -> Iterato
         for name, value in before.items():
             os.environ.pop(name, None)
             os.environ.update({} if value is None else {name: value})
-
-
-@cache
-def _local() -> Mapping[str, str]:
-    """Ray asks for a token by itself in a local cluster; without one it would keep its own in the home directory.
-
-    Drawn once for a process: Ray remembers it.
-    """
-    return {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 
 
 class RayMetrics:

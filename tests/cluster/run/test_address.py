@@ -5,9 +5,10 @@ from __future__ import annotations
 import socket
 
 import pytest
+import ray
 
 from cluster.errors import AbortRun
-from cluster.run.pool import reachable
+from cluster.run.pool import reachable, session
 
 
 @pytest.fixture
@@ -31,6 +32,20 @@ def test_what_is_no_address_to_ray_is_told_alike() -> None:
 def test_a_cluster_that_answers_is_attached_to() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         _attach(f"127.0.0.1:{server.getsockname()[1]}")
+
+
+def test_a_local_ray_that_does_not_start_is_told_with_where_to_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    def timed_out(*_: object, **__: object) -> None:
+        raise Exception("The current node timed out during startup.")
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "init", timed_out)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    with (
+        pytest.raises(AbortRun, match=r"Ray does not start here: .*timed out during startup\.; look at /tmp/ray"),
+        session(),
+    ):
+        pytest.fail("it started")
 
 
 def _attach(address: str, error: Exception | None = None) -> None:
