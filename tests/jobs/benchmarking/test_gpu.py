@@ -31,22 +31,16 @@ time.sleep(600)
 """
 
 
-def run(folder: Path, *flags: str) -> int:
-    ended = signal.getsignal(signal.SIGTERM)
-    try:
-        return main(["--small", f"--output={folder}", *flags])
-    finally:
-        signal.signal(signal.SIGTERM, ended)
-
-
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run of all steps, with a peer."""
     folder, packages = tmp_path_factory.mktemp("gpu"), stand_in(tmp_path_factory.mktemp("packages"))
     wanted = [f"--step={name}" for name in TRIED]
+    ended = signal.getsignal(signal.SIGTERM)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("subprocess.Popen", forks.Fork)
-        run(folder, *wanted, f"--peer-python={sys.executable}", f"--peer-path={packages}")
+        main(["--small", f"--output={folder}", *wanted, f"--peer-python={sys.executable}", f"--peer-path={packages}"])
+    signal.signal(signal.SIGTERM, ended)
     return folder
 
 
@@ -136,7 +130,8 @@ def _ended(process: int) -> bool:
 
 
 def test_without_time_no_step_begins_and_the_report_says_so(tmp_path: Path) -> None:
-    assert run(tmp_path, "--seconds", "1") == 1
+    command = [sys.executable, "-m", "jobs.benchmarking.gpu", "--small", f"--output={tmp_path}", "--seconds=1"]
+    assert forks.run(command, timeout=100).returncode == 1
     found = json.loads((tmp_path / "gpu.json").read_text(encoding="utf-8"))["steps"]
     assert {step["status"] for step in found.values()} == {"not begun: no time was left"}
 
