@@ -135,10 +135,10 @@ def _read(text: str) -> Iterator[_Sentence]:
         gap = text[start : end - len(body)]
         opens, line = not start or gap.count("\n") > 1, not start or "\n" in gap
         item = ITEM.match(text, start + gap.rfind("\n") + 1) if line else None
-        closed = end == len(text) or text.find("\n", end, end + 3) >= 0
+        closed = opens and text.find("\n", end, end + 3) >= 0  # or a search for it would go on to the text's end
         mark = regex.sub(r"[^\W\d]+", "a", regex.sub(r"\d+", "1", item.group())) if item else ""
-        short = _ALONE.match(text, end) and len(body.split()) <= HEADING_WORDS and not _NO_HEADING.search(body)
-        title = closed and opens and end < len(text) and start not in spoken and bool(short or _MARKED.match(body))
+        short = closed and _ALONE.match(text, end) and len(body.split()) <= HEADING_WORDS
+        title = closed and start not in spoken and bool((short and not _NO_HEADING.search(body)) or _MARKED.match(body))
         yield _Sentence(body, opens, line, mark, title, at in heads, min(under.get(at, -1), at - 1))
 
 

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lingua import CompressedPrompt, Prompt
+from lingua.budget import pieces
 from lingua.budget.pieces import needed_sentences
 from lingua.text.sentences import Clauses, sentence_edges
 from lingua.text.words import slices
@@ -228,6 +229,18 @@ def test_no_line_heads_nothing(rate: float) -> None:
 )
 def test_something_is_left_of_every_text(text: str, rate: float) -> None:
     assert compressed(text, rate).strip()
+
+
+def test_the_end_of_a_paragraph_is_not_looked_for_behind_each_of_its_sentences(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    class Alone:
+        def match(self, text: str, begin: int) -> None:
+            asked.append(begin)
+
+    monkeypatch.setattr(pieces, "_ALONE", Alone())
+    needed_sentences("The mill was sold. The weir was built. " * 9 + "It burned.\n\nThe smith left.")
+    assert len(asked) <= 1
 
 
 def test_what_a_colon_leads_needs_the_clause_that_ends_with_it() -> None:
