@@ -43,7 +43,7 @@ from lingua.structured.exact import loads
 
 MAX_ROWS = 8 << 20
 BLOCK_BYTES = 4 << 20
-_ROW_BITS = 32
+_ROW_BITS, _HALF = 32, 16
 _UNREADABLE = (FileNotFoundError, ValueError, KeyError, IndexError, TypeError, pa.ArrowException)
 
 
@@ -207,7 +207,7 @@ class Index:
         self.blocks: list[Block] = []
         keys, places = array("Q"), array("Q")
         for block, fingerprints in scanned:
-            keys.extend(int(one[:16], 16) for one in fingerprints)
+            keys.extend(int(one[:_HALF], 16) for one in fingerprints)
             places.extend(len(self.blocks) << _ROW_BITS | row for row in range(len(fingerprints)))
             self.blocks.append(block)
             if len(keys) >= MAX_ROWS:
@@ -217,7 +217,7 @@ class Index:
 
     def find(self, fingerprint: str) -> tuple[int, int] | None:
         """Block and row of what is probably this fingerprint: half of it is compared."""
-        key = np.uint64(int(fingerprint[:16], 16))
+        key = np.uint64(int(fingerprint[:_HALF], 16))
         position = int(np.searchsorted(self._keys, key))
         if position == len(self._keys) or self._keys[position] != key:
             return None
