@@ -70,6 +70,7 @@ ORDER = pa.field(COLUMN, pa.string())
 AT_A_RATE = ("compressed_prompt", "compressed_context", "kept_context", "compressed_tokens", "rate", "status")
 """The results that there are for each further rate."""
 OBJECTS_HINT = "; make one string of each object first, such as its title, a line break and its text"
+MESSAGES_HINT = "; a conversation is named with --messages-column, other JSON with --json-column"
 SHOWN = 50
 """Columns that a message lists."""
 
@@ -288,14 +289,13 @@ class Columns:
                 self._require_type(field, field.name in sampled)
 
     def _require_type(self, field: pa.Field, sampled: bool) -> None:
-        kind = self.mapped.kind
-        held = kind is not None and holds(kind, field, sampled)
-        listed = field.name == self.mapped.context and is_list(field.type) and is_string(value_type(field.type))
-        if not (listed or (is_string(field.type) if kind is None else held)):
-            texts = "strings or lists of strings" if field.name == self.mapped.context else "strings"
+        kind, of_context = self.mapped.kind, field.name == self.mapped.context
+        listed = of_context and is_list(field.type) and is_string(value_type(field.type))
+        if not (listed or (is_string(field.type) if kind is None else holds(kind, field, sampled))):
+            texts = "strings or lists of strings" if of_context else "strings"
             wanted = texts if kind is None else _WANTED[kind][0]
-            of_objects = field.name == self.mapped.context and is_list(field.type)
-            hint = OBJECTS_HINT if of_objects and pa.types.is_struct(value_type(field.type)) else ""
+            of_objects = pa.types.is_struct(value_type(field.type) if is_list(field.type) else field.type)
+            hint = "" if kind or not of_objects else OBJECTS_HINT if of_context else MESSAGES_HINT
             raise ConfigError(f"column {field.name!r} holds {field.type}; it must hold {wanted}{hint}")
 
     def to_json(self) -> dict[str, Any]:

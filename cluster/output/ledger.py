@@ -73,7 +73,7 @@ class Ledger(RunFolder):
     def require_plan(self) -> Plan:
         """The same. PlanConflict when there is none."""
         if (plan := self.plan()) is None:
-            raise PlanConflict(f"{self.url} has no {PLAN}: not an output of this job, or its plan was removed")
+            raise PlanConflict(f"{self.url} has no {PLAN}; check the path: no output of this job, or its plan is gone")
         return plan
 
     def _generations(self) -> Iterator[str]:

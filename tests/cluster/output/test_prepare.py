@@ -148,6 +148,7 @@ def test_json_lines_to_json_lines_keep_every_object_as_it_is(tmp_path: Path) -> 
         ({"text": "x"}, {"text_column": "txt"}, r"no column 'txt'; did you mean text\? its columns: text"),
         ({"text": "x"}, {"id_column": "id"}, "no column 'id'"),
         ({"text": 1}, {}, "column 'text' holds int64; it must hold strings"),
+        ({"text": [{"role": "user", "content": "x"}]}, {}, "must hold strings; a conversation is named with"),
         ({"context": [1]}, {}, "must hold strings or lists of strings"),
         ({"context": [{"title": "t", "text": "x"}]}, {}, "make one string of each object first"),
         ({"text": "x", UNPLANNED: 1}, {}, f"{UNPLANNED} collide with input columns; give --output-prefix"),

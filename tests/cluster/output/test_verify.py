@@ -264,7 +264,7 @@ def test_a_planted_fault_is_found(
 
 def test_nothing_to_audit_is_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path)]) == 2
-    assert capsys.readouterr().err.startswith(f"error: {tmp_path} has no _plan.json")
+    assert capsys.readouterr().err.startswith(f"error: {tmp_path} has no _plan.json; check the path")
 
 
 def test_damaged_inputs_and_their_rejects_audit_as_whole(tmp_path: Path) -> None:
