@@ -141,7 +141,8 @@ class PackedScorer(PlainScorer):
         for row in rows:
             start = self.cached(row.context)
             new = [*row.context.visible(start), *row.probe]
-            cache = self._cache(row.context) if _worth(row) else None
+            again = row.retain or row.context.cache is not None or len(row.context) > len(row.context.head)
+            cache = self._cache(row.context) if again else None  # a start token alone is not worth one
             packed.append(PackedRow(len(ids), len(ids) + len(new), start, cache))
             ids.extend(new)
             places.extend(range(start, start + len(new)))
@@ -200,11 +201,6 @@ class PackedScorer(PlainScorer):
         values = arriving()
         values[opening] = math.log(self.vocabulary)
         return np.split(values, np.cumsum(sizes)[:-1])
-
-
-def _worth(row: BatchRow) -> bool:
-    """Whether anything of the row can be used again: more than a start token, or a probe that stays."""
-    return row.retain or row.context.cache is not None or len(row.context) > len(row.context.head)
 
 
 def slides(config: Any) -> bool:

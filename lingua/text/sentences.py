@@ -34,7 +34,7 @@ CLOCK = r"[^\w\n]{0,3}\d{1,2}[:.]\d\d(?:[:.]\d\d)?[^\w\n]{0,3}"
 _SPEAKER = regex.compile(
     rf"^[^\S\n]*(?:{CLOCK}|[*_]{{1,2}})?(?:(?P<role>(?i:user|human|assistant|ai|system|bot|chat(?:bot|gpt)|model|customer|client|agent|support"
     r"|(?:inter)?viewer|interviewee|moderator|host|guest|speaker|caller|operator|doctor|patient|teacher|student|用户|助手|系统)"
-    r"(?:[^\S\n]\w{1,2})?)|\p{Lu}[\p{L}\p{N}.'’-]{0,20}(?:[^\S\n][\p{Lu}\p{N}][\p{L}\p{N}.'’-]{0,15}){0,2}|\p{Han}{1,6})"
+    r"(?:[^\S\n]\w{1,2})?)|(?:\p{Lu}|(?<=\d[^\w\n]{0,3})\p{Ll})[\p{L}\p{N}.'’-]{0,20}(?:[^\S\n][\p{Lu}\p{N}][\p{L}\p{N}.'’-]{0,15}){0,2}|\p{Han}{1,6})"
     rf"(?:{CLOCK})?(?:[*_]{{1,2}})?\s?(?:[:：](?:[*_]{{1,2}})?(?=\s)|：)"
     r"|^(?P<role>[\p{L} ]{0,20}\[\d{1,3}\]:?[^\S\n]?(?:\((?:[^()\n]|\([^()\n]*\)){1,150}\)|[^\n:.!?]{1,60}:)(?=\s))",
     regex.MULTILINE,
@@ -51,10 +51,12 @@ _BEFORE = regex.compile(r"(?r)\s{0,200}(?:(?<=\s)[\"“‘«(\[])?")
 _SPACE = regex.compile(r"(?r)\s{0,200}")
 """White space behind a sentence, with what opens the next one, and behind a line."""
 _WITHIN = regex.compile(
-    r"(?r)(?:\b(?:al|spp?|[Vv]ols?|approx|incl|[Cc]h|i\.e|e\.g|Ft|[-–]St|Step\s\d+|Mio|Mrd|(?:am|vom|zum|den?|im|und|bis)\s\d\d?|max|min|ca|Fa|Mo|Di|Do|Fr|Sa|So)|(?:\A|\n|:\s)\s{0,9}\d{1,3})\.|(?:\A|\n)\s{0,9}\[\d{1,3}\]"
+    r"(?r)(?:\b(?:al|spp?|[Vv]ols?|approx|incl|[Cc]h|i\.e|e\.g|Ft|[-–]St|Step\s\d+|Mio|Mrd|(?:am|vom|zum|den?|im|und|bis)\s\d\d?|max|min|ca|Fa|Mo|Di|Do|Fr|Sa|So|Tel|Nr|bzw|vgl|ggf|inkl|zzgl|z\.\s?B|d\.\s?[hM])|(?:\A|\n|:\s)\s{0,9}\d{1,3})\.|(?:\A|\n)\s{0,9}\[\d{1,3}\]"
 )
 """Ends with abbreviations that `sentencex` does not know, or is the number of an item, a note or, in German, a day."""
-_GLUED = regex.compile(r"(?<=[\w)\]]\.)[_\p{Ll}\p{N}]|(?<=\")\"+\s*\n")
+_GLUED = regex.compile(
+    r"(?<=[\w)\]]\.)[_\p{Ll}\p{N}]|(?<=\")\"+\s*\n|(?<=\b\d\d?\.)[^\S\n]+(?:Jan|Feb|Mär|Apr|Mai|Jun|Jul|Aug|Sep|Okt|Nov|Dez)(?:\.|\p{Ll}*\b)"
+)
 _SMALL = regex.compile(r"(?<=[.!?\]])[^\S\n]+[^\p{L}\p{N}\n]{0,2}+\p{Ll}(?!\))")
 """A small letter goes on with the sentence, unless its writer has none but small ones."""
 _LETTERS = regex.compile(r"[\p{L}\p{N}]+")

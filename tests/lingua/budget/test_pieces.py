@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from lingua import CompressedPrompt, Prompt
 from lingua.budget import pieces
 from lingua.budget.pieces import needed_sentences
-from lingua.text.sentences import Clauses, sentence_edges
+from lingua.text.sentences import Clauses, sentence_edges, speeches
 from lingua.text.words import slices
 from tests.lingua.echo import compress
 
@@ -145,6 +145,15 @@ def compressed(text: str, rate: float) -> str:
     (found,) = compress([Prompt(context=[text])], method="evidence", rate=rate)
     assert isinstance(found, CompressedPrompt)
     return found.text
+
+
+def test_in_a_chat_with_times_names_may_be_small_and_answers_stand_under_what_was_asked() -> None:
+    text = "[09:14] ada: can it run?\n[09:15] ruiz: no. not twice\n[09:16] ada: so I wait?\n[09:20] ruiz: yes\nuntil 9"
+    assert [begin for begin, *_ in speeches(text)] == [0, 24, 52, 76]
+    needs = needed_sentences(text)[0].tolist()
+    starts = sentence_edges(text).tolist()
+    assert needs[starts.index(24)] == starts.index(0)
+    assert needs[starts.index(76)] == starts.index(52)
 
 
 @pytest.mark.parametrize("rate", [0.3, 0.5, 0.7])

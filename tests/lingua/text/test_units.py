@@ -118,6 +118,8 @@ def test_sentences_are_found_in_several_scripts() -> None:
         "i like it.| it is good.| yes.",
         "Monday to 18:00.| Sunday closed.",
         "Sie fiel am 3. Mai 1945.| Das kostete 2,4 Mio. Mark.",
+        "Sie ruht seit dem 3. Oktober.| Bis spätestens 20. November kommt jemand, z. B. Ada.| Am 3. d. M. kam sie.",
+        "Call the office.| Tel. +49 30 5550 1234.| It is open.",
         "It was lost, i.e. No. 4, incl. Fig. 2 of ch. 3.| They were found.",
         "[1] Lund, Oak.|\n[2] See Vale.",
     ],
