@@ -92,10 +92,8 @@ def session(packages: Sequence[ModuleType] = ()) -> Iterator[bool]:
                     try:
                         ray.init("local", include_dashboard=False, **quiet)
                     except Exception as error:  # of whatever kind: a process of Ray's own did not come up
-                        places = (
-                            "look at /tmp/ray/session_latest/logs, and whether memory and the disk of /tmp have room"
-                        )
-                        raise AbortRun(f"Ray does not start here: {in_words(error)}; {places}") from None
+                        advice = "look at /tmp/ray/session_latest/logs, and whether memory and /tmp have room"
+                        raise AbortRun(f"Ray does not start here: {in_words(error)}; {advice}") from None
             else:
                 # a submitted job brings its working directory along; whoever attaches from elsewhere ships the packages
                 shipped = [] if submitted() else [cluster, lingua, *packages]

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +37,6 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     return variables()
 
 
-class BrokenError(Exception):
-    """Ends a session."""
-
-
 @pytest.mark.parametrize("fails", [False, True])
 def test_a_session_leaves_the_environment_as_it_was(
     environment: dict[str, str], fails: bool, monkeypatch: pytest.MonkeyPatch
@@ -49,14 +46,12 @@ def test_a_session_leaves_the_environment_as_it_was(
     def begin(*_: Any, **__: Any) -> None:
         seen.update(os.environ)
         if fails:
-            raise BrokenError
+            raise RuntimeError("no room")
 
     monkeypatch.setattr(pool.ray, "init", begin)
-    try:
-        with pool.session():
-            assert os.environ["RAY_AUTH_TOKEN"] == seen["RAY_AUTH_TOKEN"]
-    except BrokenError:
-        assert fails
+    told = pytest.raises(AbortRun, match="no room; look at") if fails else nullcontext()
+    with told, pool.session():
+        assert os.environ["RAY_AUTH_TOKEN"] == seen["RAY_AUTH_TOKEN"]
     assert variables() == environment
     assert seen["RAY_USAGE_STATS_ENABLED"] == "1"
     assert seen["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] == "0"
