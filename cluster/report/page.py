@@ -15,7 +15,7 @@ import heapq
 import json
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
@@ -67,7 +67,7 @@ class Merged:
         self.fidelities = [mine + more for mine, more in zip(self.fidelities, summary.fidelities, strict=True)]
         for name in NOTED:
             found = [*self.rows[name], *((source, note) for note in getattr(summary, name))]
-            self.rows[name] = _first(found, NOTED[name])
+            self.rows[name] = sorted(found, key=lambda pair: NOTED[name](pair[1]))[:SHOWN_ROWS]
         drawn = [*self.samples, *((source, sample) for sample in summary.samples)]
         distinct = {sample.fingerprint: (source, sample) for source, sample in reversed(drawn)}.values()
         self.samples = heapq.nsmallest(SHOWN_SAMPLES, distinct, key=lambda pair: pair[1].fingerprint)
@@ -79,10 +79,6 @@ class Merged:
         """The poorest rows that are not among the samples."""
         shown = {sample.fingerprint for _, sample in self.samples}
         return [(source, sample) for source, sample in self.poorest if sample.fingerprint not in shown]
-
-
-def _first(found: Iterable[tuple[str, RowNote]], order: Callable[[RowNote], Any]) -> list[tuple[str, RowNote]]:
-    return heapq.nsmallest(SHOWN_ROWS, found, key=lambda pair: order(pair[1]))
 
 
 @dataclass(frozen=True, slots=True)

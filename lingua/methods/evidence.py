@@ -50,7 +50,8 @@ _NOISE = regex.compile(
     r"|um|erm?|ah|aha|oh|eh|h*mm*|huh|right|sure|well|so|alright|exactly|absolutely|indeed|true|thanks?|thank you|bye"
     r"|hi|hello|great|cool|fine|and|but|or|the|meanwhile|however|i (?:see|mean|think|guess)|you know|certainly"
     r"|of course|you['’]re welcome|glad to help|(?:i hope (?:this|that|these|it|you)|let me know if|feel free to)\b"
-    r"[^.!?\n]{0,150})\b|[嗯哦啊呃好对是的吧]|[^\p{L}\p{N}])*+",
+    r"[^.!?\n]{0,150}|(?:dear|sehr geehrte)[^.!?\n]{1,50}|(?:(?:best|kind|warm) regards|yours (?:sincerely|faithfully)"
+    r"|sincerely,|mit freundlichen grüßen|(?:viele|beste) grüße)[^.!?]{0,80})\b|[嗯哦啊呃好对是的吧]|[^\p{L}\p{N}])*+",
     regex.IGNORECASE,
 )
 """What a sentence that says nothing is made of: who speaks, what a transcriber noted, fillers, and marks."""

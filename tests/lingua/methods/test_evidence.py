@@ -821,6 +821,22 @@ def test_a_text_of_which_nothing_says_anything_is_shortened_all_the_same() -> No
     assert result.text
 
 
+@pytest.mark.parametrize(
+    ("greeting", "wish"),
+    [
+        ("Dear Ada and colleagues,", "Kind regards,"),
+        ("Sehr geehrte Frau Lund,", "Mit freundlichen Grüßen"),
+        ("Dear Vale Milling Company,", "Yours sincerely,"),
+    ],
+)
+def test_greetings_of_letters_count_nothing(greeting: str, wish: str) -> None:
+    text = f"{greeting}\n\nThe wheel is broken since 4 May. We cannot grind until it turns.\n\n{wish}\nAda Ruiz"
+    kept = one(Prompt(context=[text]), rate=0.6).text
+    assert "The wheel is broken" in kept
+    assert greeting not in kept
+    assert wish not in kept
+
+
 def test_where_a_text_breaks_off_counts_little() -> None:
     text = "The mill at Vale was sold in 1931. The weir was built in 1899 by Ada Lund of"
     assert one(Prompt(context=[text]), rate=0.6).text == "The mill at Vale was sold in 1931."
