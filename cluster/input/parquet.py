@@ -98,7 +98,7 @@ def open_parquet(source: Source, storage: Storage, **reading: Any) -> pq.Parquet
         raise
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         why = f"not a whole Parquet file ({error}); write it again, or leave it out of the inputs"
-        if "crypt" in str(error):
+        if any(said in str(error) for said in ("no decryption found", "Cannot decrypt")):  # not a name with such a word
             why = "is encrypted Parquet, and no keys are taken here; write it without encryption, or leave it out"
         if "too deeply nested" in str(error):
             why = "a column nests deeper than the 100 levels that readers of Parquet take; write it as JSON text"

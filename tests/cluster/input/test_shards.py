@@ -148,6 +148,19 @@ def test_an_encrypted_parquet_file_is_told_as_that(tmp_path: Path, plaintext_foo
         plan_shards([source_of(tmp_path / "rows.parquet")], 1024, Storage())
 
 
+def test_a_file_in_a_folder_called_after_ciphers_is_not_taken_for_encrypted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise PermissionError(13, "Permission denied", "/encrypted/rows.parquet")
+
+    pq.write_table(pa.table({"text": ["a"]}), tmp_path / "rows.parquet")
+    source = source_of(tmp_path / "rows.parquet")
+    monkeypatch.setattr(Storage, "open", refused)
+    with pytest.raises(SourceUnusable, match="Permission denied"):
+        plan_shards([source], 1024, Storage())
+
+
 class PlainKeys(encryption.KmsClient):  # type: ignore[misc, unused-ignore]
     """A service that gives keys as they are."""
 
