@@ -186,9 +186,8 @@ def _cast(column: pa.Array, kind: pa.DataType) -> pa.Array:
 
 def int96_paths(file: pq.ParquetFile) -> tuple[str, ...]:
     """The paths of a file's moments of 96 bits."""
-    return tuple(
-        leaf.path for leaf in map(file.schema.column, range(len(file.schema))) if leaf.physical_type == "INT96"
-    )
+    leaves = map(file.schema.column, range(len(file.schema)))
+    return tuple(leaf.path for leaf in leaves if leaf.physical_type == "INT96")
 
 
 _LACKING = {"INTERVAL": "interval", "ENUM": "enum", "BSON": "BSON"}

@@ -84,9 +84,7 @@ def with_folders(footers: Sequence[Footer]) -> list[Footer]:
                 known.setdefault(name, kind)
     whole = []
     for footer in footers:
-        added = {
-            name: known.get(name, pa.string()) for name in footer.source.folders if name not in footer.schema.names
-        }
+        added = {one: known.get(one, pa.string()) for one in footer.source.folders if one not in footer.schema.names}
         for name, kind in added.items():
             value = footer.source.folders[name]
             try:

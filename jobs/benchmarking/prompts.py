@@ -31,18 +31,7 @@ _PARAGRAPH = re.compile(r"\n\s*\n")
 _SHORTEST, _WORDY = 120, 0.7
 """A paragraph of prose has so many characters, and such a share of letters and spaces, at the least."""
 _NAMES = ("Amara", "Björn", "Chen", "Dolores", "Emeka", "Farida", "Goran", "Hana", "Ivo", "Jun", "Keiko", "Luca")
-_THINGS = (
-    "muffins",
-    "tickets",
-    "marbles",
-    "notebooks",
-    "apples",
-    "stamps",
-    "bottles",
-    "lanterns",
-    "seeds",
-    "postcards",
-)
+_ITEMS = ("muffins", "tickets", "marbles", "notebooks", "apples", "stamps", "bottles", "lanterns", "seeds", "postcards")
 _STEPS = (
     ("buys {n} boxes with {m} {thing} in each", "{n} boxes of {m} are {n} * {m} = {k} {thing}", 1),
     ("finds {n} {thing} in one cupboard and {m} in another", "the cupboards hold {n} + {m} = {k} {thing}", 1),
@@ -187,7 +176,7 @@ def document(characters: int, dice: random.Random) -> str:
 
 def problem(characters: int, dice: random.Random) -> str:
     """A worked problem of about `characters` characters: question, steps, answer."""
-    name, thing = dice.choice(_NAMES), dice.choice(_THINGS)
+    name, thing = dice.choice(_NAMES), dice.choice(_ITEMS)
     total = dice.randint(400, 900)
     story, steps = [f"{name} has {total} {thing}."], [f"At first there are {total} {thing}."]
     while len(" ".join(story + steps)) < characters - 120:

@@ -18,22 +18,10 @@ from lingua.budget.pieces import Pieces, piece_edges
 from lingua.engine.score import Program
 from lingua.prompt import Bools, CompressedPrompt, Floats, Ints, Prompt, Span, Status, join_parts
 from lingua.shared import OnePassSettings, SharedSettings, Unit
+from lingua.text import units as cutting
 from lingua.text.lines import plain
 from lingua.text.sentences import sentence_edges
 from lingua.text.tokens import Encoding, SourceTokenizer, TargetTokenizer
-from lingua.text.units import (
-    Kinds,
-    beginning,
-    cut,
-    forced_spans,
-    kept_apart,
-    literals,
-    rounded,
-    spelt,
-    unit_edges,
-    unit_scores,
-    within_words,
-)
 from lingua.text.words import ascending
 
 Importance = npt.NDArray[np.float32]
@@ -67,7 +55,7 @@ class PromptPart:
     rate: float | None = None
     literal: Ints | None = None
     held: Span | None = None
-    kinds: Kinds | None = None
+    kinds: cutting.Kinds | None = None
     pieces: Pieces | None = None
     facts: Ints | None = None
 
@@ -100,8 +88,9 @@ class PromptPart:
 
     def scores(self, config: SharedSettings) -> Floats:
         filled, scores = (self.starts[1:] > self.starts[:-1]).nonzero()[0], np.zeros(len(self.keep), np.float32)
-        scores[filled] = unit_scores(self.token_scores, self.starts[np.append(filled, -1)], config.own.unit_score)
-        return rounded(scores) if isinstance(config.own, OnePassSettings) else scores
+        starts = self.starts[np.append(filled, -1)]
+        scores[filled] = cutting.unit_scores(self.token_scores, starts, config.own.unit_score)
+        return cutting.rounded(scores) if isinstance(config.own, OnePassSettings) else scores
 
     @property
     def unit_facts(self) -> Ints:
@@ -123,7 +112,8 @@ class PromptPart:
         best = max((at for at, span in enumerate(spans) if self.text[slice(*span)].strip()), key=scores.__getitem__)
         if self.pieces is not None:
             units = np.flatnonzero(self.pieces.clause == self.pieces.clause[best])
-            if begun := beginning(self.text, self.bounds, units[np.cumsum(self.costs[units]) <= room]):
+            fitting = int(np.sum(np.cumsum(self.costs[units]) <= room))
+            if begun := cutting.beginning(self.text, self.bounds, units, fitting):
                 return spans[units[0]][0], spans[units[begun - 1]][1]
         return spans[best]
 
@@ -153,7 +143,7 @@ class PromptPart:
             kept = np.flatnonzero(shown)
             literal, shown = self.literal[kept], shown.copy()
             shown[kept[1:][(literal[1:] >= 0) & (literal[1:] == literal[:-1])]] = False
-        return shown if self.kinds is None else kept_apart(self.kinds, self.bounds, shown)
+        return shown if self.kinds is None else cutting.kept_apart(self.kinds, self.bounds, shown)
 
 
 def spans_of(text: str, bounds: Ints, keep: Bools) -> tuple[Span, ...]:
@@ -243,16 +233,16 @@ class Drafter:
         if unit is None or not text:
             return self._uncut(encoding)
         coherent = config.own.coherent_share > 0
-        edges = unit_edges(text, "word" if coherent and unit == "token" else unit)
+        edges = cutting.unit_edges(text, "word" if coherent and unit == "token" else unit)
         if edges is not None and config.own.cuts_sentences:
             edges = ascending(edges, sentence_edges(text))
         if edges is not None and coherent:
             edges = ascending(edges, pieces := piece_edges(text))
             encoding = encoding.split(pieces)
-        forced = forced_spans(text, config)
+        forced = cutting.forced_spans(text, config)
         if edges is not None and (forced or unit == "sentence" or config.own.cuts_sentences or coherent):
-            edges, forced = within_words(text, edges, forced)
-        atoms, must = cut(encoding, edges, forced)
+            edges, forced = cutting.within_words(text, edges, forced)
+        atoms, must = cutting.cut(encoding, edges, forced)
         starts = encoding.atom.searchsorted(atoms)
         begins = encoding.token_starts if self.target is self.source else self.target.starts(text)
         return self._part(encoding, starts, encoding.bounds[atoms], must, begins)
@@ -279,9 +269,9 @@ class Drafter:
         keep, scores = np.ones(len(must), bool), np.zeros(len(encoding), np.float32)
         part = PromptPart(encoding, starts, bounds, costs, must, keep, scores)
         config, text = self.config, encoding.text
-        part.literal = literals(text, bounds, config.force_tokens) if config.force_tokens else None
+        part.literal = cutting.literals(text, bounds, config.force_tokens) if config.force_tokens else None
         coherent = config.own.coherent_share > 0
-        part.kinds = None if config.unit == "token" and not coherent else spelt(text, bounds)
+        part.kinds = None if config.unit == "token" and not coherent else cutting.spelt(text, bounds)
         part.pieces = Pieces.of(text, bounds, config.unit == "sentence") if coherent and len(must) else None
         return part
 

@@ -19,8 +19,8 @@ import numpy as np
 import regex
 
 from lingua.prompt import Bools, Floats, Ints
-from lingua.text.lines import CLOSES, layout, plain
-from lingua.text.sentences import ACTS, ENDS_SENTENCE, ITEM, LEADS, SEPARATES, Clauses, sentence_edges, speeches
+from lingua.text.lines import CLOSES, ITEM, layout, plain, speeches
+from lingua.text.sentences import ACTS, ENDS_SENTENCE, LEADS, SEPARATES, Clauses, sentence_edges
 from lingua.text.words import among, ascending, code_points, members, remembered
 
 NEW, REPEATED = 6.0, 0.3

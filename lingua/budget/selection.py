@@ -107,7 +107,7 @@ def fit(draft: Draft) -> CompressedPrompt:
     Where sentences or phrases as units leave more than 5% of the target unused, the dropped ones are cut into words,
     and the most surprising ones fill it; a word is never cut. What coherent pieces leave unused stays so, unless it is
     more than half of the target: then the beginning of the best clause fills it. If what must be kept exceeds the
-    target, only that is kept, and where no unit fits, the shortest one: ``over_budget``.
+    target, only that is kept, and where no unit fits, the shortest one, or a short clause: ``over_budget``.
     """
     unit: Unit | None = draft.config.unit
     while unit is not None:
@@ -224,7 +224,7 @@ class _Margin:
         return self.slack >= 0
 
     def something(self) -> CompressedPrompt:
-        """The result; with the best of the shortest units where it would be empty and the prompt is not."""
+        """The result; with the best of what is shortest, or its first unit, where it would be empty for no reason."""
         if self.left.text.strip():
             return self.left
         self._apply(0)
@@ -232,7 +232,8 @@ class _Margin:
             part, first = self.parts[self.place[rank]][0], int(self.first[rank])
             if part.text[part.bounds[first] : part.bounds[first + 1]].strip():
                 must, part.must = part.must, part.must.copy()  # or it is not shown, where it heads others
-                part.must[first] = part.keep[first] = True
+                units = self._at(rank)[1] if self.cost[rank] <= LONG else [first]
+                part.must[units] = part.keep[units] = True
                 self.left = self.draft.finish("over_budget")
                 part.must = must
                 break
@@ -251,7 +252,7 @@ class _Margin:
                 part.keep[units] = np.arange(len(units)) < middle
                 self.left = self.draft.finish()
                 few, many = (middle, many) if self.slack >= 0 else (few, middle)
-            for count in (found := beginning(part.text, part.bounds, units[:few]), found and few):
+            for count in (found := beginning(part.text, part.bounds, units, few), found and few):
                 part.keep[units] = np.arange(len(units)) < count
                 self.left = self.draft.finish()
                 if count and (self.slack >= 0 or count == few):  # fewer units can be more tokens
@@ -378,8 +379,8 @@ def _begin(part: PromptPart, budget: float, config: SharedSettings) -> None:
     score, clause = part.scores(config), part.pieces.clause
     mains = np.flatnonzero(~part.keep & (part.pieces.host[clause] == clause))
     units = np.flatnonzero(clause == clause[mains[np.argmax(score[mains])]]) if len(mains) else mains
-    fitting = units[used + np.cumsum(part.costs[units]) <= budget]
-    part.must[fitting[: beginning(part.text, part.bounds, fitting)]] = True
+    fitting = int(np.sum(used + np.cumsum(part.costs[units]) <= budget))
+    part.must[units[: beginning(part.text, part.bounds, units, fitting)]] = True
     part.keep |= part.must
 
 
@@ -394,7 +395,6 @@ def keep_within(draft: Draft, parts: Sequence[PromptPart], budget: float) -> Non
         pool.take(("clause", "host"), 1, budget)
     else:
         pool.keep = choose(pool.worth, pool.costs, pool.keep, budget)
-    begin = 0
-    for part in parts:
-        part.keep = pool.keep[begin : begin + len(part.keep)]
-        begin += len(part.keep)
+    ends = np.cumsum([len(part.keep) for part in parts])
+    for part, keep in zip(parts, np.split(pool.keep, ends[:-1]), strict=True):
+        part.keep = keep

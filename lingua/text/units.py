@@ -28,7 +28,7 @@ from lingua.errors import PromptError
 from lingua.prompt import Bools, Floats, Ints, Span
 from lingua.shared import Aggregate, SharedSettings, Unit
 from lingua.text.lines import CONTAINERS, TextLine, fences, lines_of
-from lingua.text.sentences import HANGS, LOOSE, SEPARATES, sentence_edges
+from lingua.text.sentences import CLAUSE_WORDS, HANGS, LOOSE, RESTRICTS, SEPARATES, sentence_edges
 from lingua.text.tokens import Encoding
 from lingua.text.words import JOINS, NUMERAL, SPELLING, among, are, classes, code_points, uncut, whole_spans, word_edges
 
@@ -39,15 +39,18 @@ _JOIN, _COMMA, _SPELT, _FIGURE, _THOUSAND = 1, 2, 3, 4, 5
 _DIGIT = regex.compile(r"\d")
 PHRASE_WORDS = 8
 """Words of a phrase at most."""
-_PATTERN_SECONDS = 10.0
+_SECONDS = 10.0
 _OPENS_PHRASE = regex.compile(r"\s*\p{Ll}{1,3}(?=\s|\Z)")
 _UNFINISHED = regex.compile(rf"{HANGS.pattern}|{SEPARATES}\s*\Z", regex.DOTALL)
+_UNIT = regex.compile(r"(?<=\p{N})(?<!\b(?:1\d|20)\d\d)\s*\p{L}")
+_RESTRICTS = regex.compile(rf"\b(?:{RESTRICTS.pattern}|zwar)\b(?:\s+\p{{Ll}}{{1,3}}\b)*")
 _PHRASE = regex.compile(
     r"(?<!\b(?:one|some|many|most|all|part|kind))\s*+"
     rf"(?:[\p{{P}}--[-'’_]]|(?:\p{{Ll}}{{1,3}}|that|than|then|{LOOSE.pattern})\b)",
     regex.V1,
 )
-"""How a beginning ends that needs the next word; and what opens a phrase, a longer one that may go, too."""
+"""How a beginning ends that needs the next word; what says of a number what it counts; what a beginning may not lose,
+with the short words behind it; and what opens a phrase, a longer one that may go, too."""
 _ENDS_PHRASE = r"[\p{P}--['’\-\p{Ps}\p{Pi}]]"
 
 
@@ -62,21 +65,29 @@ def forced_spans(text: str, config: SharedSettings) -> list[Span]:
     return [span for span in spans if span[0] < span[1]]
 
 
-def beginning(text: str, bounds: Ints, units: Ints) -> int:
-    """How many of the first `units` of a clause may stand without the rest of it; none that hold no word.
+def beginning(text: str, bounds: Ints, units: Ints, most: int) -> int:
+    """How many of the `units` of a clause, `most` at most, may stand without the rest of it; none that hold no word.
 
     As many as end before a mark or a word that opens a phrase, if these are half at least; else as do not end with a
-    word that needs the next one.
+    word that needs the next one. None without the unit of a number or what restricts them; a short clause loses little.
     """
-    ends = bounds[units + 1].tolist()
+    if not most:
+        return 0
+    ends = bounds[units[:most] + 1].tolist()
     depths = accumulate(
         text.count("(", a, b) - text.count(")", a, b) for a, b in pairwise([*bounds[units[:1]].tolist(), *ends])
     )
-    whole = (count for count, depth in enumerate(depths, 1) if not depth)
-    closed = [count for count in whole if not _UNFINISHED.search(text, max(0, ends[count - 1] - 20), ends[count - 1])]
+    limit = max((one.end() for one in _RESTRICTS.finditer(text, bounds[units[0]], bounds[units[-1] + 1])), default=0)
+    closed = [
+        count
+        for count, (end, depth) in enumerate(zip(ends, depths, strict=True), 1)
+        if not depth and end > limit and not (_UNFINISHED.search(text, max(0, end - 20), end) or _UNIT.match(text, end))
+    ]
     phrases = [count for count in closed if 2 * count >= len(ends) and _PHRASE.match(text, ends[count - 1])]
     found = max(phrases or closed, default=0)
-    return found if found and re.search(r"\w", text[bounds[units[0]] : ends[found - 1]]) else 0
+    kept = text[bounds[units[0]] : ends[found - 1]] if found else ""
+    told = max(len(units) - CLAUSE_WORDS, found, len(kept.split())) >= CLAUSE_WORDS
+    return found if told and re.search(r"\w", kept) else 0
 
 
 def literals(text: str, bounds: Ints, known: Sequence[str]) -> Ints:
@@ -90,12 +101,10 @@ def protected_spans(text: str, config: SharedSettings) -> list[Span]:
     """What the `protect` patterns match in `text`, and code blocks if these are to be kept."""
     spans = code_blocks(text) if "code" in config.keep_markdown else []
     try:
-        found = [one for p in config.protect for one in _pattern(p).finditer(text, timeout=_PATTERN_SECONDS)]
+        found = [one for p in config.protect for one in _pattern(p).finditer(text, timeout=_SECONDS)]
         return spans + [one.span() for one in found]
     except TimeoutError:
-        raise PromptError(
-            "protect_timeout", f"a protect pattern took over {_PATTERN_SECONDS:.0f} s; simplify it"
-        ) from None
+        raise PromptError("protect_timeout", f"a protect pattern took over {_SECONDS:.0f} s; simplify it") from None
 
 
 @lru_cache(maxsize=256)
@@ -135,9 +144,7 @@ def within_words(text: str, edges: Ints, forced: list[Span]) -> tuple[Ints, list
     if not forced:
         return uncut(edges, whole), []
     known = np.asarray([(-1, -1), *whole], np.int64)
-    first, last = (
-        known[np.searchsorted(known[:, 0], side, side="right") - 1] for side in (spans[:, 0], spans[:, 1] - 1)
-    )
+    first, last = (known[known[:, 0].searchsorted(at, "right") - 1] for at in (spans[:, 0], spans[:, 1] - 1))
     left = np.where(spans[:, 0] < first[:, 1], first[:, 0], spans[:, 0])
     right = np.where(spans[:, 1] < last[:, 1], last[:, 1], spans[:, 1])
     return uncut(edges, whole), list(zip(left.tolist(), right.tolist(), strict=True))

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from lingua import CompressedPrompt, Prompt
 from lingua.budget import pieces
 from lingua.budget.pieces import needed_sentences
-from lingua.text.sentences import Clauses, sentence_edges, speeches
+from lingua.text.lines import speeches
+from lingua.text.sentences import Clauses, sentence_edges
 from lingua.text.words import slices
 from tests.lingua.echo import compress
 
@@ -425,6 +426,13 @@ def least(text: str) -> str:
         ("These states of the south are Bolivia, Brazil, Chile, Peru, Suriname, and Uruguay.", ...),
         ("The height of it varies from low plains, where it rains all year, to high glaciers.", ...),
         ("The old mill didn't turn in the winter of 1931, which was cold.", 0),
+        # what restricts a sentence stays with it, and what is concluded with what it follows from
+        ("Tickets are sold until 16:30, but only at the main door.", ...),
+        ("The tenant pays for all damage, save in cases of old age.", ...),
+        ("Dogs may enter the old mill, and only in winter.", ...),
+        ("The parcel takes three days, although it may take five.", ...),
+        ("Nobody has looked at the wheel yet, so it will not turn in 1931.", ...),
+        ("He served as mayor of the town, but he did not like it.", 0),
     ],
 )
 def test_the_least_of_a_sentence_says_what_the_text_does(text: str, kept: object) -> None:
@@ -490,3 +498,36 @@ def test_what_none_may_lose_all_of_keeps_the_beginning_of_a_clause_and_not_a_wor
     assert all(found.context)
     assert found.context[0].startswith("I was wondering")
     assert found.compressed_tokens <= (found.target_tokens or 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "bound"),
+    [
+        ("The torque is 60 Nm (soft) or 95 Nm (hard).", True),
+        ("It is sold at the mill (not on Sundays) for 20 euros.", True),
+        ("Warranty: 3 years (battery 1 year).", True),
+        ("The mill was sold to Ruiz (its third owner) in 1911.", False),
+    ],
+)
+def test_brackets_that_restrict_or_tell_apart_stay(text: str, bound: bool) -> None:
+    clauses = Clauses.of(text, sentence_edges(text), needed_sentences(text)[0])
+    assert (len(clauses.begins) == 1) == bound
+
+
+@pytest.mark.parametrize("target", range(3, 16))
+@pytest.mark.parametrize(
+    ("text", "whole"),
+    [
+        ("The old tower of the mill in Ord can be climbed by all visitors only in dry weather.", "dry weather"),
+        ("The tariff of the mill is zwar cheap for all of them, aber it holds for new customers alone.", "alone"),
+        ("The lamp of the new series has 9 W and reaches 806 lm in the dark of the night in Vale.", "806 lm"),
+        ("Closed on Mondays and on all of the holidays of the town of Vale and of the river Ord.", "Closed on"),
+    ],
+)
+def test_what_fills_a_budget_loses_no_restriction_and_no_unit(text: str, whole: str, target: int) -> None:
+    (found,) = compress([Prompt(context=[text])], method="evidence", target_token=target)
+    assert isinstance(found, CompressedPrompt)
+    kept = found.text.rstrip(".")
+    if len(kept.split()) > 2:
+        first = whole.split()[0]
+        assert whole in kept or (whole == "806 lm" and first not in kept), kept

@@ -150,7 +150,7 @@ def test_units_tile_tokens_and_text_and_cost_what_the_text_costs(text: str, unit
 
 
 def test_what_takes_too_long_to_match_rejects_the_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lingua.text.units._PATTERN_SECONDS", 0.05)
+    monkeypatch.setattr("lingua.text.units._SECONDS", 0.05)
     with pytest.raises(PromptError) as caught:
         forced_spans("a" * 5_000 + "!", CompressionConfig(protect=[r"(a|aa)+$"]))
     assert caught.value.reason == "protect_timeout"
