@@ -7,6 +7,8 @@ READY := $(VENV)/.ready
 
 .PHONY: demo test check bench gpu peer test-reference hashes clean
 .DELETE_ON_ERROR:
+# Else every process that is started, by the tests too, compiles all of our modules anew.
+export PYTHONDONTWRITEBYTECODE =
 
 demo: $(READY)        ## compress two small corpora end to end and show the result
 	$(BIN)/python -m jobs.demo

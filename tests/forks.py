@@ -18,7 +18,9 @@ from typing import IO, Any
 
 ROOT = Path(__file__).resolve().parents[1]
 _SERVER, _FORKING = (multiprocessing.get_context(method) for method in ("forkserver", "fork"))
-_SERVER.set_forkserver_preload(["jobs.benchmark", "jobs.compress", "lingua.models.load"])
+_SERVER.set_forkserver_preload(
+    ["jobs.benchmark", "jobs.compress", "lingua.models.load", "transformers.models.llama.modeling_llama"]
+)
 
 
 class Fork:

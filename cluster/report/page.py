@@ -230,7 +230,9 @@ def environment(*folders: Path) -> Environment:
 
 def render(page: Page) -> str:
     made = environment(Path(__file__).parent)
-    made.filters.update(stretches=stretches, duration=duration, money=_money)
+    made.filters.update(stretches=stretches, duration=duration)
+    # with as many decimals as the smallest amount beside it needs
+    made.filters["money"] = lambda amount, smallest: f"{amount:,.{2 if smallest >= 0.1 or smallest == 0 else 6}f}"
     made.filters["rate"] = lambda share: "–" if share is None else f"{share:.3f}"
     made.filters["seconds"] = lambda seconds: f"{seconds:,.2f}"
     made.filters["moment"] = lambda moment: moment.strftime("%Y-%m-%d %H:%M %Z")
@@ -269,11 +271,6 @@ def _settings(page: Page) -> Iterator[tuple[str, str]]:
     yield "model digest", page.plan.identity.model_digest
     for package, version in page.statistics.get("versions", {}).items():
         yield f"version of {package}", str(version)
-
-
-def _money(amount: float, smallest: float) -> str:
-    """With as many decimals as the smallest amount beside it needs."""
-    return f"{amount:,.2f}" if smallest >= 0.1 or smallest == 0 else f"{amount:,.6f}"
 
 
 def duration(seconds: float) -> str:

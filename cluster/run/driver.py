@@ -207,14 +207,11 @@ class Driver:
                 continue
             if isinstance(end.result, Failure):
                 self._failed(end.worker, end.assignment, end.result)
-            else:
-                self._succeeded(end.assignment, end.result)
-
-    def _succeeded(self, assignment: Assignment, report: ShardReport) -> None:
-        self._backlog.succeeded(assignment, report)
-        if report.outcome != "probed":
-            self._totals.add(assignment.shard, report)
-            self._check(final=False)
+                continue
+            self._backlog.succeeded(end.assignment, end.result)
+            if end.result.outcome != "probed":
+                self._totals.add(end.assignment.shard, end.result)
+                self._check(final=False)
 
     def _check(self, *, final: bool) -> None:
         total = self._totals.total

@@ -151,7 +151,8 @@ MIXES: dict[str, Callable[[Recipe], list[Prompt]]] = {
 @lru_cache(maxsize=1)
 def paragraphs() -> tuple[str, ...]:
     """Paragraphs of prose, in a fixed order."""
-    described = {dist.name.lower(): dist.metadata for dist in importlib.metadata.distributions() if dist.name}
+    installed = (dist.metadata for dist in importlib.metadata.distributions())  # each is parsed when asked for
+    described = {about["Name"].lower(): about for about in installed if about["Name"]}
     bodies = (described[name].get_payload() for name in sorted(described))  # type: ignore[attr-defined]
     texts = [*(topics[name] for name in sorted(topics)), *(body for body in bodies if isinstance(body, str))]
     pieces = (piece.strip() for text in texts for piece in _PARAGRAPH.split(text))

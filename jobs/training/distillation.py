@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import scipy
 import torch
-from scipy.stats import mannwhitneyu, spearmanr
 from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
@@ -242,7 +242,7 @@ def agreement(
         "f1": int((all_kept & chosen).sum()) / total,
         "chance": float(sum(keep.sum() ** 2 / len(keep) for keep in kept if len(keep)) / total),
         "auc": auc(scores, all_kept),
-        "spearman": float(spearmanr(scores, every).statistic) if np.ptp(scores) and np.ptp(every) else 0.0,
+        "spearman": float(scipy.stats.spearmanr(scores, every).statistic) if np.ptp(scores) and np.ptp(every) else 0.0,
     }
 
 
@@ -267,4 +267,4 @@ def highest(scores: Floats, count: int) -> Bools:
 def auc(scores: Floats, positive: Bools) -> float:
     """How probably a positive scores above a negative, equal scores counting half; 0.5 where either is absent."""
     ones, zeros = scores[positive], scores[~positive]
-    return float(mannwhitneyu(ones, zeros).statistic / (len(ones) * len(zeros))) if len(ones) and len(zeros) else 0.5
+    return float(scipy.stats.mannwhitneyu(ones, zeros).statistic / both) if (both := len(ones) * len(zeros)) else 0.5

@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import scipy  # whose parts come when asked for: stats takes a second
 import torch
-from scipy.stats import spearmanr
 from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
@@ -199,4 +199,4 @@ def agreement(one: Seen, other: Seen) -> float | None:
     sums = [np.diff(values, prepend=0.0) for values in reached]
     if len(common) < FEWEST or any(np.ptp(values) == 0 for values in sums):
         return None
-    return float(spearmanr(*sums).statistic)
+    return float(scipy.stats.spearmanr(*sums).statistic)

@@ -38,7 +38,7 @@ _PIECES = {
 }
 _INNER = {spaces: re.compile(rf"[{spaces}].*[\w!-~]", re.DOTALL) for spaces in _PIECES}
 """What remains a piece wherever it stands between others of this kind."""
-_MOST, _LONGEST, _MOST_CHARACTERS = 1 << 16, 400, 1 << 21
+_MOST, _LONGEST, _MOST_CHARACTERS = 1 << 16, 1 << 18, 1 << 21
 """Pieces that are remembered, characters of one (a link is asked for at every count), and of all."""
 _NORMALIZERS = ("NFC", "NFD", "NFKC", "NFKD", "Lowercase", "StripAccents", "BertNormalizer", "Precompiled")
 """Those that change characters or graphemes by themselves: none looks across a space."""
@@ -312,7 +312,10 @@ class TiktokenTarget:
     def starts(self, text: str) -> Ints:
         sizes = np.frombuffer(b"".join(self._pieces.of(_portions(text))), np.int32)
         byte_starts = np.concatenate([[0], np.cumsum(sizes)])[:-1].astype(np.int64)
-        return byte_starts if text.isascii() else _characters_of_bytes(text)[byte_starts]
+        if text.isascii():
+            return byte_starts
+        begins = (np.frombuffer(text.encode(), np.uint8) & 0xC0) != 0x80
+        return np.cumsum(begins)[byte_starts] - 1
 
     def _sizes(self, pieces: Sequence[str]) -> list[bytes]:
         """The bytes of each token of each piece."""
@@ -325,11 +328,6 @@ def _portions(text: str) -> list[str]:
     if len(text) <= _TIKTOKEN_PIECE:
         return pieces_of(text)
     return [text[at : at + _TIKTOKEN_PIECE] for at in range(0, len(text), _TIKTOKEN_PIECE)]
-
-
-def _characters_of_bytes(text: str) -> Ints:
-    raw = np.frombuffer(text.encode(), np.uint8)
-    return np.cumsum((raw & 0xC0) != 0x80) - 1
 
 
 def load_target(name: str, model: SourceTokenizer) -> TargetTokenizer:

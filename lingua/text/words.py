@@ -35,7 +35,8 @@ def code_points(text: str) -> npt.NDArray[np.uint32]:
 def members(character: str) -> Bools:
     """Whether each code point is matched by the expression, which stands for one character: a table of 1.1 MB."""
     found = np.zeros(sys.maxunicode + 1, bool)
-    for run in regex.finditer(rf"(?:{character})+", "".join(map(chr, range(sys.maxunicode + 1))), regex.V1):
+    every = np.arange(len(found), dtype="<u4").tobytes().decode("utf-32-le", "surrogatepass")
+    for run in regex.finditer(rf"(?:{character})+", every, regex.V1):
         found[run.start() : run.end()] = True
     return found
 

@@ -344,13 +344,16 @@ NO_VALUES: list[object] = [None, "x", [], {}, -1, 1e308, float("inf"), 10**30, T
 
 
 @pytest.mark.parametrize(
-    ("output", "kind"),
+    ("form", "kind"),
     [("jsonl", "_records"), *(("parquet", kind) for kind in ("_plan.json", "_records", "_stats.json", "_sketches"))],
-    indirect=["output"],
 )
 def test_whatever_stands_in_a_stored_file_ends_in_sentences(
-    output: Path, kind: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, form: str, kind: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Of an output of two small parts: all of it is read again for every change."""
+    output = tmp_path / "out"
+    run(job(write_lines(tmp_path / "rows.jsonl", ROWS[:40]), output, shard_size=1024, output_format=form))
+    assert len([*output.glob("part-*")]) == 2
     (output / "_sketches").mkdir()
     for record in output.glob("_records/*.json"):
         (output / "_sketches" / record.name).write_bytes(ShardSummary((0,) * BINS).to_bytes())

@@ -83,8 +83,8 @@ def test_the_budget_holds_for_prompts_of_any_strings(
     assert counts <= MOST_COUNTS
 
 
-@pytest.mark.parametrize("name", LONG)
 @pytest.mark.parametrize("unit", ["token", "word", "sentence"])
+@pytest.mark.parametrize("name", LONG)  # the outer loop: what is remembered of a text serves all units
 def test_long_texts_are_settled_in_seconds_by_few_counts(name: str, unit: str) -> None:
     text = LONG[name]
     started = time.process_time()
