@@ -51,9 +51,8 @@ class Prompt:
             raise _wrong_type("context", context, "a list of strings")
         for name in ("instruction", "question", "separator"):
             object.__setattr__(self, name, checked_text(name, getattr(self, name)))
-        object.__setattr__(
-            self, "context", tuple(checked_text(f"context[{at}]", item) for at, item in enumerate(context))
-        )
+        checked = (checked_text(f"context[{at}]", item) for at, item in enumerate(context))
+        object.__setattr__(self, "context", tuple(checked))
         object.__setattr__(self, "context_rates", _rates(self.context_rates, len(context)))
         if not isinstance(self.keep_some, bool):
             raise _wrong_type("keep_some", self.keep_some, "true or false")

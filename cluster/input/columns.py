@@ -142,11 +142,9 @@ class Mapped:
         """What was named, else the columns of the usual names. ConfigError when there is nothing to compress."""
         listed = ", ".join(names[:SHOWN]) + (f", and {len(names) - SHOWN:,} more" if len(names) > SHOWN else "")
         chosen = self if self.prompt else self._usual(names, listed)
-        missing = [name for name in chosen.all if name not in names]
-        if missing:
-            raise ConfigError(
-                f"the input has no column {missing[0]!r};{meant(missing[0], names)} its columns: {listed}"
-            )
+        missing = next((name for name in chosen.all if name not in names), None)
+        if missing is not None:
+            raise ConfigError(f"the input has no column {missing!r};{meant(missing, names)} its columns: {listed}")
         return chosen
 
     def _usual(self, names: Sequence[str], listed: str) -> Mapped:

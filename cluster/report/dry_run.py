@@ -181,9 +181,8 @@ def estimate(config: JobConfig, plan: Plan, missing: Sequence[Shard], make: Call
         f"  measured {counted(pace.rows, 'row')} here by one worker, {counted(threads, 'thread')}: "
         f"{_between(low, high)} a row, {starting:.0f} s to start, {most:.1f} GiB of memory",
     ]
-    counts = dict.fromkeys(
-        min(workers, len(missing)) for workers in ((config.workers,) if config.workers else (1, 8, 64))
-    )
+    asked = (config.workers,) if config.workers else (1, 8, 64)
+    counts = dict.fromkeys(min(workers, len(missing)) for workers in asked)
     times = {workers: _between(*_spread(pace, rows, workers, missing)) for workers in counts}
     lines += [f"  time     {counted(workers, 'worker')}: {told}" for workers, told in times.items()]
     hours = [seconds / 3600 for seconds in pace.seconds(rows)]

@@ -172,16 +172,16 @@ def trained_tokenizer(config: PreTrainedConfig) -> PreTrainedTokenizerFast:
     if is_encoder(config):
         special, untrained = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"], SentencePieceBPETokenizer
         names |= {"cls_token": "<s>", "sep_token": "</s>", "mask_token": "<mask>"}
-    trained = untrained()
+    made = untrained()
     size = min(config.vocab_size, _TRAINED)
-    trained.train_from_iterator(
+    made.train_from_iterator(
         paragraphs(), vocab_size=size, min_frequency=1, special_tokens=special, show_progress=False
     )
     if is_encoder(config):
-        trained.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=False)
+        made.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=False)
     wrap: Any = PreTrainedTokenizerFast
     pad = "<pad>" if is_encoder(config) else "</s>"
-    return wrap(tokenizer_object=Tokenizer.from_str(trained.to_str()), pad_token=pad, **names)  # type: ignore[no-any-return]
+    return wrap(tokenizer_object=Tokenizer.from_str(made.to_str()), pad_token=pad, **names)  # type: ignore[no-any-return]
 
 
 # ---- on it

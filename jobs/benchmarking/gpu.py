@@ -124,11 +124,9 @@ class GpuReport:
 
 def _begin(step: Step, folder: Path, scratch: Path) -> subprocess.Popen[bytes]:
     command = [sys.executable, *step.command, *([f"--output={folder}"] if step.result else [])]
-    environment = {**ENVIRONMENT, **os.environ, "TMPDIR": str(scratch)}
+    given = {**ENVIRONMENT, **os.environ, "TMPDIR": str(scratch)}
     with (folder / "log").open("wb") as log:
-        return subprocess.Popen(
-            command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, process_group=0, env=environment
-        )
+        return subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, process_group=0, env=given)
 
 
 def _said(folder: Path) -> str:

@@ -32,7 +32,8 @@ _LEFT = regex.compile(r"(?r)[\p{L}\p{N}]\s*")
 """How a line ends that goes on in the items below it."""
 _MARKED = regex.compile(r"(?:#{1,6}[^\S\n]|<h[1-6]\b)[^\n]*\Z|\[[\w. -]{1,40}\]\Z|[^\n]+\n[^\S\n]*([-=~])\1{2,}\s*\Z")
 _ALONE = regex.compile(r"[^\S\n]*+\n[^\S\n]*+\n")
-"""A line that is a heading, whatever it says; and what stands behind one that is a paragraph."""
+_LEADS_ON = regex.compile(rf"[^\S\n]*\n(?:{ITEM.pattern}|(?![^\n]*[?？]\s*?\n)[^\n]*{ENDS_SENTENCE}\W*?(?:\n|\Z))")
+"""A line that is a heading, whatever it says; and what stands behind one that is a paragraph, or is above one."""
 _NO_HEADING = regex.compile(
     r"[.!?…。！？；;,，；][\"”’)\]]*\s*\Z|\A(?:[-*+•–]\s|`{3}|~{3}|[<|])|\w{30}|://|\S\s*\n\s*\S|\A\P{L}+\Z"
     r"|[={}]|\w[_(]|_\w|\A(?:import|from)\s"
@@ -65,9 +66,11 @@ _FOLLOWS = regex.compile(
 )
 """And such that say something of the one right before."""
 _ANSWERS = regex.compile(
-    r"(?:[*_]{2})?(?:A|Ans|Answer|Reply|Antwort|Respuesta|Réponse|答|答案|回答)\s?\d{0,3}(?:[*_]{2})?[:：]"
+    r"[*_]{0,2}(?:A|Ans|Answer|Reply|Antwort|Respuesta|Réponse|答案?|回答)\s?\d{0,3}[*_]{0,2}[:：]"
 )
 """And such that answer it."""
+_CATCHES = regex.compile(r"\s*(?:except|finally|\}?\s*catch)\b")
+"""And the branch without which `try` is none."""
 DEEPEST = 20
 """Sentences of which each needs the one before at most, so that work grows as the text does."""
 HEADING_WORDS = 8
@@ -137,8 +140,10 @@ def _read(text: str) -> Iterator[_Sentence]:
         item = ITEM.match(text, start + gap.rfind("\n") + 1) if line else None
         closed = opens and text.find("\n", end, end + 3) >= 0  # or a search for it would go on to the text's end
         mark = regex.sub(r"[^\W\d]+", "a", regex.sub(r"\d+", "1", item.group())) if item else ""
-        short = closed and _ALONE.match(text, end) and len(body.split()) <= HEADING_WORDS
-        title = closed and start not in spoken and bool((short and not _NO_HEADING.search(body)) or _MARKED.match(body))
+        leads = closed and _LEADS_ON.match(text, end)
+        short = closed and (_ALONE.match(text, end) or leads) and len(body.split()) <= HEADING_WORDS
+        named = (short and not _NO_HEADING.search(body)) or (leads and body.rstrip().endswith("?"))
+        title = closed and start not in spoken and bool(named or _MARKED.match(body))
         yield _Sentence(body, opens, line, mark, title, at in heads, min(under.get(at, -1), at - 1))
 
 
@@ -192,7 +197,7 @@ class Pieces:
     begins [s]       characters at which sentences begin
     needs [s]        the sentence that each needs, as clauses do
     heads [s]        whether they only head others
-    tails [s]        whether they only close what the one that they need has opened
+    opener [s]       what opened it of what only closes, such as a bracket or, of `try`, the branch behind; -1: no such
     separates [u]    the mark that closes a clause, as a unit of its own
     resumes [u]      what a clause goes on with behind an inserted one, where that is its verb
     end [u]          the mark that ends the unit's sentence, as a unit of its own; -1: there is none
@@ -204,7 +209,7 @@ class Pieces:
     begins: Ints
     needs: Ints
     heads: Bools
-    tails: Bools
+    opener: Ints
     sentence: Ints
     separates: Bools
     resumes: Bools
@@ -222,9 +227,10 @@ class Pieces:
         end[sentence[ends]] = ends.nonzero()[0]
         guests = needs != np.arange(len(needs))
         ended = [*sentences.tolist(), len(text)]
-        tails = guests & heads[needs] & ~heads
-        for at in tails.nonzero()[0].tolist():
-            tails[at] = CLOSES.fullmatch(text, ended[at], ended[at + 1]) is not None
+        opener = np.full(len(needs), -1)
+        for at in (guests & heads[needs]).nonzero()[0].tolist():
+            if (_CATCHES.match if heads[at] else CLOSES.fullmatch)(text, ended[at], ended[at + 1]):
+                opener[at] = opener[needs[at]] if opener[needs[at]] >= 0 else needs[at]
         verbs = [begin for begin in clauses.later.tolist() if ACTS.match(text, begin)]
         return cls(
             clauses.piece[clauses.begins.searchsorted(begins, side="right") - 1],
@@ -232,7 +238,7 @@ class Pieces:
             sentences,
             needs,
             heads & (np.bincount(needs[guests], minlength=len(needs)) > 0),
-            tails,
+            opener,
             sentence,
             separates,
             among(bounds, np.asarray(verbs, np.int64))[:-1],
@@ -248,13 +254,13 @@ class Pieces:
     def closed(self, keep: Bools, must: Bools) -> Bools:
         """The mask `keep` [u] with the mark that ends a sentence wherever its last clause is cut off or dropped.
 
-        And without the comma that parts a subject from its verb once what was inserted is dropped, or lines that head
-        nothing of what is kept; what a kept line has opened is closed.
+        And without the comma before a verb, or what closes a list, once what stood between is dropped, or lines that
+        head nothing of what is kept; what a kept line has opened is closed.
         """
         keep = keep & (must | ~self._idle(keep)[self.sentence])
-        if self.tails.any():
-            opened = np.bincount(self.sentence[keep], minlength=len(self.needs))[self.needs] > 0
-            keep = np.where(self.tails[self.sentence], must | opened[self.sentence], keep)
+        if (tails := self.opener >= 0).any():
+            opened = np.bincount(self.sentence[keep], minlength=len(self.needs))[self.opener] > 0
+            keep = np.where(tails[self.sentence], must | opened[self.sentence], keep)
         kept = keep.nonzero()[0]
         if not len(kept):
             return keep
@@ -264,8 +270,8 @@ class Pieces:
         last = last[open_ended]
         shown = keep.copy()
         left, right = kept[:-1], kept[1:]
-        joined = (self.clause[left] == self.clause[right]) & self.separates[left] & self.resumes[right]
-        shown[left[joined & (right - left > 1) & ~must[left]]] = False
+        joined = (self.clause[left] == self.clause[right]) & self.resumes[right] | tails[self.sentence[right]]
+        shown[left[joined & self.separates[left] & (right - left > 1) & ~must[left]]] = False
         shown[last[self.separates[last]]] = False
         shown[self.end[last]] = True
         if self.separates[final := kept[-1]] and not must[final]:
@@ -275,7 +281,7 @@ class Pieces:
     def _idle(self, keep: Bools) -> Bools:
         """Whether each sentence [s] is one that heads others, of which none is kept."""
         present, idle = np.zeros(len(self.needs), bool), np.zeros(len(self.needs), bool)
-        present[self.sentence[keep & ~self.tails[self.sentence]]] = True
+        present[self.sentence[keep & (self.heads | (self.opener < 0))[self.sentence]]] = True
         guests = np.bincount(self.needs[present], minlength=len(present))
         for head in (present & self.heads).nonzero()[0][::-1].tolist():
             host = self.needs[head]

@@ -212,24 +212,22 @@ def keep_range(part: PromptPart, units: tuple[int, int], budget: tuple[float, fl
     return float(allowance - costs @ keep)
 
 
-def coarse_choice(
-    costs: list[int], order: list[int], required: set[int], budgets: tuple[float, ContextBudget]
-) -> list[int]:
+def coarse_choice(costs: list[int], order: list[int], must: set[int], budget: tuple[float, ContextBudget]) -> list[int]:
     """Algorithm 1: take strings in `order` until the next would exceed the coarse budget; their indices, ascending.
 
-    costs      target tokens of every string
-    order      indices, best first
-    required   indices taken whatever they cost, before all others
-    budgets    the final budget, and what the coarse step may keep beyond it
+    costs    target tokens of every string
+    order    indices, best first
+    must     indices taken whatever they cost, before all others
+    budget   the final budget, and what the coarse step may keep beyond it
 
     Goes on as long as what is taken could not use up the final budget, so that it can be met.
     """
-    final, coarse = budgets
+    final, coarse = budget
     limit = coarse.apply(final)
-    taken = sorted(required)
+    taken = sorted(must)
     total = sum(costs[index] for index in taken)
     for index in order:
-        if index in required:
+        if index in must:
             continue
         if total >= final and total + costs[index] > limit:
             break

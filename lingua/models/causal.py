@@ -205,9 +205,8 @@ class PackedScorer(PlainScorer):
 
 def slides(config: Any) -> bool:
     """Whether some layer sees the newest tokens only."""
-    return bool(getattr(config, "sliding_window", None)) or "sliding_attention" in (
-        getattr(config, "layer_types", None) or ()
-    )
+    layers = getattr(config, "layer_types", None) or ()
+    return bool(getattr(config, "sliding_window", None)) or "sliding_attention" in layers
 
 
 class PooledScorer(PackedScorer):

@@ -282,9 +282,8 @@ class PooledRows:
         begins = np.cumsum([0, *self._sizes])
         order = np.zeros(begins[-1], np.int64)
         groups, done = [], 0
-        for members in _grouped(
-            [(int(size), len(slots)) for size, slots in zip(self._sizes, self._slots, strict=True)]
-        ):
+        sizes = [(int(size), len(slots)) for size, slots in zip(self._sizes, self._slots, strict=True)]
+        for members in _grouped(sizes):
             group = _PaddedRows([self._slots[index] for index in members], self._sizes[members], begins[members])
             for line, index in enumerate(members):
                 size = self._sizes[index]

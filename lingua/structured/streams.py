@@ -70,16 +70,14 @@ def stream(
     yield from _rejected(waiting)
 
 
-def _prompts(
-    structure: Structure[V], values: Iterable[V], waiting: deque[tuple[V, Rejected | None]]
-) -> Iterator[Prompt]:
+def _prompts(structure: Structure[V], values: Iterable[V], queue: deque[tuple[V, Rejected | None]]) -> Iterator[Prompt]:
     for value in values:
         try:
             prompt = structure.decompose(value)
         except PromptError as error:
-            waiting.append((value, Rejected(error.reason, error.detail)))
+            queue.append((value, Rejected(error.reason, error.detail)))
             continue
-        waiting.append((value, None))
+        queue.append((value, None))
         yield prompt
 
 

@@ -44,6 +44,8 @@ _DATA = re.compile(
     r"\S++\Z|\W*+\Z|(?:- )?(?![A-Z])[\w\"'$@./-]++\s?[:=](?:\s|\Z)|[\w.]++\(|#|//|(?:def|class|import|return)\s"
 )
 """What lines of a log begin with; and lines of data: a key with its value, a call, a comment, a word by itself."""
+_QUERY = re.compile(r"\s*(?:SELECT|UPDATE|DELETE|INSERT|MERGE|WITH|select|update|delete from|insert into)\s")
+_DECORATES = re.compile(r"\s*@[\w.]+(?:\(.*\))?\s*\Z")
 _MARKS = "|\t;,"
 _QUOTED, _CELL = re.compile(r'"[^"]*"'), re.compile(r'(?:\A|[,;\t])"(?:[^"]|"")*\Z')
 _NO_TITLES = re.compile(r"[={}]|\w[(\[]|\d,\d|[.!?:;]\Z")
@@ -55,6 +57,7 @@ ITEM = regex.compile(
 _OPENS = re.compile("[\n。！？]")
 """Behind what the mark of an item or who speaks can stand."""
 PARAGRAPH = regex.compile(r"\n\r*\n")
+_SAID = regex.compile(rf"{PARAGRAPH.pattern}|\n(?=\p{{Lu}}[^\n:!?]{{1,30}}:\s)")
 CLOCK = r"[^\w\n]{0,3}\d{1,2}[:.]\d\d(?:[:.]\d\d)?[^\w\n]{0,3}"
 _SPEAKER = regex.compile(
     rf"^[^\S\n]*(?:{CLOCK}|[*_]{{1,2}})?(?:(?P<role>(?i:user|human|assistant|ai|system|bot|chat(?:bot|gpt)|model|customer|client|agent|support"
@@ -138,7 +141,7 @@ class Layout:
             leader = outer[-1][1] if outer else root.last if root else None
             if leader is not None:
                 self.under[line.body] = leader
-            if closes or (resumes and outer and outer[-1][0] == depth):
+            if outer and (closes or (resumes and outer[-1][0] == depth)):
                 outer.pop()
             if leads:
                 self.heads.add(line.last)
@@ -170,7 +173,8 @@ def layout(text: str) -> Layout:
             found.add(whole, BLOCK)
         else:
             found.add_table(block[0], ())
-            found.nest(((line, True) for line in block[1:] if line.text.strip()), block[0])
+            filled = (line for line in block[1:] if line.text.strip())
+            found.nest(((line, True) for line in _joined(filled, lambda *_: False)), block[0])
     groups = groupby(lines, lambda line: line.begin not in known and line.text.strip("> \t") != "")
     found.nest(chain.from_iterable(_read(found, list(group)) for filled, group in groups if filled))
     found.blocks.sort()
@@ -239,7 +243,7 @@ def _joined(lines: Iterable[TextLine], goes_on: Callable[[list[TextLine], TextLi
     """Lines, each with those that it goes on in."""
     run = list[TextLine]()
     for line in lines:
-        if run and not goes_on(run, line):
+        if run and not (_is_open(run, line) or goes_on(run, line)):
             yield _one(run)
             run = []
         run.append(line)
@@ -252,6 +256,12 @@ def _one(lines: Sequence[TextLine]) -> TextLine:
         return lines[0]
     parts = [one.text.ljust(other.begin - one.begin - 1) + "\n" for one, other in pairwise(lines)]
     return TextLine("".join([*parts, lines[-1].text]), lines[0].start, lines[0].begin, lines[-1].end)
+
+
+def _is_open(run: Sequence[TextLine], other: TextLine) -> bool:
+    """Whether a query of SQL, of which any line changes what the others say, or what decorates a function goes on."""
+    queries = _QUERY.match(run[0].text) and not run[-1].text.rstrip().endswith(";")
+    return bool((queries or _DECORATES.match(run[-1].text)) and other.end - run[0].begin <= BLOCK)
 
 
 def _in_cell(run: Sequence[TextLine], other: TextLine) -> bool:
@@ -323,7 +333,7 @@ def opening(pattern: regex.Pattern[str], text: str) -> Iterator[regex.Match[str]
 def speeches(text: str) -> list[tuple[int, int, int]]:
     """Where each speech begins, the label ends that says whose it is, and the speech.
 
-    What no role labels, such as a name, or *Abstract*, is a paragraph.
+    What no role labels, such as a name, or *Abstract*, is a paragraph, or ends at a line with another label.
     """
     text = plain(text)
     labels = list(opening(_SPEAKER, text) if ":" in text or "：" in text else ())
@@ -331,6 +341,6 @@ def speeches(text: str) -> list[tuple[int, int, int]]:
     found = list[tuple[int, int, int]]()
     for label, (begin, end) in zip(labels, pairwise([*begins, len(text)]), strict=True):
         title = _TITLE.match(text, label.end(), end) or label
-        gap = None if label["role"] else PARAGRAPH.search(text, label.end(), end)
+        gap = None if label["role"] else _SAID.search(text, label.end(), end)
         found.append((begin, title.end(), gap.start() if gap else end))
     return found

@@ -46,7 +46,7 @@ _WITHIN = regex.compile(
 )
 """Ends with abbreviations that `sentencex` does not know, or is the number of an item, a note or, in German, a day."""
 _GLUED = regex.compile(
-    r"(?<=[\w)\]]\.)[_\p{Ll}\p{N}]|(?<=\")\"+\s*\n|(?<=\b[ap]\.m\.)\s+\p{Lu}{2,4}\b|(?<=\b\d\d?\.)[^\S\n]+(?:Jan|Feb|Mär|Apr|Mai|Jun|Jul|Aug|Sep|Okt|Nov|Dez)(?:\.|\p{Ll}*\b)"
+    r"(?<=[\w)\]]\.)[_\p{Ll}\p{N}]|(?<=\b\p{Ll}+\.\p{Ll}+\.)\p{Lu}\p{L}|(?<=\")\"+\s*\n|(?<=\b[ap]\.m\.)\s+\p{Lu}{2,4}\b|(?<=\b\d\d?\.)[^\S\n]+(?:Jan|Feb|Mär|Apr|Mai|Jun|Jul|Aug|Sep|Okt|Nov|Dez)(?:\.|\p{Ll}*\b)"
 )
 _SMALL = regex.compile(r"(?<=[.!?\]])[^\S\n]+[^\p{L}\p{N}\n]{0,2}+\p{Ll}(?!\))")
 """A small letter goes on with the sentence, unless its writer has none but small ones."""
@@ -265,7 +265,7 @@ class _Clause:
     acts      it opens with one
     small     it opens with a small letter
     loose     it may go whatever it says: by the word that opens it, behind which is no comma, as in a list
-    subject   it says something of a subject of its own; it `opposes` one that is yet to say something
+    subject   it says something of a subject of its own, with which it `stands`; it `opposes` one yet to say something
     hangs     what stands before leaves it open: an auxiliary or preposition, then what is inserted, or an adjective
     """
 
@@ -282,12 +282,9 @@ class _Clause:
     acts = cached_property(lambda own: ACTS.match(own.text) is not None)
     small = cached_property(lambda own: own.opener[:1].islower())
     loose = cached_property(lambda own: bool(LOOSE.fullmatch(own.opener)) and not own.bound)
-    subject = cached_property(
-        lambda own: not own.loose and own.says and (not own.joins or _SUBJECT.match(own.text) is not None)
-    )
-    opposes = cached_property(
-        lambda own: own.opener in ("but", "yet") and not own.says and _SUBJECT.match(own.text) is not None
-    )
+    stands = cached_property(lambda own: _SUBJECT.match(own.text) is not None)
+    subject = cached_property(lambda own: not own.loose and own.says and (not own.joins or own.stands))
+    opposes = cached_property(lambda own: own.opener in ("but", "yet") and not own.says and own.stands)
 
     @property
     def bound(self) -> bool:

@@ -43,7 +43,7 @@ _SECONDS = 10.0
 _OPENS_PHRASE = regex.compile(r"\s*\p{Ll}{1,3}(?=\s|\Z)")
 _UNFINISHED = regex.compile(rf"{HANGS.pattern}|{SEPARATES}\s*\Z", regex.DOTALL)
 _UNIT = regex.compile(r"(?<=\p{N})(?<!\b(?:1\d|20)\d\d)\s*\p{L}")
-_RESTRICTS = regex.compile(rf"\b(?:{RESTRICTS.pattern}|zwar)\b(?:\s+\p{{Ll}}{{1,3}}\b)*")
+_RESTRICTS = regex.compile(rf"\b(?:{RESTRICTS.pattern}|zwar)\b(?:\s+\p{{Ll}}{{1,3}}\b)*|\b(?:WHERE|JOIN)\b(?s:.*)")
 _PHRASE = regex.compile(
     r"(?<!\b(?:one|some|many|most|all|part|kind))\s*+"
     rf"(?:[\p{{P}}--[-'’_]]|(?:\p{{Ll}}{{1,3}}|that|than|then|{LOOSE.pattern})\b)",
@@ -74,10 +74,9 @@ def beginning(text: str, bounds: Ints, units: Ints, most: int) -> int:
     if not most:
         return 0
     ends = bounds[units[:most] + 1].tolist()
-    depths = accumulate(
-        text.count("(", a, b) - text.count(")", a, b) for a, b in pairwise([*bounds[units[:1]].tolist(), *ends])
-    )
-    limit = max((one.end() for one in _RESTRICTS.finditer(text, bounds[units[0]], bounds[units[-1] + 1])), default=0)
+    begin = int(bounds[units[0]])
+    depths = accumulate(text.count("(", a, b) - text.count(")", a, b) for a, b in pairwise([begin, *ends]))
+    limit = max((one.end() for one in _RESTRICTS.finditer(text, begin, bounds[units[-1] + 1])), default=0)
     closed = [
         count
         for count, (end, depth) in enumerate(zip(ends, depths, strict=True), 1)
@@ -85,7 +84,7 @@ def beginning(text: str, bounds: Ints, units: Ints, most: int) -> int:
     ]
     phrases = [count for count in closed if 2 * count >= len(ends) and _PHRASE.match(text, ends[count - 1])]
     found = max(phrases or closed, default=0)
-    kept = text[bounds[units[0]] : ends[found - 1]] if found else ""
+    kept = text[begin : ends[found - 1]] if found else ""
     told = max(len(units) - CLAUSE_WORDS, found, len(kept.split())) >= CLAUSE_WORDS
     return found if told and re.search(r"\w", kept) else 0
 

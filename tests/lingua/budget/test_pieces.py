@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -531,3 +533,53 @@ def test_what_fills_a_budget_loses_no_restriction_and_no_unit(text: str, whole: 
     if len(kept.split()) > 2:
         first = whole.split()[0]
         assert whole in kept or (whole == "806 lm" and first not in kept), kept
+
+
+def test_a_question_or_a_short_line_heads_what_stands_right_below_it() -> None:
+    text = (
+        "May I bring a dog?\nSmall dogs are free. Large ones pay.\n\nIs it late?\nHalf is paid back.\n\n"
+        "Action items\n- Ruiz: paint the mill\n- Lund: ask Vale\n\nOpen points\nThe budget is unclear."
+    )
+    found = needs(text)
+    assert found["Small dogs are"] == "May I bring"
+    assert found["Half is paid"] == "Is it late?"
+    assert found["- Ruiz: paint"] == found["- Lund: ask"] == "Action items"
+    assert found["The budget is"] == "Open points"
+
+
+def test_lines_with_labels_of_their_own_are_not_said_by_the_one_above() -> None:
+    text = "Weight: 1.6 kg\nCharging time: 45 min to 80%. It may vary.\nWarranty: 3 years"
+    assert [text[begin:end].strip() for begin, _, end in speeches(text)] == ["Weight: 1.6 kg", "Warranty: 3 years"]
+    assert not heads(text)
+
+
+@pytest.mark.parametrize("rate", [0.3, 0.4, 0.5, 0.6, 0.7, 0.8])
+def test_no_query_loses_its_conditions(rate: float) -> None:
+    text = (
+        "UPDATE mills\nSET sold = TRUE\nWHERE owner = 'Ruiz'\n  AND year < 1911;\n\nDELETE FROM weirs\nWHERE id = 7;\n"
+    )
+    kept = compressed(text + "\nSELECT name\nFROM mills\nWHERE sold IS NULL;\n", rate)
+    assert kept.count("UPDATE") == kept.count("SET sold") == kept.count("AND year")
+    assert kept.count("DELETE") == kept.count("id = 7")
+    assert kept.count("SELECT") == kept.count("sold IS NULL")
+
+
+@pytest.mark.parametrize("rate", [0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8])
+def test_code_is_kept_with_what_it_needs_to_be_code(rate: float) -> None:
+    text = (
+        "import json\n\n@app.route('/items')\n@login_required\ndef item(number):\n    try:\n        it = old[number]\n"
+        "        count(number)\n    except KeyError:\n        abort(404)\n    finally:\n        close(number)\n"
+        "    return render(it)\n"
+    )
+    kept = compressed(text, rate)
+    assert ("@login_required" in kept) == ("@app" in kept) == ("def item" in kept)
+    assert ("try:" in kept) == ("except" in kept)
+
+
+@pytest.mark.parametrize("rate", [0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
+def test_no_comma_stands_before_what_closes(rate: float) -> None:
+    assert not re.search(r",\s*[\]}]", compressed(JSON, rate))
+
+
+def test_the_name_of_a_class_is_of_its_module() -> None:
+    assert len(sentence_edges("Caused by: com.vale.mill.StaleWheelError: version 4 expected, found 5")) == 1

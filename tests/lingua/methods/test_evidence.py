@@ -130,7 +130,9 @@ def test_whole_demonstrations_are_cut_into_words_for_their_labels_alone() -> Non
 
 
 def test_documents_of_another_form_than_the_question_all_give_something() -> None:
-    documents = tuple(text.replace("Question:", "Item").replace("Answer:", "Note") for text in DEMONSTRATIONS)
+    documents = tuple(
+        text.replace("Question:", "Item").replace("?", ".").replace("Answer:", "Note") for text in DEMONSTRATIONS
+    )
     result = one(Prompt(context=documents, question=ASKED), rate=0.6)
     assert len(result.kept_context) > 3
     assert not set(result.context) <= set(documents)

@@ -183,3 +183,8 @@ def test_of_lines_of_any_kinds_a_subsequence_within_the_budget_is_kept(
     assert all(0 <= start < end <= len(text) for start, end in found.kept_spans[0])
     assert all(end <= begin for (_, end), (begin, _) in pairwise(found.kept_spans[0]))
     assert found.status == "over_budget" or found.compressed_tokens <= found.target_tokens
+
+
+def test_quotation_marks_that_close_nothing_of_what_is_open_are_no_error() -> None:
+    text = "1. one \"\"\"\n    - x. He, and\nif it is open, he\n\n});\n\nb'''\n> q {\nof Vale\n\n''' |---|\n\n  k: v\n"
+    assert layout(text + '{\n2024-03-04 21:13:58 INFO up\n|---|---|\n\n"a": {\n``` }\n\n</ul>\n```\n').breaks
