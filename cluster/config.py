@@ -19,7 +19,8 @@ from cluster.command import Command
 from cluster.input.columns import KINDS, PARTS, ROLES, Mapped
 from cluster.placement import Placement, Share, parse_share
 from cluster.storage.credentials import MASK, require_no_credentials
-from cluster.storage.storage import absolute, require_conditional
+from cluster.storage.local import in_the_way
+from cluster.storage.storage import LOCAL, absolute, protocol_of, require_conditional
 from lingua.config import ALGORITHM_VERSION, FORMER, READERS, CompressionConfig
 from lingua.config import default_of as compression_default
 from lingua.config import fields as compression_fields
@@ -61,6 +62,8 @@ Ceiling = Annotated[int | float | None, BeforeValidator(parse_ceiling)]
 def parse_output(value: str) -> str:
     """Where an output may be committed, as an absolute path or URL. ConfigError for any other place."""
     require_conditional(require_no_credentials("output", value))
+    if protocol_of(value) in LOCAL and (fault := in_the_way(absolute(value))):
+        raise ValueError(fault)
     return absolute(value)
 
 

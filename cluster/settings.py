@@ -30,6 +30,7 @@ NO_SETTINGS = {"LINGUA_CACHE"}
 """Variables of ours that are read elsewhere: where converted models are kept."""
 MOST_NODES = 10_000
 """Values in a file of settings."""
+_EXAMPLES = {"message_rates": '{"user": 0.5, "tool": "keep"}', "json_rules": '{"items[].text": 0.5, "id": "keep"}'}
 _QUOTED = re.compile(r"(?<!\w)(['\"])(?!<)(?!.{1,2}\1).*\1", re.DOTALL)
 """What YAML's complaints repeat of a file, but for single signs and the names of its own tokens."""
 
@@ -74,6 +75,10 @@ class Settings(BaseModel):
         except UnreadError as error:
             told = [f"{origins.get(name, name)} {complaint}" for name, complaint in error.complaints.items()]
             raise ConfigError("; ".join(told)) from None
+        except ConfigError as error:  # it calls a setting by its name, which is not that of a variable
+            called = {name: origin for name, origin in origins.items() if origin.startswith(PREFIX)}
+            said = re.sub(r"(?:^|(?<=; ))\w+(?= = )", lambda name: called.get(name[0], name[0]), str(error))
+            raise ConfigError(said) from None
 
 
 def _gather(
@@ -133,7 +138,7 @@ class _Text:
 
     def decode_complex_value(self, name: str, field: FieldInfo, value: Any) -> Any:
         if field.annotation == dict[str, Any]:
-            return json_object(value, self.called(name), secret="storage" in name)
+            return json_object(value, self.called(name), _EXAMPLES.get(name, '{"a": "b"}'), secret="storage" in name)
         try:
             return json.loads(value) if value.lstrip().startswith(("[", "{")) else value
         except (json.JSONDecodeError, RecursionError):
@@ -229,7 +234,7 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def json_object(text: str, name: str, *, secret: bool = True) -> dict[str, Any]:
+def json_object(text: str, name: str, example: str, *, secret: bool) -> dict[str, Any]:
     """An object from the JSON of a flag or variable. ConfigError when it is none, which repeats nothing `secret`."""
     fault = f"; this is {'another kind of value' if secret else public(text[:100])}"
     try:
@@ -240,4 +245,4 @@ def json_object(text: str, name: str, *, secret: bool = True) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         fault = f"; after character {error.pos}: {error.msg}"
     unshown = " (its value is not shown here)" if secret else ""
-    raise ConfigError(f'{name} must be a JSON object like {{"a": "b"}}{unshown}{fault}')
+    raise ConfigError(f"{name} must be a JSON object like {example}{unshown}{fault}")

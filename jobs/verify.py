@@ -41,10 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _verify(config: VerifyConfig) -> int:
     audit = verify(config.output, config.storage_options)
-    print(audit.summary())
-    print(audit.tokens)
-    for problem in audit.problems[:SHOWN]:
-        print(problem)
+    print(audit.summary(), audit.tokens, *audit.problems[:SHOWN], sep="\n")
     if len(audit.problems) > SHOWN:
         print(f"… and {len(audit.problems) - SHOWN} more problems")
     return 1 if audit.problems else 0

@@ -58,7 +58,7 @@ class PromptCompressor:
         method = "llmlingua2" if use_llmlingua2 else "llmlingua"
         self._base: dict[str, Any] = {"method": method, "target_tokenizer": target_tokenizer}
         config = CompressionConfig(**self._base)
-        self._compressor = Compressor(model_name, config, **peer.loading(device_map, model_config or {}))
+        self._compressor = Compressor(model_name, config, **peer.loading(model_name, device_map, model_config or {}))
 
     @takes(PromptCall)
     def compress_prompt(self, call: PromptCall) -> Result:

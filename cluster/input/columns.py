@@ -37,12 +37,13 @@ from lingua.structured.forms import LISTS
 from lingua.structured.streams import Kind
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
+_KINDS: dict[Any, str] = {dict: "an object", list: "an array", bool: "a boolean", (int, float): "a number"}
 _WANTED: dict[Kind, tuple[str, str, tuple[type, ...]]] = {
     "structured": ("strings", "a string", (str,)),
-    "json": ("JSON text, lists or structs", "JSON text, an object or a list", (str, list, dict)),
+    "json": ("JSON text, lists or structs", "JSON text, an object or an array", (str, list, dict)),
     "messages": (
         "lists of structs, or JSON text, or structs that hold such a list",
-        "a list of messages, an object that holds one, or JSON text",
+        "an array of messages, an object that holds one, or JSON text",
         (str, list, dict),
     ),
 }
@@ -235,7 +236,7 @@ class Columns:
         name = getattr(self.mapped, kind)
         _, wanted, accepted = _WANTED[kind]
         if not isinstance(values[name], accepted):
-            raise RowError("wrong_type", f"column {name!r} must hold {wanted}, not {type(values[name]).__name__}")
+            raise _wrong_type(f"column {name!r} must hold {wanted}", values[name])
         return values[name]
 
     def _require_something(self, values: Mapping[str, Any]) -> None:
@@ -330,7 +331,7 @@ def at_rate(name: str, rate: float | None) -> str:
 def _text(values: Mapping[str, Any], name: str | None) -> str:
     value = None if name is None else values.get(name)
     if value is not None and not isinstance(value, str):
-        raise RowError("wrong_type", f"column {name!r} must hold a string, not {type(value).__name__}")
+        raise _wrong_type(f"column {name!r} must hold a string", value)
     return value or ""
 
 
@@ -339,13 +340,15 @@ def _texts(values: Mapping[str, Any], name: str | None) -> tuple[str, ...]:
     if value is None or isinstance(value, str):
         return () if value is None else (value,)
     if not isinstance(value, (list, tuple)):
-        raise RowError(
-            "wrong_type", f"column {name!r} must hold a string or a list of strings, not {type(value).__name__}"
-        )
+        raise _wrong_type(f"column {name!r} must hold a string or an array of strings", value)
     for position, item in enumerate(value):
         if item is not None and not isinstance(item, str):
             hint = OBJECTS_HINT if isinstance(item, dict) else ""
-            raise RowError(
-                "wrong_type", f"column {name!r}: item {position} must be a string, not {type(item).__name__}{hint}"
-            )
+            raise _wrong_type(f"column {name!r}: item {position} must be a string", item, hint)
     return tuple(item or "" for item in value)  # null is an empty document, so that `kept_context` counts it
+
+
+def _wrong_type(wanted: str, value: object, hint: str = "") -> RowError:
+    """A value is called as JSON calls it; others, of Parquet, by their class."""
+    found = next((name for kind, name in _KINDS.items() if isinstance(value, kind)), type(value).__name__)
+    return RowError("wrong_type", f"{wanted}, not {found}{hint}")

@@ -54,11 +54,6 @@ class Metric:
     description: str
     labels: tuple[str, ...] = ()
 
-    @property
-    def exported(self) -> str:
-        """The name that Prometheus sees."""
-        return f"ray_{self.name}_total" if self.kind == "counter" else f"ray_{self.name}"
-
 
 ROWS = Metric("lingua_rows", "counter", "Rows that have their outcome, by status.", ("status",))
 REJECTS = Metric("lingua_rejects", "counter", "Rejected rows, by reason.", ("reason",))

@@ -72,7 +72,10 @@ def files_in(folder: str) -> list[tuple[str, int]]:
 @contextmanager
 def _complete(path: Path, data: bytes | Path) -> Iterator[Path]:
     """A temporary file beside `path` with all of `data`, on the disk and not only in its cache."""
-    _make_folder(path.parent)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):  # not to be taken for a name that another writer took
+        raise AbortRun(in_the_way(str(path.parent))) from None
     temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{uuid.uuid4().hex}")
     try:
         with temporary.open("xb") as file:
@@ -88,13 +91,12 @@ def _complete(path: Path, data: bytes | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:  # not to be taken for a name that another writer took
-        there = "a link that leads nowhere" if os.path.islink(error.filename) else "a file"
-        why = f"there is {there} where a directory is needed; choose another output"
-        raise AbortRun(f"{error.filename}: {why}") from None
+def in_the_way(folder: str) -> str:
+    """What is wrong where something else stands in the place of a folder, or of one above it; "" if nothing does."""
+    place = next(str(one) for one in (folder, *Path(folder).parents) if os.path.lexists(str(one)))
+    there = "a file" if os.path.exists(place) else "a link that leads nowhere"
+    told = f"{place}: there is {there} where a directory is needed; choose another output"
+    return "" if os.path.isdir(place) else told
 
 
 def _swept(path: Path) -> RetryShard:

@@ -150,6 +150,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags.output.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the step at hand ends too
     ends, report = time.monotonic() + flags.seconds, GpuReport(flags.output)
+    roomy = _SHARED_MEMORY if _SHARED_MEMORY.is_dir() and shutil.disk_usage(_SHARED_MEMORY).free > _ROOM else None
     where = {"--peer-python": flags.peer_python, "--peer-path": flags.peer_path}
     for step in steps(flags.small, [f"{flag}={path}" for flag, path in where.items() if path]):
         left = ends - time.monotonic()
@@ -158,18 +159,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if left < _LEAST_SECONDS:
             report.take(step.name, status="not begun: no time was left")
             continue
-        with tempfile.TemporaryDirectory(prefix="lingua-gpu-", dir=_roomy()) as scratch:
+        with tempfile.TemporaryDirectory(prefix="lingua-gpu-", dir=roomy) as scratch:
             report.measure(step, Path(scratch), min(step.seconds, left))
         print(f"{step.name}: {report.found['steps'][step.name]['status']}", flush=True)
     print(page("gpu", **report.found))
     return int(any(one["status"] != "done" for one in report.found["steps"].values()))
-
-
-def _roomy() -> Path | None:
-    """Memory for the weights that the peer reads, where there is enough; None: the usual temporary folder."""
-    with suppress(OSError):
-        return _SHARED_MEMORY if shutil.disk_usage(_SHARED_MEMORY).free > _ROOM else None
-    return None
 
 
 def _parser() -> argparse.ArgumentParser:

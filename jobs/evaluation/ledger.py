@@ -15,7 +15,7 @@ import hashlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import chain, product
+from itertools import chain, groupby, product
 from typing import Any, Literal, TypeVar
 
 from cluster.errors import DamagedFile
@@ -105,6 +105,7 @@ class EvalLedger(RunFolder):
 
     def __init__(self, output: str, storage_options: Mapping[str, Any] | None = None) -> None:
         super().__init__(output, "jobs.evaluate", storage_options)
+        self._left: dict[Unit, set[tuple[str, float | None]]] = {}
 
     def store(self, sets: Mapping[str, Sequence[EvalRow]]) -> None:
         """Keep the chosen rows, which the workers read."""
@@ -134,9 +135,11 @@ class EvalLedger(RunFolder):
         """What a finished unit measured. DamagedFile where that is not all of it."""
         measured = self._lines(_file_of(unit.name), Measured.from_json)
         if unit.target:
-            wanted = {(one.row, one.rate) for one in self.unit(unit.compressed) if CONTEXT in one.texts}
-            missing = len(wanted - {(one.row, one.rate) for one in measured})
+            if unit.compressed not in self._left:
+                self.unit(unit.compressed)
+            missing = len(self._left[unit.compressed] - {(one.row, one.rate) for one in measured})
         else:
+            self._left[unit] = {(one.row, one.rate) for one in measured if CONTEXT in one.texts}
             missing = (unit.stop - unit.start) * len(unit.sizes) - len(measured)
         if missing > 0:
             raise self._damaged(_file_of(unit.name), f"{missing} of its lines are missing")
@@ -144,7 +147,8 @@ class EvalLedger(RunFolder):
 
     def measured(self, units: Iterable[Unit]) -> Iterator[Measured]:
         with ThreadPoolExecutor(AT_ONCE) as threads:
-            yield from chain.from_iterable(threads.map(self.unit, units))
+            for _, wave in groupby(units, lambda unit: unit.target):  # what a target was asked is read before, and once
+                yield from chain.from_iterable(threads.map(self.unit, wave))
 
     def _lines(self, name: str, read: Callable[[bytes], T]) -> list[T]:
         """The values in a file, one a line. DamagedFile where these are not what was written."""

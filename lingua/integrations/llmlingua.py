@@ -170,15 +170,18 @@ RANKERS = {
 _WITHOUT_EFFECT = {"force_context_number": None, "add_instruction": False, "chunk_end_tokens": (".", "\n")}
 
 
-def loading(device_map: str, model_config: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of `Compressor` that say how a model is loaded."""
+def loading(model_name: object, device_map: object, model_config: Any) -> dict[str, Any]:
+    """The arguments of `Compressor` that say how a model is loaded. ConfigError names one that cannot be."""
+    if not isinstance(model_name, (str, Path)):
+        raise ConfigError(f"model_name = {model_name!r}: must be the name or the path of a model")
+    if not isinstance(model_config, Mapping):
+        raise ConfigError(f"model_config = {model_config!r}: must be a mapping, such as {{'torch_dtype': 'float16'}}")
     device = str(device_map)  # PyTorch's object as well
-    named = any(name in device for name in ("cpu", "mps", "cuda:"))
     known = {"torch_dtype", "dtype", "trust_remote_code", "pad_to_left"}
     _warn([f"model_config[{name!r}]" for name in model_config if name not in known])
     dtype = model_config.get("torch_dtype", model_config.get("dtype", "auto"))
     return {
-        "device": device if named else "auto",
+        "device": device if any(name in device for name in ("cpu", "mps", "cuda:")) else "auto",
         "dtype": str(dtype).removeprefix("torch."),
         "trust_remote_code": bool(model_config.get("trust_remote_code", False)),
     }

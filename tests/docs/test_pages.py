@@ -13,6 +13,7 @@ import pytest
 
 from cluster.config import JobConfig
 from cluster.report.telemetry import METRICS
+from tests.cluster.metrics import exported
 from tests.docs.walk import DOCS, blocks, commands
 from tests.pools import without_ray
 
@@ -42,7 +43,7 @@ def test_the_readme_shows_what_becomes_of_its_examples(
 
 def test_the_page_about_the_report_names_every_metric_and_no_other() -> None:
     named = re.findall(r"ray_lingua_\w+", (DOCS / "report.md").read_text(encoding="utf-8"))
-    assert set(named) == {metric.exported for metric in METRICS}
+    assert set(named) == {exported(metric) for metric in METRICS}
 
 
 def test_the_page_about_the_report_names_settings_that_exist() -> None:

@@ -9,12 +9,13 @@ import shutil
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 
-from jobs import compress
+from jobs import align, compress, distill, evaluate
 from jobs.compress import main
 from tests.models import save
 
@@ -238,7 +239,7 @@ def test_what_is_no_file_of_settings_is_told(
         ("json-rules", "text", "--json-rules must be a JSON object"),
         ("json-rules", "[1]", "--json-rules must be a JSON object"),
         ("json-rules", "{", "--json-rules must be a JSON object"),
-        ("message-rates", "{x", "--message-rates must be a JSON object"),
+        ("message-rates", "{x", '--message-rates must be a JSON object like {"user": 0.5, "tool": "keep"}; after'),
         ("storage-options", "{x", "--storage-options must be a JSON object"),
         ("output", "http://host/x", "cannot create a file only if it is absent"),
         ("output", "ftp://host/x", "cannot create a file only if it is absent"),
@@ -306,3 +307,32 @@ def test_a_hub_that_does_not_answer_is_asked_once(start: Callable[..., str], mon
 def test_a_json_variable_is_called_by_its_name(start: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LINGUA_JSON_RULES", "[1]")
     assert "LINGUA_JSON_RULES must be a JSON object" in start()
+
+
+def test_a_wrong_variable_is_called_by_its_name(start: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LINGUA_RATE", "")
+    assert "error: LINGUA_RATE (in the environment) = '': must be a number\n" in start()
+    monkeypatch.delenv("LINGUA_RATE")
+    monkeypatch.setenv("LINGUA_LEASE_SECONDS", "")
+    monkeypatch.setenv("LINGUA_WORKERS", "7")  # which the flag overrides
+    told = "workers = '0': must be at least 1; LINGUA_LEASE_SECONDS (in the environment) = '': must be a number"
+    assert told in start("--workers", "0")
+
+
+@pytest.mark.parametrize("job", [compress, evaluate, align, distill])
+@pytest.mark.parametrize(
+    ("output", "there"),
+    [("file", "file: there is a file"), ("file/out", "file: there is a file"), ("to-file", "to-file: there is a file")]
+    + [(name, "loop: there is a link that leads nowhere") for name in ("loop", "loop/out")],
+)
+def test_an_output_that_cannot_be_a_directory_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], job: ModuleType, output: str, there: str
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "to-file").symlink_to("file")
+    (tmp_path / "loop").symlink_to("loop")
+    rows = ["--data", "squad=in.jsonl"] if job is evaluate else ["--input", "in.jsonl"]
+    assert job.main([*rows, "--output", f"{tmp_path}/{output}"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: output = '{tmp_path}/{output}': {tmp_path}/{there} where a directory is needed")
+    assert error.endswith("; choose another output\n")

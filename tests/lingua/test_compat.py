@@ -272,6 +272,18 @@ def test_an_argument_that_cannot_be_is_told_by_its_name(
         compressor.compress_prompt(**{"context": [PROSE], **wrong})
 
 
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"model_name": None}, "model_name = None: must be the name or the path of a model"),
+        ({"model_config": 5}, "model_config = 5: must be a mapping, such as"),
+    ],
+)
+def test_a_model_that_cannot_be_is_told_by_its_argument(wrong: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        PromptCompressor(**wrong)
+
+
 def test_any_iterable_of_strings_is_a_context(compressor: PromptCompressor) -> None:
     whole = {"rate": 0.5, "use_context_level_filter": False}
     listed = compressor.compress_prompt([PROSE, PROSE], **whole)

@@ -193,6 +193,17 @@ def test_rows_without_a_prompt_are_rejected_with_their_reason(tmp_path: Path, ro
     assert len(part.read_text().splitlines()) == 2  # equal ids are no error
 
 
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [({"a": 1}, "an object"), (["a"], "an array"), (1.5, "a number"), (7, "a number"), (True, "a boolean")],
+)
+def test_a_value_of_another_type_is_called_as_json_calls_it(tmp_path: Path, value: Any, found: str) -> None:
+    path = write_lines(tmp_path / "rows.jsonl", [{"text": "a b"}, {"text": value}])
+    run(job(path, tmp_path / "out"))
+    (reject,) = rejects(tmp_path / "out")
+    assert reject["detail"] == f"column 'text' must hold a string, not {found}"
+
+
 def test_parquet_files_whose_columns_cannot_be_one_are_told_before_the_run(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     pq.write_table(pa.table({"text": ["a"], "n": [1]}), tmp_path / "in" / "a.parquet")

@@ -31,6 +31,7 @@ from cluster.run.retry import RetryPolicy
 from cluster.stopping import StopRequest
 from tests.cluster import actors
 from tests.cluster.corpora import FarLedger, named, shards
+from tests.cluster.metrics import exported
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(120)]
 
@@ -203,7 +204,7 @@ def test_ray_exports_every_metric_under_its_name_with_run_and_worker() -> None:
     text = scraped(len(METRICS))
     ray.get(task)
     for metric in METRICS:
-        (line, *_) = re.findall(rf"^{metric.exported}{{.*", text, re.MULTILINE)
+        (line, *_) = re.findall(rf"^{exported(metric)}{{.*", text, re.MULTILINE)
         assert 'run="compressed"' in line
         assert re.search(r'worker="[^"]+:\d+"', line)
         assert all(f'{label}="some"' in line for label in metric.labels)

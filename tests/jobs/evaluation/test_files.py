@@ -86,6 +86,17 @@ def test_a_unit_that_was_cut_at_the_end_of_a_line_is_named(ledger: EvalLedger, t
         list(ledger.measured([asked]))
 
 
+def test_what_targets_were_asked_about_is_read_once(ledger: EvalLedger, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = Measured("curie", "cities", "lead", None, "", {}, {"context": "a"})
+    units = [UNIT, *(replace(UNIT, target=name) for name in ("reader", "writer"))]
+    for unit in units:
+        ledger.commit(unit, [replace(left, target=unit.target)])
+    asked, read = list[str](), ledger.read
+    monkeypatch.setattr(ledger, "read", lambda name: asked.append(name) or read(name))
+    assert [one.target for one in ledger.measured(units)] == ["", "reader", "writer"]
+    assert asked == [f"measured/{unit.name}.jsonl" for unit in units]
+
+
 def test_rows_that_a_candidate_left_nothing_of_are_not_missed_where_a_target_is_asked(ledger: EvalLedger) -> None:
     ledger.commit(UNIT, [Measured("curie", "cities", "lead", None, "", {}, {"rejected": "too_long: as yet"})])
     asked = replace(UNIT, target="reader")
