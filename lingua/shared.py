@@ -15,8 +15,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from lingua.engine.score import Needs
 from lingua.errors import UnreadError
 from lingua.prompt import Prompt
-from lingua.structured.paths import Rules
-from lingua.structured.pieces import require_actions
+from lingua.structured.pieces import Rules, require_actions
 
 Unit = Literal["token", "word", "phrase", "sentence"]
 Aggregate = Literal["sum", "mean", "max", "first"]

@@ -17,8 +17,7 @@ from pydantic.dataclasses import dataclass
 from lingua.errors import ConfigError
 from lingua.explain import explain, in_words
 from lingua.shared import Many, Numbers, Strings
-from lingua.structured.paths import key_path
-from lingua.structured.pieces import TextPiece
+from lingua.structured.pieces import TextPiece, key_path
 
 P = ParamSpec("P")
 C = TypeVar("C")

@@ -56,6 +56,13 @@ _NOISE = regex.compile(
     regex.IGNORECASE,
 )
 """What a sentence that says nothing is made of: who speaks, what a transcriber noted, fillers, and marks."""
+_CORRECTS = regex.compile(
+    r"\s*(?:[^:\n.]{1,40}:\s)?\W*(?:(?:(?:no|oh|oops|wait|sorry|actually|nein|pardon|perdón)\b\W*)+(?:i mean|ich mein"
+    r"|make (?:that|it)\b|(?:it|that|this)(?:['’]s| is| should)\b|je veux dire|quise decir)|i meant\b|correction\s?:)",
+    regex.IGNORECASE,
+)
+CORRECTION = 5.0
+"""What a sentence counts that takes back an earlier one: without it what stands there is wrong."""
 _ENDED = regex.compile(r"(?r)[\p{P}\p{S}--,;:–—]\s*\Z", regex.V1)
 _RUNS_ON = regex.compile(r"[^\p{L}\p{N}]*+\p{Ll}")
 BROKEN, SCRAP = 0.25, 60
@@ -206,6 +213,8 @@ def discount(parts: Sequence[PromptPart], apart: bool) -> None:
         for at in _broken(sentences, heads):
             evidence[at][:] *= BROKEN if len(sentences[at].strip()) >= SCRAP else 0
         for text, head, own in zip(sentences, heads.tolist(), evidence, strict=True):
+            if _CORRECTS.match(text):
+                own[:] *= CORRECTION
             if head or _NOISE.fullmatch(text):
                 own[:] = 0
             elif len(key := " ".join(text.split())) >= _TWIN:

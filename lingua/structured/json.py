@@ -21,8 +21,7 @@ from typing import Any
 from lingua.errors import PromptError
 from lingua.prompt import CompressedPrompt, Prompt
 from lingua.structured.exact import MAX_VALUES, dumps, has_too_many, loads
-from lingua.structured.paths import Rules
-from lingua.structured.pieces import TextPiece, kept_texts, merged, rate_of, to_prompt
+from lingua.structured.pieces import Rules, TextPiece, kept_texts, merged, rate_of, to_prompt
 
 DEFAULT_RULES: Mapping[str, object] = {"**": "compress"}
 _PYTHON = re.compile(r"[ \t\n\r]*(?:'|None\b|True\b|False\b|nan\b|array\(|[A-Z]\w*\()")
@@ -46,7 +45,7 @@ class Json:
 
     @classmethod
     def of(cls, rules: Mapping[str, object] = DEFAULT_RULES) -> Json:
-        """From paths (see `paths`) to rates or ``keep``, ``compress``, ``drop``. Raises ValueError naming the rule."""
+        """From paths (see `pieces`) to rates or ``keep``, ``compress``, ``drop``. Raises ValueError naming the rule."""
         return cls(Rules.of(rules))
 
     def decompose(self, value: Any) -> Prompt:

@@ -881,3 +881,22 @@ def test_equal_parts_of_a_structure_are_all_kept() -> None:
     result = one(Prompt(context=[STORY, STORY], context_rates=(0.5, 0.5), keep_some=True), rate=0.5)
     assert all(result.kept_spans)
     assert result.kept_spans[0] == result.kept_spans[1]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "No wait, I mean order 4472.",
+        "Actually, make that order 4472.",
+        "Sorry, I meant order 4472.",
+        "Correction: it is order 4472.",
+        "Nein, ich meine order 4472.",
+    ],
+)
+def test_what_takes_back_an_earlier_sentence_is_kept_first(said: str) -> None:
+    text = (
+        "User: I would like to return order 4471 of Ada Lund.\nAssistant: It was sent to Vale on 3 May 2024 by "
+        f"Ruiz for 39 euros.\nUser: {said}\nAssistant: It was sent to Ord on 5 May 2024 by Lund for 49 euros."
+    )
+    assert "4472" in one(Prompt(context=(text,)), rate=0.35).text
+    assert "order 4472" not in one(Prompt(context=(text.replace(said, "The number is order 4472."),)), rate=0.35).text
