@@ -231,10 +231,8 @@ def rules(call: JsonCall) -> dict[str, object]:
         except (OSError, ValueError, yaml.YAMLError) as error:
             raise ConfigError(f"json_config = {str(config)[:200]!r} cannot be read: {in_words(error)}") from None
     if not isinstance(config, Mapping) or (odd := [*(config.keys() ^ call.json_data.keys())]):
-        but = f"; {odd[0]!r} is in one alone" if isinstance(config, Mapping) else ""
-        raise ConfigError(
-            f"json_config must be a mapping (or YAML file of one) with exactly the keys of json_data{but}"
-        )
+        so = f"; {odd[0]!r} is in one alone" if isinstance(config, Mapping) else ""
+        raise ConfigError(f"json_config must be a mapping (or YAML file of one) with exactly the keys of json_data{so}")
     try:
         entries = TypeAdapter(dict[Text, KeyRule]).validate_python(config)
     except ValidationError as error:

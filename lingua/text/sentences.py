@@ -40,7 +40,6 @@ _BOUND = regex.compile(
 """Brackets that may be dropped from a sentence: not those of code, nor the marks of items; nor such as hold an
 abbreviation or a small word alone, or figures that are no years, or restrict what the sentence says."""
 _SPACE = regex.compile(r"(?r)\s{0,200}")
-"""White space behind a line."""
 _WITHIN = regex.compile(
     r"(?r)(?:\b(?:al|spp?|[Vv]ols?|approx|incl|[Cc]h|i\.e|e\.g|Ft|[-–]St|Step\s\d+|Mio|Mrd|(?:am|vom|zum|den?|im|und|bis)\s\d\d?|max|min|ca|Fa|Mo|Di|Do|Fr|Sa|So|Tel|Nr|bzw|vgl|ggf|inkl|zzgl|z\.\s?B|d\.\s?[hM])|(?:\A|\n|:\s)\s{0,9}\d{1,3})\.|(?:\A|\n)\s{0,9}\[\d{1,3}\]"
 )
@@ -112,10 +111,9 @@ _GOES_ON = regex.compile(rf",{ACTS.pattern}")
 """The verb of the main clause behind an inserted one that is too short to stand alone."""
 _TAGS = re.compile(r"(?:[^\S\n]*</\w{1,20}>)+")  # of `re`: `regex` looks for "</" up to the end of the text first
 _PARTICIPLE = regex.compile(r"\p{Ll}{2}ing\b")
-SHORT = 100
-"""Characters of a line of data at most, such as *Warranty: 3 years (battery 1 year)*: without a verb it stays whole."""
-SEEN_AT_ONCE = 2_000
-"""Characters of a paragraph that `sentencex` is shown: its work grows with their square."""
+SHORT, SEEN_AT_ONCE = 100, 2_000
+"""Characters of a line of data at most, such as *Warranty: 3 years (battery 1 year)*, which without a verb stays whole;
+and of a paragraph that `sentencex` is shown: its work grows with their square."""
 
 
 @remembered

@@ -41,16 +41,18 @@ PHRASE_WORDS = 8
 """Words of a phrase at most."""
 _SECONDS = 10.0
 _OPENS_PHRASE = regex.compile(r"\s*\p{Ll}{1,3}(?=\s|\Z)")
-_UNFINISHED = regex.compile(rf"{HANGS.pattern}|{SEPARATES}\s*\Z", regex.DOTALL)
+_UNFINISHED = regex.compile(rf"{HANGS.pattern}|(?:{SEPARATES}|\b{RESTRICTS.pattern})\s*\Z", regex.DOTALL)
 _UNIT = regex.compile(r"(?<=\p{N})(?<!\b(?:1\d|20)\d\d)\s*\p{L}")
-_RESTRICTS = regex.compile(rf"\b(?:{RESTRICTS.pattern}|zwar)\b(?:\s+\p{{Ll}}{{1,3}}\b)*|\b(?:WHERE|JOIN)\b(?s:.*)")
+_PARTS = rf"(?:[,;:]|\b(?:and|or|und|oder|et|y)\b)\s*(?!\s|{RESTRICTS.pattern}\b)"
+_LOSES = regex.compile(rf"(?:(?!{_PARTS}).)*?\b(?:{RESTRICTS.pattern}|zwar)\b|.*?\b(?:WHERE|JOIN)\b", regex.DOTALL)
+_CODED = regex.compile(r"[{\[]\s*[\"{\[]|`{3}|[{(\[:;]\s*\n")
 _PHRASE = regex.compile(
     r"(?<!\b(?:one|some|many|most|all|part|kind))\s*+"
     rf"(?:[\p{{P}}--[-'’_]]|(?:\p{{Ll}}{{1,3}}|that|than|then|{LOOSE.pattern})\b)",
     regex.V1,
 )
-"""How a beginning ends that needs the next word; what says of a number what it counts; what a beginning may not lose,
-with the short words behind it; and what opens a phrase, a longer one that may go, too."""
+"""How a beginning ends that needs the next word; what says what a number counts; where another part begins, and what a
+beginning may not lose before, but of code; and what opens a phrase, a longer one that may go, too."""
 _ENDS_PHRASE = r"[\p{P}--['’\-\p{Ps}\p{Pi}]]"
 
 
@@ -69,18 +71,20 @@ def beginning(text: str, bounds: Ints, units: Ints, most: int) -> int:
     """How many of the `units` of a clause, `most` at most, may stand without the rest of it; none that hold no word.
 
     As many as end before a mark or a word that opens a phrase, if these are half at least; else as do not end with a
-    word that needs the next one. None without the unit of a number or what restricts them; a short clause loses little.
+    word that needs the next one. None without the unit of a number or, if it is not all of the text, what restricts it.
     """
     if not most:
         return 0
     ends = bounds[units[:most] + 1].tolist()
     begin = int(bounds[units[0]])
     depths = accumulate(text.count("(", a, b) - text.count(")", a, b) for a, b in pairwise([begin, *ends]))
-    limit = max((one.end() for one in _RESTRICTS.finditer(text, begin, bounds[units[-1] + 1])), default=0)
+    last = int(bounds[units[-1] + 1])
+    free = last - begin == len(text) or _CODED.search(text, begin, last)
     closed = [
         count
         for count, (end, depth) in enumerate(zip(ends, depths, strict=True), 1)
-        if not depth and end > limit and not (_UNFINISHED.search(text, max(0, end - 20), end) or _UNIT.match(text, end))
+        if not (depth or _UNFINISHED.search(text, max(0, end - 20), end) or _UNIT.match(text, end))
+        and (free or not _LOSES.match(text, end, last))
     ]
     phrases = [count for count in closed if 2 * count >= len(ends) and _PHRASE.match(text, ends[count - 1])]
     found = max(phrases or closed, default=0)
