@@ -88,7 +88,7 @@ class CompressedPrompt:
     status             ``compressed``; ``passthrough``: it was within its budget, nothing was touched;
                        ``kept``: nothing in it may be cut (or it has no text), so all of it was kept;
                        ``over_budget``: what may not be cut exceeds the target, so only that was kept; of a prompt
-                       of which not one unit fits, the shortest unit;
+                       of which nothing fits that says something, the shortest unit or clause;
                        ``relaxed``: at the target it kept less than `min_fidelity`, so more was kept, or all
     fidelity           share of the original's information, numbers and names that is left (`lingua.budget.fidelity`)
     predicted          how well it predicts the original, where that was sampled (`lingua.budget.fidelity`)

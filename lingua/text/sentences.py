@@ -72,10 +72,10 @@ _LEANS = regex.compile(rf"{LOOSE.pattern}|{_SUPPOSES}")
 HANGS = regex.compile(
     r"\b(?:is|are|was|were|be|been|his|her|its|their|very|such|has|have|had|does|do|did|can|could|will|would|may|might"
     r"|must|shall|should|not|and|but|or|nor|that|which|who|a|an|the|of|to|in|on|at|by|with|for|from|into|as|than|why|how"
-    r"|what|whether|because|worth|I mean|you know)\s*(?:,(?:[^,]*,)?\s*)?\Z|\b(?:and|but|or|yet|so)\s+(?:since|when"
-    r"|whenever|while|if|because|although|though|after|before|as|until|once|unless)\b[^,]*,(?:\s+(?:and\s+(?:the\s+)?)?"
-    r"\p{Lu}[^,]{0,40},)*\s*\Z|\beither\b(?!.*\bor\b)"
-    r"|\bneither\b(?!.*\bnor\b)|\b(?:both|between)\b(?!.*\band\b)|\bnot only\b(?!.*\bbut\b)"
+    r"|what|whether|because|worth|I mean|you know)(?:\s(?:still|also|now|then|never|always|often|later))?"
+    r"\s*(?:,(?:[^,]*,)?\s*)?\Z|\b(?:and|but|or|yet|so)\s+(?:since|when|whenever|while|if|because|although|though|after"
+    r"|before|as|until|once|unless)\b[^,]*,(?:\s+(?:and\s+(?:the\s+)?)?\p{Lu}[^,]{0,40},)*\s*\Z"
+    r"|\beither\b(?!.*\bor\b)|\bneither\b(?!.*\bnor\b)|\b(?:both|between)\b(?!.*\band\b)|\bnot only\b(?!.*\bbut\b)"
     r"|\b(?:rang|var)(?:ed|es|ies|ing|ied|ying)\sfrom\b(?!.*\bto\b)",
     regex.DOTALL,
 )
