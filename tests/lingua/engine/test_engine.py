@@ -197,7 +197,7 @@ def test_programs_are_pulled_as_room_allows() -> None:
 
 
 def test_outcomes_match_prompts_in_number_and_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lingua.text.units._PATTERN_SECONDS", 0.02)
+    monkeypatch.setattr("lingua.text.units._SECONDS", 0.02)
     slow = "a" * 3_000 + "!"
     texts = [*NASTY.values(), slow, PROSE, *NASTY.values()]
     results = outcomes([Prompt(context=[text]) for text in texts], drafter(rate=0.5, protect=[r"(a|aa)+$"]))
