@@ -23,7 +23,7 @@ from typing import Any
 from cluster.config import JobConfig
 from cluster.input.columns import ROLES
 from cluster.input.reader import RowForm, read_rows
-from cluster.input.shards import Row, Shard, Source, shown
+from cluster.input.shards import Row, Shard, shown
 from cluster.output.ledger import Ledger
 from cluster.output.plan import Plan
 from cluster.output.prepare import draft_plan
@@ -55,6 +55,7 @@ def describe(config: JobConfig, plan: Plan, committed: Collection[str], reuse: s
     unknown = counts.count(None)
     more = f", and those of {counted(unknown, 'file')}, counted as they are read" if unknown else ""
     mapped = {role: name for role in ROLES if (name := getattr(plan.columns.mapped, role)) is not None}
+    described = [(one.path, (f"{one.size:,} bytes", one.format, one.compression)) for one in plan.sources]
     lines = [
         f"output     {config.output}",
         f"shards     {len(plan.shards):,} of about {config.shard_size:,} bytes, {done:,} of them committed",
@@ -62,7 +63,7 @@ def describe(config: JobConfig, plan: Plan, committed: Collection[str], reuse: s
         *([f"reuse      {reuse}"] if reuse else []),
         f"columns    {', '.join(f'{role} = {name!r}' for role, name in mapped.items())}",
         f"files      {len(plan.sources):,} with {sum(source.size for source in plan.sources):,} bytes",
-        *(f"           {_file(source)}" for source in plan.sources[:SHOWN_FILES]),
+        *(f"           {shown(path)} ({', '.join(filter(None, about))})" for path, about in described[:SHOWN_FILES]),
     ]
     if len(plan.sources) > SHOWN_FILES:
         lines.append(f"           … and {len(plan.sources) - SHOWN_FILES:,} more")
@@ -87,11 +88,6 @@ def _blind(plan: Plan) -> float | None:
     rate, asked = settings.get("rate", ENOUGH), plan.columns.mapped.question is not None
     known = asked and settings.get("focus_model") != "ignore"
     return None if known or rate is None or rate >= ENOUGH else rate
-
-
-def _file(source: Source) -> str:
-    packed = f", {source.compression}" if source.compression else ""
-    return f"{shown(source.path)} ({source.size:,} bytes, {source.format}{packed})"
 
 
 def pending(config: JobConfig, make_compressor: Callable[[JobConfig], Any]) -> str:

@@ -148,7 +148,8 @@ class Workbench:
             if not isinstance(ranker := load_ranker(method, self._config.device), Computed):
                 raise TypeError(f"{method} ranks whole prompts, not texts")
             self._rankers[method] = ranker
-        sentences = [(string, one) for string, text in enumerate(wanted.row.context) for one in _sentences(text)]
+        strings = (slices(text, sentence_edges(text)) for text in wanted.row.context)
+        sentences = [(string, one) for string, found in enumerate(strings) for one in found if one.strip()]
         relevance = self._rankers[method].relevance(wanted.row.question, [one for _, one in sentences])
         separator, kept = template_of(wanted.row).separator, list[int]()
         for index in np.argsort(-relevance, kind="stable").tolist():
@@ -171,10 +172,6 @@ class Workbench:
         dtype = str(choose_dtype(config.dtype, device)).removeprefix("torch.")
         settings = PeerSettings(str(copy), str(device), dtype)
         return self._open.enter_context(closing(Peer(settings, config.peer_python, config.peer_path)))
-
-
-def _sentences(text: str) -> Iterator[str]:
-    return (sentence for sentence in slices(text, sentence_edges(text)) if sentence.strip())
 
 
 def _rejoined(sentences: Sequence[tuple[int, str]], separator: str) -> str:

@@ -44,7 +44,13 @@ _DATA = re.compile(
     r"\S++\Z|\W*+\Z|(?:- )?(?![A-Z])[\w\"'$@./-]++\s?[:=](?:\s|\Z)|[\w.]++\(|#|//|(?:def|class|import|return)\s"
 )
 """What lines of a log begin with; and lines of data: a key with its value, a call, a comment, a word by itself."""
-_QUERY = re.compile(r"\s*(?:SELECT|UPDATE|DELETE|INSERT|MERGE|WITH|select|update|delete from|insert into)\s")
+_QUERY = re.compile(r"\s*(?:SELECT|UPDATE|DELETE|INSERT|MERGE|WITH|select|update|delete from|insert into)(?:\s|\Z)")
+_CLAUSES = (
+    "select|from|where|set|and|or|on|using|values|(?:(?:natural|left|right|full|inner|outer|cross) ){0,2}join|group by"
+    "|having|window|order by|limit|offset|fetch|union|except|intersect|when|then|else|end|returning|into|update|insert"
+)
+_CLAUSE = re.compile(rf"\s*(?:{_CLAUSES}|{_CLAUSES.upper()})\b|[ \t]+(?![-*•] )\S|[(),]|--")
+"""How a query of SQL begins, and any other line of one."""
 _DECORATES = re.compile(r"\s*@[\w.]+(?:\(.*\))?\s*\Z")
 _MARKS = "|\t;,"
 _QUOTED, _CELL = re.compile(r'"[^"]*"'), re.compile(r'(?:\A|[,;\t])"(?:[^"]|"")*\Z')
@@ -260,8 +266,10 @@ def _one(lines: Sequence[TextLine]) -> TextLine:
 
 def _is_open(run: Sequence[TextLine], other: TextLine) -> bool:
     """Whether a query of SQL, of which any line changes what the others say, or what decorates a function goes on."""
-    queries = _QUERY.match(run[0].text) and not run[-1].text.rstrip().endswith(";")
-    return bool((queries or _DECORATES.match(run[-1].text)) and other.end - run[0].begin <= BLOCK)
+    last = run[-1].text.rstrip()
+    follows = _CLAUSE.match(other.text) or last.endswith((",", "(")) or _CLAUSE.fullmatch(last)
+    queries = _QUERY.match(run[0].text) and not last.endswith(";") and follows
+    return bool((queries or _DECORATES.match(last)) and other.end - run[0].begin <= BLOCK)
 
 
 def _in_cell(run: Sequence[TextLine], other: TextLine) -> bool:
@@ -312,16 +320,12 @@ def fences(lines: Sequence[TextLine]) -> Iterator[tuple[Span, list[TextLine]]]:
             block, fence = [line], found[1]
         elif block:
             block.append(line)
-            if _closes(line.text, fence):
+            body = line.text.strip(" \t>")
+            if len(body) >= len(fence) and not body.strip(fence[0]):
                 yield (block[0].start, line.end), block
                 block = []
     if block:
         yield (block[0].start, block[-1].end), block
-
-
-def _closes(line: str, fence: str) -> bool:
-    body = line.strip(" \t>")
-    return len(body) >= len(fence) and not body.strip(fence[0])
 
 
 def opening(pattern: regex.Pattern[str], text: str) -> Iterator[regex.Match[str]]:

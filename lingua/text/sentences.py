@@ -44,8 +44,10 @@ _WITHIN = regex.compile(
     r"(?r)(?:\b(?:al|spp?|[Vv]ols?|approx|incl|[Cc]h|i\.e|e\.g|Ft|[-–]St|Step\s\d+|Mio|Mrd|(?:am|vom|zum|den?|im|und|bis)\s\d\d?|max|min|ca|Fa|Mo|Di|Do|Fr|Sa|So|Tel|Nr|bzw|vgl|ggf|inkl|zzgl|z\.\s?B|d\.\s?[hM])|(?:\A|\n|:\s)\s{0,9}\d{1,3})\.|(?:\A|\n)\s{0,9}\[\d{1,3}\]"
 )
 """Ends with abbreviations that `sentencex` does not know, or is the number of an item, a note or, in German, a day."""
+_MONTHS = "Jan|Feb|Mär|Apr|Mai|Jun|Jul|Aug|Sep|Okt|Nov|Dez"
 _GLUED = regex.compile(
-    r"(?<=[\w)\]]\.)[_\p{Ll}\p{N}]|(?<=\b\p{Ll}+\.\p{Ll}+\.)\p{Lu}\p{L}|(?<=\")\"+\s*\n|(?<=\b[ap]\.m\.)\s+\p{Lu}{2,4}\b|(?<=\b\d\d?\.)[^\S\n]+(?:Jan|Feb|Mär|Apr|Mai|Jun|Jul|Aug|Sep|Okt|Nov|Dez)(?:\.|\p{Ll}*\b)"
+    r"(?<=[\w)\]]\.)[_\p{Ll}\p{N}]|(?<=\b\p{Ll}+\.\p{Ll}+\.)\p{Lu}\p{L}|(?<=\")\"+\s*\n"
+    rf"|(?<=\b[ap]\.m\.)\s+\p{{Lu}}{{2,4}}\b|(?<=\b\d\d?\.)[^\S\n]+(?:{_MONTHS})(?:\.|\p{{Ll}}*\b)"
 )
 _SMALL = regex.compile(r"(?<=[.!?\]])[^\S\n]+[^\p{L}\p{N}\n]{0,2}+\p{Ll}(?!\))")
 """A small letter goes on with the sentence, unless its writer has none but small ones."""

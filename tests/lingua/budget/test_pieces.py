@@ -572,6 +572,20 @@ def test_no_query_loses_its_conditions(rate: float) -> None:
     assert kept.count("SELECT") == kept.count("sold IS NULL")
 
 
+@pytest.mark.parametrize(
+    ("text", "sentences"),
+    [
+        ("update the readme\nfix the typo in the docs\nadd tests\n", 3),
+        ("UPDATE ON THE PROJECT\nThe mill was sold to the town in May.\nThe weir leaks.\n", 3),
+        ("select a colour\n  - wash the brush\n  - paint the wall\n", 3),
+        ("SELECT\n  name,\n  owner\nFROM\n  mills\nLEFT JOIN weirs ON weirs.mill = mills.id\nORDER BY name\n", 1),
+        ("select name\nfrom mills\nwhere sold is null\n", 1),
+    ],
+)
+def test_only_the_clauses_of_a_query_belong_to_it(text: str, sentences: int) -> None:
+    assert len(sentence_edges(text)) == sentences
+
+
 @pytest.mark.parametrize("rate", [0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8])
 def test_code_is_kept_with_what_it_needs_to_be_code(rate: float) -> None:
     text = (
