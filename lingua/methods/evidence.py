@@ -46,7 +46,7 @@ LEGIBLE, UNKNOWN = 2.0, 0.2
 """Characters per token at least, and share of unknown tokens at most, of a text that the encoder can read."""
 
 _NOISE = regex.compile(
-    rf"(?:\A\s*(?:{CLOCK})?\p{{L}}[^\n:：]{{0,30}}?(?:{CLOCK})?[:：]|"
+    rf"(?:\A\s*(?:{CLOCK})?\p{{L}}[^\n:：]{{0,30}}+(?:(?<=\d):\d\d(?::\d\d)?[^\w\n]{{0,3}})?[:：]|"
     r"[—–-]\s?\d{1,4}\s?[—–-]|[{\[<(][^\d{}\[\]<>()]{1,30}[}\]>)]|\b(?:yes|yeah|yep|yup|gee|wow|okay|ok|uh"
     r"|um|erm?|ah|aha|oh|eh|h*mm*|huh|right|sure|well|so|alright|exactly|absolutely|indeed|true|thanks?|thank you|bye"
     r"|hi|hello|great|cool|fine|and|but|or|the|meanwhile|however|i (?:see|mean|think|guess)|you know|certainly"
@@ -57,9 +57,9 @@ _NOISE = regex.compile(
 )
 """What a sentence that says nothing is made of: who speaks, what a transcriber noted, fillers, and marks."""
 _CORRECTS = regex.compile(
-    r"\s*(?:[^:\n.]{1,40}:\s)?\W*(?:(?:(?:no|oh|oops|wait|sorry|actually|nein|pardon|perdón)\b\W*)+(?:i mean|ich mein"
-    r"|make (?:that|it)\b|(?:it|that|this)(?:['’]s| is| should)\b|je veux dire|quise decir)|i meant\b|correction\s?:)",
-    regex.IGNORECASE,
+    r"\s*+(?:[^:\n.]{1,40}+:\s)?\W*+(?i:(?:(?:no|oh|oops|wait|sorry|actually|nein|pardon|perdón)\b\W*+)++(?:i mean"
+    r"|ich mein|make (?:that|it)\b|(?:it|that|this)(?:['’]s| is| should)\b|je veux dire|quise decir)|i meant\b"
+    r"|correction\s?:)"
 )
 CORRECTION = 5.0
 """What a sentence counts that takes back an earlier one: without it what stands there is wrong."""

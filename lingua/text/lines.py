@@ -267,9 +267,10 @@ def _one(lines: Sequence[TextLine]) -> TextLine:
 def _is_open(run: Sequence[TextLine], other: TextLine) -> bool:
     """Whether a query of SQL, of which any line changes what the others say, or what decorates a function goes on."""
     last = run[-1].text.rstrip()
-    follows = _CLAUSE.match(other.text) or last.endswith((",", "(")) or _CLAUSE.fullmatch(last)
-    queries = _QUERY.match(run[0].text) and not last.endswith(";") and follows
-    return bool((queries or _DECORATES.match(last)) and other.end - run[0].begin <= BLOCK)
+    goes_on = _DECORATES.match(last) is not None
+    if _QUERY.match(run[0].text) and not last.endswith(";"):
+        goes_on = last.endswith((",", "(")) or bool(_CLAUSE.match(other.text) or _CLAUSE.fullmatch(last))
+    return goes_on and other.end - run[0].begin <= BLOCK
 
 
 def _in_cell(run: Sequence[TextLine], other: TextLine) -> bool:
@@ -312,8 +313,7 @@ def lines_of(text: str) -> list[TextLine]:
 
 def fences(lines: Sequence[TextLine]) -> Iterator[tuple[Span, list[TextLine]]]:
     """Each fenced block: its range, from the break before it on, and its lines."""
-    block: list[TextLine] = []
-    fence = ""
+    block, fence = list[TextLine](), ""
     for line in lines:
         found = _FENCE.match(line.text)
         if not block and found is not None:
