@@ -224,16 +224,17 @@ class _Margin:
         return self.slack >= 0
 
     def something(self) -> CompressedPrompt:
-        """The result; with the best of what is shortest, or its first unit, where it would be empty for no reason."""
+        """The result; with the best of what is shortest, or its beginning, where it would be empty for no reason."""
         if self.left.text.strip():
             return self.left
         self._apply(0)
         for rank in np.argsort(self.cost, kind="stable").tolist():
             part, first = self.parts[self.place[rank]][0], int(self.first[rank])
             if part.text[part.bounds[first] : part.bounds[first + 1]].strip():
+                units = self._at(rank)[1]
                 must, part.must = part.must, part.must.copy()  # or it is not shown, where it heads others
-                units = self._at(rank)[1] if self.cost[rank] <= LONG else [first]
-                part.must[units] = part.keep[units] = True
+                few = None if len(units) <= LONG else beginning(part.text, part.bounds, units, LONG) or 1
+                part.must[units[:few]] = part.keep[units[:few]] = True
                 self.left = self.draft.finish("over_budget")
                 part.must = must
                 break
@@ -288,20 +289,17 @@ class _Margin:
             part, units = self._at(rank)
             if self.cost[rank] <= self.slack and (part.pieces is None or part.pieces.hosted(units[0], part.keep)):
                 tries += 1
-                self._try(part, units)
+                part.keep[units] = True
+                left = self.draft.finish()
+                if left.compressed_tokens > self.draft.target_tokens:
+                    part.keep[units] = False
+                else:
+                    self.left = left
 
     def _at(self, rank: int) -> tuple[PromptPart, Ints]:
         """The part and the units at a rank."""
         part, units, ranks = self.parts[self.place[rank]]
         return part, units[ranks == rank]
-
-    def _try(self, part: PromptPart, units: Ints) -> None:
-        part.keep[units] = True
-        left = self.draft.finish()
-        if left.compressed_tokens > self.draft.target_tokens:
-            part.keep[units] = False
-        else:
-            self.left = left
 
     def _enough(self) -> bool:
         """Long texts need not be settled to the last token: each try counts the whole text again."""

@@ -103,7 +103,7 @@ def _properties(encoding: Encoding, words: Ints) -> Table:
     name[1:] *= sentence[1:] == sentence[:-1]
     name[0] = 0
     tokens, rarity = _per_word(encoding, words)
-    length = np.bincount(sentence)[sentence]
+    length, first = np.bincount(sentence)[sentence], dict[str, int]()
     rows = [
         np.ones(count),
         name,
@@ -118,7 +118,7 @@ def _properties(encoding: Encoding, words: Ints) -> Table:
         np.minimum(length, _LONG_SENTENCE) / 30,
         np.bincount(sentence, name)[sentence] / length,
         np.bincount(sentence, number)[sentence] / length,
-        _repeated([letters for _, letters, _ in kinds]),
+        np.asarray([first.setdefault(letters, place) != place for place, (_, letters, _) in enumerate(kinds)]),
         _neighbours(comma)[0],
     ]
     return np.array(rows, np.float64)
@@ -155,9 +155,3 @@ def _per_word(encoding: Encoding, words: Ints) -> tuple[Table, Table]:
 def _neighbours(flag: Table) -> tuple[Table, Table]:
     """The property of the word before and of the word after."""
     return np.concatenate([[0.0], flag[:-1]]), np.concatenate([flag[1:], [0.0]])
-
-
-def _repeated(words: list[str]) -> Table:
-    """Whether the same word stood before."""
-    first = dict[str, int]()
-    return np.asarray([first.setdefault(word, place) != place for place, word in enumerate(words)], float)

@@ -44,11 +44,15 @@ _WITHIN = regex.compile(
     r"(?r)(?:\b(?:al|spp?|[Vv]ols?|approx|incl|[Cc]h|i\.e|e\.g|Ft|[-–]St|Step\s\d+|Mio|Mrd|(?:am|vom|zum|den?|im|und|bis)\s\d\d?|max|min|ca|Fa|Mo|Di|Do|Fr|Sa|So|Tel|Nr|bzw|vgl|ggf|inkl|zzgl|z\.\s?B|d\.\s?[hM])|(?:\A|\n|:\s)\s{0,9}\d{1,3})\.|(?:\A|\n)\s{0,9}\[\d{1,3}\]"
 )
 """Ends with abbreviations that `sentencex` does not know, or is the number of an item, a note or, in German, a day."""
-_MONTHS = "Jan|Feb|Mär|Apr|Mai|Jun|Jul|Aug|Sep|Okt|Nov|Dez"
 _GLUED = regex.compile(
     r"(?<=[\w)\]]\.)[_\p{Ll}\p{N}]|(?<=\b\p{Ll}+\.\p{Ll}+\.)\p{Lu}\p{L}|(?<=\")\"+\s*\n"
-    rf"|(?<=\b[ap]\.m\.)\s+\p{{Lu}}{{2,4}}\b|(?<=\b\d\d?\.)[^\S\n]+(?:{_MONTHS})(?:\.|\p{{Ll}}*\b)"
+    r"|(?<=\b[ap]\.m\.)\s+\p{Lu}{2,4}\b"
+    r"|(?<=\b\d\d?\.)[^\S\n]+(?:Jan|Feb|Mär|Apr|Mai|Jun|Jul|Aug|Sep|Okt|Nov|Dez)(?:\.|\p{Ll}*\b)"
+    r"|(?<=[\p{L}\p{N})][.!])[^\S\n]+(?:Except|Excluding|Unless|(?:But |Just )?(?i:not|only) (?:on|in|at|for|with|if"
+    r"|when|after|before|by|between|during|from|to|until|suitable|valid)|Außer|Ausgenommen|(?:Aber )?(?i:nicht|nur)"
+    r" (?:am|an|auf|bei|für|im|in|mit|wenn|ab|bis|nach|vor|zu)|Sauf|Excepto|Salvo)\b[^.!?,;:\n]{1,40}[.!]"
 )
+"""What goes on with the sentence before it: small letters, names of months, and short exceptions."""
 _SMALL = regex.compile(r"(?<=[.!?\]])[^\S\n]+[^\p{L}\p{N}\n]{0,2}+\p{Ll}(?!\))")
 """A small letter goes on with the sentence, unless its writer has none but small ones."""
 _LETTERS = regex.compile(r"[\p{L}\p{N}]+")
@@ -74,7 +78,8 @@ _LEANS = regex.compile(rf"{LOOSE.pattern}|{_SUPPOSES}")
 HANGS = regex.compile(
     r"\b(?:is|are|was|were|be|been|his|her|its|their|very|such|has|have|had|does|do|did|can|could|will|would|may|might"
     r"|must|shall|should|not|and|but|or|nor|that|which|who|a|an|the|of|to|in|on|at|by|with|for|from|into|as|than|why|how"
-    r"|what|whether|because|worth|I mean|you know)(?:\s(?:still|also|now|then|never|always|often|later))?"
+    r"|what|whether|because|worth|I mean|you know|the (?:first|second|third|last|next|same|other|new|old|whole|only))"
+    r"(?:\s(?:still|also|now|then|never|always|often|later))?"
     r"\s*(?:,(?:[^,]*,)?\s*)?\Z|\b(?:and|but|or|yet|so)\s+(?:since|when|whenever|while|if|because|although|though|after"
     r"|before|as|until|once|unless)\b[^,]*,(?:\s+(?:and\s+(?:the\s+)?)?\p{Lu}[^,]{0,40},)*\s*\Z"
     r"|\beither\b(?!.*\bor\b)|\bneither\b(?!.*\bnor\b)|\b(?:both|between)\b(?!.*\band\b)|\bnot only\b(?!.*\bbut\b)"

@@ -79,7 +79,7 @@ def beginning(text: str, bounds: Ints, units: Ints, most: int) -> int:
     begin = int(bounds[units[0]])
     depths = accumulate(text.count("(", a, b) - text.count(")", a, b) for a, b in pairwise([begin, *ends]))
     last = int(bounds[units[-1] + 1])
-    free = last - begin == len(text) or _CODED.search(text, begin, last)
+    free = last - begin == len(text) or _CODED.search(text, begin, last) is not None
     closed = [
         count
         for count, (end, depth) in enumerate(zip(ends, depths, strict=True), 1)
@@ -89,7 +89,7 @@ def beginning(text: str, bounds: Ints, units: Ints, most: int) -> int:
     phrases = [count for count in closed if 2 * count >= len(ends) and _PHRASE.match(text, ends[count - 1])]
     found = max(phrases or closed, default=0)
     kept = text[begin : ends[found - 1]] if found else ""
-    told = max(len(units) - CLAUSE_WORDS, found, len(kept.split())) >= CLAUSE_WORDS
+    told = max(free * len(units), found, len(kept.split())) >= CLAUSE_WORDS
     return found if told and re.search(r"\w", kept) else 0
 
 

@@ -586,6 +586,31 @@ def test_only_the_clauses_of_a_query_belong_to_it(text: str, sentences: int) -> 
     assert len(sentence_edges(text)) == sentences
 
 
+@pytest.mark.parametrize("rate", [0.2, 0.3, 0.4, 0.5, 0.6, 0.7])
+@pytest.mark.parametrize(
+    ("rule", "exception", "others"),
+    [
+        ("open daily.", "Except on Mondays.", "The museum is open daily. Except on Mondays. The tour takes an hour."),
+        ("all rooms.", "Not in the restaurant.", "Dogs may enter all rooms. Not in the restaurant. The pool is warm."),
+        ("um 9 Uhr.", "Außer an Feiertagen.", "Der Zug fährt um 9 Uhr. Außer an Feiertagen. Er hält oft."),
+    ],
+)
+def test_a_rule_is_not_kept_without_the_exception_behind_it(
+    rule: str, exception: str, others: str, rate: float
+) -> None:
+    kept = compressed(others + " Children pay half, and so do students. Parking is free.", rate)
+    assert (rule in kept) == (exception in kept)
+
+
+@pytest.mark.parametrize("rate", [0.2, 0.25, 0.3, 0.35, 0.4, 0.45])
+def test_the_little_that_fits_still_states_something(rate: float) -> None:
+    shop = "You can pay by card. The shop is on the first floor near the lift. Parking is free."
+    library = "The meeting was at the town hall near the market. Ruiz came late and left early. The vote was close."
+    for text in (shop, library, "The shop is on the first floor near the lift. Parking is free for all our guests."):
+        kept = compressed(text, rate).rstrip(".").split(". ")
+        assert all(len(one.split()) >= 3 and not one.endswith("first") for one in kept), kept
+
+
 @pytest.mark.parametrize("rate", [0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8])
 def test_code_is_kept_with_what_it_needs_to_be_code(rate: float) -> None:
     text = (
