@@ -64,9 +64,8 @@ def describe(config: JobConfig, plan: Plan, committed: Collection[str], reuse: s
         f"columns    {', '.join(f'{role} = {name!r}' for role, name in mapped.items())}",
         f"files      {len(plan.sources):,} with {sum(source.size for source in plan.sources):,} bytes",
         *(f"           {shown(path)} ({', '.join(filter(None, about))})" for path, about in described[:SHOWN_FILES]),
+        *(f"           … and {hidden:,} more" for hidden in [len(plan.sources) - SHOWN_FILES] if hidden > 0),
     ]
-    if len(plan.sources) > SHOWN_FILES:
-        lines.append(f"           … and {len(plan.sources) - SHOWN_FILES:,} more")
     lines += [*notices(plan), *(f"extended   {line}" for line in plan.history)]
     settings = config.shown_settings()
     return "\n".join([*lines, "settings", *(f"  {key}: {json.dumps(value)}" for key, value in settings.items())])

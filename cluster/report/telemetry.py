@@ -161,10 +161,8 @@ class Snapshot:
         if self.origin_tokens and self.seconds > 0:
             parts.append(f"{(self.origin_tokens - self.reused_tokens) / self.seconds:,.0f} tokens/s")
             parts.append(f"rate {self.compressed_tokens / self.origin_tokens:.3f}")
-        parts.append(counted(self.workers, "worker"))
-        if self.failures:
-            parts.append(counted(self.failures, "failed attempt"))
-        return ", ".join(parts)
+        failed = [counted(self.failures, "failed attempt")] if self.failures else []
+        return ", ".join([*parts, counted(self.workers, "worker"), *failed])
 
 
 @dataclass

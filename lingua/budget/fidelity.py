@@ -161,8 +161,7 @@ def _worth(encodings: Sequence[Encoding], ends: Ints) -> Doubles:
     before = np.zeros(len(bounds))
     information[:-1].cumsum(out=before[1:])
     told = np.interp(ends, bounds, before - np.repeat(before[firsts], sizes))
-    worth: Doubles = told.copy()
-    worth[1:] -= told[:-1]
+    worth: Doubles = np.diff(told, prepend=0.0)
     first = ends.searchsorted(begins, side="right")
     first = first[first < len(ends)]
     worth[first] = told[first]

@@ -266,13 +266,15 @@ class Pieces:
             return keep
         sentence = self.sentence[kept]
         last = kept[np.append(sentence[1:] != sentence[:-1], True)]
+        cut = np.append(self.sentence[1:], -1)[last] == self.sentence[last]
+        commas = last[cut & self.separates[last] & ~must[last]]
         open_ended = (last < self.end[last]) & ~must[last] & (self.separates | ~self.marked)[last]
         last = last[open_ended]
         shown = keep.copy()
         left, right = kept[:-1], kept[1:]
         joined = (self.clause[left] == self.clause[right]) & self.resumes[right] | tails[self.sentence[right]]
         shown[left[joined & self.separates[left] & (right - left > 1) & ~must[left]]] = False
-        shown[last[self.separates[last]]] = False
+        shown[commas] = False
         shown[self.end[last]] = True
         if self.separates[final := kept[-1]] and not must[final]:
             shown[final] = final + 1 == len(keep)

@@ -316,8 +316,7 @@ def _ends(asked: Array) -> Array:
 
 def _unit(vectors: States) -> States:
     length = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    unit: States = vectors / np.maximum(length, 1e-6)
-    return unit
+    return np.asarray(vectors / np.maximum(length, 1e-6))
 
 
 def _spread(values: Importance) -> Importance:

@@ -41,8 +41,9 @@ _WRAPPED, _FILLED, _NARROW = 20, 0.8, 50
 of the longest of lines that are a list, if no mark ends any."""
 _DATED = re.compile(r"[^\w\s]?(?:\d[-/.:,T ]?){8}")
 _DATA = re.compile(
-    r"\S++\Z|\W*+\Z|(?:- )?(?![A-Z])[\w\"'$@./-]++\s?[:=](?:\s|\Z)|[\w.]++\(|#|//|(?:def|class|import|return)\s"
+    r"\S++\Z|\W*+\Z|(?:- )?(?![A-Z])[\w\"'$@./-]++\s?[:=](?:\s|\Z)|[\w.]++\(|#|//|--\s|(?:def|class|import|return)\s"
 )
+_COMMENT = re.compile(r"\s*(?:#[\s!\[]|//|--\s|/\*.*\*/)")
 """What lines of a log begin with; and lines of data: a key with its value, a call, a comment, a word by itself."""
 _QUERY = re.compile(r"\s*(?:SELECT|UPDATE|DELETE|INSERT|MERGE|WITH|select|update|delete from|insert into)(?:\s|\Z)")
 _CLAUSES = (
@@ -68,7 +69,7 @@ CLOCK = r"[^\w\n]{0,3}\d{1,2}[:.]\d\d(?:[:.]\d\d)?[^\w\n]{0,3}"
 _SPEAKER = regex.compile(
     rf"^[^\S\n]*(?:{CLOCK}|[*_]{{1,2}})?(?:(?P<role>(?i:user|human|assistant|ai|system|bot|chat(?:bot|gpt)|model|customer|client|agent|support"
     r"|(?:inter)?viewer|interviewee|moderator|host|guest|speaker|caller|operator|doctor|patient|teacher|student|用户|助手|系统)"
-    r"(?:[^\S\n]\w{1,2})?)|(?:\p{Lu}|(?<=\d[^\w\n]{0,3})\p{Ll})[\p{L}\p{N}.'’-]{0,20}(?:[^\S\n][\p{Lu}\p{N}][\p{L}\p{N}.'’-]{0,15}){0,2}|\p{Han}{1,6})"
+    r"(?:[^\S\n]\w{1,2})?)(?:[^\S\n]\([^()\n]{1,30}\))?|(?:\p{Lu}|(?<=\d[^\w\n]{0,3})\p{Ll})[\p{L}\p{N}.'’-]{0,20}(?:[^\S\n][\p{Lu}\p{N}][\p{L}\p{N}.'’-]{0,15}){0,2}|\p{Han}{1,6})"
     rf"(?:{CLOCK})?(?:[*_]{{1,2}})?\s?(?:[:：](?:[*_]{{1,2}})?(?=\s)|：)"
     r"|^(?P<role>[\p{L} ]{0,20}\[\d{1,3}\]:?[^\S\n]?(?:\((?:[^()\n]|\([^()\n]*\)){1,150}\)|[^\n:.!?]{1,60}:)(?=\s))",
     regex.MULTILINE,
@@ -180,7 +181,7 @@ def layout(text: str) -> Layout:
         else:
             found.add_table(block[0], ())
             filled = (line for line in block[1:] if line.text.strip())
-            found.nest(((line, True) for line in _joined(filled, lambda *_: False)), block[0])
+            found.nest(((line, True) for line in _joined(filled, _is_comment)), block[0])
     groups = groupby(lines, lambda line: line.begin not in known and line.text.strip("> \t") != "")
     found.nest(chain.from_iterable(_read(found, list(group)) for filled, group in groups if filled))
     found.blocks.sort()
@@ -279,11 +280,18 @@ def _in_cell(run: Sequence[TextLine], other: TextLine) -> bool:
     return bool(opened) and other.end - run[0].begin <= BLOCK and not _quotes(run[0].text)
 
 
+def _is_comment(run: Sequence[TextLine], other: TextLine) -> bool:
+    """Whether what ends a run says something of the line of code right below."""
+    last, gap = run[-1], other.body - other.begin
+    below = last.end == other.begin and last.body - last.begin == gap and not _RESUMES.match(other.text, gap)
+    return below and _COMMENT.match(last.text) is not None and other.end - run[0].begin <= ROW
+
+
 def _in_statement(run: Sequence[TextLine], other: TextLine) -> bool:
-    """Whether a bracket that is open within a line of code holds another one, which is indented further."""
+    """Whether a comment, or a bracket that is open within a line of code, holds another, that indented further."""
     text = run[-1].text.rstrip()
     if text.endswith(("(", "[", "{")) or other.end - run[0].begin > ROW or other.depth <= run[0].depth:
-        return False
+        return _is_comment(run, other)
     opened = [sum(line.text.count(mark) for line in run) for mark in "([{)]}"]
     return sum(opened[:3]) > sum(opened[3:])
 

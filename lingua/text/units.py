@@ -28,7 +28,7 @@ from lingua.errors import PromptError
 from lingua.prompt import Bools, Floats, Ints, Span
 from lingua.shared import Aggregate, SharedSettings, Unit
 from lingua.text.lines import CONTAINERS, TextLine, fences, lines_of
-from lingua.text.sentences import CLAUSE_WORDS, HANGS, LOOSE, RESTRICTS, SEPARATES, sentence_edges
+from lingua.text.sentences import ACTS, CLAUSE_WORDS, HANGS, LOOSE, RESTRICTS, SEPARATES, sentence_edges
 from lingua.text.tokens import Encoding
 from lingua.text.words import JOINS, NUMERAL, SPELLING, among, are, classes, code_points, uncut, whole_spans, word_edges
 
@@ -45,14 +45,15 @@ _UNFINISHED = regex.compile(rf"{HANGS.pattern}|(?:{SEPARATES}|\b{RESTRICTS.patte
 _UNIT = regex.compile(r"(?<=\p{N})(?<!\b(?:1\d|20)\d\d)\s*\p{L}")
 _PARTS = rf"(?:[,;:]|\b(?:and|or|und|oder|et|y)\b)\s*(?!\s|{RESTRICTS.pattern}\b)"
 _LOSES = regex.compile(rf"(?:(?!{_PARTS}).)*?\b(?:{RESTRICTS.pattern}|zwar)\b|.*?\b(?:WHERE|JOIN)\b", regex.DOTALL)
+_PREDICATE = regex.compile(rf"(?:(?!{_PARTS}).)*?(?:{ACTS.pattern})", regex.DOTALL)
 _CODED = regex.compile(r"[{\[]\s*[\"{\[]|`{3}|[{(\[:;]\s*\n")
 _PHRASE = regex.compile(
     r"(?<!\b(?:one|some|many|most|all|part|kind))\s*+"
-    rf"(?:[\p{{P}}--[-'’_]]|(?:\p{{Ll}}{{1,3}}|that|than|then|{LOOSE.pattern})\b)",
+    rf"(?:[\p{{P}}--[-'’_]]|(?:(?!(?:one|two|six|ten|new|old|own)\b)\p{{Ll}}{{1,3}}|that|than|then|{LOOSE.pattern})\b)",
     regex.V1,
 )
 """How a beginning ends that needs the next word; what says what a number counts; where another part begins, and what a
-beginning may not lose before, but of code; and what opens a phrase, a longer one that may go, too."""
+beginning may not lose before, but of code, such as its verb; and what opens a phrase, a longer one that may go, too."""
 _ENDS_PHRASE = r"[\p{P}--['’\-\p{Ps}\p{Pi}]]"
 
 
@@ -71,7 +72,7 @@ def beginning(text: str, bounds: Ints, units: Ints, most: int) -> int:
     """How many of the `units` of a clause, `most` at most, may stand without the rest of it; none that hold no word.
 
     As many as end before a mark or a word that opens a phrase, if these are half at least; else as do not end with a
-    word that needs the next one. None without the unit of a number or, if it is not all of the text, what restricts it.
+    word that needs the next one. None without its verb, the unit of a number or, of a part of the text, what limits it.
     """
     if not most:
         return 0
@@ -90,7 +91,8 @@ def beginning(text: str, bounds: Ints, units: Ints, most: int) -> int:
     found = max(phrases or closed, default=0)
     kept = text[begin : ends[found - 1]] if found else ""
     told = max(free * len(units), found, len(kept.split())) >= CLAUSE_WORDS
-    return found if told and re.search(r"\w", kept) else 0
+    acts = free or ACTS.search(kept) or not _PREDICATE.match(text, begin + len(kept), last)
+    return found if told and acts and re.search(r"\w", kept) else 0
 
 
 def literals(text: str, bounds: Ints, known: Sequence[str]) -> Ints:
@@ -117,11 +119,8 @@ def _pattern(pattern: str) -> Any:
 
 def unit_edges(text: str, unit: Unit) -> Ints | None:
     """Characters at which units begin; None: at every atom."""
-    if unit == "token":
-        return None
-    if unit == "phrase":
-        return phrase_edges(text)
-    return word_edges(text) if unit == "word" else sentence_edges(text)
+    cutters = {"phrase": phrase_edges, "word": word_edges, "sentence": sentence_edges}
+    return cutters[unit](text) if unit in cutters else None
 
 
 def phrase_edges(text: str) -> Ints:
@@ -255,8 +254,7 @@ def self_information(ids: Ints) -> Floats:
     counts[order] = sizes.repeat(sizes)
     prior = 1 / ((ids + 2) * np.log(max(3, ids.max(initial=0))))
     frequency = (counts - 1 + PRIOR_TOKENS * prior) / (len(ids) + PRIOR_TOKENS)
-    information: Floats = -np.log(frequency).astype(np.float32)
-    return information
+    return np.asarray(-np.log(frequency), np.float32)
 
 
 def unit_scores(scores: Floats, starts: Ints, aggregate: Aggregate) -> Floats:
@@ -305,8 +303,5 @@ def _marks(line: TextLine, previous: TextLine | None) -> Iterator[Span]:
         yield line.start, line.end
     elif previous and previous.text.strip() and previous.end == line.begin and _UNDERLINE.fullmatch(line.text):
         yield previous.start, line.end
-    else:
-        marks = _MARKS.match(line.text)
-        length = len(marks.group().rstrip()) if marks is not None else 0
-        if length:
-            yield line.start, line.begin + length
+    elif (marks := _MARKS.match(line.text)) and (mark := marks.group().rstrip()):
+        yield line.start, line.begin + len(mark)

@@ -205,9 +205,22 @@ def test_pronouns_of_other_languages_need_whom_they_mean(text: str) -> None:
     assert needed_sentences(text)[0].tolist() == [0, 0]
 
 
-def test_a_comment_in_code_is_one_line() -> None:
-    text = "def turn():\n    # The river is low. We wait.\n    wait()\n"
-    assert slices(text, sentence_edges(text)) == ["def turn():", "\n    # The river is low. We wait.", "\n    wait()\n"]
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("def turn():\n    # The river is low. We wait.\n    wait()\n", [11, 56]),
+        ("server:\n  port: 8443\n  # never in production\n  debug: false\n  # end\n", [7, 20, 59, 68]),
+        ("if low:\n    wait()\n# otherwise\nelse:\n    turn()\n", [7, 18, 30, 36, 48]),
+        (
+            "// of a wheel\nfunction price(wheel) {\n  // staff\n  if (wheel.mine) {\n    return 0;\n  }\n}\n",
+            [37, 68, 82, 86, 89],
+        ),
+        ("-- unpaid\nSELECT customer\nFROM debts\nWHERE cents > 0;\n", [54]),
+        ("# Wheels\nOak lasts.\nIron rusts in the river.\n", [8, 19, 45]),
+    ],
+)
+def test_a_comment_in_code_is_one_with_the_line_below_it(text: str, lines: list[int]) -> None:
+    assert [*sentence_edges(text).tolist()[1:], len(text)] == lines
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9])
@@ -626,6 +639,17 @@ def test_code_is_kept_with_what_it_needs_to_be_code(rate: float) -> None:
 @pytest.mark.parametrize("rate", [0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
 def test_no_comma_stands_before_what_closes(rate: float) -> None:
     assert not re.search(r",\s*[\]}]", compressed(JSON, rate))
+
+
+@pytest.mark.parametrize("rate", [0.75, 0.85, 0.95])
+def test_no_comma_ends_a_line_that_is_cut(rate: float) -> None:
+    text = "Lemon cake\n\nServes 8.\n\nFor the cake:\n225 g unsalted butter, softened\n225 g caster sugar\n4 eggs\n"
+    assert compressed(text, rate).split("\n")[-3:] == ["225 g unsalted butter", "4 eggs", ""]
+
+
+def test_behind_a_role_brackets_may_say_whose_it_is() -> None:
+    text = "Kim: Why is it 20 euros?\n\nAgent (Rosa): I see. It is free until April.\n\nKim: Thanks."
+    assert [text[begin:label].strip() for begin, label, _ in speeches(text)] == ["Kim:", "Agent (Rosa):", "Kim:"]
 
 
 def test_the_name_of_a_class_is_of_its_module() -> None:

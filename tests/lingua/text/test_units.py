@@ -14,7 +14,7 @@ from lingua.config import CompressionConfig
 from lingua.errors import PromptError
 from lingua.text import sentences
 from lingua.text.sentences import SEEN_AT_ONCE, sentence_edges
-from lingua.text.units import forced_spans
+from lingua.text.units import beginning, forced_spans
 from lingua.text.words import word_edges
 from tests.fakes_engine import drafter
 from tests.models import tokenizer
@@ -180,3 +180,19 @@ def test_a_long_run_is_cut_by_its_own_length_not_by_the_white_space_before_it(sp
 def test_items_begin_sentences_and_code_is_one(text: str, sentences: list[str]) -> None:
     edges = [*sentence_edges(text).tolist(), len(text)]
     assert [text[a:b].strip() for a, b in pairwise(edges)] == sentences
+
+
+@pytest.mark.parametrize(
+    ("clause", "most", "kept"),
+    [
+        ("Ask Jon Lund of the mill in Alta for a new one from Brek.", 11, "Ask Jon Lund of the mill in Alta"),
+        ("since nobody else in Alta can mend one.", 4, ""),
+        ("The wheels of the mill in Alta were sold to Brek.", 7, ""),
+        ("The wheels were sold to the mill in Alta.", 6, "The wheels were sold"),
+    ],
+)
+def test_a_beginning_ends_with_a_phrase_and_has_the_verb(clause: str, most: int, kept: str) -> None:
+    text = f"{clause} Iron rusts."
+    bounds = np.array([*word_edges(text), len(text)])
+    units = np.flatnonzero(bounds < len(clause))
+    assert text[: bounds[beginning(text, bounds, units, most)]] == kept
