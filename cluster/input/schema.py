@@ -234,8 +234,10 @@ class Fitter:
         rest: dict[str, Any] = {}
         for name, value in document.items():
             try:
-                if value is not None:
-                    fitted[name] = self._fits.get(name, _unplanned)(value)
+                if value is not None and name in self._fits:
+                    fitted[name] = self._fits[name](value)
+                elif value is not None:
+                    rest[name] = value
             except _MisfitError:
                 rest[name] = value
         if rest and self._rest is None:
@@ -273,10 +275,6 @@ def _fit_of(field: pa.Field) -> _Fit:
     if pa.types.is_floating(kind):
         return partial(_float, {16: "e", 32: "f", 64: "d"}[kind.bit_width])
     return partial(_other, field.type)
-
-
-def _unplanned(value: Any) -> Any:
-    raise _MisfitError
 
 
 def _as_text(value: Any) -> str:

@@ -99,7 +99,8 @@ def train(config: AlignConfig, rank: Rank) -> None:
     before = folder.once("_before.json", lambda: fit(model)) if rank.leads else None
     losses = learn(_lesson(config, model, tokens, window), config, folder, rank, bf16=dtype == torch.bfloat16)
     if rank.leads:
-        model = _finished(model, loader)
+        model = model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
+        model = model.to(loader.load(AutoConfig).dtype or torch.float32).eval().requires_grad_(False)  # as it came
         after = fit(model)
         result = {**_counts(config, trained, held, tokens), "before": before, "after": after, "losses": losses}
         text = card("aligned", config, result, base=public_name(config.model), table=table(result))
@@ -181,12 +182,6 @@ def _student(config: AlignConfig, loader: Loader) -> Any:
     torch.manual_seed(config.seed)  # the first matrices are drawn, and must be the same on all workers
     rank = config.lora_rank
     return get_peft_model(model, LoraConfig("CAUSAL_LM", r=rank, lora_alpha=2 * rank, target_modules="all-linear"))
-
-
-def _finished(model: Any, loader: Loader) -> Any:
-    """The whole model as it will be saved: LoRA merged, in the precision that it came in."""
-    whole = model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
-    return whole.to(loader.load(AutoConfig).dtype or torch.float32).eval().requires_grad_(False)
 
 
 # ---- what is told of it

@@ -139,7 +139,7 @@ def _rank(known: Floats, values: Floats) -> Floats:
 def windows_of(record: Labelled, chunker: Chunker, targets: Targets) -> Iterator[Window]:
     part = chunker.part(record.text)
     starts = np.cumsum([0, *map(len, record.words)])[:-1]
-    word = np.searchsorted(starts, part.encoding.token_starts, side="right") - 1
+    word = part.encoding.within(starts)
     target = targets(np.asarray(record.scores, np.float32))[word] if len(word) else np.zeros(0, np.float32)
     for begin, end in chunker.ranges(part):
         yield Window(part.ids[begin:end].tolist(), word[begin:end], target[begin:end])

@@ -169,7 +169,7 @@ def _search(title: str, question: str, texts: Sequence[str], encoder: Encoder, h
     first = [SHARED * shared + NEAR * like for shared, like in zip(focus(bare, strings), near, strict=True)]
     starts = np.cumsum([0, *map(len, edges)])[:-1]
     places = [
-        start + np.maximum(0, np.searchsorted(begins, encoder.states(text)[0].token_starts, side="right") - 1)
+        start + np.maximum(0, encoder.states(text)[0].within(begins))
         for start, begins, text in zip(starts, edges, texts, strict=True)
     ]
     sentence, before = (torch.from_numpy(np.concatenate(by_text)) for by_text in (places, first))

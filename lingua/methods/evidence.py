@@ -47,9 +47,10 @@ LEGIBLE, UNKNOWN = 2.0, 0.2
 
 _NOISE = regex.compile(
     rf"(?:\A\s*(?:{CLOCK})?\p{{L}}[^\n:：]{{0,30}}+(?:(?<=\d):\d\d(?::\d\d)?[^\w\n]{{0,3}})?[:：]|"
-    r"[—–-]\s?\d{1,4}\s?[—–-]|[{\[<(][^\d{}\[\]<>()]{1,30}[}\]>)]|\b(?:yes|yeah|yep|yup|gee|wow|okay|ok|uh"
-    r"|um|erm?|ah|aha|oh|eh|h*mm*|huh|right|sure|well|so|alright|exactly|absolutely|indeed|true|thanks?|thank you|bye"
-    r"|hi|hello|great|cool|fine|and|but|or|the|meanwhile|however|i (?:see|mean|think|guess)|you know|certainly"
+    r"[—–-]\s?\d{1,4}\s?[—–-]|[{\[<(][^\d{}\[\]<>()]{1,30}[}\]>)]"
+    r"|\b(?:(?:hi|hey|hello|hallo|liebe[rs]?|bonjour|hola)(?: [\p{L}’'-]+){1,3}(?=[,!])|yes|yeah|yep|yup|gee|wow|okay"
+    r"|ok|uh|um|erm?|ah|aha|oh|eh|h*mm*|huh|right|sure|well|so|alright|exactly|absolutely|indeed|true|thanks?|thank you"
+    r"|bye|hi|hello|great|cool|fine|and|but|or|the|meanwhile|however|i (?:see|mean|think|guess)|you know|certainly"
     r"|of course|you['’]re welcome|glad to help|(?:i hope (?:this|that|these|it|you)|let me know if|feel free to)\b"
     r"[^.!?\n]{0,150}|(?:dear|sehr geehrte)[^.!?\n]{1,50}|(?:(?:best|kind|warm) regards|yours (?:sincerely|faithfully)"
     r"|sincerely,|mit freundlichen grüßen|(?:viele|beste) grüße)[^.!?]{0,80})\b|[嗯哦啊呃好对是的吧]|[^\p{L}\p{N}])*+",
@@ -63,11 +64,16 @@ _CORRECTS = regex.compile(
 )
 CORRECTION = 5.0
 """What a sentence counts that takes back an earlier one: without it what stands there is wrong."""
+_SIGNATURE = regex.compile(
+    r"(?im)^[>\t ]*(?:-- ?|(?:(?:many )?thanks|thank you|cheers|(?:(?:best|kind|warm) )?(?:regards|wishes)|sincerely"
+    r"|yours (?:sincerely|faithfully|truly)|mit freundlichen grüßen|(?:(?:viele|beste|liebe) )?grüße|cordialement"
+    r"|saludos)[,.!]?)$(?:\n[^\S\n]*(?=\n))?(?:\n(?!PS|P\.S)[^\n]{0,79}[^\n.!?:])*"
+)
 _ENDED = regex.compile(r"(?r)[\p{P}\p{S}--,;:–—]\s*\Z", regex.V1)
 _RUNS_ON = regex.compile(r"[^\p{L}\p{N}]*+\p{Ll}")
-BROKEN, SCRAP = 0.25, 60
-"""What counts of a sentence within which a text begins or breaks off, as passages of a fixed length do; of one of fewer
-characters than a `SCRAP` nothing does."""
+BROKEN, SIGNED, SCRAP = 0.25, 0.1, 60
+"""What counts of a sentence within which a text begins or breaks off, as passages of a fixed length do; of how a
+letter is signed, where no question is known; and of a broken sentence of fewer characters than a `SCRAP` nothing."""
 _TWIN = 20
 """Characters of a sentence at least that is kept once, however often it stands there."""
 _TRACE = 1e-3
@@ -187,6 +193,11 @@ def gather_evidence(draft: Draft, question: str, cut: Sequence[int]) -> Program[
             part.token_scores = token_evidence(part.encoding) * np.exp(-LEAD * place)
     if parts and question.strip():
         yield from _weigh_by_question(draft, question, parts)
+    else:
+        for part in parts:  # a question may ask for the number of who signed
+            for found in _SIGNATURE.finditer(part.text):
+                first, last = part.encoding.token_starts.searchsorted(found.span())
+                part.token_scores[first:last] *= SIGNED
     discount(parts, bool(draft.prompt.context_rates))
 
 
@@ -195,7 +206,7 @@ def _weigh_by_question(draft: Draft, question: str, parts: Sequence[PromptPart])
     strings = [slices(part.text, one) for part, one in zip(parts, edges, strict=True)]
     found = yield from advantages(draft.drafter, question, strings)
     for part, begins, values in zip(parts, edges, found, strict=True):
-        sentence = np.searchsorted(begins, part.encoding.token_starts, side="right") - 1
+        sentence = part.encoding.within(begins)
         part.token_scores = part.token_scores * np.exp(values[sentence])
 
 

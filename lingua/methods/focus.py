@@ -227,7 +227,8 @@ def first_look(
     (asked, of_question), *others = (split_answer(answer, judged) for answer in answers)
     states, of_strings = zip(*others, strict=True)
     counts = list(map(len, strings))
-    places = [_sentence_of_token(one, string) for one, string in zip(read[1:], strings, strict=True)]
+    begins = [list(accumulate(map(len, string), initial=0))[:-1] for string in strings]
+    places = [one.within(edges) for one, edges in zip(read[1:], begins, strict=True)]
     near, covered = _near(asked, states, places, counts)
     hops = float(of_question.hops.mean()) if of_question.hops.size else 0.0
     return FirstLook(near, _told(of_question, _things(question, read[0]), of_strings, places, counts), covered, hops)
@@ -257,8 +258,7 @@ def _told(
 
 def _things(question: str, read: Encoding) -> Ints:
     """Which of the things that the question asks, numbered from 0 as they follow, each of its tokens [t] asks."""
-    begins = [0, *(found.end() for found in _ANOTHER.finditer(question))]
-    return np.searchsorted(begins, read.token_starts, side="right") - 1
+    return read.within([0, *(found.end() for found in _ANOTHER.finditer(question))])
 
 
 def told(asks: States, thing: Ints, tells: States, sentence: Ints, count: int) -> Importance:
@@ -284,12 +284,6 @@ def token_answers(read: Sequence[Encoding], window: int) -> Program[list[States]
     windows = [[one.ids[at : at + window].tolist() for at in range(0, len(one), window)] for one in read]
     answers = iter((yield [Score(Context(reserved=len(ids)), ids) for each in windows for ids in each]))
     return [np.concatenate([*islice(answers, len(each))]) if each else np.zeros((0, 0), np.float32) for each in windows]
-
-
-def _sentence_of_token(read: Encoding, sentences: Sequence[str]) -> Ints:
-    """Which of its text's sentences each token [t] begins in."""
-    begins = list(accumulate(map(len, sentences), initial=0))[:-1]
-    return np.searchsorted(begins, read.token_starts, side="right") - 1
 
 
 def _compare(asked: States, states: States, sentence: Ints, count: int) -> tuple[Importance, Importance, Importance]:

@@ -93,9 +93,8 @@ def dumps(
 
 def _fraction(text: str) -> float | Number:
     value = float(text)
-    if len(text) <= _SURE and "e" not in text and "E" not in text:
-        return value
-    return value if _holds(value, text) else Number(text)
+    exact = (len(text) <= _SURE and "e" not in text.lower()) or _holds(value, text)
+    return value if exact else Number(text)
 
 
 def _holds(value: float, text: str) -> bool:

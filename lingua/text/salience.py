@@ -64,8 +64,7 @@ def token_evidence(encoding: Encoding) -> Floats:
     if not len(words) or not len(encoding):
         return np.zeros(len(encoding), np.float32)
     evidence = 1 / (1 + np.exp(-word_odds(encoding, words)))
-    place = words.searchsorted(encoding.token_starts, side="right") - 1
-    return evidence[np.maximum(0, place)].astype(np.float32)
+    return evidence[np.maximum(0, encoding.within(words))].astype(np.float32)
 
 
 def word_odds(encoding: Encoding, words: Ints) -> Table:
@@ -89,7 +88,7 @@ def token_facts(encoding: Encoding, known: dict[str, int]) -> Ints:
         known.setdefault(name, len(known)) if flags & _DIGITS or (flags & _BIG and name in named) else -1
         for flags, _, name in kinds
     ]
-    place = words.searchsorted(encoding.token_starts, side="right") - 1
+    place = encoding.within(words)
     return np.asarray(found, np.int64)[np.maximum(0, place)]
 
 

@@ -189,6 +189,10 @@ class Encoding:
         """The character at which each token's atom begins [n]."""
         return self.bounds[self.atom]
 
+    def within(self, begins: Sequence[int] | Ints) -> Ints:
+        """Which of the stretches that begin at these characters each token begins in [n]; -1: before them."""
+        return np.searchsorted(begins, self.token_starts, side="right") - 1
+
 
 EMPTY = Encoding("", np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(1, np.int64))
 

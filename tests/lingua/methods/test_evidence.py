@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import cache
 from itertools import pairwise
@@ -837,6 +838,25 @@ def test_greetings_of_letters_count_nothing(greeting: str, wish: str) -> None:
     assert "The wheel is broken" in kept
     assert greeting not in kept
     assert wish not in kept
+
+
+LETTER = (
+    "Hi Ben,\n\nthe review of the weir moved to Thursday at ten. Please bring the drawings of the gate.\n\n{wish}\n"
+    "Anna Keller | Head of Operations\nVale Mill Trust, 12 Weir Lane, VA4 7QT\nTel. +44 1632 960 114, mobile 7700 451"
+)
+
+
+@pytest.mark.parametrize("wish", ["-- ", "Best regards,", "Many thanks", "Viele Grüße"])
+def test_how_a_letter_is_signed_counts_little(wish: str) -> None:
+    for rate in (0.3, 0.4, 0.5):
+        kept = one(Prompt(context=[LETTER.format(wish=wish)]), rate=rate).text
+        assert "the review of the weir moved to Thursday at ten." in kept
+        assert not re.search("Hi Ben|960 114|VA4", kept)
+
+
+def test_lines_that_thank_sign_nothing_where_text_follows() -> None:
+    text = "Thanks!\nThe key is 8812 for the gate of the mill.\nIt was bought in Vale in 1931.\nSomebody painted it."
+    assert "8812" in one(Prompt(context=[text]), rate=0.5).text
 
 
 def test_where_a_text_breaks_off_counts_little() -> None:
