@@ -134,7 +134,8 @@ def parse(line: bytes | RowError) -> dict[str, Any]:
     except ValueError as error:
         if isinstance(error, json.JSONDecodeError) and error.doc.startswith("\ufeff", error.pos):
             raise RowError("invalid_json", _JOINED.format(error.pos + 1)) from None
-        raise RowError("invalid_json", f"the line is not JSON: {error}; write an object a line (jq -c .)") from None
+        remedy = "drop the comma at its end" if line.rstrip().endswith(b",") else "write an object a line (jq -c .)"
+        raise RowError("invalid_json", f"the line is not JSON: {error}; {remedy}") from None
     if line.count(b"[") + line.count(b"{") > MAX_NESTING and is_deeper(document, MAX_NESTING):
         raise RowError("too_deep", _TOO_DEEP_ROW)
     if not isinstance(document, dict):

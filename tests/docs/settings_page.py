@@ -23,7 +23,7 @@ HEAD = f"""\
 # Settings
 
 Every setting has three names: the flag `--shard-size`, the key `shard_size` of the file given with `--config`, and the
-variable `{PREFIX}SHARD_SIZE`. Flags override the file, the file overrides the environment, and that the defaults. An
+variable `{PREFIX}SHARD_SIZE`. Flags override the file, the file the environment, and the environment the defaults. An
 unknown name is an error in all three. A list is a repeated flag or, in the file and the environment, a JSON list; a
 switch is turned off with `--no-` before its name. The variable `{PREFIX}CACHE` is no setting: it names the folder where
 converted models are kept.
