@@ -204,11 +204,6 @@ class Columns:
             return self
         return replace(self, schema=self.schema.append(unplanned_field(self.prefix)))
 
-    @property
-    def takes_objects(self) -> bool:
-        """Whether any JSON object has its place: as it is, or what no column foresees in one of its own."""
-        return self.objects or unplanned_name(self.schema) is not None
-
     def content(self, values: Mapping[str, Any]) -> list[Any]:
         """What a row's result depends on: its prompt or its structured value. PromptError when there is none."""
         if (kind := self.mapped.kind) is None:

@@ -30,7 +30,7 @@ from cluster.input.cutting import plan_shards
 from cluster.input.inputs import list_inputs
 from cluster.input.jsonl import Tally, read_objects
 from cluster.input.parquet import Footer, read_footers
-from cluster.input.schema import encoding_of, infer_schema
+from cluster.input.schema import encoding_of, infer_schema, unplanned_name
 from cluster.input.shards import Shard, Source, shown, still_there
 from cluster.input.unify import common_schema, misfit, with_folders, with_int96_unit
 from cluster.output.ledger import Ledger
@@ -89,7 +89,7 @@ def _require_columns(plan: Plan, new: Sequence[Source], footers: Sequence[Footer
     for source in new:
         if other := next((name for name in source.folders if name not in columns.folders), None):
             raise _unfit(source, f"the name of its folder gives a column {other!r}, which the output has not")
-        if not source.typed and not columns.takes_objects:
+        if not (source.typed or columns.objects or unplanned_name(columns.schema)):
             raise _unfit(source, "is JSON Lines, and the columns of the output are those of Parquet files alone")
         if source.typed and not typed_before:
             raise _unfit(source, "is Parquet, and the output was planned for JSON Lines alone")

@@ -137,9 +137,6 @@ class Totals:
             self.packing.update(own.packing)
         self.uncounted += own is None or shard.name in self.retried
 
-    def recount(self) -> None:
-        self.recounted = self.ledger.recorded(self.retried) if self.uncounted else None
-
 
 @dataclass
 class Driver:
@@ -181,7 +178,7 @@ class Driver:
             if self.stop.reason:
                 self._wind_down()
             if not self.stop.reason:
-                self._totals.recount()
+                self._totals.recounted = self.ledger.recorded(self._totals.retried) if self._totals.uncounted else None
                 self._require_there()
                 self._check(final=True)
             return self._report(self.stop.reason)

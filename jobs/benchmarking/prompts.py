@@ -156,12 +156,8 @@ def paragraphs() -> tuple[str, ...]:
     bodies = (described[name].get_payload() for name in sorted(described))  # type: ignore[attr-defined]
     texts = [*(topics[name] for name in sorted(topics)), *(body for body in bodies if isinstance(body, str))]
     pieces = (piece.strip() for text in texts for piece in _PARAGRAPH.split(text))
-    return tuple(dict.fromkeys(piece for piece in pieces if _is_prose(piece)))
-
-
-def _is_prose(text: str) -> bool:
-    letters = sum(character.isalpha() or character == " " for character in text)
-    return len(text) >= _SHORTEST and letters / len(text) > _WORDY
+    long = [piece for piece in pieces if len(piece) >= _SHORTEST]
+    return tuple(dict.fromkeys(one for one in long if sum(c.isalpha() or c == " " for c in one) / len(one) > _WORDY))
 
 
 def document(characters: int, dice: random.Random) -> str:

@@ -152,7 +152,9 @@ class _Items:
         cost = np.bincount(owner, costs).astype(np.int64)
         score = (np.bincount(owner, scores * costs) / np.maximum(1, cost)).astype(np.float32)
         kept = np.bincount(owner, keep) == sizes[clause]
-        score = _lifted(part.pieces.sentence[first], cost * kept, score)
+        sentence, held = part.pieces.sentence[first], cost * kept
+        mean = (np.bincount(sentence, held * score) / np.maximum(1, np.bincount(sentence, held)))[sentence]
+        score = np.where(held > 0, np.maximum(score, mean), score).astype(np.float32)  # so a sentence stays complete
         needed = part.pieces.host[clause]
         host, hosted = place[needed], ((needed != clause) & (sizes[needed] > 0)).nonzero()[0]
         for item in hosted[kept[hosted]][::-1].tolist():
@@ -160,13 +162,6 @@ class _Items:
         for item in hosted[~kept[hosted]].tolist():
             score[item] = min(score[item], score[host[item]])
         return cls(units, owner, first, cost, score, kept, kept | (score > 0))
-
-
-def _lifted(sentence: Ints, cost: Ints, score: Floats) -> Floats:
-    """The scores of clauses [i]; of kept ones at least the mean over their sentence's: so a sentence stays complete."""
-    worth, size = np.bincount(sentence, cost * score), np.bincount(sentence, cost)
-    mean = (worth / np.maximum(1, size))[sentence]
-    return np.where(cost > 0, np.maximum(score, mean), score).astype(np.float32)
 
 
 @dataclass(slots=True, eq=False)

@@ -61,7 +61,9 @@ def read(source: str, storage: Storage | None = None) -> Iterator[EvalRow]:
     if (first := next(records, None)) is None:
         raise ConfigError(f"{asked.location}: holds no rows")
     name = _form_of(first, asked)
-    asked.require_known(("form", "limit", *FORMS[name].options))
+    known = ("form", "limit", *FORMS[name].options)
+    if unknown := next((option for option in asked.options if option not in known), None):
+        raise ConfigError(f"{asked}: there is no option {unknown!r} here; there are {', '.join(known)}")
     last = [first]
 
     def each() -> Iterator[Raw]:

@@ -38,11 +38,6 @@ class RowSource:
             raise ConfigError(f"{text}: write #name=value, not #{bad}")
         return cls(location, {name: value for name, _, value in pairs})
 
-    def require_known(self, names: Sequence[str]) -> None:
-        """ConfigError for an option of another name."""
-        if unknown := [name for name in self.options if name not in names]:
-            raise ConfigError(f"{self}: there is no option {unknown[0]!r} here; there are {', '.join(names)}")
-
     def number(self, name: str) -> int | None:
         """An option that is a number of at least 1; None where it is not given."""
         if (text := self.options.get(name)) is not None and not (text.isdecimal() and int(text) > 0):
