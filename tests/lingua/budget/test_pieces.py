@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 from lingua import CompressedPrompt, Prompt
 from lingua.budget import pieces
 from lingua.budget.pieces import needed_sentences
-from lingua.text.lines import speeches
+from lingua.text.lines import layout, speeches
 from lingua.text.sentences import Clauses, sentence_edges
 from lingua.text.words import slices
 from tests.lingua.echo import compress
@@ -665,3 +667,77 @@ def test_the_name_of_a_class_is_of_its_module() -> None:
 )
 def test_words_that_restrict_prose_leave_code_its_beginning(text: str) -> None:
     assert len(compressed(text, 0.6).split()) > 4
+
+
+FOLDED = {
+    "order": {
+        "id": "A-20991",
+        "customer": {"name": "Ilse Varga", "city": "Szeged", "said": 'call it "oak", {not} [ash]: no, \\'},
+        "items": [
+            {"title": "Desk lamp, brass", "quantity": 2, "tags": ["light", "metal"], "discount": None},
+            {"title": "Oak wheel", "quantity": 1, "tags": [], "weights": [12.5, -3e-2, 40]},
+            {"title": "Iron nail, long", "quantity": 4000, "tags": ["metal"], "paid": True},
+        ],
+        "note": "Leave it at the mill. The door is open until nine, and Ruiz is there.",
+    },
+    "total": 119,
+}
+
+
+def is_within(kept: Any, whole: Any) -> bool:
+    """Whether all that a value of JSON says another one says as well, in that order."""
+    if isinstance(kept, dict) and isinstance(whole, dict):
+        return all(key in whole and is_within(value, whole[key]) for key, value in kept.items())
+    if isinstance(kept, list) and isinstance(whole, list):
+        rest = iter(whole)
+        return all(any(is_within(one, other) for other in rest) for one in kept)
+    return bool(kept == whole)
+
+
+@pytest.mark.parametrize("rate", [0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
+@pytest.mark.parametrize("separators", [(", ", ": "), (",", ":"), (" , ", " : ")])
+@pytest.mark.parametrize(
+    "value", [FOLDED, [FOLDED] * 3, {"found": [FOLDED, 7, "x"], "next": []}], ids=["one", "list", "mix"]
+)
+def test_of_json_in_one_line_whole_members_stay_under_their_keys(
+    value: Any, separators: tuple[str, str], rate: float
+) -> None:
+    kept = compressed(json.dumps(value, separators=separators), rate)
+    assert is_within(json.loads(kept), value), kept
+
+
+@pytest.mark.parametrize("rate", [0.3, 0.5, 0.7])
+def test_json_in_one_line_may_stand_among_other_lines_and_break_off(rate: float) -> None:
+    lines = [json.dumps(FOLDED | {"total": total}) for total in (119, 204)]
+    kept = compressed("Ruiz found these orders in the mill:\n\n" + "\n".join(lines) + "\n\nThe rest was lost.", rate)
+    found = [line for line in kept.splitlines() if line.startswith("{")]
+    assert found
+    assert all(is_within({"total": 0} | json.loads(line) | {"total": 0}, FOLDED | {"total": 0}) for line in found), kept
+    assert layout(lines[0][: lines[0].index("The door")]).under
+
+
+@pytest.mark.parametrize("rate", [0.2, 0.4, 0.6, 0.8])
+def test_sentences_of_a_long_string_of_json_stand_under_its_key(rate: float) -> None:
+    said = 'Ruiz called the mill "a wreck" in 1911. It was sold to Lund, who built a wheel of oak. The weir broke. ' * 4
+    text = json.dumps([{"title": title, "said": title + said, "price": 3} for title in ("Oak", "Ash", "Elm")])
+    kept = compressed(text, rate).split("{")
+    assert all(('"said": "' in one) == (one.count(".") > 0) for one in kept), kept
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[1] The mill was sold, and the weir {of oak} was not. " + "It turned in the river Ord for forty years. " * 9,
+        '{"a": 1} is what it says, [1, 2] what it means. ' + "It turned in the river Ord for forty years. " * 9,
+        '["a", b] ' * 50,
+    ],
+)
+def test_prose_that_begins_with_a_bracket_is_no_json(text: str) -> None:
+    assert not layout(text).under
+    assert not layout(text).blocks
+
+
+def test_lines_that_json_unfolds_to_hold_as_much_as_fits() -> None:
+    for item in ("7", '"oak"', '{"a": 1}', '{"a": [{"b": {"c": "oak"}}]}'):
+        text = json.dumps([json.loads(item)] * 9_000)
+        assert len(layout(text).breaks) < len(text) / 200

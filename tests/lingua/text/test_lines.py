@@ -166,6 +166,10 @@ FRAGMENTS = [
         ">> z",
         "<ul>",
     ),
+    *(
+        "[" + '{"a": "It is, or was.", "b": [1, {}]}, ' * 12 + '{"c": "op\\"en, [',
+        '{"a": [' + '"It burned. He left", ' * 30 + "]]}",
+    ),
     *("</ul>", "2024-03-04 21:13:58 INFO up. Down", "[10:02] Ada: Yes. No.", "Q: who?", "It burned. He left, and"),
     *("the mill of", "Steps:", "1. one", "", " ", "word " * 30, "漢字。次", "\0", "e\u0301"),
 ]
