@@ -79,6 +79,11 @@ Many = BeforeValidator(lambda value: (value,) if isinstance(value, (str, int)) e
 """Of a list: one value counts as a list of it."""
 Strings = Annotated[tuple[str, ...], Many]
 Numbers = Annotated[tuple[int, ...], Many]
+_COHERENCE = (
+    "share of the budget that goes to whole sentences, before whole clauses; 0: words, phrases or tokens by "
+    "themselves, as unit says (default: 0.7 for evidence, else 0)"
+)
+Coherence = Annotated[float, Field(ge=0, le=1, description=_COHERENCE)]
 
 
 class MethodSettings(BaseModel):
@@ -98,8 +103,9 @@ class MethodSettings(BaseModel):
 
     @property
     def unit_score(self) -> Aggregate:
-        """How the scores of its tokens make a unit's: surprisal adds up, probabilities and places do not."""
-        return "first"
+        """How the scores of its tokens make a unit's, as its `aggregate` says: surprisal adds up, places do not."""
+        chosen: Aggregate = getattr(self, "aggregate", "first")
+        return chosen
 
     @property
     def coherent_share(self) -> float:
@@ -137,13 +143,7 @@ class MethodSettings(BaseModel):
 class OnePassSettings(MethodSettings):
     """What methods read that score all tokens before they choose."""
 
-    coherence: float = Field(
-        0.0,
-        ge=0,
-        le=1,
-        description="share of the budget that goes to whole sentences, before whole clauses; 0: words, phrases or "
-        "tokens by themselves, as unit says (default: 0.7 for evidence, else 0)",
-    )
+    coherence: Coherence = 0.0
 
     @property
     def coherent_share(self) -> float:

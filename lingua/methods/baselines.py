@@ -23,10 +23,6 @@ class RaritySettings(OnePassSettings):
 
     aggregate: Aggregate = Field("sum", description="how a unit's score is made of its tokens'")
 
-    @property
-    def unit_score(self) -> Aggregate:
-        return self.aggregate
-
 
 def random(draft: Draft, own: OnePassSettings) -> Program[None]:
     """Units at random; the same text always loses the same ones."""

@@ -31,7 +31,7 @@ from lingua.methods.llmlingua import required
 from lingua.methods.ranking import bm25
 from lingua.models.source import EMBEDDER
 from lingua.prompt import Bools, Floats, Ints, Prompt
-from lingua.shared import Aggregate, Numbers, OnePassSettings, refuse_without
+from lingua.shared import Aggregate, Coherence, Numbers, OnePassSettings, refuse_without
 from lingua.text.lines import CLOCK
 from lingua.text.salience import Table, token_evidence, word_odds
 from lingua.text.sentences import sentence_edges
@@ -99,13 +99,7 @@ class EvidenceSettings(OnePassSettings):
         "is cut), or 'cut'; auto: whole if all have a label like 'Q:' in common with the question, or begin so without "
         "one",
     )
-    coherence: float = Field(
-        0.7,
-        ge=0,
-        le=1,
-        description="share of the budget that goes to whole sentences, before whole clauses; 0: words, phrases or "
-        "tokens by themselves, as unit says (default: 0.7 for evidence, else 0)",
-    )
+    coherence: Coherence = 0.7
     force_context_ids: Numbers = Field((), description="indices of context strings that are always kept")
 
     @model_validator(mode="after")

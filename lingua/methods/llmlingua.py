@@ -59,10 +59,6 @@ class LLMLinguaSettings(MethodSettings):
     aggregate: Aggregate = Field("sum", description="how a unit's score is made of its tokens'")
 
     @property
-    def unit_score(self) -> Aggregate:
-        return self.aggregate
-
-    @property
     def cuts_sentences(self) -> bool:
         return self.sentence_filter is not None
 

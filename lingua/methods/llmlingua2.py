@@ -21,7 +21,7 @@ from lingua.budget.selection import keep_best, keep_within, shares
 from lingua.engine.score import Context, Needs, Program, Score
 from lingua.methods.llmlingua import coarse_choice, required
 from lingua.methods.ranking import RANKERS, RankMethod, ranking_model
-from lingua.shared import Aggregate, BudgetText, ContextBudget, Numbers, OnePassSettings, refuse_without
+from lingua.shared import BudgetText, ContextBudget, Numbers, OnePassSettings, refuse_without
 from lingua.text.sentences import sentence_edges
 from lingua.text.words import word_edges
 
@@ -58,10 +58,6 @@ class LLMLingua2Settings(OnePassSettings):
     @property
     def second_model(self) -> str | None:
         return None if self.rank_method is None else ranking_model(self.rank_method)
-
-    @property
-    def unit_score(self) -> Aggregate:
-        return self.aggregate
 
     @property
     def budget_dependent(self) -> str | None:

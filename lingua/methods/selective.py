@@ -9,23 +9,16 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pydantic import Field
-
 from lingua.budget.draft import Draft, PromptPart
 from lingua.budget.selection import keep_best
 from lingua.engine.score import Context, Needs, Program, Score
-from lingua.shared import Aggregate, OnePassSettings
+from lingua.methods.baselines import RaritySettings
 
 
-class SelectiveSettings(OnePassSettings):
+class SelectiveSettings(RaritySettings):
     """What Selective-Context reads."""
 
     needs: ClassVar[Needs] = "causal"
-    aggregate: Aggregate = Field("sum", description="how a unit's score is made of its tokens'")
-
-    @property
-    def unit_score(self) -> Aggregate:
-        return self.aggregate
 
 
 def selective(draft: Draft, own: SelectiveSettings) -> Program[None]:
