@@ -67,7 +67,7 @@ CORRECTION = 5.0
 _SIGNATURE = regex.compile(
     r"(?im)^[>\t ]*(?:-- ?|(?:(?:many )?thanks|thank you|cheers|(?:(?:best|kind|warm) )?(?:regards|wishes)|sincerely"
     r"|yours (?:sincerely|faithfully|truly)|mit freundlichen grüßen|(?:(?:viele|beste|liebe) )?grüße|cordialement"
-    r"|saludos)[,.!]?)$(?:\n[^\S\n]*(?=\n))?(?:\n(?!PS|P\.S)[^\n]{0,79}[^\n.!?:])*"
+    r"|saludos)[,.!]?)$(?:\n[^\S\n]*(?=\n))?(?:\n(?!PS|P\.S)[^\n]{0,79}[^\n.!?:](?=\n|\Z))*+"
 )
 _ENDED = regex.compile(r"(?r)[\p{P}\p{S}--,;:–—]\s*\Z", regex.V1)
 _RUNS_ON = regex.compile(r"[^\p{L}\p{N}]*+\p{Ll}")

@@ -20,6 +20,7 @@ from lingua.compressor import compress_one, label_words
 from lingua.config import CompressionConfig
 from lingua.engine.engine import Engine
 from lingua.engine.score import Answer, BatchRow, Context, Scorer
+from lingua.methods.evidence import _SIGNATURE
 from lingua.methods.focus import ASKED as MOST_ASKED
 from lingua.methods.focus import (
     MEANING,
@@ -854,9 +855,10 @@ def test_how_a_letter_is_signed_counts_little(wish: str) -> None:
         assert not re.search("Hi Ben|960 114|VA4", kept)
 
 
-def test_lines_that_thank_sign_nothing_where_text_follows() -> None:
-    text = "Thanks!\nThe key is 8812 for the gate of the mill.\nIt was bought in Vale in 1931.\nSomebody painted it."
-    assert "8812" in one(Prompt(context=[text]), rate=0.5).text
+@pytest.mark.parametrize("line", ["The key of the gate is 8812.", "The key of the gate is 8812" + " of the mill" * 9])
+def test_lines_that_thank_sign_nothing_where_text_follows(line: str) -> None:
+    assert _SIGNATURE.findall(f"Thanks!\n{line}\nIt was bought in Vale.") == ["Thanks!"]
+    assert _SIGNATURE.findall("Thanks,\nAda Ruiz\n\nIt was bought in Vale.") == ["Thanks,\nAda Ruiz"]
 
 
 def test_where_a_text_breaks_off_counts_little() -> None:
