@@ -104,8 +104,7 @@ class MethodSettings(BaseModel):
     @property
     def unit_score(self) -> Aggregate:
         """How the scores of its tokens make a unit's, as its `aggregate` says: surprisal adds up, places do not."""
-        chosen: Aggregate = getattr(self, "aggregate", "first")
-        return chosen
+        return getattr(self, "aggregate", "first")
 
     @property
     def coherent_share(self) -> float:

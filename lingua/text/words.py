@@ -231,7 +231,7 @@ def _dictionary_edges(text: str, runs: list[Span]) -> Iterable[int]:
     breaks = np.asarray([at for at, _ in WordBreaker("\n".join(text[a:b] for a, b in runs), "th").segments()], np.int64)
     run = np.searchsorted(places, breaks, side="right") - 1
     inside = (breaks > places[run]) & (breaks - places[run] < (ends - starts)[run])
-    return list(map(int, (breaks - places[run] + starts[run])[inside]))
+    return (breaks - places[run] + starts[run])[inside].tolist()  # type: ignore[no-any-return]
 
 
 WORD, SMALL, CAPITAL, CAPITALS = 1, 2, 4, 8
