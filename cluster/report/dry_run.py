@@ -55,7 +55,7 @@ def describe(config: JobConfig, plan: Plan, committed: Collection[str], reuse: s
     unknown = counts.count(None)
     more = f", and those of {counted(unknown, 'file')}, counted as they are read" if unknown else ""
     mapped = {role: name for role in ROLES if (name := getattr(plan.columns.mapped, role)) is not None}
-    described = [(one.path, (f"{one.size:,} bytes", one.format, one.compression)) for one in plan.sources]
+    described = [(one.path, (f"{one.size:,} bytes", one.format, one.compression)) for one in plan.sources[:SHOWN_FILES]]
     hidden = len(plan.sources) - SHOWN_FILES
     lines = [
         f"output     {config.output}",
@@ -64,7 +64,7 @@ def describe(config: JobConfig, plan: Plan, committed: Collection[str], reuse: s
         *([f"reuse      {reuse}"] if reuse else []),
         f"columns    {', '.join(f'{role} = {name!r}' for role, name in mapped.items())}",
         f"files      {len(plan.sources):,} with {sum(source.size for source in plan.sources):,} bytes",
-        *(f"           {shown(path)} ({', '.join(filter(None, about))})" for path, about in described[:SHOWN_FILES]),
+        *(f"           {shown(path)} ({', '.join(filter(None, about))})" for path, about in described),
         *([f"           … and {hidden:,} more"] if hidden > 0 else []),
     ]
     lines += [*notices(plan), *(f"extended   {line}" for line in plan.history)]

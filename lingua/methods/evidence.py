@@ -45,15 +45,15 @@ WORD, SENTENCE = 0.7, 0.5
 LEGIBLE, UNKNOWN = 2.0, 0.2
 """Characters per token at least, and share of unknown tokens at most, of a text that the encoder can read."""
 
+_REGARDS = r"(?:best|kind|warm) regards|yours (?:sincerely|faithfully)|mit freundlichen grüßen|(?:viele|beste) grüße"
 _NOISE = regex.compile(
     rf"(?:\A\s*(?:{CLOCK})?\p{{L}}[^\n:：]{{0,30}}+(?:(?<=\d):\d\d(?::\d\d)?[^\w\n]{{0,3}})?[:：]|"
-    r"[—–-]\s?\d{1,4}\s?[—–-]|[{\[<(][^\d{}\[\]<>()]{1,30}[}\]>)]"
-    r"|\b(?:(?:hi|hey|hello|hallo|liebe[rs]?|bonjour|hola)(?: [\p{L}’'-]+){1,3}(?=[,!])|yes|yeah|yep|yup|gee|wow|okay"
-    r"|ok|uh|um|erm?|ah|aha|oh|eh|h*mm*|huh|right|sure|well|so|alright|exactly|absolutely|indeed|true|thanks?|thank you"
-    r"|bye|hi|hello|great|cool|fine|and|but|or|the|meanwhile|however|i (?:see|mean|think|guess)|you know|certainly"
-    r"|of course|you['’]re welcome|glad to help|(?:i hope (?:this|that|these|it|you)|let me know if|feel free to)\b"
-    r"[^.!?\n]{0,150}|(?:dear|sehr geehrte)[^.!?\n]{1,50}|(?:(?:best|kind|warm) regards|yours (?:sincerely|faithfully)"
-    r"|sincerely,|mit freundlichen grüßen|(?:viele|beste) grüße)[^.!?]{0,80})\b|[嗯哦啊呃好对是的吧]|[^\p{L}\p{N}])*+",
+    r"[—–-]\s?\d{1,4}\s?[—–-]|[{\[<(][^\d{}\[\]<>()]{1,30}[}\]>)]|\b(?:(?:hi|hey|hello|hallo|liebe[rs]?|bonjour"
+    r"|hola)(?: [\p{L}’'-]+){1,3}(?=[,!])|yes|yeah|yep|yup|gee|wow|okay|ok|uh|um|erm?|ah|aha|oh|eh|h*mm*|huh|right|sure"
+    r"|well|so|alright|exactly|absolutely|indeed|true|thanks?|thank you|bye|hi|hello|great|cool|fine|and|but|or|the"
+    r"|meanwhile|however|i (?:see|mean|think|guess)|you know|certainly|of course|you['’]re welcome|glad to help"
+    r"|(?:i hope (?:this|that|these|it|you)|let me know if|feel free to)\b[^.!?\n]{0,150}|(?:dear|sehr geehrte)"
+    rf"[^.!?\n]{{1,50}}|(?:{_REGARDS}|sincerely,)[^.!?]{{0,80}})\b|[嗯哦啊呃好对是的吧]|[^\p{{L}}\p{{N}}])*+",
     regex.IGNORECASE,
 )
 """What a sentence that says nothing is made of: who speaks, what a transcriber noted, fillers, and marks."""
@@ -65,9 +65,9 @@ _CORRECTS = regex.compile(
 CORRECTION = 5.0
 """What a sentence counts that takes back an earlier one: without it what stands there is wrong."""
 _SIGNATURE = regex.compile(
-    r"(?im)^[>\t ]*(?:-- ?|(?:(?:many )?thanks|thank you|cheers|(?:(?:best|kind|warm) )?(?:regards|wishes)|sincerely"
-    r"|yours (?:sincerely|faithfully|truly)|mit freundlichen grüßen|(?:(?:viele|beste|liebe) )?grüße|cordialement"
-    r"|saludos)[,.!]?)$(?:\n[^\S\n]*(?=\n))?(?:\n(?!PS|P\.S)[^\n]{0,79}[^\n.!?:](?=\n|\Z))*+"
+    rf"(?im)^[>\t ]*(?:-- ?|(?:{_REGARDS}|(?:many )?thanks|thank you|cheers|regards|(?:(?:best|kind|warm) )?wishes"
+    r"|sincerely|yours truly|(?:liebe )?grüße|cordialement|saludos)[,.!]?)$(?:\n[^\S\n]*(?=\n))?"
+    r"(?:\n(?!PS|P\.S)[^\n]{0,79}[^\n.!?:](?=\n|\Z))*+"
 )
 _ENDED = regex.compile(r"(?r)[\p{P}\p{S}--,;:–—]\s*\Z", regex.V1)
 _RUNS_ON = regex.compile(r"[^\p{L}\p{N}]*+\p{Ll}")
