@@ -196,7 +196,7 @@ class _ShardAudit:
             yield "missing: the shard is not committed; run the job again"
         elif record is None:
             if self._shard.name not in self._output.damaged:
-                yield "no commit record has its checksum: it was not committed by this job, or changed since"
+                yield "no commit record has its checksum; start the job again, and delete the part if none has it then"
         elif found := list(self._record_problems(record)):
             yield from found
         elif self._shard.source not in self._output.changed:

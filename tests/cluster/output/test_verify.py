@@ -134,7 +134,7 @@ def foreign(output: Path) -> str:
 
 def no_record(output: Path) -> str:
     next(output.glob(f"_records/{parts(output)[0].stem}.*")).unlink()
-    return "no commit record"
+    return "no commit record has its checksum; start the job again"
 
 
 def record_of_another_shard(output: Path) -> str:
