@@ -230,15 +230,12 @@ class Fitter:
 
     def fit(self, document: Mapping[str, Any]) -> dict[str, Any]:
         """The object's values by column, absent where null. RowError where no column takes what does not fit."""
-        fitted: dict[str, Any] = {}
-        rest: dict[str, Any] = {}
+        fitted, rest = dict[str, Any](), dict[str, Any]()
         for name, value in document.items():
             try:
-                if value is not None and name in self._fits:
+                if value is not None:
                     fitted[name] = self._fits[name](value)
-                elif value is not None:
-                    rest[name] = value
-            except _MisfitError:
+            except (KeyError, _MisfitError):
                 rest[name] = value
         if rest and self._rest is None:
             raise RowError("schema_mismatch", f"no planned column holds {', '.join(map(repr, rest))} as it is here")

@@ -11,16 +11,13 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from itertools import groupby
 from operator import itemgetter
-from typing import Any
-
-from transformers import AutoModelForCausalLM
 
 from jobs.generation import plain_attention, written
 from lingua.engine.engine import Engine
 from lingua.engine.score import Context, Program, Score
 from lingua.errors import PromptError
 from lingua.models.causal import PackedScorer
-from lingua.models.load import Loader, choose_device, choose_dtype, place
+from lingua.models.load import Loader
 from lingua.models.sizing import USUAL, Allowance
 from lingua.models.trial import causal_scorer
 from lingua.text.tokens import SourceTokenizer
@@ -35,11 +32,10 @@ class LocalTarget:
 
     def __init__(self, name: str, loader: Loader, allowance: Allowance = USUAL) -> None:
         self.name = name
-        device = choose_device(loader.device)
         self._spelling = loader.tokenizer()
         self._tokenizer = SourceTokenizer(self._spelling)
         self._head = () if self._tokenizer.bos is None else (self._tokenizer.bos,)
-        self._model: Any = place(loader.load(AutoModelForCausalLM, dtype=choose_dtype(loader.dtype, device)), device)
+        self._model = loader.causal()
         self._scorer = causal_scorer(self._model, allowance)
 
     def nll(self, prompts: Sequence[str], answers: Sequence[str]) -> list[float]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import shutil
 import tempfile
 import warnings
@@ -38,9 +39,10 @@ from lingua.models.source import ModelSource, cache_directory
 from lingua.models.trial import causal_scorer
 
 WEIGHTS = ("*.safetensors", "*.bin")
+_EXAMPLE = "microsoft/llmlingua-2-xlm-roberta-large-meetingbank"
 _PURPOSES = {
     "causal": "reads no text from left to right: this method needs a causal language model",
-    "encoder": "cannot classify tokens: give one like microsoft/llmlingua-2-xlm-roberta-large-meetingbank",
+    "encoder": f"cannot classify tokens: give one like {_EXAMPLE}",
     "sentences": "has no states of tokens: give an encoder of sentences",
 }
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -69,7 +71,8 @@ class Loader:
         kind: Any = {"causal": AutoModelForCausalLM, "encoder": AutoModelForTokenClassification}.get(needs, AutoModel)
         custom = kind.__name__ in (getattr(found, "auto_map", None) or {})
         # (asked whether it is empty, the mapping would import the configuration of every architecture)
-        if not custom and type(found) not in kind._model_mapping:
+        known = custom or type(found) in kind._model_mapping
+        if not known or (needs == "causal" and _reads_both_ways(found)):
             raise ModelError(f"model {self.source.name!r} is a {found.model_type or 'model'}, which {_PURPOSES[needs]}")
         if self.source.local:
             self._require_weights(Path(self.source.location))
@@ -88,15 +91,17 @@ class Loader:
 
     def scorer(self, needs: Literal["causal", "encoder", "sentences"], allowance: Allowance = USUAL) -> Scorer:
         """The model on its device, ready to answer the engine."""
-        device = choose_device(self.device)
         if needs == "sentences":
+            device = choose_device(self.device)
             judge = Judge.trained(device) if self.source.judged else None
             return StateScorer(self.base, self.tokenizer(), device, judge)
         if needs == "encoder":
-            example = "microsoft/llmlingua-2-xlm-roberta-large-meetingbank"
-            remedy = "is no token classifier", f"to keep or drop tokens, such as {example}"
-            return EncoderScorer(self._trained(AutoModelForTokenClassification, remedy), self.tokenizer(), allowance)
-        return causal_scorer(self._placed(AutoModelForCausalLM), allowance)
+            purpose = "token classifier", f"to keep or drop tokens, such as {_EXAMPLE}"
+            return EncoderScorer(self._placed(AutoModelForTokenClassification, purpose), self.tokenizer(), allowance)
+        return causal_scorer(self.causal(), allowance)
+
+    def causal(self) -> Any:
+        return self._placed(AutoModelForCausalLM, ("language model", "to predict a token from those before"))
 
     def base(self) -> Any:
         return self._placed(AutoModel)
@@ -107,27 +112,19 @@ class Loader:
 
     def cross_encoder(self) -> CrossEncoder:
         """The model as one that says how well two texts belong together."""
-        remedy = "is no cross-encoder", "to rank documents, such as cross-encoder/ms-marco-MiniLM-L6-v2"
-        return CrossEncoder(self._trained(transformers.AutoModelForSequenceClassification, remedy), self.tokenizer())
+        purpose = "cross-encoder", "to rank documents, such as cross-encoder/ms-marco-MiniLM-L6-v2"
+        return CrossEncoder(self._placed(transformers.AutoModelForSequenceClassification, purpose), self.tokenizer())
 
-    def _placed(self, kind: Any) -> Any:
-        device = choose_device(self.device)
-        with _in_turn(device):
-            return place(self.load(kind, dtype=choose_dtype(self.dtype, device), **_straight(device)), device)
-
-    def _trained(self, kind: Any, remedy: tuple[str, str]) -> Any:
-        """A model with its head, on its device; one without a trained head would get a random one, so it is refused."""
+    def _placed(self, kind: Any, purpose: tuple[str, str] | None = None) -> Any:
+        """A model on its device. One that lacks weights would get random ones: with a `purpose` it is refused."""
         device = choose_device(self.device)
         dtype = choose_dtype(self.dtype, device)
         with _in_turn(device):
             model, report = self.load(kind, dtype=dtype, output_loading_info=True, **_straight(device))
             model = place(model, device)
-        missing = sorted(report["missing_keys"])
-        if missing:
-            fault, purpose = remedy
-            raise ModelError(
-                f"model {self.source.name!r} {fault} (it has no {missing[0]}); give one that was trained {purpose}"
-            )
+        if purpose and (missing := sorted(report["missing_keys"])):
+            fault = f"is no {purpose[0]} (it has no {missing[0]}); give one that was trained {purpose[1]}"
+            raise ModelError(f"model {self.source.name!r} {fault}")
         return model
 
     def load(self, kind: Any, **arguments: Any) -> Any:
@@ -138,6 +135,12 @@ class Loader:
                 source = tokenizer_of(source) if kind is AutoTokenizer else converted(source)
             arguments |= {"trust_remote_code": self.trust_remote_code, **source.load_arguments}
             return kind.from_pretrained(source.location, **arguments)
+
+
+def _reads_both_ways(config: Any) -> bool:
+    """Whether a model that could read from left to right alone was trained otherwise, as BERT and its kin are."""
+    decodes = getattr(config, "is_encoder_decoder", False) or getattr(config, "is_decoder", True)
+    return not decodes and not re.search("CausalLM|LMHead|^$", " ".join(config.architectures or ()))
 
 
 def place(model: Any, device: torch.device) -> Any:

@@ -32,6 +32,8 @@ _BATCHED_ROPE = re.compile(r".*dynamic.*|longrope|su")
 _NOISE = 4
 _MOST_NOISE = 5
 """More is allowed where a model's own answers differ with the length of a row, which should change nothing."""
+_LEAK = 0.05
+"""Nats by which what stands behind tokens may move their surprisal on average; causal models differ by rounding."""
 _WORST = 8
 """Times the average, for any one token."""
 
@@ -59,7 +61,7 @@ class RefusedError(Exception):
 def causal_scorer(model: Any, allowance: Allowance = USUAL) -> PlainScorer:
     """The fastest scorer that gives this model's own numbers. Leaves the model set up for it.
 
-    Raises ModelError where the device's memory is too small to run the model at all.
+    Raises ModelError where the device's memory is too small to run the model at all, or it reads what it is to predict.
     """
     cap = _cap(model.config.get_text_config())
     if cap:  # some versions of transformers leave it out, without a word, unless attention is eager
@@ -107,12 +109,14 @@ def _rope_types(config: Any) -> Iterator[str]:
 
 
 def _packed(model: Any, plain: PlainScorer, allowance: Allowance) -> tuple[PackedScorer, Difference]:
-    """A packed scorer that says what the plain one does, and how nearly. Raises RefusedError."""
+    """A packed scorer that says what the plain one does, and how nearly. Raises RefusedError, ModelError."""
     from transformers import AttentionInterface  # takes seconds, for nothing where only a tokenizer is read
 
     ids = np.random.default_rng(0).integers(0, plain.vocabulary, 3 * 16).tolist()
     expected = plain.score([BatchRow(Context(ids=ids[:24]), ids[24:40]), BatchRow(Context(), ids[40:])])
-    (longer,) = plain.score([BatchRow(Context(ids=ids[:24]), ids[24:])])
+    longer, other = plain.score([BatchRow(Context(ids=ids[:24]), [*ids[24:40], *end]) for end in (ids[40:], ids[:8])])
+    if (leak := float(np.abs(longer[:16] - other[:16]).mean())) > _LEAK:
+        raise ModelError(f"{type(model).__name__} is no causal model: later text moves its answers by {leak:.2g} nats")
     AttentionInterface.register(PACKED, packed_attention)
     model.set_attn_implementation(PACKED)
     scorer = _scorer(model, plain, allowance)

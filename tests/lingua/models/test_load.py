@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers import AutoConfig, AutoModel, BertForMaskedLM, BertModel
 
 from lingua.engine.score import BatchRow, Context
 from lingua.errors import ModelError
@@ -21,6 +22,7 @@ from lingua.models import load
 from lingua.models.load import Loader, choose_device, choose_dtype, fuse_norms, place
 from lingua.models.source import ModelSource, resolve
 from lingua.models.trial import causal_scorer
+from tests.lingua.models.encoders import save_encoder
 from tests.models import save, tiny
 from tests.texts import NASTY, PROSE
 
@@ -164,7 +166,7 @@ def test_weights_are_read_straight_to_a_gpu(tmp_path: Path, monkeypatch: pytest.
 
     def loading(_: Loader, kind: Any, **arguments: Any) -> Any:
         asked.append(arguments)
-        return tiny("llama")
+        return tiny("llama"), {"missing_keys": []}
 
     monkeypatch.setattr(Loader, "load", loading)
     monkeypatch.setattr(load, "place", lambda model, device: model)
@@ -185,6 +187,21 @@ def test_a_device_map_of_one_device_leaves_a_plain_model(tmp_path: Path) -> None
     assert not any(hasattr(module, "_hf_hook") for module in straight.modules())
     row = BatchRow(Context((0,)), list(range(3, 40)))
     np.testing.assert_array_equal(*(causal_scorer(place(one, CPU)).score([row])[0] for one in (straight, plain)))
+
+
+@pytest.mark.parametrize("kind", [BertModel, BertForMaskedLM])
+def test_a_model_that_reads_both_ways_is_told_before_its_weights_are_loaded(kind: Any, tmp_path: Path) -> None:
+    save_encoder(tmp_path, "bert", PROSE.splitlines())
+    kind(AutoConfig.from_pretrained(tmp_path)).save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="is a bert, which reads no text from left to right"):
+        Loader(resolve(str(tmp_path)), "cpu").require("causal")
+
+
+def test_a_language_model_without_its_head_is_refused_instead_of_given_a_random_one(tmp_path: Path) -> None:
+    save(tmp_path)
+    AutoModel.from_pretrained(tmp_path).save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match=r"is no language model \(it has no lm_head.weight\); give one"):
+        Loader(resolve(str(tmp_path)), "cpu").scorer("causal")
 
 
 _HOLDING = """

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.functional import pad
 
 from lingua.engine.engine import Engine
 from lingua.engine.score import BatchRow, Context
@@ -80,13 +81,20 @@ def test_rounding_of_half_precision_is_no_disagreement(name: str) -> None:
 def leaky(model: Any) -> Any:
     """Each token also sees the state of the one before it, whatever row that is from: as a convolution would."""
     layer = model.model.layers[1]
-    layer.register_forward_pre_hook(lambda _, given: (given[0] + 0.5 * given[0].roll(1, 1), *given[1:]))
+    layer.register_forward_pre_hook(lambda _, given: (given[0] + 0.5 * pad(given[0], (0, 0, 1, -1)), *given[1:]))
     return model
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_model_whose_rows_leak_into_each_other_is_refused(dtype: torch.dtype) -> None:
     assert trial_refuses(leaky(tiny("llama")).to(dtype), "its answers differ")
+
+
+def test_a_model_that_reads_what_it_is_to_predict_is_refused() -> None:
+    model = tiny("llama")
+    model.model.layers[1].register_forward_pre_hook(lambda _, given: (given[0] + given[0].mean(1, True), *given[1:]))
+    with pytest.raises(ModelError, match="LlamaForCausalLM is no causal model: later text moves its answers"):
+        causal_scorer(model)
 
 
 def test_a_model_with_a_layer_that_goes_its_own_way_is_refused() -> None:
