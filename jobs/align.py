@@ -30,9 +30,12 @@ def align(config: AlignConfig) -> int:
     folder = folder_of(config)
     examples = read_examples(config, folder.storage)
     split(examples, config.held_out)
+    from lingua.models.load import Loader  # torch takes seconds, for nothing where a setting is wrong
+
+    Loader(resolve(config.model)).require("causal")
     models = {"model_digest": resolve(config.model).digest, "target_digest": teacher_digest(config)}
     folder.begin({**config.identity(), **models, "rows": digest_of(examples)})
-    from jobs.training import alignment  # torch takes seconds, for nothing where a setting is wrong
+    from jobs.training import alignment
 
     if not folder.exists(RESULT):
         with folder.held(config.lease_seconds), staff(config) as do, shown_progress(folder):

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from cluster.output.folder import RunFolder
 from jobs.generation import Writer, answered, written
@@ -60,10 +60,8 @@ class LocalWriter:
     """Draws responses from a model of transformers, batch by batch, from one seed per call."""
 
     def __init__(self, config: AlignConfig, rank: Rank) -> None:
-        self._config, loader, device = config, Loader(resolve(str(config.target))), torch.device(rank.device)
-        self._tokenizer = loader.tokenizer()
-        model = loader.load(AutoModelForCausalLM, dtype=choose_dtype("auto", device))
-        self._model = model.to(device).eval().requires_grad_(False)
+        self._config, loader = config, Loader(resolve(str(config.target)), rank.device)
+        self._tokenizer, self._model = loader.tokenizer(), loader.causal()
 
     def generate(self, prompts: Sequence[str], max_tokens: int, stop: Sequence[str]) -> list[str]:
         """What follows each prompt, cut before the first of the `stop` strings."""
@@ -86,7 +84,7 @@ def train(config: AlignConfig, rank: Rank) -> None:
     model = _student(config, loader).to(rank.device)
     most = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     window = min(config.sequence_tokens, most or config.sequence_tokens)
-    tokenizer = SourceTokenizer(loader.load(AutoTokenizer))
+    tokenizer = SourceTokenizer(loader.tokenizer())
 
     def fit(model: Any) -> dict[str, Any]:
         together = zip(_seen(model, held, tokenizer, window, dtype), held, target, strict=True)
@@ -130,10 +128,9 @@ def _target_sees(config: AlignConfig, folder: RunFolder, held: Sequence[Example]
         return [None] * len(held)
 
     def look() -> list[Any]:
-        loader = Loader(resolve(str(config.target)))
-        model = loader.load(AutoModelForCausalLM, dtype=torch.float32).to(rank.device).requires_grad_(False)
-        tokenizer = SourceTokenizer(loader.load(AutoTokenizer))
-        seen = _seen(model, held, tokenizer, config.sequence_tokens, torch.float32)
+        loader = Loader(resolve(str(config.target)), rank.device, "float32")
+        tokenizer = SourceTokenizer(loader.tokenizer())
+        seen = _seen(loader.causal(), held, tokenizer, config.sequence_tokens, torch.float32)
         return [None if one is None else (one.ends.tolist(), one.surprisal.tolist()) for one in seen]
 
     rows = folder.once(f"{RESPONSES}/_surprisal.json", look)

@@ -20,6 +20,7 @@ BOTH: list[tuple[dict[str, Any], str]] = [
 ]
 OWN: dict[str, list[tuple[dict[str, Any], str]]] = {
     "align": [
+        ({"model": "all-minilm-l6-v2"}, "is a bert, which reads no text from left to right"),
         ({"target": "./nowhere"}, NOWHERE),
         ({"template": "Q:"}, "template = 'Q:': write {instruction} once"),
         ({"endpoint": "http://localhost:1/v1"}, "endpoint needs --target"),
