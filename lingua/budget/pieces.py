@@ -29,11 +29,16 @@ _CLAUSE = regex.compile(rf"(?r)(\s*{SEPARATES})\s*")
 _ENDED = regex.compile(rf"(?r)(\s*{ENDS_SENTENCE})[\"'”’»」)\]]*\s*")
 """Their marks; behind the one that ends a sentence quotation marks and brackets may be closed."""
 _LEFT = regex.compile(r"(?r)[\p{L}\p{N}]\s*")
-"""How a line ends that goes on in the items below it."""
 _MARKED = regex.compile(r"(?:#{1,6}[^\S\n]|<h[1-6]\b)[^\n]*\Z|\[[\w. -]{1,40}\]\Z|[^\n]+\n[^\S\n]*([-=~])\1{2,}\s*\Z")
 _ALONE = regex.compile(r"[^\S\n]*+\n[^\S\n]*+\n")
-_LEADS_ON = regex.compile(rf"[^\S\n]*\n(?:{ITEM.pattern}|(?![^\n]*[?？]\s*?\n)[^\n]*{ENDS_SENTENCE}\W*?(?:\n|\Z))")
-"""A line that is a heading, whatever it says; and what stands behind one that is a paragraph, or is above one."""
+_TEXT = rf"(?![^\n]*[?？]\s*?\n)[^\n]*(?:{ENDS_SENTENCE}(?:\W|\[\d+\])*?|[:：][^\S\n]*)(?:\n|\Z)"
+_NO_TEXT = r"[^\n]*?(?:[\d|]|\S(?:[^\S\n]{2,}|\t|[^\S\n][-–—][^\S\n])\S)"
+_LEADS_ON = regex.compile(
+    rf"[^\n]*\n(?:{ITEM.pattern}|{_TEXT})|\p{{Lu}}(?:[^\p{{Ll}}\d\n]+|[\p{{L}}.'’-]*(?:[^\S\n]\p{{Lu}}[\p{{L}}.'’-]*){{0,3}}"
+    rf"|[\p{{L}}'’-]+(?:,?[^\S\n][\p{{L}}'’-]+)*(?=\n{_NO_TEXT}))[^\S\n]*\n"
+)
+"""How a line ends that goes on in items below it. A line that is a heading, whatever it says, or by itself; and above
+items, a paragraph or, in capitals or like a name, any line, or with letters alone what is no running text."""
 _NO_HEADING = regex.compile(
     r"[.!?…。！？；;,，；][\"”’)\]]*\s*\Z|\A(?:[-*+•–]\s|`{3}|~{3}|[<|])|\w{30}|://|\S\s*\n\s*\S|\A\P{L}+\Z"
     r"|[={}]|\w[_(]|_\w|\A(?:import|from)\s"
@@ -65,47 +70,41 @@ _FOLLOWS = regex.compile(
     r"|这|该|此|上述|其中|但|然而|因此|[こそ][のれ]|しかし|また|هذ[اه]|ذلك|لكن|ولكن)"
 )
 """And such that say something of the one right before."""
+_CALLED = regex.compile(
+    r"(?:\(?\p{Ll}\)|\P{L}*)\s*(?:(?:\p{Lu}[\p{L}'’-]*+|and|of|or|the|to|for|in|on|by|with|&|und|et|y)[,;]?(?:[^\S\n]+|(?=\.))){1,7}\.[^\S\n]+(?=\S)"
+)
 _ANSWERS = regex.compile(
     r"[*_]{0,2}(?:A|Ans|Answer|Reply|Antwort|Respuesta|Réponse|答案?|回答)\s?\d{0,3}[*_]{0,2}[:：]"
 )
-"""And such that answer it."""
 _CATCHES = regex.compile(r"\s*(?:except|finally|\}?\s*catch)\b")
-"""And the branch without which `try` is none."""
-DEEPEST = 20
-"""Sentences of which each needs the one before at most, so that work grows as the text does."""
-HEADING_WORDS = 8
-"""Of a line by itself, without the mark of a sentence: as many at most make it a heading."""
+"""The title of an item before its first sentence; how sentences open that answer one, and no `try` is without."""
+DEEPEST, HEADING_WORDS = 20, 8
+"""Sentences of which each needs the one before at most, so that work grows as the text does. And words at most that are
+a heading, without the mark of a sentence; those above a whole text may be twice as many."""
 
 
 class _Sentence(NamedTuple):
-    """How a sentence opens and ends.
-
-    opens    it is the first of a paragraph           title    it is a short line without a mark
-    line     it is the first of a line                leads    a line ends with it that leads others
-    item     the mark of an item that opens it, one figure or letter for any, and white space before it; "": none does
-    under    the sentence that leads its line, -1: none does
-    """
+    """How a sentence opens and ends."""
 
     body: str
-    opens: bool
-    line: bool
-    item: str
-    title: bool
-    leads: bool
-    under: int
+    opens: bool  # it is the first of a paragraph
+    line: bool  # it is the first of a line
+    item: str  # the mark of an item that opens it with white space before it, one figure or letter for any; "": none
+    title: int  # its level, if it is a heading, else 0
+    leads: bool  # what stands behind it needs it
+    under: int  # the sentence that leads its line, -1: none does
 
 
 @remembered
 def needed_sentences(text: str) -> tuple[Ints, Bools]:
     """Of each sentence [s] the one before it that it needs, itself where it needs none; and which head others.
 
-    What opens with a pronoun needs the last sentence of its paragraph that does not, what goes on from the one before
-    needs that, what goes on in an item of a list its beginning. The items need the line before them that ends with a
-    colon, what is said needs who says it, an answer its question, and all else its heading: these lines head others,
-    alone they say nothing.
+    What opens with a pronoun needs the last sentence of its paragraph that does not, what goes on that before it. Items
+    need the line that leads them, what is said who says it, answers their question, all else its heading: these head
+    others, alone they say nothing.
     """
     read = list(_read(text := plain(text)))
-    needs, heads, headings = _need_heads(read)
+    needs, heads = _need_heads(read)
     subject, begun = 0, -1
     for at, one in enumerate(read):
         begun = at if one.item or one.under >= 0 else -1 if one.line else begun
@@ -120,7 +119,7 @@ def needed_sentences(text: str) -> tuple[Ints, Bools]:
         if one.opens or not refers:
             subject = at
     _need_speakers(text, needs, heads)
-    needs = np.where(needs == np.arange(len(needs)), headings, needs)
+    needs = np.where(needs == np.arange(len(needs)), list(_headings(read)), needs)
     depth = np.zeros(len(needs), np.int64)
     for at in (needs < np.arange(len(needs))).nonzero()[0].tolist():
         depth[at] = (depth[needs[at]] + 1) % DEEPEST
@@ -131,8 +130,8 @@ def needed_sentences(text: str) -> tuple[Ints, Bools]:
 def _read(text: str) -> Iterator[_Sentence]:
     spoken, lines, edges = {begin for begin, *_ in speeches(text)}, layout(text), sentence_edges(text)
     places = (edges.searchsorted([*one], "right") - 1 for one in (lines.under, lines.under.values(), lines.heads))
-    below, above, leading = (place.tolist() for place in places)
-    under, heads = dict(zip(below, above, strict=True)), set(leading)
+    below, leader, leading = (place.tolist() for place in places)
+    under, heads = dict(zip(below, leader, strict=True)), set(leading)
     for at, (start, end) in enumerate(pairwise([*edges.tolist(), len(text)])):
         body = text[start:end].lstrip()
         gap = text[start : end - len(body)]
@@ -140,17 +139,34 @@ def _read(text: str) -> Iterator[_Sentence]:
         item = ITEM.match(text, start + gap.rfind("\n") + 1) if line else None
         closed = opens and text.find("\n", end, end + 3) >= 0  # or a search for it would go on to the text's end
         mark = regex.sub(r"[^\W\d]+", "a", regex.sub(r"\d+", "1", item.group())) if item else ""
-        leads = closed and _LEADS_ON.match(text, end)
-        short = closed and (_ALONE.match(text, end) or leads) and len(body.split()) <= HEADING_WORDS
-        named = (short and not _NO_HEADING.search(body)) or (leads and body.rstrip().endswith("?"))
-        title = closed and start not in spoken and bool(named or _MARKED.match(body))
-        yield _Sentence(body, opens, line, mark, title, at in heads, min(under.get(at, -1), at - 1))
+        above = closed and _LEADS_ON.match(text, end - len(body))
+        few = len(body.split()) <= HEADING_WORDS * (1 if start else 1 + body[:1].isupper())
+        named = closed and few and (_ALONE.match(text, end) or above) and not _NO_HEADING.search(body)
+        asked = above and few and body.rstrip().endswith("?")
+        title = closed and start not in spoken and bool(named or asked or _MARKED.match(body))
+        level = len(body) - len(body.lstrip("#")) or 8 - body.isupper()
+        leads = at in heads or (item is not None and _CALLED.match(text, end - len(body)) is not None)
+        yield _Sentence(body, opens, line, mark, title * level, leads, min(under.get(at, -1), at - 1))
 
 
-def _need_heads(read: Sequence[_Sentence]) -> tuple[Ints, Bools, Ints]:
-    """What is listed needs the line above its list or, as marks tell, the item it is in. And the heading of each."""
-    needs, heads, headings = np.arange(len(read)), np.zeros(len(read), bool), np.arange(len(read))
-    heading, colon, lists, leaders = -1, -1, dict[str, int](), set[int]()
+def _headings(read: Sequence[_Sentence]) -> Iterator[int]:
+    """The heading of each, itself where there is none: of a heading the one above it, or the question before it."""
+    above = list[tuple[int, int]]()
+    for at, one in enumerate(read):
+        heads = one.title and not one.leads
+        topmost = not at and any(two.title and not two.leads for two in read[1:2])
+        level = 1 if topmost else one.title
+        while heads and above and above[-1][0] >= level:
+            above.pop()
+        answers = heads and at and level > 6 and read[at - 1].body.rstrip().endswith(("?", "？"))
+        yield at - 1 if answers else above[-1][1] if above else at
+        above += [(level, at)] * bool(heads)
+
+
+def _need_heads(read: Sequence[_Sentence]) -> tuple[Ints, Bools]:
+    """What is listed needs the line above its list or, as marks tell, the item it is in."""
+    needs, heads = np.arange(len(read)), np.zeros(len(read), bool)
+    colon, lists, leaders = -1, dict[str, int](), set[int]()
     for at, one in enumerate(read):
         leaders.add(one.under)
         if one.title or (one.opens and not one.item and at > colon + 1) or (one.leads and one.line and not one.item):
@@ -168,13 +184,12 @@ def _need_heads(read: Sequence[_Sentence]) -> tuple[Ints, Bools, Ints]:
         goes_on = one.line and needs[at - 1] == colon and not CLOSES.fullmatch(read[at - 1].body.rpartition("\n")[2])
         listed = colon >= 0 and (bool(one.item) or at == colon + 1 or goes_on)
         if one.title and not one.leads:
-            heads[at], heading = True, at
+            heads[at] = True
         elif 0 <= one.under >= colon or (listed and (one.item or not one.body.rstrip().endswith((":", "：")))):
             needs[at] = max(one.under, colon)
         if one.leads:
             heads[at], colon = True, at
-        headings[at] = heading if heading >= 0 else at
-    return needs, heads, headings
+    return needs, heads
 
 
 def _need_speakers(text: str, needs: Ints, heads: Bools) -> None:
@@ -191,30 +206,21 @@ def _need_speakers(text: str, needs: Ints, heads: Bools) -> None:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pieces:
-    """The clause and the sentence of each unit [u], and which units close them.
+    """The clauses [c] and the sentences [s] of units [u], and which units close them."""
 
-    host [c]         the clause that each clause needs, before it; itself where it needs none
-    begins [s]       characters at which sentences begin
-    needs [s]        the sentence that each needs, as clauses do
-    heads [s]        whether they only head others
-    opener [s]       what opened it of what only closes, such as a bracket or, of `try`, the branch behind; -1: no such
-    separates [u]    the mark that closes a clause, as a unit of its own
-    resumes [u]      what a clause goes on with behind an inserted one, where that is its verb
-    end [u]          the mark that ends the unit's sentence, as a unit of its own; -1: there is none
-    marked [u]       whether a unit's last character is a mark of punctuation
-    """
-
-    clause: Ints
-    host: Ints
-    begins: Ints
-    needs: Ints
-    heads: Bools
-    opener: Ints
-    sentence: Ints
-    separates: Bools
-    resumes: Bools
-    end: Ints
-    marked: Bools
+    clause: Ints  # of each unit
+    host: Ints  # the clause that each clause needs, before it; itself where it needs none
+    begins: Ints  # characters at which sentences begin
+    needs: Ints  # the sentence that each sentence needs, as clauses do
+    heads: Bools  # whether a sentence only heads others
+    opener: (
+        Ints  # what opened it of a sentence that only closes, a bracket or, of `try`, the branch behind; -1: no such
+    )
+    sentence: Ints  # of each unit
+    separates: Bools  # whether a unit is the mark that closes a clause
+    resumes: Bools  # whether a unit is what a clause goes on with behind an inserted one, where that is its verb
+    end: Ints  # the unit that is the mark that ends the unit's sentence; -1: there is none
+    marked: Bools  # whether a unit's last character is a mark of punctuation
 
     @classmethod
     def of(cls, text: str, bounds: Ints, whole: bool) -> Pieces:
@@ -317,22 +323,14 @@ def _clauses(text: str, whole: bool) -> tuple[Clauses, list[Ints]]:
 
 @dataclass(slots=True, eq=False)
 class PieceGroups:
-    """Sentences or clauses that are kept or dropped as a whole; a clause only together with its host.
+    """Sentences or clauses [g] that are kept or dropped as a whole; a clause only together with its host."""
 
-    host [g]      the group that each needs, before it; itself where it needs none
-    cost [g]      target tokens that its missing units add
-    plain [g]     worth of its missing units, those of names and numbers as if they were repeated
-    facts [g]     the distinct names and numbers of its missing units, with what each adds where it is new
-    known         the names and numbers that are kept
-    kept [g]      whether it is kept
-    """
-
-    host: list[int]
-    cost: list[int]
-    plain: list[float]
-    facts: list[dict[int, float]]
-    known: set[int]
-    kept: list[bool]
+    host: list[int]  # the group that each needs, before it; itself where it needs none
+    cost: list[int]  # target tokens that its missing units add
+    plain: list[float]  # worth of its missing units, those of names and numbers as if they were repeated
+    facts: list[dict[int, float]]  # the distinct names and numbers of its missing units, with what each adds where new
+    known: set[int]  # the names and numbers that are kept
+    kept: list[bool]  # whether it is kept
 
     @classmethod
     def of(cls, group: Ints, host: Ints, keep: Bools, units: tuple[Floats, Ints, Ints]) -> PieceGroups:

@@ -48,7 +48,7 @@ LEGIBLE, UNKNOWN = 2.0, 0.2
 _REGARDS = r"(?:best|kind|warm) regards|yours (?:sincerely|faithfully)|mit freundlichen grüßen|(?:viele|beste) grüße"
 _NOISE = regex.compile(
     rf"(?:\A\s*(?:{CLOCK})?\p{{L}}[^\n:：]{{0,30}}+(?:(?<=\d):\d\d(?::\d\d)?[^\w\n]{{0,3}})?[:：]|"
-    r"[—–-]\s?\d{1,4}\s?[—–-]|[{\[<(][^\d{}\[\]<>()]{1,30}[}\]>)]|\b(?:(?:hi|hey|hello|hallo|liebe[rs]?|bonjour"
+    r"[—–-]\s?\d{1,4}\s?[—–-]|\p{L}{1,20}:?\s?_{3,}|[{\[<(][^\d{}\[\]<>()]{1,30}[}\]>)]|\b(?:(?:hi|hey|hello|hallo|liebe[rs]?|bonjour"
     r"|hola)(?: [\p{L}’'-]+){1,3}(?=[,!])|yes|yeah|yep|yup|gee|wow|okay|ok|uh|um|erm?|ah|aha|oh|eh|h*mm*|huh|right|sure"
     r"|well|so|alright|exactly|absolutely|indeed|true|thanks?|thank you|bye|hi|hello|great|cool|fine|and|but|or|the"
     r"|meanwhile|however|i (?:see|mean|think|guess)|you know|certainly|of course|you['’]re welcome|glad to help"
@@ -66,7 +66,7 @@ CORRECTION = 5.0
 """What a sentence counts that takes back an earlier one: without it what stands there is wrong."""
 _SIGNATURE = regex.compile(
     rf"(?im)^[>\t ]*(?:-- ?|(?:{_REGARDS}|(?:many )?thanks|thank you|cheers|regards|(?:(?:best|kind|warm) )?wishes"
-    r"|sincerely|yours truly|(?:liebe )?grüße|cordialement|saludos)[,.!]?)$(?:\n[^\S\n]*(?=\n))?"
+    r"|best(?=,)|sincerely|yours truly|(?:liebe )?grüße|cordialement|saludos)[,.!]?)$(?:\n[^\S\n]*(?=\n))?"
     r"(?:\n(?!PS|P\.S)[^\n]{0,79}[^\n.!?:](?=\n|\Z))*+"
 )
 _ENDED = regex.compile(r"(?r)[\p{P}\p{S}--,;:–—]\s*\Z", regex.V1)
@@ -267,17 +267,13 @@ def _evidence(encoding: Encoding, read: Encoding, said: Judged) -> Floats:
     words, sentences = word_edges(text), sentence_edges(text)
     word, sentence = _means(said.word[:, 0], read, words), _means(said.sentence[:, 0], read, sentences)
     odds = WORD * word + (1 - WORD) * word_odds(encoding, words)
-    evidence = np.exp(SENTENCE * sentence[_place(sentences, words)]) / (1 + np.exp(-odds))
-    found: Floats = evidence[_place(words, encoding.token_starts)].astype(np.float32)
+    evidence = np.exp(SENTENCE * sentence[sentences.searchsorted(words, "right") - 1]) / (1 + np.exp(-odds))
+    found: Floats = evidence[np.maximum(0, encoding.within(words))].astype(np.float32)
     return found
 
 
 def _means(values: Floats, read: Encoding, edges: Ints) -> Table:
     """The mean of the tokens' values in each stretch that begins at one of the characters `edges`."""
-    place = _place(edges, read.token_starts)
+    place = np.maximum(0, read.within(edges))
     count = np.bincount(place, minlength=len(edges))
     return np.bincount(place, values, len(edges)) / np.maximum(1, count)
-
-
-def _place(edges: Ints, starts: Ints) -> Ints:
-    return np.maximum(0, np.searchsorted(edges, starts, side="right") - 1)

@@ -22,7 +22,6 @@ from lingua.text.words import remembered
 
 ROW, BLOCK = 300, 1_500
 """Characters of a line, and of a fenced block, at most that are one sentence whatever stands in them."""
-_BREAKS = "\r\x0b\x0c\x85\u2028\u2029"
 _ODD = re.compile("\r(?!\n)|[\x0b\x0c\x85\u2028\u2029]")
 CONTAINERS = r"[ \t]*(?:(?:>|[-*+]|\d{1,9}[.)])[ \t]+|>)*"
 _FENCE = re.compile(CONTAINERS + r"(`{3,}(?=[^`]*\Z)|~{3,})")
@@ -59,29 +58,36 @@ _PARTS = re.compile(rf"(?s){_STRING}|([\[{{]|[\]}}](?:\s*,)?|,)")
 _FOLDS = 20
 """A long line of JSON, which may break off; what it is cut at, outside of strings; and in how many lines at least."""
 _DECORATES = re.compile(r"\s*@[\w.]+(?:\(.*\))?\s*\Z")
-_MARKS = "|\t;,"
+_MARKS, _RULE = "|\t;,", re.compile(r"(?=.*-)[ \t|:+=-]+\Z")
 _QUOTED, _CELL = re.compile(r'"[^"]*"'), re.compile(r'(?:\A|[,;\t])"(?:[^"]|"")*\Z')
 _NO_TITLES = re.compile(r"[={}]|\w[(\[]|\d,\d|[.!?:;]\Z")
 """What cuts lines in cells; quoted cells, and one that goes on in the next line; and what is no row of titles."""
 ITEM = regex.compile(
-    r"(?m)(?:^[^\S\n]*(?:[-*+•–◦▪●‣]|\d{1,3}[.)]|[IVXLC]{1,6}[.)]|\p{Ll}\)|\((?:\p{Ll}|\d\d?|[ivx]{2,4})\))[^\S\n]+|(?<=[。！？])\s*\d{1,3}[.．])(?=\S)"
+    r"(?m)(?:^[^\S\n]*(?:[-*+•–◦▪●‣]|\d{1,3}(?:\.\d{1,2}){0,3}[.)]|\d{1,2}(?:\.\d{1,2}){1,3}(?=[^\S\n]+[“\"]?(?:\p{Lu}\p{Ll}|\p{Lu}{3}|A\s))|[IVXLC]{1,6}[.)]|\p{Ll}\)|\((?:\p{Ll}|\d\d?|[ivx]{2,4})\))[^\S\n]+|(?<=[。！？])\s*\d{1,3}[.．])(?=\S)"
 )
 """The mark of an item at the beginning of a line; a sentence begins there, and none within it."""
 _OPENS = re.compile("[\n。！？]")
 """Behind what the mark of an item or who speaks can stand."""
 PARAGRAPH = regex.compile(r"\n\r*\n")
 _SAID = regex.compile(rf"{PARAGRAPH.pattern}|\n(?=\p{{Lu}}[^\n:!?]{{1,30}}:\s)")
-CLOCK = r"[^\w\n]{0,3}\d{1,2}[:.]\d\d(?:[:.]\d\d)?[^\w\n]{0,3}"
+_DAY, _HALF = r"(?:\d{1,4}[-./]\d\d?[-./]\d{2,4}[ T,]{1,2})?", r"(?:[^\S\n]?[AaPp]\.?[Mm]\b\.?)?"
+CLOCK = rf"[^\w\n]{{0,3}}{_DAY}\d{{1,2}}[:.]\d\d(?:[:.]\d\d)?{_HALF}[^\w\n]{{0,3}}"
+STAMPED = regex.compile(
+    r"[^\S\n]*(?:[\p{Lu}\p{Han}@][\w.'’-]{0,20}(?:[^\S\n](?:[\p{Lu}(][\w.'’)-]{0,15}|\d|d[aeiu]|v[ao]n|bin)){0,4}"
+    rf"|[^\s:]{{1,30}}(?=[^\S\n][—–]))(?:[^\S\n][^\w\n]{{1,4}}|[^\S\n])(?:(?:Today|Yesterday) at )?{_DAY}"
+    rf"\d{{1,2}}:\d\d(?::\d\d)?{_HALF}[^\w\n]?(?=[^\S\n]*(?:\n|\Z))"
+)
 _SPEAKER = regex.compile(
     rf"^[^\S\n]*(?:{CLOCK}|[*_]{{1,2}})?(?:(?P<role>(?i:user|human|assistant|ai|system|bot|chat(?:bot|gpt)|model|customer|client|agent|support"
-    r"|(?:inter)?viewer|interviewee|moderator|host|guest|speaker|caller|operator|doctor|patient|teacher|student|用户|助手|系统)"
+    r"|(?:inter)?viewer|internal\snote|interviewee|moderator|host|guest|speaker|caller|operator|doctor|patient|teacher|student|用户|助手|系统)"
     r"(?:[^\S\n]\w{1,2})?)(?:[^\S\n]\([^()\n]{1,30}\))?|(?:\p{Lu}|(?<=\d[^\w\n]{0,3})\p{Ll})[\p{L}\p{N}.'’-]{0,20}(?:[^\S\n][\p{Lu}\p{N}][\p{L}\p{N}.'’-]{0,15}){0,2}|\p{Han}{1,6})"
     rf"(?:{CLOCK})?(?:[*_]{{1,2}})?\s?(?:[:：](?:[*_]{{1,2}})?(?=\s)|：)"
+    rf"|^(?P<role>{STAMPED.pattern})"
     r"|^(?P<role>[\p{L} ]{0,20}\[\d{1,3}\]:?[^\S\n]?(?:\((?:[^()\n]|\([^()\n]*\)){1,150}\)|[^\n:.!?]{1,60}:)(?=\s))",
     regex.MULTILINE,
 )
 _TITLE = regex.compile(r"(?:[^\S\n]+[^\s.!?]+){1,12}[^\S\n]*(?=\n[^\n]{50})")
-"""Who speaks, and when, or what the paragraph or the passage is, at the beginning of a line; and what is its title."""
+"""Who speaks, and when, in a line by itself or before a colon, or what the paragraph or the passage is; its title."""
 BEFORE = regex.compile(r"(?r)\s{0,200}(?:(?<=\s)[\"“‘«(\[])?")
 """White space behind a sentence, with what opens the next one."""
 
@@ -172,7 +178,7 @@ def _quotes(line: str) -> bool:
 
 def plain(text: str) -> str:
     """The text with every break of a line written as one, character for character."""
-    return _ODD.sub("\n", text) if any(mark in text for mark in _BREAKS) else text
+    return _ODD.sub("\n", text) if any(mark in text for mark in "\r\x0b\x0c\x85\u2028\u2029") else text
 
 
 @remembered
@@ -245,11 +251,11 @@ def _read(found: Layout, lines: list[TextLine]) -> Iterator[tuple[TextLine, bool
 def _table(rows: Sequence[TextLine], at: int) -> tuple[int, int]:
     """How many rows are the head of a table that begins here, 0: none does; and the row behind its last one."""
     first, *others = (row.text for row in rows[at : at + 3])
-    ruled = len(others) > 0 and _is_rule(others[0])
+    ruled = len(others) > 0 and _RULE.match(others[0]) is not None
     for mark in filter(first.__contains__, _MARKS):
         cells, below = _cells(first, mark), [_cells(other, mark) for other in others]
         if cells and (ruled or (all(below) and below.count(cells) and _are_titles(first, mark))):
-            inside = (_is_rule(rows[end].text) or _cells(rows[end].text, mark) for end in range(at + 1, len(rows)))
+            inside = (_RULE.match(rows[end].text) or _cells(rows[end].text, mark) for end in range(at + 1, len(rows)))
             return 1 + ruled, at + 1 + sum(1 for _ in takewhile(bool, inside))
     return 0, at
 
@@ -258,10 +264,6 @@ def _cells(row: str, mark: str) -> int:
     """How many marks part cells: none that is quoted or, of commas, that a space follows."""
     bare = (_QUOTED.sub("", row) if '"' in row else row).lstrip()
     return bare.count(mark) - (bare.count(f"{mark} ") if mark in ",;" else 0)
-
-
-def _is_rule(line: str) -> bool:
-    return "-" in line and not line.strip(" \t|:+-=")
 
 
 def _are_titles(row: str, mark: str) -> bool:
@@ -341,7 +343,7 @@ def _in_paragraph(run: Sequence[TextLine], other: TextLine, width: int) -> bool:
     one, begun = run[-1].text, other.text.lstrip("> \t")
     if not begun.strip("-=~ \t"):
         return True  # it underlines a heading
-    alone = begun[0] in "|#<" or _quotes(one) or _quotes(begun)
+    alone = begun[0] in "|#<" or _quotes(one) or _quotes(begun) or STAMPED.match(one) is not None
     if alone or _ENDED.match(one) or _ITEM.match(begun) or _DATED.match(begun):
         return False
     if _OPEN.match(one) or (width and _SMALL.match(begun)):
@@ -377,7 +379,7 @@ def fences(lines: Sequence[TextLine]) -> Iterator[tuple[Span, list[TextLine]]]:
 
 
 def opening(pattern: regex.Pattern[str], text: str) -> Iterator[regex.Match[str]]:
-    """What is found where a line begins; at every character it would be looked for in vain."""
+    """What is found where a line begins."""
     return filter(None, (pattern.match(text, at) for at in (0, *(found.end() for found in _OPENS.finditer(text)))))
 
 

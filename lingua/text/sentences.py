@@ -30,7 +30,7 @@ RESTRICTS = regex.compile(
     r"(?i:only|except\w*|exclud\w+|unless|until|without|not|cannot|\w+n['’]t|never|nor?|none|but|if|save|as long as"
     r"|subject to|(?:at|no) (?:most|least|more|less)|up to|max\w*|min(?:imum)?|nur|nicht|kein\w*|außer|ausgenommen|ohne"
     r"|höchstens|mindestens|sofern|falls|erst|jedoch|aber|sauf|hors|sans|pas|seulement|jusqu\w*|mais|excepto|salvo"
-    r"|s[oó]l[oa](?:mente)?|sin|hasta|pero)"
+    r"|s[oó]l[oa](?:mente)?|sin|hasta|pero|less|minus|plus)"
 )
 """What says that something does not hold, or when, where and how far alone it does."""
 _BOUND = regex.compile(

@@ -741,3 +741,98 @@ def test_lines_that_json_unfolds_to_hold_as_much_as_fits() -> None:
     for item in ("7", '"oak"', '{"a": 1}', '{"a": [{"b": {"c": "oak"}}]}'):
         text = json.dumps([json.loads(item)] * 9_000)
         assert len(layout(text).breaks) < len(text) / 200
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        "Ada Lund  00:02:20",
+        "Ada Lund   0:47",
+        "Speaker 1 [00:47]",
+        "Ada Lund  9:02 AM",
+        "ada_l — Today at 9:02 AM",
+        "Ada de Lund (Vale)  12/05/2026, 09:14:05",
+        "[2026-05-04 09:40] Support (Ada Lund):",
+        "[2026-05-04 09:40] Internal note (Ada Lund):",
+    ],
+)
+def test_lines_of_a_transcript_are_said_by_the_line_with_the_name_and_the_time(label: str) -> None:
+    text = f"Ruiz Ord  00:02:05\nOak is hard.\n\n{label}\nGood. Iron rusts.\n\nPaint helps."
+    found = needs(text)
+    assert {found["Iron rusts."], found["Paint helps."]} == {" ".join(label.split()[:3])}
+    assert heads(text) == ["Ruiz Ord  00:02:05", label]
+
+
+def test_messages_with_a_date_answer_the_one_before() -> None:
+    text = "[12/05/2026, 09:14:05] Ada: Is it late?\n[12/05/2026, 09:20:44] Ruiz: No, but cold."
+    assert needed_sentences(text)[0].tolist() == [0, 0]
+
+
+def test_headings_stand_under_those_above_them() -> None:
+    text = (
+        "# Mills\n\n## [2.0]\n\n### Removed\n\n- Oak wheels.\n\n"
+        "## [1.0]\n\n`turn`\n\nIron rusts.\n\n### Added\n\nTin bends."
+    )
+    found = needs(text)
+    assert (found["- Oak wheels."], found["### Removed"], found["## [2.0]"]) == ("### Removed", "## [2.0]", "# Mills")
+    assert (found["Iron rusts."], found["`turn`"]) == ("`turn`", "## [1.0]")
+    assert (found["Tin bends."], found["### Added"], found["## [1.0]"]) == ("### Added", "## [1.0]", "# Mills")
+
+
+def test_the_title_above_another_heading_is_that_of_the_whole_text() -> None:
+    text = (
+        "Hydra mill with nine blades of the best oak\n\nParts\n\nOak is hard.\n\nPRICES\n\nFor members\n\nIron is free."
+    )
+    found = needs(text)
+    assert found["Parts"] == found["PRICES"] == "Hydra mill with"
+    assert found["For members"] == "PRICES"
+
+
+@pytest.mark.parametrize(
+    ("head", "body"),
+    [
+        ("LANGUAGES", "Portuguese, Polish"),
+        ("Action items", "| # | Who |\n|---|---|\n| 1 | Ruiz |"),
+        ("Technical details", "Weight    2.9 kg"),
+        ("Company Participants", "Laura Vale - Vice President, Investor Relations"),
+        ("Trainee, Vale", "06/2016 – 08/2017"),
+        ("Warnings and precautions", "Ask your doctor before you take it if:\n- you are ill"),
+        ("Early life[edit]", "Ruiz was born in Ord.[3]"),
+        ("Ada Lund", "Who pays?"),
+    ],
+)
+def test_a_short_line_heads_what_stands_right_below_it_if_that_is_no_running_text(head: str, body: str) -> None:
+    text = f"Others\n\nOak is hard.\n\n{head}\n{body}\n\nIron rusts."
+    assert needs(text)["Iron rusts."] == " ".join(head.split()[:3])
+    assert head in heads(text)
+
+
+def test_who_answers_under_a_name_needs_the_question() -> None:
+    text = "Ada Lund\nIs it for sale?\n\nRuiz Ord\nNot now."
+    assert needs(text) == {"Is it for": "Ada Lund", "Ruiz Ord": "Is it for", "Not now.": "Ruiz Ord"}
+
+
+@pytest.mark.parametrize("mark", ["8.", "8.2", "8.2.1.", "(c)"])
+def test_the_title_of_an_item_says_nothing_alone(mark: str) -> None:
+    text = (
+        f"{mark} Lease and Rent. It is 90 euros. A fee is due.\n{mark.replace('8', '9').replace('c', 'd')} Oak is hard."
+    )
+    found = needed_sentences(text)
+    assert heads(text) == [f"{mark} Lease and Rent."]
+    assert found[0].tolist() == [0, 0, 0, 3]
+
+
+def test_a_line_with_blanks_to_fill_in_counts_nothing() -> None:
+    text = "Ruiz sold the old mill to Ada Lund in 1911.\n\nDate: _________      Date: _________\n\nIt is of oak."
+    assert "Date" not in compressed(text, 0.9)
+
+
+@pytest.mark.parametrize("word", ["less", "minus", "plus"])
+@pytest.mark.parametrize("rate", [0.3, 0.5, 0.7, 0.9])
+def test_what_is_taken_off_or_added_stays(word: str, rate: float) -> None:
+    text = (
+        f"You will get a refund of the price of 90 euros, {word} a fee of five of these for the clerk. "
+        "It is open in Vale and in Ord on all of the days of the week."
+    )
+    kept = compressed(text, rate)
+    assert ("90" in kept) == (word in kept), kept

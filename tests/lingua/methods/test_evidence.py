@@ -847,7 +847,7 @@ LETTER = (
 )
 
 
-@pytest.mark.parametrize("wish", ["-- ", "Best regards,", "Many thanks", "Viele Grüße"])
+@pytest.mark.parametrize("wish", ["-- ", "Best regards,", "Best,", "Many thanks", "Viele Grüße"])
 def test_how_a_letter_is_signed_counts_little(wish: str) -> None:
     for rate in (0.3, 0.4, 0.5):
         kept = one(Prompt(context=[LETTER.format(wish=wish)]), rate=rate).text
