@@ -98,7 +98,7 @@ _SUBJECT = regex.compile(
 )
 _RELATIVE = regex.compile(r"\b(?:who|which|that|whose|where)\b")
 _STATES = regex.compile(
-    r"\b(?<!-)(?=\p{Ll})(?:(?:is|are|was|were|am|has|have|had|does|do|did|will|would|can|could|may|might|must|shall|should|became|began"
+    r"\b(?<!-)(?=\p{Ll})(?:(?:is|are|was|were|am|has|have|had|does|do|did|will|would|can|cannot|could|may|might|must|shall|should|became|began"
     r"|won|came|got|went|gave|ran|wrote|said|told|saw|met|lost|fell|grew|found|sold|sent|put|rose|kept|knew|drew|spent"
     r"|stood|taught|thought|bought|brought|caught|chose|drove|fought|hit|left|lay|paid|read|sang|sat|spoke|struck|threw"
     r"|took|wore|made|led|built|held|gives|says|goes|sees|varies|(?:include|contain|consist|remain|become|follow|serve"

@@ -46,6 +46,7 @@ _UNIT = regex.compile(r"(?<=\p{N})(?<!\b(?:1\d|20)\d\d)\s*\p{L}")
 _PARTS = rf"(?:[,;:]|\b(?:and|or|und|oder|et|y)\b)\s*(?!\s|{RESTRICTS.pattern}\b)"
 _LOSES = regex.compile(rf"(?:(?!{_PARTS}).)*?\b(?:{RESTRICTS.pattern}|zwar)\b|.*?\b(?:WHERE|JOIN)\b", regex.DOTALL)
 _PREDICATE = regex.compile(rf"(?:(?!{_PARTS}).)*?(?:{ACTS.pattern})", regex.DOTALL)
+_UNTOLD = regex.compile(rf"\bthat (?:(?:the|an?|its|he|she|it|they)\b|\p{{Lu}})(?!.*{ACTS.pattern})", regex.DOTALL)
 _CODED = regex.compile(r"[{\[]\s*[\"{\[]|`{3}|[{(\[:;]\s*\n")
 _PHRASE = regex.compile(
     r"(?<!\b(?:one|some|many|most|all|part|kind))\s*+"
@@ -91,8 +92,9 @@ def beginning(text: str, bounds: Ints, units: Ints, most: int) -> int:
     found = max(phrases or closed, default=0)
     kept = text[begin : ends[found - 1]] if found else ""
     told = max(free * len(units), found, len(kept.split())) >= CLAUSE_WORDS
-    acts = free or ACTS.search(kept) or not _PREDICATE.match(text, begin + len(kept), last)
-    return found if told and acts and re.search(r"\w", kept) else 0
+    acts = ACTS.search(kept) or not _PREDICATE.match(text, begin + len(kept), last)
+    says = free or (acts and not _UNTOLD.search(kept))
+    return found if told and says and re.search(r"\w", kept) else 0
 
 
 def literals(text: str, bounds: Ints, known: Sequence[str]) -> Ints:

@@ -634,6 +634,11 @@ def test_what_a_clause_leaves_open_stands_with_it(text: str) -> None:
     assert np.count_nonzero(clauses.piece == clauses.piece[-1]) > 1
 
 
+def test_a_verb_behind_an_inserted_clause_may_be_denied() -> None:
+    clauses = clauses_of("The smith found that the bridge, which was built in 1932, cannot carry heavy carts.")
+    assert (clauses.piece.tolist(), clauses.host.tolist()) == ([0, 1, 0], [0, 0])
+
+
 def test_no_main_clause_goes_from_behind_a_list_of_places() -> None:
     text = "The fair began in May in Ord, and after stops in Vale, Szeged, and the Isles, it ended in Ord in 1911."
     assert set(clauses_of(text).piece.tolist()) == {0}

@@ -189,6 +189,8 @@ def test_items_begin_sentences_and_code_is_one(text: str, sentences: list[str]) 
         ("since nobody else in Alta can mend one.", 4, ""),
         ("The wheels of the mill in Alta were sold to Brek.", 7, ""),
         ("The wheels were sold to the mill in Alta.", 6, "The wheels were sold"),
+        ("It was said that the mill in Alta, with its weir, was sold to Brek.", 8, ""),
+        ("Ada Lund bought that wheel in Alta from Brek and a friend.", 7, "Ada Lund bought that wheel in Alta"),
     ],
 )
 def test_a_beginning_ends_with_a_phrase_and_has_the_verb(clause: str, most: int, kept: str) -> None:
