@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -28,20 +28,20 @@ NEW, REPEATED = 6.0, 0.3
 _CLAUSE = regex.compile(rf"(?r)(\s*{SEPARATES})\s*")
 _ENDED = regex.compile(rf"(?r)(\s*{ENDS_SENTENCE})[\"'”’»」)\]]*\s*")
 """Their marks; behind the one that ends a sentence quotation marks and brackets may be closed."""
-_LEFT = regex.compile(r"(?r)[\p{L}\p{N}]\s*")
+_LEFT = regex.compile(r"(?r)(?<! --> [\d:.,]*)[\p{L}\p{N}]\s*")
 _MARKED = regex.compile(r"(?:#{1,6}[^\S\n]|<h[1-6]\b)[^\n]*\Z|\[[\w. -]{1,40}\]\Z|[^\n]+\n[^\S\n]*([-=~])\1{2,}\s*\Z")
 _ALONE = regex.compile(r"[^\S\n]*+\n[^\S\n]*+\n")
 _TEXT = rf"(?![^\n]*[?？]\s*?\n)[^\n]*(?:{ENDS_SENTENCE}(?:\W|\[\d+\])*?|[:：][^\S\n]*)(?:\n|\Z)"
 _NO_TEXT = r"[^\n]*?(?:[\d|]|\S(?:[^\S\n]{2,}|\t|[^\S\n][-–—][^\S\n])\S)"
 _LEADS_ON = regex.compile(
-    rf"[^\n]*\n(?:{ITEM.pattern}|{_TEXT})|\p{{Lu}}(?:[^\p{{Ll}}\d\n]+|[\p{{L}}.'’-]*(?:[^\S\n]\p{{Lu}}[\p{{L}}.'’-]*){{0,3}}"
+    rf"[^\n]*\n(?:{ITEM.pattern}|{_TEXT})|\p{{Lu}}(?:[^\p{{Ll}}\d\n]+(?=\n[^\n]*\p{{Ll}})|[\p{{L}}.'’-]*(?:[^\S\n]\p{{Lu}}[\p{{L}}.'’-]*){{0,3}}"
     rf"|[\p{{L}}'’-]+(?:,?[^\S\n][\p{{L}}'’-]+)*(?=\n{_NO_TEXT}))[^\S\n]*\n"
 )
 """How a line ends that goes on in items below it. A line that is a heading, whatever it says, or by itself; and above
 items, a paragraph or, in capitals or like a name, any line, or with letters alone what is no running text."""
 _NO_HEADING = regex.compile(
     r"[.!?…。！？；;,，；][\"”’)\]]*\s*\Z|\A(?:[-*+•–]\s|`{3}|~{3}|[<|])|\w{30}|://|\S\s*\n\s*\S|\A\P{L}+\Z"
-    r"|[={}]|\w[_(]|_\w|\A(?:import|from)\s"
+    r"|[={}]|\w[_(]|_\w|\S(?:[^\S\n]{3}|\t)|\A(?:import|from)\s"
 )
 _OPENED = r"[^\w\"“'‘]*(?:(?i:"
 _MONTHS = "January|February|March|April|May|June|July|August|September|October|November|December"
@@ -78,9 +78,9 @@ _ANSWERS = regex.compile(
 )
 _CATCHES = regex.compile(r"\s*(?:except|finally|\}?\s*catch)\b")
 """The title of an item before its first sentence; how sentences open that answer one, and no `try` is without."""
-DEEPEST, HEADING_WORDS = 20, 8
-"""Sentences of which each needs the one before at most, so that work grows as the text does. And words at most that are
-a heading, without the mark of a sentence; those above a whole text may be twice as many."""
+DEEPEST, HEADING_WORDS, _PLAIN = 20, 8, 8
+"""Sentences that need the one before at most, so that work grows as the text does; words of a heading without marks:
+half as many more with a number, twice as many above a text; and its level."""
 
 
 class _Sentence(NamedTuple):
@@ -99,11 +99,10 @@ class _Sentence(NamedTuple):
 def needed_sentences(text: str) -> tuple[Ints, Bools]:
     """Of each sentence [s] the one before it that it needs, itself where it needs none; and which head others.
 
-    What opens with a pronoun needs the last sentence of its paragraph that does not, what goes on that before it. Items
-    need the line that leads them, what is said who says it, answers their question, all else its heading: these head
-    others, alone they say nothing.
+    What opens with a pronoun needs the last sentence of its paragraph that does not; items what leads them, what is
+    said who says it, answers their question, all else its heading: these head others, alone they say nothing.
     """
-    read = list(_read(text := plain(text)))
+    read = _unlisted(list(_read(text := plain(text))))
     needs, heads = _need_heads(read)
     subject, begun = 0, -1
     for at, one in enumerate(read):
@@ -116,7 +115,7 @@ def needed_sentences(text: str) -> tuple[Ints, Bools]:
                 needs[at] = at - 1
             elif begun >= 0 and not one.line:
                 needs[at] = begun
-        if one.opens or not refers:
+        if (one.opens or not refers) and " --> " not in one.body:  # the time of a subtitle
             subject = at
     _need_speakers(text, needs, heads)
     needs = np.where(needs == np.arange(len(needs)), list(_headings(read)), needs)
@@ -140,17 +139,27 @@ def _read(text: str) -> Iterator[_Sentence]:
         closed = opens and text.find("\n", end, end + 3) >= 0  # or a search for it would go on to the text's end
         mark = regex.sub(r"[^\W\d]+", "a", regex.sub(r"\d+", "1", item.group())) if item else ""
         above = closed and _LEADS_ON.match(text, end - len(body))
-        few = len(body.split()) <= HEADING_WORDS * (1 if start else 1 + body[:1].isupper())
+        few = len(body.split()) <= HEADING_WORDS * (1.5 if item else 1 if start else 1 + body[:1].isupper())
         named = closed and few and (_ALONE.match(text, end) or above) and not _NO_HEADING.search(body)
         asked = above and few and body.rstrip().endswith("?")
         title = closed and start not in spoken and bool(named or asked or _MARKED.match(body))
-        level = len(body) - len(body.lstrip("#")) or 8 - body.isupper()
+        level = len(body) - len(body.lstrip("#")) or _PLAIN - body.isupper()
         leads = at in heads or (item is not None and _CALLED.match(text, end - len(body)) is not None)
         yield _Sentence(body, opens, line, mark, title * level, leads, min(under.get(at, -1), at - 1))
 
 
+def _unlisted(read: list[_Sentence]) -> list[_Sentence]:
+    """The same without headings that are items of a list: next to one with such a mark, or below two lines or more."""
+    marks, apart = ["", *(one.item for one in read), ""], [*(one.opens for one in read[1:]), True]
+    listed = {at for at, mark in enumerate(marks[1:-1]) if mark and apart[at] and mark in (marks[at], marks[at + 2])}
+    for alone, run in groupby(range(len(read)), lambda at: read[at].title == _PLAIN and not read[at].item):
+        lines = list(run)
+        listed.update(lines[1:] if alone and len(lines) > 2 else ())
+    return [one._replace(title=0) if at in listed else one for at, one in enumerate(read)]
+
+
 def _headings(read: Sequence[_Sentence]) -> Iterator[int]:
-    """The heading of each, itself where there is none: of a heading the one above it, or the question before it."""
+    """The heading of each, itself where there is none; of a name the question before, of the rest of a formula that."""
     above = list[tuple[int, int]]()
     for at, one in enumerate(read):
         heads = one.title and not one.leads
@@ -158,8 +167,9 @@ def _headings(read: Sequence[_Sentence]) -> Iterator[int]:
         level = 1 if topmost else one.title
         while heads and above and above[-1][0] >= level:
             above.pop()
-        answers = heads and at and level > 6 and read[at - 1].body.rstrip().endswith(("?", "？"))
-        yield at - 1 if answers else above[-1][1] if above else at
+        answers = heads and at and level >= _PLAIN - 1 and read[at - 1].body.rstrip().endswith(("?", "？"))
+        goes_on = one.opens and one.body[:1].islower() and read[at - 1].body.endswith(("$$", "\\]"))
+        yield at - 1 if answers or goes_on else above[-1][1] if above else at
         above += [(level, at)] * bool(heads)
 
 

@@ -166,27 +166,17 @@ class _Items:
 
 @dataclass(slots=True, eq=False)
 class _Margin:
-    """What is optional of a draft, units or whole clauses, in the order in which it is kept: a prefix is kept.
-
-    parts [p]        what may be cut, with its optional units and the rank of each in the order
-    place [m]        the part of what stands at each rank
-    first [m]        its first unit
-    cost [m]         target tokens of what stands at each rank
-    kept             how many of the first ranks are kept
-    most             how many may be
-    left             the result, as things stand
-    seen             the result of each number of ranks that was tried
-    """
+    """What is optional of a draft, units or whole clauses, in the order in which it is kept: a prefix is kept."""
 
     draft: Draft
-    parts: list[tuple[PromptPart, Ints, Ints]]
-    place: Ints
-    first: Ints
-    cost: Ints
-    kept: int
-    most: int
-    left: CompressedPrompt = field(init=False)
-    seen: dict[int, CompressedPrompt] = field(default_factory=dict)
+    parts: list[tuple[PromptPart, Ints, Ints]]  # what may be cut, with its optional units and the rank of each
+    place: Ints  # the part of what stands at each rank [m]
+    first: Ints  # its first unit
+    cost: Ints  # its target tokens
+    kept: int  # how many of the first ranks are kept
+    most: int  # how many may be
+    left: CompressedPrompt = field(init=False)  # the result, as things stand
+    seen: dict[int, CompressedPrompt] = field(default_factory=dict)  # that of each number of ranks that was tried
 
     @classmethod
     def of(cls, draft: Draft) -> _Margin:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from operator import itemgetter
 from typing import Literal, Self
 
 import numpy as np
@@ -32,7 +33,7 @@ from lingua.methods.ranking import bm25
 from lingua.models.source import EMBEDDER
 from lingua.prompt import Bools, Floats, Ints, Prompt
 from lingua.shared import Aggregate, Coherence, Numbers, OnePassSettings, refuse_without
-from lingua.text.lines import CLOCK
+from lingua.text.lines import CLOCK, CUE
 from lingua.text.salience import Table, token_evidence, word_odds
 from lingua.text.sentences import sentence_edges
 from lingua.text.tokens import Encoding
@@ -47,8 +48,8 @@ LEGIBLE, UNKNOWN = 2.0, 0.2
 
 _REGARDS = r"(?:best|kind|warm) regards|yours (?:sincerely|faithfully)|mit freundlichen grüßen|(?:viele|beste) grüße"
 _NOISE = regex.compile(
-    rf"(?:\A\s*(?:{CLOCK})?\p{{L}}[^\n:：]{{0,30}}+(?:(?<=\d):\d\d(?::\d\d)?[^\w\n]{{0,3}})?[:：]|"
-    r"[—–-]\s?\d{1,4}\s?[—–-]|\p{L}{1,20}:?\s?_{3,}|[{\[<(][^\d{}\[\]<>()]{1,30}[}\]>)]|\b(?:(?:hi|hey|hello|hallo|liebe[rs]?|bonjour"
+    rf"(?:webvtt|(?:\d{{1,5}}\n)?{CUE.pattern}|\A\s*(?:{CLOCK})?\p{{L}}[^\n:：]{{0,30}}+(?:(?<=\d):\d\d(?::\d\d)?[^\w\n]{{0,3}})?[:：]|"
+    r"[—–-]\s?\d{1,4}\s?[—–-]|\p{L}{1,20}:?\s?_{3,}|\[[^\[\]\n]{1,80}\]\(#[^()\n]{0,80}\)|[{\[<(][^\d{}\[\]<>()]{1,30}[}\]>)]|\b(?:(?:hi|hey|hello|hallo|liebe[rs]?|bonjour"
     r"|hola)(?: [\p{L}’'-]+){1,3}(?=[,!])|yes|yeah|yep|yup|gee|wow|okay|ok|uh|um|erm?|ah|aha|oh|eh|h*mm*|huh|right|sure"
     r"|well|so|alright|exactly|absolutely|indeed|true|thanks?|thank you|bye|hi|hello|great|cool|fine|and|but|or|the"
     r"|meanwhile|however|i (?:see|mean|think|guess)|you know|certainly|of course|you['’]re welcome|glad to help"
@@ -69,11 +70,15 @@ _SIGNATURE = regex.compile(
     r"|best(?=,)|sincerely|yours truly|(?:liebe )?grüße|cordialement|saludos)[,.!]?)$(?:\n[^\S\n]*(?=\n))?"
     r"(?:\n(?!PS|P\.S)[^\n]{0,79}[^\n.!?:](?=\n|\Z))*+"
 )
+_CITED = regex.compile(
+    r"(?im)^[#*\d.\s]*(?:references|bibliography|works cited|literatur(?:e|verzeichnis)?|références|bibliograf[ií]a"
+    r"|参考文献)(?:\[edit\])?[:*]*$(?:\n(?!#|Appendix)[^\n]*)+"
+)
 _ENDED = regex.compile(r"(?r)[\p{P}\p{S}--,;:–—]\s*\Z", regex.V1)
 _RUNS_ON = regex.compile(r"[^\p{L}\p{N}]*+\p{Ll}")
 BROKEN, SIGNED, SCRAP = 0.25, 0.1, 60
-"""What counts of a sentence within which a text begins or breaks off, as passages of a fixed length do; of how a
-letter is signed, where no question is known; and of a broken sentence of fewer characters than a `SCRAP` nothing."""
+"""What counts of a sentence within which a text begins or breaks off, as passages of a fixed length do; of signatures
+and references, where no question is known; and of a broken sentence of fewer characters than a `SCRAP` nothing."""
 _TWIN = 20
 """Characters of a sentence at least that is kept once, however often it stands there."""
 _TRACE = 1e-3
@@ -188,8 +193,8 @@ def gather_evidence(draft: Draft, question: str, cut: Sequence[int]) -> Program[
     if parts and question.strip():
         yield from _weigh_by_question(draft, question, parts)
     else:
-        for part in parts:  # a question may ask for the number of who signed
-            for found in _SIGNATURE.finditer(part.text):
+        for part in parts:  # a question may ask for the number of who signed, or for a source
+            for found in (*_SIGNATURE.finditer(part.text), *_CITED.finditer(part.text)):
                 first, last = part.encoding.token_starts.searchsorted(found.span())
                 part.token_scores[first:last] *= SIGNED
     discount(parts, bool(draft.prompt.context_rates))
@@ -208,24 +213,26 @@ def discount(parts: Sequence[PromptPart], apart: bool) -> None:
     """Count nothing of sentences that say nothing or only head others; next to nothing of those that stand there a
     second time; little of those within which a text begins or breaks off.
 
-    Of equal ones the one with most evidence counts. Those of parts that stand `apart`, in a structure, are not equal.
+    Of equal ones the one that most others need counts, or has most evidence. Those of parts that stand `apart`, in a
+    structure, are not equal.
     """
-    equal = defaultdict[tuple[int, str], list[Floats]](list)
+    equal = defaultdict[tuple[int, str], list[tuple[int, float, Floats]]](list)
     for number, part in enumerate(parts):
-        edges, (_, heads) = sentence_edges(part.text), needed_sentences(part.text)
+        edges, (needs, heads) = sentence_edges(part.text), needed_sentences(part.text)
         sentences = slices(part.text, edges)
         evidence = np.split(part.token_scores, np.searchsorted(part.encoding.token_starts, edges[1:]))
         for at in _broken(sentences, heads):
             evidence[at][:] *= BROKEN if len(sentences[at].strip()) >= SCRAP else 0
-        for text, head, own in zip(sentences, heads.tolist(), evidence, strict=True):
+        guests = np.bincount(needs, minlength=len(needs)).tolist()
+        for text, head, own, others in zip(sentences, heads.tolist(), evidence, guests, strict=True):
             if _CORRECTS.match(text):
                 own[:] *= CORRECTION
             if head or _NOISE.fullmatch(text):
                 own[:] = 0
-            elif len(key := " ".join(text.split())) >= _TWIN:
-                equal[number * apart, key].append(own)
+            if len(key := " ".join(text.split())) >= _TWIN:
+                equal[number * apart, key].append((-others, -float(own.sum()), own))
     for each in (several for several in equal.values() if len(several) > 1):
-        for own in sorted(each, key=lambda one: -float(one.sum()))[1:]:
+        for _, _, own in sorted(each, key=itemgetter(0, 1))[1:]:
             own[:] *= _TRACE
 
 

@@ -31,7 +31,7 @@ CLOSES = re.compile(r"\s*(?:[\]})]+(?:\s*[;,])?|</\w+>|`{3,}|~{3,}|\"{3}|'{3})\s
 _RESUMES = re.compile(r"[\]})]|</|(?:else|elif|except|finally|catch)\b")
 """How lines end that lead those below, with a colon, or as they open a bracket or a tag; lines that close one; and how
 those begin that need one as far to the left."""
-_ENDED = regex.compile(r"(?r)[:：.!?…؟।。．！？][\"'”’»」)\]*_]*\s*")
+_ENDED = regex.compile(r"(?r)[:：.!?…؟।。．！？][\"'”’»」)\]*_]*(?:</\w{1,9}>)*\s*")
 _OPEN = regex.compile(r"(?r)(?:(?<=\p{L}\s)\p{Ll}{1,3}|[,،、，-])\s*")
 _SMALL = regex.compile(r"[\"'“‘«(\[]{0,2}\p{Ll}")
 """How a line ends that goes on, with a short small word, a comma or a hyphen; and how one begins that goes on so."""
@@ -39,11 +39,12 @@ _WRAPPED, _FILLED, _NARROW = 20, 0.8, 50
 """Characters of a line at least that the margin broke, what it fills of the longest with the next word, and characters
 of the longest of lines that are a list, if no mark ends any."""
 _DATED = re.compile(r"[^\w\s]?(?:\d[-/.:,T ]?){8}")
+_BEGINS = re.compile(rf"[|#<]|{_ITEM.pattern}|{_DATED.pattern}")
 _DATA = re.compile(
     r"\S++\Z|\W*+\Z|(?:- )?(?![A-Z])[\w\"'$@./-]++\s?[:=](?:\s|\Z)|[\w.]++\(|#|//|--\s|(?:def|class|import|return)\s"
 )
 _COMMENT = re.compile(r"\s*(?:#[\s!\[]|//|--\s|/\*.*\*/)")
-"""What lines of a log begin with; and lines of data: a key with its value, a call, a comment, a word by itself."""
+"""What lines of a log begin with, such that go on with none; and of data: a key and its value, a call, a word alone."""
 _QUERY = re.compile(r"\s*(?:SELECT|UPDATE|DELETE|INSERT|MERGE|WITH|select|update|delete from|insert into)(?:\s|\Z)")
 _CLAUSES = (
     "select|from|where|set|and|or|on|using|values|(?:(?:natural|left|right|full|inner|outer|cross) ){0,2}join|group by"
@@ -57,6 +58,7 @@ _JSON = re.compile(rf"(?s)(?=.{{{ROW + 1}}})\s*+(?=[\[{{])(?:[\[\]{{}},:\s]|{_ST
 _PARTS = re.compile(rf"(?s){_STRING}|([\[{{]|[\]}}](?:\s*,)?|,)")
 _FOLDS = 20
 """A long line of JSON, which may break off; what it is cut at, outside of strings; and in how many lines at least."""
+CUE = re.compile(r"(?:\d\d:)?\d\d:\d\d[.,]\d{3} --> [^\n]*")
 _DECORATES = re.compile(r"\s*@[\w.]+(?:\(.*\))?\s*\Z")
 _MARKS, _RULE = "|\t;,", re.compile(r"(?=.*-)[ \t|:+=-]+\Z")
 _QUOTED, _CELL = re.compile(r'"[^"]*"'), re.compile(r'(?:\A|[,;\t])"(?:[^"]|"")*\Z')
@@ -65,9 +67,8 @@ _NO_TITLES = re.compile(r"[={}]|\w[(\[]|\d,\d|[.!?:;]\Z")
 ITEM = regex.compile(
     r"(?m)(?:^[^\S\n]*(?:[-*+•–◦▪●‣]|\d{1,3}(?:\.\d{1,2}){0,3}[.)]|\d{1,2}(?:\.\d{1,2}){1,3}(?=[^\S\n]+[“\"]?(?:\p{Lu}\p{Ll}|\p{Lu}{3}|A\s))|[IVXLC]{1,6}[.)]|\p{Ll}\)|\((?:\p{Ll}|\d\d?|[ivx]{2,4})\))[^\S\n]+|(?<=[。！？])\s*\d{1,3}[.．])(?=\S)"
 )
-"""The mark of an item at the beginning of a line; a sentence begins there, and none within it."""
 _OPENS = re.compile("[\n。！？]")
-"""Behind what the mark of an item or who speaks can stand."""
+"""The mark of an item, where a sentence begins, and none within it; and behind what it, or who speaks, can stand."""
 PARAGRAPH = regex.compile(r"\n\r*\n")
 _SAID = regex.compile(rf"{PARAGRAPH.pattern}|\n(?=\p{{Lu}}[^\n:!?]{{1,30}}:\s)")
 _DAY, _HALF = r"(?:\d{1,4}[-./]\d\d?[-./]\d{2,4}[ T,]{1,2})?", r"(?:[^\S\n]?[AaPp]\.?[Mm]\b\.?)?"
@@ -120,18 +121,12 @@ class TextLine(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Layout:
-    """Where lines end sentences, and which belong together.
+    """Where lines end sentences, and which belong together."""
 
-    breaks   characters at which lines begin that do not go on with the one before, with the break
-    blocks   what is one sentence whatever stands in it, ascending and apart
-    under    of what says nothing without an earlier line, where it begins, and a character of that line
-    heads    the last characters of lines that lead others
-    """
-
-    breaks: list[int] = field(default_factory=list)
-    blocks: list[Span] = field(default_factory=list)
-    under: dict[int, int] = field(default_factory=dict)
-    heads: set[int] = field(default_factory=set)
+    breaks: list[int] = field(default_factory=list)  # where lines begin that go on with none, with the break
+    blocks: list[Span] = field(default_factory=list)  # what is one sentence whatever stands in it, ascending and apart
+    under: dict[int, int] = field(default_factory=dict)  # where lines begin that need one, and a character of that
+    heads: set[int] = field(default_factory=set)  # the last characters of lines that lead others
 
     def add(self, line: TextLine, most: int = ROW) -> None:
         """A line that goes on with none; it is one sentence if it has at most so many characters."""
@@ -308,9 +303,9 @@ def _one(lines: Sequence[TextLine]) -> TextLine:
 
 
 def _is_open(run: Sequence[TextLine], other: TextLine) -> bool:
-    """Whether a query of SQL, of which any line changes what the others say, or what decorates a function goes on."""
+    """Whether a query of SQL, any line of which changes all the others, what decorates or counts subtitles goes on."""
     last = run[-1].text.rstrip()
-    goes_on = _DECORATES.match(last) is not None
+    goes_on = _DECORATES.match(last) is not None or (last.isdigit() and CUE.match(other.text) is not None)
     if _QUERY.match(run[0].text) and not last.endswith(";"):
         goes_on = last.endswith((",", "(")) or bool(_CLAUSE.match(other.text) or _CLAUSE.fullmatch(last))
     return goes_on and other.end - run[0].begin <= BLOCK
@@ -340,11 +335,11 @@ def _in_statement(run: Sequence[TextLine], other: TextLine) -> bool:
 
 def _in_paragraph(run: Sequence[TextLine], other: TextLine, width: int) -> bool:
     """Whether a sentence runs through the break between two lines, the longest being `width`; 0: they are a list."""
-    one, begun = run[-1].text, other.text.lstrip("> \t")
+    one, begun = run[-1].text.rpartition("\n")[2], other.text.lstrip("> \t")
     if not begun.strip("-=~ \t"):
         return True  # it underlines a heading
-    alone = begun[0] in "|#<" or _quotes(one) or _quotes(begun) or STAMPED.match(one) is not None
-    if alone or _ENDED.match(one) or _ITEM.match(begun) or _DATED.match(begun):
+    apart = (one.isupper() and not begun.isupper()) or any(end.match(one) for end in (_ENDED, STAMPED, CUE))
+    if apart or _BEGINS.match(begun) or _quotes(one) or _quotes(begun):
         return False
     if _OPEN.match(one) or (width and _SMALL.match(begun)):
         return True

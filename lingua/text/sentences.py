@@ -45,7 +45,7 @@ _WITHIN = regex.compile(
 )
 """Ends with abbreviations that `sentencex` does not know, or is the number of an item, a note or, in German, a day."""
 _GLUED = regex.compile(
-    r"(?<=[\w)\]]\.)[_\p{Ll}\p{N}]|(?<=\b\p{Ll}+\.\p{Ll}+\.)\p{Lu}\p{L}|(?<=\")\"+\s*\n"
+    r"(?<=[\w)\]]\.)(?:[_\p{Ll}\p{N}]|\*+\s*?(?:\n|\Z))|\s*[,;]|(?<=!)\[|(?<=\b\p{Ll}+\.\p{Ll}+\.)\p{Lu}\p{L}|(?<=\")\"+\s*\n"
     r"|(?<=\b[ap]\.m\.)\s+\p{Lu}{2,4}\b"
     r"|(?<=\b\d\d?\.)[^\S\n]+(?:Jan|Feb|Mär|Apr|Mai|Jun|Jul|Aug|Sep|Okt|Nov|Dez)(?:\.|\p{Ll}*\b)"
     r"|(?<=[\p{L}\p{N})][.!])[^\S\n]+(?:Except|Excluding|Unless|(?:But |Just )?(?i:not|only) (?:on|in|at|for|with|if"
@@ -188,18 +188,12 @@ def _segment(text: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Clauses:
-    """What of a text's sentences may be dropped so that the rest is still a sentence that the text says.
+    """What of a text's sentences may be dropped so that the rest is still a sentence that the text says."""
 
-    begins [s]   characters at which stretches begin, ascending, all sentences among them
-    piece [s]    the piece that each is of: a clause goes on behind brackets and inserted clauses
-    host [p]     the piece without which each says nothing, of a lower number; itself where it needs none
-    later [l]    those of `begins` that do not begin a piece
-    """
-
-    begins: Ints
-    piece: Ints
-    host: Ints
-    later: Ints
+    begins: Ints  # characters at which stretches [s] begin, ascending, all sentences among them
+    piece: Ints  # the piece [p] that each stretch is of: a clause goes on behind brackets and inserted clauses
+    host: Ints  # the piece without which each piece says nothing, of a lower number; itself where it needs none
+    later: Ints  # those of `begins` that do not begin a piece
 
     @classmethod
     def of(cls, text: str, sentences: Ints, needs: Ints) -> Clauses:

@@ -240,17 +240,12 @@ WORD, SMALL, CAPITAL, CAPITALS = 1, 2, 4, 8
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Runs:
-    """Words and single marks in order [n].
+    """Words and single marks in order [n]."""
 
-    begin, end   characters
-    key          the number of its case-folded form in the lexicon's `folded`
-    traits       WORD, SMALL, CAPITAL, CAPITALS
-    """
-
-    begin: Ints
+    begin: Ints  # characters
     end: Ints
-    key: Ints
-    traits: Ints
+    key: Ints  # the number of its case-folded form in the lexicon's `folded`
+    traits: Ints  # WORD, SMALL, CAPITAL, CAPITALS
 
 
 class Lexicon(dict[str, int]):

@@ -836,3 +836,72 @@ def test_what_is_taken_off_or_added_stays(word: str, rate: float) -> None:
     )
     kept = compressed(text, rate)
     assert ("90" in kept) == (word in kept), kept
+
+
+@pytest.mark.parametrize("rate", [0.2, 0.35, 0.5, 0.9])
+@pytest.mark.parametrize("mark", [".", ","])
+def test_of_subtitles_what_is_said_is_kept_and_no_times(mark: str, rate: float) -> None:
+    said = [
+        "- Where was Ada Lund on Tuesday?\n- In Vale. With Ruiz.",
+        "Ruiz was in Ord.",
+        "Then he left. They came at eight\nand left after twelve.",
+        "<i>We found his car\nnear Ord station.</i>",
+    ]
+    cues = [f"{at}\n00:02:1{at}{mark}240 --> 00:02:1{at}{mark}900\n{one}" for at, one in enumerate(said, 1)]
+    kept = compressed("WEBVTT\n\n" * (mark == ".") + "\n\n".join(cues) + "\n", rate)
+    assert "-->" not in kept
+    assert not re.search(r"^\d$", kept, re.MULTILINE)
+    assert ("We found" in kept) == ("station.</i>" in kept)
+    assert "he left" not in kept or "Ruiz was" in kept
+    assert rate < 0.9 or all(one in kept for one in said)
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("Unlike Wu et al. [3], we freeze it.", 1),
+        ("![Figure 1](fig1.png)", 1),
+        ("*Figure 1. The mill.*\n\nIt is old.", 3),
+    ],
+)
+def test_no_sentence_begins_with_what_goes_on(text: str, count: int) -> None:
+    assert len(sentence_edges(text)) == count
+
+
+def test_items_and_lines_apart_are_no_headings_but_a_list_under_the_first() -> None:
+    steps = ["Switch off the pump", "Close valves A and B", "Unscrew the cover"]
+    text = "\n\n".join(
+        ["Filter", *(f"{at}. {one}" for at, one in enumerate(steps, 1)), "Tools", "Key", "Cloth", "Oil", ""]
+    )
+    assert heads(text) == ["Filter", "Tools"]
+    assert needed_sentences(text)[0].tolist() == [0, 0, 0, 0, 4, 4, 4, 4]
+
+
+def test_a_heading_with_a_number_is_the_one_that_counts_not_its_line_in_the_contents() -> None:
+    text = (
+        "Contents\n1. What the mill is and what it grinds\n2. Blades\n\n"
+        "1. What the mill is and what it grinds\nOak is hard. Iron rusts in the river of Vale and in that of Ord.\n\n"
+        "2. Blades\nSteel lasts."
+    )
+    assert heads(text) == ["Contents", "1. What the mill is and what it grinds", "2. Blades"]
+    assert compressed(text, 0.6).count("What the mill is") <= 1
+
+
+def test_the_rest_of_a_formula_stands_with_it() -> None:
+    assert needs("Ruiz wins.\n\n$$a = b,$$\n\nwhere b is 8.")["where b is"] == "$$a = b,$$"
+
+
+def test_lines_in_capitals_go_on_in_none_with_small_letters() -> None:
+    assert heads("BUGS\n  Links are followed.\n\nSEE ALSO\n  logrotate, find\n") == ["BUGS", "SEE ALSO"]
+    assert not heads("THE MILL IS SOLD BY\nRUIZ AND LUND AS IT")
+
+
+def test_references_count_little_without_a_question() -> None:
+    text = (
+        "Ruiz sold the mill.\n\nNobody lived there after the war.\n\n## References\n\n"
+        "[1] G. Hinton. Mills of Vale. In CVPR, pages 27–28, 2018.\n[2] L. Wu. Mills of Ord. Interspeech, 2022.\n"
+    )
+    kept = compressed(text, 0.4)
+    assert "sold the mill" in kept
+    assert "Nobody" in kept
+    assert "2018" not in kept
