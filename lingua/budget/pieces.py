@@ -47,8 +47,8 @@ _OPENED = r"[^\w\"“'‘]*(?:(?i:"
 _MONTHS = "January|February|March|April|May|June|July|August|September|October|November|December"
 _REFERS = regex.compile(
     rf"{_OPENED}(?:(?:in|at|on|by|for|during|after|before|from|with|under|of|to|despite|throughout|following)\s)?"
-    r"(?:his|her|its|their)|he|she|it|they|er|sie|es|ihre?|seine?|ils?|elles?|ella|ellos|ellas|él)\b|[他她它]|其(?!中|实|次|余)|彼(?:女|ら)?[はがのを]"
-    rf"|(?:هو|هي|هم)\s|(?i:{LEADS.pattern}|then|later|finally|eventually|afterwards|soon|once)"
+    r"(?:his|her|its|their)|he|she|it|they|er|sie|es|ihre?|seine?|ils?|elles?|ella|ellos|ellas|él|sus?|egli|lui|lei|loro|suoi?|sua|eles?|elas?|seus?|suas|он[аои]?|его|её|их|ona|oni|jego|jej)\b|[他她它]|其(?!中|实|次|余)|彼(?:女|ら)?[はがのを]|그(?:는|가|녀|들)"
+    rf"|[وف]?(?:هو|هي|هما?)\s|(?i:{LEADS.pattern}|then|later|finally|eventually|afterwards|soon|once)"
     rf"(?:,?\s(?:[\p{{Ll}}\p{{N}}-]+|{_MONTHS})(?<!\b(?:that|who|which))){{0,6}}?,?\s(?:he|she|they)\b)"
 )
 _EXPLETIVE = regex.compile(
@@ -65,9 +65,9 @@ _FOLLOWS = regex.compile(
     r"|as such|even so|(?:(?:all|both|each|many|most|none|one|some|several|two|three|because) of|(?:due|prior|thanks|in"
     r" addition) to|despite|like|unlike|in|at|on|by|for|during|after|before|from|with|under|among|of|to|through)"
     r" (?:this|these|those|that|them|such)(?! (?:who|paper|article|study|section|chapter|book|report|review|work)))\b"
-    r"|(?i:dies\w{0,2}|allerdings|jedoch|daher|deshalb|trotzdem|dennoch|aber|zudem|außerdem|danach|dabei|damit|dadurch|ensuite|puis|ce(?:tte|la|s)?|cependant"
+    r"|(?i:dies\w{0,2}|allerdings|jedoch|daher|deshalb|trotzdem|dennoch|aber|zudem|außerdem|danach|dabei|damit|dadurch|ensuite|puis|ce(?:tte|la|s)?|cependant|quest[oaei]|quell[oaei]|tuttavia|però|quindi|perciò|inoltre|dunque|isto|isso|ess[ae]s?|aquel[ea]s?|porém|contudo|portanto|depois|mas|это[тй]?|эт[аи]|однако|поэтому|но|затем|потом|например|jednak|dlatego|natomiast|następnie|potem|ponadto"
     r"|toutefois|mais|donc|est[aeo]s?|es[aeo]s?|sin embargo|pero|luego|además|por (?:eso|ejemplo))\b"
-    r"|这|该|此|上述|其中|但|然而|因此|[こそ][のれ]|しかし|また|هذ[اه]|ذلك|لكن|ولكن)"
+    r"|这|该|此|上述|其中|但|不过|然而|因此|所以|否则|例如|[こそ][のれ]|しかし|また|ただし|なお|そのため|そこで|さらに|つまり|例えば|그러나|하지만|그래서|따라서|그러므로|또한|다만|이는|이것|그것|[그이]\s|و?هذ[اه]|و?ذلك|لذلك|لكن|ولكن|وأضاف|وقال|وأكد)"
 )
 """And such that say something of the one right before."""
 _CALLED = regex.compile(

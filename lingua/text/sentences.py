@@ -41,7 +41,7 @@ _BOUND = regex.compile(
 abbreviation or a small word alone, or figures that are no years, or restrict what the sentence says."""
 _SPACE = regex.compile(r"(?r)\s{0,200}")
 _WITHIN = regex.compile(
-    r"(?r)(?:\b(?:al|spp?|[Vv]ols?|approx|incl|[Cc]h|i\.e|e\.g|Ft|[-–]St|Step\s\d+|Mio|Mrd|(?:am|vom|zum|den?|im|und|bis)\s\d\d?|max|min|ca|Fa|Mo|Di|Do|Fr|Sa|So|Tel|Nr|bzw|vgl|ggf|inkl|zzgl|z\.\s?B|d\.\s?[hM])|(?:\A|\n|:\s)\s{0,9}\d{1,3})\.|(?:\A|\n)\s{0,9}\[\d{1,3}\]"
+    r"(?r)(?:\b(?:al|spp?|[Vv]ols?|approx|incl|[Cc]h|i\.e|e\.g|Ft|[-–]St|Step\s\d+|Mio|Mrd|(?:am|vom|zum|den?|im|und|bis)\s\d\d?|max|min|ca|Fa|Mo|Di|Do|Fr|Sa|So|Tel|Nr|bzw|vgl|ggf|inkl|zzgl|z\.\s?B|d\.\s?[hM]|Abs|Bd|[Gg]eb|verh|[Gg]em|Hrsg|\w*[Ss]tr|vs|excl|Rm|Sra|Srta|Sres|Dra|pág|núm|aprox|Avda?|av|env|chap|[Tt]él|tel|Mmes?|Mlle|MM|Sig|Dott|pagg?|godz|ul|ust|pkt|nr|np|św|Dhr|mevr|blz|тыс|млн|млрд|проф|акад|обл|(?<!\d\s?)(?:гг?|ул|стр|рис|см|им|д|кв))|(?:\A|\n|:\s)\s{0,9}\d{1,3})\.|(?:\A|\n)\s{0,9}\[\d{1,3}\]"
 )
 """Ends with abbreviations that `sentencex` does not know, or is the number of an item, a note or, in German, a day."""
 _GLUED = regex.compile(

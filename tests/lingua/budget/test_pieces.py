@@ -905,3 +905,44 @@ def test_references_count_little_without_a_question() -> None:
     assert "sold the mill" in kept
     assert "Nobody" in kept
     assert "2018" not in kept
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Ada Lund costruì la diga. Lei la vendette.",
+        "Ada Lund costruì la diga. Tuttavia cedette.",
+        "Ada Lund construiu a represa. Ela vendeu tudo.",
+        "Ada Lund construiu a represa. Isso custou caro.",
+        "Ада построила плотину. Она её продала.",
+        "Ада построила плотину. Однако она рухнула.",
+        "Ada zbudowała tamę. Jednak pękła.",
+        "무료 나룻배가 운항한다. 그러나 자동차는 싣지 않는다.",
+        "에이다는 댐을 지었다. 그는 그것을 팔았다.",
+        "渡し船が運航される。ただし、自動車は載せない。",
+        "ستعمل عبارة مجانية. وهي لا تنقل السيارات.",
+    ],
+)
+def test_what_opens_so_needs_the_one_before_in_more_languages(text: str) -> None:
+    assert needed_sentences(text)[0].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Biuro jest czynne w godz. 8–16, z wyjątkiem świąt.",
+        "Mieszka przy ul. Długiej 5.",
+        "Siehe Art. 5 Abs. 1 des Vertrags.",
+        "Die Hauptstr. 5 ist gesperrt.",
+        "El Sr. Ruiz y la Sra. Lund llegaron.",
+        "Véase pág. 12 y núm. 4 del acta.",
+        "Il Sig. Rossi e la Dott. Lund.",
+        "O Sr. Silva e a Dra. Costa vieram.",
+        "Родился в г. Москва на ул. Ленина.",
+        "Dhr. Jansen en mevr. Bos kwamen.",
+        "It costs 5 USD excl. VAT.",
+    ],
+)
+def test_abbreviations_of_more_languages_end_no_sentence(text: str) -> None:
+    assert len(sentence_edges(text)) == 1
+    assert len(sentence_edges(f"{text} {text}")) == 2
