@@ -29,35 +29,21 @@ Importance = npt.NDArray[np.float32]
 
 @dataclass(slots=True, eq=False)
 class PromptPart:
-    """One string of a prompt: n tokens in u units.
-
-    starts [u + 1]   token at which each unit begins, closed by n
-    bounds [u + 1]   character at which each unit begins, closed by the length of the text
-    costs [u]        target tokens of each unit
-    must [u]         units that must be kept
-    keep [u]         units that are kept so far
-    token_scores [n] what the method says of each token, as far as it has: surprisal in nats, evidence, a probability
-    rate             the share of this part that the settings ask for by name; None: what the budget leaves
-    held             characters of which every unit must be kept, so that something of the part is left
-    literal [u]      which of `force_tokens` each unit is, -1 for none; None: there are none
-    kinds            of the text's characters, where kept units could run together to a word; None: they cannot
-    pieces           the clauses and sentences of the units, where these are kept or dropped as a whole
-    facts [n]        which name or number each token belongs to, -1 for none; None: they do not count by themselves
-    """
+    """One string of a prompt: n tokens in u units."""
 
     encoding: Encoding
-    starts: Ints
-    bounds: Ints
-    costs: Ints
-    must: Bools
-    keep: Bools
-    token_scores: Floats
-    rate: float | None = None
-    literal: Ints | None = None
-    held: Span | None = None
-    kinds: cutting.Kinds | None = None
-    pieces: Pieces | None = None
-    facts: Ints | None = None
+    starts: Ints  # token at which each unit begins, closed by n [u + 1]
+    bounds: Ints  # character at which each unit begins, closed by the length of the text [u + 1]
+    costs: Ints  # target tokens of each unit [u]
+    must: Bools  # units that must be kept [u]
+    keep: Bools  # units that are kept so far [u]
+    token_scores: Floats  # what the method says of each token so far [n]: surprisal in nats, evidence, a probability
+    rate: float | None = None  # the share of this part that the settings ask for by name; None: what the budget leaves
+    literal: Ints | None = None  # which of `force_tokens` each unit is, -1 for none [u]; None: there are none
+    held: Span | None = None  # characters of which every unit must be kept, so that something of the part is left
+    kinds: cutting.Kinds | None = None  # of its characters, where kept units could run together to a word, else None
+    pieces: Pieces | None = None  # the clauses and sentences of the units, where these are kept or dropped as a whole
+    facts: Ints | None = None  # name or number that each token is of, -1 for none [n]; None: they do not count
 
     @property
     def text(self) -> str:
@@ -186,23 +172,16 @@ class Ranker(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Drafter:
-    """Makes drafts: owns the tokenizers and the settings.
-
-    window   the longest probe that the model takes
-    ranker   what ranks context strings, where the method ranks them; None: made from the settings
-    reader   tokenizes for the model that reads sentences, where one does
-    model    its name, for results that are cut again elsewhere
-    judged   columns behind that model's states in which its judge says what is likely to be asked for
-    """
+    """Makes drafts: owns the tokenizers and the settings."""
 
     source: SourceTokenizer
     target: TargetTokenizer
     config: SharedSettings
-    window: int = 1 << 20
-    ranker: Ranker | None = None
-    reader: SourceTokenizer | None = None
-    model: str = ""
-    judged: int = 0
+    window: int = 1 << 20  # the longest probe that the model takes
+    ranker: Ranker | None = None  # what ranks context strings, where the method does; None: made from the settings
+    reader: SourceTokenizer | None = None  # tokenizes for the model that reads sentences, where one does
+    model: str = ""  # that model's name, for results that are cut again elsewhere
+    judged: int = 0  # columns behind its states in which its judge says what is likely to be asked for
 
     def draft(self, prompt: Prompt, each: bool = False) -> Draft:
         """Tokenize `prompt`, and cut those of its parts into units of which some may be kept; `each`: all parts."""

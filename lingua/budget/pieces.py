@@ -106,7 +106,7 @@ def needed_sentences(text: str) -> tuple[Ints, Bools]:
     needs, heads = _need_heads(read)
     subject, begun = 0, -1
     for at, one in enumerate(read):
-        begun = at if one.item or one.under >= 0 else -1 if one.line else begun
+        begun = at if one.item else one.under if one.under >= 0 else -1 if one.line else begun
         refers = _REFERS.match(one.body) is not None
         if needs[at] == at and not one.opens:
             if refers and not (heads[at] or _EXPLETIVE.match(one.body)):
@@ -128,14 +128,14 @@ def needed_sentences(text: str) -> tuple[Ints, Bools]:
 
 def _read(text: str) -> Iterator[_Sentence]:
     spoken, lines, edges = {begin for begin, *_ in speeches(text)}, layout(text), sentence_edges(text)
-    places = (edges.searchsorted([*one], "right") - 1 for one in (lines.under, lines.under.values(), lines.heads))
-    below, leader, leading = (place.tolist() for place in places)
-    under, heads = dict(zip(below, leader, strict=True)), set(leading)
+    marks = (lines.under, lines.under.values(), lines.heads, lines.breaks)
+    below, above, *others = ((edges.searchsorted([*one], "right") - 1).tolist() for one in marks)
+    under, (heads, begun) = dict(zip(below, above, strict=True)), map(set, others)
     for at, (start, end) in enumerate(pairwise([*edges.tolist(), len(text)])):
         body = text[start:end].lstrip()
         gap = text[start : end - len(body)]
-        opens, line = not start or gap.count("\n") > 1, not start or "\n" in gap
-        item = ITEM.match(text, start + gap.rfind("\n") + 1) if line else None
+        opens = not start or gap.count("\n") > 1
+        item = ITEM.match(text, start + gap.rfind("\n") + 1) if opens or "\n" in gap else None
         closed = opens and text.find("\n", end, end + 3) >= 0  # or a search for it would go on to the text's end
         mark = regex.sub(r"[^\W\d]+", "a", regex.sub(r"\d+", "1", item.group())) if item else ""
         above = closed and _LEADS_ON.match(text, end - len(body))
@@ -145,6 +145,7 @@ def _read(text: str) -> Iterator[_Sentence]:
         title = closed and start not in spoken and bool(named or asked or _MARKED.match(body))
         level = len(body) - len(body.lstrip("#")) or _PLAIN - body.isupper()
         leads = at in heads or (item is not None and _CALLED.match(text, end - len(body)) is not None)
+        line = opens or item is not None or at in begun
         yield _Sentence(body, opens, line, mark, title * level, leads, min(under.get(at, -1), at - 1))
 
 
@@ -182,8 +183,8 @@ def _need_heads(read: Sequence[_Sentence]) -> tuple[Ints, Bools]:
         if one.title or (one.opens and not one.item and at > colon + 1) or (one.leads and one.line and not one.item):
             lists.clear()
             colon = colon if one.leads and at == colon + 1 else -1
-        if colon in leaders and one.under < colon:  # indented lines were its list
-            colon = -1
+        if one.under < colon and (colon in leaders or (one.under >= 0 and (at > colon + 1 or one.body[:2] == "</"))):
+            colon = -1  # indented lines were its list
         begun = one.item and not (one.opens or read[at - 1].item or read[at - 1].under >= 0)
         if colon < 0 and begun and _LEFT.match(read[at - 1].body):
             heads[at - 1], colon = True, at - 1
@@ -223,9 +224,7 @@ class Pieces:
     begins: Ints  # characters at which sentences begin
     needs: Ints  # the sentence that each sentence needs, as clauses do
     heads: Bools  # whether a sentence only heads others
-    opener: (
-        Ints  # what opened it of a sentence that only closes, a bracket or, of `try`, the branch behind; -1: no such
-    )
+    opener: Ints  # what opened it of a sentence that only closes, a bracket or, of `try`, the branch behind; else -1
     sentence: Ints  # of each unit
     separates: Bools  # whether a unit is the mark that closes a clause
     resumes: Bools  # whether a unit is what a clause goes on with behind an inserted one, where that is its verb

@@ -125,10 +125,7 @@ def fit(draft: Draft) -> CompressedPrompt:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Items:
-    """What of a part is kept or dropped as one [i]: its optional units [u], and the item `owner` [u] of each.
-
-    wanted [i]   whether it says something, so that it may fill what is left of a budget
-    """
+    """What of a part is kept or dropped as one [i]: its optional units [u], and the item `owner` [u] of each."""
 
     units: Ints
     owner: Ints
@@ -136,7 +133,7 @@ class _Items:
     cost: Ints
     score: Floats
     kept: Bools
-    wanted: Bools
+    wanted: Bools  # whether it says something, so that it may fill what is left of a budget
 
     @classmethod
     def of(cls, part: PromptPart, config: SharedSettings) -> _Items:

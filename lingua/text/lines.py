@@ -18,16 +18,18 @@ from typing import NamedTuple
 import regex
 
 from lingua.prompt import Span
+from lingua.text.folds import ROW, folds
 from lingua.text.words import remembered
 
-ROW, BLOCK = 300, 1_500
-"""Characters of a line, and of a fenced block, at most that are one sentence whatever stands in them."""
+BLOCK = 1_500
+"""Characters of a fenced block at most that is one sentence whatever stands in it."""
 _ODD = re.compile("\r(?!\n)|[\x0b\x0c\x85\u2028\u2029]")
 CONTAINERS = r"[ \t]*(?:(?:>|[-*+]|\d{1,9}[.)])[ \t]+|>)*"
 _FENCE = re.compile(CONTAINERS + r"(`{3,}(?=[^`]*\Z)|~{3,})")
 _ITEM = re.compile(r"(?:[-*+•–]|(?:\d{1,3}|[a-zA-Z])[.)])\s")
-_LEADS = re.compile(r"(?:[:：](?: [|>][+-]?)?|[\[{(]|<(?!/|br|hr|img|input|meta|link)\w[^<>]*(?<!/)>)\s*\Z")
-CLOSES = re.compile(r"\s*(?:[\]})]+(?:\s*[;,])?|</\w+>|`{3,}|~{3,}|\"{3}|'{3})\s*")
+_LED = r"|(?i::(?:\s*</\w+>)+|</(?:h[1-6]|dt)>|</th>\s*</tr>(?:\s*</thead>)?)"
+_LEADS = re.compile(rf"(?:[:：](?: [|>][+-]?)?|[\[{{(]|<(?!/|br|hr|img|input|meta|link)\w[^<>]*(?<!/)>{_LED})\s*\Z")
+CLOSES = re.compile(r"\s*(?:[\]})]+(?:\s*[;,])?|</[\w:.-]+>|`{3,}|~{3,}|\"{3}|'{3})\s*")
 _RESUMES = re.compile(r"[\]})]|</|(?:else|elif|except|finally|catch)\b")
 """How lines end that lead those below, with a colon, or as they open a bracket or a tag; lines that close one; and how
 those begin that need one as far to the left."""
@@ -52,12 +54,6 @@ _CLAUSES = (
 )
 _CLAUSE = re.compile(rf"\s*(?:{_CLAUSES}|{_CLAUSES.upper()})\b|[ \t]+(?![-*•] )\S|[(),]|--")
 """How a query of SQL begins, and any other line of one."""
-_STRING = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?+'
-_NUMBER = r"(?:-?\d[\d.eE+-]*+|true|false|null)(?=[\]},\s]|\Z)"
-_JSON = re.compile(rf"(?s)(?=.{{{ROW + 1}}})\s*+(?=[\[{{])(?:[\[\]{{}},:\s]|{_STRING}|{_NUMBER})*+\Z")
-_PARTS = re.compile(rf"(?s){_STRING}|([\[{{]|[\]}}](?:\s*,)?|,)")
-_FOLDS = 20
-"""A long line of JSON, which may break off; what it is cut at, outside of strings; and in how many lines at least."""
 CUE = re.compile(r"(?:\d\d:)?\d\d:\d\d[.,]\d{3} --> [^\n]*")
 _DECORATES = re.compile(r"\s*@[\w.]+(?:\(.*\))?\s*\Z")
 _MARKS, _RULE = "|\t;,", re.compile(r"(?=.*-)[ \t|:+=-]+\Z")
@@ -100,7 +96,7 @@ class TextLine(NamedTuple):
     start: int
     begin: int
     end: int
-    nested: int = 0  # brackets that it is in, of those that stood in one line with it
+    nested: int | None = None  # brackets or elements that it is in, if it stood in one line with them
 
     @property
     def body(self) -> int:
@@ -115,8 +111,8 @@ class TextLine(NamedTuple):
     def depth(self) -> int:
         """How far it is indented, an item half a step further; a quotation is deeper than all around it."""
         gap = self.text[: self.body - self.begin]
-        spaces = len(gap.replace("> ", "").replace(">", "").expandtabs())
-        return 1_000 * gap.count(">") + 2 * (spaces + self.nested) + (_ITEM.match(self.text, len(gap)) is not None)
+        spaces = len(gap.replace("> ", "").replace(">", "").expandtabs()) + (self.nested or 0)
+        return 1_000 * gap.count(">") + 2 * spaces + (_ITEM.match(self.text, len(gap)) is not None)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -145,7 +141,7 @@ class Layout:
     def nest(self, lines: Iterable[tuple[TextLine, bool]], root: TextLine | None = None) -> None:
         """Lines, and whether each is data, under those that lead them; all others under the `root`."""
         outer, quoted = list[tuple[int, int, bool]](), 0
-        for line, data in _unfolded(lines):
+        for line, data in lines:
             self.add(line, ROW if data else 0)
             depth, quotes = line.depth, _quotes(line.text)
             closes, leads = quotes and quoted, _LEADS.search(line.text) is not None or (quotes and not quoted)
@@ -180,57 +176,38 @@ def plain(text: str) -> str:
 def layout(text: str) -> Layout:
     """That of a text whose breaks are `plain`."""
     found, known = Layout(), set[int]()
-    lines = lines_of(text) if "\n" in text or _JSON.match(text) else []
+    lines = list(chain.from_iterable(map(_unfolded, lines_of(text))))
+    lines = lines if len(lines) > 1 or "\n" in text else []
     for _, block in fences(lines) if "```" in text or "~~~" in text else ():
         known.update(line.begin for line in block)
-        whole = _one(block)
-        if len(whole.text) <= BLOCK and len(block) > 1 and _FENCE.match(block[-1].text):
-            found.add(whole, BLOCK)
+        one = _one(block)
+        if len(one.text) <= BLOCK and len(block) > 1 and _FENCE.match(block[-1].text):
+            found.add(one, BLOCK)
         else:
             found.add_table(block[0], ())
             filled = (line for line in block[1:] if line.text.strip())
             found.nest(((line, True) for line in _joined(filled, _is_comment)), block[0])
-    groups = groupby(  # a match is like no other one: each line of JSON is a group
-        lines, lambda line: line.begin not in known and (_JSON.match(line.text) or line.text.strip("> \t") != "")
-    )
+    groups = groupby(lines, lambda one: one.begin not in known and one.text.strip("> \t") and 1 + (one.nested is None))
     found.nest(chain.from_iterable(_read(found, list(group)) for filled, group in groups if filled))
     found.blocks.sort()
     return found
 
 
-def _unfolded(lines: Iterable[tuple[TextLine, bool]]) -> Iterator[tuple[TextLine, bool]]:
-    """Lines, and whether each is data; one of JSON that is long as several."""
-    for line, data in lines:
-        cuts = [*_cuts(line.text), (len(line.text), 0)] if _JSON.match(line.text) else []
-        yield from [] if cuts else [(line, data)]
-        for (begin, nested), (end, _) in pairwise(cuts):
-            part, at = line.text[begin:end], line.begin + begin
-            if body := part.strip():
-                yield TextLine(body, at, at + part.index(body), line.begin + end, line.depth // 2 + nested), True
-
-
-def _cuts(text: str) -> list[tuple[int, int]]:
-    """Where JSON is cut in lines of as many members as fit, ascending; and in how many brackets each is that do not."""
-    most, last = min(ROW, len(text) // _FOLDS), 0
-    cuts, opened = [(0, 0)], list[tuple[int, int]]()
-    for begin, end in (found.span(1) for found in _PARTS.finditer(text) if found[1]):
-        if end - cuts[-1][0] > most:
-            cuts.append((last, len(opened)))
-        if text[begin] in "[{":
-            opened.append((last, len(cuts)))
-            cuts += [(last, len(opened) - 1), (end, len(opened))]
-        elif text[begin] != "," and opened:
-            begun, known = opened.pop()
-            if end - begun > most:  # what opens and what closes it are lines
-                cuts += [(begin, len(opened)), (end, len(opened))]
-            else:
-                cuts[known:] = [(begun, len(opened))] * (end - cuts[known - 1][0] > most)
-        last = end
-    return cuts
+def _unfolded(line: TextLine) -> Iterator[TextLine]:
+    """The lines that a long one of JSON or markup holds; of any other itself."""
+    cuts = [*folds(line.text), (len(line.text), 0)]
+    yield from [line] * (len(cuts) == 1)
+    for (begin, nested), (end, _) in pairwise(cuts):
+        if body := line.text[begin:end].strip():
+            at = line.begin + line.text.index(body, begin)
+            yield TextLine(body, line.begin + begin, at, line.begin + end, line.depth // 2 + nested)
 
 
 def _read(found: Layout, lines: list[TextLine]) -> Iterator[tuple[TextLine, bool]]:
     """Add the tables among lines without an empty one between them; yields the others, and whether each is data."""
+    if lines[0].nested is not None:
+        yield from ((line, lines[0].text[0] != "<" or line.text[0] == "<") for line in lines)
+        return
     rows = list(_joined(lines, _in_cell)) if len(lines) > 2 else lines
     begin = at = 0
     while at < len(rows):

@@ -255,33 +255,24 @@ def _cuts(text: str, sentences: Ints) -> list[int]:
 
 @dataclass(eq=False)
 class _Clause:
-    """What the first word and the verbs of a stretch tell of it; each is found when it is first asked for.
-
-    before    the stretch before it, None if there is none; and the one `earlier` than that
-    apart     it may stand beside another main clause: a conjunction opens it (`joins`), or a semicolon is before it
-    says      a finite verb stands in it, which may be a participle; it `states` something where it is none
-    tells     one does, and it may not go, whatever the size of its first letter
-    acts      it opens with one
-    small     it opens with a small letter
-    loose     it may go whatever it says: by the word that opens it, behind which is no comma, as in a list
-    subject   it says something of a subject of its own, with which it `stands`; it `opposes` one yet to say something
-    hangs     what stands before leaves it open: an auxiliary or preposition, then what is inserted, or an adjective
-    """
+    """What the first word and the verbs of a stretch tell of it; each is found when it is first asked for."""
 
     text: str
-    before: str | None
-    earlier: str
+    before: str | None  # the stretch before it, None if there is none
+    earlier: str  # the one before that
 
     opener = cached_property(lambda own: found.group() if (found := _LETTERS.search(own.text)) else "")
-    joins = cached_property(lambda own: bool(_JOINS.fullmatch(own.opener)))
+    joins = cached_property(lambda own: bool(_JOINS.fullmatch(own.opener)))  # a conjunction opens it
     apart = cached_property(lambda own: own.joins or (own.before or "").rstrip().endswith((";", "；")))
-    says = cached_property(lambda own: _VERB.search(own.text) is not None)
-    states = cached_property(lambda own: _STATES.search(own.text) is not None)
+    says = cached_property(lambda own: _VERB.search(own.text) is not None)  # a finite verb, or a participle, is in it
+    states = cached_property(lambda own: _STATES.search(own.text) is not None)  # a verb is that is no participle
+    # it says something, and may not go, whatever the size of its first letter
     tells = cached_property(lambda own: own.says and not _LEANS.fullmatch(own.opener.casefold()))
-    acts = cached_property(lambda own: ACTS.match(own.text) is not None)
+    acts = cached_property(lambda own: ACTS.match(own.text) is not None)  # a verb opens it
     small = cached_property(lambda own: own.opener[:1].islower())
+    # it may go whatever it says, by the word that opens it, behind which is no comma, as in a list
     loose = cached_property(lambda own: bool(LOOSE.fullmatch(own.opener)) and not own.bound)
-    stands = cached_property(lambda own: _SUBJECT.match(own.text) is not None)
+    stands = cached_property(lambda own: _SUBJECT.match(own.text) is not None)  # with a subject of its own
     subject = cached_property(lambda own: not own.loose and own.says and (not own.joins or own.stands))
     opposes = cached_property(lambda own: own.opener in ("but", "yet") and not own.says and own.stands)
 
@@ -292,6 +283,7 @@ class _Clause:
 
     @property
     def hangs(self) -> bool:
+        """What stands before leaves it open: an auxiliary or preposition, then what is inserted, or an adjective."""
         before = self.before or ""
         adds = not (self.loose or self.joins) and self.opener.islower() and _DESCRIBES.search(before) is not None
         denied = self.opener == "but" and re.search(r"\bnot\b", before) is not None

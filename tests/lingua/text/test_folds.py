@@ -1,0 +1,125 @@
+"""Folds: how markup in one long line is read as lines that stand under each other."""
+
+from __future__ import annotations
+
+import re
+import time
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from lingua import CompressedPrompt, Prompt
+from lingua.budget.pieces import needed_sentences
+from lingua.text.folds import folds
+from lingua.text.lines import layout
+from lingua.text.sentences import sentence_edges
+from lingua.text.words import slices
+from tests.lingua.echo import compress
+
+PAGE_LINES = [
+    *("<html>", "<head>", "<title>The mill of Vale</title>", "</head>", "<body>", '<div class="main">'),
+    "<h1>The mill of Vale</h1>",
+    "<p>",
+    "The mill was built in 1899 by Ada Lund.",
+    " It burned in 1931 and was sold to a baker.",
+    " Ruiz Okafor bought the <b>weir</b> in 1944.",
+    "</p>",
+    "<h2>Prices</h2>",
+    "<table>",
+    "<tr><th>Flour</th><th>Euros</th></tr>",
+    "<tr><td>Rye</td><td>2.40</td></tr>",
+    "<tr><td>Spelt</td><td>3.10</td></tr>",
+    "</table>",
+    "<h2>Terms</h2>",
+    "<p>Before you buy, note:</p>",
+    "<ul>",
+    "<li>No returns.</li>",
+    "<li>Closed in May.</li>",
+    *("</ul>", "</div>", "</body>", "</html>"),
+]
+NEEDS = [0, 0, 1, 1, 0, 4, 5, 6, 7, 8, 7, 7, 6, 12, 13, 14, 14, 13, 6, 18, 19, 20, 20, 20, 5, 4, 0]
+PAGE = "".join(PAGE_LINES)
+
+
+def compressed(text: str, rate: float, question: str) -> str:
+    (found,) = compress([Prompt(context=[text], question=question)], method="evidence", rate=rate)
+    assert isinstance(found, CompressedPrompt)
+    return "".join(found.context)
+
+
+class Tags(HTMLParser):
+    """Which tags are open, and which ends end none."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open, self.lost = list[str](), list[str]()
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if self.open[-1:] == [tag]:
+            self.open.pop()
+        else:
+            self.lost.append(tag)
+
+
+def test_elements_stand_in_each_other_and_under_headings_and_heads() -> None:
+    assert [one.strip() for one in slices(PAGE, sentence_edges(PAGE))] == [line.strip() for line in PAGE_LINES]
+    needs, heads = needed_sentences(PAGE)
+    assert needs.tolist() == NEEDS
+    assert np.flatnonzero(heads).tolist() == [0, 1, 4, 5, 6, 7, 12, 13, 14, 18, 19, 20]
+
+
+@pytest.mark.parametrize("rate", [0.3, 0.4, 0.5, 0.65, 0.8])
+@pytest.mark.parametrize("question", ["", "What does spelt cost?"])
+def test_what_is_kept_of_a_page_is_balanced_and_rows_have_their_head(rate: float, question: str) -> None:
+    for page in (PAGE, f"This is what I found:\n\n{PAGE}\n\nWhat it says of the prices is not true."):
+        kept = compressed(page, rate, question)
+        assert (Tags(kept).open, Tags(kept).lost) == ([], [])
+        assert ("<td>" in kept) <= ("<th>Euros</th>" in kept)
+        assert ("<li>" in kept) <= ("note:</p>" in kept)
+        assert not re.search(r"</h\d>\s*(?:<h|</div|$)", kept)
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("<ul><li>one<li>two<li>three</ul><p>x<p>y", ["<ul>", "<li>", "one", "<li>", "two", "<li>", "three", "</ul>"]),
+        ("<dl><dt>A</dt><dd>b</dd><dt>C</dt><dd>d</dd></dl>", ["<dl>", "<dt>A</dt>", "<dd>", "b", "</dd>"]),
+        ("<p>one<br>two</p><p>three</p><p>four</p>", ["<p>", "one", "<br>two", "</p>"]),
+        ("<a:b><c.d>e</c.d><f/><g>h</g><i-j>k</i-j></a:b>", ["<a:b>", "<c.d>", "e", "</c.d>"]),
+    ],
+)
+def test_markup_is_broken_at_the_tags_of_blocks(text: str, lines: list[str]) -> None:
+    cuts = [begin for begin, _ in folds(text)]
+    found = [part for part in map(str.strip, slices(text, np.asarray(cuts))) if part]
+    assert found[: len(lines)] == lines
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<b>One</b> and <i>two</i> and <b>three</b>, <i>four</i>.",
+        "if a < b and c > d: print(a<b>c)",
+        "<think>Two mills stand there.</think> The first one is by Lund.",
+    ],
+)
+def test_prose_with_tags_is_no_markup(text: str) -> None:
+    assert not folds(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("<div>" * 40_000 + "</p>" * 40_000, "<p>" * 80_000, "<div>" + "<script" * 30_000 + ">"),
+        *("<div>" + "\n" * 200_000 + "</div>", "<div>" + "<pre>" * 30_000, "<ul>" + "<h2>a</h2>" * 30_000 + "</ul>"),
+    ],
+    ids=["unended", "paragraphs", "scripts", "breaks", "code", "headings"],
+)
+def test_work_grows_as_markup_does(text: str) -> None:
+    started = time.process_time()
+    layout(text)
+    assert time.process_time() - started < 6
