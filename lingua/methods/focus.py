@@ -39,6 +39,8 @@ HOPS, CERTAIN = 3.0, 6.0
 """What the judge's log-odds that the question needs several strings weigh among these, and the most they are."""
 AMONG = 4
 """Of more strings than these and the best, the likeliest alone is raised by all of these odds: few are needed."""
+FOREMOST = np.float32(1)
+"""Natural logarithm of the advantage of the best sentence of a string that is needed over its others."""
 _LINKING = 2
 """Sentences of the best string whose names lead on."""
 _WRITTEN = regex.compile(r"\w+")
@@ -74,7 +76,7 @@ def second_look(
     hops      log-odds that the question needs several strings, by the judge
 
     Where the best string is far ahead of the next one, another is less likely to be needed. A string that is surely
-    needed comes level with the best.
+    needed comes level with the best, and what is best of each comes before more of one.
     """
     best = np.asarray([one.max(initial=-np.inf) for one in first])
     if np.isfinite(best).sum() < 2:
@@ -89,8 +91,12 @@ def second_look(
     asked = float(np.clip(HOPS * hops, -CERTAIN, CERTAIN))
     raised = np.full(len(best), min(1.0, AMONG / (len(best) - 1)) if asked > 0 else 1.0)
     raised[odds.argmax()] = 1
-    more = np.logaddexp(behind, np.minimum(0, odds + asked * raised)) - behind
-    return [one + np.float32(extra) for one, extra in zip(first, more, strict=True)]
+    needed = -np.logaddexp(0, -odds - asked * raised)  # the log of how likely it is
+    more = np.logaddexp(behind, needed) - behind
+    needed[at] = 0
+    foremost = (FOREMOST * (one == one.max(initial=-np.inf)) for one in first)
+    told = zip(first, more, foremost, np.exp(needed), strict=True)
+    return [one + np.float32(extra) + np.float32(likely) * ahead for one, extra, ahead, likely in told]
 
 
 def _links(question: str, strings: Sequence[Sequence[str]], best: int, top: Sequence[int]) -> Importance:

@@ -207,10 +207,13 @@ BORN = "Where was the director of the film Blue Harbour born?"
 
 
 def looked(question: str, strings: Sequence[Sequence[str]], opened: Sequence[float], hops: float = 0) -> list[float]:
-    """What the second look adds to each string, of which the second is the best, and the last not far behind."""
+    """What the second look adds to each string, of which the second is the best, and the last not far behind.
+
+    Of the second sentences: the first ones, the best, have more.
+    """
     first = [np.asarray([value, value - 1], np.float32) for value in (-5.0, 0.0, -5.0, -0.5)]
     found = second_look(question, strings, first, [np.asarray([one], np.float32) for one in opened], hops)
-    return [float((after - before)[0]) for before, after in zip(first, found, strict=True)]
+    return [float((after - before)[1]) for before, after in zip(first, found, strict=True)]
 
 
 def test_the_second_look_goes_where_names_in_the_best_string_lead() -> None:
@@ -229,6 +232,14 @@ def test_the_second_look_is_the_readier_the_more_surely_the_question_needs_sever
     few, usual, more, most, beyond = (looked(BORN, FILM, [0.04, 0, 0, 0], hops)[0] for hops in (-5, 0, 1, 2, 9))
     assert few < usual < more < most == beyond
     assert few < 0.01
+
+
+def test_what_is_best_of_each_needed_string_comes_before_more_of_one() -> None:
+    first = [np.asarray([0.0, -0.4, -0.8], np.float32), np.asarray([-3.2, -3.0], np.float32), np.zeros(0, np.float32)]
+    covered = [np.asarray([one], np.float32) for one in (0.0, 0.2, 0.0)]
+    best, other, _ = second_look("Which is older, the mill or the weir?", [["", "", ""], ["", ""], []], first, covered)
+    assert best.tolist() == pytest.approx([1, -0.4, -0.8])
+    assert other.tolist() == pytest.approx([-0.2, 1], abs=0.05)
 
 
 def test_of_many_strings_the_likeliest_alone_gains_all_that_the_judge_says() -> None:
