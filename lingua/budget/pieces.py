@@ -74,7 +74,7 @@ _CALLED = regex.compile(
     r"(?:\(?\p{Ll}\)|\P{L}*)\s*(?:(?:\p{Lu}[\p{L}'’-]*+|and|of|or|the|to|for|in|on|by|with|&|und|et|y)[,;]?(?:[^\S\n]+|(?=\.))){1,7}\.[^\S\n]+(?=\S)"
 )
 _ANSWERS = regex.compile(
-    r"[*_]{0,2}(?:A|Ans|Answer|Reply|Antwort|Respuesta|Réponse|答案?|回答)\s?\d{0,3}[*_]{0,2}[:：]"
+    r"[*_]{0,2}(?:A|Ans|Answer|Reply|Output|Antwort|Ausgabe|Respuesta|Salida|Réponse|Sortie|答案?|回答|输出)\s?\d{0,3}[*_]{0,2}[:：]"
 )
 _CATCHES = regex.compile(r"\s*(?:except|finally|\}?\s*catch)\b")
 """The title of an item before its first sentence; how sentences open that answer one, and no `try` is without."""
@@ -97,11 +97,7 @@ class _Sentence(NamedTuple):
 
 @remembered
 def needed_sentences(text: str) -> tuple[Ints, Bools]:
-    """Of each sentence [s] the one before it that it needs, itself where it needs none; and which head others.
-
-    What opens with a pronoun needs the last sentence of its paragraph that does not; items what leads them, what is
-    said who says it, answers their question, all else its heading: these head others, alone they say nothing.
-    """
+    """Of each sentence [s] the one before that it needs, itself where it needs none; and which only head others."""
     read = _unlisted(list(_read(text := plain(text))))
     needs, heads = _need_heads(read)
     subject, begun = 0, -1
@@ -164,8 +160,7 @@ def _headings(read: Sequence[_Sentence]) -> Iterator[int]:
     above = list[tuple[int, int]]()
     for at, one in enumerate(read):
         heads = one.title and not one.leads
-        topmost = not at and any(two.title and not two.leads for two in read[1:2])
-        level = 1 if topmost else one.title
+        level = 1 if not at and any(two.title and not two.leads for two in read[1:2]) else one.title
         while heads and above and above[-1][0] >= level:
             above.pop()
         answers = heads and at and level >= _PLAIN - 1 and read[at - 1].body.rstrip().endswith(("?", "？"))
@@ -204,15 +199,18 @@ def _need_heads(read: Sequence[_Sentence]) -> tuple[Ints, Bools]:
 
 
 def _need_speakers(text: str, needs: Ints, heads: Bools) -> None:
-    sentences = sentence_edges(text)
+    sentences, asked, last = sentence_edges(text), 0, -1
     for begin, label, end in speeches(text):
         at, behind, following = np.searchsorted(sentences, [begin + 1, label, end]).tolist()
         first = at - 1
         if first and ((answers := _ANSWERS.match(text[begin:label].lstrip())) or text[begin - 1] in "?？"):
             needs[first], heads[first - 1] = first - 1, heads[first - 1] or answers is not None
+            if answers and last == begin:  # what was asked, all of it
+                needs[asked + 1 : first], heads[asked:first] = np.arange(asked, first - 1), True
         if behind == at < following and sentences[at] == label:
             heads[first], said = True, needs[at:following]
             said[said == np.arange(at, following)] = first
+        asked, last = first, end
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -352,9 +350,8 @@ class PieceGroups:
         for place, one, value in zip(owner[told].tolist(), fact[told].tolist(), worth[told].tolist(), strict=True):
             facts[place][one] = max(facts[place].get(one, 0.0), (NEW - REPEATED) * value)
         cost = np.bincount(owner, costs, number).astype(np.int64)
-        known = set(units[2][keep].tolist())
         kept = np.bincount(owner, minlength=number) == 0
-        return cls(host.tolist(), cost.tolist(), plain.tolist(), facts, known, kept.tolist())
+        return cls(host.tolist(), cost.tolist(), plain.tolist(), facts, set(units[2][keep].tolist()), kept.tolist())
 
     def take(self, budget: int, most: int) -> None:
         """Keep the groups of most gain per token that fit into `budget` with their hosts.

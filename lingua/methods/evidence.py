@@ -84,8 +84,13 @@ _TWIN = 20
 _TRACE = 1e-3
 """What is nearly nothing, but orders: relevance of a string that shares nothing with the question (short ones come
 first), and the share of what a sentence counts where it stands again: it fills what nothing else does."""
-_ASKS = regex.compile(r"\s*(?:Q|Question|Problem|Query|Frage|Pregunta|问题|问)\s?\d{0,3}[:：]", regex.IGNORECASE)
-_LABEL = regex.compile(r"^[^\S\n]*(\p{L}[^\n:：]{0,30})[:：]", regex.MULTILINE)
+_ASKS = regex.compile(
+    r"\s*(?:(?:Q|Question|Problem|Query|Input|Frage|Pregunta|问题|问)\s?\d{0,3}[:：]|<(?:example|input|question)\b)",
+    regex.IGNORECASE,
+)
+_LABEL = regex.compile(
+    r"^[^\S\n]*(?:(\p{L}[^\n:：]{0,30})[:：]|<(\w{1,30})>)|\A\s*\{\s*\"(\w{1,30})\":", regex.MULTILINE
+)
 
 
 class EvidenceSettings(OnePassSettings):

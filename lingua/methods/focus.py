@@ -199,20 +199,13 @@ class FirstLook(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """What the judge says of each token of a text; without a judge, and without tokens, nothing.
+    """What the judge says of each token of a text; without a judge, and without tokens, nothing."""
 
-    word       log-odds [t, 1] that it is in an answer
-    sentence   log-odds [t, 1] that its sentence holds one
-    hops       log-odds [t, 1] that the question needs several strings, if the text is one
-    asks       what it asks [t, d], if the text is a question
-    tells      what it tells [t, d]
-    """
-
-    word: States
-    sentence: States
-    hops: States
-    asks: States
-    tells: States
+    word: States  # log-odds [t, 1] that it is in an answer
+    sentence: States  # log-odds [t, 1] that its sentence holds one
+    hops: States  # log-odds [t, 1] that the question needs several strings, if the text is one
+    asks: States  # what it asks [t, d], if the text is a question
+    tells: States  # what it tells [t, d]
 
 
 def split_answer(answer: States, columns: int) -> tuple[States, Judged]:

@@ -55,6 +55,7 @@ _CLAUSES = (
 _CLAUSE = re.compile(rf"\s*(?:{_CLAUSES}|{_CLAUSES.upper()})\b|[ \t]+(?![-*•] )\S|[(),]|--")
 """How a query of SQL begins, and any other line of one."""
 CUE = re.compile(r"(?:\d\d:)?\d\d:\d\d[.,]\d{3} --> [^\n]*")
+_EXAMPLE = re.compile(r"\s*<(example|exemplar|demonstration|sample|shot|qa)\b[^<>]*>")
 _DECORATES = re.compile(r"\s*@[\w.]+(?:\(.*\))?\s*\Z")
 _MARKS, _RULE = "|\t;,", re.compile(r"(?=.*-)[ \t|:+=-]+\Z")
 _QUOTED, _CELL = re.compile(r'"[^"]*"'), re.compile(r'(?:\A|[,;\t])"(?:[^"]|"")*\Z')
@@ -142,7 +143,7 @@ class Layout:
         """Lines, and whether each is data, under those that lead them; all others under the `root`."""
         outer, quoted = list[tuple[int, int, bool]](), 0
         for line, data in lines:
-            self.add(line, ROW if data else 0)
+            self.add(line, BLOCK if _EXAMPLE.match(line.text) else ROW if data else 0)
             depth, quotes = line.depth, _quotes(line.text)
             closes, leads = quotes and quoted, _LEADS.search(line.text) is not None or (quotes and not quoted)
             resumes = closes or _RESUMES.match(line.text, line.body - line.begin)
@@ -280,8 +281,10 @@ def _one(lines: Sequence[TextLine]) -> TextLine:
 
 
 def _is_open(run: Sequence[TextLine], other: TextLine) -> bool:
-    """Whether a query of SQL, any line of which changes all the others, what decorates or counts subtitles goes on."""
+    """Whether a query, any line of which changes all the others, an example, or what decorates or counts goes on."""
     last = run[-1].text.rstrip()
+    if opened := _EXAMPLE.match(run[0].text):
+        return f"</{opened[1]}>" not in last and other.end - run[0].begin <= BLOCK
     goes_on = _DECORATES.match(last) is not None or (last.isdigit() and CUE.match(other.text) is not None)
     if _QUERY.match(run[0].text) and not last.endswith(";"):
         goes_on = last.endswith((",", "(")) or bool(_CLAUSE.match(other.text) or _CLAUSE.fullmatch(last))

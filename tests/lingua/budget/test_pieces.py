@@ -946,3 +946,36 @@ def test_what_opens_so_needs_the_one_before_in_more_languages(text: str) -> None
 def test_abbreviations_of_more_languages_end_no_sentence(text: str) -> None:
     assert len(sentence_edges(text)) == 1
     assert len(sentence_edges(f"{text} {text}")) == 2
+
+
+BANK = (
+    "Q: A baker fills 24 trays. He sells 310 rolls. How many are left?\nA: 24 trays are 432 rolls. It is 122.\n\n"
+    "Q: A train covers 240 km in 3 hours. It stops. How far does it come?\nA: It is 80 km an hour. The answer is 400."
+)
+
+
+@pytest.mark.parametrize("rate", [0.25, 0.4, 0.5, 0.6, 0.8])
+@pytest.mark.parametrize(("asks", "tells"), [("Q", "A"), ("Input", "Output")])
+def test_what_is_asked_in_several_sentences_stands_whole_and_with_its_answer(
+    asks: str, tells: str, rate: float
+) -> None:
+    kept = compressed(BANK.replace("Q:", f"{asks}:").replace("A:", f"{tells}:"), rate)
+    for whole in (
+        "A baker fills 24 trays. He sells 310 rolls. How many are left?",
+        "A train covers 240 km in 3 hours. It",
+    ):
+        assert (whole[:10] in kept) == (whole in kept), kept
+    assert kept.count(f"{tells}:") == kept.count(f"{asks}:")
+
+
+@pytest.mark.parametrize("rate", [0.4, 0.5, 0.6, 0.8])
+def test_an_example_in_tags_is_kept_whole_or_not_at_all(rate: float) -> None:
+    shots = [
+        ("The food was cold. Never again.", "negative"),
+        ("Lovely. We come back!", "positive"),
+        ("So so.", "neutral"),
+    ]
+    text = "\n".join(f"<example>\n<input>{one}</input>\n<output>{two}</output>\n</example>" for one, two in shots)
+    kept = compressed(text, rate)
+    assert all(kept.count(f"<{name}>") == kept.count(f"</{name}>") for name in ("example", "input", "output"))
+    assert all((one in kept) == (two in kept) for one, two in shots)

@@ -122,6 +122,18 @@ def test_a_bank_of_which_no_demonstration_fits_keeps_none_or_the_beginning_of_on
     assert 0 < alone.compressed_tokens <= alone.target_tokens
 
 
+@pytest.mark.parametrize(
+    "form", ["<input>{}</input>\n<output>{}</output>", '{{"text": "{}", "label": "{}"}}', "Input: {}\nOutput: {}"]
+)
+def test_demonstrations_may_have_tags_keys_of_json_or_other_labels(form: str) -> None:
+    shots = [form.format(f"The wheel number {at} is of oak. It is old.", "good") for at in range(4)]
+    asked = form.format("The wheel is old.", "").rpartition("old.")[0]
+    for question in (asked, "") if form[0] != "{" else (asked,):
+        kept = one(Prompt(context=shots, question=question), rate=0.6).context
+        assert kept
+        assert set(kept) <= set(shots)
+
+
 def test_whole_demonstrations_are_cut_into_words_for_their_labels_alone() -> None:
     asked = Prompt("Answer.", DEMONSTRATIONS, ASKED)
     assert {len(part.keep) for part in draft_of(asked, rate=0.6).parts} == {1}
