@@ -120,15 +120,12 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class WorkerShape:
-    """How many workers, and what each occupies. Without GPUs, `workers` × `threads` = the processors.
-
-    share   of a processor, where there are more workers than processors
-    """
+    """How many workers, and what each occupies. Without GPUs, `workers` × `threads` = the processors."""
 
     workers: int
     gpus: float
     threads: int
-    share: float | None = None
+    share: float | None = None  # of a processor, where there are more workers than processors
 
     @property
     def cpus(self) -> float:
@@ -181,18 +178,14 @@ def fitted(request: ResourceRequest, shape: WorkerShape, machines: Sequence[Mach
 
 @dataclass(frozen=True, slots=True)
 class ResourceRequest:
-    """What the user asked for; None leaves it to the machines at hand. `shards` is how many could be run at once.
-
-    model_bytes   size of the model's files; None: not known before they are loaded
-    fixed         whether no machine will ever join those at hand
-    """
+    """What the user asked for; None leaves it to the machines at hand. `shards` is how many could be run at once."""
 
     shards: int
     workers: int | None = None
     gpus_per_worker: float | None = None
     cpus_per_worker: float | None = None
-    model_bytes: int | None = None
-    fixed: bool = False
+    model_bytes: int | None = None  # size of the model's files; None: not known before they are loaded
+    fixed: bool = False  # whether no machine will ever join those at hand
 
     @classmethod
     def of(

@@ -34,16 +34,13 @@ SUSPICIOUS: frozenset[FailureKind] = frozenset(("died", "stalled", "crashed"))
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """One shard for one worker.
-
-    upcoming   the shard that the worker will probably get next: it may read ahead
-    probe      compress only the rows at these positions in the shard and commit nothing (of none: only count the rows)
-    poison     position of a row that ends every worker that compresses it → why it is rejected, unseen by the model
-    """
+    """One shard for one worker."""
 
     shard: Shard
-    upcoming: Shard | None = None
+    upcoming: Shard | None = None  # the shard that the worker will probably get next: it may read ahead
+    # compress only the rows at these positions in the shard and commit nothing (of none: only count the rows)
     probe: range | None = None
+    # position of a row that ends every worker that compresses it → why it is rejected, unseen by the model
     poison: Mapping[int, Rejected] = field(default_factory=dict)
 
 
@@ -65,15 +62,12 @@ class ShardReport:
 
 @dataclass(slots=True)
 class Beat:
-    """How far a worker is in its current shard: rows read, rows done, and of these the rejected ones by reason.
-
-    example   the first of them, with its number in the file
-    """
+    """How far a worker is in its current shard: rows read, rows done, and of these the rejected ones by reason."""
 
     read: int = 0
     done: int = 0
     rejects: Counter[str] = field(default_factory=Counter)
-    example: str = ""
+    example: str = ""  # the first of them, with its number in the file
 
 
 @dataclass(frozen=True, slots=True)

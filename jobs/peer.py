@@ -36,17 +36,13 @@ class PeerPromptError(PeerError):
 
 @dataclass(frozen=True, slots=True)
 class PeerSettings:
-    """What the peer is started with.
+    """What the peer is started with."""
 
-    model     a model directory (see `peer_copy`)       dtype    float32, bfloat16 or float16
-    threads   of its CPU work; 0: its own choice
-    """
-
-    model: str
+    model: str  # a model directory (see `peer_copy`)
     device: str = "cpu"
-    dtype: str = "float32"
+    dtype: str = "float32"  # or bfloat16, float16
     llmlingua2: bool = False
-    threads: int = 0
+    threads: int = 0  # of its CPU work; 0: its own choice
 
 
 @dataclass(frozen=True, slots=True)

@@ -166,22 +166,15 @@ class Mapped:
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns of a run.
-
-    schema    the input's; None for JSON Lines in and out
-    objects   the parts are JSON Lines: JSON objects pass as they are
-    folders   columns that some files have in the names of their folders
-    ordered   results can be cut at any budget: `ORDER` is among their columns
-    rates     behind the first, each with columns of its own (`at_rate`)
-    """
+    """The columns of a run."""
 
     mapped: Mapped
-    schema: pa.Schema | None
+    schema: pa.Schema | None  # the input's; None for JSON Lines in and out
     prefix: str = ""
-    objects: bool = False
-    folders: tuple[str, ...] = ()
-    ordered: bool = False
-    rates: tuple[float, ...] = ()
+    objects: bool = False  # the parts are JSON Lines: JSON objects pass as they are
+    folders: tuple[str, ...] = ()  # columns that some files have in the names of their folders
+    ordered: bool = False  # results can be cut at any budget: `ORDER` is among their columns
+    rates: tuple[float, ...] = ()  # behind the first, each with columns of its own (`at_rate`)
 
     @property
     def results(self) -> pa.Schema:

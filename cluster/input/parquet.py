@@ -57,14 +57,13 @@ class Footer:
     """What planning needs to know of a file.
 
     int96    the paths of moments that are stored in 96 bits
-    lacking  values of types that Arrow lacks
     """
 
     source: Source
     schema: pa.Schema
     groups: tuple[Group, ...]
     int96: tuple[str, ...] = ()
-    lacking: tuple[str, ...] = ()
+    lacking: tuple[str, ...] = ()  # values of types that Arrow lacks
 
 
 def read_footers(sources: Iterable[Source], storage: Storage) -> list[Footer]:
@@ -157,19 +156,13 @@ class _Opening:
 
 @dataclass(frozen=True, slots=True)
 class _Leaf:
-    """A column of values by its encodings in some row groups.
-
-    width      bytes of a value; None: a string
-    shared     some values stand in a dictionary
-    prefixes   some values are stored by what they share with the one before
-    places     values that a row takes whatever it holds
-    """
+    """A column of values by its encodings in some row groups."""
 
     path: str
-    width: int | None
-    shared: bool
-    prefixes: bool
-    places: int
+    width: int | None  # bytes of a value; None: a string
+    shared: bool  # some values stand in a dictionary
+    prefixes: bool  # some values are stored by what they share with the one before
+    places: int  # values that a row takes whatever it holds
 
     @property
     def hides(self) -> bool:

@@ -100,21 +100,14 @@ def is_deeper(value: Any, levels: int) -> bool:
 
 @dataclass(slots=True)
 class JsonShape:
-    """What was seen at one place of the sampled objects; taking in a value costs no more than walking through it.
+    """What was seen at one place of the sampled objects; taking in a value costs no more than walking through it."""
 
-    depth     levels of a Parquet schema above it
-    always    keys that are told apart however many there are
-    met       values, nulls among them
-    objects   objects among them, and `entries`: their keys, added up
-    crowded   there were more keys than are told apart
-    """
-
-    depth: int = 0
-    always: Collection[str] = ()
-    met: int = 0
-    objects: int = 0
-    entries: int = 0
-    crowded: bool = False
+    depth: int = 0  # levels of a Parquet schema above it
+    always: Collection[str] = ()  # keys that are told apart however many there are
+    met: int = 0  # values, nulls among them
+    objects: int = 0  # objects among them
+    entries: int = 0  # their keys, added up
+    crowded: bool = False  # there were more keys than are told apart
     kinds: set[str] = field(default_factory=set)
     low: int = 0
     high: int = 0

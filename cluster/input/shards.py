@@ -216,17 +216,12 @@ Carried = ArrowRow | dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A usable row.
+    """A usable row."""
 
-    number   in its file, from 0
-    values   the mapped columns (prompt and id) as Python values
-    carried  all input columns, as the output will hold them
-    earlier  what an earlier output holds for the same prompt, so that no model need see it
-    """
-
-    number: int
-    values: Mapping[str, Any]
-    carried: Carried
+    number: int  # in its file, from 0
+    values: Mapping[str, Any]  # the mapped columns (prompt and id) as Python values
+    carried: Carried  # all input columns, as the output will hold them
+    # what an earlier output holds for the same prompt, so that no model need see it
     earlier: CompressedPrompt | None = None
 
     def rejected(self, reason: str, detail: str) -> BadRow:

@@ -251,14 +251,11 @@ def _is_exact(value: pa.Scalar, wanted: pa.DataType) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _ColumnStatistics:
-    """What a footer tells of a column without parts in all row groups: nulls, values, the smallest and the largest.
-
-    ends   of integers and moments; of others nobody asks, and Python does not hold all of them
-    """
+    """What a footer tells of a column without parts in all row groups: nulls, values, the smallest and the largest."""
 
     nulls: int
     values: int
-    ends: tuple[pa.Scalar, ...]
+    ends: tuple[pa.Scalar, ...]  # of integers and moments; of others nobody asks, and Python does not hold all of them
 
 
 class _FileStatistics:

@@ -69,18 +69,15 @@ class Identity:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that a worker or an audit needs to know of a run.
-
-    about     for people only
-    history   in words, what was added to it and when: one line for each generation after the first
-    """
+    """Everything that a worker or an audit needs to know of a run."""
 
     identity: Identity
     columns: Columns
     output_format: str
     sources: tuple[Source, ...]
     shards: tuple[Shard, ...]
-    about: Mapping[str, Any] = field(default_factory=dict)
+    about: Mapping[str, Any] = field(default_factory=dict)  # for people only
+    # in words, what was added to it and when: one line for each generation after the first
     history: tuple[str, ...] = ()
 
     @property

@@ -101,22 +101,16 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class Record(Counts):
-    """A commit: its shard (with the input's fingerprint), who decided it, its counts, and SHA-256 checksums in hex.
-
-    identity   digest of settings and model
-    seconds    time spent compressing
-    token      `Part.attempt_digest`, under the name that is stored; part of the names of record and rejects
-    committed  moment in UTC
-    """
+    """A commit: its shard (with the input's fingerprint), who decided it, its counts, and SHA-256 checksums in hex."""
 
     shard: Shard
-    identity: str
-    seconds: Annotated[float, Field(ge=0, le=1e10)]
+    identity: str  # digest of settings and model
+    seconds: Annotated[float, Field(ge=0, le=1e10)]  # time spent compressing
     part_size: Count
     part_sha256: str
     rejects_sha256: str | None
-    token: str
-    committed: str
+    token: str  # `Part.attempt_digest`, under the name that is stored; part of the names of record and rejects
+    committed: str  # moment in UTC
 
     @classmethod
     def of(cls, shard: Shard, part: Part, identity: str, seconds: float) -> Record:

@@ -31,10 +31,7 @@ ID_CHARACTERS = 80
 
 @dataclass(frozen=True, slots=True)
 class RowNote:
-    """One row in figures. `seconds`: from the end of the row before it to its own end, so what it held up.
-
-    predicted   how well the result predicts the original; None: it is not in the fidelity sample
-    """
+    """One row in figures. `seconds`: from the end of the row before it to its own end, so what it held up."""
 
     __pydantic_config__ = STORED
 
@@ -46,7 +43,7 @@ class RowNote:
     target_tokens: int
     seconds: float
     fidelity: float = 1.0
-    predicted: float | None = None
+    predicted: float | None = None  # how well the result predicts the original; None: it is not in the fidelity sample
 
     @property
     def rate(self) -> float | None:

@@ -44,17 +44,14 @@ _NO_PART = (ValueError, OSError, KeyError, TypeError, AttributeError, RecursionE
 
 @dataclass(slots=True)
 class Audit:
-    """What was found: problems in words, and how much was looked at.
-
-    recounted   rows whose tokens were counted again; uncounted: why none could be, in words
-    """
+    """What was found: problems in words, and how much was looked at."""
 
     problems: list[str] = field(default_factory=list)
     shards: int = 0
     rows: int = 0
     rejected: int = 0
-    recounted: int = 0
-    uncounted: str | None = None
+    recounted: int = 0  # rows whose tokens were counted again
+    uncounted: str | None = None  # why none could be, in words
 
     def add(self, other: Audit) -> None:
         self.problems += other.problems

@@ -26,27 +26,19 @@ PACKAGES = ("lingua-batch", "torch", "transformers", "tokenizers", "ray", "pyarr
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
-    """The outcome of one run over an output.
+    """The outcome of one run over an output."""
 
-    planned       shards of the whole corpus
-    total         statistics over every committed shard, whoever committed it
-    this_run      statistics over what this run did itself; `seconds` is its time on the clock
-    failures      how often attempts failed, by reason; retried ones included
-    given_up      shards that could not be brought to an end, with the last failure
-    stopped       why the run ended before everything was tried, or None
-    refused       whether that is because too many rows are rejected
-    packing       how the workers' models ran, such as why one ran row by row
-    """
-
-    planned: int
-    total: Statistics
-    this_run: Statistics
+    planned: int  # shards of the whole corpus
+    total: Statistics  # statistics over every committed shard, whoever committed it
+    this_run: Statistics  # statistics over what this run did itself; `seconds` is its time on the clock
     seconds: float
+    # how often attempts failed, by reason; retried ones included
     failures: Mapping[str, int] = field(default_factory=dict)
+    # shards that could not be brought to an end, with the last failure
     given_up: Mapping[str, Failure] = field(default_factory=dict)
-    stopped: str | None = None
-    refused: bool = False
-    packing: Sequence[str] = ()
+    stopped: str | None = None  # why the run ended before everything was tried, or None
+    refused: bool = False  # whether that is because too many rows are rejected
+    packing: Sequence[str] = ()  # how the workers' models ran, such as why one ran row by row
 
     @property
     def complete(self) -> bool:

@@ -167,18 +167,13 @@ class Snapshot:
 
 @dataclass
 class Progress:
-    """Where the driver tells how far it is: `show` is told every `every` seconds, and at once when all is done.
-
-    note     says what happened
-    close    puts away what was set up
-    beside   is told the same
-    """
+    """Where the driver tells how far it is: `show` is told every `every` seconds, and at once when all is done."""
 
     show: Callable[[Snapshot], None] = lambda _: None
-    note: Callable[[str], None] = lambda _: None
-    close: Callable[[], None] = lambda: None
+    note: Callable[[str], None] = lambda _: None  # says what happened
+    close: Callable[[], None] = lambda: None  # puts away what was set up
     every: float = SECONDS_BETWEEN_LINES
-    beside: Progress | None = None
+    beside: Progress | None = None  # is told the same
     clock: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:

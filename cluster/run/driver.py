@@ -97,22 +97,17 @@ class _Watched:
 
 @dataclass
 class Totals:
-    """The figures of what is committed: by `earlier` runs, and by `this_run` as its workers report it.
-
-    done        shards that are committed
-    uncounted   those among them whose counts the records alone tell; once these are read, all are `recounted`
-    retried     names of shards whose rejected rows the plan tries again: these rows count once they were
-    packing     how the models run
-    """
+    """The figures of what is committed: by `earlier` runs, and by `this_run` as its workers report it."""
 
     ledger: Commits
-    done: int = 0
-    uncounted: int = 0
+    done: int = 0  # shards that are committed
+    uncounted: int = 0  # those among them whose counts the records alone tell; once these are read, all are `recounted`
     earlier: Statistics = field(default_factory=Statistics)
     this_run: Statistics = field(default_factory=Statistics)
     recounted: Statistics | None = None
+    # names of shards whose rejected rows the plan tries again: these rows count once they were
     retried: frozenset[str] = frozenset()
-    packing: set[str] = field(default_factory=set)
+    packing: set[str] = field(default_factory=set)  # how the models run
 
     @property
     def total(self) -> Statistics:

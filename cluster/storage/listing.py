@@ -28,20 +28,15 @@ _WILD = re.compile(r"[*?\[]")
 
 @dataclass(slots=True)
 class Listing:
-    """Paths relative to the folder that was searched.
+    """Paths relative to the folder that was searched."""
 
-    files     with their info as fsspec gives it; on a disk that of a link's target (`disk_info`)
-    hidden    what only its ``.`` or ``_`` keeps out, the highest folder of it
-    folders   folders that the last name of the pattern fits: they are not searched
-    odd       what has a fitting name and is no file, with the reason
-    outputs   folders that hold an output of this job
-    """
-
+    # with their info as fsspec gives it; on a disk that of a link's target (`disk_info`)
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
-    hidden: set[str] = field(default_factory=set)
+    hidden: set[str] = field(default_factory=set)  # what only its ``.`` or ``_`` keeps out, the highest folder of it
+    # folders that the last name of the pattern fits: they are not searched
     folders: set[str] = field(default_factory=set)
-    odd: dict[str, str] = field(default_factory=dict)
-    outputs: set[str] = field(default_factory=set)
+    odd: dict[str, str] = field(default_factory=dict)  # what has a fitting name and is no file, with the reason
+    outputs: set[str] = field(default_factory=set)  # folders that hold an output of this job
 
 
 def is_pattern(name: str) -> bool:

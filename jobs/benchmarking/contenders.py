@@ -239,25 +239,18 @@ class MeasuredTokenizer(SourceTokenizer):
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """One pass over some prompts.
-
-    cpu_seconds    of all threads: what a busy machine does not lengthen
-    kept_share     compressed tokens per original one
-    model_tokens   tokens that went through the model
-    stages         seconds by stage; ``host`` is all that is not another
-    batches        the work of each batch, where it is known
-    kept           of each prompt that was compressed, the kept character ranges of its context strings
-    """
+    """One pass over some prompts."""
 
     prompts: int
     seconds: float
-    cpu_seconds: float
-    kept_share: float
-    model_tokens: int
-    stages: dict[str, float]
+    cpu_seconds: float  # of all threads: what a busy machine does not lengthen
+    kept_share: float  # compressed tokens per original one
+    model_tokens: int  # tokens that went through the model
+    stages: dict[str, float]  # seconds by stage; ``host`` is all that is not another
     peak_bytes: int
-    batches: tuple[Batch, ...] = ()
+    batches: tuple[Batch, ...] = ()  # the work of each batch, where it is known
     rejected: int = 0
+    # of each prompt that was compressed, the kept character ranges of its context strings
     kept: tuple[KeptSpans, ...] = ()
 
 
@@ -319,16 +312,13 @@ class Ours:
 
 @dataclass(slots=True)
 class Theirs:
-    """The public library in its own process, which `begin` starts; `options` are those of its `compress_prompt`.
-
-    peer   its process, once it was asked for anything
-    """
+    """The public library in its own process, which `begin` starts; `options` are those of its `compress_prompt`."""
 
     begin: Callable[[], Peer]
     options: dict[str, Any]
     name: str = "llmlingua"
     takes_few: bool = field(default=True, init=False)
-    peer: Peer | None = field(default=None, init=False)
+    peer: Peer | None = field(default=None, init=False)  # its process, once it was asked for anything
 
     def run(self, prompts: Sequence[Prompt]) -> Pass:
         if self.peer is None:

@@ -40,14 +40,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """Rows [start, stop) of a set under one candidate at all `sizes` (None: a reference, which has none).
-
-    target   who is asked; "" where rows are compressed
-    """
+    """Rows [start, stop) of a set under one candidate at all `sizes` (None: a reference, which has none)."""
 
     set: str
     candidate: str
-    target: str
+    target: str  # who is asked; "" where rows are compressed
     start: int
     stop: int
     sizes: Sizes = (None,)

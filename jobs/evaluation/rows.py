@@ -39,24 +39,17 @@ _CALCULATION = re.compile(r"<<.*?>>")
 
 @dataclass(frozen=True, slots=True)
 class EvalRow:
-    """One row of an evaluation set.
+    """One row of an evaluation set."""
 
-    id        unique in its set
-    set       its own name, which says how it is asked; results are grouped by the name that the user gave the file
-    context   demonstrations, documents, paragraphs or turns: the part that is compressed
-    answers   any one is right; of summaries and replies the reference
-    gold      where the evidence is, where that is known: ``doc_index``, ``doc_indices``, ``para_index``, …
-    meta      task, kind, title and the like
-    """
-
-    id: str
-    set: str
+    id: str  # unique in its set
+    set: str  # its own name, which says how it is asked; results are grouped by the name that the user gave the file
     instruction: str
-    context: tuple[str, ...]
+    context: tuple[str, ...]  # demonstrations, documents, paragraphs or turns: the part that is compressed
     question: str
-    answers: tuple[str, ...]
+    answers: tuple[str, ...]  # any one is right; of summaries and replies the reference
+    # where the evidence is, where that is known: ``doc_index``, ``doc_indices``, ``para_index``, …
     gold: Mapping[str, Any] = field(default_factory=dict)
-    meta: Mapping[str, Any] = field(default_factory=dict)
+    meta: Mapping[str, Any] = field(default_factory=dict)  # task, kind, title and the like
 
     def to_json(self) -> str:
         """The row in the unified form, on one line."""
@@ -70,24 +63,15 @@ class EvalRow:
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """How a target reads a row.
+    """How a target reads a row."""
 
-    separator    between instruction, strings of the context and question
-    cue          after a question that does not end with a colon; what is generated follows it
-    bridge       put behind the prompt before an answer is scored, where text stands between the two
-    lead         what a scored answer begins with: tokens of text begin with their space
-    worked       the entry of `gold` that holds the worked answer, which is scored instead of the bare one
-    extractive   whether the answer stands in the context, so that one can look whether it is still there
-    metrics      of what is generated
-    """
-
-    separator: str = "\n\n"
-    cue: str = "\nAnswer:"
-    bridge: str = ""
-    lead: str = " "
-    worked: str = ""
-    extractive: bool = True
-    metrics: tuple[str, ...] = ("subspan_em", "f1")
+    separator: str = "\n\n"  # between instruction, strings of the context and question
+    cue: str = "\nAnswer:"  # after a question that does not end with a colon; what is generated follows it
+    bridge: str = ""  # put behind the prompt before an answer is scored, where text stands between the two
+    lead: str = " "  # what a scored answer begins with: tokens of text begin with their space
+    worked: str = ""  # the entry of `gold` that holds the worked answer, which is scored instead of the bare one
+    extractive: bool = True  # whether the answer stands in the context, so that one can look whether it is still there
+    metrics: tuple[str, ...] = ("subspan_em", "f1")  # of what is generated
 
     def prompt(self, row: EvalRow, context: Sequence[str]) -> str:
         """The prompt of a row with this context: the row's own, a compressed one, or none."""

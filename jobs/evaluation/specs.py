@@ -80,12 +80,9 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class TargetSpec:
-    """Who is asked: `settings` of a model here (``model``, ``device``, ``dtype``) or of an endpoint (``url``, …).
+    """Who is asked: `settings` of a model here (``model``, ``device``, ``dtype``) or of an endpoint (``url``, …)."""
 
-    name   as it stands in the results
-    """
-
-    name: str
+    name: str  # as it stands in the results
     settings: Mapping[str, Any]
 
     @property
@@ -210,11 +207,10 @@ def _plain(value: str) -> bool:
 class Target(Writer, Protocol):
     """A language model that reads prompts, compressed or not, and continues them greedily.
 
-    name     as it stands in the results
     scores   whether `nll` can be had; chat endpoints give no probabilities of a given text
     """
 
-    name: str
+    name: str  # as it stands in the results
 
     @property
     def scores(self) -> bool: ...

@@ -77,24 +77,17 @@ GROUP = ["set", "rate", "candidate", "target"]
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What a candidate came to.
-
-    rate      asked size, None for the references    target   "" without one
-    kept      share of the context's tokens, as far as it is known
-    rows      measured; `rejected` could not be
-    figures   metric → mean; ``share`` of the full prompt's advantage
-    against   metric → paired difference to the baseline's
-    """
+    """What a candidate came to."""
 
     set: str
-    rate: float | None
+    rate: float | None  # asked size, None for the references
     candidate: str
-    target: str
-    kept: float | None
-    rows: int
+    target: str  # "" without one
+    kept: float | None  # share of the context's tokens, as far as it is known
+    rows: int  # measured; `rejected` ones could not be
     rejected: int
-    figures: Mapping[str, Estimate]
-    against: Mapping[str, Estimate] = field(default_factory=dict)
+    figures: Mapping[str, Estimate]  # metric → mean; ``share`` of the full prompt's advantage
+    against: Mapping[str, Estimate] = field(default_factory=dict)  # metric → paired difference to the baseline's
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,21 +83,14 @@ class JudgedQuestion:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """A question and the sentences among which its answer stands.
-
-    forms      the question, bare and behind its label
-    texts      where it is looked for
-    sentence   of each of their tokens [t], over all texts
-    first      what is known of each sentence without the judge [s], as a logarithm
-    holds      the sentences that hold the answer
-    """
+    """A question and the sentences among which its answer stands."""
 
     title: str
-    forms: tuple[str, ...]
-    texts: tuple[str, ...]
-    sentence: Tensor
-    first: Tensor
-    holds: list[int]
+    forms: tuple[str, ...]  # the question, bare and behind its label
+    texts: tuple[str, ...]  # where it is looked for
+    sentence: Tensor  # of each of their tokens [t], over all texts
+    first: Tensor  # what is known of each sentence without the judge [s], as a logarithm
+    holds: list[int]  # the sentences that hold the answer
 
 
 class Encoder:

@@ -73,14 +73,11 @@ class Labelled:
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A text, or a chunk of one; `origin` says which file and row it is from.
-
-    given   what the row says of the text: its compression, or its labels
-    """
+    """A text, or a chunk of one; `origin` says which file and row it is from."""
 
     origin: str
     text: str
-    given: Any = None
+    given: Any = None  # what the row says of the text: its compression, or its labels
 
 
 def words_of(text: str) -> tuple[str, ...]:

@@ -42,16 +42,11 @@ TOLERANCE = 1e-3
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tokens:
-    """One example as a model reads it.
+    """One example as a model reads it."""
 
-    ids [n]             the start token if the model has one, the text before the response, the response
-    first               which of them begins the response, at least 1
-    ends [n - first]    the character of the response at which each of its tokens ends
-    """
-
-    ids: Ints
-    first: int
-    ends: Ints
+    ids: Ints  # the start token if the model has one, the text before the response, the response [n]
+    first: int  # which of them begins the response, at least 1
+    ends: Ints  # the character of the response at which each of its tokens ends [n - first]
 
     def __len__(self) -> int:
         return len(self.ids)

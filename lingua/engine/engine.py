@@ -47,19 +47,16 @@ _FIRST_PATIENCE, _MOST_PATIENCE = 4, 1_024
 
 @dataclass(slots=True, eq=False)
 class _Job:
-    """One `Score` on its way: a probe longer than a batch is answered piece by piece.
+    """One `Score` on its way: a probe longer than a batch is answered piece by piece."""
 
-    original      the context as the program knows it; `context` is a fork of it where the probe takes several pieces
-    key           what the answer is remembered by: what was read, and the probe; None: not at all
-    subscribers   the programs that wait for the answer, once for each time they asked
-    """
-
+    # the context as the program knows it; `context` is a fork of it where the probe takes several pieces
     original: Context
     probe: Sequence[int]
-    key: Hashable = None
+    key: Hashable = None  # what the answer is remembered by: what was read, and the probe; None: not at all
     context: Context = field(init=False)
     answers: list[Answer] = field(default_factory=list)
     done: int = 0
+    # the programs that wait for the answer, once for each time they asked
     subscribers: list[_Running[Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -103,18 +100,14 @@ class _Job:
 
 @dataclass(slots=True, eq=False)
 class _Running(Generic[T]):
-    """A program that waits for answers: `jobs`, of which `open` are not answered yet.
-
-    reserved   context tokens for which memory is set aside
-    wanted     those that its jobs need; until they are set aside, the jobs are not computed for its sake
-    """
+    """A program that waits for answers: `jobs`, of which `open` are not answered yet."""
 
     index: int
     program: Program[T]
     jobs: list[_Job] = field(default_factory=list)
     open: int = 0
-    reserved: int = 0
-    wanted: int = 0
+    reserved: int = 0  # context tokens for which memory is set aside
+    wanted: int = 0  # those that its jobs need; until they are set aside, the jobs are not computed for its sake
 
     def __lt__(self, other: _Running[T]) -> bool:
         return self.index < other.index

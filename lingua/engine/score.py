@@ -137,29 +137,20 @@ Program = Generator[list[Score], list[Answer], T]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BatchRow:
-    """One row of a batch: a question about `probe` after `context`.
-
-    retain   the probe's keys and values stay cached, as part of the context
-    """
+    """One row of a batch: a question about `probe` after `context`."""
 
     context: Context
     probe: Sequence[int]
-    retain: bool = False
+    retain: bool = False  # the probe's keys and values stay cached, as part of the context
 
 
 class Scorer(Protocol):
-    """Answers batches: each kind of scorer says in `score` or in `start` how, and has the other from here.
+    """Answers batches: each kind of scorer says in `score` or in `start` how, and has the other from here."""
 
-    window         the longest sequence, context and probe together
-    batch_tokens   tokens computed per batch; the engine lowers it while memory is short
-    live_tokens    context tokens that may be kept alive at once, besides the batches under way
-    ahead          batches that may be begun before the answers of the one before are asked for; 0: the host computes
-    """
-
-    window: int
-    batch_tokens: int
-    live_tokens: int
-    ahead: int = 0
+    window: int  # the longest sequence, context and probe together
+    batch_tokens: int  # tokens computed per batch; the engine lowers it while memory is short
+    live_tokens: int  # context tokens that may be kept alive at once, besides the batches under way
+    ahead: int = 0  # batches that may be begun before the answers of the one before are asked for; 0: the host computes
 
     @property
     def probe_tokens(self) -> int:

@@ -111,10 +111,9 @@ class PackedScorer(PlainScorer):
     gets ln(vocabulary): nothing is known about it.
 
     decoder   gives the hidden states of packed tokens
-    noted     where it is a list: what the attention layers ask for
     """
 
-    noted: list[Options] | None = None
+    noted: list[Options] | None = None  # where it is a list: what the attention layers ask for
 
     def __init__(self, model: Any, allowance: Allowance = USUAL) -> None:
         super().__init__(model, allowance)

@@ -299,16 +299,13 @@ class PooledRows:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RowChunk:
-    """Rows attended together: queries [begin, end) of the packed sequence, and the `slots` of their keys.
-
-    fresh   no row has a past: the keys are those of the packed sequence itself
-    """
+    """Rows attended together: queries [begin, end) of the packed sequence, and the `slots` of their keys."""
 
     begin: int
     end: int
     slots: Tensor
     place: RowBounds
-    fresh: bool
+    fresh: bool  # no row has a past: the keys are those of the packed sequence itself
 
 
 def row_chunks(slots: Sequence[Ints], sizes: Ints, device: torch.device) -> list[RowChunk]:

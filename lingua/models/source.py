@@ -22,16 +22,13 @@ from lingua.explain import first_line, in_words, meant, public_url
 
 @dataclass(frozen=True, slots=True)
 class SplitFile:
-    """A GGUF file in parts, as packages are limited in size: `modules` hold ``data/<file>.part00``, … in this order.
-
-    terms   the licence that whoever uses the model agrees to
-    """
+    """A GGUF file in parts, as packages are limited in size: `modules` hold ``data/<file>.part00``, … in this order."""
 
     file: str
     sha256: str
     modules: tuple[str, ...]
     requirement: str
-    terms: str
+    terms: str  # the licence that whoever uses the model agrees to
 
     def joined(self, name: str, folder: Path) -> Path:
         """The whole file in `folder`, put together on first use. Raises ModelError for a missing or wrong piece."""

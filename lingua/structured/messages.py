@@ -30,13 +30,11 @@ NEWEST = "newest_user"
 class Messages:
     """The structure of a conversation: a list of messages or an object that holds one, or JSON text of either.
 
-    rates   `message_rates`: roles to a rate, ``keep`` or ``compress``
-
     Both functions raise PromptError (``wrong_type``, ``unknown_form``, ``malformed_json``, ``too_deep``,
     ``too_many_values``) naming the message.
     """
 
-    rates: Mapping[str, Any]
+    rates: Mapping[str, Any]  # `message_rates`: roles to a rate, ``keep`` or ``compress``
 
     def decompose(self, value: Any) -> Prompt:
         """The texts of the messages, in order."""

@@ -91,14 +91,10 @@ def require_actions(actions: Mapping[str, object], words: Sequence[str]) -> dict
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What becomes of each string of a JSON value.
+    """What becomes of each string of a JSON value."""
 
-    rules   places and actions, the more specific ones first
-    path    the place of the value at hand
-    """
-
-    rules: tuple[tuple[re.Pattern[str], Action], ...]
-    path: str = ""
+    rules: tuple[tuple[re.Pattern[str], Action], ...]  # places and actions, the more specific ones first
+    path: str = ""  # the place of the value at hand
 
     @classmethod
     def of(cls, rules: Mapping[str, object]) -> Rules:

@@ -148,17 +148,12 @@ _ROW = 3 * np.dtype(np.int32).itemsize
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Encoding:
-    """One tokenized string.
-
-    ids [n]         token ids
-    atom [n]        which atom each token belongs to, non-decreasing from 0
-    bounds [m + 1]  characters where atoms begin, and the length of the text at the end
-    """
+    """One tokenized string."""
 
     text: str
-    ids: Ints
-    atom: Ints
-    bounds: Ints
+    ids: Ints  # token ids [n]
+    atom: Ints  # which atom each token belongs to, non-decreasing from 0 [n]
+    bounds: Ints  # characters where atoms begin, and the length of the text at the end [m + 1]
 
     @classmethod
     def of(cls, text: str, tokens: Ints) -> Encoding:

@@ -22,14 +22,11 @@ Rows = Callable[[Iterator[Raw], RowSource, Storage], Iterator[EvalRow]]
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """A public form: the fields that tell it apart (any one of the groups), and how its records become rows.
-
-    options   names that a source may give behind ``#``, besides ``form`` and ``limit``
-    """
+    """A public form: the fields that tell it apart (any one of the groups), and how its records become rows."""
 
     fields: tuple[tuple[str, ...], ...]
     rows: Rows
-    options: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()  # names that a source may give behind ``#``, besides ``form`` and ``limit``
 
     def fits(self, record: Raw) -> bool:
         return any(all(name in record for name in group) for group in self.fields)
