@@ -12,7 +12,6 @@ from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from lingua.budget.pieces import Pieces, piece_edges
 from lingua.engine.score import Program
@@ -24,7 +23,7 @@ from lingua.text.sentences import sentence_edges
 from lingua.text.tokens import Encoding, SourceTokenizer, TargetTokenizer
 from lingua.text.words import ascending
 
-Importance = npt.NDArray[np.float32]
+Importance = Floats
 
 
 @dataclass(slots=True, eq=False)

@@ -215,11 +215,9 @@ def _weigh_by_question(draft: Draft, question: str, parts: Sequence[PromptPart])
 
 
 def discount(parts: Sequence[PromptPart], apart: bool) -> None:
-    """Count nothing of sentences that say nothing or only head others; next to nothing of those that stand there a
-    second time; little of those within which a text begins or breaks off.
+    """Count nothing of sentences that say nothing or only head others; little of those in which a text breaks off.
 
-    Of equal ones the one that most others need counts, or has most evidence. Those of parts that stand `apart`, in a
-    structure, are not equal.
+    Of equal ones counts which most others need, or has most evidence. Parts `apart`, in a structure, have no equal.
     """
     equal = defaultdict[tuple[int, str], list[tuple[int, float, Floats]]](list)
     for number, part in enumerate(parts):

@@ -84,8 +84,9 @@ _SPEAKER = regex.compile(
     r"|^(?P<role>[\p{L} ]{0,20}\[\d{1,3}\]:?[^\S\n]?(?:\((?:[^()\n]|\([^()\n]*\)){1,150}\)|[^\n:.!?]{1,60}:)(?=\s))",
     regex.MULTILINE,
 )
+_SECTION = regex.compile(r"(?<=[.!?][\"”’)\]]?[^\S\n])\p{Lu}[\p{L}’-]*(?:[^\S\n][\p{L}&’-]+){0,2}:(?=[^\S\n])")
 _TITLE = regex.compile(r"(?:[^\S\n]+[^\s.!?]+){1,12}[^\S\n]*(?=\n[^\n]{50})")
-"""Who speaks, and when, in a line by itself or before a colon, or what the paragraph or the passage is; its title."""
+"""Who speaks, and when, in a line by itself or before a colon; what a paragraph, its part, a passage is; its title."""
 BEFORE = regex.compile(r"(?r)\s{0,200}(?:(?<=\s)[\"“‘«(\[])?")
 """White space behind a sentence, with what opens the next one."""
 
@@ -362,14 +363,16 @@ def opening(pattern: regex.Pattern[str], text: str) -> Iterator[regex.Match[str]
 def speeches(text: str) -> list[tuple[int, int, int]]:
     """Where each speech begins, the label ends that says whose it is, and the speech.
 
-    What no role labels, such as a name, or *Abstract*, is a paragraph, or ends at a line with another label.
+    What no role labels, such as a name, or *Abstract*, is a paragraph, or ends at a line or sentence with another.
     """
     text = plain(text)
     labels = list(opening(_SPEAKER, text) if ":" in text or "：" in text else ())
     begins = [BEFORE.match(text, 0, found.start()).start() for found in labels]
     found = list[tuple[int, int, int]]()
     for label, (begin, end) in zip(labels, pairwise([*begins, len(text)]), strict=True):
-        title = _TITLE.match(text, label.end(), end) or label
-        gap = None if label["role"] else _SAID.search(text, label.end(), end)
-        found.append((begin, title.end(), gap.start() if gap else end))
+        title = (_TITLE.match(text, label.end(), end) or label).end()
+        last = end if label["role"] or not (gap := _SAID.search(text, label.end(), end)) else gap.start()
+        parts = [] if label["role"] else [one.span() for one in _SECTION.finditer(text, title, last)]
+        starts = [begin, *(BEFORE.match(text, 0, at).start() for at, _ in parts)]
+        found += zip(starts, [title, *(closed for _, closed in parts)], [*starts[1:], last], strict=True)
     return found

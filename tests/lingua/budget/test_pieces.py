@@ -979,3 +979,36 @@ def test_an_example_in_tags_is_kept_whole_or_not_at_all(rate: float) -> None:
     kept = compressed(text, rate)
     assert all(kept.count(f"<{name}>") == kept.count(f"</{name}>") for name in ("example", "input", "output"))
     assert all((one in kept) == (two in kept) for one, two in shots)
+
+
+@pytest.mark.parametrize(
+    ("text", "needs", "heads"),
+    [
+        (
+            "Background: Oak is hard. Elm is not. Methods: Two mills were seen. Ada counted. Results: Oak lasts.",
+            [0, 0, 0, 3, 3, 3, 6],
+            [0, 3],
+        ),
+        ("Material: Oak and elm. Care: Oil it. Keep it dry. Next steps: Ask Ada Lund.", [0, 1, 1, 1, 4], [1]),
+        ("Q: Is it open on Mondays? A: No. Q: Are dogs allowed? A: Only guide dogs.", [0, 0, 2, 2], [0, 2]),
+        ("Oak is hard. Note: Ash rots. Ash does not last.", [0, 1, 2], []),
+        ("User: Oak is hard. Note: Ash rots. Ash does not last.", [0, 0, 0, 0], [0]),
+    ],
+)
+def test_parts_of_a_paragraph_with_a_label_stand_behind_their_own(
+    text: str, needs: list[int], heads: list[int]
+) -> None:
+    found, leading = needed_sentences(text)
+    assert (found.tolist(), [at for at, leads in enumerate(leading) if leads]) == (needs, heads)
+
+
+@pytest.mark.parametrize("rate", [0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8])
+def test_no_part_of_an_abstract_is_said_under_the_label_of_another(rate: float) -> None:
+    parts = {
+        "Background": "The mill of Vale burned in 1931. Its wheel was of oak.",
+        "Methods": "Ada Lund measured 24 wheels at Ord. Ruiz Okafor weighed them.",
+        "Results": "Oak lasted for 62 years in the water. Elm lasted for 79 of them.",
+    }
+    kept = compressed(" ".join(f"{label}: {said}" for label, said in parts.items()), rate)
+    for label, said in re.findall(r"(\w+): ((?:(?! ?\w+:).)+)", kept):
+        assert all(sentence.strip(" .") in parts[label] for sentence in said.split(". "))
