@@ -215,10 +215,9 @@ def _weigh_by_question(draft: Draft, question: str, parts: Sequence[PromptPart])
 
 
 def discount(parts: Sequence[PromptPart], apart: bool) -> None:
-    """Count nothing of sentences that say nothing or only head others; little of those in which a text breaks off.
-
-    Of equal ones counts which most others need, or has most evidence. Parts `apart`, in a structure, have no equal.
-    """
+    """Count nothing of sentences that say nothing or only head others; little of those in which a text breaks off; of
+    equal ones next to nothing, but of the one that most others need or that has most evidence. Parts that stand
+    `apart`, in a structure, have no equal."""
     equal = defaultdict[tuple[int, str], list[tuple[int, float, Floats]]](list)
     for number, part in enumerate(parts):
         edges, (needs, heads) = sentence_edges(part.text), needed_sentences(part.text)

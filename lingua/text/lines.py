@@ -40,7 +40,7 @@ _SMALL = regex.compile(r"[\"'“‘«(\[]{0,2}\p{Ll}")
 _WRAPPED, _FILLED, _NARROW = 20, 0.8, 50
 """Characters of a line at least that the margin broke, what it fills of the longest with the next word, and characters
 of the longest of lines that are a list, if no mark ends any."""
-_DATED = re.compile(r"[^\w\s]?(?:\d[-/.:,T ]?){8}")
+_DATED = re.compile(r"[^\w\s]?(?:\d[-/.:,T ]?){8}|Exception in thread |(?:DEBUG|INFO|WARN(?:ING)?|ERROR|CRITICAL)[: ]")
 _BEGINS = re.compile(rf"[|#<]|{_ITEM.pattern}|{_DATED.pattern}")
 _DATA = re.compile(
     r"\S++\Z|\W*+\Z|(?:- )?(?![A-Z])[\w\"'$@./-]++\s?[:=](?:\s|\Z)|[\w.]++\(|#|//|--\s|(?:def|class|import|return)\s"
@@ -253,8 +253,12 @@ def _plain(lines: list[TextLine]) -> Iterator[tuple[TextLine, bool]]:
     width = max((len(line.text) for line in lines), default=0)
     listed = len(lines) > 2 and width < _NARROW and not any(_ENDED.match(line.text) for line in lines)
     goes_on = _in_statement if coded else partial(_in_paragraph, width=0 if listed else width)
+    entry = False  # of a log, which what follows without a date is of, as a stack trace
     for line in _joined(lines, goes_on):
-        yield line, (coded and _is_data(line.text)) or _DATED.match(line.text) is not None
+        dated = _DATED.match(line.text) is not None
+        told = dated or (entry and not _ENDED.match(line.text)) or (coded and _is_data(line.text))
+        yield line._replace(nested=int(entry and not dated)), told
+        entry = entry or dated
 
 
 def _is_data(line: str) -> bool:

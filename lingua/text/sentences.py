@@ -266,12 +266,10 @@ class _Clause:
     apart = cached_property(lambda own: own.joins or (own.before or "").rstrip().endswith((";", "；")))
     says = cached_property(lambda own: _VERB.search(own.text) is not None)  # a finite verb, or a participle, is in it
     states = cached_property(lambda own: _STATES.search(own.text) is not None)  # a verb is that is no participle
-    # it says something, and may not go, whatever the size of its first letter
-    tells = cached_property(lambda own: own.says and not _LEANS.fullmatch(own.opener.casefold()))
+    tells = cached_property(lambda own: own.says and not _LEANS.fullmatch(own.opener.casefold()))  # and may not go
     acts = cached_property(lambda own: ACTS.match(own.text) is not None)  # a verb opens it
     small = cached_property(lambda own: own.opener[:1].islower())
-    # it may go whatever it says, by the word that opens it, behind which is no comma, as in a list
-    loose = cached_property(lambda own: bool(LOOSE.fullmatch(own.opener)) and not own.bound)
+    loose = cached_property(lambda own: bool(LOOSE.fullmatch(own.opener)) and not own.bound)  # may go whatever it says
     stands = cached_property(lambda own: _SUBJECT.match(own.text) is not None)  # with a subject of its own
     subject = cached_property(lambda own: not own.loose and own.says and (not own.joins or own.stands))
     opposes = cached_property(lambda own: own.opener in ("but", "yet") and not own.says and own.stands)
@@ -282,8 +280,7 @@ class _Clause:
         return listed or bool(_NEEDED.fullmatch(self.opener)) or _GOES_ON.search(self.text) is not None
 
     @property
-    def hangs(self) -> bool:
-        """What stands before leaves it open: an auxiliary or preposition, then what is inserted, or an adjective."""
+    def hangs(self) -> bool:  # what stands before leaves it open: an auxiliary, a preposition, an adjective
         before = self.before or ""
         adds = not (self.loose or self.joins) and self.opener.islower() and _DESCRIBES.search(before) is not None
         denied = self.opener == "but" and re.search(r"\bnot\b", before) is not None

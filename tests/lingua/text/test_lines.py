@@ -192,3 +192,31 @@ def test_of_lines_of_any_kinds_a_subsequence_within_the_budget_is_kept(
 def test_quotation_marks_that_close_nothing_of_what_is_open_are_no_error() -> None:
     text = "1. one \"\"\"\n    - x. He, and\nif it is open, he\n\n});\n\nb'''\n> q {\nof Vale\n\n''' |---|\n\n  k: v\n"
     assert layout(text + '{\n2024-03-04 21:13:58 INFO up\n|---|---|\n\n"a": {\n``` }\n\n</ul>\n```\n').breaks
+
+
+@pytest.mark.parametrize(
+    ("lines", "needs"),
+    [
+        (
+            [
+                "2024-03-04 21:13:58 INFO up on 8443",
+                "2024-03-04 21:14:07 ERROR no order 88121",
+                "java.sql.SQLException: Connection is not available, timed out after 30000ms.",
+                "\tat com.vale.Pool.get(Pool.java:197)",
+                "Caused by: java.net.SocketTimeoutException: Read timed out",
+                "\tat com.vale.Socket.read(Socket.java:288)",
+                "2024-03-04 21:15:11 INFO 503 in 12 ms",
+                "",
+                "Nobody was told of it.",
+            ],
+            [0, 1, 1, 1, 4, 5],
+        ),
+        (
+            ['Exception in thread "main" ValueError: no port', "    at ord.Main.run(Main.java:12)", "    ... 2 more"],
+            [0, 0, 0],
+        ),
+        (["INFO:ord:up", "ERROR:ord:job 51 failed", "KeyError: 'XK'", "WARNING:ord:40 jobs wait"], [0, 1, 1, 3]),
+    ],
+)
+def test_what_a_log_says_of_an_entry_stands_under_it(lines: list[str], needs: list[int]) -> None:
+    assert needed_sentences("\n".join(lines))[0].tolist() == needs
