@@ -74,6 +74,8 @@ _CITED = regex.compile(
     r"(?im)^[#*\d.\s]*(?:references|bibliography|works cited|literatur(?:e|verzeichnis)?|références|bibliograf[ií]a"
     r"|参考文献)(?:\[edit\])?[:*]*$(?:\n(?!#|Appendix)[^\n]*)+"
 )
+_HIDDEN = regex.compile(r"(?is)\s*+<(?:(script|style|noscript|svg)\b.*?(?:</\1>|\Z)|!--.*?(?:-->|\Z))")
+"""What a browser shows nobody."""
 _ENDED = regex.compile(r"(?r)[\p{P}\p{S}--,;:–—]\s*\Z", regex.V1)
 _RUNS_ON = regex.compile(r"[^\p{L}\p{N}]*+\p{Ll}")
 BROKEN, SIGNED, SCRAP = 0.25, 0.1, 60
@@ -215,11 +217,17 @@ def _weigh_by_question(draft: Draft, question: str, parts: Sequence[PromptPart])
 
 
 def discount(parts: Sequence[PromptPart], apart: bool) -> None:
-    """Count nothing of sentences that say nothing or only head others; little of those in which a text breaks off; of
-    equal ones next to nothing, but of the one that most others need or that has most evidence. Parts that stand
-    `apart`, in a structure, have no equal."""
+    """Count nothing of what a page does not show and of sentences that say nothing or only head others, and little of
+    those in which a text breaks off.
+
+    Of equal ones all count next to nothing but the one that most others need, or that has most evidence. Those of parts
+    that stand `apart`, in a structure, are not equal.
+    """
     equal = defaultdict[tuple[int, str], list[tuple[int, float, Floats]]](list)
     for number, part in enumerate(parts):
+        for found in _HIDDEN.finditer(part.text) if part.text.lstrip().startswith("<") else ():
+            first, last = part.encoding.token_starts.searchsorted(found.span())
+            part.token_scores[first:last] = 0
         edges, (needs, heads) = sentence_edges(part.text), needed_sentences(part.text)
         sentences = slices(part.text, edges)
         evidence = np.split(part.token_scores, np.searchsorted(part.encoding.token_starts, edges[1:]))

@@ -246,6 +246,17 @@ def test_the_second_look_is_the_readier_the_more_surely_the_question_needs_sever
     assert few < 0.01
 
 
+@pytest.mark.parametrize("question", ["", "How high is the mill in Ord?"])
+@pytest.mark.parametrize("gap", ["", "\n"])
+@pytest.mark.parametrize("rate", [0.6, 0.7])
+def test_what_a_page_does_not_show_counts_nothing(gap: str, question: str, rate: float) -> None:
+    hidden = ["<style>.mill{height:12px}</style>", '<script>var mill = "Ord";</script>', "<!-- Ada Lund, mill -->"]
+    page = ["<html>", *hidden, "<body>", "<h1>The mill in Ord</h1>", "<p>It is 12 metres high.</p>", "</body></html>"]
+    (kept,) = one(Prompt(context=[gap.join(page)], question=question), rate=rate).context
+    assert "12 metres" in kept
+    assert [word for word in ("px", "var", "Ada") if word in kept] == []
+
+
 def test_what_is_best_of_each_needed_string_comes_before_more_of_one() -> None:
     first = [np.asarray([0.0, -0.4, -0.8], np.float32), np.asarray([-3.2, -3.0], np.float32), np.zeros(0, np.float32)]
     covered = [np.asarray([one], np.float32) for one in (0.0, 0.2, 0.0)]
