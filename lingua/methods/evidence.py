@@ -225,14 +225,14 @@ def discount(parts: Sequence[PromptPart], apart: bool) -> None:
     """
     equal = defaultdict[tuple[int, str], list[tuple[int, float, Floats]]](list)
     for number, part in enumerate(parts):
-        for found in _HIDDEN.finditer(part.text) if part.text.lstrip().startswith("<") else ():
-            first, last = part.encoding.token_starts.searchsorted(found.span())
-            part.token_scores[first:last] = 0
+        _hide(part)
         edges, (needs, heads) = sentence_edges(part.text), needed_sentences(part.text)
         sentences = slices(part.text, edges)
         evidence = np.split(part.token_scores, np.searchsorted(part.encoding.token_starts, edges[1:]))
         for at in _broken(sentences, heads):
             evidence[at][:] *= BROKEN if len(sentences[at].strip()) >= SCRAP else 0
+        for at in np.flatnonzero(heads[:-1] & (needs[1:] == np.arange(len(needs) - 1))).tolist():
+            _answer(sentences[at], evidence[at], evidence[at + 1])
         guests = np.bincount(needs, minlength=len(needs)).tolist()
         for text, head, own, others in zip(sentences, heads.tolist(), evidence, guests, strict=True):
             if _CORRECTS.match(text):
@@ -244,6 +244,19 @@ def discount(parts: Sequence[PromptPart], apart: bool) -> None:
     for each in (several for several in equal.values() if len(several) > 1):
         for _, _, own in sorted(each, key=itemgetter(0, 1))[1:]:
             own[:] *= _TRACE
+
+
+def _hide(part: PromptPart) -> None:
+    """Count nothing of what a page does not show."""
+    for found in _HIDDEN.finditer(part.text) if part.text.lstrip().startswith("<") else ():
+        first, last = part.encoding.token_starts.searchsorted(found.span())
+        part.token_scores[first:last] = 0
+
+
+def _answer(question: str, asked: Floats, told: Floats) -> None:
+    """Count what stands behind a question for as much as that: *No.* by itself says nothing."""
+    if question.rstrip().endswith(("?", "？")) and len(asked):
+        told[:] = np.maximum(told, asked.mean())
 
 
 def _broken(sentences: Sequence[str], heads: Bools) -> Iterator[int]:

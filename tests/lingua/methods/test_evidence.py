@@ -20,7 +20,7 @@ from lingua.compressor import compress_one, label_words
 from lingua.config import CompressionConfig
 from lingua.engine.engine import Engine
 from lingua.engine.score import Answer, BatchRow, Context, Scorer
-from lingua.methods.evidence import _SIGNATURE
+from lingua.methods.evidence import _SIGNATURE, discount
 from lingua.methods.focus import ASKED as MOST_ASKED
 from lingua.methods.focus import (
     MEANING,
@@ -255,6 +255,21 @@ def test_what_a_page_does_not_show_counts_nothing(gap: str, question: str, rate:
     (kept,) = one(Prompt(context=[gap.join(page)], question=question), rate=rate).context
     assert "12 metres" in kept
     assert [word for word in ("px", "var", "Ada") if word in kept] == []
+
+
+@pytest.mark.parametrize(
+    "text", ["Are there bulbs?\nNo.\n\nIs it new?\nIt is.", "Q: Are there bulbs? A: No. Q: Is it new? A: It is."]
+)
+def test_a_short_answer_counts_what_its_question_does(text: str) -> None:
+    (part,) = draft_of(Prompt(context=[text]), method="evidence").context
+    places = ((at, at + 3) for at in map(text.index, ("bulbs", "No.")))
+    asked, told = (part.encoding.token_starts.searchsorted(place) for place in places)
+    part.token_scores = np.zeros(len(part.ids), np.float32)
+    part.token_scores[slice(*asked)] = 9
+    discount([part], False)
+    assert part.token_scores[slice(*told)].min() > 0.5
+    assert part.token_scores[slice(*asked)].max() == 0
+    assert part.token_scores[told[1] + 6 :].max() == 0
 
 
 def test_what_is_best_of_each_needed_string_comes_before_more_of_one() -> None:
