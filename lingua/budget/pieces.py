@@ -37,8 +37,8 @@ _LEADS_ON = regex.compile(
     rf"[^\n]*\n(?:{ITEM.pattern}|{_TEXT})|\p{{Lu}}(?:[^\p{{Ll}}\d\n]+(?=\n[^\n]*\p{{Ll}})|[\p{{L}}.'’-]*(?:[^\S\n]\p{{Lu}}[\p{{L}}.'’-]*){{0,3}}"
     rf"|[\p{{L}}'’-]+(?:,?[^\S\n][\p{{L}}'’-]+)*(?=\n{_NO_TEXT}))[^\S\n]*\n"
 )
-"""How a line ends that goes on in items below it. A line that is a heading, whatever it says, or by itself; and above
-items, a paragraph or, in capitals or like a name, any line, or with letters alone what is no running text."""
+"""How a line ends that goes on in items below it. A line that is a heading, whatever it says; one by itself; and one
+above items or a paragraph or, in capitals or like a name, above any line, or of letters alone above no running text."""
 _NO_HEADING = regex.compile(
     r"[.!?…。！？；;,，；][\"”’)\]]*\s*\Z|\A(?:[-*+•–]\s|`{3}|~{3}|[<|])|\w{30}|://|\S\s*\n\s*\S|\A\P{L}+\Z"
     r"|[={}]|\w[_(]|_\w|\S(?:[^\S\n]{3}|\t)|\A(?:import|from)\s"
@@ -77,10 +77,11 @@ _ANSWERS = regex.compile(
     r"[*_]{0,2}(?:A|Ans|Answer|Reply|Output|Antwort|Ausgabe|Respuesta|Salida|Réponse|Sortie|答案?|回答|输出)\s?\d{0,3}[*_]{0,2}[:：]"
 )
 _CATCHES = regex.compile(r"\s*(?:except|finally|\}?\s*catch)\b")
-"""The title of an item before its first sentence; how sentences open that answer one, and no `try` is without."""
-DEEPEST, HEADING_WORDS, _PLAIN = 20, 8, 8
-"""Sentences that need the one before at most, so that work grows as the text does; words of a heading without marks:
-half as many more with a number, twice as many above a text; and its level."""
+"""The title of an item before its first sentence; how an answer opens; and the branch without which `try` is none."""
+DEEPEST = 20
+"""Sentences of which each needs the one before at most, so that work grows as the text does."""
+HEADING_WORDS, _PLAIN = 8, 8
+"""Words of a heading without a mark: half as many more with a number, twice as many above a text; and its level."""
 
 
 class _Sentence(NamedTuple):
@@ -97,7 +98,10 @@ class _Sentence(NamedTuple):
 
 @remembered
 def needed_sentences(text: str) -> tuple[Ints, Bools]:
-    """Of each sentence [s] the one before that it needs, itself where it needs none; and which only head others."""
+    """Of each sentence [s] the one before it that it needs, itself where it needs none; and which only head others.
+
+    What refers back needs what it is about, an item what leads it, an answer its question, all else its heading.
+    """
     read = _unlisted(list(_read(text := plain(text))))
     needs, heads = _need_heads(read)
     subject, begun = 0, -1
