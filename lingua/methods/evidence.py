@@ -201,9 +201,10 @@ def gather_evidence(draft: Draft, question: str, cut: Sequence[int]) -> Program[
         yield from _weigh_by_question(draft, question, parts)
     else:
         for part in parts:  # a question may ask for the number of who signed, or for a source
-            for found in (*_SIGNATURE.finditer(part.text), *_CITED.finditer(part.text)):
-                first, last = part.encoding.token_starts.searchsorted(found.span())
-                part.token_scores[first:last] *= SIGNED
+            _weaken(part, _SIGNATURE, SIGNED)
+            _weaken(part, _CITED, SIGNED)
+    for page in (part for part in parts if part.text.lstrip().startswith("<")):
+        _weaken(page, _HIDDEN, 0)
     discount(parts, bool(draft.prompt.context_rates))
 
 
@@ -217,15 +218,13 @@ def _weigh_by_question(draft: Draft, question: str, parts: Sequence[PromptPart])
 
 
 def discount(parts: Sequence[PromptPart], apart: bool) -> None:
-    """Count nothing of what a page does not show and of sentences that say nothing or only head others, and little of
-    those in which a text breaks off.
+    """Count nothing of sentences that say nothing or only head others, and little of those in which a text breaks off.
 
     Of equal ones all count next to nothing but the one that most others need, or that has most evidence. Those of parts
     that stand `apart`, in a structure, are not equal.
     """
     equal = defaultdict[tuple[int, str], list[tuple[int, float, Floats]]](list)
     for number, part in enumerate(parts):
-        _hide(part)
         edges, (needs, heads) = sentence_edges(part.text), needed_sentences(part.text)
         sentences = slices(part.text, edges)
         evidence = np.split(part.token_scores, np.searchsorted(part.encoding.token_starts, edges[1:]))
@@ -246,11 +245,11 @@ def discount(parts: Sequence[PromptPart], apart: bool) -> None:
             own[:] *= _TRACE
 
 
-def _hide(part: PromptPart) -> None:
-    """Count nothing of what a page does not show."""
-    for found in _HIDDEN.finditer(part.text) if part.text.lstrip().startswith("<") else ():
+def _weaken(part: PromptPart, pattern: regex.Pattern[str], share: float) -> None:
+    """Count no more than a share of what the pattern finds."""
+    for found in pattern.finditer(part.text):
         first, last = part.encoding.token_starts.searchsorted(found.span())
-        part.token_scores[first:last] = 0
+        part.token_scores[first:last] *= share
 
 
 def _answer(question: str, asked: Floats, told: Floats) -> None:

@@ -39,7 +39,7 @@ HOPS, CERTAIN = 3.0, 6.0
 """What the judge's log-odds that the question needs several strings weigh among these, and the most they are."""
 AMONG = 4
 """Of more strings than these and the best, the likeliest alone is raised by all of these odds: few are needed."""
-FOREMOST = np.float32(1)
+FOREMOST = 1.0
 """Natural logarithm of the advantage of the best sentence of a string that is needed over its others."""
 _LINKING = 2
 """Sentences of the best string whose names lead on."""
@@ -94,9 +94,8 @@ def second_look(
     needed = -np.logaddexp(0, -odds - asked * raised)  # the log of how likely it is
     more = np.logaddexp(behind, needed) - behind
     needed[at] = 0
-    foremost = (FOREMOST * (one == one.max(initial=-np.inf)) for one in first)
-    told = zip(first, more, foremost, np.exp(needed), strict=True)
-    return [one + np.float32(extra) + np.float32(likely) * ahead for one, extra, ahead, likely in told]
+    told = zip(first, best, more, FOREMOST * np.exp(needed), strict=True)
+    return [one + np.float32(extra) + np.float32(ahead) * (one == top) for one, top, extra, ahead in told]
 
 
 def _links(question: str, strings: Sequence[Sequence[str]], best: int, top: Sequence[int]) -> Importance:

@@ -23,6 +23,7 @@ from lingua.text.words import remembered
 
 BLOCK = 1_500
 """Characters of a fenced block at most that is one sentence whatever stands in it."""
+_BREAKS = "\r\x0b\x0c\x85\u2028\u2029"
 _ODD = re.compile("\r(?!\n)|[\x0b\x0c\x85\u2028\u2029]")
 CONTAINERS = r"[ \t]*(?:(?:>|[-*+]|\d{1,9}[.)])[ \t]+|>)*"
 _FENCE = re.compile(CONTAINERS + r"(`{3,}(?=[^`]*\Z)|~{3,})")
@@ -171,7 +172,7 @@ def _quotes(line: str) -> bool:
 
 def plain(text: str) -> str:
     """The text with every break of a line written as one, character for character."""
-    return _ODD.sub("\n", text) if any(mark in text for mark in "\r\x0b\x0c\x85\u2028\u2029") else text
+    return _ODD.sub("\n", text) if any(mark in text for mark in _BREAKS) else text
 
 
 @remembered
@@ -359,7 +360,7 @@ def fences(lines: Sequence[TextLine]) -> Iterator[tuple[Span, list[TextLine]]]:
 
 
 def opening(pattern: regex.Pattern[str], text: str) -> Iterator[regex.Match[str]]:
-    """What is found where a line begins."""
+    """What is found where a line begins; at every character it would be looked for in vain."""
     return filter(None, (pattern.match(text, at) for at in (0, *(found.end() for found in _OPENS.finditer(text)))))
 
 
