@@ -30,7 +30,7 @@ from cluster.errors import RetryShard, SourceUnusable
 from cluster.input.shards import UNKNOWN_VERSION, Compression, Format, Source, shown, still_there, version_of
 from cluster.input.sniff import HEAD, Content, content_of
 from cluster.storage.credentials import require_no_credentials
-from cluster.storage.listing import everything, is_pattern
+from cluster.storage.listing import EVERYTHING, is_pattern
 from cluster.storage.storage import LOCAL, Storage, absolute, protocol_of
 from lingua.errors import ConfigError
 
@@ -106,7 +106,7 @@ class _Found:
             self._search(pattern, *literal_part(url, self.storage))
             return
         if info["type"] == "directory":
-            self._search(pattern, url, everything())
+            self._search(pattern, url, EVERYTHING)
         elif info["type"] == "file":
             self._require_apart(pattern, url)
             self._take(pattern, [(url, info)], named=True)

@@ -7,7 +7,6 @@ files use it; what the files mean is the job's business: `Ledger` is the run fol
 
 from __future__ import annotations
 
-import io
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -19,13 +18,12 @@ from cluster.errors import AbortRun, PlanConflict
 from cluster.output.lease import Lease, LeaseWait, heartbeat
 from cluster.output.plan import REMEDY
 from cluster.stopping import StopRequest
-from cluster.storage.listing import PLAN, everything
+from cluster.storage.listing import EVERYTHING, PLAN
 from cluster.storage.local import TEMPORARY
 from cluster.storage.storage import LOCAL, Storage, absolute, below, protocol_of, require_conditional
 
 SHOWN = 120
 """Characters of a setting's value that a refusal repeats."""
-BLOCK = 4 << 20
 
 
 class RunFolder:
@@ -135,9 +133,8 @@ class RunFolder:
         for file, size in self._files(name).items():
             target = local / file
             target.parent.mkdir(parents=True, exist_ok=True)
-            source = io.BufferedReader(self.storage.open(below(self.url, name, file), size), BLOCK)
-            with source, target.open("wb") as copy:
-                shutil.copyfileobj(source, copy, BLOCK)
+            with target.open("wb") as copy:
+                copy.writelines(self.storage.blocks(below(self.url, name, file), 0, size))
 
     def directories(self, parent: str, last: str) -> list[str]:
         """Names of the directories in `parent` whose file `last` is there: those that were put whole."""
@@ -153,7 +150,7 @@ class RunFolder:
     def _files(self, name: str) -> dict[str, int]:
         """All files below a directory, relative to it, and their sizes in bytes."""
         with suppress(FileNotFoundError):
-            found = self.storage.search(below(self.url, name), everything()).files
+            found = self.storage.search(below(self.url, name), EVERYTHING).files
             return {file: int(info["size"]) for file, info in found.items()}
         return {}
 

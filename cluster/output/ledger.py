@@ -175,10 +175,10 @@ class Ledger(RunFolder):
             gone = "is gone: the output was deleted while the run went on; start again"
             raise AbortRun(f"{self._plan_url} {gone}") from None
 
-    def records(self, damaged: list[str] | None = None) -> list[Record]:
+    def records(self, damaged: dict[str, str] | None = None) -> list[Record]:
         """The record of every committed shard that has one, in the order of the shards.
 
-        DamagedFile for a part all of whose records are damaged; with `damaged` it is told there instead.
+        DamagedFile for a part all of whose records are damaged; with `damaged` it is told there, by the shard's name.
         """
         committed = self.committed()
         files: dict[str, list[str]] = defaultdict(list)
@@ -187,11 +187,11 @@ class Ledger(RunFolder):
                 files[match[1]].append(match[0])
         with ThreadPoolExecutor(AT_ONCE) as threads:
             found = list(threads.map(lambda name: self._record(name, files[name]), sorted(files)))
-        faults = [faults[0] for record, faults in found if record is None and faults]
-        if faults and damaged is None:
-            raise DamagedFile(faults[0])
-        if damaged is not None:
-            damaged += faults
+        for name, (record, faults) in zip(sorted(files), found, strict=True):
+            if record is None and faults:
+                if damaged is None:
+                    raise DamagedFile(faults[0])
+                damaged[name] = faults[0]
         return [record for record, _ in found if record is not None]
 
     def recorded(self, retried: Collection[str]) -> Statistics:
@@ -325,10 +325,9 @@ class Ledger(RunFolder):
 
     def summaries(self, records: Iterable[Record]) -> Iterator[tuple[Record, ShardSummary]]:
         """What the report shows of these commits, of each that it was gathered for; a few in memory at a time."""
-        there = {match[0] for match, _ in self._found(SUMMARIES, SIDE_FILE)}
-        summarized = iter([record for record in records if f"{record.attempt}.json" in there])
+        rest = iter(records)
         with ThreadPoolExecutor(AT_ONCE) as threads:
-            while some := list(islice(summarized, 8 * AT_ONCE)):
+            while some := list(islice(rest, 8 * AT_ONCE)):
                 for record, summary in zip(some, threads.map(self.summary, some), strict=True):
                     if summary is not None:
                         yield record, summary

@@ -28,6 +28,7 @@ from cluster.output.audit import OutputRow, Plainly, Results, read_part, same_co
 from cluster.output.ledger import PART, Ledger
 from cluster.output.plan import Plan
 from cluster.output.records import Record, Statistics, counted, read_rejects
+from cluster.storage.listing import EVERYTHING
 from cluster.storage.storage import Storage
 from lingua.errors import PromptError
 from lingua.prompt import Status
@@ -89,14 +90,11 @@ def verify(output: str, storage_options: Mapping[str, Any] | None = None) -> Aud
 
 
 def _strays(ledger: Ledger, plan: Plan) -> Iterator[str]:
-    """Whatever lies below the output and readers of the folder would take for a part."""
+    """Whatever lies below the output and readers of the folder, who pass over hidden names, would take for a part."""
     planned = {plan.part_name(shard) for shard in plan.shards}
-    root = ledger.storage.resolve(ledger.url)[1].rstrip("/") + "/"
-    for path in sorted(ledger.storage.search(ledger.url, ("**", "*")).files):
-        name = path.removeprefix(root)
-        if name not in planned and not any(part.startswith(("_", ".")) for part in name.split("/")):
-            kind = "part" if PART.fullmatch(name.rpartition("/")[2]) else "file"
-            yield f"{name}: a {kind} that is not in the plan"
+    for name in sorted(ledger.storage.search(ledger.url, EVERYTHING).files.keys() - planned):
+        kind = "part" if PART.fullmatch(name.rpartition("/")[2]) else "file"
+        yield f"{name}: a {kind} that is not in the plan"
 
 
 def _uncovered(plan: Plan, storage: Storage) -> Iterator[str]:
@@ -143,8 +141,9 @@ class _Output:
     """What all shards of an output are looked at with. Threads share it.
 
     changed   inputs that are not those of the plan
-    records   of the committed shards by name; damaged: names of those whose records are damaged
-    Both are told among the `problems` that it is given.
+    records   of the committed shards by name
+    damaged   what is wrong with the records of others, by name
+    What changed or is damaged is told among the `problems` that it is given.
     """
 
     def __init__(self, ledger: Ledger, plan: Plan, problems: list[str]) -> None:
@@ -157,11 +156,9 @@ class _Output:
             except AbortRun as error:
                 problems.append(str(error))
                 self.changed.add(source)
-        damaged = list[str]()
-        self.records = {record.shard.name: record for record in ledger.records(damaged)}
-        names = (shard.name for shard in plan.shards)
-        self.damaged = {name for name in names if any(f"/_records/{name}." in one for one in damaged)}
-        problems += damaged
+        self.damaged = dict[str, str]()
+        self.records = {record.shard.name: record for record in ledger.records(self.damaged)}
+        problems += self.damaged.values()
 
 
 class _UnreadableError(Exception):

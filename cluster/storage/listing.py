@@ -20,6 +20,8 @@ from typing import Any
 from cluster.storage.local import disk_info
 
 ANY_DEPTH = "**"
+EVERYTHING = (ANY_DEPTH, "*")
+"""The pattern of all files below a folder."""
 PLAN = "_plan.json"
 """What shows that a folder is an output of this job."""
 _NOTHING_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
@@ -41,11 +43,6 @@ class Listing:
 
 def is_pattern(name: str) -> bool:
     return _WILD.search(name) is not None
-
-
-def everything() -> list[str]:
-    """The pattern of all files below a folder."""
-    return [ANY_DEPTH, "*"]
 
 
 def on_disk(root: str, pattern: Sequence[str]) -> Listing:
@@ -136,7 +133,7 @@ def in_store(fs: Any, root: str, pattern: Sequence[str]) -> Listing:
 
 def _whole(pattern: Sequence[str]) -> list[str]:
     """Without repeated or closing ``**``: `a/**` is all files below `a`."""
-    names = [name for index, name in enumerate(pattern) if name != ANY_DEPTH or pattern[index - 1 : index] != [name]]
+    names = [name for name, before in zip(pattern, [None, *pattern], strict=False) if not name == before == ANY_DEPTH]
     return [*names, "*"] if names[-1] == ANY_DEPTH else names
 
 
@@ -148,7 +145,7 @@ def _at(places: Collection[int], pattern: list[str]) -> frozenset[int]:
 def _after(
     places: Collection[int], name: str, pattern: list[str], spelt: bool = True, there: Collection[str] = ()
 ) -> frozenset[int]:
-    """The places in a pattern behind one more name of a path; its length is its end. None: the path does not fit.
+    """The places in a pattern behind one more name of a path; its length is its end. None of them: it does not fit.
 
     Not `spelt`: as if no name were hidden. Brackets in a name that is `there` are no pattern.
     """

@@ -36,10 +36,6 @@ def create_whole(path: Path, data: bytes | Path) -> None:
     with _complete(path, data) as temporary:
         try:
             os.link(temporary, path)
-        except FileExistsError:
-            raise
-        except FileNotFoundError:
-            raise _swept(path) from None
         except OSError as error:
             if error.errno not in _NO_LINKS:
                 raise
@@ -52,10 +48,7 @@ def create_whole(path: Path, data: bytes | Path) -> None:
 def replace_whole(path: Path, data: bytes) -> None:
     """Put a whole file, over an older one if there is one."""
     with _complete(path, data) as temporary:
-        try:
-            temporary.replace(path)
-        except FileNotFoundError:
-            raise _swept(path) from None
+        temporary.replace(path)
 
 
 def files_in(folder: str) -> list[tuple[str, int]]:
@@ -71,7 +64,10 @@ def files_in(folder: str) -> list[tuple[str, int]]:
 
 @contextmanager
 def _complete(path: Path, data: bytes | Path) -> Iterator[Path]:
-    """A temporary file beside `path` with all of `data`, on the disk and not only in its cache."""
+    """A temporary file beside `path` with all of `data`, on the disk and not only in its cache.
+
+    RetryShard where it is gone when it is to get its name.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):  # not to be taken for a name that another writer took
@@ -86,7 +82,10 @@ def _complete(path: Path, data: bytes | Path) -> Iterator[Path]:
                 file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        yield temporary
+        try:
+            yield temporary
+        except FileNotFoundError:
+            raise RetryShard(f"{path}: the temporary file was removed by another run's clean-up") from None
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -97,10 +96,6 @@ def in_the_way(folder: str) -> str:
     there = "a file" if os.path.exists(place) else "a link that leads nowhere"
     told = f"{place}: there is {there} where a directory is needed; choose another output"
     return "" if os.path.isdir(place) else told
-
-
-def _swept(path: Path) -> RetryShard:
-    return RetryShard(f"{path}: the temporary file was removed by another run's clean-up")
 
 
 def disk_info(path: str, found: os.stat_result) -> dict[str, Any]:
