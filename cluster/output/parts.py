@@ -99,7 +99,6 @@ class PartWriter:
     def finish(self) -> Part:
         """Close the files and measure them."""
         self._encoder.close()
-        self._encoder.prove()
         self._reject_file.close()
         rejects = Blob.of(self._rejects) if self._reasons else None
         summary = self._summarizer.summary() if self._summarizer else None
@@ -192,12 +191,13 @@ class ParquetEncoder:
             self._flush()
 
     def close(self) -> None:
-        """Write what is left and the footer. Closing twice is fine."""
+        """Write what is left and the footer, and prove the file. Closing twice is fine."""
         if self._writer.is_open:
             self._flush()
             self._writer.close()
+            self._prove()
 
-    def prove(self) -> None:
+    def _prove(self) -> None:
         """Open the closed file as any reader does. AbortRun when it does not hold what was written."""
         try:
             with pq.ParquetFile(self._path) as file:
@@ -272,6 +272,3 @@ class JsonlEncoder:
     def close(self) -> None:
         """Close the file. Closing twice is fine."""
         self._file.close()
-
-    def prove(self) -> None:
-        """Nothing: any reader of lines can read what was written."""
