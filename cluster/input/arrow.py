@@ -52,6 +52,10 @@ _DTYPES = {
 }
 """What `datasets` calls otherwise than Arrow."""
 _STRINGS = (pa.types.is_string, pa.types.is_binary, pa.types.is_large_string, pa.types.is_large_binary)
+_LISTS = (
+    *(pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list),
+    *(pa.types.is_list_view, pa.types.is_large_list_view),
+)
 
 
 def storage_of(kind: pa.DataType) -> pa.DataType:
@@ -68,14 +72,7 @@ def is_string(kind: pa.DataType) -> bool:
 
 def is_list(kind: pa.DataType) -> bool:
     """Whether values of this Arrow type arrive as `list`."""
-    kind = storage_of(kind)
-    return any(test(kind) for test in (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)) or any(
-        test(kind) for test in (pa.types.is_list_view, pa.types.is_large_list_view)
-    )
-
-
-def value_type(kind: pa.DataType) -> pa.DataType:
-    return storage_of(kind).value_type
+    return any(test(storage_of(kind)) for test in _LISTS)
 
 
 def readable(kind: pa.DataType) -> pa.DataType:

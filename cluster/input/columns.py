@@ -20,15 +20,16 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, get_args
+from dataclasses import asdict, dataclass, replace
+from typing import Annotated, Any, get_args
 
 import pyarrow as pa
+from pydantic import BeforeValidator, ConfigDict
 
 from cluster.errors import RowError
-from cluster.input.arrow import extended, is_list, is_string, storage_of, value_type
+from cluster.input.arrow import extended, is_list, is_string, storage_of
 from cluster.input.schema import UNPLANNED, encoding_of, json_text, unplanned_field, unplanned_name
-from cluster.input.shards import Source
+from cluster.input.shards import STORED, Source
 from lingua.assemble import COLUMN
 from lingua.errors import ConfigError
 from lingua.explain import meant
@@ -164,12 +165,20 @@ class Mapped:
         return Mapped(**found, id=self.id)
 
 
+def _unpacked(schema: object) -> object:
+    """A schema from what `to_json` makes of it."""
+    return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(schema))) if isinstance(schema, str) else schema
+
+
 @dataclass(frozen=True)
 class Columns:
-    """The columns of a run."""
+    """The columns of a run. A plan stores them (`to_json`), and `parsed` reads them again."""
+
+    __pydantic_config__ = ConfigDict(arbitrary_types_allowed=True, **STORED)
 
     mapped: Mapped
-    schema: pa.Schema | None  # the input's; None for JSON Lines in and out
+    # the input's; None for JSON Lines in and out
+    schema: Annotated[pa.Schema | None, BeforeValidator(_unpacked)]
     prefix: str = ""
     objects: bool = False  # the parts are JSON Lines: JSON objects pass as they are
     folders: tuple[str, ...] = ()  # columns that some files have in the names of their folders
@@ -234,14 +243,10 @@ class Columns:
         if all(values.get(name) is None for name in mapped.prompt):
             raise RowError("null_text", f"{', '.join(map(repr, mapped.prompt))}: null or absent, nothing to compress")
 
-    def result_name(self, name: str) -> str:
-        """A result column's name in the output."""
-        return self.prefix + name
-
     @property
     def result_names(self) -> dict[str, str]:
         """The names of the result columns in the output, by those without prefix."""
-        return {name: self.result_name(name) for name in self.results.names}
+        return {name: self.prefix + name for name in self.results.names}
 
     @property
     def output_schema(self) -> pa.Schema | None:
@@ -264,8 +269,8 @@ class Columns:
                 f"keep_order serves questions that are not known yet, and column {named!r} is mapped; name the columns "
                 "to compress with --text-column or --context-column, or leave keep_order out"
             )
-        taken = [name for name in map(self.result_name, self.results.names) if name in names]
-        if self.schema is not None and self.schema.names.count(rest := self.result_name(UNPLANNED)) > 1:
+        taken = [name for name in self.result_names.values() if name in names]
+        if self.schema is not None and self.schema.names.count(rest := self.prefix + UNPLANNED) > 1:
             taken.append(rest)
         if taken:
             raise ConfigError(
@@ -276,39 +281,24 @@ class Columns:
                 self._require_type(field, field.name in sampled)
 
     def _require_type(self, field: pa.Field, sampled: bool) -> None:
-        kind, of_context = self.mapped.kind, field.name == self.mapped.context
-        listed = of_context and is_list(field.type) and is_string(value_type(field.type))
-        if not (listed or (is_string(field.type) if kind is None else holds(kind, field, sampled))):
+        kind, of_context, arrow = self.mapped.kind, field.name == self.mapped.context, storage_of(field.type)
+        items = arrow.value_type if is_list(arrow) else arrow
+        if not (is_string(items if of_context else arrow) if kind is None else holds(kind, field, sampled)):
             texts = "strings or lists of strings" if of_context else "strings"
             wanted = texts if kind is None else _WANTED[kind][0]
-            of_objects = pa.types.is_struct(value_type(field.type) if is_list(field.type) else field.type)
-            hint = "" if kind or not of_objects else OBJECTS_HINT if of_context else MESSAGES_HINT
+            hint = "" if kind or not pa.types.is_struct(items) else OBJECTS_HINT if of_context else MESSAGES_HINT
             raise ConfigError(f"column {field.name!r} holds {field.type}; it must hold {wanted}{hint}")
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; the schema in Arrow's own serialization, and readable beside it."""
-        names = {key: getattr(self.mapped, key) for key in ROLES}
-        common = {"mapped": names, "prefix": self.prefix, "objects": self.objects, "folders": list(self.folders)}
+        mapped = asdict(self.mapped)
+        common = {"mapped": mapped, "prefix": self.prefix, "objects": self.objects, "folders": list(self.folders)}
         common |= ({"ordered": True} if self.ordered else {}) | ({"rates": list(self.rates)} if self.rates else {})
         if self.schema is None:
             return {**common, "schema": None}
         packed = base64.b64encode(self.schema.serialize().to_pybytes()).decode()
         readable = {field.name: str(field.type) for field in self.schema}
         return {**common, "schema": packed, "readable": readable}
-
-    @classmethod
-    def from_json(cls, record: dict[str, Any]) -> Columns:
-        packed = record["schema"]
-        schema = None if packed is None else pa.ipc.read_schema(pa.py_buffer(base64.b64decode(packed)))
-        return cls(
-            Mapped(**record["mapped"]),
-            schema,
-            record["prefix"],
-            record.get("objects", False),
-            tuple(record.get("folders", ())),
-            record.get("ordered", False),
-            tuple(record.get("rates", ())),
-        )
 
 
 def at_rate(name: str, rate: float | None) -> str:

@@ -72,8 +72,8 @@ def read_part(plan: Plan, url: str, storage: Storage) -> Iterator[OutputRow]:
         if isinstance(batch, BadRow):
             raise ValueError(f"row {batch.number}: {batch.detail}")
         carried = pa.RecordBatch.from_arrays([batch.column(name) for name in schema.names], schema=schema)
-        names = columns.results.names
-        results = [batch.column(columns.result_name(name)).to_pylist() for name in names]
+        names = columns.result_names
+        results = [batch.column(own).to_pylist() for own in names.values()]
         for index, values in enumerate(zip(*results, strict=True)):
             yield OutputRow(ArrowRow(carried, index), dict(zip(names, values, strict=True)))
 

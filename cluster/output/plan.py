@@ -167,14 +167,11 @@ class Plan:
             raise ValueError("two shards have one name")
         if backwards := next((shard for shard in shards if shard.start > shard.end), None):
             raise ValueError(f"{backwards.name} ends before it begins")
-        names = [*stored.columns["mapped"].values(), stored.columns["prefix"] or None]
-        if not all(name is None or isinstance(name, str) for name in names):
-            raise ValueError("a column's name is no string")
         if not isinstance(stored.about.get("run", {}), dict):
             raise ValueError("about.run is no object")
         return cls(
             Identity(stored.settings, stored.model, stored.model_digest),
-            Columns.from_json({"objects": stored.output_format == "jsonl", **stored.columns}),  # once it was not stored
+            replace(stored.columns, objects=stored.output_format == "jsonl"),  # once it was not stored
             stored.output_format,
             stored.sources,
             shards,
@@ -194,7 +191,7 @@ class _Stored:
     model: str
     model_digest: str
     output_format: Literal["parquet", "jsonl"]
-    columns: dict[str, Any]
+    columns: Columns
     sources: tuple[Source, ...]
     shards: tuple[tuple[_Name, Count, Count, Count, Count, Count | None], ...]
     history: tuple[str, ...] = ()
