@@ -139,10 +139,6 @@ class WorkerShape:
             rooms += min(by_cpus, _room_on_gpus(machine.gpus, self.gpus)) if self.gpus else by_cpus
         return rooms
 
-    def fits(self, machines: Sequence[Machine]) -> bool:
-        """Whether one worker fits on any of these machines."""
-        return self.room(machines) > 0
-
 
 def _room_on_gpus(gpus: float, share: float) -> int:
     """Workers of a share of a GPU each: a worker with a part of one has all of it on the same one."""
@@ -158,12 +154,12 @@ def fitted(request: ResourceRequest, shape: WorkerShape, machines: Sequence[Mach
     asked = ("gpus_per_worker", "cpus_per_worker", "workers")
     told = ", ".join(f"{name} = {value:g}" for name in asked if (value := getattr(request, name)))
     each = f"{shape.gpus:g} GPU and {shape.cpus:g} CPU" if shape.gpus else f"{shape.cpus:g} CPU"
-    if not shape.fits(machines):
+    if not (room := shape.room(machines)):
         raise ConfigError(
             f"{told}: a worker would need {each}, and this machine has {there}; ask for less per worker, or name a "
             "cluster in RAY_ADDRESS"
         )
-    if shape.workers <= (room := shape.room(machines)):
+    if shape.workers <= room:
         return shape
     if request.workers is None:
         return replace(shape, workers=room)

@@ -1,8 +1,8 @@
 """The settings of all jobs: flags override the file of ``--config``, which overrides the environment and the defaults.
 
-pydantic-settings reads the three, and the job's own model validates what they say; nothing is evaluated. Flags are made
-from the fields of the model, so none can be forgotten. Text is left as it is but for lists and objects, which may be
-written as JSON; one string counts as a list of one. What is wrong is a ConfigError that says where it was given.
+pydantic-settings reads flags and variables, and the job's own model validates what all say; nothing is evaluated. Flags
+are made from the fields of the model, so none can be forgotten. Text is left as it is but for lists and objects, which
+may be written as JSON; one string counts as a list of one. What is wrong is a ConfigError that says where it was given.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, CliPositionalArg, CliSettingsSource, EnvSettingsSource
-from pydantic_settings import YamlConfigSettingsSource as FileSource
 
 from cluster.command import Command, FlagParser, kind_of, refusal
 from lingua.errors import ConfigError, UnreadError
@@ -91,7 +90,7 @@ def _gather(
     variables = _Environment(form, _variables(model, environment))()
     layers: list[tuple[dict[str, Any], Callable[[str], str]]] = [
         (variables, lambda name: f"{PREFIX}{name.upper()} (in the environment)"),
-        (_File(form, path, command.former)() if path else {}, lambda name: f"{name} (in {path})"),
+        (_in_file(path, model) if path else {}, lambda name: f"{name} (in {path})"),
         (flags, command.flag),
     ]
     merged: dict[str, Any] = {}
@@ -168,25 +167,19 @@ class _Flags(_Text, CliSettingsSource[Any]):
         )
 
 
-class _File(FileSource):
-    """A YAML file. ConfigError when it cannot be read, holds no settings, or one that is not known."""
-
-    def __init__(self, form: type[BaseSettings], path: str, former: Mapping[str, str]) -> None:
-        self._known, self._former = form.model_fields.keys() - {"config"}, former
-        super().__init__(form, path)
-
-    def _read_files(self, path: Any, deep_merge: bool = False) -> dict[str, Any]:
-        known, content = self._known, _content(path)
-        if content is None:
-            return {}
-        if not isinstance(content, dict):
-            raise ConfigError(f"--config {path}: must hold settings as 'key: value', not a {type(content).__name__}")
-        settings = {str(key): value for key, value in content.items() if value is not None}
-        if unknown := sorted(settings.keys() - known):
-            names = ", ".join(repr(public(name[:50])) for name in unknown[:5])
-            hint = f"--config {path}: unknown setting {names};{meant(unknown[0], known)}"
-            raise refusal(self._former, unknown[0], f"--config {path}: {unknown[0]}", hint)
-        return settings
+def _in_file(path: str, model: type[Settings]) -> dict[str, Any]:
+    """The settings of a YAML file. ConfigError when it cannot be read, holds no settings, or one that is not known."""
+    known, content = model.settings().keys(), _content(path)
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(f"--config {path}: must hold settings as 'key: value', not a {type(content).__name__}")
+    settings = {str(key): value for key, value in content.items() if value is not None}
+    if unknown := sorted(settings.keys() - known):
+        names = ", ".join(repr(public(name[:50])) for name in unknown[:5])
+        hint = f"--config {path}: unknown setting {names};{meant(unknown[0], known)}"
+        raise refusal(model.command.former, unknown[0], f"--config {path}: {unknown[0]}", hint)
+    return settings
 
 
 def _content(path: str) -> Any:

@@ -159,12 +159,11 @@ class _Actor:
     """A runner in a process of its own. A runner that cannot be built is reported, not raised: Ray would hide why."""
 
     def __init__(self, make: MakeRunner, sees_gpus: bool) -> None:
-        self._runner: Runner | None = None
         self._failure: Failure | None = None
         if not sees_gpus:  # Ray leaves all of the machine's visible to an actor that reserves none
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
         try:
-            self._runner = make()
+            self._runner: Runner = make()
         except Exception as error:
             self._failure = failure_of(error)
 
@@ -173,13 +172,11 @@ class _Actor:
         return ray.get_runtime_context().get_node_id(), self._failure
 
     def attempt(self, assignment: Assignment) -> ShardReport | Failure:
-        if self._runner is None:
-            return self._failure or Failure("crashed", "not_built", "the worker was not built")
         return self._runner.attempt(assignment)
 
     @ray.method(concurrency_group="beat")
     def beat(self) -> Beat:
-        return self._runner.beat() if self._runner else Beat()
+        return self._runner.beat()
 
 
 @dataclass(slots=True)
@@ -249,7 +246,7 @@ class RayPool(Pool):
     def outlook(self) -> str:
         each = f"{self._shape.gpus:g} GPU" if self._shape.gpus else f"{self._shape.threads} CPU"
         has = f"{_resource('GPU'):g} GPUs and {_resource('CPU'):g} CPUs"
-        never = "" if self._shape.fits(machines()) else "; none of its machines can hold one, so one must join"
+        never = "" if self._shape.room(machines()) else "; none of its machines can hold one, so one must join"
         return f"{len(self._handles)} starting or pending, each needs {each}; the cluster has {has}{never}"
 
     def close(self) -> None:

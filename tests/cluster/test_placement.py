@@ -72,7 +72,7 @@ def test_what_fits_is_hired(asked: dict[str, Any], machines: list[Machine], work
 
 def test_a_worker_never_spans_machines() -> None:
     shape = WorkerShape(workers=1, gpus=2, threads=1)
-    assert not shape.fits([Machine(gpus=1, cpus=8)] * 2)
+    assert not shape.room([Machine(gpus=1, cpus=8)] * 2)
 
 
 @pytest.mark.parametrize("share", [1.5, 2, 8])
