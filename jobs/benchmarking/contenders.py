@@ -256,18 +256,13 @@ class Pass:
 
 @dataclass(slots=True)
 class Ours:
-    """Our engine over `scorer`; `forgetful`: it shares nothing between prompts."""
+    """Our engine over `scorer`; `forgetful`: it shares nothing between prompts, so slow that it is given fewer."""
 
     name: str
     subject: Subject
     scorer: Scorer
     config: CompressionConfig
     forgetful: bool = False
-
-    @property
-    def takes_few(self) -> bool:
-        """Whether it is slow, so that it is given only the first of many prompts."""
-        return self.forgetful
 
     def run(self, prompts: Sequence[Prompt]) -> Pass:
         clock = Clock()
@@ -317,7 +312,7 @@ class Theirs:
     begin: Callable[[], Peer]
     options: dict[str, Any]
     name: str = "llmlingua"
-    takes_few: bool = field(default=True, init=False)
+    forgetful: bool = field(default=True, init=False)
     peer: Peer | None = field(default=None, init=False)  # its process, once it was asked for anything
 
     def run(self, prompts: Sequence[Prompt]) -> Pass:

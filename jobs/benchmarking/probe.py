@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import json
 import sys
-import time
 import warnings
 from collections import Counter, deque
 from collections.abc import Sequence
@@ -24,7 +23,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from jobs.benchmarking.contenders import PREFIX, SHAPES, random_model
-from jobs.benchmarking.hardware import PACKAGES, busy_seconds, facts, parser, synchronize
+from jobs.benchmarking.hardware import PACKAGES, busy_seconds, facts, parser, synchronize, timed
 from jobs.generation import PLAIN_ATTENTION
 from jobs.peer_main import versions
 from lingua.engine.score import Answer, Arriving, BatchRow, Context, Scorer
@@ -157,11 +156,7 @@ def profiled(scorer: Scorer, batches: Sequence[Sequence[BatchRow]], findings: Fi
     """Time the batches, then profile them: the tables as text, and the trace where it is small."""
     device = torch.device(findings.found["device"]["type"])
     run_through(scorer, batches)
-    synchronize(device)
-    started = time.perf_counter()
-    run_through(scorer, batches)
-    synchronize(device)
-    seconds = time.perf_counter() - started
+    seconds = timed(lambda: run_through(scorer, batches), device)
     tokens = sum(len(row.probe) + len(row.context) - scorer.cached(row.context) for batch in batches for row in batch)
     findings.add("batches", {"seconds": seconds, "tokens": tokens, "rows": sum(map(len, batches))})
     kinds = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device.type == "cuda")

@@ -16,6 +16,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from cluster.storage.local import replace_whole
 from jobs.benchmarking.contenders import KeptSpans, Ours, Pass, Theirs, plain_forward
 from jobs.benchmarking.hardware import PACKAGES, Roofline, Size, attainable, facts, measure_roofline
 from jobs.benchmarking.prompts import Mix
@@ -73,7 +74,7 @@ class Rounds:
     def _run(self, contender: Ours | Theirs) -> None:
         if contender.name in self.failed:
             return
-        prompts = self.mix.prompts[: self.slow_rows] if contender.takes_few else self.mix.prompts
+        prompts = self.mix.prompts[: self.slow_rows] if contender.forgetful else self.mix.prompts
         try:
             if contender.name not in self.runs:
                 contender.run([_FIRST])
@@ -206,10 +207,8 @@ def make_report(ours: Ours, mixes: Sequence[Rounds], peer: dict[str, str], comma
 
 def write(folder: Path, name: str, report: Found, text: str) -> None:
     """Replace NAME.json and NAME.md in the folder, each whole at any moment."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for file, content in ((f"{name}.json", json.dumps(report, indent=2) + "\n"), (f"{name}.md", text)):
-        (folder / f"{file}.part").write_text(content, encoding="utf-8")
-        (folder / f"{file}.part").replace(folder / file)
+    replace_whole(folder / f"{name}.json", f"{json.dumps(report, indent=2)}\n".encode())
+    replace_whole(folder / f"{name}.md", text.encode())
 
 
 def page(name: str, **found: Any) -> str:

@@ -12,14 +12,14 @@ summary.json, summary.md, report.html    the results, written at the end
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import chain, groupby, product
 from typing import Any, Literal, TypeVar
 
 from cluster.errors import DamagedFile
-from cluster.input.shards import Shard, Source
+from cluster.input.shards import Shard, Source, parsed
 from cluster.output.folder import RunFolder
 from cluster.output.records import Statistics
 from cluster.storage.local import TEMPORARY
@@ -111,7 +111,7 @@ class EvalLedger(RunFolder):
                 raise self._damaged(f"{ROWS}/{name}{ENDING}", "it holds other rows")
 
     def rows(self, name: str) -> list[EvalRow]:
-        return self._lines(f"{ROWS}/{name}{ENDING}", EvalRow.from_json)
+        return self._lines(f"{ROWS}/{name}{ENDING}", EvalRow)
 
     def committed(self) -> Collection[str]:
         names = self.names(MEASURED)
@@ -130,7 +130,7 @@ class EvalLedger(RunFolder):
 
     def unit(self, unit: Unit) -> list[Measured]:
         """What a finished unit measured. DamagedFile where that is not all of it."""
-        measured = self._lines(_file_of(unit.name), Measured.from_json)
+        measured = self._lines(_file_of(unit.name), Measured)
         if unit.target:
             if unit.compressed not in self._left:
                 self.unit(unit.compressed)
@@ -147,11 +147,11 @@ class EvalLedger(RunFolder):
             for _, wave in groupby(units, lambda unit: unit.target):  # what a target was asked is read before, and once
                 yield from chain.from_iterable(threads.map(self.unit, wave))
 
-    def _lines(self, name: str, read: Callable[[bytes], T]) -> list[T]:
+    def _lines(self, name: str, kind: type[T]) -> list[T]:
         """The values in a file, one a line. DamagedFile where these are not what was written."""
         try:
-            return list(map(read, self.read(name).splitlines()))
-        except (ValueError, TypeError, LookupError) as error:
+            return [parsed(kind, line, "a row") for line in self.read(name).splitlines()]
+        except ValueError as error:
             raise self._damaged(name, error) from None
 
     def _damaged(self, name: str, why: object) -> DamagedFile:

@@ -66,17 +66,12 @@ class LocalTarget:
 
     def _likelihoods(self, prompt: list[int], answers: list[list[int]]) -> Program[list[float]]:
         """The program of one prompt and all its answers."""
-        ids = self._fitting(prompt, max(map(len, answers)))
+        ids, sums = self._fitting(prompt, max(map(len, answers))), list[float]()
         context = Context(self._head, ids[len(self._head) :])
-
-        def program() -> Program[list[float]]:
-            sums = []
-            for answer in answers:  # one after the other: the next finds the prompt's keys and values there
-                (surprisal,) = yield [Score(context, answer)]
-                sums.append(float(surprisal.sum(dtype="float64")))
-            return sums
-
-        return program()
+        for answer in answers:  # one after the other: the next finds the prompt's keys and values there
+            (surprisal,) = yield [Score(context, answer)]
+            sums.append(float(surprisal.sum(dtype="float64")))
+        return sums
 
     def _fitting(self, ids: list[int], room: int) -> list[int]:
         """The start token and as much of the prompt's end as leaves `room` tokens of the window."""

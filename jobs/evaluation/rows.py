@@ -28,6 +28,7 @@ from typing import Any
 
 import yaml
 
+from cluster.input.shards import STORED
 from lingua.budget.fidelity import Original
 from lingua.prompt import Prompt, join_parts
 from lingua.text.words import terms
@@ -40,6 +41,8 @@ _CALCULATION = re.compile(r"<<.*?>>")
 @dataclass(frozen=True, slots=True)
 class EvalRow:
     """One row of an evaluation set."""
+
+    __pydantic_config__ = STORED
 
     id: str  # unique in its set
     set: str  # its own name, which says how it is asked; results are grouped by the name that the user gave the file
@@ -54,11 +57,6 @@ class EvalRow:
     def to_json(self) -> str:
         """The row in the unified form, on one line."""
         return json.dumps(asdict(self), ensure_ascii=False)
-
-    @classmethod
-    def from_json(cls, line: str | bytes) -> EvalRow:
-        content = json.loads(line)
-        return cls(**{**content, **{name: tuple(content[name]) for name in ("context", "answers")}})
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +216,8 @@ class Measured:
              row could not be measured
     """
 
+    __pydantic_config__ = STORED
+
     row: str
     set: str
     candidate: str
@@ -226,19 +226,10 @@ class Measured:
     values: Mapping[str, float]
     texts: Mapping[str, str] = field(default_factory=dict)
 
-    @property
-    def group(self) -> tuple[str, float | None, str, str]:
-        """Set, rate, candidate and target."""
-        return self.set, self.rate, self.candidate, self.target
-
     def to_json(self) -> str:
         """One line, keys in order, numbers to nine digits: the same values give the same line."""
         values = {name: float(f"{value:.9g}") for name, value in sorted(self.values.items()) if math.isfinite(value)}
         return json.dumps({**asdict(self), "values": values}, ensure_ascii=False)
-
-    @classmethod
-    def from_json(cls, line: str | bytes) -> Measured:
-        return cls(**json.loads(line))
 
 
 def as_lines(items: Iterable[EvalRow | Measured]) -> bytes:

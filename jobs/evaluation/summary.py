@@ -106,7 +106,7 @@ class Summary:
 def summarize(measured: Iterable[Measured], baseline: str, resamples: int = 2000, seed: int = 0) -> Summary:
     """The summary of an evaluation."""
     known = [
-        {"row": one.row, **dict(zip(GROUP, one.group, strict=True)), REJECTED: REJECTED in one.texts, **one.values}
+        {"row": one.row, **{name: getattr(one, name) for name in GROUP}, REJECTED: REJECTED in one.texts, **one.values}
         for one in measured
     ]
     table = pd.DataFrame(known).fillna({"rate": 0.0}).groupby([*GROUP, "row"], sort=False).first()

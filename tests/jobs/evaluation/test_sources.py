@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from cluster.input.shards import parsed
 from cluster.storage.storage import Storage
 from jobs.evaluate import load_sets
 from jobs.evaluation.rows import EvalRow, fewer_strings, gold_strings
@@ -44,7 +45,7 @@ def test_a_seed_shuffles_before_it_chooses_and_always_the_same_way(ten: Path) ->
 
 def test_a_row_survives_its_file() -> None:
     strange = row("ü\u2028", context=("🙂\n", ""), meta={"set": "x", "n": 1})
-    assert EvalRow.from_json(strange.to_json()) == strange
+    assert parsed(EvalRow, strange.to_json().encode(), "a row") == strange
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from cluster.input.shards import parsed
 from jobs.evaluation.rows import Measured, as_lines
 from jobs.evaluation.summary import SHARE, Line, Summary, markdown, size_words, summarize
 
@@ -112,11 +113,11 @@ def test_a_size_is_said_in_words(rate: float | None, words: str) -> None:
 
 def test_measurements_survive_their_file() -> None:
     strange = Measured("ü\u2028", "s", "c", None, "", {"b": 1 / 3, "a": 2.0}, {"context": '🙂\n"x"'})
-    found = Measured.from_json(as_lines([strange]))
+    found = parsed(Measured, as_lines([strange]), "a row")
     assert found.values == {"a": 2.0, "b": pytest.approx(1 / 3)}
     assert (found.row, found.texts) == (strange.row, strange.texts)
 
 
 def test_what_is_not_a_number_is_not_written() -> None:
-    found = Measured.from_json(as_lines([Measured("a", "s", "c", 0.5, "", {"x": float("nan"), "y": 1.0})]))
+    found = parsed(Measured, as_lines([Measured("a", "s", "c", 0.5, "", {"x": float("nan"), "y": 1.0})]), "a row")
     assert found.values == {"y": 1.0}
