@@ -19,7 +19,7 @@ from lingua.explain import either, explain
 from lingua.methods import METHODS
 from lingua.shared import MethodSettings, SharedSettings
 
-ALGORITHM_VERSION = 18
+ALGORITHM_VERSION = 19
 """Part of every digest: raised when equal settings begin to give other results, so that old ones are not reused."""
 DEFAULT_RATE = 0.5
 _BUDGETS = ("rate", "target_token", "keep_threshold")

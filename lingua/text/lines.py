@@ -9,16 +9,18 @@ within lists and quotations, an open one running to the end.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, groupby, pairwise, takewhile
+from operator import attrgetter
 from typing import NamedTuple
 
 import regex
 
 from lingua.prompt import Span
-from lingua.text.folds import ROW, folds
+from lingua.text.folds import ROW, folds, pages
 from lingua.text.words import remembered
 
 BLOCK = 1_500
@@ -28,7 +30,7 @@ _ODD = re.compile("\r(?!\n)|[\x0b\x0c\x85\u2028\u2029]")
 CONTAINERS = r"[ \t]*(?:(?:>|[-*+]|\d{1,9}[.)])[ \t]+|>)*"
 _FENCE = re.compile(CONTAINERS + r"(`{3,}(?=[^`]*\Z)|~{3,})")
 _ITEM = re.compile(r"(?:[-*+•–]|(?:\d{1,3}|[a-zA-Z])[.)])\s")
-_LED = r"|(?i::(?:\s*</\w+>)+|</(?:h[1-6]|dt)>|</th>\s*</tr>(?:\s*</thead>)?)"
+_LED = r"|(?i::(?:\s*</\w+>)+|</(?:h[1-6]|dt|caption|summary)>|</th>\s*</tr>(?:\s*</thead>)?)"
 _LEADS = re.compile(rf"(?:[:：](?: [|>][+-]?)?|[\[{{(]|<(?!/|br|hr|img|input|meta|link)\w[^<>]*(?<!/)>{_LED})\s*\Z")
 CLOSES = re.compile(r"\s*(?:[\]})]+(?:\s*[;,])?|</[\w:.-]+>|`{3,}|~{3,}|\"{3}|'{3})\s*")
 _RESUMES = re.compile(r"[\]})]|</|(?:else|elif|except|finally|catch)\b")
@@ -179,8 +181,7 @@ def plain(text: str) -> str:
 def layout(text: str) -> Layout:
     """That of a text whose breaks are `plain`."""
     found, known = Layout(), set[int]()
-    lines = list(chain.from_iterable(map(_unfolded, lines_of(text))))
-    lines = lines if len(lines) > 1 or "\n" in text else []
+    lines = list(_paged(text))
     for _, block in fences(lines) if "```" in text or "~~~" in text else ():
         known.update(line.begin for line in block)
         one = _one(block)
@@ -188,12 +189,23 @@ def layout(text: str) -> Layout:
             found.add(one, BLOCK)
         else:
             found.add_table(block[0], ())
-            filled = (line for line in block[1:] if line.text.strip())
+            filled = (line for line in chain.from_iterable(map(_unfolded, block[1:])) if line.text.strip())
             found.nest(((line, True) for line in _joined(filled, _is_comment)), block[0])
-    groups = groupby(lines, lambda one: one.begin not in known and one.text.strip("> \t") and 1 + (one.nested is None))
+    others = list(chain.from_iterable([line] if line.begin in known else _unfolded(line) for line in lines))
+    others = others if len(others) > 1 or "\n" in text else []
+    groups = groupby(others, lambda one: one.begin not in known and one.text.strip("> \t") and 1 + (one.nested is None))
     found.nest(chain.from_iterable(_read(found, list(group)) for filled, group in groups if filled))
     found.blocks.sort()
     return found
+
+
+def _paged(text: str) -> list[TextLine]:
+    """Lines, those of a page of HTML as one."""
+    lines = lines_of(text)
+    for begin, end in reversed([*pages(text)]):
+        first, last = (bisect_left(lines, at, key=attrgetter("begin")) for at in (begin, end))
+        lines[first:last] = [_one(lines[first:last])]
+    return lines
 
 
 def _unfolded(line: TextLine) -> Iterator[TextLine]:
@@ -282,7 +294,8 @@ def _one(lines: Sequence[TextLine]) -> TextLine:
     """Several lines as one."""
     if len(lines) == 1:
         return lines[0]
-    parts = [one.text.ljust(other.begin - one.begin - 1) + "\n" for one, other in pairwise(lines)]
+    sizes = [other.begin - one.begin for one, other in pairwise(lines)]
+    parts = [(one.text.ljust(size - 1) + "\n")[:size] for one, size in zip(lines, sizes, strict=False)]
     return TextLine("".join([*parts, lines[-1].text]), lines[0].start, lines[0].begin, lines[-1].end)
 
 

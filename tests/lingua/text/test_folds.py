@@ -40,6 +40,7 @@ PAGE_LINES = [
 ]
 NEEDS = [0, 0, 1, 1, 0, 4, 5, 6, 7, 8, 7, 7, 6, 12, 13, 14, 14, 13, 6, 18, 19, 20, 20, 20, 5, 4, 0]
 PAGE = "".join(PAGE_LINES)
+LEFT, HIDDEN = "\n".join(PAGE_LINES), "<script>\nif (a < 1) f('<div>');\n\ng()</script>\n<!-- <ul> of old -->\n"
 
 
 def compressed(text: str, rate: float, question: str) -> str:
@@ -76,7 +77,9 @@ def test_elements_stand_in_each_other_and_under_headings_and_heads() -> None:
 @pytest.mark.parametrize("rate", [0.3, 0.4, 0.5, 0.65, 0.8])
 @pytest.mark.parametrize("question", ["", "What does spelt cost?"])
 def test_what_is_kept_of_a_page_is_balanced_and_rows_have_their_head(rate: float, question: str) -> None:
-    for page in (PAGE, f"This is what I found:\n\n{PAGE}\n\nWhat it says of the prices is not true."):
+    told = f"I found:\n\n{PAGE}\n\nThat is not true."
+    loose, hidden = LEFT.replace("</tr>\n", "</tr>\n\n"), LEFT.replace("<h2>", f"{HIDDEN}<h2>")
+    for page in (PAGE, told, LEFT, told.replace(PAGE, LEFT), loose, hidden):
         kept = compressed(page, rate, question)
         assert (Tags(kept).open, Tags(kept).lost) == ([], [])
         assert ("<td>" in kept) <= ("<th>Euros</th>" in kept)
@@ -100,6 +103,28 @@ def test_markup_is_broken_at_the_tags_of_blocks(text: str, lines: list[str]) -> 
 
 
 @pytest.mark.parametrize(
+    "page",
+    [
+        "<table>\n<caption>Flour {0}</caption>\n<tr>\n<td>\nRye\n</td>\n<td>{0} euros</td>\n</tr>\n</table>\n",
+        "<div>\n  <p>Ada left Vale\n  in 189{0}.</p>\n  <p>\n    She came back in 190{0}.\n  </p>\n</div>\n",
+        "<ul><li>Ada left Vale.</li>\n<li>The mill burned:<ol>\n<li>in 189{0},\n<b>twice</b></li></ol></li></ul>\n",
+    ],
+    ids=["table", "indented", "uneven"],
+)
+@pytest.mark.parametrize("rate", [0.2, 0.4, 0.6])
+def test_breaks_of_lines_within_html_say_nothing(page: str, rate: float) -> None:
+    kept = compressed("".join(map(page.format, range(1, 6))), rate, "")
+    assert (Tags(kept).open, Tags(kept).lost, bool(kept)) == ([], [], True)
+    assert ("<caption>" in kept) == ("<td>" in kept) or "<caption>" not in page
+
+
+def test_a_fence_with_a_long_line_ends_where_it_ends() -> None:
+    fence = "```json\n[" + ", ".join(['{"mill": 1}'] * 40) + "]\n```"
+    text = f"See:\n\n{fence}\nAda left. Ben came."
+    assert slices(text, sentence_edges(text)) == ["See:", f"\n\n{fence}", "\nAda left.", " Ben came."]
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "<b>One</b> and <i>two</i> and <b>three</b>, <i>four</i>.",
@@ -116,8 +141,9 @@ def test_prose_with_tags_is_no_markup(text: str) -> None:
     [
         *("<div>" * 40_000 + "</p>" * 40_000, "<p>" * 80_000, "<div>" + "<script" * 30_000 + ">"),
         *("<div>" + "\n" * 200_000 + "</div>", "<div>" + "<pre>" * 30_000, "<ul>" + "<h2>a</h2>" * 30_000 + "</ul>"),
+        *("<p>\n</p>\n\na\n\n" * 20_000, "<p>\n" * 40_000 + "</p>", "</p>\n<!--" * 30_000),
     ],
-    ids=["unended", "paragraphs", "scripts", "breaks", "code", "headings"],
+    ids=["unended", "paragraphs", "scripts", "breaks", "code", "headings", "pages", "lines", "comments"],
 )
 def test_work_grows_as_markup_does(text: str) -> None:
     started = time.process_time()
