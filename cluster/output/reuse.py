@@ -24,12 +24,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from cluster.config import JobConfig
-from cluster.errors import PlanConflict
+from cluster.errors import PlanConflict, SourceUnusable
 from cluster.input.columns import ORDER
 from cluster.input.inputs import find_files, literal_part
+from cluster.input.parquet import open_parquet
 from cluster.input.reader import Item
 from cluster.input.shards import UNKNOWN_VERSION, BadRow, Shard, Source, windows
 from cluster.output.ledger import Ledger
@@ -44,7 +44,7 @@ from lingua.structured.exact import loads
 MAX_ROWS = 8 << 20
 BLOCK_BYTES = 4 << 20
 _ROW_BITS, _HALF = 32, 16
-_UNREADABLE = (FileNotFoundError, ValueError, KeyError, IndexError, TypeError, pa.ArrowException)
+_UNREADABLE = (FileNotFoundError, ValueError, KeyError, IndexError, TypeError, pa.ArrowException, SourceUnusable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +69,6 @@ class Earlier:
 
 @dataclass(frozen=True)
 class Previous:
-    """An earlier output and its plan."""
-
     ledger: Ledger
     plan: Plan
 
@@ -270,11 +268,11 @@ class Blocks:
     def scan(self, url: str, size: int) -> Iterator[tuple[Block, list[str]]]:
         """Every block of a part with the fingerprints of its rows, in order.
 
-        ValueError, KeyError or OSError when a file is no such part.
+        ValueError, KeyError or SourceUnusable when a file is no such part.
         """
         name = self._names["fingerprint"]
         if self._parquet:
-            with self._open(url, size) as file:
+            with open_parquet(Source(url, size, "", "parquet"), self._storage) as file:
                 for group in range(file.metadata.num_row_groups):
                     table = file.read_row_group(group, columns=[name], use_threads=False)
                     yield Block(url, size, group, group + 1), table.column(name).to_pylist()
@@ -324,8 +322,5 @@ class Blocks:
         """The rows of a block: an Arrow table, or lines of JSON."""
         if not self._parquet:
             return self._storage.read_exactly(block.url, block.start, block.end).split(b"\n")
-        with self._open(block.url, block.size) as file:
+        with open_parquet(Source(block.url, block.size, "", "parquet"), self._storage) as file:
             return file.read_row_group(block.start, columns=list(self._names.values()), use_threads=False)
-
-    def _open(self, url: str, size: int) -> pq.ParquetFile:
-        return pq.ParquetFile(self._storage.open(url, size), pre_buffer=False, buffer_size=1 << 20)
