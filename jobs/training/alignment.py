@@ -20,7 +20,7 @@ from jobs.generation import Writer, answered, written
 from jobs.training.labels import open_endpoint, teacher_digest
 from jobs.training.rows import Example, digest_of, read_examples, split
 from jobs.training.settings import AlignConfig
-from jobs.training.surprisal import Seen, Tokens, collator_for, loss, measure, pack, read, tokenize
+from jobs.training.surprisal import Seen, Tokens, collate, keeps_apart, loss, measure, pack, read, tokenize
 from jobs.training.trainer import Lesson, card, learn, public_name, publish, save
 from jobs.training.workers import Groups, Rank, folder_of
 from lingua.errors import ConfigError
@@ -139,12 +139,12 @@ def _target_sees(config: AlignConfig, folder: RunFolder, held: Sequence[Example]
 
 def _lesson(config: AlignConfig, model: Any, tokens: Sequence[Tokens], window: int) -> Lesson:
     packs = [[tokens[number] for number in numbers] for numbers in pack(list(map(len, tokens)), window, config.seed)]
-    collate = collator_for(model)
+    apart = keeps_apart(model)
     return Lesson(
         model=model,
         items=packs,
         lengths=[sum(map(len, one)) for one in packs],
-        collate=lambda some: collate([example for one in some for example in one]),
+        collate=lambda some: collate([example for one in some for example in one], apart),
         loss=loss,
         step=config.step_sequences,
         at_once=1,

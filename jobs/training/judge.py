@@ -192,24 +192,29 @@ def trained(
     answers = torch.cat([text.answers for text in texts])
     mean, spread = states.mean(0), states.std(0) + 1e-3
     judge = Judge(states.shape[1] // len(Judge.LAYERS))
-    steps = EPOCHS * -(-len(states) // STEP)
-    optimizer = torch.optim.AdamW(judge.parameters(), lr=RATE, weight_decay=DECAY)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)
     labels, weights = (answers > 0).float(), answers.clamp(1, MOST)
     weights[:, 1] = BESIDE
-    for _ in range(EPOCHS):
-        for some in torch.split(torch.randperm(len(states)), STEP):
-            hidden = F.gelu(judge.first(F.dropout((states[some] - mean) / spread, INPUTS)))
-            odds = judge.last(F.dropout(hidden, HIDDEN))
-            loss = F.binary_cross_entropy_with_logits(odds, labels[some], weights[some])
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            schedule.step()
+    for some in steps(judge.parameters(), len(states), STEP, EPOCHS, DECAY):
+        hidden = F.gelu(judge.first(F.dropout((states[some] - mean) / spread, INPUTS)))
+        odds = judge.last(F.dropout(hidden, HIDDEN))
+        loss = F.binary_cross_entropy_with_logits(odds, labels[some], weights[some])
+        loss.backward()  # type: ignore[no-untyped-call]
     read_raw(judge.first, mean, spread)
     fit_hops(judge.hops, questions)
     fit_pairs(judge, searches, encoder, mean, spread)
     return judge.eval().requires_grad_(False)
+
+
+def steps(learned: Iterable[nn.Parameter], items: int, size: int, rounds: int, decay: float) -> Iterator[Tensor]:
+    """The numbers of the items of each step, of all in every round; whoever takes them leaves gradients behind."""
+    optimizer = torch.optim.AdamW(learned, lr=RATE, weight_decay=decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=rounds * -(-items // size))
+    for _ in range(rounds):
+        for some in torch.split(torch.randperm(items), size):
+            optimizer.zero_grad()
+            yield some
+            optimizer.step()
+            schedule.step()
 
 
 def fit_pairs(judge: Judge, searches: Sequence[Search], encoder: Encoder, mean: Tensor, spread: Tensor) -> None:
@@ -233,22 +238,15 @@ def _pairs(states: Mapping[str, Tensor], searches: Sequence[Search]) -> tuple[nn
     asks, tells = (nn.Linear(size, PAIRED) for _ in range(2))
     nn.init.normal_(asks.weight, std=0.01)
     nn.init.zeros_(asks.bias)
-    steps = ROUNDS * -(-len(searches) // SEARCHES)
-    optimizer = torch.optim.AdamW([*asks.parameters(), *tells.parameters()], lr=RATE, weight_decay=SHORTEN)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)
-    chance = random.Random(0)
-    for _ in range(ROUNDS):
-        for some in torch.split(torch.randperm(len(searches)), SEARCHES):
-            optimizer.zero_grad()
-            for search in (searches[at] for at in some):
-                bare, labelled = search.forms
-                question = F.dropout(states[labelled if chance.random() < LABELLED else bare], BLURRED)
-                said = F.dropout(torch.cat([states[text] for text in search.texts]), BLURRED)
-                found = search.first + _told(asks(question), tells(said), search)
-                loss = found.logsumexp(0) - found[search.holds].logsumexp(0)
-                (loss / len(some)).backward()
-            optimizer.step()
-            schedule.step()
+    chance, learned = random.Random(0), [*asks.parameters(), *tells.parameters()]
+    for some in steps(learned, len(searches), SEARCHES, ROUNDS, SHORTEN):
+        for search in (searches[at] for at in some):
+            bare, labelled = search.forms
+            question = F.dropout(states[labelled if chance.random() < LABELLED else bare], BLURRED)
+            said = F.dropout(torch.cat([states[text] for text in search.texts]), BLURRED)
+            found = search.first + _told(asks(question), tells(said), search)
+            loss = found.logsumexp(0) - found[search.holds].logsumexp(0)
+            (loss / len(some)).backward()
     return asks, tells
 
 

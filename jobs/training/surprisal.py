@@ -95,19 +95,14 @@ def pack(lengths: Sequence[int], window: int, seed: int | None = None) -> list[l
 # ---- reading
 
 
-@dataclass(frozen=True, slots=True)
-class PackCollator:
-    """Examples → inputs and labels: one sequence where the model keeps examples `apart`, else a row for each."""
-
-    apart: bool
-
-    def __call__(self, examples: Sequence[Tokens]) -> dict[str, Any]:
-        both = [{"input_ids": one.ids.tolist(), "labels": one.labels.tolist()} for one in examples or [NOTHING]]
-        if self.apart:  # with a cache of keys and values, positions would not keep them apart
-            return {**DataCollatorWithFlattening()(both), "use_cache": False}  # type: ignore[no-untyped-call]
-        fill = {"input_ids": 0, "labels": NO_LABEL}
-        rows = {name: [torch.tensor(one[name]) for one in both] for name in fill}
-        return {name: pad_sequence(rows[name], batch_first=True, padding_value=fill[name]) for name in fill}
+def collate(examples: Sequence[Tokens], apart: bool) -> dict[str, Any]:
+    """Inputs and labels: one sequence where the model keeps examples `apart`, else a row for each."""
+    both = [{"input_ids": one.ids.tolist(), "labels": one.labels.tolist()} for one in examples or [NOTHING]]
+    if apart:  # with a cache of keys and values, positions would not keep them apart
+        return {**DataCollatorWithFlattening()(both), "use_cache": False}  # type: ignore[no-untyped-call]
+    fill = {"input_ids": 0, "labels": NO_LABEL}
+    rows = {name: [torch.tensor(one[name]) for one in both] for name in fill}
+    return {name: pad_sequence(rows[name], batch_first=True, padding_value=fill[name]) for name in fill}
 
 
 def surprisal(logits: Tensor, labels: Tensor) -> Tensor:
@@ -121,20 +116,20 @@ def loss(outputs: Any, labels: Tensor, num_items_in_batch: Tensor) -> Tensor:
     return surprisal(outputs.logits, labels).sum() / num_items_in_batch
 
 
-def collator_for(model: Any) -> PackCollator:
-    """How a model can read several examples: tried out on two."""
+def keeps_apart(model: Any) -> bool:
+    """Whether a model reads the examples in one sequence as it reads each alone: tried out on two."""
     innermost = model.get_base_model() if hasattr(model, "get_base_model") else model  # inside peft's wrappers
     if "position_ids" not in inspect.signature(innermost.forward).parameters:
-        return PackCollator(apart=False)
+        return False
     vocabulary = model.get_input_embeddings().weight.shape[0]
     draw = np.random.default_rng(0)
     two = [Tokens(draw.integers(vocabulary, size=size), 1, np.arange(size - 1)) for size in (7, 9)]
     was = model.training
     model.eval()
     with torch.no_grad():
-        packed, padded = (together(model, PackCollator(apart), two) for apart in (True, False))
+        packed, padded = (together(model, two, apart) for apart in (True, False))
     model.train(was)
-    return PackCollator(bool(torch.allclose(packed, padded, rtol=TOLERANCE, atol=TOLERANCE)))
+    return bool(torch.allclose(packed, padded, rtol=TOLERANCE, atol=TOLERANCE))
 
 
 def read(model: Any, examples: Sequence[Tokens], dtype: torch.dtype = torch.float32) -> list[Answer]:
@@ -144,9 +139,9 @@ def read(model: Any, examples: Sequence[Tokens], dtype: torch.dtype = torch.floa
         return PlainScorer(model.eval()).score(rows)
 
 
-def together(model: Any, collate: PackCollator, examples: Sequence[Tokens]) -> Tensor:
+def together(model: Any, examples: Sequence[Tokens], apart: bool) -> Tensor:
     """Surprisal of all responses [tokens], read as in the training."""
-    inputs = BatchEncoding(collate(examples)).to(model.device)
+    inputs = BatchEncoding(collate(examples, apart)).to(model.device)
     labels = inputs.pop("labels")
     return surprisal(model(**inputs).logits, labels)
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.training.rows import Example
-from jobs.training.surprisal import Seen, Tokens, agreement, collator_for, loss, pack, read, together, tokenize
+from jobs.training.surprisal import Seen, Tokens, agreement, collate, keeps_apart, loss, pack, read, together, tokenize
 from tests import models
 from tests.texts import NASTY, PROSE
 
@@ -80,27 +80,27 @@ def test_packed_reading_equals_a_plain_forward_over_each_example(name: str) -> N
     expected = [plainly(model, example) for example in chosen]
     np.testing.assert_allclose(np.concatenate(read(model, chosen)), np.concatenate(expected), atol=1e-4)
     with torch.no_grad():
-        found = together(model, collator_for(model), chosen)
+        found = together(model, chosen, keeps_apart(model))
     np.testing.assert_allclose(found.numpy(), np.concatenate(expected), atol=1e-4)
 
 
 @pytest.mark.parametrize("name", models.PACKED)
 def test_models_that_tell_examples_apart_by_position_read_them_together(name: str) -> None:
-    assert collator_for(models.tiny(name)).apart
+    assert keeps_apart(models.tiny(name))
 
 
 @pytest.mark.parametrize("name", models.UNPACKED)
 def test_models_without_positions_read_a_row_for_each_example(name: str) -> None:
-    assert not collator_for(models.tiny(name)).apart
+    assert not keeps_apart(models.tiny(name))
 
 
 @pytest.mark.parametrize("name", ["llama", *models.UNPACKED])
 def test_the_shares_of_a_step_add_up_to_its_mean_and_nothing_to_read_adds_nothing(name: str) -> None:
     model, chosen = models.tiny(name), examples()
-    collate, total = collator_for(model), torch.tensor(sum(len(one.ends) for one in chosen))
+    apart, total = keeps_apart(model), torch.tensor(sum(len(one.ends) for one in chosen))
     parts = []
     for some in (chosen[:4], [], chosen[4:]):
-        inputs = collate(some)
+        inputs = collate(some, apart)
         labels = inputs.pop("labels")
         parts.append(float(loss(model(**inputs), labels, total)))
     assert parts[1] == 0
