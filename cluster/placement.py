@@ -112,8 +112,6 @@ def is_elsewhere() -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What a machine of the cluster has."""
-
     gpus: float
     cpus: float
 

@@ -27,8 +27,6 @@ COMMON = ("--workers", "2", "--shard-size", "16KiB", "--id-column", "id")
 
 
 class DemoConfig(Settings):
-    """Where the demo's files go."""
-
     command: ClassVar[Command] = Command("jobs.demo", "[any setting below]", "Two small corpora through the main job.")
 
     output: Path = Field(Path("demo-output"), description="folder for both outputs; nothing is removed")

@@ -14,7 +14,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any, Literal
@@ -249,8 +249,7 @@ class Endpoint:
         try:
             reply = self._send(adapt(asked.parameters, refused))
             charged = int(getattr(getattr(reply, "usage", None), "total_tokens", None) or 0)
-            answer = asked.read(reply)
-            return Answer(answer.text, answer.nll, charged)
+            return replace(asked.read(reply), tokens=charged)
         except openai.APIError as error:
             parameter = getattr(error, "param", None)
             if parameter in ALTERNATIVES and parameter in asked.parameters and parameter not in refused:

@@ -19,8 +19,6 @@ from jobs.verify import VerifyConfig
 
 
 class ReportConfig(VerifyConfig):
-    """What is reported on."""
-
     command: ClassVar[Command] = Command(
         "jobs.report",
         "OUTPUT [any setting below]",

@@ -21,8 +21,6 @@ SHOWN = 50
 
 
 class VerifyConfig(Settings):
-    """What is audited."""
-
     command: ClassVar[Command] = Command(
         "jobs.verify",
         "OUTPUT [any setting below]",

@@ -268,17 +268,12 @@ class HubDataset:
             )
         return cls(id_, rest[-1], rest[0] if len(rest) == 2 else None)
 
-    @property
-    def root(self) -> str:
-        """The folder of its converted files, as a URL."""
-        return f"hf://datasets/{self.id}@{HUB_BRANCH}"
-
     def files(self, storage: Storage) -> list[tuple[str, dict[str, Any]]]:
         """(URL, info) of its files. ConfigError when there are none, or those of several configurations."""
+        root = f"hf://datasets/{self.id}@{HUB_BRANCH}"
         try:
-            pattern = f"{self.root}/{self.config or '*'}/{self.split}/*.parquet"
-            found = find_files(*literal_part(pattern, storage), storage)
-            others = [] if found else find_files(*literal_part(f"{self.root}/*/*/*.parquet", storage), storage)
+            found = find_files(*literal_part(f"{root}/{self.config or '*'}/{self.split}/*.parquet", storage), storage)
+            others = [] if found else find_files(*literal_part(f"{root}/*/*/*.parquet", storage), storage)
         except RetryShard as error:
             raise ConfigError(
                 f"input = {self}: the hub cannot be reached ({error}); without a network, give files on a disk"

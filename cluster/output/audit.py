@@ -134,9 +134,8 @@ def misassembled(value: Any, kind: Kind, structure: Structure[Any], results: Map
     except PromptError as error:
         yield f"its value cannot be read ({error.reason}) and should be among the rejects"
         return
-    faults = list(unlike(context, results))
-    yield from faults
-    if faults:
+    if faults := list(unlike(context, results)):
+        yield from faults
         return
     kept = dict(zip(results["kept_context"], results["compressed_context"], strict=True))
     places = (_places(kept.get(index, ""), text) or () for index, text in enumerate(context))
@@ -177,9 +176,8 @@ class Results:
 
     def faults(self, row: Row, results: Mapping[str, Any]) -> Iterator[str]:
         """What is wrong with a row's results, but for its tokens. RowError when there is nothing to compress in it."""
-        faults = list(implausible(results))
-        yield from faults
-        if faults:
+        if faults := list(implausible(results)):
+            yield from faults
             return
         if (kind := self._columns.mapped.kind) is not None:
             if self._compression is not None and self._current:

@@ -274,7 +274,6 @@ class Ledger(RunFolder):
                     self.delete(file)
 
     def part_url(self, plan: Plan, shard: Shard) -> str:
-        """Where a shard's part is published."""
         return below(self.url, plan.part_name(shard))
 
     def rejects_url(self, record: Record) -> str:

@@ -60,11 +60,10 @@ class Identity:
     def fingerprint(self, content: Sequence[Any]) -> str:
         """Digest of a row's content, of the settings that compress it and of the model; equal on every machine."""
         settings = {name: value for name, value in self.settings.items() if name not in LAYOUT_SETTINGS}
-        known = [settings, self.model_digest, *content]
-        return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:32]
+        return _digest([settings, self.model_digest, *content])[:32]
 
     def digest(self) -> str:
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+        return _digest(asdict(self))[:16]
 
 
 @dataclass(frozen=True)
@@ -198,7 +197,7 @@ class _Stored:
     retries: Mapping[str, Annotated[str, Field(pattern=f"^{ATTEMPT.pattern}$")]] = field(default_factory=dict)
 
 
-def _digest(content: Mapping[str, Any]) -> str:
+def _digest(content: object) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -6,7 +6,7 @@ The rows are committed by then: what goes wrong with the report is said and chan
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -86,9 +86,7 @@ class TooManyRejects(AbortRun):
     """More rows are rejected than `max_rejected` allows."""
 
 
-def finish(
-    config: JobConfig, ledger: Ledger, plan: Plan, report: RunReport, say: Callable[[str], None] = print
-) -> None:
+def finish(config: JobConfig, ledger: Ledger, plan: Plan, report: RunReport) -> None:
     """Put `_stats.json`, then `_report.html`. A stopped run has no time for a report."""
     ledger.write_stats(report.as_json(facts(config, plan)))
     if report.stopped:
@@ -98,7 +96,7 @@ def finish(
     try:
         ledger.write_report(render(gather(ledger)))
     except (ClusterError, OSError, ValueError) as error:
-        say(f"warning: no report was written ({error}); python -m jobs.report {ledger.url} makes it")
+        print(f"warning: no report was written ({error}); python -m jobs.report {ledger.url} makes it")
 
 
 def facts(config: JobConfig, plan: Plan) -> dict[str, Any]:

@@ -250,7 +250,6 @@ class RayPool(Pool):
         return f"{len(self._handles)} starting or pending, each needs {each}; the cluster has {has}{never}"
 
     def close(self) -> None:
-        """Stop all workers."""
         for worker in list(self._handles):
             self._bury(worker)
 

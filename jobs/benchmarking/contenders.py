@@ -188,10 +188,8 @@ def trained_tokenizer(config: PreTrainedConfig) -> PreTrainedTokenizerFast:
 
 
 class Clock:
-    """Seconds by stage."""
-
     def __init__(self) -> None:
-        self.seconds: dict[str, float] = defaultdict(float)
+        self.seconds: dict[str, float] = defaultdict(float)  # by stage
 
     def timed(self, stage: str, work: Callable[..., T]) -> Callable[..., T]:
         """The same work, whose time belongs to this stage."""
@@ -239,8 +237,6 @@ class MeasuredTokenizer(SourceTokenizer):
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """One pass over some prompts."""
-
     prompts: int
     seconds: float
     cpu_seconds: float  # of all threads: what a busy machine does not lengthen

@@ -104,7 +104,6 @@ class Summary:
 
 
 def summarize(measured: Iterable[Measured], baseline: str, resamples: int = 2000, seed: int = 0) -> Summary:
-    """The summary of an evaluation."""
     known = [
         {"row": one.row, **{name: getattr(one, name) for name in GROUP}, REJECTED: REJECTED in one.texts, **one.values}
         for one in measured

@@ -100,8 +100,6 @@ class TrainingConfig(Settings):
 
 
 class AlignConfig(TrainingConfig):
-    """All settings of an alignment."""
-
     command = Command(
         "jobs.align",
         USAGE,
@@ -161,8 +159,6 @@ _FUNCTION = re.compile(r"[\w.]+:\w+")
 
 
 class DistillConfig(TrainingConfig):
-    """All settings of a distillation."""
-
     command = Command(
         "jobs.distill",
         USAGE,

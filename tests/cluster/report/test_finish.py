@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -32,9 +34,9 @@ def end_of_run(folder: Path, stopped: str | None = None, **settings: Any) -> lis
     total = Statistics.over(ledger.records())
     report = RunReport(len(plan.shards), total, total, 5.0, stopped=stopped)
     config = JobConfig(input=str(folder / "in.jsonl"), output=str(folder / "out"), shard_size=1024, **settings)
-    said: list[str] = []
-    finish(config, ledger, plan, report, said.append)
-    return said
+    with redirect_stdout(StringIO()) as said:
+        finish(config, ledger, plan, report)
+    return said.getvalue().splitlines()
 
 
 def test_the_end_leaves_statistics_and_a_report(tmp_path: Path) -> None:
