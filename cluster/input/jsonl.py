@@ -28,7 +28,7 @@ from cluster.errors import RowError
 from cluster.input.columns import Columns
 from cluster.input.schema import Fitter, batch_of, is_deeper
 from cluster.input.shards import RAW_LIMIT, BadRow, Compression, Row, Shard, arrow_rows, shortened, windows
-from cluster.storage.storage import BLOCK, Storage
+from cluster.storage.storage import Storage
 from lingua.structured.exact import MAX_VALUES, has_too_many, loads
 
 MAX_LINE = 256 << 20
@@ -40,9 +40,10 @@ _JOINED = (
     "not end its last line; break the line there"
 )
 _TOO_FULL_ROW = f"the row holds more than {MAX_VALUES:,} values; give them as a string of JSON text, or split the row"
-_FIRST_FEED = 64  # bytes given to a decoder at once, doubled while its member goes on: what comes behind it is copied
-_GZIP_FEED = 64 << 10
-_ZSTD_FEED = 2048  # they may become 16,000 times as many
+_FIRST_FEED = 64
+"""Bytes given to a decoder at once, doubled while its member goes on: those of a damaged piece are lost."""
+_MOST_FEED = 2048
+"""They may become 16,000 times as many."""
 _PADDING = re.compile(rb"\0*")
 _MARKS = re.compile(rb"\A(?:\xef\xbb\xbf)+")
 MAX_WINDOW = 1 << 31
@@ -182,7 +183,7 @@ def decompressed(blocks: Iterable[bytes], compression: Compression) -> Iterator[
         yield from blocks
         return
     gzip, zstd = compression == "gzip", zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW)
-    most, decoder, feed = _GZIP_FEED if gzip else _ZSTD_FEED, None, _FIRST_FEED
+    decoder, feed = None, _FIRST_FEED
     for block in blocks:
         position = 0
         while position < len(block):
@@ -192,28 +193,17 @@ def decompressed(blocks: Iterable[bytes], compression: Compression) -> Iterator[
                     decoder, feed = zlib.decompressobj(31) if gzip else zstd.decompressobj(), _FIRST_FEED
                 continue
             piece = block[position : position + feed]
-            if gzip:
-                yield from _gunzip(decoder, piece)
-            elif data := _decode(decoder.decompress, piece):
+            if data := _decode(decoder, piece):
                 yield data
             position += len(piece) - len(decoder.unused_data)
-            decoder, feed = None if decoder.eof else decoder, min(2 * feed, most)
+            decoder, feed = None if decoder.eof else decoder, min(2 * feed, _MOST_FEED)
     if decoder is not None:
         raise RowError("truncated_file", "the compressed data ends early; rows from here on are lost")
 
 
-def _gunzip(decoder: Any, piece: bytes) -> Iterator[bytes]:
-    data = b""
-    while piece or len(data) == BLOCK:
-        data = _decode(decoder.decompress, piece, BLOCK)
-        if data:
-            yield data
-        piece = decoder.unconsumed_tail
-
-
-def _decode(decompress: Any, *arguments: Any) -> bytes:
+def _decode(decoder: Any, piece: bytes) -> bytes:
     try:
-        return bytes(decompress(*arguments))
+        return bytes(decoder.decompress(piece))
     except (zlib.error, zstandard.ZstdError) as error:
         if "too much memory" in str(error):
             detail = f"zstd with a window over {MAX_WINDOW:,} bytes; write it with --long=31 or less"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import re
 import resource
@@ -214,6 +215,18 @@ def test_a_compressed_file_cut_short_gives_the_rows_before_the_cut_and_one_rejec
     assert outcomes(good) == [(number, documents[number]["text"]) for number in range(len(good))]
     assert isinstance(last, BadRow)
     assert (last.number, last.reason) == (len(good), "truncated_file")
+
+
+def test_damage_in_a_compressed_file_costs_no_more_than_the_rows_around_it(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl.gz"
+    texts = [hashlib.sha256(str(number).encode()).hexdigest() for number in range(5000)]
+    whole = compressed("gz", "".join(json.dumps({"text": text}) + "\n" for text in texts).encode())
+    path.write_bytes(whole[:-8] + bytes(8))  # the checksum, which is looked at in the end
+    *good, last = read(path)
+    assert outcomes(good) == list(enumerate(texts[: len(good)]))
+    assert len(good) > len(texts) * (1 - 4096 / len(whole))
+    assert isinstance(last, BadRow)
+    assert (last.number, last.reason) == (len(good), "damaged_file")
 
 
 @pytest.mark.parametrize("kind", ["gz", "zst"])
