@@ -24,7 +24,6 @@ import regex
 from pydantic import Field, model_validator
 
 from lingua.budget.draft import Draft, Drafter, PromptPart
-from lingua.budget.pieces import needed_sentences
 from lingua.budget.selection import keep_best, shares
 from lingua.engine.score import Needs, Program
 from lingua.methods.focus import Judged, advantages, split_answer, token_answers
@@ -34,6 +33,8 @@ from lingua.models.source import EMBEDDER
 from lingua.prompt import Bools, Floats, Ints, Prompt
 from lingua.shared import Aggregate, Coherence, Numbers, OnePassSettings, refuse_without
 from lingua.text.lines import CLOCK, CUE
+from lingua.text.needs import needed_sentences
+from lingua.text.phrases import phrases
 from lingua.text.salience import Table, token_evidence, word_odds
 from lingua.text.sentences import sentence_edges
 from lingua.text.tokens import Encoding
@@ -46,18 +47,21 @@ WORD, SENTENCE = 0.7, 0.5
 LEGIBLE, UNKNOWN = 2.0, 0.2
 """Characters per token at least, and share of unknown tokens at most, of a text that the encoder can read."""
 
-_REGARDS = r"(?:best|kind|warm) regards|yours (?:sincerely|faithfully)|mit freundlichen grüßen|(?:viele|beste) grüße"
-_NOISE = regex.compile(
-    rf"(?:webvtt|(?:\d{{1,5}}\n)?{CUE.pattern}|\A\s*(?:{CLOCK})?\p{{L}}[^\n:：]{{0,30}}+(?:(?<=\d):\d\d(?::\d\d)?[^\w\n]{{0,3}})?[:：]|"
-    r"[—–-]\s?\d{1,4}\s?[—–-]|\p{L}{1,20}:?\s?_{3,}|\[[^\[\]\n]{1,80}\]\(#[^()\n]{0,80}\)|[{\[<(][^\d{}\[\]<>()]{1,30}[}\]>)]|\b(?:(?:hi|hey|hello|hallo|liebe[rs]?|bonjour"
-    r"|hola)(?: [\p{L}’'-]+){1,3}(?=[,!])|yes|yeah|yep|yup|gee|wow|okay|ok|uh|um|erm?|ah|aha|oh|eh|h*mm*|huh|right|sure"
-    r"|well|so|alright|exactly|absolutely|indeed|true|thanks?|thank you|bye|hi|hello|great|cool|fine|and|but|or|the"
-    r"|meanwhile|however|i (?:see|mean|think|guess)|you know|certainly|of course|you['’]re welcome|glad to help"
-    r"|(?:i hope (?:this|that|these|it|you)|let me know if|feel free to)\b[^.!?\n]{0,150}|(?:dear|sehr geehrte)"
-    rf"[^.!?\n]{{1,50}}|(?:{_REGARDS}|sincerely,)[^.!?]{{0,80}})\b|[嗯哦啊呃好对是的吧]|[^\p{{L}}\p{{N}}])*+",
-    regex.IGNORECASE,
+_SAYS_NOTHING = (
+    rf"webvtt|(?:\d{{1,5}}\n)?{CUE.pattern}",
+    rf"\A\s*(?:{CLOCK})?\p{{L}}[^\n:：]{{0,30}}+(?:(?<=\d):\d\d(?::\d\d)?[^\w\n]{{0,3}})?[:：]",  # who speaks
+    r"[—–-]\s?\d{1,4}\s?[—–-]",  # the number of a page
+    r"\p{L}{1,20}:?\s?_{3,}",  # what a form leaves to be filled in
+    r"\[[^\[\]\n]{1,80}\]\(#[^()\n]{0,80}\)",  # a link within a page
+    r"[{\[<(][^\d{}\[\]<>()]{1,30}[}\]>)]",  # what a transcriber noted
+    rf"(?:{phrases('greets')})(?: [\p{{L}}’'-]+){{1,3}}(?=[,!])|(?:dear|sehr geehrte)[^.!?\n]{{1,50}}\b",
+    phrases("fills"),
+    r"(?:i hope (?:this|that|these|it|you)|let me know if|feel free to)\b[^.!?\n]{0,150}\b",
+    rf"(?:{phrases('regards')}|sincerely,)[^.!?]{{0,80}}\b",
+    r"[^\p{L}\p{N}]",
 )
-"""What a sentence that says nothing is made of: who speaks, what a transcriber noted, fillers, and marks."""
+_NOISE = regex.compile(rf"(?:{'|'.join(_SAYS_NOTHING)})*+", regex.IGNORECASE)
+"""A sentence that says nothing."""
 _CORRECTS = regex.compile(
     r"\s*+(?:[^:\n.]{1,40}+:\s)?\W*+(?i:(?:(?:no|oh|oops|wait|sorry|actually|nein|pardon|perdón)\b\W*+)++(?:i mean"
     r"|ich mein|make (?:that|it)\b|(?:it|that|this)(?:['’]s| is| should)\b|je veux dire|quise decir)|i meant\b"
@@ -66,14 +70,10 @@ _CORRECTS = regex.compile(
 CORRECTION = 5.0
 """What a sentence counts that takes back an earlier one: without it what stands there is wrong."""
 _SIGNATURE = regex.compile(
-    rf"(?im)^[>\t ]*(?:-- ?|(?:{_REGARDS}|(?:many )?thanks|thank you|cheers|regards|(?:(?:best|kind|warm) )?wishes"
-    r"|best(?=,)|sincerely|yours truly|(?:liebe )?grüße|cordialement|saludos)[,.!]?)$(?:\n[^\S\n]*(?=\n))?"
+    rf"(?im)^[>\t ]*(?:-- ?|(?:{phrases('regards')}|{phrases('signs')})[,.!]?)$(?:\n[^\S\n]*(?=\n))?"
     r"(?:\n(?!PS|P\.S)[^\n]{0,79}[^\n.!?:](?=\n|\Z))*+"
 )
-_CITED = regex.compile(
-    r"(?im)^[#*\d.\s]*(?:references|bibliography|works cited|literatur(?:e|verzeichnis)?|références|bibliograf[ií]a"
-    r"|参考文献)(?:\[edit\])?[:*]*$(?:\n(?!#|Appendix)[^\n]*)+"
-)
+_CITED = regex.compile(rf"(?im)^[#*\d.\s]*(?:{phrases('cites')})(?:\[edit\])?[:*]*$(?:\n(?!#|Appendix)[^\n]*)+")
 _HIDDEN = regex.compile(r"(?is)\s*+<(?:(script|style|noscript|svg)\b.*?(?:</\1>|\Z)|!--.*?(?:-->|\Z))")
 """What a browser shows nobody."""
 _ENDED = regex.compile(r"(?r)[\p{P}\p{S}--,;:–—]\s*\Z", regex.V1)
@@ -87,8 +87,7 @@ _TRACE = 1e-3
 """What is nearly nothing, but orders: relevance of a string that shares nothing with the question (short ones come
 first), and the share of what a sentence counts where it stands again: it fills what nothing else does."""
 _ASKS = regex.compile(
-    r"\s*(?:(?:Q|Question|Problem|Query|Input|Frage|Pregunta|问题|问)\s?\d{0,3}[:：]|<(?:example|input|question)\b)",
-    regex.IGNORECASE,
+    rf"\s*(?:(?:{phrases('asks', '')})\s?\d{{0,3}}[:：]|<(?:example|input|question)\b)", regex.IGNORECASE
 )
 _LABEL = regex.compile(
     r"^[^\S\n]*(?:(\p{L}[^\n:：]{0,30})[:：]|<(\w{1,30})>)|\A\s*\{\s*\"(\w{1,30})\":", regex.MULTILINE

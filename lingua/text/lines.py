@@ -21,6 +21,7 @@ import regex
 
 from lingua.prompt import Span
 from lingua.text.folds import ROW, folds, pages
+from lingua.text.phrases import either, phrases
 from lingua.text.words import remembered
 
 BLOCK = 1_500
@@ -78,14 +79,17 @@ STAMPED = regex.compile(
     rf"|[^\s:]{{1,30}}(?=[^\S\n][—–]))(?:[^\S\n][^\w\n]{{1,4}}|[^\S\n])(?:(?:Today|Yesterday) at )?{_DAY}"
     rf"\d{{1,2}}:\d\d(?::\d\d)?{_HALF}[^\w\n]?(?=[^\S\n]*(?:\n|\Z))"
 )
-_SPEAKER = regex.compile(
-    rf"^[^\S\n]*(?:{CLOCK}|[*_]{{1,2}})?(?:(?P<role>(?i:user|human|assistant|ai|system|bot|chat(?:bot|gpt)|model|customer|client|agent|support"
-    r"|(?:inter)?viewer|internal\snote|interviewee|moderator|host|guest|speaker|caller|operator|doctor|patient|teacher|student|用户|助手|系统)"
-    r"(?:[^\S\n]\w{1,2})?)(?:[^\S\n]\([^()\n]{1,30}\))?|(?:\p{Lu}|(?<=\d[^\w\n]{0,3})\p{Ll})[\p{L}\p{N}.'’-]{0,20}(?:[^\S\n][\p{Lu}\p{N}][\p{L}\p{N}.'’-]{0,15}){0,2}|\p{Han}{1,6})"
-    rf"(?:{CLOCK})?(?:[*_]{{1,2}})?\s?(?:[:：](?:[*_]{{1,2}})?(?=\s)|：)"
-    rf"|^(?P<role>{STAMPED.pattern})"
-    r"|^(?P<role>[\p{L} ]{0,20}\[\d{1,3}\]:?[^\S\n]?(?:\((?:[^()\n]|\([^()\n]*\)){1,150}\)|[^\n:.!?]{1,60}:)(?=\s))",
-    regex.MULTILINE,
+_NAMED = (
+    r"(?:\p{Lu}|(?<=\d[^\w\n]{0,3})\p{Ll})[\p{L}\p{N}.'’-]{0,20}(?:[^\S\n][\p{Lu}\p{N}][\p{L}\p{N}.'’-]{0,15}){0,2}"
+    r"|\p{Han}{1,6}"
+)
+_SPEAKER = either(
+    rf"^[^\S\n]*(?:{CLOCK}|[*_]{{1,2}})?"
+    rf"(?:(?P<role>(?i:{phrases('speaks', '')})(?:[^\S\n]\w{{1,2}})?)(?:[^\S\n]\([^()\n]{{1,30}}\))?|{_NAMED})"
+    rf"(?:{CLOCK})?(?:[*_]{{1,2}})?\s?(?:[:：](?:[*_]{{1,2}})?(?=\s)|：)",
+    rf"^(?P<role>{STAMPED.pattern})",
+    r"^(?P<role>[\p{L} ]{0,20}\[\d{1,3}\]:?[^\S\n]?(?:\((?:[^()\n]|\([^()\n]*\)){1,150}\)|[^\n:.!?]{1,60}:)(?=\s))",
+    flags=regex.MULTILINE,
 )
 _SECTION = regex.compile(r"(?<=[.!?][\"”’)\]]?[^\S\n])\p{Lu}[\p{L}’-]*(?:[^\S\n][\p{L}&’-]+){0,2}:(?=[^\S\n])")
 _TITLE = regex.compile(r"(?:[^\S\n]+[^\s.!?]+){1,12}[^\S\n]*(?=\n[^\n]{50})")

@@ -15,6 +15,7 @@ import sentencex
 
 from lingua.prompt import Ints, Span
 from lingua.text.lines import BEFORE, ITEM, PARAGRAPH, layout, opening, plain, speeches
+from lingua.text.phrases import either, phrases
 from lingua.text.words import code_points, members, remembered, uncut, unmarked, word_edges
 
 CLAUSE_WORDS = 3
@@ -23,68 +24,53 @@ SEPARATES = r"[,;،؛၊、，；–—]"
 ENDS_SENTENCE = r"[.!?…؟।。．！？]"
 _PAIRS = "|".join(rf"\{a}[^\{a}\{b}]{{1,300}}\{b}" for a, b in ("()", "[]", "“”", "（）", "「」", "«»"))
 _ENCLOSED = regex.compile(rf"{_PAIRS}|(?<!\w)\"[^\"\n]{{1,300}}\"")
-_BRACKETS = regex.compile(
-    r"(?<=[\p{L}\p{N}\p{Po}\p{Pf}%])[^\S\n]+\([^()\[\]{}=<>|\\]{4,300}\)(?=[\s.,;:!?]|\Z)(?!\s*[{=]|(?<=\.[^\S\n]+\([^()]+\))\.)|（[^（）]{2,300}）"
+_BRACKETS = either(
+    r"(?<=[\p{L}\p{N}\p{Po}\p{Pf}%])[^\S\n]+\([^()\[\]{}=<>|\\]{4,300}\)(?=[\s.,;:!?]|\Z)(?!\s*[{=]|(?<=\.[^\S\n]+\([^()]+\))\.)",
+    r"（[^（）]{2,300}）",
 )
-RESTRICTS = regex.compile(
-    r"(?i:only|except\w*|exclud\w+|unless|until|without|not|cannot|\w+n['’]t|never|nor?|none|but|if|save|as long as"
-    r"|subject to|(?:at|no) (?:most|least|more|less)|up to|max\w*|min(?:imum)?|nur|nicht|kein\w*|außer|ausgenommen|ohne"
-    r"|höchstens|mindestens|sofern|falls|erst|jedoch|aber|sauf|hors|sans|pas|seulement|jusqu\w*|mais|excepto|salvo"
-    r"|s[oó]l[oa](?:mente)?|sin|hasta|pero|less|minus|plus)"
-)
+RESTRICTS = rf"(?i:{phrases('restricts')})"
 """What says that something does not hold, or when, where and how far alone it does."""
-_BOUND = regex.compile(
-    r"(?!\D*\d{4}(?:\D+\d{4})*\D*\Z)\P{L}*|\W*\p{Lu}[\p{L}\p{N}-]*[\p{Lu}\p{N}][\p{L}\p{N}-]*\W*|\W*\p{Ll}+\W*"
-    rf"|.*\b{RESTRICTS.pattern}\b.*"
+_BOUND = either(
+    r"(?!\D*\d{4}(?:\D+\d{4})*\D*\Z)\P{L}*",  # figures that are no years
+    r"\W*\p{Lu}[\p{L}\p{N}-]*[\p{Lu}\p{N}][\p{L}\p{N}-]*\W*|\W*\p{Ll}+\W*",  # an abbreviation, or a small word, alone
+    rf".*\b{RESTRICTS}.*",
 )
-"""Brackets that may be dropped from a sentence: not those of code, nor the marks of items; nor such as hold an
-abbreviation or a small word alone, or figures that are no years, or restrict what the sentence says."""
+"""Brackets that may be dropped from a sentence, not those of code; and what such hold that may not be."""
 _SPACE = regex.compile(r"(?r)\s{0,200}")
-_WITHIN = regex.compile(
-    r"(?r)(?:\b(?:al|spp?|[Vv]ols?|approx|incl|[Cc]h|i\.e|e\.g|Ft|[-–]St|Step\s\d+|Mio|Mrd|(?:am|vom|zum|den?|im|und|bis)\s\d\d?|max|min|ca|Fa|Mo|Di|Do|Fr|Sa|So|Tel|Nr|bzw|vgl|ggf|inkl|zzgl|z\.\s?B|d\.\s?[hM]|Abs|Bd|[Gg]eb|verh|[Gg]em|Hrsg|\w*[Ss]tr|vs|excl|Rm|Sra|Srta|Sres|Dra|pág|núm|aprox|Avda?|av|env|chap|[Tt]él|tel|Mmes?|Mlle|MM|Sig|Dott|pagg?|godz|ul|ust|pkt|nr|np|św|Dhr|mevr|blz|тыс|млн|млрд|проф|акад|обл|(?<!\d\s?)(?:гг?|ул|стр|рис|см|им|д|кв))|(?:\A|\n|:\s)\s{0,9}\d{1,3})\.|(?:\A|\n)\s{0,9}\[\d{1,3}\]"
+_WITHIN = either(
+    rf"(?r)\b(?:{phrases('abbreviates', '')})\.",
+    r"(?:\A|\n|:\s)\s{0,9}\d{1,3}\.|(?:\A|\n)\s{0,9}\[\d{1,3}\]",  # the number of an item or a note
 )
-"""Ends with abbreviations that `sentencex` does not know, or is the number of an item, a note or, in German, a day."""
-_GLUED = regex.compile(
-    r"(?<=[\w)\]]\.)(?:[_\p{Ll}\p{N}]|\*+\s*?(?:\n|\Z))|\s*[,;]|(?<=!)\[|(?<=\b\p{Ll}+\.\p{Ll}+\.)\p{Lu}\p{L}|(?<=\")\"+\s*\n"
-    r"|(?<=\b[ap]\.m\.)\s+\p{Lu}{2,4}\b"
-    r"|(?<=\b\d\d?\.)[^\S\n]+(?:Jan|Feb|Mär|Apr|Mai|Jun|Jul|Aug|Sep|Okt|Nov|Dez)(?:\.|\p{Ll}*\b)"
-    r"|(?<=[\p{L}\p{N})][.!])[^\S\n]+(?:Except|Excluding|Unless|(?:But |Just )?(?i:not|only) (?:on|in|at|for|with|if"
-    r"|when|after|before|by|between|during|from|to|until|suitable|valid)|Außer|Ausgenommen|(?:Aber )?(?i:nicht|nur)"
-    r" (?:am|an|auf|bei|für|im|in|mit|wenn|ab|bis|nach|vor|zu)|Sauf|Excepto|Salvo)\b[^.!?,;:\n]{1,40}[.!]"
+"""How what no sentence ends behind does end."""
+_GLUED = either(
+    r"(?<=[\w)\]]\.)(?:[_\p{Ll}\p{N}]|\*+\s*?(?:\n|\Z))",
+    r"\s*[,;]|(?<=!)\[|(?<=\")\"+\s*\n",
+    r"(?<=\b\p{Ll}+\.\p{Ll}+\.)\p{Lu}\p{L}",  # an address without its scheme
+    r"(?<=\b[ap]\.m\.)\s+\p{Lu}{2,4}\b",  # the zone of a time
+    r"(?<=\b\d\d?\.)[^\S\n]+(?:Jan|Feb|Mär|Apr|Mai|Jun|Jul|Aug|Sep|Okt|Nov|Dez)(?:\.|\p{Ll}*\b)",
+    rf"(?<=[\p{{L}}\p{{N}})][.!])[^\S\n]+(?:{phrases('excepts')})[^.!?,;:\n]{{1,40}}[.!]",
 )
-"""What goes on with the sentence before it: small letters, names of months, and short exceptions."""
+"""What goes on with the sentence before it."""
 _SMALL = regex.compile(r"(?<=[.!?\]])[^\S\n]+[^\p{L}\p{N}\n]{0,2}+\p{Ll}(?!\))")
 """A small letter goes on with the sentence, unless its writer has none but small ones."""
 _LETTERS = regex.compile(r"[\p{L}\p{N}]+")
-LEADS = regex.compile(
-    r"(?i:in|on|at|by|for|from|with|during|between|under|over|near|through|throughout|within|across|along|after|before"
-    r"|when|while|as|since|until|although|though|because|however|moreover|furthermore|additionally)"
-)
-_LED = regex.compile(rf"\W*(?:{LEADS.pattern})\b")
+LEADS = regex.compile(rf"(?i:{phrases('leads')})")
+_LED = regex.compile(rf"\W*(?:{LEADS.pattern})")
 _NAMED = regex.compile(r"[^\p{L}\p{N}\r\n]*[\p{Lu}\p{N}]")
-LOOSE = regex.compile(
-    rf"{LEADS.pattern}|which|whom?|whose|where(?:by|in|as)?|once|among(?:st)?|around|into|onto|upon|alongside|against"
-    r"|despite|behind|beyond|besides?|towards?|via|per|such|most|especially|particularly|mainly|mostly|notably"
-    r"|primarily|namely|often|usually|sometimes|known|born|written|made|led|built|held|given|seen|sung|set|shot|drawn"
-    r"|taken|also|using|being|\p{Ll}{3,}(?:ing|ed)"
-)
-_SUPPOSES = "according|if|unless|except|provided|assuming|barring|concerning|depending|excluding|providing"
-_NEEDED = regex.compile(rf"{_SUPPOSES}|than|that|nothing|although|though|albeit")
+LOOSE = either(LEADS.pattern, phrases("loosens"))
+_NEEDED = either(phrases("supposes"), phrases("completes"))
 """Without a clause that opens with these the rest says something else."""
-_LIMITS = regex.compile(rf"\W*(?:(?:and|but|yet) (?:then )?)?(?!but\b){RESTRICTS.pattern}\b")
+_LIMITS = regex.compile(rf"\W*(?:(?:and|but|yet) (?:then )?)?(?!but\b){RESTRICTS}")
 """And such that open with what restricts the rest."""
-_LEANS = regex.compile(rf"{LOOSE.pattern}|{_SUPPOSES}")
+_LEANS = either(LOOSE.pattern, phrases("supposes"))
 """And with these it is no main clause."""
-HANGS = regex.compile(
-    r"\b(?:is|are|was|were|be|been|his|her|its|their|very|such|has|have|had|does|do|did|can|could|will|would|may|might"
-    r"|must|shall|should|not|and|but|or|nor|that|which|who|a|an|the|of|to|in|on|at|by|with|for|from|into|as|than|why|how"
-    r"|what|whether|because|worth|I mean|you know|the (?:first|second|third|last|next|same|other|new|old|whole|only))"
-    r"(?:\s(?:still|also|now|then|never|always|often|later))?"
-    r"\s*(?:,(?:[^,]*,)?\s*)?\Z|\b(?:and|but|or|yet|so)\s+(?:since|when|whenever|while|if|because|although|though|after"
-    r"|before|as|until|once|unless)\b[^,]*,(?:\s+(?:and\s+(?:the\s+)?)?\p{Lu}[^,]{0,40},)*\s*\Z"
-    r"|\beither\b(?!.*\bor\b)|\bneither\b(?!.*\bnor\b)|\b(?:both|between)\b(?!.*\band\b)|\bnot only\b(?!.*\bbut\b)"
-    r"|\b(?:rang|var)(?:ed|es|ies|ing|ied|ying)\sfrom\b(?!.*\bto\b)",
-    regex.DOTALL,
+_SUBORDINATE = rf"\b(?:and|but|or|yet|so)\s+(?:{phrases('subordinates')})[^,]*,"
+HANGS = either(
+    rf"\b(?:{phrases('hangs')})(?:\s(?:still|also|now|then|never|always|often|later))?\s*(?:,(?:[^,]*,)?\s*)?\Z",
+    rf"{_SUBORDINATE}(?:\s+(?:and\s+(?:the\s+)?)?\p{{Lu}}[^,]{{0,40}},)*\s*\Z",
+    r"\beither\b(?!.*\bor\b)|\bneither\b(?!.*\bnor\b)|\b(?:both|between)\b(?!.*\band\b)|\bnot only\b(?!.*\bbut\b)",
+    r"\b(?:rang|var)(?:ed|es|ies|ing|ied|ying)\sfrom\b(?!.*\bto\b)",
+    flags=regex.DOTALL,
 )
 _DESCRIBES = regex.compile(r"\b(?:an?|the|its|his|her|their|our|more|most|very)\s+[\p{Ll}\p{N}-]+\s*,\s*\Z")
 """How a stretch ends that goes on behind its comma: what follows an inserted clause, or a second adjective. And what
@@ -92,25 +78,15 @@ opens the first of two things that go together, where the other is not there yet
 _JOINS = regex.compile(r"and|but|or|nor|yet|so|then")
 _CLOSES = regex.compile(r"\b(?:and|or)\s[^,]*?\s(?:in|on|at|by|to|into|for|with|from|as|through|about|\p{Ll}{3,}ing)\b")
 """How the last thing of a list ends that says something of all of them: the list stays whole."""
-_SUBJECT = regex.compile(
-    r"\W*\w+\s+(?:(?:he|she|it|they|we|you|this|these|those|there|his|her|its|their|our|the|a|an|some|many|most|all|both"
-    r"|others|another|nobody|everybody|somebody|everyone|someone|each|several)\b|\p{Lu}|\p{N})"
-)
+_SUBJECT = regex.compile(rf"\W*\w+\s+(?:{phrases('subjects')}|\p{{Lu}}|\p{{N}})")
 _RELATIVE = regex.compile(r"\b(?:who|which|that|whose|where)\b")
-_STATES = regex.compile(
-    r"\b(?<!-)(?=\p{Ll})(?:(?:is|are|was|were|am|has|have|had|does|do|did|will|would|can|cannot|could|may|might|must|shall|should|became|began"
-    r"|won|came|got|went|gave|ran|wrote|said|told|saw|met|lost|fell|grew|found|sold|sent|put|rose|kept|knew|drew|spent"
-    r"|stood|taught|thought|bought|brought|caught|chose|drove|fought|hit|left|lay|paid|read|sang|sat|spoke|struck|threw"
-    r"|took|wore|made|led|built|held|gives|says|goes|sees|varies|(?:include|contain|consist|remain|become|follow|serve"
-    r"|make|refer|provide|appear|tell|describe|allow|require|begin|come|seem|depend|occur|belong|operate|represent"
-    r"|depict)s?|(?:set|shot|lives?|plays?|holds?|stands?|needs?|shows?|offers?|ranges?|means?|lies?|stars|uses|takes|runs"
-    r"|works|covers|features|ends|states|leads|forms)"
-    r"(?=\s+(?:in|on|at|by|for|to|with|as|from|that|an?|the|his|her|its|their|not|up|out|off|over|only|both|\p{Lu}|\p{N})))"
-    r"(?![\w-])|\p{Ll}+n['’]t\b)"
+_ACTED_ON = (
+    r"\s+(?:in|on|at|by|for|to|with|as|from|that|an?|the|his|her|its|their|not|up|out|off|over|only|both|\p{Lu}|\p{N})"
 )
-_VERB = regex.compile(
-    rf"{_STATES.pattern}|\b(?<!-)(?!hundred|indeed)\p{{Ll}}{{2,}}ed(?<!\b(?:some|many|most|all|both|each|several|few)\s\p{{Ll}}+)(?![\w-])"
-)
+_FINITE = rf"{phrases('states')}|{phrases('may_state', f'(?={_ACTED_ON})')}"
+_STATES = regex.compile(rf"\b(?<!-)(?=\p{{Ll}})(?:(?:{_FINITE})(?![\w-])|\p{{Ll}}+n['’]t\b)")
+_COUNTED = r"(?<!\b(?:some|many|most|all|both|each|several|few)\s\p{Ll}+)"
+_VERB = either(_STATES.pattern, rf"\b(?<!-)(?!hundred|indeed)\p{{Ll}}{{2,}}ed{_COUNTED}(?![\w-])")
 """Finite verbs of English, the frequent ones; those that are nouns as often, before what follows a verb."""
 ACTS = regex.compile(rf"\s*(?:\p{{Ll}}+ly\s+)?(?:{_VERB.pattern})")
 """What opens with a verb."""

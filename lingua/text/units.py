@@ -41,20 +41,21 @@ PHRASE_WORDS = 8
 """Words of a phrase at most."""
 _SECONDS = 10.0
 _OPENS_PHRASE = regex.compile(r"\s*\p{Ll}{1,3}(?=\s|\Z)")
-_UNFINISHED = regex.compile(rf"{HANGS.pattern}|(?:{SEPARATES}|\b{RESTRICTS.pattern})\s*\Z", regex.DOTALL)
+_UNFINISHED = regex.compile(rf"{HANGS.pattern}|(?:{SEPARATES}|\b{RESTRICTS})\s*\Z", regex.DOTALL)
 _UNIT = regex.compile(r"(?<=\p{N})(?<!\b(?:1\d|20)\d\d)\s*\p{L}")
-_PARTS = rf"(?:[,;:]|\b(?:and|or|und|oder|et|y)\b)\s*(?!\s|{RESTRICTS.pattern}\b)"
-_LOSES = regex.compile(rf"(?:(?!{_PARTS}).)*?\b(?:{RESTRICTS.pattern}|zwar)\b|.*?\b(?:WHERE|JOIN)\b", regex.DOTALL)
+"""How a beginning ends that needs the next word; and what a number counts."""
+_PARTS = rf"(?:[,;:]|\b(?:and|or|und|oder|et|y)\b)\s*(?!\s|{RESTRICTS})"
+_LOSES = regex.compile(rf"(?:(?!{_PARTS}).)*?\b(?:{RESTRICTS}|zwar)\b|.*?\b(?:WHERE|JOIN)\b", regex.DOTALL)
 _PREDICATE = regex.compile(rf"(?:(?!{_PARTS}).)*?(?:{ACTS.pattern})", regex.DOTALL)
 _UNTOLD = regex.compile(rf"\bthat (?:(?:the|an?|its|he|she|it|they)\b|\p{{Lu}})(?!.*{ACTS.pattern})", regex.DOTALL)
+"""What a beginning loses before another part begins: its restriction, its verb; and *that* without what it tells."""
 _CODED = regex.compile(r"[{\[]\s*[\"{\[]|`{3}|[{(\[:;]\s*\n")
 _PHRASE = regex.compile(
     r"(?<!\b(?:one|some|many|most|all|part|kind))\s*+"
     rf"(?:[\p{{P}}--[-'’_]]|(?:(?!(?:one|two|six|ten|new|old|own)\b)\p{{Ll}}{{1,3}}|that|than|then|{LOOSE.pattern})\b)",
     regex.V1,
 )
-"""How a beginning ends that needs the next word; what says what a number counts; where another part begins, and what a
-beginning may not lose before, but of code, such as its verb; and what opens a phrase, a longer one that may go, too."""
+"""What is code, of which a beginning may lose anything; and what opens a phrase, or a longer one that may go, too."""
 _ENDS_PHRASE = r"[\p{P}--['’\-\p{Ps}\p{Pi}]]"
 
 

@@ -11,9 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lingua import CompressedPrompt, Prompt
-from lingua.budget import pieces
-from lingua.budget.pieces import needed_sentences
 from lingua.text.lines import layout, speeches
+from lingua.text.needs import needed_sentences
 from lingua.text.sentences import Clauses, sentence_edges
 from lingua.text.words import slices
 from tests.lingua.echo import compress
@@ -265,7 +264,7 @@ def test_the_end_of_a_paragraph_is_not_looked_for_behind_each_of_its_sentences(m
         def match(self, text: str, begin: int) -> None:
             asked.append(begin)
 
-    monkeypatch.setattr(pieces, "_ALONE", Alone())
+    monkeypatch.setattr("lingua.text.needs._ALONE", Alone())
     needed_sentences("The mill was sold. The weir was built. " * 9 + "It burned.\n\nThe smith left.")
     assert len(asked) <= 1
 

@@ -15,7 +15,6 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from lingua.budget.draft import Drafter
-from lingua.budget.pieces import needed_sentences
 from lingua.compressor import compress_one, label_words
 from lingua.config import CompressionConfig
 from lingua.engine.engine import Engine
@@ -35,6 +34,7 @@ from lingua.methods.focus import (
     told,
 )
 from lingua.prompt import CompressedPrompt, Prompt
+from lingua.text.needs import needed_sentences
 from lingua.text.salience import WEIGHTS, _properties, token_evidence, word_odds
 from lingua.text.sentences import ACTS, Clauses, sentence_edges
 from lingua.text.tokens import SourceTokenizer

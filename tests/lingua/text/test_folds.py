@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from lingua import CompressedPrompt, Prompt
-from lingua.budget.pieces import needed_sentences
 from lingua.text.folds import folds
 from lingua.text.lines import layout
+from lingua.text.needs import needed_sentences
 from lingua.text.sentences import sentence_edges
 from lingua.text.words import slices
 from tests.lingua.echo import compress

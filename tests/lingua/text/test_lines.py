@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lingua import CompressedPrompt, Prompt
-from lingua.budget.pieces import needed_sentences
 from lingua.text.lines import layout, plain
+from lingua.text.needs import needed_sentences
 from lingua.text.sentences import sentence_edges
 from lingua.text.words import slices
 from tests.lingua.budget.test_pieces import compressed
