@@ -55,8 +55,8 @@ _SAYS_NOTHING = (
     r"\[[^\[\]\n]{1,80}\]\(#[^()\n]{0,80}\)",  # a link within a page
     r"[{\[<(][^\d{}\[\]<>()]{1,30}[}\]>)]",  # what a transcriber noted
     rf"(?:{phrases('greets')})(?: [\p{{L}}’'-]+){{1,3}}(?=[,!])|(?:dear|sehr geehrte)[^.!?\n]{{1,50}}\b",
+    rf"(?:{phrases('courtesies')})[^\d.!?\n]{{0,150}}\b",
     phrases("fills"),
-    r"(?:i hope (?:this|that|these|it|you)|let me know if|feel free to)\b[^.!?\n]{0,150}\b",
     rf"(?:{phrases('regards')}|sincerely,)[^.!?]{{0,80}}\b",
     r"[^\p{L}\p{N}]",
 )
@@ -67,8 +67,10 @@ _CORRECTS = regex.compile(
     r"|ich mein|make (?:that|it)\b|(?:it|that|this)(?:['’]s| is| should)\b|je veux dire|quise decir)|i meant\b"
     r"|correction\s?:)"
 )
-CORRECTION = 5.0
-"""What a sentence counts that takes back an earlier one: without it what stands there is wrong."""
+_CONCLUDES = regex.compile(rf"\W*(?:\w+\W+){{0,2}}?(?i:{phrases('concludes')})")
+_QUESTION = regex.compile(r"(?r)[?？][\"'”’»」)\]*_]*\s*\Z")
+WEIGHTY = 5.0
+"""What a sentence counts that takes back an earlier one, or says what follows from all others."""
 _SIGNATURE = regex.compile(
     rf"(?im)^[>\t ]*(?:-- ?|(?:{phrases('regards')}|{phrases('signs')})[,.!]?)$(?:\n[^\S\n]*(?=\n))?"
     r"(?:\n(?!PS|P\.S)[^\n]{0,79}[^\n.!?:](?=\n|\Z))*+"
@@ -217,31 +219,43 @@ def _weigh_by_question(draft: Draft, question: str, parts: Sequence[PromptPart])
 
 
 def discount(parts: Sequence[PromptPart], apart: bool) -> None:
-    """Count nothing of sentences that say nothing or only head others, and little of those in which a text breaks off.
+    """Weigh sentences by what they do, and count equal ones once: all but one count next to nothing.
 
-    Of equal ones all count next to nothing but the one that most others need, or that has most evidence. Those of parts
-    that stand `apart`, in a structure, are not equal.
+    That is the one that most others need, or that has most evidence. Those of parts that stand `apart`, in a structure,
+    are not equal.
     """
     equal = defaultdict[tuple[int, str], list[tuple[int, float, Floats]]](list)
     for number, part in enumerate(parts):
         edges, (needs, heads) = sentence_edges(part.text), needed_sentences(part.text)
         sentences = slices(part.text, edges)
         evidence = np.split(part.token_scores, np.searchsorted(part.encoding.token_starts, edges[1:]))
-        for at in _broken(sentences, heads):
-            evidence[at][:] *= BROKEN if len(sentences[at].strip()) >= SCRAP else 0
-        for at in np.flatnonzero(heads[:-1] & (needs[1:] == np.arange(len(needs) - 1))).tolist():
-            _answer(sentences[at], evidence[at], evidence[at + 1])
+        _weigh_by_form(sentences, needs, heads, evidence)
         guests = np.bincount(needs, minlength=len(needs)).tolist()
-        for text, head, own, others in zip(sentences, heads.tolist(), evidence, guests, strict=True):
-            if _CORRECTS.match(text):
-                own[:] *= CORRECTION
-            if head or _NOISE.fullmatch(text):
-                own[:] = 0
+        for text, own, others in zip(sentences, evidence, guests, strict=True):
             if len(key := " ".join(text.split())) >= _TWIN:
                 equal[number * apart, key].append((-others, -float(own.sum()), own))
     for each in (several for several in equal.values() if len(several) > 1):
         for _, _, own in sorted(each, key=itemgetter(0, 1))[1:]:
             own[:] *= _TRACE
+
+
+def _weigh_by_form(sentences: Sequence[str], needs: Ints, heads: Bools, evidence: Sequence[Floats]) -> None:
+    """Count nothing of sentences that say nothing or only head others, and little of those in which a text breaks off.
+
+    What answers a question counts as much as that, which stands with it; a correction and a conclusion count more.
+    """
+    noise = np.asarray([_NOISE.fullmatch(text) is not None for text in sentences], bool)
+    for at in _broken(sentences, heads):
+        evidence[at][:] *= BROKEN if len(sentences[at].strip()) >= SCRAP else 0
+    for asked, told in _answers(sentences, needs, heads):
+        if not noise[told] and len(evidence[asked]):
+            evidence[told][:] = np.maximum(evidence[told], evidence[asked].mean())
+            evidence[asked][:] = 0
+    for text, own, idle in zip(sentences, evidence, heads | noise, strict=True):
+        if idle:
+            own[:] = 0
+        elif _CORRECTS.match(text) or _CONCLUDES.match(text):
+            own[:] *= WEIGHTY
 
 
 def _weaken(part: PromptPart, pattern: regex.Pattern[str], share: float) -> None:
@@ -251,10 +265,11 @@ def _weaken(part: PromptPart, pattern: regex.Pattern[str], share: float) -> None
         part.token_scores[first:last] *= share
 
 
-def _answer(question: str, asked: Floats, told: Floats) -> None:
-    """Count what stands behind a question for as much as that: *No.* by itself says nothing."""
-    if question.rstrip().endswith(("?", "？")) and len(asked):
-        told[:] = np.maximum(told, asked.mean())
+def _answers(sentences: Sequence[str], needs: Ints, heads: Bools) -> Iterator[tuple[int, int]]:
+    """Each question that what stands behind it needs, and what does, which often says nothing by itself (*No.*)."""
+    for at in np.flatnonzero(needs[1:] == np.arange(len(needs) - 1)).tolist():
+        if _QUESTION.search(sentences[at]):
+            yield at, at + 1 + int(heads[at + 1] and at + 2 < len(needs))
 
 
 def _broken(sentences: Sequence[str], heads: Bools) -> Iterator[int]:

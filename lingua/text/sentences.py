@@ -62,6 +62,8 @@ _NEEDED = either(phrases("supposes"), phrases("completes"))
 """Without a clause that opens with these the rest says something else."""
 _LIMITS = regex.compile(rf"\W*(?:(?:and|but|yet) (?:then )?)?(?!but\b){RESTRICTS}")
 """And such that open with what restricts the rest."""
+_AND_TO = regex.compile(r"\W*(?:and|or) to\b")
+"""How the second of two infinitives opens: it goes with a stretch that is the first."""
 _LEANS = either(LOOSE.pattern, phrases("supposes"))
 """And with these it is no main clause."""
 _SUBORDINATE = rf"\b(?:and|but|or|yet|so)\s+(?:{phrases('subordinates')})[^,]*,"
@@ -320,7 +322,9 @@ def _relations(stretches: list[str]) -> tuple[list[int], dict[int, int]]:
             while new.says and not read[last].says and host[last] != last:
                 last = host[last]
             alike = new.says == read[last].says and (new.says or not _PARTICIPLE.search(read[last].text))
-            host[at] = host[last] if last in seconds and alike else last
+            first_to = next((own[one] for one in range(at - 1, 0, -1) if read[one].opener == "to"), None)
+            beside = host[last] if last in seconds and alike else last
+            host[at] = beside if first_to is None or not _AND_TO.match(new.text) else first_to
             seconds.add(at)
             if not new.says and _CLOSES.search(new.text):
                 listed = {at, *(one for one in seconds if host[one] == host[at])}

@@ -275,6 +275,14 @@ def test_what_a_colon_leads_needs_the_clause_that_ends_with_it() -> None:
     assert clauses.host.tolist() == [0, 0, 1, 1]
 
 
+def test_of_two_infinitives_the_second_goes_with_the_first() -> None:
+    text = "It is granted, to any person in town, to deal in the goods, including all rights to sell, and to lend them."
+    clauses = Clauses.of(text, sentence_edges(text), needed_sentences(text)[0])
+    stretches = [one.strip() for one in slices(text, clauses.begins)]
+    piece = dict(zip(stretches, clauses.piece.tolist(), strict=True))
+    assert clauses.host[piece["and to lend them."]] == piece["to deal in the goods,"]
+
+
 def test_what_fills_a_budget_breaks_off_within_no_bracket() -> None:
     text = (
         "The mill (which Ada Lund bought in 1899 for 40 euros, paid by the town) is open. It has stood in Ord since "
@@ -920,6 +928,14 @@ def test_references_count_little_without_a_question() -> None:
         "에이다는 댐을 지었다. 그는 그것을 팔았다.",
         "渡し船が運航される。ただし、自動車は載せない。",
         "ستعمل عبارة مجانية. وهي لا تنقل السيارات.",
+        "मेघालय एक राज्य है। इसकी राजधानी शिलांग है।",
+        "मेघालय एक राज्य है। यह 1972 में बना था।",
+        "Ankara başkenttir. Bu şehir büyüktür.",
+        "Ada Lund byggde dammen. Hon sålde den.",
+        "Ada Lund bouwde de dam. Hij brak echter.",
+        "Ada postavila hráz. Potom praskla.",
+        "Ада збудувала греблю. Вона її продала.",
+        "Ada membangun bendungan. Namun, bendungan itu runtuh.",
     ],
 )
 def test_what_opens_so_needs_the_one_before_in_more_languages(text: str) -> None:

@@ -19,7 +19,7 @@ from lingua.compressor import compress_one, label_words
 from lingua.config import CompressionConfig
 from lingua.engine.engine import Engine
 from lingua.engine.score import Answer, BatchRow, Context, Scorer
-from lingua.methods.evidence import _SIGNATURE, discount
+from lingua.methods.evidence import _SIGNATURE, WEIGHTY, discount
 from lingua.methods.focus import ASKED as MOST_ASKED
 from lingua.methods.focus import (
     MEANING,
@@ -255,6 +255,51 @@ def test_what_a_page_does_not_show_counts_nothing(gap: str, question: str, rate:
     (kept,) = one(Prompt(context=[gap.join(page)], question=question), rate=rate).context
     assert "12 metres" in kept
     assert [word for word in ("px", "var", "Ada") if word in kept] == []
+
+
+def weighed(text: str, counts: str = "\0") -> dict[str, float]:
+    """What each sentence of a text counts for a token once its form is weighed; before, those that hold `counts` 9."""
+    (part,) = draft_of(Prompt(context=[text]), method="evidence").context
+    edges = sentence_edges(text)
+    sentences = slices(text, edges)
+    each = np.split(part.token_scores, part.encoding.token_starts.searchsorted(edges[1:]))
+    for sentence, own in zip(sentences, each, strict=True):
+        own[:] = 9 if counts in sentence else 1
+    discount([part], False)
+    return {sentence.strip(): float(own.mean()) for sentence, own in zip(sentences, each, strict=True)}
+
+
+def test_a_question_counts_for_its_answer_unless_that_says_nothing() -> None:
+    text = "Ada: Will it rain on Tuesday?\nBen: Yes, from noon on.\n\nAda: Can you bring the tent?\nBen: Sure."
+    found = weighed(text, "?")
+    assert found == {
+        "Ada: Will it rain on Tuesday?": 0,
+        "Ben: Yes, from noon on.": 9,
+        "Ada: Can you bring the tent?": 9,
+        "Ben: Sure.": 0,
+    }
+
+
+@pytest.mark.parametrize(
+    "conclusion",
+    [
+        "In conclusion, it rains.",
+        "Overall, we recommend the tent.",
+        "TL;DR: take the tent.",
+        "Key takeaways: take the tent.",
+        "Zusammenfassend regnet es.",
+        "En résumé, il pleut.",
+        "综上，下雨了。",
+    ],
+)
+def test_what_follows_from_all_the_rest_counts_more(conclusion: str) -> None:
+    assert weighed(f"The wind blows. {conclusion}")[conclusion] == WEIGHTY
+    assert set(weighed("The wind blows. We agreed with him. In short skirts it is cold.").values()) == {1.0}
+
+
+def test_politeness_counts_nothing_unless_it_holds_a_number() -> None:
+    found = weighed("Thank you for your patience. I'll check that for you. I'll check the boiler at 9. Let me look.")
+    assert list(found.values()) == [0, 0, 1, 0]
 
 
 @pytest.mark.parametrize(
