@@ -125,15 +125,12 @@ class _Case:
     poison: Mapping[int, Rejected] = field(default_factory=dict)
 
 
-@dataclass
 class Backlog:
     """The shards still to do. Times are seconds of any one clock, handed in by the caller."""
 
-    shards: Iterable[Shard]
-    policy: RetryPolicy = field(default_factory=RetryPolicy)
-
-    def __post_init__(self) -> None:
-        self._fresh: deque[Shard] = deque(self.shards)
+    def __init__(self, shards: Iterable[Shard], policy: RetryPolicy) -> None:
+        self.policy = policy
+        self._fresh: deque[Shard] = deque(shards)
         self._retries: deque[Shard] = deque()
         self._suspects: deque[Shard] = deque()
         self._promised: dict[str, Shard] = {}
