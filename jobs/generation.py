@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from lingua.errors import PromptError
@@ -59,24 +60,19 @@ def written(
     `at_once` rows of similar length at most are continued together, padded on the left.
     """
     import torch  # takes seconds, for nothing where an endpoint writes
+    from torch.nn.utils.rnn import pad_sequence
 
     greedy = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
     strings, ends = [one for one in stop if one], tokenizer.eos_token_id or 0
     stopping = {"stop_strings": strings, "tokenizer": tokenizer} if strings else {}
-    texts = [""] * len(rows)
+    settings = {**greedy, **stopping, **sampling}
+    padded, texts = partial(pad_sequence, batch_first=True, padding_side="left"), [""] * len(rows)
     for batch in batches([len(row) for row in rows], at_once):
-        width = len(rows[batch[0]])
-        gaps = [width - len(rows[index]) for index in batch]
-        ids = [[ends] * gap + list(rows[index]) for index, gap in zip(batch, gaps, strict=True)]
-        mask = [[0] * gap + [1] * (width - gap) for gap in gaps]
+        tokens = [torch.tensor(rows[index], dtype=torch.long, device=model.device) for index in batch]
+        ids, mask = padded(tokens, padding_value=ends), padded([torch.ones_like(one) for one in tokens])
         with torch.inference_mode():
-            found = model.generate(
-                input_ids=torch.tensor(ids, device=model.device),
-                attention_mask=torch.tensor(mask, device=model.device),
-                pad_token_id=ends,
-                **{**greedy, **stopping, **sampling},
-            )
-        for index, new in zip(batch, found[:, width:], strict=True):
+            found = model.generate(input_ids=ids, attention_mask=mask, pad_token_id=ends, **settings)
+        for index, new in zip(batch, found[:, ids.shape[1] :], strict=True):
             texts[index] = cut(tokenizer.decode(new, skip_special_tokens=True), stop)
     return texts
 
