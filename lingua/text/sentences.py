@@ -54,6 +54,8 @@ _GLUED = either(
 _SMALL = regex.compile(r"(?<=[.!?\]])[^\S\n]+[^\p{L}\p{N}\n]{0,2}+\p{Ll}(?!\))")
 """A small letter goes on with the sentence, unless its writer has none but small ones."""
 _LETTERS = regex.compile(r"[\p{L}\p{N}]+")
+_ENGLISH = regex.compile(rf"\b(?i:{phrases('english')})")
+"""What a text in English holds, in which alone clauses are told apart."""
 LEADS = regex.compile(rf"(?i:{phrases('leads')})")
 _LED = regex.compile(rf"\W*(?:{LEADS.pattern})")
 _NAMED = regex.compile(r"[^\p{L}\p{N}\r\n]*[\p{Lu}\p{N}]")
@@ -176,7 +178,7 @@ class Clauses:
     @classmethod
     def of(cls, text: str, sentences: Ints, needs: Ints) -> Clauses:
         """Of a text whose sentences begin at these characters and need an earlier one each, or itself (`needs` [s])."""
-        cuts = _cuts(text := plain(text), sentences)
+        cuts = _cuts(text := plain(text), sentences) if _ENGLISH.search(text) else []
         owners, hosts, roots, leaders = dict[int, int](), dict[int, int](), list[list[int]](), list[int]()
         for start, end in pairwise([*sentences.tolist(), len(text)]):
             edges = [start, *cuts[bisect_right(cuts, start) : bisect_left(cuts, end)], end]

@@ -87,6 +87,18 @@ def test_what_a_colon_leads_needs_the_clause_that_ends_with_it() -> None:
     assert clauses.host.tolist() == [0, 0, 1, 1]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Die Versammlung hat am Dienstag beschlossen, das Bad nicht zu schließen, sondern es zu sanieren.",
+        "Met de bus is men er in tien minuten, als het niet regent. Eva Kern, die eerder had gewaarschuwd, zei niets.",
+    ],
+)
+def test_sentences_of_a_language_that_has_some_of_the_verbs_of_english_stay_whole(text: str) -> None:
+    edges = sentence_edges(text)
+    assert Clauses.of(text, edges, needed_sentences(text)[0]).begins.tolist() == edges.tolist()
+
+
 def test_of_two_infinitives_the_second_goes_with_the_first() -> None:
     text = "It is granted, to any person in town, to deal in the goods, including all rights to sell, and to lend them."
     clauses = Clauses.of(text, sentence_edges(text), needed_sentences(text)[0])
