@@ -1,4 +1,4 @@
-"""What the lines of a text are: which end a sentence, are data, say who speaks, or say nothing without an earlier one.
+"""What the lines of a text are: which end a sentence, are data, or say nothing without an earlier one.
 
 A line ends a sentence where its writer broke it, and goes on in the next one where the margin did. Rows of a table,
 which one mark cuts in as many cells, stand under its head: what is above a rule, else a first row without figures. What
@@ -21,7 +21,6 @@ import regex
 
 from lingua.prompt import Span
 from lingua.text.folds import ROW, folds, pages
-from lingua.text.phrases import either, phrases
 from lingua.text.words import remembered
 
 BLOCK = 1_500
@@ -71,7 +70,6 @@ ITEM = regex.compile(
 _OPENS = re.compile("[\n。！？]")
 """The mark of an item, where a sentence begins, and none within it; and behind what it, or who speaks, can stand."""
 PARAGRAPH = regex.compile(r"\n\r*\n")
-_SAID = regex.compile(rf"{PARAGRAPH.pattern}|\n(?=\p{{Lu}}[^\n:!?]{{1,30}}:\s)")
 _DAY, _HALF = r"(?:\d{1,4}[-./]\d\d?[-./]\d{2,4}[ T,]{1,2})?", r"(?:[^\S\n]?[AaPp]\.?[Mm]\b\.?)?"
 CLOCK = rf"[^\w\n]{{0,3}}{_DAY}\d{{1,2}}[:.]\d\d(?:[:.]\d\d)?{_HALF}[^\w\n]{{0,3}}"
 STAMPED = regex.compile(
@@ -79,21 +77,7 @@ STAMPED = regex.compile(
     rf"|[^\s:]{{1,30}}(?=[^\S\n][—–]))(?:[^\S\n][^\w\n]{{1,4}}|[^\S\n])(?:(?:Today|Yesterday) at )?{_DAY}"
     rf"\d{{1,2}}:\d\d(?::\d\d)?{_HALF}[^\w\n]?(?=[^\S\n]*(?:\n|\Z))"
 )
-_NAMED = (
-    r"(?:\p{Lu}|(?<=\d[^\w\n]{0,3})\p{Ll})[\p{L}\p{N}.'’-]{0,20}(?:[^\S\n][\p{Lu}\p{N}][\p{L}\p{N}.'’-]{0,15}){0,2}"
-    r"|\p{Han}{1,6}"
-)
-_SPEAKER = either(
-    rf"^[^\S\n]*(?:{CLOCK}|[*_]{{1,2}})?"
-    rf"(?:(?P<role>(?i:{phrases('speaks', '')})(?:[^\S\n]\w{{1,2}})?)(?:[^\S\n]\([^()\n]{{1,30}}\))?|{_NAMED})"
-    rf"(?:{CLOCK})?(?:[*_]{{1,2}})?\s?(?:[:：](?:[*_]{{1,2}})?(?=\s)|：)",
-    rf"^(?P<role>{STAMPED.pattern})",
-    r"^(?P<role>[\p{L} ]{0,20}\[\d{1,3}\]:?[^\S\n]?(?:\((?:[^()\n]|\([^()\n]*\)){1,150}\)|[^\n:.!?]{1,60}:)(?=\s))",
-    flags=regex.MULTILINE,
-)
-_SECTION = regex.compile(r"(?<=[.!?][\"”’)\]]?[^\S\n])\p{Lu}[\p{L}’-]*(?:[^\S\n][\p{L}&’-]+){0,2}:(?=[^\S\n])")
-_TITLE = regex.compile(r"(?:[^\S\n]+[^\s.!?]+){1,12}[^\S\n]*(?=\n[^\n]{50})")
-"""Who speaks, and when, in a line by itself or before a colon; what a paragraph, its part, a passage is; its title."""
+"""What parts paragraphs; a time of day, alone and with who speaks then in a line by itself."""
 BEFORE = regex.compile(r"(?r)\s{0,200}(?:(?<=\s)[\"“‘«(\[])?")
 """White space behind a sentence, with what opens the next one."""
 
@@ -379,22 +363,3 @@ def fences(lines: Sequence[TextLine]) -> Iterator[tuple[Span, list[TextLine]]]:
 def opening(pattern: regex.Pattern[str], text: str) -> Iterator[regex.Match[str]]:
     """What is found where a line begins; at every character it would be looked for in vain."""
     return filter(None, (pattern.match(text, at) for at in (0, *(found.end() for found in _OPENS.finditer(text)))))
-
-
-@remembered
-def speeches(text: str) -> list[tuple[int, int, int]]:
-    """Where each speech begins, the label ends that says whose it is, and the speech.
-
-    What no role labels, such as a name, or *Abstract*, is a paragraph, or ends at a line or sentence with another.
-    """
-    text = plain(text)
-    labels = list(opening(_SPEAKER, text) if ":" in text or "：" in text else ())
-    begins = [BEFORE.match(text, 0, found.start()).start() for found in labels]
-    found = list[tuple[int, int, int]]()
-    for label, (begin, end) in zip(labels, pairwise([*begins, len(text)]), strict=True):
-        title = (_TITLE.match(text, label.end(), end) or label).end()
-        last = end if label["role"] or not (gap := _SAID.search(text, label.end(), end)) else gap.start()
-        parts = [] if label["role"] else [one.span() for one in _SECTION.finditer(text, title, last)]
-        starts = [begin, *(BEFORE.match(text, 0, at).start() for at, _ in parts)]
-        found += zip(starts, [title, *(closed for _, closed in parts)], [*starts[1:], last], strict=True)
-    return found

@@ -14,9 +14,10 @@ import numpy as np
 import regex
 
 from lingua.prompt import Bools, Ints
-from lingua.text.lines import CLOSES, ITEM, layout, plain, speeches
+from lingua.text.lines import CLOSES, ITEM, layout, plain
 from lingua.text.phrases import either, phrases
 from lingua.text.sentences import ENDS_SENTENCE, sentence_edges
+from lingua.text.speakers import speeches
 from lingua.text.words import remembered
 
 _LEFT = regex.compile(r"(?r)(?<! --> [\d:.,]*)[\p{L}\p{N}]\s*")

@@ -14,8 +14,9 @@ import regex
 import sentencex
 
 from lingua.prompt import Ints, Span
-from lingua.text.lines import BEFORE, ITEM, PARAGRAPH, layout, opening, plain, speeches
+from lingua.text.lines import BEFORE, ITEM, PARAGRAPH, layout, opening, plain
 from lingua.text.phrases import either, phrases
+from lingua.text.speakers import speeches
 from lingua.text.words import code_points, members, remembered, uncut, unmarked, word_edges
 
 CLAUSE_WORDS = 3

@@ -6,9 +6,10 @@ import json
 
 import pytest
 
-from lingua.text.lines import layout, speeches
+from lingua.text.lines import layout
 from lingua.text.needs import needed_sentences
 from lingua.text.sentences import sentence_edges
+from lingua.text.speakers import speeches
 from lingua.text.words import slices
 
 
