@@ -54,6 +54,7 @@ _SAYS_NOTHING = (
     r"\p{L}{1,20}:?\s?_{3,}",  # what a form leaves to be filled in
     r"\[[^\[\]\n]{1,80}\]\(#[^()\n]{0,80}\)",  # a link within a page
     r"[{\[<(][^\d{}\[\]<>()]{1,30}[}\]>)]",  # what a transcriber noted
+    r"</?(?:html|head|body|div|main|center|tbody|link|meta charset)\b[^<>]*>",
     rf"(?:{phrases('greets')})(?: [\p{{L}}’'-]+){{1,3}}(?=[,!])|(?:dear|sehr geehrte)[^.!?\n]{{1,50}}\b",
     rf"(?:{phrases('courtesies')})[^\d.!?\n]{{0,150}}\b",
     phrases("fills"),

@@ -2,6 +2,8 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from lingua.prompt import Span
 
@@ -41,41 +43,101 @@ _WHOLE = re.compile(r"(?is)<(?:t[rdh]|thead|h[1-6]|dt|title|caption|summary)\b|.
 what leads those behind it; and what is never cut unless it is longer than a `ROW`."""
 
 
-def folds(text: str) -> list[tuple[int, int]]:
-    """Where a long line of JSON or markup, or a page, is cut in lines, ascending; and in how much each stands.
+_WRAPPERS = {"html", "head", "body", "div", "main", "center", "tbody"}
+"""Elements that say nothing where no text stands in them but in other elements."""
+
+
+class Fold(NamedTuple):
+    """Where a line begins."""
+
+    begin: int
+    nested: int  # brackets or elements that it is in
+    wraps: bool = False  # it is a tag of an element that only wraps others
+
+
+@dataclass(slots=True)
+class _Element:
+    """An open bracket or element; a name that begins with / is that of one that leads those behind it."""
+
+    name: str
+    begin: int
+    folds: int  # how many there were when it had opened
+    told: bool = False  # whether text stands in it, but in others
+
+
+def folds(text: str) -> list[Fold]:
+    """Where a long line of JSON or markup, or a page, is cut in lines, ascending.
 
     What is short is a line, and so are several short members of JSON; what a heading or a table's head leads is deeper.
     """
     json, page = _JSON.match(text) is not None, "\n" in text
     pattern = _BRACKETS if json else _TAGS
     marks = [mark for mark in pattern.finditer(text) if mark.lastgroup] if json or page or _MARKUP.match(text) else []
-    most, cuts, opened = min(ROW, len(text) // _FOLDS), [(0, -1), (0, 0)], list[tuple[str, int, int]]()
-    for mark in marks if json or page or 1_000 * len(marks) > max(4_000, len(text)) else ():
+    if not (json or page or 1_000 * len(marks) > max(4_000, len(text))):
+        return []
+    found, last = _Folding(text, json), 0
+    for mark in marks:
         (begin, end), kind = mark.span(), mark.lastgroup or ""
         name = mark[kind].lower().translate(_PAIRS)
+        if found.opened and text[last:begin].strip():
+            found.opened[-1].told = True
+        last = end
         if kind == "raw":
-            cuts.append((begin, len(opened)))
+            found.cut(begin)
         elif kind == "opens":
-            while opened and _ENDS.fullmatch(f"{opened[-1][0]} {name}"):
-                opened.pop()
-            cuts += [] if json else [(begin, len(opened))]
-            opened.append((name, cuts[-1][0], len(cuts)))
-        elif kind == "ends":
-            if name not in [one for one, *_ in opened[-100:]]:  # of more that are never ended, each would take long
-                continue
-            while opened[-1][0] != name:
-                opened.pop()
-            _, begun, known = opened.pop()
-            body = text[begun:end] if end - begun <= ROW else ""
-            if body and (len(body) <= most or _WHOLE.match(body)):
-                cuts[known:] = []
-            else:
-                cuts += [(begin, len(opened)), (end, len(opened))]
-            opened += [(f"/{name}", 0, 0)] * (_LEADS.match(body) is not None)
-        if json and kind != "opens" and cuts[-1][0] < end <= cuts[-2][0] + most and cuts[-2][1] == cuts[-1][1]:
-            cuts.pop()  # this member fits into the line of the one before
-        cuts.append((end, len(opened)))
-    return cuts[1:] if len(cuts) > 2 else []
+            found.open(name, begin)
+        elif kind == "ends" and not found.close(name, begin, end):
+            continue
+        if json and kind != "opens":
+            found.join(end)
+        found.cut(end)
+    return found.cuts[1:] if len(found.cuts) > 2 else []
+
+
+class _Folding:
+    """The folds of a text, and what is open, as its marks are read."""
+
+    def __init__(self, text: str, json: bool) -> None:
+        self._text = text
+        self._most = min(ROW, len(text) // _FOLDS)
+        self._json = json
+        self.cuts = [Fold(0, -1), Fold(0, 0)]
+        self.opened = list[_Element]()
+
+    def cut(self, begin: int, wraps: bool = False) -> None:
+        self.cuts.append(Fold(begin, len(self.opened), wraps))
+
+    def open(self, name: str, begin: int) -> None:
+        while self.opened and _ENDS.fullmatch(f"{self.opened[-1].name} {name}"):
+            self.opened.pop()
+        if not self._json:
+            self.cut(begin)
+        self.opened.append(_Element(name, self.cuts[-1].begin, len(self.cuts)))
+
+    def close(self, name: str, begin: int, end: int) -> bool:
+        """Whether there was such an element to close."""
+        if name not in [one.name for one in self.opened[-100:]]:  # of more never ended ones, each would take long
+            return False
+        while self.opened[-1].name != name:
+            self.opened.pop()
+        closed = self.opened.pop()
+        body = self._text[closed.begin : end] if end - closed.begin <= ROW else ""
+        if body and (len(body) <= self._most or _WHOLE.match(body)):
+            self.cuts[closed.folds :] = []
+        else:
+            wraps = name in _WRAPPERS and not closed.told
+            self.cuts[closed.folds - 1] = self.cuts[closed.folds - 1]._replace(wraps=wraps)
+            self.cut(begin, wraps)
+            self.cut(end)
+        if _LEADS.match(body):
+            self.opened.append(_Element(f"/{name}", 0, 0))
+        return True
+
+    def join(self, end: int) -> None:
+        """The member that ends here with the one before, if they fit into one line."""
+        before, own = self.cuts[-2:]
+        if own.begin < end <= before.begin + self._most and before.nested == own.nested:
+            self.cuts.pop()
 
 
 def pages(text: str) -> Iterator[Span]:

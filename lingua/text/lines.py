@@ -20,7 +20,7 @@ from typing import NamedTuple
 import regex
 
 from lingua.prompt import Span
-from lingua.text.folds import ROW, folds, pages
+from lingua.text.folds import ROW, Fold, folds, pages
 from lingua.text.words import remembered
 
 BLOCK = 1_500
@@ -90,6 +90,7 @@ class TextLine(NamedTuple):
     begin: int
     end: int
     nested: int | None = None  # brackets or elements that it is in, if it stood in one line with them
+    wraps: bool = False  # it is a tag of an element that only wraps others
 
     @property
     def body(self) -> int:
@@ -133,14 +134,20 @@ class Layout:
 
     def nest(self, lines: Iterable[tuple[TextLine, bool]], root: TextLine | None = None) -> None:
         """Lines, and whether each is data, under those that lead them; all others under the `root`."""
-        outer, quoted = list[tuple[int, int, bool]](), 0
+        outer, quoted, wrappers = list[tuple[int, int, bool]](), 0, list[int]()
         for line, data in lines:
             self.add(line, BLOCK if _EXAMPLE.match(line.text) else ROW if data else 0)
             depth, quotes = line.depth, _quotes(line.text)
             closes, leads = quotes and quoted, _LEADS.search(line.text) is not None or (quotes and not quoted)
-            resumes = closes or _RESUMES.match(line.text, line.body - line.begin)
+            resumes = closes or (not line.wraps and _RESUMES.match(line.text, line.body - line.begin))
             while len(outer) > quoted and outer[-1][0] >= depth and not (resumes and outer[-1][::2] == (depth, True)):
                 outer.pop()
+            if line.wraps:
+                if line.text.startswith("</"):
+                    self.under[line.body] = wrappers.pop()
+                else:
+                    wrappers.append(line.body)
+                continue
             outer[quoted if closes else len(outer) :] = []
             leader = outer[-1][1] if outer else root.last if root else None
             if leader is not None:
@@ -198,12 +205,12 @@ def _paged(text: str) -> list[TextLine]:
 
 def _unfolded(line: TextLine) -> Iterator[TextLine]:
     """The lines that a long one of JSON or markup holds; of any other itself."""
-    cuts = [*folds(line.text), (len(line.text), 0)]
+    cuts = [*folds(line.text), Fold(len(line.text), 0)]
     yield from [line] * (len(cuts) == 1)
-    for (begin, nested), (end, _) in pairwise(cuts):
+    for (begin, nested, wraps), (end, *_) in pairwise(cuts):
         if body := line.text[begin:end].strip():
             at = line.begin + line.text.index(body, begin)
-            yield TextLine(body, line.begin + begin, at, line.begin + end, line.depth // 2 + nested)
+            yield TextLine(body, line.begin + begin, at, line.begin + end, line.depth // 2 + nested, wraps)
 
 
 def _read(found: Layout, lines: list[TextLine]) -> Iterator[tuple[TextLine, bool]]:
