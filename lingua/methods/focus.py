@@ -129,19 +129,26 @@ MEANING = 0.5
 """What a standard deviation of a sentence's own meaning weighs; one of its words', and of its string's, weighs 1."""
 ASKED = 1_024
 """Tokens of a question, of its beginning and its end, that are looked for one by one: a longer one is a document."""
+STEM = 5
+"""Letters of a word that are compared: languages inflect at its end."""
 READABLE = 0.75
 """Share of a question's words that an encoder's tokenizer must know for the encoder to be asked."""
 
 
 def focus(question: str, strings: Sequence[Sequence[str]]) -> list[Importance]:
     """For each string's sentences [s] the share of the question's information in them and their string, in [0, 1]."""
-    words = [[set(grams(sentence)) for sentence in sentences] for sentences in strings]
-    question_words, everywhere = set(grams(question)), [sentence for sentences in words for sentence in sentences]
+    words = [[_stems(sentence) for sentence in sentences] for sentences in strings]
+    question_words, everywhere = _stems(question), [sentence for sentences in words for sentence in sentences]
     holders = Counter(word for sentence in everywhere for word in sentence & question_words)
     # words that are found nowhere count too
     asked = {word: _inverse_frequency(holders[word], len(everywhere)) for word in question_words}
     total = math.fsum(asked.values()) or 1.0
     return [_of_string(sentences, asked) / np.float32(total) for sentences in words]
+
+
+def _stems(text: str) -> set[str]:
+    """Its words, each by its first letters; numbers whole."""
+    return {one[:STEM] if one.isalpha() else one for one in grams(text)}
 
 
 def _inverse_frequency(holders: int, texts: int) -> float:

@@ -1021,3 +1021,12 @@ def test_what_takes_back_an_earlier_sentence_is_kept_first(said: str) -> None:
     )
     assert "4472" in one(Prompt(context=(text,)), rate=0.35).text
     assert "order 4472" not in one(Prompt(context=(text.replace(said, "The number is order 4472."),)), rate=0.35).text
+
+
+def test_words_are_shared_whatever_their_endings() -> None:
+    strings = [["Die Mühle wurde verkauft.", "Der Müller verkaufte Mehl.", "Es kostete 12345 Euro."]]
+    (found,) = focus("Wer verkauft Mehl?", strings)
+    assert found.argmax() == 1
+    (found,) = focus("Was kostet 123456?", strings)
+    assert found.argmax() == 2
+    assert focus("123456", strings)[0].max() == 0
