@@ -67,14 +67,24 @@ _THOSE = (
     rf"(?:{_PARTED}|like|unlike|among|through|{phrases('places')}) (?:this|these|those|that|them|such)"
     r"(?! (?:who|paper|article|study|section|chapter|book|report|review|work))\b"
 )
-_FOLLOWS = regex.compile(rf"[–—=≈→⇒]\s|{_OPENED}(?i:{_THOSE}|{phrases('follows')})")
+_FOLLOWS = either(
+    rf"[–—=≈→⇒]\s|{_OPENED}(?i:{_THOSE}|{phrases('follows')})",
+    r"[^.!?\n]{0,200}\b(?:if|when) (?:this|that) (?:happens|occurs|is the case)\b",
+)
 """And of which it says something of the one right before."""
+_SAID = regex.compile(r"\W*(?:“[^“”]+”|«[^«»]+»|„[^„“]+“|\"[^\"]+\")\W*")
+"""What is all in quotation marks: who says it stands before."""
+_NOTED = regex.compile(r"(?<=[\w)])(\*{1,3}|[†‡])(?![\w*])")
+_NOTE = regex.compile(r"(\*{1,3}|[†‡])(?=\w)(?![^\n]*\*)")
+"""What a word is marked with on which there is a note; and how the note opens."""
 _CALLED = regex.compile(
     r"(?:\(?\p{Ll}\)|\P{L}*)\s*(?:(?:\p{Lu}[\p{L}'’-]*+|and|of|or|the|to|for|in|on|by|with|&|und|et|y)[,;]?"
     r"(?:[^\S\n]+|(?=\.))){1,7}\.[^\S\n]+(?=\S)"
 )
 _ANSWERS = regex.compile(rf"[*_]{{0,2}}(?:{phrases('answers', '')})\s?\d{{0,3}}[*_]{{0,2}}[:：]")
-"""The title of an item before its first sentence; and how an answer opens."""
+_NARROWS = regex.compile(r"\s*[\p{L} ]{1,30}[:：]\s+[\p{Ll}\p{N}]")
+"""The title of an item before its first sentence; how an answer opens; and a label that goes on in the words behind it,
+of which all that follows them may be no part."""
 DEEPEST = 20
 """Sentences of which each needs the one before at most, so that work grows as the text does."""
 HEADING_WORDS, _PLAIN = 8, 8
@@ -101,14 +111,18 @@ def needed_sentences(text: str) -> tuple[Ints, Bools]:
     """
     read = _unlisted(list(_read(text := plain(text))))
     needs, heads = _need_heads(read)
-    subject, begun = 0, -1
+    subject, begun, noted = 0, -1, dict[str, int]()
     for at, one in enumerate(read):
-        begun = at if one.item else one.under if one.under >= 0 else -1 if one.line else begun
+        note = _NOTE.match(one.body) if one.line else None
+        noted.update(dict.fromkeys(_NOTED.findall(one.body), at))
+        begun = at if one.item or note else one.under if one.under >= 0 else -1 if one.line else begun
         refers = _REFERS.match(one.body) is not None
-        if needs[at] == at and not one.opens:
+        if note:
+            needs[at] = noted.get(note[1], needs[at])
+        elif needs[at] == at and not one.opens:
             if refers and not (heads[at] or _EXPLETIVE.match(one.body)):
                 needs[at] = subject
-            elif _FOLLOWS.match(one.body) and not heads[at]:
+            elif not heads[at] and (_FOLLOWS.match(one.body) or (not one.line and _SAID.fullmatch(one.body))):
                 needs[at] = at - 1
             elif begun >= 0 and not one.line:
                 needs[at] = begun
@@ -210,5 +224,6 @@ def _need_speakers(text: str, needs: Ints, heads: Bools) -> None:
                 needs[asked + 1 : first], heads[asked:first] = np.arange(asked, first - 1), True
         if behind == at < following and sentences[at] == label:
             heads[first], said = True, needs[at:following]
-            said[said == np.arange(at, following)] = first
+            said[said == np.arange(at, following)] = at if _NARROWS.match(text, begin) else first
+            needs[at] = first if needs[at] == at else needs[at]
         asked, last = first, end

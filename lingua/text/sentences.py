@@ -46,6 +46,7 @@ _WITHIN = either(
 _GLUED = either(
     r"(?<=[\w)\]]\.)(?:[_\p{Ll}\p{N}]|\*+\s*?(?:\n|\Z))",
     r"\s*[,;]|(?<=!)\[|(?<=\")\"+\s*\n",
+    r"(?<=[:;](?:\s(?i:and|or|und|oder))?)[^\S\n]+\((?:\p{L}|\d\d?|[IVX]{2,4})\)\s",  # an item within a sentence
     r"(?<=\b\p{Ll}+\.\p{Ll}+\.)\p{Lu}\p{L}",  # an address without its scheme
     r"(?<=\b[ap]\.m\.)\s+\p{Lu}{2,4}\b",  # the zone of a time
     r"(?<=\b\d\d?\.)[^\S\n]+(?:Jan|Feb|Mär|Apr|Mai|Jun|Jul|Aug|Sep|Okt|Nov|Dez)(?:\.|\p{Ll}*\b)",

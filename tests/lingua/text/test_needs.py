@@ -424,6 +424,7 @@ def test_the_title_of_an_item_says_nothing_alone(mark: str) -> None:
         ("Unlike Wu et al. [3], we freeze it.", 1),
         ("![Figure 1](fig1.png)", 1),
         ("*Figure 1. The mill.*\n\nIt is old.", 3),
+        ("LICENSEE SHALL NOT: (A) COPY IT; (B) RENT OR LEND IT; OR (C) REMOVE ANY NOTICE.", 1),
     ],
 )
 def test_no_sentence_begins_with_what_goes_on(text: str, count: int) -> None:
@@ -470,6 +471,13 @@ def test_lines_in_capitals_go_on_in_none_with_small_letters() -> None:
         "Ada postavila hráz. Potom praskla.",
         "Ада збудувала греблю. Вона її продала.",
         "Ada membangun bendungan. Namun, bendungan itu runtuh.",
+        "Waren können zurückgegeben werden. Davon ausgenommen sind Lebensmittel.",
+        "Die Garantie gilt zwei Jahre. Hiervon ausgenommen sind Akkus.",
+        "The fee is 5 euros. The above does not apply to students.",
+        "Dogs may enter. The same applies to cats.",
+        "It can bleed. Stop taking it and see a doctor at once if this happens.",
+        "Marta laughed. “He will not get it.”",
+        "„Nein“, sagte er. „Sie hat es dir vererbt.“",
     ],
 )
 def test_what_opens_so_needs_the_one_before_in_more_languages(text: str) -> None:
@@ -490,6 +498,10 @@ def test_what_opens_so_needs_the_one_before_in_more_languages(text: str) -> None
         "Родился в г. Москва на ул. Ленина.",
         "Dhr. Jansen en mevr. Bos kwamen.",
         "It costs 5 USD excl. VAT.",
+        "डॉ. मेहता ने 2019 में इसकी स्थापना की।",
+        "وصلت د. ليلى حداد إلى حلب.",
+        "Приехал Гл. Врач Иванов.",
+        "Ayer llegó Dña. Ana Ruiz.",
     ],
 )
 def test_abbreviations_of_more_languages_end_no_sentence(text: str) -> None:
@@ -525,3 +537,15 @@ def test_a_heading_with_a_number_is_the_one_that_counts_not_its_line_in_the_cont
         "2. Blades\nSteel lasts."
     )
     assert heads(text) == ["Contents", "1. What the mill is and what it grinds", "2. Blades"]
+
+
+def test_what_a_label_says_in_small_letters_is_said_before_the_rest() -> None:
+    text = "Adults: one tablet every 6 hours. Children must not take it."
+    assert needed_sentences(text)[0].tolist() == [0, 0, 1]
+
+
+@pytest.mark.parametrize("mark", ["*", "**", "†"])
+def test_a_note_stands_with_what_it_is_about(mark: str) -> None:
+    text = f"| Site | Price |\n|---|---|\n| Pool | 4 |\n| Sauna{mark} | 18 |\n\n{mark}Adults only. Bring a towel."
+    assert needed_sentences(text)[0].tolist() == [0, 0, 0, 2, 3]
+    assert needed_sentences("The pool is *warm*.\n\n*Adults only* on Mondays.")[0].tolist() == [0, 1]
