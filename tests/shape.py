@@ -30,7 +30,7 @@ BOUNDS = {
     "modules on the way of a row": 30,
     "settings of jobs.compress": 60,
 }
-NOT_YET = {"lines of Python": 29_847}
+NOT_YET = {"lines of Python": 29_882}
 
 
 def files() -> list[Path]:

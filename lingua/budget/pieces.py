@@ -28,6 +28,8 @@ NEW, REPEATED = 6.0, 0.3
 _CLAUSE = regex.compile(rf"(?r)(\s*{SEPARATES})\s*")
 _ENDED = regex.compile(rf"(?r)(\s*{ENDS_SENTENCE})[\"'”’»」)\]]*\s*")
 """Their marks; behind the one that ends a sentence quotation marks and brackets may be closed."""
+_LEADS = regex.compile(r"[?？:：]\W*\Z")
+"""How ends what asks, leads a list or names who speaks: what stands behind it says something else without it."""
 _CATCHES = regex.compile(r"\s*(?:except|finally|\}?\s*catch)\b")
 """The branch without which `try` is none."""
 
@@ -41,6 +43,7 @@ class Pieces:
     begins: Ints  # characters at which sentences begin
     needs: Ints  # the sentence that each sentence needs, as clauses do
     heads: Bools  # whether a sentence only heads others
+    readable: Bools  # whether each clause says the same without what it needs: that is nothing, or titles
     opener: Ints  # what opened it of a sentence that only closes, a bracket or, of `try`, the branch behind; else -1
     sentence: Ints  # of each unit
     separates: Bools  # whether a unit is the mark that closes a clause
@@ -64,12 +67,17 @@ class Pieces:
             if (_CATCHES.match if heads[at] else CLOSES.fullmatch)(text, ended[at], ended[at + 1]):
                 opener[at] = opener[needs[at]] if opener[needs[at]] >= 0 else needs[at]
         verbs = [begin for begin in clauses.later.tolist() if ACTS.match(text, begin)]
+        clause = clauses.piece[clauses.begins.searchsorted(begins, side="right") - 1]
+        titles = [
+            head and not _LEADS.search(text[max(0, end - 4) : end]) for head, end in zip(heads, ended[1:], strict=True)
+        ]
         return cls(
-            clauses.piece[clauses.begins.searchsorted(begins, side="right") - 1],
+            clause,
             clauses.host,
             sentences,
             needs,
             heads & (np.bincount(needs[guests], minlength=len(needs)) > 0),
+            _readable(clauses.host, np.bincount(clause, np.asarray(titles)[sentence], len(clauses.host)) > 0),
             opener,
             sentence,
             separates,
@@ -82,6 +90,12 @@ class Pieces:
         """Whether what the clause of a unit needs is kept."""
         clause = self.clause[unit]
         return self.host[clause] == clause or bool(keep[self.clause == self.host[clause]].all())
+
+    def understood(self, keep: Bools) -> Bools:
+        """Whether each unit [u] can be read with those that are kept: they hold what it needs, or that is a title."""
+        whole: Bools = np.bincount(self.clause, ~keep, len(self.host)) == 0
+        readable: Bools = self.readable | whole[self.host]
+        return readable[self.clause]
 
     def closed(self, keep: Bools, must: Bools) -> Bools:
         """The mask `keep` [u] with the mark that ends a sentence wherever its last clause is cut off or dropped.
@@ -123,6 +137,14 @@ class Pieces:
                 idle[head] = True
                 guests[host] -= 1
         return idle
+
+
+def _readable(host: Ints, titles: Bools) -> Bools:
+    """Whether each clause [c] needs nothing but titles [c], and these nothing but such."""
+    found = list[bool]()
+    for clause, (needed, title) in enumerate(zip(host.tolist(), titles[host].tolist(), strict=True)):
+        found.append(needed == clause or (title and found[needed]))
+    return np.asarray(found, bool)
 
 
 def piece_edges(text: str) -> Ints:

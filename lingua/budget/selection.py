@@ -210,7 +210,8 @@ class _Margin:
         if self.left.text.strip():
             return self.left
         self._apply(0)
-        for rank in np.argsort(self.cost, kind="stable").tolist():
+        idle = np.arange(len(self.cost)) >= self.most
+        for rank in np.lexsort((self.cost, ~self._understood(), idle)).tolist():
             part, first = self.parts[self.place[rank]][0], int(self.first[rank])
             if part.text[part.bounds[first] : part.bounds[first + 1]].strip():
                 units = self._at(rank)[1]
@@ -223,10 +224,15 @@ class _Margin:
         return self.left
 
     def begin(self) -> None:
-        """Keep as much of the beginning of the best dropped clause as still fits, if that says something."""
-        if not self.left.text.strip():  # what is kept heads nothing
+        """Keep as much of the beginning of the best dropped clause as still fits, if that says something.
+
+        Of one that needs what is dropped, such as an answer, only where nothing else would be left.
+        """
+        if empty := not self.left.text.strip():  # what is kept heads nothing
             self._apply(0)
-        ranked = (self._at(rank) for rank in range(self.kept, self.most))
+        clear, dropped = self._understood(), range(self.kept, self.most)
+        others = [rank for rank in dropped if empty and not clear[rank]]
+        ranked = (self._at(rank) for rank in [*(rank for rank in dropped if clear[rank]), *others])
         told = ((one, its) for one, its in ranked if one.scores(self.draft.config)[its].any() > one.keep[its].any())
         for part, units in islice(told, _TRIES):
             few, many = 0, len(units)
@@ -282,6 +288,13 @@ class _Margin:
         """The part and the units at a rank."""
         part, units, ranks = self.parts[self.place[rank]]
         return part, units[ranks == rank]
+
+    def _understood(self) -> Bools:
+        """Whether what stands at each rank [m] can be read with what is kept."""
+        clear = [part.pieces.understood(part.keep) if part.pieces else part.keep | True for part, *_ in self.parts]
+        begins = np.cumsum([0, *map(len, clear)])[:-1]
+        told: Bools = np.concatenate(clear)[begins[self.place] + self.first]
+        return told
 
     def _enough(self) -> bool:
         """Long texts need not be settled to the last token: each try counts the whole text again."""

@@ -533,3 +533,21 @@ def test_no_part_of_an_abstract_is_said_under_the_label_of_another(rate: float) 
     kept = compressed(" ".join(f"{label}: {said}" for label, said in parts.items()), rate)
     for label, said in re.findall(r"(\w+): ((?:(?! ?\w+:).)+)", kept):
         assert all(sentence.strip(" .") in parts[label] for sentence in said.split(". "))
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.15, 0.2, 0.25])
+def test_next_to_a_question_nothing_is_left_rather_than_the_answer_to_another(rate: float) -> None:
+    text = (
+        "Frequently asked questions\n\nCan I return a used mattress?\nNo. Mattresses can only be returned unopened.\n\n"
+        "Do I have to pay customs duty?\nNot within the EU. Customers in Switzerland pay it to the carrier.\n\n"
+        "Is the cover washable?\nYes, at 60 degrees. Do not tumble dry."
+    )
+    (found,) = compress([Prompt(context=[text], question="Is it open?")], method="evidence", rate=rate)
+    assert isinstance(found, CompressedPrompt)
+    assert found.text == "Is it open?"
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.15, 0.2, 0.25])
+def test_of_a_little_budget_what_needs_nothing_has_more_than_an_item(rate: float) -> None:
+    text = "The miller shall not:\n- sell the mill in 1911 to Ruiz;\n- burn oak.\n\nThe town may end this at any time."
+    assert not compressed(text, rate).startswith("-")
