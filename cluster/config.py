@@ -28,7 +28,7 @@ from lingua.errors import UnreadError
 from lingua.methods import METHODS
 from lingua.shared import Many
 
-MOST_BYTES = 2**50
+LEAST_BYTES, MOST_BYTES = 2**10, 2**50
 UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", re.IGNORECASE)
 
@@ -41,6 +41,8 @@ def parse_size(value: object) -> object:
         raise ValueError("write bytes as a number, or with KiB, MiB, GiB (KB, MB, GB)")
     if (size := float(match[1]) * UNITS[match[2].lower()]) > MOST_BYTES:
         raise ValueError("is more than any shard could hold")
+    if size < LEAST_BYTES:
+        raise ValueError("counts bytes and no rows; write at least 1KiB, such as 32MiB")
     return int(size)
 
 
@@ -197,7 +199,7 @@ class JobConfig(Placement):
 
     shard_size: Size = Field(
         32 << 20,
-        ge=1024,
+        ge=LEAST_BYTES,
         le=MOST_BYTES,
         description="input bytes per shard, a number or like the default '32MiB'; a shard is committed whole",
     )

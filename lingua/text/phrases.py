@@ -1,7 +1,5 @@
 """Words that the rules of text know, by what they do and by language, as parts of patterns: `phrases.toml`."""
 
-from __future__ import annotations
-
 import re
 import tomllib
 from functools import cache

@@ -100,7 +100,7 @@ def test_the_ceiling_of_rejects_is_a_number_or_a_share(text: str, value: float) 
         (["--device", "gpu"], "device = 'gpu': must be 'auto', 'cpu', or a GPU: 'cuda'"),
         (["--workers", "0"], "workers = '0': must be at least 1"),
         (["--shard-size", "lots"], "shard_size = 'lots': write bytes"),
-        (["--shard-size", "12"], "shard_size = 12"),
+        (["--shard-size", "12"], "shard_size = '12': counts bytes and no rows; write at least 1KiB"),
         (["--max-rejected", "many"], "max_rejected = 'many'"),
         (["--max-rejected", "120%"], "max_rejected"),
         (["--text-column", "a", "--question-column", "b"], "text_column excludes"),
