@@ -485,6 +485,17 @@ def test_what_opens_so_needs_the_one_before_in_more_languages(text: str) -> None
 
 
 @pytest.mark.parametrize(
+    "opens",
+    [
+        *("Dog owners", "Hans Lund", "Han emperors", "Sedan drivers", "Proto-Slavic", "Hon. Lund", "Dia 5"),
+        *("Ella Fitzgerald", "Lei Jun", "Ona Berg", "Ela Lund", "Ama Dablam", "CE marking"),
+    ],
+)
+def test_words_of_one_language_do_not_refer_back_in_another(opens: str) -> None:
+    assert needed_sentences(f"The mill was sold. {opens} came to Vale.")[0].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "Biuro jest czynne w godz. 8–16, z wyjątkiem świąt.",
