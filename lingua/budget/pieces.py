@@ -43,7 +43,7 @@ class Pieces:
     begins: Ints  # characters at which sentences begin
     needs: Ints  # the sentence that each sentence needs, as clauses do
     heads: Bools  # whether a sentence only heads others
-    readable: Bools  # whether each clause says the same without what it needs: that is nothing, or titles
+    titles: Bools  # whether each clause is a title, without which what it heads says the same
     opener: Ints  # what opened it of a sentence that only closes, a bracket or, of `try`, the branch behind; else -1
     sentence: Ints  # of each unit
     separates: Bools  # whether a unit is the mark that closes a clause
@@ -77,7 +77,7 @@ class Pieces:
             sentences,
             needs,
             heads & (np.bincount(needs[guests], minlength=len(needs)) > 0),
-            _readable(clauses.host, np.bincount(clause, np.asarray(titles)[sentence], len(clauses.host)) > 0),
+            np.bincount(clause, np.asarray(titles)[sentence], len(clauses.host)) > 0,
             opener,
             sentence,
             separates,
@@ -94,7 +94,7 @@ class Pieces:
     def understood(self, keep: Bools) -> Bools:
         """Whether each unit [u] can be read with those that are kept: they hold what it needs, or that is a title."""
         whole: Bools = np.bincount(self.clause, ~keep, len(self.host)) == 0
-        readable: Bools = self.readable | whole[self.host]
+        readable: Bools = _readable(self.host, self.titles) | whole[self.host]
         return readable[self.clause]
 
     def closed(self, keep: Bools, must: Bools) -> Bools:

@@ -293,8 +293,7 @@ class _Margin:
         """Whether what stands at each rank [m] can be read with what is kept."""
         clear = [part.pieces.understood(part.keep) if part.pieces else part.keep | True for part, *_ in self.parts]
         begins = np.cumsum([0, *map(len, clear)])[:-1]
-        told: Bools = np.concatenate(clear)[begins[self.place] + self.first]
-        return told
+        return np.asarray(np.concatenate(clear)[begins[self.place] + self.first], bool)
 
     def _enough(self) -> bool:
         """Long texts need not be settled to the last token: each try counts the whole text again."""

@@ -32,6 +32,7 @@ from lingua.methods.ranking import bm25
 from lingua.models.source import EMBEDDER
 from lingua.prompt import Bools, Floats, Ints, Prompt
 from lingua.shared import Aggregate, Coherence, Numbers, OnePassSettings, refuse_without
+from lingua.text.folds import WRAPPERS
 from lingua.text.lines import CLOCK, CUE
 from lingua.text.needs import needed_sentences
 from lingua.text.phrases import phrases
@@ -54,7 +55,7 @@ _SAYS_NOTHING = (
     r"\p{L}{1,20}:?\s?_{3,}",  # what a form leaves to be filled in
     r"\[[^\[\]\n]{1,80}\]\(#[^()\n]{0,80}\)",  # a link within a page
     r"[{\[<(][^\d{}\[\]<>()]{1,30}[}\]>)]",  # what a transcriber noted
-    r"</?(?:html|head|body|div|main|center|tbody|link|meta charset)\b[^<>]*>",
+    rf"</?(?:{'|'.join(WRAPPERS)}|link|meta charset)\b[^<>]*>",
     rf"(?:{phrases('greets')})(?: [\p{{L}}’'-]+){{1,3}}(?=[,!])|(?:dear|sehr geehrte)[^.!?\n]{{1,50}}\b",
     rf"(?:{phrases('courtesies')})[^\d.!?\n]{{0,150}}\b",
     phrases("fills"),

@@ -43,7 +43,7 @@ _WHOLE = re.compile(r"(?is)<(?:t[rdh]|thead|h[1-6]|dt|title|caption|summary)\b|.
 what leads those behind it; and what is never cut unless it is longer than a `ROW`."""
 
 
-_WRAPPERS = {"html", "head", "body", "div", "main", "center", "tbody"}
+WRAPPERS = ("html", "head", "body", "div", "main", "center", "tbody")
 """Elements that say nothing where no text stands in them but in other elements."""
 
 
@@ -125,7 +125,7 @@ class _Folding:
         if body and (len(body) <= self._most or _WHOLE.match(body)):
             self.cuts[closed.folds :] = []
         else:
-            wraps = name in _WRAPPERS and not closed.told
+            wraps = name in WRAPPERS and not closed.told
             self.cuts[closed.folds - 1] = self.cuts[closed.folds - 1]._replace(wraps=wraps)
             self.cut(begin, wraps)
             self.cut(end)

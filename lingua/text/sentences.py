@@ -326,9 +326,9 @@ def _relations(stretches: list[str]) -> tuple[list[int], dict[int, int]]:
             while new.says and not read[last].says and host[last] != last:
                 last = host[last]
             alike = new.says == read[last].says and (new.says or not _PARTICIPLE.search(read[last].text))
-            first_to = next((own[one] for one in range(at - 1, 0, -1) if read[one].opener == "to"), None)
-            beside = host[last] if last in seconds and alike else last
-            host[at] = beside if first_to is None or not _AND_TO.match(new.text) else first_to
+            earlier = range(1, at) if _AND_TO.match(new.text) else ()
+            infinitives = [own[one] for one in earlier if read[one].opener == "to"]
+            host[at] = infinitives[-1] if infinitives else host[last] if last in seconds and alike else last
             seconds.add(at)
             if not new.says and _CLOSES.search(new.text):
                 listed = {at, *(one for one in seconds if host[one] == host[at])}
